@@ -1,0 +1,1 @@
+"""A running node's decisions without I/O: what both adapters would otherwise decide twice."""

@@ -1,0 +1,466 @@
+"""What an adapter tells a `Host`, and what a `Host` orders an adapter to do.
+
+What lives here: values and the closed unions `HostEvent`, `HostEffect` and `Job`. An adapter hands over everything
+that has happened in one call, `effects = host.handle(events, now)`, and does each effect by its type alone:
+
+    Dial        open a connection; report `ConnectionOpened` or `DialFailed`
+    Transmit    write these bytes; report `Transmitted`. At most one is under way per connection
+    Disconnect  close the connection; no report
+    WakeAt      call `handle` at this time at the latest; replaces the wish before
+    Run         put the job into its lane's queue. A lane's worker takes everything queued, calls
+                `work.run(lane, jobs)` (blocking; in a thread unless `lane.inline`), and hands the events back
+    Answer      finish what waits for `ticket`, with a value or by raising `error`
+    Announce    role, term or leader changed: tell whoever listens
+    Alarm       something a person should look at: tell whoever listens
+    Finished    the node has ended; raise `error` if there is one
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+from typing import NewType, TypeAlias, final
+
+from raft_core._value import Value
+from raft_core.effects import Alarm, Announce, Persist
+from raft_core.entries import Entry, SnapshotMeta
+from raft_core.errors import RaftError, RequestError
+from raft_core.events import ReadConsistency
+from raft_core.ids import Index, NodeId, WriteId
+from raft_core.membership import Change, ChangeMode, Members
+from raft_core.recovered import Recovered
+
+__all__ = [
+    "Answer",
+    "ApplyEntries",
+    "BeginSnapshot",
+    "BytesReceived",
+    "ChunkRead",
+    "ChunkStored",
+    "ClientAsked",
+    "ClientCancelled",
+    "ClientChanged",
+    "ClientLeft",
+    "ClientProposed",
+    "ClientTransferred",
+    "ConnectionClosed",
+    "ConnectionId",
+    "ConnectionOpened",
+    "Dial",
+    "DialFailed",
+    "Disconnect",
+    "DropReceived",
+    "EntriesApplied",
+    "Finished",
+    "FormCluster",
+    "Formed",
+    "HostEffect",
+    "HostEvent",
+    "HostStarted",
+    "Job",
+    "JobFailed",
+    "Lane",
+    "MachineRestored",
+    "Query",
+    "QueryAnswered",
+    "ReadChunk",
+    "RestoreMachine",
+    "Run",
+    "SnapshotBegun",
+    "SnapshotComplete",
+    "SnapshotIncomplete",
+    "SnapshotStored",
+    "StopAsked",
+    "StoreChunk",
+    "StoreSnapshot",
+    "Ticket",
+    "TimerFired",
+    "Transmit",
+    "Transmitted",
+    "WakeAt",
+    "Write",
+    "Wrote",
+]
+
+ConnectionId = NewType("ConnectionId", int)
+"""A connection's number. The host numbers those it dials (even), the adapter those it accepts (odd)."""
+Ticket = NewType("Ticket", int)
+"""The adapter's number for one waiting caller."""
+
+
+class Lane(Enum):
+    """A queue of blocking work, done in order by a worker of its own."""
+
+    WRITE = "write"  # Write, FormCluster
+    APPLY = "apply"  # ApplyEntries, Query, BeginSnapshot, RestoreMachine
+    SNAPSHOT = "snapshot"  # StoreSnapshot
+    TRANSFER = "transfer"  # ReadChunk, StoreChunk, DropReceived
+
+
+# Jobs: what a lane's worker does. `raft_core.host.work.Work` knows how.
+
+
+@final
+class Write(Value, frozen=True):
+    """Make it durable. All writes in one call to `run` share one sync."""
+
+    persist: Persist
+
+
+@final
+class FormCluster(Value, frozen=True):
+    """Write the first entry of a new cluster."""
+
+    members: Members
+
+
+@final
+class ApplyEntries(Value, frozen=True):
+    """Apply committed entries to the machine."""
+
+    entries: tuple[Entry, ...]
+
+
+@final
+class Query(Value, frozen=True):
+    """Ask the machine a question on behalf of `ticket`."""
+
+    ticket: Ticket
+    request: bytes
+
+
+@final
+class BeginSnapshot(Value, frozen=True):
+    """Take hold of the machine's state at this moment."""
+
+    meta: SnapshotMeta
+
+
+@final
+class RestoreMachine(Value, frozen=True):
+    """Set the machine to a stored snapshot."""
+
+    meta: SnapshotMeta
+
+
+@final
+class StoreSnapshot(Value, frozen=True, eq=False):
+    """Write the chunks of a begun snapshot to the store."""
+
+    meta: SnapshotMeta
+    chunks: Iterator[bytes]
+
+
+@final
+class ReadChunk(Value, frozen=True):
+    """Read a piece of a snapshot for `peer`."""
+
+    peer: NodeId
+    meta: SnapshotMeta
+    offset: int
+    length: int
+
+
+@final
+class StoreChunk(Value, frozen=True):
+    """Store a piece of a snapshot that `source` sends; the first has no data and asks where to go on."""
+
+    meta: SnapshotMeta
+    source: str
+    offset: int
+    data: bytes
+    last: bool
+
+
+@final
+class DropReceived(Value, frozen=True):
+    """Forget the snapshot being received."""
+
+
+Job: TypeAlias = (
+    Write
+    | FormCluster
+    | ApplyEntries
+    | Query
+    | BeginSnapshot
+    | RestoreMachine
+    | StoreSnapshot
+    | ReadChunk
+    | StoreChunk
+    | DropReceived
+)
+
+
+# Events.
+
+
+@final
+class HostStarted(Value, frozen=True):
+    """The first event, exactly once."""
+
+
+@final
+class TimerFired(Value, frozen=True):
+    """The time wished for by `WakeAt` has come. Harmless at any other time."""
+
+
+@final
+class ConnectionOpened(Value, frozen=True):
+    """A connection is there: one that was dialled, or (`accepted`) one that somebody else opened."""
+
+    connection: ConnectionId
+    accepted: bool
+
+
+@final
+class DialFailed(Value, frozen=True):
+    connection: ConnectionId
+    text: str = ""
+
+
+@final
+class BytesReceived(Value, frozen=True):
+    connection: ConnectionId
+    data: bytes
+
+
+@final
+class Transmitted(Value, frozen=True):
+    """The bytes of the last `Transmit` were taken by the operating system."""
+
+    connection: ConnectionId
+
+
+@final
+class ConnectionClosed(Value, frozen=True):
+    """The connection ended: the other side closed it, or reading or writing failed."""
+
+    connection: ConnectionId
+
+
+@final
+class ClientProposed(Value, frozen=True):
+    """A caller wants a command applied. `deadline`: nanoseconds on the host's clock, 0 for none."""
+
+    ticket: Ticket
+    command: bytes
+    deadline: int = 0
+
+
+@final
+class ClientAsked(Value, frozen=True):
+    """A caller wants a query answered."""
+
+    ticket: Ticket
+    request: bytes
+    consistency: ReadConsistency = ReadConsistency.LINEARIZABLE
+    limit: int = 0
+    deadline: int = 0
+
+
+@final
+class ClientChanged(Value, frozen=True):
+    """A caller wants other members. Finished when the change is committed and left, if it was joint."""
+
+    ticket: Ticket
+    changes: tuple[Change, ...]
+    mode: ChangeMode = ChangeMode.AUTO
+    expected: Index = Index(0)
+    deadline: int = 0
+
+
+@final
+class ClientLeft(Value, frozen=True):
+    """A caller wants to leave the joint configuration."""
+
+    ticket: Ticket
+    deadline: int = 0
+
+
+@final
+class ClientTransferred(Value, frozen=True):
+    """A caller wants the leader to hand over."""
+
+    ticket: Ticket
+    to: NodeId = NodeId(0)
+    deadline: int = 0
+
+
+@final
+class ClientCancelled(Value, frozen=True):
+    """Nobody waits for the ticket any more. What was proposed is not taken back."""
+
+    ticket: Ticket
+
+
+@final
+class StopAsked(Value, frozen=True):
+    """The node is to end: hand over, answer everybody, finish."""
+
+
+# Events that report jobs; made by `Work.run`.
+
+
+@final
+class Wrote(Value, frozen=True):
+    upto: WriteId
+
+
+@final
+class Formed(Value, frozen=True):
+    recovered: Recovered
+
+
+@final
+class EntriesApplied(Value, frozen=True):
+    upto: Index
+    results: tuple[bytes, ...]
+
+
+@final
+class QueryAnswered(Value, frozen=True):
+    ticket: Ticket
+    data: bytes
+
+
+@final
+class SnapshotBegun(Value, frozen=True, eq=False):
+    meta: SnapshotMeta
+    chunks: Iterator[bytes]
+
+
+@final
+class SnapshotStored(Value, frozen=True):
+    """This node's own snapshot is synced."""
+
+    meta: SnapshotMeta
+
+
+@final
+class SnapshotIncomplete(Value, frozen=True):
+    """This node's own snapshot could not be stored; what had been written of it is gone."""
+
+    meta: SnapshotMeta
+    text: str
+
+
+@final
+class MachineRestored(Value, frozen=True):
+    index: Index
+
+
+@final
+class ChunkRead(Value, frozen=True):
+    """A piece of a snapshot for `peer`; `gone` where it no longer exists."""
+
+    peer: NodeId
+    meta: SnapshotMeta
+    offset: int
+    size: int
+    data: bytes
+    gone: bool = False
+
+
+@final
+class ChunkStored(Value, frozen=True):
+    """The snapshot being received is written up to `offset`."""
+
+    meta: SnapshotMeta
+    offset: int
+
+
+@final
+class SnapshotComplete(Value, frozen=True):
+    """The snapshot being received is whole and synced."""
+
+    meta: SnapshotMeta
+
+
+@final
+class JobFailed(Value, frozen=True):
+    """A job failed for good; the node stops acknowledging, steps down and ends with `error`."""
+
+    lane: Lane
+    error: RaftError
+
+
+HostEvent: TypeAlias = (
+    HostStarted
+    | TimerFired
+    | ConnectionOpened
+    | DialFailed
+    | BytesReceived
+    | Transmitted
+    | ConnectionClosed
+    | ClientProposed
+    | ClientAsked
+    | ClientChanged
+    | ClientLeft
+    | ClientTransferred
+    | ClientCancelled
+    | StopAsked
+    | Wrote
+    | Formed
+    | EntriesApplied
+    | QueryAnswered
+    | SnapshotBegun
+    | SnapshotStored
+    | SnapshotIncomplete
+    | MachineRestored
+    | ChunkRead
+    | ChunkStored
+    | SnapshotComplete
+    | JobFailed
+)
+
+
+# Effects.
+
+
+@final
+class Dial(Value, frozen=True):
+    connection: ConnectionId
+    address: str
+
+
+@final
+class Transmit(Value, frozen=True):
+    connection: ConnectionId
+    data: bytes
+
+
+@final
+class Disconnect(Value, frozen=True):
+    connection: ConnectionId
+    text: str = ""
+
+
+@final
+class WakeAt(Value, frozen=True):
+    """`at`: nanoseconds on the clock that `handle` is given."""
+
+    at: int
+
+
+@final
+class Run(Value, frozen=True, eq=False):
+    lane: Lane
+    job: Job
+
+
+@final
+class Answer(Value, frozen=True, eq=False):
+    """`data` is a machine's answer, b"" for requests without one; `error` is a `RequestError` to raise instead."""
+
+    ticket: Ticket
+    data: bytes = b""
+    error: RequestError | None = None
+
+
+@final
+class Finished(Value, frozen=True, eq=False):
+    error: RaftError | None = None
+    text: str = ""
+
+
+HostEffect: TypeAlias = Dial | Transmit | Disconnect | WakeAt | Run | Answer | Announce | Alarm | Finished

@@ -1,0 +1,308 @@
+"""Who is in the cluster: a value that can say *joint*, and the changes that lead from one value to the next.
+
+What lives here: `Members`, the changes, and every rule a single value can check about them (thesis ch. 4).
+Rules that need the log (one change at a time, one commit in this term first) are the leader's.
+
+A configuration takes force when it is appended and rolls back with truncation. While `outgoing` is not empty the
+configuration is joint: every decision needs a majority of `voters` and one of `outgoing` (§6, thesis 4.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import TypeAlias, assert_never, final
+
+import attrs
+import msgspec
+
+from raft_core._value import Value
+from raft_core.errors import CallerError
+from raft_core.ids import Incarnation, NodeId
+
+__all__ = [
+    "AddLearner",
+    "AddVoter",
+    "Change",
+    "ChangeMode",
+    "ChangeProblem",
+    "Members",
+    "MembersUndecodable",
+    "Problem",
+    "RemoveNode",
+]
+
+
+@final
+class AddVoter(Value, frozen=True, tag=1, array_like=True):
+    """Make `node` a voter: a new one, or a learner promoted. `incarnation` names a new node's disk."""
+
+    node: NodeId
+    incarnation: Incarnation = Incarnation(0)
+
+
+@final
+class AddLearner(Value, frozen=True, tag=2, array_like=True):
+    """Make `node` a learner: a new one, or a voter demoted. A new one with `promote_when_ready` becomes a voter
+    by itself once it has caught up and is active; the wish is part of the configuration, so any leader grants it."""
+
+    node: NodeId
+    incarnation: Incarnation = Incarnation(0)
+    promote_when_ready: bool = False
+
+
+@final
+class RemoveNode(Value, frozen=True, tag=3, array_like=True):
+    """Take `node` out, voter or learner. Its id is never used again."""
+
+    node: NodeId
+
+
+Change: TypeAlias = AddVoter | AddLearner | RemoveNode
+
+
+class ChangeMode(StrEnum):
+    """How a change travels: `AUTO` is simple where one voter changes and joint otherwise, left automatically."""
+
+    AUTO = "auto"
+    JOINT = "joint"  # always joint, left automatically once committed
+    EXPLICIT = "explicit"  # always joint, left only on request
+
+
+class ChangeProblem(StrEnum):
+    """Why a change makes no sense for this configuration, whatever the log says."""
+
+    UNKNOWN_NODE = "unknown_node"
+    ID_REUSED = "id_reused"
+    NO_VOTERS = "no_voters"
+    CONTRADICTORY = "contradictory_change"
+    ALREADY_JOINT = "already_joint"
+    NOT_JOINT = "not_joint"
+    BAD_ID = "bad_id"
+    WRONG_INCARNATION = "wrong_incarnation"
+
+
+@final
+class Problem(Value, frozen=True):
+    """The answer of `Members.changed` when a change is refused: which rule, and one sentence for people."""
+
+    kind: ChangeProblem
+    text: str
+
+
+class MembersUndecodable(ValueError):
+    """The bytes of a membership entry are not a configuration that this library could have written."""
+
+
+def _sorted(nodes: Iterable[NodeId]) -> tuple[NodeId, ...]:
+    return tuple(sorted(set(nodes)))
+
+
+@final
+@attrs.frozen
+class Members:
+    """One configuration: sorted tuples throughout, so that equal configurations have equal bytes.
+
+    `voters` decide; `outgoing` (not empty: joint) decide as well until the joint phase is left; `learners` receive
+    the log and decide nothing; `learners_next` are outgoing voters that become learners on leaving. `promotable`
+    are learners that become voters when they have caught up. `incarnations` pairs each node with its disk's number.
+    `highest_id` is the highest id ever used. `leases` says whether lease reads are allowed, fixed at formation.
+    """
+
+    voters: tuple[NodeId, ...] = ()
+    outgoing: tuple[NodeId, ...] = ()
+    learners: tuple[NodeId, ...] = ()
+    learners_next: tuple[NodeId, ...] = ()
+    promotable: tuple[NodeId, ...] = ()
+    auto_leave: bool = False
+    incarnations: tuple[tuple[NodeId, Incarnation], ...] = ()
+    highest_id: NodeId = NodeId(0)
+    leases: bool = False
+
+    @classmethod
+    def initial(
+        cls,
+        voters: Iterable[int],
+        *,
+        learners: Iterable[int] = (),
+        incarnations: Mapping[NodeId, Incarnation] | None = None,
+        leases: bool = False,
+    ) -> Members:
+        """The configuration of a new cluster. Raises `CallerError` where it makes no sense."""
+        members = cls(
+            voters=_sorted(NodeId(n) for n in voters),
+            learners=_sorted(NodeId(n) for n in learners),
+            incarnations=tuple(sorted((incarnations or {}).items())),
+            highest_id=NodeId(max([0, *voters, *learners])),
+            leases=leases,
+        )
+        if (problem := members.problem()) is not None:
+            raise CallerError(f"these members cannot form a cluster: {problem}")
+        if not members.voters:
+            raise CallerError("a cluster needs at least one voter")
+        return members
+
+    @property
+    def joint(self) -> bool:
+        return bool(self.outgoing)
+
+    @property
+    def empty(self) -> bool:
+        """Nobody is named: a node that has not yet been told of its cluster."""
+        return not self.voters and not self.learners
+
+    @property
+    def nodes(self) -> tuple[NodeId, ...]:
+        """Everybody who receives the log, sorted."""
+        return _sorted((*self.voters, *self.outgoing, *self.learners))
+
+    @property
+    def all_voters(self) -> tuple[NodeId, ...]:
+        """Voters of either half, sorted."""
+        return _sorted((*self.voters, *self.outgoing)) if self.outgoing else self.voters
+
+    def is_voter(self, node: NodeId) -> bool:
+        return node in self.voters or node in self.outgoing
+
+    def is_member(self, node: NodeId) -> bool:
+        return self.is_voter(node) or node in self.learners
+
+    def incarnation_of(self, node: NodeId) -> Incarnation:
+        """The number of the node's disk, 0 where none was declared."""
+        for known, incarnation in self.incarnations:
+            if known == node:
+                return incarnation
+        return Incarnation(0)
+
+    # From one configuration to the next.
+
+    def changed(self, changes: tuple[Change, ...], mode: ChangeMode = ChangeMode.AUTO) -> Members | Problem:
+        """The configuration that `changes` lead to, joint where `mode` or more than one voter asks for it."""
+        if self.joint:
+            return Problem(ChangeProblem.ALREADY_JOINT, "leave the joint configuration first")
+        target = self._target(changes)
+        if isinstance(target, Problem):
+            return target
+        moved = set(self.voters) ^ set(target.voters)
+        if mode is ChangeMode.AUTO and len(moved) <= 1:
+            return target
+        if not self.voters:
+            return Problem(ChangeProblem.NO_VOTERS, "a joint change needs voters to start from")
+        demoted = set(target.learners) & set(self.voters)
+        return attrs.evolve(
+            target,
+            outgoing=self.voters,
+            learners=_sorted(set(target.learners) - demoted),
+            learners_next=_sorted(demoted),
+            auto_leave=mode is not ChangeMode.EXPLICIT,
+            incarnations=_merge(self.incarnations, target.incarnations),
+        )
+
+    def left(self) -> Members | Problem:
+        """The configuration after leaving the joint one: outgoing voters are gone or become learners."""
+        if not self.joint:
+            return Problem(ChangeProblem.NOT_JOINT, "there is no joint configuration to leave")
+        learners = _sorted((*self.learners, *self.learners_next))
+        stay = {*self.voters, *learners}
+        return attrs.evolve(
+            self,
+            outgoing=(),
+            learners=learners,
+            learners_next=(),
+            auto_leave=False,
+            incarnations=tuple(pair for pair in self.incarnations if pair[0] in stay),
+        )
+
+    def _target(self, changes: tuple[Change, ...]) -> Members | Problem:
+        voters, learners, promotable = set(self.voters), set(self.learners), set(self.promotable)
+        incarnations, highest = dict(self.incarnations), self.highest_id
+        if not changes or len({change.node for change in changes}) != len(changes):
+            return Problem(ChangeProblem.CONTRADICTORY, "name at least one node, and each node once")
+        for change in changes:
+            node = change.node
+            if node <= 0:
+                return Problem(ChangeProblem.BAD_ID, f"a node id is a positive number, not {node}")
+            if not self.is_member(node):
+                if isinstance(change, RemoveNode):
+                    return Problem(ChangeProblem.UNKNOWN_NODE, f"node {node} is not a member")
+                if node <= self.highest_id:
+                    text = f"id {node} was used before or skipped; take one above {self.highest_id}"
+                    return Problem(ChangeProblem.ID_REUSED, text)
+                highest = max(highest, node)
+                if change.incarnation:
+                    incarnations[node] = change.incarnation
+            elif not isinstance(change, RemoveNode) and change.incarnation not in (0, self.incarnation_of(node)):
+                return Problem(ChangeProblem.WRONG_INCARNATION, f"node {node} is a member with another disk")
+            voters.discard(node)
+            learners.discard(node)
+            promotable.discard(node)
+            if isinstance(change, AddVoter):
+                voters.add(node)
+            elif isinstance(change, AddLearner):
+                learners.add(node)
+                if change.promote_when_ready:
+                    promotable.add(node)
+            elif isinstance(change, RemoveNode):
+                incarnations.pop(node, None)
+            else:
+                assert_never(change)
+        if not voters:
+            return Problem(ChangeProblem.NO_VOTERS, "the change leaves no voter")
+        return attrs.evolve(
+            self,
+            voters=_sorted(voters),
+            learners=_sorted(learners),
+            promotable=_sorted(promotable),
+            incarnations=tuple(sorted(incarnations.items())),
+            highest_id=highest,
+        )
+
+    # Bytes.
+
+    def encode(self) -> bytes:
+        """The bytes of a membership entry; equal configurations have equal bytes."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Members:
+        """The configuration in `data`. Raises `MembersUndecodable` where it is not one, or breaks its own rules."""
+        try:
+            members = _DECODER.decode(data)
+        except msgspec.MsgspecError as failure:
+            raise MembersUndecodable(str(failure)) from None
+        if (problem := members.problem()) is not None:
+            raise MembersUndecodable(problem)
+        return members
+
+    def problem(self) -> str | None:
+        """The first rule of a configuration's form that does not hold, or None. The list of the invariants."""
+        for name in ("voters", "outgoing", "learners", "learners_next", "promotable"):
+            nodes: tuple[NodeId, ...] = getattr(self, name)
+            if nodes != _sorted(nodes):
+                return f"{name} must be sorted and without doubles"
+            if nodes and (nodes[0] <= 0 or nodes[-1] > self.highest_id):
+                return f"{name} must be between 1 and the highest id ever used"
+        if set(self.learners) & {*self.voters, *self.outgoing}:
+            return "a node is voter and learner at once"
+        if not set(self.learners_next) <= set(self.outgoing) - set(self.voters):
+            return "only an outgoing voter can be waiting to become a learner"
+        if not set(self.promotable) <= {*self.learners, *self.learners_next}:
+            return "only a learner can wait for promotion"
+        if self.auto_leave and not self.outgoing:
+            return "only a joint configuration can be left"
+        if self.outgoing and not self.voters:
+            return "a joint configuration needs incoming voters"
+        known = tuple(node for node, _ in self.incarnations)
+        if known != _sorted(known) or not set(known) <= set(self.nodes):
+            return "incarnations must be sorted and belong to members"
+        return None
+
+
+def _merge(
+    old: tuple[tuple[NodeId, Incarnation], ...], new: tuple[tuple[NodeId, Incarnation], ...]
+) -> tuple[tuple[NodeId, Incarnation], ...]:
+    """Both halves of a joint configuration keep their disks' numbers: a removed voter still counts until left."""
+    return tuple(sorted({**dict(old), **dict(new)}.items()))
+
+
+_DECODER = msgspec.msgpack.Decoder(Members)

@@ -1,0 +1,67 @@
+"""Pure arithmetic over majorities, plain and joint. Nothing here knows a log, a term or a role."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from typing import Final
+
+from raft_core.ids import Index, NodeId
+from raft_core.membership import Members
+
+__all__ = ["INFINITE", "Verdict", "committed_index", "quorum_reached", "vote_verdict"]
+
+INFINITE: Final = Index(2**63 - 1)
+"""What an empty voter set has committed: it holds nothing back."""
+
+
+class Verdict(Enum):
+    """Where an election stands."""
+
+    WON = auto()
+    LOST = auto()
+    OPEN = auto()
+
+
+def committed_index(members: Members, acked: Callable[[NodeId], Index]) -> Index:
+    """The highest index that a majority of each half has acknowledged; `INFINITE` where there are no voters."""
+    settled = _majority_index(members.voters, acked)
+    if not members.outgoing:
+        return settled
+    other = _majority_index(members.outgoing, acked)
+    return settled if settled < other else other
+
+
+def _majority_index(voters: tuple[NodeId, ...], acked: Callable[[NodeId], Index]) -> Index:
+    count = len(voters)
+    if count == 0:
+        return INFINITE
+    return sorted([acked(node) for node in voters])[(count - 1) // 2]
+
+
+def quorum_reached(members: Members, agrees: Callable[[NodeId], bool]) -> bool:
+    """A majority of each half agrees; true where there are no voters."""
+    if not _majority_agrees(members.voters, agrees):
+        return False
+    return _majority_agrees(members.outgoing, agrees)
+
+
+def _majority_agrees(voters: tuple[NodeId, ...], agrees: Callable[[NodeId], bool]) -> bool:
+    return not voters or 2 * sum([agrees(node) for node in voters]) > len(voters)
+
+
+def vote_verdict(members: Members, votes: Mapping[NodeId, bool]) -> Verdict:
+    """Won with a majority in each half; lost as soon as that has become impossible; open otherwise (§5.2)."""
+    verdicts = (_majority_verdict(members.voters, votes), _majority_verdict(members.outgoing, votes))
+    if Verdict.LOST in verdicts:
+        return Verdict.LOST
+    return Verdict.OPEN if Verdict.OPEN in verdicts else Verdict.WON
+
+
+def _majority_verdict(voters: tuple[NodeId, ...], votes: Mapping[NodeId, bool]) -> Verdict:
+    needed = len(voters) // 2 + 1 if voters else 0
+    granted = sum([votes.get(node) is True for node in voters])
+    if granted >= needed:
+        return Verdict.WON
+    refused = sum([votes.get(node) is False for node in voters])
+    return Verdict.LOST if len(voters) - refused < needed else Verdict.OPEN

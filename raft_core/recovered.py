@@ -1,0 +1,63 @@
+"""What a disk knew when it was opened: the only thing besides settings and dice that a core starts from.
+
+What lives here: `Identity` and `Recovered`, values without behaviour besides the ways to make one.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import attrs
+
+from raft_core.entries import MEMBERS, Entry, HardState, SnapshotMeta
+from raft_core.ids import NO_INDEX, BootNumber, ClusterId, Incarnation, Index, NodeId, Term
+from raft_core.membership import Members
+
+__all__ = ["Identity", "Recovered", "formation"]
+
+
+@final
+@attrs.frozen
+class Identity:
+    """Whose disk this is. An identity is not an address; addresses may change at any time."""
+
+    node: NodeId
+    cluster: ClusterId = ClusterId("")
+    incarnation: Incarnation = Incarnation(0)
+
+
+@final
+@attrs.frozen
+class Recovered:
+    """The disk's state. `entries` are consecutive and follow `snapshot` (or index 0). `boot` rises by one at every
+    opening. `applied` is the index that a durable state machine already holds, 0 for one that lives in memory.
+    A node that was formatted but has never been part of a cluster has no snapshot, no entries and term 0."""
+
+    identity: Identity
+    hard: HardState = HardState()
+    snapshot: SnapshotMeta | None = None
+    entries: tuple[Entry, ...] = ()
+    boot: BootNumber = BootNumber(1)
+    applied: Index = NO_INDEX
+
+    @property
+    def formed(self) -> bool:
+        """This disk has been part of a cluster: it holds a term, a snapshot or entries."""
+        return bool(self.hard.term or self.snapshot or self.entries)
+
+    @classmethod
+    def fresh(cls, node: int, members: Members | None = None, *, boot: int = 1) -> Recovered:
+        """An empty disk; with `members`, one of a newly formed cluster, all of whose nodes must be given the same.
+
+        Without `members` the node is a joiner: it waits to be told of its cluster and never campaigns."""
+        identity = Identity(NodeId(node))
+        if members is None:
+            return cls(identity, boot=BootNumber(boot))
+        identity = attrs.evolve(identity, incarnation=members.incarnation_of(NodeId(node)))
+        hard, entry = formation(members)
+        return cls(identity, hard=hard, entries=(entry,), boot=BootNumber(boot))
+
+
+def formation(members: Members) -> tuple[HardState, Entry]:
+    """What every founding member writes before its first event: term 1, and the members at index 1, committed."""
+    return HardState(term=Term(1), commit=Index(1)), Entry.make(1, 1, members.encode(), MEMBERS)

@@ -1,0 +1,1 @@
+"""How bytes between nodes are framed, checked and decoded."""

@@ -1,14 +1,16 @@
 """What an adapter tells a `Host`, and what a `Host` orders an adapter to do.
 
 What lives here: values and the closed unions `HostEvent`, `HostEffect` and `Job`. An adapter hands over everything
-that has happened in one call, `effects = host.handle(events, now)`, and does each effect by its type alone:
+that has happened in one call, `effects = host.handle(events, now, wall)`, and does each effect by its type alone.
+`now`: nanoseconds of a monotonic clock (deadlines and `WakeAt` are on it); `wall`: nanoseconds since 1970, which a
+machine's `prepare` may stamp into commands, and which decides nothing else. The first event is `HostStarted`.
 
     Dial        open a connection; report `ConnectionOpened` or `DialFailed`
     Transmit    write these bytes; report `Transmitted`. At most one is under way per connection
     Disconnect  close the connection; no report
     WakeAt      call `handle` at this time at the latest; replaces the wish before
     Run         put the job into its lane's queue. A lane's worker takes everything queued, calls
-                `work.run(lane, jobs)` (blocking; in a thread unless `lane.inline`), and hands the events back
+                `work.run(lane, jobs)` (blocking; in a thread unless `work.inline(lane)`), and hands the events back
     Answer      finish what waits for `ticket`, with a value or by raising `error`
     Announce    role, term or leader changed: tell whoever listens
     Alarm       something a person should look at: tell whoever listens
@@ -378,7 +380,8 @@ class SnapshotComplete(Value, frozen=True):
 
 @final
 class JobFailed(Value, frozen=True):
-    """A job failed for good; the node stops acknowledging, steps down and ends with `error`."""
+    """A job failed for good; the node stops acknowledging, steps down and ends with `error`. In the transfer lane
+    only the snapshot being received is given up: the leader offers it again."""
 
     lane: Lane
     error: RaftError

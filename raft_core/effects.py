@@ -51,6 +51,7 @@ class RefusalReason(StrEnum):
     READS_FULL = "reads_full"
     CLIENTS_FULL = "clients_full"  # the host's queue of waiting clients
     TOO_LARGE = "too_large"
+    PREPARE_FAILED = "prepare_failed"  # the machine's `prepare` raised; the command was not appended
     SUPERSEDED = "superseded"  # another entry is committed at its place
     LEADERSHIP_LOST = "leadership_lost"  # for reads, which are harmless to repeat
     STORAGE_FAILED = "storage_failed"

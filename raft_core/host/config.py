@@ -6,7 +6,7 @@ between nodes except the founders and `leases`, and those only until the cluster
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, final
 
 import attrs
@@ -23,6 +23,10 @@ _KIB: Final = 1024
 _MIB: Final = 1024 * 1024
 
 
+def _in_order(nodes: Iterable[NodeId]) -> tuple[NodeId, ...]:
+    return tuple(sorted(nodes))
+
+
 @final
 @attrs.frozen
 class HostConfig:
@@ -33,7 +37,7 @@ class HostConfig:
     """Where peers can dial this node; told to them in every greeting."""
     peers: Mapping[NodeId, str] = attrs.field(factory=dict)
     """Addresses known from the start. Others are learned from greetings; a greeting wins over what stands here."""
-    founders: tuple[NodeId, ...] = ()
+    founders: tuple[NodeId, ...] = attrs.field(default=(), converter=_in_order)
     """The first members of a new cluster, this node among them; all must name the same. Empty: a joiner, which
     waits to be added. Looked at only while the disk has never been part of a cluster."""
     leases: bool = False

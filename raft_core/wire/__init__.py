@@ -1,1 +1,45 @@
-"""How bytes between nodes are framed, checked and decoded."""
+"""How bytes between nodes are framed, checked and decoded: `frames`, then `codec`, then `link`."""
+
+from raft_core.wire.codec import Refuse, WireValue, decode, encode_message, encode_payload, encode_refusal
+from raft_core.wire.frames import FRAME_OVERHEAD, BadFrame, Frame, FrameKind, FrameReader, encode_frame
+from raft_core.wire.link import (
+    Greeted,
+    Limits,
+    Link,
+    LinkBroken,
+    LinkEvent,
+    LinkFault,
+    MessageReceived,
+    PayloadReceived,
+)
+from raft_core.wire.values import WIRE_VERSION, Chunk, Forward, ForwardReply, Hello, Payload, Pull
+
+__all__ = [
+    "FRAME_OVERHEAD",
+    "WIRE_VERSION",
+    "BadFrame",
+    "Chunk",
+    "Forward",
+    "ForwardReply",
+    "Frame",
+    "FrameKind",
+    "FrameReader",
+    "Greeted",
+    "Hello",
+    "Limits",
+    "Link",
+    "LinkBroken",
+    "LinkEvent",
+    "LinkFault",
+    "MessageReceived",
+    "Payload",
+    "PayloadReceived",
+    "Pull",
+    "Refuse",
+    "WireValue",
+    "decode",
+    "encode_frame",
+    "encode_message",
+    "encode_payload",
+    "encode_refusal",
+]

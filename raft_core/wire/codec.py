@@ -1,0 +1,326 @@
+"""Codec: every message and payload to bytes and back, and what must hold before a decoded one is let in.
+
+What lives here: `encode_…` functions that return whole frames, and `decode`, which returns a value whose types and
+meaning are sound, or raises `FrameError`; it raises nothing else, whatever the bytes. Payloads are MessagePack
+arrays of the fields in the order in which the classes declare them. An encoded message depends on nothing but the
+message, so a caller that sends one to several peers may encode it once.
+
+The checks belong here and not in the core: behind this door an `AppendEntries` holds consecutive entries with
+matching checksums, every number fits 63 bits, and a configuration keeps its own rules.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias, TypeVar, assert_never, final
+
+import msgspec
+
+from raft_core._value import Value
+from raft_core.entries import MEMBERS, NOOP, Entry, SnapshotMeta, checksum_matches
+from raft_core.errors import FrameError
+from raft_core.ids import GroupId
+from raft_core.membership import Members, MembersUndecodable
+from raft_core.messages import (
+    DATA,
+    AppendEntries,
+    AppendReply,
+    InstallSnapshot,
+    Message,
+    ReadIndex,
+    ReadIndexReply,
+    RequestVote,
+    SnapshotReply,
+    TimeoutNow,
+    TransferRefused,
+    VoteReply,
+)
+from raft_core.wire.frames import Frame, FrameKind, encode_frame
+from raft_core.wire.values import (
+    Chunk,
+    Forward,
+    ForwardReply,
+    Hello,
+    Payload,
+    ProposeChange,
+    ProposeCommand,
+    ProposeLeave,
+    Pull,
+    Transfer,
+)
+
+__all__ = [
+    "MAX_REFUSAL",
+    "Refuse",
+    "WireValue",
+    "decode",
+    "decode_version",
+    "encode_message",
+    "encode_payload",
+    "encode_refusal",
+]
+
+MAX_REFUSAL: Final = 500
+"""Characters of a refusal's text that are sent, and of a received one that are shown."""
+
+_GROUP: Final = GroupId(0)
+_TOO_BIG: Final = 1 << 63
+
+
+@final
+class Refuse(Value, frozen=True, array_like=True):
+    """Why the sender closes the connection, for the other side's operator."""
+
+    text: str
+
+
+@final
+class _Version(Value, frozen=True, array_like=True):
+    """The first field of every hello of every version."""
+
+    version: int
+
+
+WireValue: TypeAlias = Message | Payload | Refuse
+"""Everything that a frame can hold."""
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_MESSAGE: Final[msgspec.msgpack.Decoder[Message]] = msgspec.msgpack.Decoder(Message)
+_HELLO: Final = msgspec.msgpack.Decoder(Hello)
+_VERSION: Final = msgspec.msgpack.Decoder(_Version)
+_REFUSE: Final = msgspec.msgpack.Decoder(Refuse)
+_FORWARD: Final = msgspec.msgpack.Decoder(Forward)
+_FORWARD_REPLY: Final = msgspec.msgpack.Decoder(ForwardReply)
+_PULL: Final = msgspec.msgpack.Decoder(Pull)
+_CHUNK: Final = msgspec.msgpack.Decoder(Chunk)
+
+_KINDS: Final[dict[type[Payload], FrameKind]] = {
+    Hello: FrameKind.HELLO,
+    Forward: FrameKind.FORWARD,
+    ForwardReply: FrameKind.FORWARD_REPLY,
+    Pull: FrameKind.PULL,
+    Chunk: FrameKind.CHUNK,
+}
+
+
+# To bytes.
+
+
+def encode_message(message: Message) -> bytes:
+    """The frame that carries `message`; the same bytes for every peer."""
+    return encode_frame(FrameKind.MESSAGE, _GROUP, _encode(message))
+
+
+def encode_payload(payload: Payload) -> bytes:
+    """The frame that carries a greeting, a forwarded request, its answer, or a piece of a snapshot."""
+    return encode_frame(_KINDS[type(payload)], _GROUP, _encode(payload))
+
+
+def encode_refusal(text: str) -> bytes:
+    """The frame that tells the other side why its connection is about to be closed."""
+    return encode_frame(FrameKind.REFUSE, _GROUP, _encode(Refuse(_readable(text))))
+
+
+# From bytes.
+
+
+def decode(frame: Frame) -> WireValue:
+    """What the frame carries, checked. Raises `FrameError`, and nothing else."""
+    if frame.group != _GROUP:
+        raise FrameError(f"a frame is for group {frame.group}, and this node has only group 0")
+    kind = frame.kind
+    if kind == FrameKind.MESSAGE:
+        message = _decoded(_MESSAGE, frame.payload, "a message")
+        _check_message(message)
+        return message
+    if kind == FrameKind.HELLO:
+        hello = _decoded(_HELLO, frame.payload, "a hello")
+        _check_hello(hello)
+        return hello
+    if kind == FrameKind.REFUSE:
+        return Refuse(_readable(_decoded(_REFUSE, frame.payload, "a refusal").text))
+    if kind == FrameKind.FORWARD:
+        forward = _decoded(_FORWARD, frame.payload, "a forwarded request")
+        _check_forward(forward)
+        return forward
+    if kind == FrameKind.FORWARD_REPLY:
+        reply = _decoded(_FORWARD_REPLY, frame.payload, "an answer to a forwarded request")
+        _check_forward_reply(reply)
+        return reply
+    if kind == FrameKind.PULL:
+        pull = _decoded(_PULL, frame.payload, "a pull")
+        _require(_fits(pull.index | pull.term | pull.offset | pull.length), "a number in a pull is out of range")
+        return pull
+    if kind == FrameKind.CHUNK:
+        chunk = _decoded(_CHUNK, frame.payload, "a chunk")
+        _check_chunk(chunk)
+        return chunk
+    raise FrameError(f"a frame is of kind {kind}, which this version does not know")
+
+
+def decode_version(payload: bytes) -> int:
+    """The version of a hello of any version, past or future. Raises `FrameError` where it has none."""
+    return _decoded(_VERSION, payload, "a hello").version
+
+
+_Decoded = TypeVar("_Decoded")
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[_Decoded], payload: bytes, what: str) -> _Decoded:
+    try:
+        return decoder.decode(payload)
+    except (msgspec.MsgspecError, ValueError, OverflowError) as failure:
+        raise FrameError(f"{what} does not decode: {failure}") from None
+    except RecursionError:
+        raise FrameError(f"{what} does not decode: it is nested too deeply") from None
+
+
+def _require(holds: bool, text: str) -> None:
+    if not holds:
+        raise FrameError(text)
+
+
+def _fits(numbers: int) -> bool:
+    """Of numbers joined by `|`: none is negative, and none needs more than 63 bits."""
+    return 0 <= numbers < _TOO_BIG
+
+
+# What must hold in messages; hottest first.
+
+
+def _check_message(message: Message) -> None:
+    kind = type(message)
+    if kind is AppendEntries:
+        _check_append(message)  # type: ignore[arg-type]
+    elif kind is AppendReply:
+        _check_append_reply(message)  # type: ignore[arg-type]
+    else:
+        _check_rare(message)
+    _require(message.sender > 0, "a message names no sender")
+
+
+def _check_append(request: AppendEntries) -> None:
+    index, term, last = request.prev_index, request.prev_term, request.term
+    numbers = last | request.sender | request.id | index | term | request.commit | request.read
+    _require(_fits(numbers), "a number in an append is out of range")
+    entries = request.entries
+    _require(term <= last, "an append names a position of a later term than its own")
+    if not entries:
+        return
+    _require(request.purpose is DATA, "a heartbeat or an announcement carries entries")
+    _require(index + len(entries) < _TOO_BIG, "an entry's index is out of range")
+    for entry in entries:
+        if entry.index != index + 1:
+            raise FrameError(f"entry {entry.index} follows {index} in an append")
+        if not term <= entry.term <= last:
+            raise FrameError(f"entry {entry.index} has term {entry.term}, which cannot stand at its place")
+        if not checksum_matches(entry.kind, entry.data, entry.checksum):
+            raise FrameError(f"the checksum of entry {entry.index} does not match what the entry says")
+        if entry.kind is MEMBERS:
+            _check_members_entry(entry)
+        elif entry.kind is NOOP and entry.data:
+            raise FrameError(f"entry {entry.index} is a no-op with data")
+        index, term = entry.index, entry.term
+
+
+def _check_members_entry(entry: Entry) -> None:
+    try:
+        members = Members.decode(entry.data)
+    except (MembersUndecodable, ValueError, OverflowError, RecursionError) as failure:
+        raise FrameError(f"the configuration in entry {entry.index} does not decode: {failure}") from None
+    _check_members(members)
+
+
+def _check_members(members: Members) -> None:
+    problem = members.problem()
+    _require(problem is None, f"a configuration is wrong: {problem}")
+    _require(bool(members.voters), "a configuration has no voters")
+    _require(_fits(members.highest_id), "a node id is out of range")  # it bounds all others
+    for _, incarnation in members.incarnations:
+        _require(_fits(incarnation), "an incarnation is out of range")
+
+
+def _check_append_reply(reply: AppendReply) -> None:
+    numbers = reply.term | reply.sender | reply.incarnation | reply.id | reply.read | reply.match
+    _require(
+        _fits(numbers | reply.rejected | reply.hint_index | reply.hint_term), "a number in a reply is out of range"
+    )
+
+
+def _check_rare(message: Message) -> None:
+    numbers = message.term | message.sender | message.id
+    if isinstance(message, RequestVote):
+        numbers |= message.last.index | message.last.term
+        _require(message.last.term <= message.term, "a candidate's log is of a later term than its election")
+    elif isinstance(message, VoteReply):
+        numbers |= message.incarnation
+    elif isinstance(message, SnapshotReply):
+        numbers |= message.incarnation | message.index | message.match
+    elif isinstance(message, ReadIndexReply):
+        numbers |= message.index
+    elif isinstance(message, InstallSnapshot):
+        _check_snapshot(message.meta)
+        _require(message.meta.term <= message.term, "a snapshot is of a later term than its leader")
+    elif isinstance(message, TimeoutNow | TransferRefused | ReadIndex | AppendEntries | AppendReply):
+        pass  # the first three have no more fields; the last two are checked before
+    else:
+        assert_never(message)
+    _require(_fits(numbers), "a number in a message is out of range")
+
+
+def _check_snapshot(meta: SnapshotMeta) -> None:
+    _require(_fits(meta.index | meta.term | meta.members_index), "a number of a snapshot is out of range")
+    _require(meta.index > 0, "a snapshot stands for nothing")
+    _require(meta.members_index <= meta.index, "a snapshot's configuration is younger than the snapshot")
+    _check_members(meta.members)
+
+
+# What must hold in other payloads.
+
+
+def _check_hello(hello: Hello) -> None:
+    numbers = hello.version | hello.sender | hello.incarnation | hello.to | hello.to_incarnation
+    _require(_fits(numbers), "a number in a hello is out of range")
+    _require(hello.sender > 0, "a hello names no sender")
+    founders = hello.founders
+    _require(founders == tuple(sorted(set(founders))), "the founders in a hello are not sorted")
+    for node in (*founders, *(node for node, _ in hello.known)):
+        _require(0 < node < _TOO_BIG, "a node id in a hello is out of range")
+    if hello.founding:
+        try:
+            _check_members(Members.decode(hello.founding))
+        except (ValueError, OverflowError, RecursionError) as failure:
+            raise FrameError(f"the founding members in a hello do not decode: {failure}") from None
+
+
+def _check_forward(forward: Forward) -> None:
+    _require(_fits(forward.id | forward.budget), "a number in a forwarded request is out of range")
+    request = forward.request
+    if isinstance(request, ProposeChange):
+        # A node id that makes no sense is a person's mistake, and the leader's answer says so; the link lives.
+        _require(_fits(request.expected), "a number in a forwarded change is out of range")
+        _require(all(-_TOO_BIG < change.node < _TOO_BIG for change in request.changes), "a node id is out of range")
+    elif isinstance(request, Transfer):
+        _require(-_TOO_BIG < request.to < _TOO_BIG, "a node id is out of range")
+    elif isinstance(request, ProposeCommand | ProposeLeave):
+        pass
+    else:
+        assert_never(request)
+
+
+def _check_forward_reply(reply: ForwardReply) -> None:
+    _require(_fits(reply.id | reply.leader), "a number in an answer is out of range")
+    given = (reply.result is not None) + (reply.refused is not None) + (reply.unknown is not None)
+    _require(given == 1, "an answer must be one of a result, a refusal and an uncertainty")
+
+
+def _check_chunk(chunk: Chunk) -> None:
+    _require(_fits(chunk.index | chunk.term | chunk.offset | chunk.size), "a number in a chunk is out of range")
+    if chunk.gone:
+        _require(not chunk.data, "a chunk of a snapshot that is gone has bytes")
+        return
+    _require(chunk.offset + len(chunk.data) <= chunk.size, "a chunk reaches beyond the end of its snapshot")
+
+
+def _readable(text: str) -> str:
+    """Text from elsewhere, fit to be shown in one line of a log."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:MAX_REFUSAL])

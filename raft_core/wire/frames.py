@@ -1,0 +1,170 @@
+"""Frames: how a stream of bytes is cut into checked pieces, whatever the pieces say.
+
+What lives here: the header, `encode_frame`, and `FrameReader`, which is fed bytes as they come and returns what is
+complete. Nothing here knows what a payload means; that is `codec.py`.
+
+    offset  size  field
+         0     2  magic, F5 52
+         2     1  kind of the payload
+         3     1  flags, 0
+         4     4  group
+         8     4  length of the payload
+        12     4  crc32 of the payload
+        16     4  crc32 of the 16 bytes before
+        20        payload
+
+Numbers are little-endian. The header has a checksum of its own, so a damaged length is found before anything is
+done with it: a reader neither waits for bytes that never come nor makes room for them. The first byte is neither
+text nor the start of a TLS record, so a stranger who speaks another protocol is recognised at once.
+"""
+
+from __future__ import annotations
+
+import zlib
+from enum import IntEnum
+from struct import Struct
+from typing import Final, NamedTuple, final
+
+from raft_core._value import Value
+from raft_core.ids import GroupId
+
+__all__ = ["FRAME_OVERHEAD", "MAGIC", "BadFrame", "Frame", "FrameKind", "FrameReader", "encode_frame"]
+
+MAGIC: Final = b"\xf5R"
+FRAME_OVERHEAD: Final = 20
+"""Bytes of a frame that are not payload."""
+
+_MAGIC_NUMBER: Final = int.from_bytes(MAGIC, "little")
+_CHECKED: Final = Struct("<HBBIII")  # what the header's checksum covers
+_HEADER: Final = Struct("<HBBIIII")
+_CRC: Final = Struct("<I")
+
+
+class FrameKind(IntEnum):
+    """What a payload is."""
+
+    HELLO = 1
+    REFUSE = 2
+    MESSAGE = 3
+    FORWARD = 4
+    FORWARD_REPLY = 5
+    PULL = 6
+    CHUNK = 7
+
+
+@final
+class Frame(Value, frozen=True):
+    """A whole frame whose checksums are right. `kind` is a plain number: it may be one that nobody here knows."""
+
+    kind: int
+    group: GroupId
+    payload: bytes
+
+
+@final
+class BadFrame(Value, frozen=True):
+    """The stream is no stream of frames from here on; the last thing that a reader returns."""
+
+    text: str
+
+
+def encode_frame(kind: int, group: GroupId, payload: bytes) -> bytes:
+    """The bytes of one frame."""
+    checked = _CHECKED.pack(_MAGIC_NUMBER, kind, 0, group, len(payload), zlib.crc32(payload))
+    return b"".join((checked, _CRC.pack(zlib.crc32(checked)), payload))
+
+
+class _Header(NamedTuple):
+    kind: int
+    group: int
+    length: int
+    payload_crc: int
+
+
+@final
+class FrameReader:
+    """One direction of one connection. The first frame has a limit of its own, because it comes from a stranger.
+
+    Limits are in bytes of payload. Each byte is copied at most twice, however the stream is cut."""
+
+    __slots__ = ("_dead", "_header", "_limit", "_max_later", "_waiting")
+
+    def __init__(self, *, max_first: int, max_later: int) -> None:
+        self._limit = max_first
+        self._max_later = max_later
+        self._waiting = bytearray()  # of an incomplete frame; without its header once `_header` is there
+        self._header: _Header | None = None
+        self._dead = False
+
+    def feed(self, data: bytes) -> list[Frame | BadFrame]:
+        """The frames that `data` completes. A `BadFrame` is the last of all; from then on nothing is returned."""
+        frames: list[Frame | BadFrame] = []
+        if self._dead:
+            return frames
+        waiting = self._waiting
+        source: bytes | bytearray = data
+        if waiting:
+            waiting += data
+            source = waiting
+        at = 0
+        while True:
+            header = self._header
+            if header is None:
+                found = self._read_header(source, at)
+                if type(found) is BadFrame:
+                    self._die()
+                    frames.append(found)
+                    return frames
+                if type(found) is not _Header:
+                    break
+                self._header = header = found
+                at += FRAME_OVERHEAD
+            end = at + header.length
+            if len(source) < end:
+                break
+            payload = _cut(source, at, end)
+            if zlib.crc32(payload) != header.payload_crc:
+                self._die()
+                frames.append(BadFrame("the checksum of a frame's payload is wrong: it was damaged on its way"))
+                return frames
+            frames.append(Frame(header.kind, GroupId(header.group), payload))
+            self._header = None
+            self._limit = self._max_later
+            at = end
+        if source is waiting:
+            del waiting[:at]
+        elif at < len(data):
+            waiting += data[at:] if at else data
+        return frames
+
+    def _read_header(self, source: bytes | bytearray, at: int) -> _Header | BadFrame | None:
+        """The header at `at`, None while it is incomplete and not yet wrong."""
+        if len(source) - at < FRAME_OVERHEAD:
+            start = bytes(source[at : at + len(MAGIC)])
+            return None if MAGIC.startswith(start) else _not_ours(start)
+        magic, kind, flags, group, length, payload_crc, header_crc = _HEADER.unpack_from(source, at)
+        if magic != _MAGIC_NUMBER:
+            return _not_ours(bytes(source[at : at + len(MAGIC)]))
+        if zlib.crc32(source[at : at + _CHECKED.size]) != header_crc:
+            return BadFrame("the checksum of a frame's header is wrong: it was damaged on its way")
+        if flags:
+            return BadFrame(f"a frame has flags ({flags:#04x}) that this version does not know")
+        if length > self._limit:
+            return BadFrame(f"a frame announces {length} bytes, but at most {self._limit} are taken here")
+        return _Header(kind, group, length, payload_crc)
+
+    def _die(self) -> None:
+        self._dead = True
+        self._header = None
+        self._waiting = bytearray()
+
+
+def _not_ours(start: bytes) -> BadFrame:
+    return BadFrame(f"this is not the wire protocol: a frame starts with {MAGIC.hex(' ')}, not {start.hex(' ')}")
+
+
+def _cut(source: bytes | bytearray, start: int, end: int) -> bytes:
+    if type(source) is bytes:
+        return source[start:end]
+    with memoryview(source) as view, view[start:end] as part:
+        return part.tobytes()

@@ -1,0 +1,34 @@
+"""The table of commands: name, arity, flags, where the keys are, and the function that does it.
+
+What lives here: putting the modules' tables together, and looking a call up. A new type of value is a new module
+with a `COMMANDS` tuple, named in `_MODULES` below, and a number in `keyspace`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from raft_kv.commands import connection, deadlines, keys, strings
+from raft_kv.commands.table import READ, SESSION, WRITE, Command, unknown_command, wrong_arity
+
+__all__ = ["READ", "SESSION", "TABLE", "WRITE", "Command", "look_up"]
+
+_MODULES: Final = (connection.COMMANDS, strings.COMMANDS, keys.COMMANDS, deadlines.COMMANDS)
+
+TABLE: Final[dict[bytes, Command]] = {command.name.encode(): command for table in _MODULES for command in table}
+
+_BY_ANY_CASE: Final[dict[bytes, Command]] = {
+    spelling: command for name, command in TABLE.items() for spelling in (name, name.upper())
+}
+
+
+def look_up(call: Sequence[bytes]) -> Command:
+    """The command that `call` names, with a number of arguments that it takes. Raises `CommandError`."""
+    name = call[0] if call else b""
+    command = _BY_ANY_CASE.get(name) or TABLE.get(name.lower())
+    if command is None:
+        raise unknown_command(call)
+    if len(call) != command.arity and (command.arity >= 0 or len(call) < -command.arity):
+        raise wrong_arity(command.name)
+    return command

@@ -1,0 +1,55 @@
+"""Commands about the connection, the server and the cluster.
+
+What lives here: the few that need no state, with their handlers, and the rows of those that the client session
+answers itself, so that their arity is checked and COMMAND lists them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from raft_kv.commands.table import Call, Command, integer, wrong_arity
+from raft_kv.keyspace import Keyspace
+from raft_kv.replies import OK, PONG, CommandError, Reply
+
+__all__ = ["COMMANDS"]
+
+
+def _ping(_keyspace: Keyspace, call: Call) -> Reply:
+    if len(call) > 2:
+        raise wrong_arity("ping")
+    return PONG if len(call) == 1 else call[1]
+
+
+def _echo(_keyspace: Keyspace, call: Call) -> Reply:
+    return call[1]
+
+
+def _select(_keyspace: Keyspace, call: Call) -> Reply:
+    if integer(call[1], "ERR invalid DB index") != 0:
+        raise CommandError("ERR DB index is out of range")
+    return OK
+
+
+def _not_here(_keyspace: Keyspace, call: Call) -> Reply:
+    raise CommandError(f"ERR {call[0][:32].decode('ascii', 'replace').upper()} is not allowed inside a transaction")
+
+
+COMMANDS: Final = (
+    Command.row("ping", -1, "fast", _ping),
+    Command.row("echo", 2, "fast", _echo),
+    Command.row("select", 2, "fast", _select),
+    Command.row("hello", -1, "session fast", _not_here),
+    Command.row("client", -2, "session", _not_here),
+    Command.row("command", -1, "session", _not_here),
+    Command.row("config", -2, "session admin", _not_here),
+    Command.row("info", -1, "session", _not_here),
+    Command.row("quit", -1, "session fast", _not_here),
+    Command.row("reset", 1, "session fast", _not_here),
+    Command.row("multi", 1, "session fast", _not_here),
+    Command.row("exec", 1, "session", _not_here),
+    Command.row("discard", 1, "session fast", _not_here),
+    Command.row("watch", -2, "session fast", _not_here, (1, -1, 1)),
+    Command.row("unwatch", 1, "session fast", _not_here),
+    Command.row("raft", -2, "session admin", _not_here),
+)

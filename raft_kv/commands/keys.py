@@ -1,0 +1,129 @@
+"""Commands on keys whatever they hold, and on all of them.
+
+What lives here: handlers and their rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from typing import Final
+
+from raft_kv.commands.table import Call, Command, integer, syntax_error
+from raft_kv.glob import matcher
+from raft_kv.keyspace import Keyspace, Record, kind_name
+from raft_kv.replies import OK, CommandError, Reply, Simple
+
+__all__ = ["COMMANDS"]
+
+_MAX_SCAN: Final = 1_000_000
+
+
+def _del(keyspace: Keyspace, call: Call) -> Reply:
+    return sum(keyspace.remove(key) for key in call[1:])
+
+
+def _exists(keyspace: Keyspace, call: Call) -> Reply:
+    return sum(keyspace.find(key) is not None for key in call[1:])
+
+
+def _type(keyspace: Keyspace, call: Call) -> Reply:
+    record = keyspace.find(call[1])
+    return Simple("none" if record is None else kind_name(record.kind))
+
+
+def _move(keyspace: Keyspace, source: bytes, target: bytes, record: Record) -> None:
+    keyspace.remove(source)
+    keyspace.put(target, record.kind, record.value, record.deadline)
+
+
+def _rename(keyspace: Keyspace, call: Call) -> Reply:
+    record = keyspace.find(call[1])
+    if record is None:
+        raise CommandError("ERR no such key")
+    _move(keyspace, call[1], call[2], record)
+    return OK
+
+
+def _renamenx(keyspace: Keyspace, call: Call) -> Reply:
+    record = keyspace.find(call[1])
+    if record is None:
+        raise CommandError("ERR no such key")
+    if keyspace.find(call[2]) is not None:
+        return 0
+    _move(keyspace, call[1], call[2], record)
+    return 1
+
+
+def _dbsize(keyspace: Keyspace, _call: Call) -> Reply:
+    return len(keyspace.everything())
+
+
+def _flush(keyspace: Keyspace, call: Call) -> Reply:
+    if len(call) > 2 or (len(call) == 2 and call[1].upper() not in {b"SYNC", b"ASYNC"}):
+        raise syntax_error()
+    keyspace.clear()
+    return OK
+
+
+def _keys(keyspace: Keyspace, call: Call) -> Reply:
+    if call[1] == b"*":
+        return list(keyspace.everything())
+    matches = matcher(call[1])
+    return [key for key in keyspace.everything() if matches(key)]
+
+
+def _scan(keyspace: Keyspace, call: Call) -> Reply:
+    """A page of keys in the order of creation; the cursor is the last number seen, so nothing that stays is missed."""
+    cursor = integer(call[1], "ERR invalid cursor")
+    if cursor < 0:
+        raise CommandError("ERR invalid cursor")
+    wanted, count, kind = _scan_options(call)
+    page = list(islice(keyspace.created_after(cursor), count + 1))
+    found = [
+        key
+        for key, record in page[:count]
+        if (wanted is None or wanted(key)) and (kind is None or kind_name(record.kind).encode() == kind)
+    ]
+    following = page[count - 1][1].born if len(page) > count else 0
+    return [b"%d" % following, found]
+
+
+def _scan_options(call: Call) -> tuple[Callable[[bytes], object] | None, int, bytes | None]:
+    if len(call) % 2:
+        raise syntax_error()
+    wanted: Callable[[bytes], object] | None = None
+    count = 10
+    kind: bytes | None = None
+    for place in range(2, len(call), 2):
+        option, argument = call[place].upper(), call[place + 1]
+        if option == b"MATCH":
+            wanted = matcher(argument)
+        elif option == b"COUNT":
+            count = min(integer(argument), _MAX_SCAN)
+            if count < 1:
+                raise syntax_error()
+        elif option == b"TYPE":
+            kind = argument.lower()
+        else:
+            raise syntax_error()
+    return wanted, count, kind
+
+
+_KEY: Final = (1, 1, 1)
+_KEYS: Final = (1, -1, 1)
+
+COMMANDS: Final = (
+    Command.row("del", -2, "write", _del, _KEYS),
+    Command.row("unlink", -2, "write fast", _del, _KEYS),
+    Command.row("exists", -2, "readonly fast", _exists, _KEYS),
+    Command.row("touch", -2, "readonly fast", _exists, _KEYS),
+    Command.row("type", 2, "readonly fast", _type, _KEY),
+    Command.row("rename", 3, "write", _rename, (1, 2, 1)),
+    Command.row("renamenx", 3, "write fast", _renamenx, (1, 2, 1)),
+    Command.row("dbsize", 1, "readonly fast", _dbsize),
+    Command.row("flushall", -1, "write", _flush),
+    Command.row("flushdb", -1, "write", _flush),
+    Command.row("keys", 2, "readonly", _keys),
+    Command.row("scan", -2, "readonly", _scan),
+)

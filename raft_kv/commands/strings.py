@@ -1,0 +1,237 @@
+"""Commands on strings.
+
+What lives here: handlers and their rows. Times are taken from the keyspace's clock, which is the log's.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from raft_kv.commands.deadlines import absolute
+from raft_kv.commands.table import INT64_MAX, INT64_MIN, Call, Command, integer, string_at, syntax_error, wrong_arity
+from raft_kv.keyspace import STRING, Keyspace, Millis, Record
+from raft_kv.replies import OK, CommandError, Reply
+
+__all__ = ["COMMANDS", "MAX_STRING_BYTES"]
+
+MAX_STRING_BYTES: Final = 64 * 1024 * 1024
+"""What a string may grow to by APPEND and SETRANGE; the same on every replica, therefore a constant."""
+_TOO_LONG: Final = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
+
+
+def _value(record: Record | None) -> bytes | None:
+    return None if record is None else record.value
+
+
+def _keeping(keyspace: Keyspace, key: bytes, value: bytes, old: Record | None) -> None:
+    """The key holds `value` and keeps its deadline."""
+    keyspace.put(key, STRING, value, 0 if old is None else old.deadline)
+
+
+# SET and its relatives.
+
+
+@attrs.frozen
+class _SetOptions:
+    absent: bool = False
+    present: bool = False
+    get: bool = False
+    keep: bool = False
+    deadline: Millis = 0
+
+
+_UNITS: Final = {b"EX": (1000, True), b"PX": (1, True), b"EXAT": (1000, False), b"PXAT": (1, False)}
+
+
+def _set_options(keyspace: Keyspace, call: Call) -> _SetOptions:
+    absent = present = get = keep = False
+    deadline: Millis = 0
+    words = iter(call[3:])
+    for word in words:
+        option = word.upper()
+        if option == b"NX" and not present:
+            absent = True
+        elif option == b"XX" and not absent:
+            present = True
+        elif option == b"GET":
+            get = True
+        elif option == b"KEEPTTL" and not deadline:
+            keep = True
+        elif option in _UNITS and not deadline and not keep:
+            amount = next(words, None)
+            if amount is None:
+                raise syntax_error()
+            unit, relative = _UNITS[option]
+            deadline = absolute(keyspace, integer(amount), unit, "set", relative=relative)
+        else:
+            raise syntax_error()
+    return _SetOptions(absent, present, get, keep, deadline)
+
+
+def _set(keyspace: Keyspace, call: Call) -> Reply:
+    key, value = call[1], call[2]
+    if len(call) == 3:
+        keyspace.put(key, STRING, value)
+        return OK
+    options = _set_options(keyspace, call)
+    old = string_at(keyspace, key) if options.get else keyspace.find(key)
+    answer: Reply = _value(old) if options.get else OK
+    if (options.absent and old is not None) or (options.present and old is None):
+        return answer if options.get else None
+    deadline = old.deadline if options.keep and old is not None else options.deadline
+    keyspace.put(key, STRING, value, deadline)
+    return answer
+
+
+def _setnx(keyspace: Keyspace, call: Call) -> Reply:
+    if keyspace.find(call[1]) is not None:
+        return 0
+    keyspace.put(call[1], STRING, call[2])
+    return 1
+
+
+def _setex(keyspace: Keyspace, call: Call) -> Reply:
+    deadline = absolute(keyspace, integer(call[2]), 1000, "setex", relative=True)
+    keyspace.put(call[1], STRING, call[3], deadline)
+    return OK
+
+
+def _psetex(keyspace: Keyspace, call: Call) -> Reply:
+    deadline = absolute(keyspace, integer(call[2]), 1, "psetex", relative=True)
+    keyspace.put(call[1], STRING, call[3], deadline)
+    return OK
+
+
+def _getset(keyspace: Keyspace, call: Call) -> Reply:
+    old = _value(string_at(keyspace, call[1]))
+    keyspace.put(call[1], STRING, call[2])
+    return old
+
+
+def _getdel(keyspace: Keyspace, call: Call) -> Reply:
+    old = _value(string_at(keyspace, call[1]))
+    keyspace.remove(call[1])
+    return old
+
+
+def _mset(keyspace: Keyspace, call: Call) -> Reply:
+    if len(call) % 2 == 0:
+        raise wrong_arity("mset")
+    for place in range(1, len(call), 2):
+        keyspace.put(call[place], STRING, call[place + 1])
+    return OK
+
+
+def _msetnx(keyspace: Keyspace, call: Call) -> Reply:
+    if len(call) % 2 == 0:
+        raise wrong_arity("msetnx")
+    if any(keyspace.find(key) is not None for key in call[1::2]):
+        return 0
+    for place in range(1, len(call), 2):
+        keyspace.put(call[place], STRING, call[place + 1])
+    return 1
+
+
+def _append(keyspace: Keyspace, call: Call) -> Reply:
+    old = string_at(keyspace, call[1])
+    value = call[2] if old is None else old.value + call[2]
+    if len(value) > MAX_STRING_BYTES:
+        raise CommandError(_TOO_LONG)
+    _keeping(keyspace, call[1], value, old)
+    return len(value)
+
+
+def _setrange(keyspace: Keyspace, call: Call) -> Reply:
+    offset = integer(call[2])
+    if offset < 0:
+        raise CommandError("ERR offset is out of range")
+    old = string_at(keyspace, call[1])
+    value = b"" if old is None else old.value
+    if not call[3]:
+        return len(value)
+    if offset + len(call[3]) > MAX_STRING_BYTES:
+        raise CommandError(_TOO_LONG)
+    value = value[:offset].ljust(offset, b"\0") + call[3] + value[offset + len(call[3]) :]
+    _keeping(keyspace, call[1], value, old)
+    return len(value)
+
+
+# Reading.
+
+
+def _get(keyspace: Keyspace, call: Call) -> Reply:
+    return _value(string_at(keyspace, call[1]))
+
+
+def _mget(keyspace: Keyspace, call: Call) -> Reply:
+    records = [keyspace.find(key) for key in call[1:]]
+    return [record.value if record is not None and record.kind == STRING else None for record in records]
+
+
+def _strlen(keyspace: Keyspace, call: Call) -> Reply:
+    return len(_value(string_at(keyspace, call[1])) or b"")
+
+
+def _getrange(keyspace: Keyspace, call: Call) -> Reply:
+    first, last = integer(call[2]), integer(call[3])
+    value = _value(string_at(keyspace, call[1])) or b""
+    first = max(0, first + len(value)) if first < 0 else first
+    last = last + len(value) if last < 0 else last
+    return value[first : last + 1] if last >= 0 else b""
+
+
+# Counting.
+
+
+def _add(keyspace: Keyspace, key: bytes, amount: int) -> Reply:
+    old = string_at(keyspace, key)
+    total = amount + (0 if old is None else integer(old.value))
+    if not INT64_MIN <= total <= INT64_MAX:
+        raise CommandError("ERR increment or decrement would overflow")
+    _keeping(keyspace, key, b"%d" % total, old)
+    return total
+
+
+def _incr(keyspace: Keyspace, call: Call) -> Reply:
+    return _add(keyspace, call[1], 1)
+
+
+def _decr(keyspace: Keyspace, call: Call) -> Reply:
+    return _add(keyspace, call[1], -1)
+
+
+def _incrby(keyspace: Keyspace, call: Call) -> Reply:
+    return _add(keyspace, call[1], integer(call[2]))
+
+
+def _decrby(keyspace: Keyspace, call: Call) -> Reply:
+    amount = integer(call[2])
+    if amount == INT64_MIN:
+        raise CommandError("ERR decrement would overflow")
+    return _add(keyspace, call[1], -amount)
+
+
+_KEY: Final = (1, 1, 1)
+
+COMMANDS: Final = (
+    Command.row("get", 2, "readonly fast", _get, _KEY),
+    Command.row("set", -3, "write", _set, _KEY),
+    Command.row("setnx", 3, "write fast", _setnx, _KEY),
+    Command.row("setex", 4, "write", _setex, _KEY),
+    Command.row("psetex", 4, "write", _psetex, _KEY),
+    Command.row("getset", 3, "write fast", _getset, _KEY),
+    Command.row("getdel", 2, "write fast", _getdel, _KEY),
+    Command.row("mget", -2, "readonly fast", _mget, (1, -1, 1)),
+    Command.row("mset", -3, "write", _mset, (1, -1, 2)),
+    Command.row("msetnx", -3, "write", _msetnx, (1, -1, 2)),
+    Command.row("append", 3, "write fast", _append, _KEY),
+    Command.row("strlen", 2, "readonly fast", _strlen, _KEY),
+    Command.row("setrange", 4, "write", _setrange, _KEY),
+    Command.row("getrange", 4, "readonly", _getrange, _KEY),
+    Command.row("incr", 2, "write fast", _incr, _KEY),
+    Command.row("decr", 2, "write fast", _decr, _KEY),
+    Command.row("incrby", 3, "write fast", _incrby, _KEY),
+    Command.row("decrby", 3, "write fast", _decrby, _KEY),
+)

@@ -1,0 +1,136 @@
+"""One row of the table of commands, and the errors and small parsers that handlers share.
+
+What lives here: values and pure functions; no handler. The texts are those that Redis users know, because client
+libraries and people look for them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias, final
+
+import attrs
+
+from raft_kv.keyspace import STRING, Keyspace, Kind, Record
+from raft_kv.replies import CommandError, Reply
+
+__all__ = [
+    "ADMIN",
+    "FAST",
+    "INT64_MAX",
+    "INT64_MIN",
+    "READ",
+    "SESSION",
+    "WRITE",
+    "Call",
+    "Command",
+    "Handler",
+    "integer",
+    "printable",
+    "string_at",
+    "syntax_error",
+    "unknown_command",
+    "unknown_subcommand",
+    "wrong_arity",
+    "wrong_type",
+]
+
+Call: TypeAlias = Sequence[bytes]
+"""A command and its arguments; item 0 is the command's name."""
+Handler: TypeAlias = Callable[[Keyspace, Call], Reply]
+"""What a command does. Raises `CommandError` before it has changed anything, never after."""
+
+WRITE: Final = "write"
+READ: Final = "readonly"
+FAST: Final = "fast"
+ADMIN: Final = "admin"
+SESSION: Final = "session"
+"""Answered by the client session; never asked of the machine."""
+
+INT64_MAX: Final = (1 << 63) - 1
+INT64_MIN: Final = -(1 << 63)
+_INTEGER: Final = re.compile(rb"0|-?[1-9][0-9]{0,18}")
+
+
+@final
+@attrs.frozen
+class Command:
+    """One row. `arity` counts the name; negative: at least so many. Keys stand at `first`, `first + step`, … up to
+    `last` (negative: counted from the end); 0 for commands without keys."""
+
+    name: str
+    arity: int
+    flags: frozenset[str]
+    run: Handler
+    first: int = 0
+    last: int = 0
+    step: int = 0
+
+    @classmethod
+    def row(cls, name: str, arity: int, flags: str, run: Handler, keys: tuple[int, int, int] = (0, 0, 0)) -> Command:
+        """A row written on one line; `flags` are separated by blanks."""
+        return cls(name, arity, frozenset(flags.split()), run, *keys)
+
+    def keys_of(self, call: Call) -> list[bytes]:
+        """The keys that `call` touches."""
+        if not self.first:
+            return []
+        last = self.last if self.last >= 0 else len(call) + self.last
+        return list(call[self.first : last + 1 : self.step])
+
+
+# Errors.
+
+
+def unknown_command(call: Call) -> CommandError:
+    """What somebody is told who mistyped a command."""
+    name = call[0] if call else b""
+    arguments = "".join(f"'{printable(argument)}' " for argument in call[1:12])
+    return CommandError(f"ERR unknown command '{printable(name)}', with args beginning with: {arguments}")
+
+
+def unknown_subcommand(call: Call) -> CommandError:
+    """What somebody is told who mistyped the second word."""
+    name = printable(call[0]).upper()
+    return CommandError(f"ERR unknown subcommand '{printable(call[1])}'. Try {name} HELP.")
+
+
+def wrong_arity(name: str) -> CommandError:
+    """Too few arguments or too many."""
+    return CommandError(f"ERR wrong number of arguments for '{name}' command")
+
+
+def wrong_type() -> CommandError:
+    """The key holds a value of another type."""
+    return CommandError("WRONGTYPE Operation against a key holding the wrong kind of value")
+
+
+def syntax_error() -> CommandError:
+    """An option that the command does not know, or that contradicts another."""
+    return CommandError("ERR syntax error")
+
+
+def printable(text: bytes) -> str:
+    """At most 128 bytes of what a client sent, safe to show in an error."""
+    return text[:128].decode("utf-8", "replace")
+
+
+# Arguments and values.
+
+
+def integer(text: bytes, complaint: str = "ERR value is not an integer or out of range") -> int:
+    """The 64-bit number that `text` says in its one canonical form. Raises `CommandError(complaint)`."""
+    if _INTEGER.fullmatch(text):
+        number = int(text)
+        if INT64_MIN <= number <= INT64_MAX:
+            return number
+    raise CommandError(complaint)
+
+
+def string_at(keyspace: Keyspace, key: bytes, kind: Kind = STRING) -> Record | None:
+    """The record of a key that must hold a string, or nothing. Raises `CommandError` for another type."""
+    record = keyspace.find(key)
+    if record is not None and record.kind != kind:
+        raise wrong_type()
+    return record

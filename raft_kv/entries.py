@@ -1,0 +1,205 @@
+"""The bytes between a client session and the machine: what enters the log, and what is asked of a replica.
+
+What lives here: four values and their codec. A log entry is one of
+
+    byte 0      kind: 1 calls, 2 transaction, 3 clock
+    bytes 1-8   the leader's clock in milliseconds since 1970, big endian; written by `stamp`, on the leader
+    bytes 9-    msgpack: [protocol, calls] or [protocol, watched, calls]; nothing for a clock entry
+
+and a question is one of
+
+    byte 0      kind: 4 calls, 5 versions
+    bytes 1-8   the asker's clock; 0: answer by the log's clock alone
+    bytes 9-    msgpack: [protocol, watched, calls, together] or [keys]
+
+The answer to an entry is the RESP bytes of its replies, in order. The answer to a question of kind 4 is one byte
+(1: stopped early, because of a deadline that only the asker has seen pass), the number of calls answered as four
+bytes big endian, and their RESP bytes; of kind 5 a msgpack array of versions. A `protocol` is 2 or 3.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, TypeAlias, final
+
+import msgspec
+
+from raft_kv.keyspace import Millis, Version
+
+__all__ = [
+    "Answered",
+    "Calls",
+    "Clock",
+    "Command",
+    "Question",
+    "Transaction",
+    "Undecodable",
+    "Versions",
+    "decode_answer",
+    "decode_entry",
+    "decode_question",
+    "decode_versions",
+    "encode_answer",
+    "encode_entry",
+    "encode_question",
+    "encode_versions",
+    "stamp",
+]
+
+Call: TypeAlias = "list[bytes]"
+"""A command with its arguments, as the client sent it."""
+Watched: TypeAlias = "list[tuple[bytes, Version]]"
+"""Keys and the versions that they must still have."""
+
+
+class Undecodable(ValueError):
+    """Bytes that are no entry or question of this version."""
+
+
+@final
+class Calls(msgspec.Struct, frozen=True, array_like=True):
+    """Commands of one connection, in order; each succeeds or fails for itself."""
+
+    protocol: int
+    calls: list[Call]
+
+
+@final
+class Transaction(msgspec.Struct, frozen=True, array_like=True):
+    """Commands carried out as one, if every watched key still has its version."""
+
+    protocol: int
+    watched: Watched
+    calls: list[Call]
+
+
+@final
+class Clock(msgspec.Struct, frozen=True, array_like=True):
+    """Nothing but the leader's time."""
+
+
+@final
+class Question(msgspec.Struct, frozen=True, array_like=True):
+    """Reading commands; `together`: answered as one transaction, or not at all."""
+
+    protocol: int
+    watched: Watched
+    calls: list[Call]
+    together: bool
+
+
+@final
+class Versions(msgspec.Struct, frozen=True, array_like=True):
+    """What are the versions of these keys?"""
+
+    keys: list[bytes]
+
+
+@final
+class Answered(msgspec.Struct, frozen=True):
+    """How far a `Question` was answered."""
+
+    due: bool
+    count: int
+    replies: bytes
+
+
+Command: TypeAlias = Calls | Transaction | Clock
+
+_CALLS: Final = 1
+_TRANSACTION: Final = 2
+_CLOCK: Final = 3
+_QUESTION: Final = 4
+_VERSIONS: Final = 5
+_HEADER: Final = struct.Struct(">BQ")
+_ANSWER: Final = struct.Struct(">BI")
+_LATEST: Final = (1 << 63) - 1
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_DECODE_CALLS: Final = msgspec.msgpack.Decoder(Calls)
+_DECODE_TRANSACTION: Final = msgspec.msgpack.Decoder(Transaction)
+_DECODE_QUESTION: Final = msgspec.msgpack.Decoder(Question)
+_DECODE_VERSIONS: Final = msgspec.msgpack.Decoder(Versions)
+_DECODE_ANSWER: Final = msgspec.msgpack.Decoder(list[int])
+
+
+def encode_entry(command: Command) -> bytes:
+    """The entry, with its time still 0."""
+    if type(command) is Calls:
+        return _HEADER.pack(_CALLS, 0) + _ENCODER.encode(command)
+    if type(command) is Transaction:
+        return _HEADER.pack(_TRANSACTION, 0) + _ENCODER.encode(command)
+    return _HEADER.pack(_CLOCK, 0)
+
+
+def stamp(entry: bytes, now: Millis) -> bytes:
+    """The entry with `now` as its time; bytes that are no entry stay as they are."""
+    if len(entry) < _HEADER.size:
+        return entry
+    return _HEADER.pack(entry[0], now) + entry[_HEADER.size :]
+
+
+def decode_entry(entry: bytes) -> tuple[Millis, Command]:
+    """The time and the command of an entry. Raises `Undecodable`."""
+    kind, time = _header(entry)
+    body = memoryview(entry)[_HEADER.size :]
+    try:
+        if kind == _CALLS:
+            return time, _DECODE_CALLS.decode(body)
+        if kind == _TRANSACTION:
+            return time, _DECODE_TRANSACTION.decode(body)
+    except msgspec.MsgspecError as failure:
+        raise Undecodable(str(failure)) from None
+    if kind == _CLOCK and not len(body):
+        return time, Clock()
+    raise Undecodable(f"an entry of unknown kind {kind}")
+
+
+def encode_question(question: Question | Versions, now: Millis) -> bytes:
+    """The question as asked at `now`."""
+    kind = _QUESTION if type(question) is Question else _VERSIONS
+    return _HEADER.pack(kind, now) + _ENCODER.encode(question)
+
+
+def decode_question(request: bytes) -> tuple[Millis, Question | Versions]:
+    """The asker's time and the question. Raises `Undecodable`."""
+    kind, now = _header(request)
+    body = memoryview(request)[_HEADER.size :]
+    try:
+        if kind == _QUESTION:
+            return now, _DECODE_QUESTION.decode(body)
+        if kind == _VERSIONS:
+            return now, _DECODE_VERSIONS.decode(body)
+    except msgspec.MsgspecError as failure:
+        raise Undecodable(str(failure)) from None
+    raise Undecodable(f"a question of unknown kind {kind}")
+
+
+def _header(data: bytes) -> tuple[int, Millis]:
+    if len(data) < _HEADER.size:
+        raise Undecodable("too short")
+    kind, time = _HEADER.unpack_from(data)
+    if time > _LATEST:
+        raise Undecodable("a time out of range")
+    return kind, time
+
+
+def encode_answer(answer: Answered) -> bytes:
+    """The bytes of the answer to a `Question`."""
+    return _ANSWER.pack(answer.due, answer.count) + answer.replies
+
+
+def decode_answer(data: bytes) -> Answered:
+    """The answer to a `Question`, as this process's machine encoded it."""
+    due, count = _ANSWER.unpack_from(data)
+    return Answered(bool(due), count, data[_ANSWER.size :])
+
+
+def encode_versions(versions: list[Version]) -> bytes:
+    """The bytes of the answer to a `Versions`."""
+    return _ENCODER.encode(versions)
+
+
+def decode_versions(data: bytes) -> list[Version]:
+    """The answer to a `Versions`, as this process's machine encoded it."""
+    return _DECODE_ANSWER.decode(data)

@@ -1,0 +1,64 @@
+"""Patterns as in `KEYS user:*`, made into regular expressions that cannot run away.
+
+What lives here: one function. After a star the shortest match of what follows is final (an atomic group), so that
+`a*a*a*a*b` costs no more than the product of lengths, not an exponential: a client must not be able to stop a node.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+
+__all__ = ["matcher"]
+
+
+@lru_cache(maxsize=256)
+def matcher(pattern: bytes) -> Callable[[bytes], object]:
+    """A function that returns something true for the keys that match `pattern`: `*` `?` `[a-c]` `[^x]` and `\\`."""
+    chunks: list[bytes] = [b""]
+    position = 0
+    while position < len(pattern):
+        sign = pattern[position : position + 1]
+        position += 1
+        if sign == b"*":
+            if chunks[-1] or len(chunks) == 1:
+                chunks.append(b"")
+            continue
+        if sign == b"?":
+            chunks[-1] += b"."
+        elif sign == b"[":
+            piece, position = _character_class(pattern, position)
+            chunks[-1] += piece
+        else:
+            if sign == b"\\" and position < len(pattern):
+                sign = pattern[position : position + 1]
+                position += 1
+            chunks[-1] += re.escape(sign)
+    first, *rest = chunks
+    if not rest:
+        return re.compile(first + rb"\Z", re.DOTALL).match
+    middle = b"".join([b"(?>.*?" + chunk + b")" for chunk in rest[:-1]])
+    return re.compile(first + middle + b".*" + rest[-1] + rb"\Z", re.DOTALL).match
+
+
+def _character_class(pattern: bytes, position: int) -> tuple[bytes, int]:
+    """The regular expression of the class whose inside begins at `position`, and where the pattern goes on.
+
+    A class that is never closed ends with the pattern, as in Redis."""
+    negated = pattern[position : position + 1] == b"^"
+    position += negated
+    members: set[int] = set()
+    while position < len(pattern) and pattern[position : position + 1] != b"]":
+        if pattern[position : position + 1] == b"\\" and position + 1 < len(pattern):
+            position += 1
+        elif pattern[position + 1 : position + 2] == b"-" and position + 2 < len(pattern):
+            low, high = sorted((pattern[position], pattern[position + 2]))
+            members.update(range(low, high + 1))
+            position += 3
+            continue
+        members.add(pattern[position])
+        position += 1
+    allowed = set(range(256)) - members if negated else members
+    inside = b"".join(b"\\x%02x" % member for member in sorted(allowed))
+    return (b"[" + inside + b"]" if inside else b"(?!)"), position + 1

@@ -1,0 +1,275 @@
+"""Commands that the session answers itself: about the client, the server and the cluster.
+
+What lives here: pure functions from a call to a reply, or to the order that has to be carried out first (`Later`).
+What state a client has (its protocol, its name) lives in `Client`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, final
+
+import attrs
+
+from raft_core.errors import SettingsError
+from raft_core.host.node import split_address
+from raft_core.ids import NodeId
+from raft_core.membership import AddLearner, AddVoter, Change, RemoveNode
+from raft_kv import commands
+from raft_kv.commands.table import (
+    Command,
+    integer,
+    printable,
+    syntax_error,
+    unknown_subcommand,
+    wrong_arity,
+)
+from raft_kv.glob import matcher
+from raft_kv.picture import REDIS_VERSION, Picture, info_text, status_map
+from raft_kv.replies import EMPTY_ARRAY, OK, CommandError, Map, Reply, Simple
+from raft_kv.session_values import ChangeMembers, HandOver, Inspect, LeaveJoint, SessionEffect
+
+__all__ = ["Client", "Later", "answer_locally"]
+
+
+@final
+@attrs.define(eq=False)
+class Client:
+    """What a connection remembers about who is on its other end."""
+
+    number: int
+    protocol: int = 2
+    name: bytes = b""
+    library: bytes = b""
+    library_version: bytes = b""
+
+    def reset(self) -> None:
+        """As it was when the connection was new, except for its number."""
+        self.protocol = 2
+        self.name = b""
+
+
+@final
+@attrs.frozen
+class Later:
+    """The reply can be given when this was done: after `Inspect` by asking again with the picture, else it is OK."""
+
+    effect: SessionEffect
+
+
+def answer_locally(client: Client, call: list[bytes], picture: Picture | None) -> Reply | Later:
+    """The reply to a command that needs no keys. `picture` is given when an earlier `Later` asked for one."""
+    return _HANDLERS[call[0].lower()](client, call, picture)
+
+
+def _word(call: list[bytes]) -> str:
+    return call[1].decode("utf-8", "replace").lower()
+
+
+# HELLO and CLIENT.
+
+
+def _hello(client: Client, call: list[bytes], _picture: Picture | None) -> Reply | Later:
+    protocol, name = client.protocol, client.name
+    if len(call) > 1:
+        protocol = integer(call[1], "ERR Protocol version is not an integer or out of range")
+        if protocol not in (2, 3):
+            raise CommandError("NOPROTO unsupported protocol version")
+    words = iter(call[2:])
+    for word in words:
+        option = word.upper()
+        argument = next(words, None)
+        if option == b"AUTH" and argument is not None and next(words, None) is not None:
+            raise CommandError("WRONGPASS this server knows no passwords; connect without AUTH")
+        if option != b"SETNAME" or argument is None:
+            raise syntax_error()
+        name = _checked_name(argument)
+    client.protocol, client.name = protocol, name
+    return Map(
+        (
+            ("server", "redis"),
+            ("version", REDIS_VERSION),
+            ("proto", protocol),
+            ("id", client.number),
+            ("mode", "standalone"),
+            ("role", "master"),
+            ("modules", EMPTY_ARRAY),
+        )
+    )
+
+
+def _checked_name(name: bytes) -> bytes:
+    if any(not 33 <= letter <= 126 for letter in name):
+        raise CommandError("ERR Client names cannot contain spaces, newlines or special characters.")
+    return name
+
+
+def _client(client: Client, call: list[bytes], _picture: Picture | None) -> Reply | Later:
+    match _word(call), call[2:]:
+        case "id", []:
+            return client.number
+        case "getname", []:
+            return client.name or None
+        case "setname", [name]:
+            client.name = _checked_name(name)
+            return OK
+        case "setinfo", [option, value]:
+            return _set_info(client, option, value)
+        case "info" | "list", []:
+            return _client_line(client) + "\n"
+        case "no-evict" | "no-touch", [switch] if switch.upper() in {b"ON", b"OFF"}:
+            return OK
+        case "tracking", [switch] if switch.upper() == b"OFF":
+            return OK
+        case "id" | "getname" | "setname" | "setinfo" | "info" | "list", _:
+            raise wrong_arity(f"client|{_word(call)}")
+    raise unknown_subcommand(call)
+
+
+def _set_info(client: Client, option: bytes, value: bytes) -> Reply:
+    if option.upper() == b"LIB-NAME":
+        client.library = _checked_name(value)
+        return OK
+    if option.upper() == b"LIB-VER":
+        client.library_version = _checked_name(value)
+        return OK
+    raise CommandError(f"ERR Unrecognized option '{printable(option)}'")
+
+
+def _client_line(client: Client) -> str:
+    name, library, version = (
+        text.decode("ascii", "replace") for text in (client.name, client.library, client.library_version)
+    )
+    return f"id={client.number} name={name} db=0 resp={client.protocol} lib-name={library} lib-ver={version}"
+
+
+# COMMAND, CONFIG, INFO.
+
+
+def _command(_client: Client, call: list[bytes], _picture: Picture | None) -> Reply | Later:
+    if len(call) == 1:
+        return [_row(command) for command in commands.TABLE.values()]
+    match _word(call), call[2:]:
+        case "count", []:
+            return len(commands.TABLE)
+        case "list", []:
+            return list(commands.TABLE)
+        case "docs", names:
+            wanted = names or list(commands.TABLE)
+            found = [commands.TABLE[name.lower()] for name in wanted if name.lower() in commands.TABLE]
+            return Map(tuple((command.name, Map((("arity", command.arity),))) for command in found))
+        case "info", names:
+            found_rows = [commands.TABLE.get(name.lower()) for name in names or list(commands.TABLE)]
+            return [None if command is None else _row(command) for command in found_rows]
+        case "getkeys", [_, *_] as inner:
+            keys = commands.look_up(inner).keys_of(inner)
+            if not keys:
+                raise CommandError("ERR The command has no key arguments")
+            return keys
+    raise unknown_subcommand(call)
+
+
+def _row(command: Command) -> Reply:
+    flags = [Simple(flag) for flag in sorted(command.flags) if flag != commands.SESSION]
+    return [command.name, command.arity, flags, command.first, command.last, command.step]
+
+
+_CONFIG: Final[dict[str, str]] = {
+    "appendfsync": "always",
+    "appendonly": "yes",
+    "databases": "1",
+    "maxmemory": "0",
+    "maxmemory-policy": "noeviction",
+    "save": "",
+    "timeout": "0",
+}
+
+
+def _config(_client: Client, call: list[bytes], _picture: Picture | None) -> Reply | Later:
+    if _word(call) == "get" and len(call) > 2:
+        patterns = [matcher(pattern.lower()) for pattern in call[2:]]
+        chosen = {name: value for name, value in _CONFIG.items() if any(fits(name.encode()) for fits in patterns)}
+        return Map(tuple(chosen.items()))
+    if _word(call) == "resetstat" and len(call) == 2:
+        return OK
+    if _word(call) == "set":
+        raise CommandError("ERR settings are given when a node starts; see raft-kv serve --help")
+    raise unknown_subcommand(call)
+
+
+def _info(_client: Client, call: list[bytes], picture: Picture | None) -> Reply | Later:
+    if picture is None:
+        return Later(Inspect())
+    return info_text(picture, [word.decode("utf-8", "replace") for word in call[1:]])
+
+
+# RAFT: what an operator says to the cluster.
+
+_RAFT_HELP: Final = (
+    "RAFT STATUS -- how this node stands, as names and values.",
+    "RAFT EXPLAIN -- why this node is not the leader, what waits and for what, one sentence each.",
+    "RAFT ADD <id> <host:port> [LEARNER] -- add a node; it becomes a voter once it has caught up, unless LEARNER.",
+    "    Start it first: raft-kv serve --id <id> --join …; the address is where it listens for peers.",
+    "RAFT PROMOTE <id> -- make a learner a voter now.",
+    "RAFT DEMOTE <id> -- make a voter a learner.",
+    "RAFT REMOVE <id> -- take a node out for good; its id is never used again.",
+    "RAFT TRANSFER [<id>] -- hand the leadership over, to that voter or to the best one.",
+    "RAFT LEAVE -- leave a joint configuration that an explicit change has entered.",
+)
+
+
+def _node(text: bytes) -> NodeId:
+    number = integer(text, "ERR a node id is a positive number")
+    if number <= 0:
+        raise CommandError("ERR a node id is a positive number")
+    return NodeId(number)
+
+
+def _raft(_client: Client, call: list[bytes], picture: Picture | None) -> Reply | Later:
+    match _word(call), call[2:]:
+        case "status", []:
+            return Later(Inspect()) if picture is None else status_map(picture)
+        case "explain", []:
+            return Later(Inspect()) if picture is None else list(picture.reasons)
+        case "help", []:
+            return list(_RAFT_HELP)
+        case "leave", []:
+            return Later(LeaveJoint())
+        case "transfer", []:
+            return Later(HandOver())
+        case "transfer", [node]:
+            return Later(HandOver(_node(node)))
+        case "add", [node, address, *options]:
+            return Later(ChangeMembers((_addition(node, address, options),)))
+        case "promote", [node]:
+            return Later(ChangeMembers((AddVoter(_node(node)),)))
+        case "demote", [node]:
+            return Later(ChangeMembers((AddLearner(_node(node)),)))
+        case "remove", [node]:
+            return Later(ChangeMembers((RemoveNode(_node(node)),)))
+        case "add" | "promote" | "demote" | "remove" | "transfer" | "leave" | "status" | "explain" | "help", _:
+            raise wrong_arity(f"raft|{_word(call)}")
+    raise unknown_subcommand(call)
+
+
+def _addition(node: bytes, address: bytes, options: list[bytes]) -> Change:
+    """A new node enters as a learner, so that its catching up costs nobody a quorum.
+
+    The address is checked for its form only: where a node can be dialled it says itself, in its greetings."""
+    if options and (len(options) > 1 or options[0].upper() != b"LEARNER"):
+        raise syntax_error()
+    try:
+        split_address(address.decode("utf-8", "replace"))
+    except SettingsError as failure:
+        raise CommandError(f"ERR {failure}") from None
+    return AddLearner(_node(node), promote_when_ready=not options)
+
+
+_HANDLERS: Final[dict[bytes, Callable[[Client, list[bytes], Picture | None], Reply | Later]]] = {
+    b"hello": _hello,
+    b"client": _client,
+    b"command": _command,
+    b"config": _config,
+    b"info": _info,
+    b"raft": _raft,
+}

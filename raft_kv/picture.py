@@ -1,0 +1,185 @@
+"""How a node stands, as a client may see it: INFO, RAFT STATUS and RAFT EXPLAIN are drawn from this.
+
+What lives here: `Picture`, a plain value, and the texts made of it. Where its fields come from is `snapshot_of`'s
+business in `node_view`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, final
+
+import attrs
+
+from raft_kv.replies import Map, Reply
+
+__all__ = ["PeerView", "Picture", "info_text", "status_map"]
+
+REDIS_VERSION: Final = "7.2.0"
+"""The Redis whose commands and errors this server follows; client libraries look at it to know what they may use."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class PeerView:
+    """Another member, or a node that is connected without being one. `state` and `match` are known on a leader."""
+
+    node: int
+    address: str = ""
+    connected: bool = False
+    state: str = ""
+    match: int = 0
+    next: int = 0
+    in_flight: int = 0
+    paused: bool = False
+    active: bool = False
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Picture:
+    """One node at one moment."""
+
+    # The cluster.
+    node: int
+    cluster: str = ""
+    phase: str = ""
+    role: str = ""
+    term: int = 0
+    leader: int = 0
+    leader_address: str = ""
+    commit: int = 0
+    applied: int = 0
+    first_index: int = 0
+    last_index: int = 0
+    voters: tuple[int, ...] = ()
+    outgoing: tuple[int, ...] = ()
+    learners: tuple[int, ...] = ()
+    peers: tuple[PeerView, ...] = ()
+    reasons: tuple[str, ...] = ()
+    """Why things wait or are as they are, one sentence each."""
+    drops: tuple[tuple[str, int], ...] = ()
+
+    # This server.
+    version: str = ""
+    loop: str = ""
+    process: int = 0
+    listen: str = ""
+    peer_address: str = ""
+    data: str = ""
+    uptime_seconds: int = 0
+    connections: int = 0
+    connections_received: int = 0
+    commands: int = 0
+    waiting: int = 0
+    keys: int = 0
+    expiring: int = 0
+
+    @property
+    def joint(self) -> bool:
+        """The members are changing: two majorities decide."""
+        return bool(self.outgoing)
+
+
+def _numbers(nodes: Iterable[int]) -> str:
+    return ",".join(map(str, nodes))
+
+
+def _sections(picture: Picture) -> dict[str, list[tuple[str, object]]]:
+    leads = picture.role == "leader"
+    host, _, port = picture.leader_address.rpartition(":")
+    return {
+        "server": [
+            ("redis_version", REDIS_VERSION),
+            ("raft_kv_version", picture.version),
+            ("redis_mode", "standalone"),
+            ("process_id", picture.process),
+            ("tcp_port", picture.listen.rpartition(":")[2]),
+            ("event_loop", picture.loop),
+            ("uptime_in_seconds", picture.uptime_seconds),
+            ("data_directory", picture.data),
+        ],
+        "clients": [("connected_clients", picture.connections), ("waiting_requests", picture.waiting)],
+        "persistence": [("loading", 0), ("aof_enabled", 1), ("aof_last_write_status", "ok")],
+        "stats": [
+            ("total_connections_received", picture.connections_received),
+            ("total_commands_processed", picture.commands),
+            *((f"dropped_{name}", count) for name, count in picture.drops),
+        ],
+        "replication": [
+            ("role", "master" if leads else "slave"),
+            ("connected_slaves", sum(peer.connected for peer in picture.peers) if leads else 0),
+            *([] if leads else [("master_host", host), ("master_port", port)]),
+        ],
+        "raft": [
+            ("raft_node", picture.node),
+            ("raft_cluster", picture.cluster),
+            ("raft_phase", picture.phase),
+            ("raft_role", picture.role),
+            ("raft_term", picture.term),
+            ("raft_leader", picture.leader),
+            ("raft_commit", picture.commit),
+            ("raft_applied", picture.applied),
+            ("raft_first_index", picture.first_index),
+            ("raft_last_index", picture.last_index),
+            ("raft_voters", _numbers(picture.voters)),
+            ("raft_learners", _numbers(picture.learners)),
+        ],
+        "cluster": [("cluster_enabled", 0)],
+        "keyspace": [("db0", f"keys={picture.keys},expires={picture.expiring},avg_ttl=0")] if picture.keys else [],
+    }
+
+
+def info_text(picture: Picture, wanted: Iterable[str]) -> str:
+    """What INFO answers: the sections asked for, all of them where none or `all`, `default`, `everything` was."""
+    names = {name.lower() for name in wanted}
+    whole = not names or bool(names & {"all", "default", "everything"})
+    parts = [
+        "\r\n".join([f"# {name.capitalize()}", *(f"{key}:{value}" for key, value in lines), ""])
+        for name, lines in _sections(picture).items()
+        if whole or name in names
+    ]
+    return "\r\n".join(parts)
+
+
+def _peer(peer: PeerView) -> Reply:
+    pairs: list[tuple[Reply, Reply]] = [
+        ("node", peer.node),
+        ("address", peer.address),
+        ("connected", int(peer.connected)),
+    ]
+    if peer.state:
+        pairs += [
+            ("state", peer.state),
+            ("match", peer.match),
+            ("next", peer.next),
+            ("in_flight", peer.in_flight),
+            ("paused", int(peer.paused)),
+            ("active", int(peer.active)),
+        ]
+    return Map(tuple(pairs))
+
+
+def status_map(picture: Picture) -> Reply:
+    """What RAFT STATUS answers: names and values."""
+    return Map(
+        (
+            ("node", picture.node),
+            ("cluster", picture.cluster),
+            ("phase", picture.phase),
+            ("role", picture.role),
+            ("term", picture.term),
+            ("leader", picture.leader),
+            ("leader_address", picture.leader_address),
+            ("commit", picture.commit),
+            ("applied", picture.applied),
+            ("first_index", picture.first_index),
+            ("last_index", picture.last_index),
+            ("voters", picture.voters),
+            ("outgoing", picture.outgoing),
+            ("learners", picture.learners),
+            ("peer_address", picture.peer_address),
+            ("keys", picture.keys),
+            ("peers", tuple(_peer(peer) for peer in picture.peers)),
+        )
+    )

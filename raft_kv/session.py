@@ -1,0 +1,378 @@
+"""One client's conversation, without I/O: bytes in, orders out.
+
+What lives here: `Session`. It parses, keeps the order of replies, gathers what may travel together, holds the
+state of a transaction, and says what to send. It opens no socket and reads no clock; a server carries its bytes.
+
+The order that a client may rely on: its commands are carried out in the order in which it sent them. Therefore one
+request is open at a time, and what arrives meanwhile is gathered: consecutive writes become one log entry (each
+succeeds or fails for itself; it is no transaction), consecutive reads one question. A read is asked only after the
+write before it was answered, a write proposed only after the read before it was. A server stops reading from the
+client while a request is open, so that what a client can occupy is bounded by the limits and by one read's bytes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, TypeAlias, assert_never, final
+
+import attrs
+
+from raft_core.errors import OutcomeUnknown, Refused
+from raft_kv import entries
+from raft_kv.commands import READ, SESSION, WRITE, Command, look_up
+from raft_kv.entries import Calls, Clock, Question, Transaction, Versions
+from raft_kv.keyspace import Keyspace, Millis, Version
+from raft_kv.local import Client, Later, answer_locally
+from raft_kv.picture import Picture
+from raft_kv.refusals import explain
+from raft_kv.replies import OK, CommandError, Reply, Simple, encode, encode_failure
+from raft_kv.requests import ParseFailure, Request, RequestParser
+from raft_kv.session_values import Ask, Close, Inspect, Propose, Send, SessionEffect, SessionLimits
+
+__all__ = ["Session"]
+
+
+@final
+@attrs.frozen
+class _Writing:
+    """An entry is on its way that answers so many commands."""
+
+    replies: int
+
+
+@final
+@attrs.define
+class _Reading:
+    """These reads are being asked. `touching`: the cluster's clock is being moved before they are asked again."""
+
+    calls: list[list[bytes]]
+    touching: bool = False
+
+
+@final
+@attrs.define
+class _Executing:
+    """A transaction that only reads is being asked."""
+
+    question: Question
+    touching: bool = False
+
+
+@final
+@attrs.frozen
+class _Watching:
+    """The versions of these keys are being asked."""
+
+    keys: list[bytes]
+
+
+@final
+@attrs.frozen
+class _Inspecting:
+    """A command waits for the picture of this node."""
+
+    call: list[bytes]
+
+
+@final
+@attrs.frozen
+class _Administering:
+    """An operator's wish is on its way, to be answered by OK."""
+
+
+_Open: TypeAlias = _Writing | _Reading | _Executing | _Watching | _Inspecting | _Administering
+_NOTHING: Final = Keyspace()
+"""For commands that need no keys."""
+_AT_ONCE_IN_TRANSACTION: Final = frozenset({"exec", "discard", "multi", "watch", "quit", "reset"})
+
+
+@final
+@attrs.define(eq=False)
+class _Transaction:
+    """What was queued since MULTI."""
+
+    calls: list[list[bytes]] = attrs.field(factory=list)
+    writes: bool = False
+    spoiled: bool = False
+    size: int = 0
+
+
+@final
+@attrs.define(eq=False)
+class Session:
+    """A client's state between two of its commands. `number` names it to people."""
+
+    number: int
+    limits: SessionLimits = attrs.field(factory=SessionLimits)
+    client: Client = attrs.field(init=False)
+    _parser: RequestParser = attrs.field(init=False)
+    _queue: deque[Request] = attrs.field(factory=deque, init=False)
+    _open: _Open | None = attrs.field(default=None, init=False)
+    _transaction: _Transaction | None = attrs.field(default=None, init=False)
+    _watched: dict[bytes, Version] = attrs.field(factory=dict, init=False)
+    _replies: list[bytes] = attrs.field(factory=list, init=False)
+    _closed: bool = attrs.field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.client = Client(self.number)
+        self._parser = RequestParser(self.limits.requests)
+
+    # What happens to a session.
+
+    def receive(self, data: bytes, now: Millis) -> list[SessionEffect]:
+        """The client sent `data`."""
+        if self._closed:
+            return []
+        self._queue.extend(self._parser.feed(data))
+        return self._proceed(now)
+
+    def answered(self, data: bytes, now: Millis) -> list[SessionEffect]:
+        """What the open request asked for is `data`."""
+        waiting, self._open = self._open, None
+        effect = self._on_answer(waiting, data, now)
+        return self._proceed(now, effect)
+
+    def failed(self, error: Refused | OutcomeUnknown, now: Millis) -> list[SessionEffect]:
+        """The open request failed: every command it carried is answered with the error."""
+        waiting, self._open = self._open, None
+        self._replies.append(_failure_replies(waiting, error))
+        return self._proceed(now)
+
+    def inspected(self, picture: Picture, now: Millis) -> list[SessionEffect]:
+        """The picture that `Inspect` asked for."""
+        waiting, self._open = self._open, None
+        assert isinstance(waiting, _Inspecting)
+        answer = answer_locally(self.client, waiting.call, picture)
+        assert not isinstance(answer, Later)
+        self._say(answer)
+        return self._proceed(now)
+
+    # Going on.
+
+    def _proceed(self, now: Millis, effect: SessionEffect | None = None) -> list[SessionEffect]:
+        """Takes commands from the queue until one has to be waited for."""
+        while effect is None and self._queue and not self._closed:
+            effect = self._take(now)
+        effects: list[SessionEffect] = []
+        if self._replies:
+            effects.append(Send(b"".join(self._replies)))
+            self._replies.clear()
+        if effect is not None:
+            effects.append(effect)
+        return effects
+
+    def _say(self, reply: Reply) -> None:
+        self._replies.append(encode(reply, self.client.protocol))
+
+    def _close(self) -> SessionEffect:
+        self._closed = True
+        self._queue.clear()
+        return Close()
+
+    def _take(self, now: Millis) -> SessionEffect | None:
+        """Answers the first command of the queue, or as many as can travel with it."""
+        call = self._queue[0]
+        if isinstance(call, ParseFailure):
+            if call.text:
+                self._replies.append(encode_failure(call.text))
+            return self._close()
+        try:
+            command = look_up(call)
+        except CommandError as failure:
+            self._queue.popleft()
+            self._spoil()
+            self._replies.append(encode_failure(str(failure)))
+            return None
+        if self._transaction is not None and command.name not in _AT_ONCE_IN_TRANSACTION:
+            self._queue.popleft()
+            self._collect(self._transaction, command, call)
+            return None
+        if WRITE in command.flags:
+            calls = self._gather(WRITE)
+            self._open = _Writing(len(calls))
+            return Propose(entries.encode_entry(Calls(self.client.protocol, calls)))
+        if READ in command.flags:
+            reading = self._open = _Reading(self._gather(READ))
+            return self._ask(reading.calls, now)
+        self._queue.popleft()
+        try:
+            return self._alone(command, call, now)
+        except CommandError as failure:
+            self._replies.append(encode_failure(str(failure)))
+            return None
+
+    def _gather(self, flag: str) -> list[list[bytes]]:
+        """Takes the commands at the queue's head that have `flag` and may travel together."""
+        calls: list[list[bytes]] = []
+        size = 0
+        queue = self._queue
+        while queue and len(calls) < self.limits.batch_calls:
+            call = queue[0]
+            if isinstance(call, ParseFailure):
+                break
+            if calls:
+                try:
+                    if flag not in look_up(call).flags:
+                        break
+                except CommandError:
+                    break
+            size += sum(map(len, call))
+            if calls and size > self.limits.batch_bytes:
+                break
+            queue.popleft()
+            calls.append(call)
+        return calls
+
+    def _ask(self, calls: list[list[bytes]], now: Millis) -> Ask:
+        return Ask(entries.encode_question(Question(self.client.protocol, [], calls, False), now))
+
+    # One command that does not travel with others.
+
+    def _alone(self, command: Command, call: list[bytes], now: Millis) -> SessionEffect | None:
+        if SESSION not in command.flags:
+            self._say(command.run(_NOTHING, call))
+            return None
+        match command.name:
+            case "quit":
+                self._say(OK)
+                return self._close()
+            case "multi" | "discard" | "unwatch" | "reset":
+                self._transact(command.name)
+                return None
+            case "exec":
+                return self._execute(now)
+            case "watch":
+                return self._watch(call[1:], now)
+        answer = answer_locally(self.client, call, None)
+        if not isinstance(answer, Later):
+            self._say(answer)
+            return None
+        self._open = _Inspecting(call) if isinstance(answer.effect, Inspect) else _Administering()
+        return answer.effect
+
+    # Transactions.
+
+    def _transact(self, name: str) -> None:
+        """MULTI, DISCARD, UNWATCH and RESET, which need nobody else."""
+        if name == "multi":
+            if self._transaction is not None:
+                raise CommandError("ERR MULTI calls can not be nested")
+            self._transaction = _Transaction()
+            self._say(OK)
+            return
+        if name == "discard" and self._transaction is None:
+            raise CommandError("ERR DISCARD without MULTI")
+        self._watched = {}
+        if name in {"discard", "reset"}:
+            self._transaction = None
+        if name == "reset":
+            self.client.reset()
+        self._say(Simple("RESET") if name == "reset" else OK)
+
+    def _spoil(self) -> None:
+        if self._transaction is not None:
+            self._transaction.spoiled = True
+
+    def _collect(self, transaction: _Transaction, command: Command, call: list[bytes]) -> None:
+        """Queues a command of a transaction, or spoils it."""
+        transaction.size += sum(map(len, call))
+        limits = self.limits
+        problem = ""
+        if SESSION in command.flags:
+            problem = f"ERR {command.name.upper()} is not allowed inside a transaction"
+        elif transaction.size > limits.transaction_bytes or len(transaction.calls) >= limits.transaction_calls:
+            transaction.calls.clear()
+            problem = "ERR the transaction is too large for one log entry"
+        if problem:
+            transaction.spoiled = True
+            self._replies.append(encode_failure(problem))
+            return
+        if not transaction.spoiled:
+            transaction.calls.append(call)
+            transaction.writes |= WRITE in command.flags
+        self._say(Simple("QUEUED"))
+
+    def _execute(self, now: Millis) -> SessionEffect | None:
+        """EXEC: one log entry, or one question where nothing is written."""
+        transaction, self._transaction = self._transaction, None
+        if transaction is None:
+            raise CommandError("ERR EXEC without MULTI")
+        watched, self._watched = list(self._watched.items()), {}
+        if transaction.spoiled:
+            raise CommandError("EXECABORT Transaction discarded because of previous errors.")
+        if transaction.writes:
+            self._open = _Writing(1)
+            return Propose(entries.encode_entry(Transaction(self.client.protocol, watched, transaction.calls)))
+        if not watched and not transaction.calls:
+            self._say(())
+            return None
+        question = Question(self.client.protocol, watched, transaction.calls, True)
+        self._open = _Executing(question)
+        return Ask(entries.encode_question(question, now))
+
+    def _watch(self, keys: list[bytes], now: Millis) -> SessionEffect:
+        if self._transaction is not None:
+            raise CommandError("ERR WATCH inside MULTI is not allowed")
+        if len(self._watched) + len(keys) > self.limits.watched_keys:
+            raise CommandError("ERR too many watched keys on one connection")
+        self._open = _Watching(keys)
+        return Ask(entries.encode_question(Versions(keys), now))
+
+    # Answers.
+
+    def _on_answer(self, waiting: _Open | None, data: bytes, now: Millis) -> SessionEffect | None:
+        assert waiting is not None, "an answer came that nobody waits for"
+        if isinstance(waiting, _Writing):
+            self._replies.append(data)
+            return None
+        if isinstance(waiting, _Reading):
+            return self._on_read(waiting, data, now)
+        if isinstance(waiting, _Executing):
+            return self._on_executed(waiting, data)
+        if isinstance(waiting, _Watching):
+            for key, version in zip(waiting.keys, entries.decode_versions(data), strict=True):
+                self._watched.setdefault(key, version)
+            self._say(OK)
+            return None
+        if isinstance(waiting, _Administering):
+            self._say(OK)
+            return None
+        if isinstance(waiting, _Inspecting):
+            raise AssertionError("a picture is answered by `inspected`")
+        assert_never(waiting)
+
+    def _on_read(self, reading: _Reading, data: bytes, now: Millis) -> SessionEffect | None:
+        if reading.touching:  # the clock has been moved: what is still there by the log's clock, is there
+            self._open = _Reading(reading.calls)
+            return self._ask(reading.calls, 0)
+        answer = entries.decode_answer(data)
+        self._replies.append(answer.replies)
+        rest = reading.calls[answer.count :]
+        if not rest:
+            return None
+        self._open = _Reading(rest, touching=answer.due)
+        return Propose(entries.encode_entry(Clock())) if answer.due else self._ask(rest, now)
+
+    def _on_executed(self, executing: _Executing, data: bytes) -> SessionEffect | None:
+        if executing.touching:
+            self._open = _Executing(executing.question)
+            return Ask(entries.encode_question(executing.question, 0))
+        answer = entries.decode_answer(data)
+        if not answer.due:
+            self._replies.append(answer.replies)
+            return None
+        self._open = _Executing(executing.question, touching=True)
+        return Propose(entries.encode_entry(Clock()))
+
+
+def _failure_replies(waiting: _Open | None, error: Refused | OutcomeUnknown) -> bytes:
+    """One error per command that the failed request carried."""
+    text = explain(error)
+    if isinstance(error, OutcomeUnknown) and isinstance(waiting, _Reading | _Executing | _Watching):
+        text = f"TRYAGAIN {error}; nothing was changed"  # a read, or a clock entry: harmless to repeat
+    count = 1
+    if isinstance(waiting, _Writing):
+        count = waiting.replies
+    if isinstance(waiting, _Reading):
+        count = len(waiting.calls)
+    return encode_failure(text) * count

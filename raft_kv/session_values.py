@@ -1,0 +1,101 @@
+"""What a client session orders its server to do, and what it may hold.
+
+What lives here: values. A server does every effect in order; an effect that asks for something is answered by one
+of `Session.answered`, `Session.failed` and `Session.inspected`, and at most one such effect is open at any time.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias, final
+
+import attrs
+
+from raft_core._value import Value
+from raft_core.ids import NodeId
+from raft_core.membership import Change, ChangeMode
+from raft_kv.requests import RequestLimits
+
+__all__ = [
+    "Ask",
+    "ChangeMembers",
+    "Close",
+    "HandOver",
+    "Inspect",
+    "LeaveJoint",
+    "Propose",
+    "Send",
+    "SessionEffect",
+    "SessionLimits",
+]
+
+
+@final
+@attrs.frozen
+class SessionLimits:
+    """What one client may occupy."""
+
+    requests: RequestLimits = attrs.field(factory=RequestLimits)
+    batch_calls: int = 512
+    """Commands of one connection that travel together, as one log entry or one question."""
+    batch_bytes: int = 256 * 1024
+    """The same in bytes; a single larger command travels alone."""
+    transaction_bytes: int = 1024 * 1024
+    """Bytes queued between MULTI and EXEC."""
+    transaction_calls: int = 65_536
+    """Commands queued between MULTI and EXEC."""
+    watched_keys: int = 65_536
+    """Keys that one connection may watch."""
+
+
+@final
+class Send(Value, frozen=True):
+    """Write these bytes to the client."""
+
+    data: bytes
+
+
+@final
+class Close(Value, frozen=True):
+    """Close the connection once everything was sent."""
+
+
+@final
+class Propose(Value, frozen=True):
+    """Have this command applied; answer with its result."""
+
+    command: bytes
+
+
+@final
+class Ask(Value, frozen=True):
+    """Ask the machine, linearizably; answer with what it says."""
+
+    question: bytes
+
+
+@final
+class Inspect(Value, frozen=True):
+    """Say how this node stands; answer with a `Picture`."""
+
+
+@final
+class ChangeMembers(Value, frozen=True):
+    """Change the members; answer with b"" once the change is in force."""
+
+    changes: tuple[Change, ...]
+    mode: ChangeMode = ChangeMode.AUTO
+
+
+@final
+class LeaveJoint(Value, frozen=True):
+    """Leave the joint configuration; answer with b""."""
+
+
+@final
+class HandOver(Value, frozen=True):
+    """Hand the leadership over, to `to` or (0) to the best voter; answer with b""."""
+
+    to: NodeId = NodeId(0)
+
+
+SessionEffect: TypeAlias = Send | Close | Propose | Ask | Inspect | ChangeMembers | LeaveJoint | HandOver

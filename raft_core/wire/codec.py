@@ -16,7 +16,7 @@ from typing import Final, TypeAlias, TypeVar, assert_never, final
 import msgspec
 
 from raft_core._value import Value
-from raft_core.entries import MEMBERS, NOOP, Entry, SnapshotMeta, checksum_matches
+from raft_core.entries import COMMAND, MEMBERS, Entry, SnapshotMeta, checksum_matches
 from raft_core.errors import FrameError
 from raft_core.ids import GroupId
 from raft_core.membership import Members, MembersUndecodable
@@ -209,17 +209,23 @@ def _check_append(request: AppendEntries) -> None:
     _require(request.purpose is DATA, "a heartbeat or an announcement carries entries")
     _require(index + len(entries) < _TOO_BIG, "an entry's index is out of range")
     for entry in entries:
-        if entry.index != index + 1:
-            raise FrameError(f"entry {entry.index} follows {index} in an append")
-        if not term <= entry.term <= last:
-            raise FrameError(f"entry {entry.index} has term {entry.term}, which cannot stand at its place")
-        if not checksum_matches(entry.kind, entry.data, entry.checksum):
-            raise FrameError(f"the checksum of entry {entry.index} does not match what the entry says")
-        if entry.kind is MEMBERS:
-            _check_members_entry(entry)
-        elif entry.kind is NOOP and entry.data:
-            raise FrameError(f"entry {entry.index} is a no-op with data")
-        index, term = entry.index, entry.term
+        here, its_term, kind = entry.index, entry.term, entry.kind
+        if here != index + 1:
+            raise FrameError(f"entry {here} follows {index} in an append")
+        if not term <= its_term <= last:
+            raise FrameError(f"entry {here} has term {its_term}, which cannot stand at its place")
+        if not checksum_matches(kind, entry.data, entry.checksum):
+            raise FrameError(f"the checksum of entry {here} does not match what the entry says")
+        if kind is not COMMAND:
+            _check_special(entry)
+        index, term = here, its_term
+
+
+def _check_special(entry: Entry) -> None:
+    if entry.kind is MEMBERS:
+        _check_members_entry(entry)
+    elif entry.data:
+        raise FrameError(f"entry {entry.index} is a no-op with data")
 
 
 def _check_members_entry(entry: Entry) -> None:

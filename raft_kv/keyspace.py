@@ -73,11 +73,11 @@ class Keyspace:
     """By the key's checksum: the last entry that deleted one."""
     asked_at: Millis = 0
     """While a question is being answered: the asker's clock; 0 while applying."""
-    _deadlines: list[tuple[Millis, bytes]] = attrs.field(factory=list)
+    _deadlines: list[tuple[Millis, bytes]] = attrs.field(factory=list, init=False)
     """A heap of all deadlines, with stale ones among them."""
-    _order: list[bytes] = attrs.field(factory=list)
-    """Keys in the order of creation, with dead ones among them; `_births` are their numbers, ascending."""
-    _births: array[int] = attrs.field(factory=lambda: array("Q"))
+    _order: list[bytes] = attrs.field(factory=list, init=False)
+    """Keys in the order of creation, with dead ones among them; `_order_born` are their numbers, ascending."""
+    _order_born: array[int] = attrs.field(factory=lambda: array("Q"), init=False)
 
     # Time.
 
@@ -117,7 +117,7 @@ class Keyspace:
             self.births += 1
             born = self.births
             self._order.append(key)
-            self._births.append(born)
+            self._order_born.append(born)
         else:
             born = old.born
         self.records[key] = Record(kind, value, self.index, deadline, born)
@@ -159,9 +159,9 @@ class Keyspace:
     def created_after(self, born: int) -> Iterator[tuple[bytes, Record]]:
         """The keys that came after the `born`-th ever created, in that order, which no deletion disturbs."""
         records = self.everything()
-        for place in range(bisect_left(self._births, born + 1), len(self._order)):
+        for place in range(bisect_left(self._order_born, born + 1), len(self._order)):
             record = records.get(self._order[place])
-            if record is not None and record.born == self._births[place]:
+            if record is not None and record.born == self._order_born[place]:
                 yield self._order[place], record
 
     def expiring(self) -> int:
@@ -178,7 +178,7 @@ class Keyspace:
 
     def _reorder(self) -> None:
         self._order = list(self.records)  # a dictionary keeps the order of creation, as `born` does
-        self._births = array("Q", [record.born for record in self.records.values()])
+        self._order_born = array("Q", [record.born for record in self.records.values()])
 
     def _drop_stale_deadlines(self) -> None:
         while self._deadlines:

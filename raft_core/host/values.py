@@ -65,6 +65,7 @@ __all__ = [
     "MachineRestored",
     "Query",
     "QueryAnswered",
+    "QueryFailed",
     "ReadChunk",
     "RestoreMachine",
     "Run",
@@ -326,6 +327,14 @@ class QueryAnswered(Value, frozen=True):
 
 
 @final
+class QueryFailed(Value, frozen=True):
+    """The machine raised an exception for this query. Nothing was changed, so only its caller is told."""
+
+    ticket: Ticket
+    text: str
+
+
+@final
 class SnapshotBegun(Value, frozen=True, eq=False):
     meta: SnapshotMeta
     chunks: Iterator[bytes]
@@ -406,6 +415,7 @@ HostEvent: TypeAlias = (
     | Formed
     | EntriesApplied
     | QueryAnswered
+    | QueryFailed
     | SnapshotBegun
     | SnapshotStored
     | SnapshotIncomplete

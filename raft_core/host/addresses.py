@@ -1,0 +1,97 @@
+"""Where peers can be dialled, and when to try again.
+
+What lives here: `Addresses`, learned from greetings, because an identity is not an address; and `Redial`, the
+back-off after failures. Both are bounded, whatever strangers claim.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Final, final
+
+import msgspec
+
+from raft_core.host.config import HostConfig
+from raft_core.ids import NodeId
+from raft_core.wire.values import Hello
+
+__all__ = ["Addresses", "Redial"]
+
+_MOST_LEARNED: Final = 1000
+_MOST_TOLD: Final = 100
+_LONGEST: Final = 300
+
+
+@final
+class Addresses:
+    """The address book. What a node says about itself wins over what others say and over what was configured;
+    what others say is only believed where nothing better is known."""
+
+    __slots__ = ("_configured", "_from_itself", "_hearsay", "_me", "_mine", "disks")
+
+    def __init__(self, config: HostConfig, me: NodeId) -> None:
+        self._me = me
+        self._mine = config.address
+        self._configured = dict(config.peers)
+        self._from_itself: dict[NodeId, str] = {}
+        self._hearsay: dict[NodeId, str] = {}
+        self.disks: dict[NodeId, int] = {}
+        """The incarnation that each node last greeted with."""
+
+    def of(self, node: NodeId) -> str:
+        """Where to dial the node, "" where nobody knows."""
+        return self._from_itself.get(node) or self._configured.get(node) or self._hearsay.get(node, "")
+
+    def learn(self, hello: Hello) -> None:
+        """The greeting's sender and whom it knows can be dialled."""
+        if len(self.disks) >= _MOST_LEARNED and hello.sender not in self.disks:
+            return
+        self.disks[hello.sender] = hello.incarnation
+        if hello.address and len(hello.address) <= _LONGEST:
+            self._from_itself[hello.sender] = hello.address
+        for node, address in hello.known:
+            if node == self._me or not address or len(address) > _LONGEST:
+                continue
+            if node in self._hearsay or len(self._hearsay) < _MOST_LEARNED:
+                self._hearsay[node] = address
+
+    def known(self) -> tuple[tuple[NodeId, str], ...]:
+        """Every node with an address, sorted."""
+        nodes = sorted({*self._from_itself, *self._configured, *self._hearsay} - {self._me})
+        return tuple((node, self.of(node)) for node in nodes)
+
+    def in_greeting(self, introduction: Hello) -> Hello:
+        """The introduction with our own address and some that we know."""
+        return msgspec.structs.replace(introduction, address=self._mine, known=self.known()[:_MOST_TOLD])
+
+
+@final
+class Redial:
+    """When each peer may be dialled again. The wait doubles with each failure up to a limit; half of it is chance, so
+    that nodes that lost each other do not meet in the same instant again and again."""
+
+    __slots__ = ("_config", "_dice", "_failures", "_not_before")
+
+    def __init__(self, config: HostConfig, dice: random.Random) -> None:
+        self._config = config
+        self._dice = dice
+        self._failures: dict[NodeId, int] = {}
+        self._not_before: dict[NodeId, int] = {}
+
+    def due(self, peer: NodeId, now: int) -> bool:
+        """The back-off has passed, or there was none."""
+        return now >= self._not_before.get(peer, now)
+
+    def now(self, peer: NodeId) -> None:
+        """There is reason to believe that the peer can be reached."""
+        self._failures.pop(peer, None)
+        self._not_before.pop(peer, None)
+
+    def later(self, peer: NodeId, now: int, lasted: int) -> None:
+        """A connection failed, or ended after `lasted` nanoseconds. One that lasted starts the back-off anew."""
+        if lasted >= self._config.dial_delay_max:
+            self._failures.pop(peer, None)
+        failures = self._failures.get(peer, 0)
+        self._failures[peer] = failures + 1
+        delay = min(self._config.dial_delay << min(failures, 20), self._config.dial_delay_max)
+        self._not_before[peer] = now + delay // 2 + int(self._dice.random() * (delay // 2))

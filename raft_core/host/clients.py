@@ -1,0 +1,444 @@
+"""Everybody who waits for an answer: callers on this node, and peers that passed a caller's request on.
+
+What lives here: `Clients`, which batches what waits for the core, passes on what the leader has to do, and answers
+everybody exactly once, with one of three outcomes: done, certainly not done, nobody knows.
+
+A request that has not been given to the core nor sent to a peer is *held*: refusing it is honest. It is passed on at
+most once and one hop: the leader that is asked answers `NOT_LEADER` rather than pass it on again. That answer is a
+definite refusal, so the asker holds the request anew until its deadline. What was sent and is unanswered when the
+connection breaks is unknown. Reads are harmless, so they are asked again for as long as their caller waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeAlias, assert_never, final
+
+import msgspec
+
+from raft_core.effects import ReadReady, Refusal, RefusalReason, Respond, Success, Uncertainty, UnknownReason
+from raft_core.errors import CallerError, Refused, RequestError
+from raft_core.events import (
+    ChangeRequested,
+    LeaveRequested,
+    Proposed,
+    ReadConsistency,
+    ReadRequested,
+    TransferRequested,
+)
+from raft_core.host.config import HostConfig
+from raft_core.host.orders import Orders
+from raft_core.host.outcomes import RETRYABLE_READ, refusal_error, unknown_error
+from raft_core.host.peers import Peers
+from raft_core.host.values import (
+    Answer,
+    ClientAsked,
+    ClientChanged,
+    ClientLeft,
+    ClientProposed,
+    ClientTransferred,
+    ConnectionId,
+    Lane,
+    Query,
+    QueryAnswered,
+    QueryFailed,
+    Ticket,
+)
+from raft_core.host.waiting import Batch, Deadlines, Place, Request, Waiting
+from raft_core.ids import NOBODY, Incarnation, NodeId, RequestId
+from raft_core.membership import AddLearner, AddVoter, Change, Members
+from raft_core.settings import Settings
+from raft_core.wire.link import Limits
+from raft_core.wire.values import Forward, ForwardReply, ProposeChange, ProposeCommand, ProposeLeave, Transfer
+
+__all__ = ["ClientEvent", "Clients"]
+
+ClientEvent: TypeAlias = ClientProposed | ClientAsked | ClientChanged | ClientLeft | ClientTransferred
+
+_HIGHEST_ID: Final = (1 << 63) - 1
+_REPLY_ROOM: Final = 4096
+"""What an answer's frame holds besides a machine's result."""
+
+
+@final
+class Clients:
+    """All waiting requests of one node, bounded in number and bytes. `now` is set by the host first in each call."""
+
+    def __init__(
+        self,
+        config: HostConfig,
+        settings: Settings,
+        orders: Orders,
+        peers: Peers,
+        prepare: Callable[[bytes, int], bytes],
+    ) -> None:
+        self._config = config
+        self._settings = settings
+        self._orders = orders
+        self._peers = peers
+        self._prepare = prepare
+        self._largest_result = Limits.of(settings).max_frame - _REPLY_ROOM
+        self._tickets: dict[Ticket, Waiting] = {}
+        self._new: list[Waiting] = []
+        self._held: list[Waiting] = []  # could not be moved when last looked at
+        self._batches: dict[RequestId, Batch] = {}
+        self._forwards: dict[int, tuple[ConnectionId, Waiting]] = {}
+        self._deadlines = Deadlines()
+        self._last_request = 0
+        self._last_forward = 0
+        self._closed: RefusalReason | None = None
+        self.count = 0
+        self.bytes = 0
+        self.now = 0
+        self.members = Members()
+        """The configuration in force, by which missing incarnations are filled in."""
+
+    @property
+    def forwarded(self) -> int:
+        return len(self._forwards)
+
+    # Requests come in.
+
+    def on_client(self, event: ClientEvent) -> None:
+        """The caller waits, or is refused at once."""
+        if event.ticket in self._tickets:
+            raise CallerError(f"ticket {event.ticket} is already waiting; number every caller anew")
+        waiting = Waiting(_request_of(event), deadline=event.deadline, held_since=self.now, ticket=event.ticket)
+        self._tickets[event.ticket] = waiting
+        self._admit(waiting)
+
+    def on_forward(self, connection: ConnectionId, forward: Forward) -> None:
+        """A peer's caller waits here, until its budget is spent; or is refused at once."""
+        deadline = self.now + forward.budget if forward.budget else 0
+        waiting = Waiting(forward.request, deadline=deadline, held_since=self.now)
+        waiting.connection, waiting.forward = connection, forward.id
+        self._admit(waiting)
+
+    def _admit(self, waiting: Waiting) -> None:
+        full = self.count >= self._config.max_clients or self.bytes + waiting.size > self._config.max_client_bytes
+        self.count += 1
+        self.bytes += waiting.size
+        if self._closed is not None:
+            self._refuse(waiting, self._closed)
+        elif full:
+            self._refuse(waiting, RefusalReason.CLIENTS_FULL)
+        elif waiting.size > self._settings.max_entry_bytes and not waiting.is_read:
+            self._refuse(waiting, RefusalReason.TOO_LARGE)
+        elif (odd := _impossible_node(waiting.request)) is not None:
+            self._refuse(waiting, RefusalReason.BAD_ID, text=f"a node id is a positive 63-bit number, not {odd}")
+        elif waiting.deadline and waiting.deadline <= self.now:
+            self._refuse(waiting, RefusalReason.DEADLINE)
+        else:
+            self._new.append(waiting)
+            self._deadlines.add(waiting)
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Nobody waits for the ticket; what was proposed is not taken back."""
+        waiting = self._tickets.get(ticket)
+        if waiting is not None:
+            self._finish(waiting)
+
+    # Requests move on.
+
+    def flush(self, wall: int, leader: NodeId, *, leads: bool, retry: bool) -> None:
+        """Everything new (and, with `retry`, everything held) is with the core, with the leader, or held."""
+        if retry and self._held:
+            waiting, self._held = self._held + self._new, []
+        elif self._new:
+            waiting = self._new
+        else:
+            return
+        self._new = []
+        waiting = [item for item in waiting if item.place is Place.HELD]
+        self._ask_core_to_read([item for item in waiting if item.is_read])
+        writes = [item for item in waiting if not item.is_read]
+        if leads:
+            self._give_to_core(writes, wall)
+            return
+        for item in writes:
+            self._forward(item, leader)
+
+    def _give_to_core(self, waiting: list[Waiting], wall: int) -> None:
+        commands: list[bytes] = []
+        items: list[Waiting] = []
+        for item in waiting:
+            request = item.request
+            if type(request) is not ProposeCommand:
+                self._give_rare(item)
+                continue
+            try:
+                commands.append(self._prepare(request.command, wall))
+            except Exception as failure:  # the user's code: one caller's command must not end the node
+                text = f"the state machine's prepare raised {type(failure).__name__}: {failure}"
+                self._refuse(item, RefusalReason.PREPARE_FAILED, text=text)
+                continue
+            items.append(item)
+        if items:
+            self._orders.events.append(Proposed(self._batch(items), tuple(commands)))
+
+    def _give_rare(self, item: Waiting) -> None:
+        request = item.request
+        if isinstance(request, ProposeChange):
+            changes = self._with_disks(request.changes)
+            if isinstance(changes, str):
+                self._refuse(item, RefusalReason.WRONG_INCARNATION, text=changes)
+                return
+            number = self._batch([item])
+            self._orders.events.append(ChangeRequested(number, changes, request.mode, request.expected))
+        elif isinstance(request, ProposeLeave):
+            self._orders.events.append(LeaveRequested(self._batch([item])))
+        elif isinstance(request, Transfer):
+            self._orders.events.append(TransferRequested(self._batch([item]), request.to))
+
+    def _with_disks(self, changes: tuple[Change, ...]) -> tuple[Change, ...] | str:
+        """The changes with the incarnations that new members greeted with; a text where one never greeted. Where the
+        members' disks are known by number, a new one must be too, or a wiped disk could vote under its id."""
+        if not self.members.incarnations:
+            return changes
+        filled: list[Change] = []
+        for change in changes:
+            if isinstance(change, AddVoter | AddLearner) and not change.incarnation:
+                disk = self.members.incarnation_of(change.node) or self._peers.addresses.disks.get(change.node, 0)
+                if not disk and not self.members.is_member(change.node):
+                    return (
+                        f"node {change.node} has not been heard from, so its disk is not known: start it with this "
+                        "cluster's name and addresses, and ask again; or name its incarnation"
+                    )
+                change = msgspec.structs.replace(change, incarnation=Incarnation(disk))
+            filled.append(change)
+        return tuple(filled)
+
+    def _batch(self, items: list[Waiting]) -> RequestId:
+        self._last_request += 1
+        number = RequestId(self._last_request)
+        self._batches[number] = Batch(items)
+        for item in items:
+            item.place = Place.CORE
+        return number
+
+    def _ask_core_to_read(self, waiting: list[Waiting]) -> None:
+        """One read of the core serves all that want the same."""
+        groups: dict[tuple[ReadConsistency, int], list[Waiting]] = {}
+        for item in waiting:
+            request = item.request
+            assert type(request) is ClientAsked
+            groups.setdefault((request.consistency, request.limit), []).append(item)
+        for (consistency, limit), items in groups.items():
+            self._orders.events.append(ReadRequested(self._batch(items), consistency, limit))
+
+    def _forward(self, item: Waiting, leader: NodeId) -> None:
+        if item.ticket is None:  # one hop is enough: its asker knows whom it asked
+            self._refuse(item, RefusalReason.NOT_LEADER, leader)
+            return
+        request = item.request
+        assert not isinstance(request, ClientAsked)
+        if leader != NOBODY and len(self._forwards) < self._config.max_forwarded:
+            self._last_forward += 1
+            budget = max(1, item.deadline - self.now) if item.deadline else 0
+            connection = self._peers.ask(leader, Forward(self._last_forward, budget, request))
+            if connection is not None:
+                item.place = Place.LEADER
+                self._forwards[self._last_forward] = (connection, item)
+                return
+        self._hold(item, leader)
+
+    def _hold(self, item: Waiting, leader: NodeId) -> None:
+        """It waits for a leader: not for ever, but a read with a deadline until then."""
+        if self.now - item.held_since >= self._config.leader_wait and not (item.is_read and item.deadline):
+            reason = RefusalReason.NO_LEADER if leader == NOBODY else RefusalReason.NOT_LEADER
+            self._refuse(item, reason, leader)
+            return
+        item.place = Place.HELD
+        self._held.append(item)
+
+    # Answers come back.
+
+    def on_respond(self, effect: Respond) -> None:
+        """These items of a batch are answered, or held again where that is harmless."""
+        batch = self._batches.get(effect.request)
+        if batch is None:
+            return
+        batch.unanswered -= effect.count
+        if batch.unanswered <= 0:
+            del self._batches[effect.request]
+        outcome = effect.outcome
+        items = batch.items
+        if type(outcome) is ReadReady:
+            for item in items:
+                self._query(item)
+            return
+        selected = items[effect.offset : effect.offset + effect.count]
+        if type(outcome) is Success:
+            results = outcome.results
+            for at, item in enumerate(selected):
+                self._succeed(item, results[at] if at < len(results) else b"")
+            return
+        for item in items if items[0].is_read else selected:
+            self._fail(item, outcome)
+
+    def _fail(self, item: Waiting, outcome: Refusal | Uncertainty | Success | ReadReady) -> None:
+        if isinstance(outcome, Uncertainty):
+            self._unknown(item, outcome.reason)
+        elif isinstance(outcome, Refusal):
+            if item.place is Place.DONE:
+                return
+            again = RETRYABLE_READ if item.is_read else _NOT_LEADER
+            if outcome.reason in again and item.ticket is not None:
+                self._hold(item, outcome.leader)
+                return
+            self._refuse(item, outcome.reason, outcome.leader, outcome.text)
+
+    def _query(self, item: Waiting) -> None:
+        if item.place is Place.CORE and item.ticket is not None and type(item.request) is ClientAsked:
+            item.place = Place.MACHINE
+            self._orders.run(Lane.APPLY, Query(item.ticket, item.request.request))
+
+    def on_query_answered(self, event: QueryAnswered) -> None:
+        """The caller has the machine's answer."""
+        waiting = self._tickets.get(event.ticket)
+        if waiting is not None and waiting.place is Place.MACHINE:
+            self._succeed(waiting, event.data)
+
+    def on_query_failed(self, event: QueryFailed) -> None:
+        """The caller learns what the machine raised."""
+        waiting = self._tickets.get(event.ticket)
+        if waiting is not None and waiting.place is Place.MACHINE:
+            self._finish(waiting)
+            self._raise(event.ticket, Refused("query_failed", event.text))
+
+    def on_forward_reply(self, connection: ConnectionId, reply: ForwardReply) -> None:
+        """The leader's answer is the caller's; where it does not lead, the request is held again."""
+        known = self._forwards.get(reply.id)
+        if known is None or known[0] != connection:
+            return  # answered by its deadline meanwhile, or made up
+        del self._forwards[reply.id]
+        item = known[1]
+        if item.place is Place.DONE:
+            return
+        if reply.result is not None:
+            self._succeed(item, reply.result)
+        elif reply.refused is None:
+            self._unknown(item, reply.unknown or UnknownReason.FORWARD_LOST)
+        elif reply.refused in _NOT_LEADER:
+            item.held_since = self.now
+            self._hold(item, reply.leader)
+        else:
+            self._refuse(item, reply.refused, reply.leader, reply.text)
+
+    def on_lost(self, connection: ConnectionId) -> None:
+        """What was sent there and is unanswered is unknown. A peer's requests go on, but nobody waits for them."""
+        lost = [number for number, (where, _) in self._forwards.items() if where == connection]
+        for number in lost:
+            self._unknown(self._forwards.pop(number)[1], UnknownReason.FORWARD_LOST)
+
+    # Time, and the end.
+
+    def on_time(self) -> None:
+        """Everybody whose deadline has come is answered with what is true at that moment."""
+        for item in self._deadlines.passed(self.now):
+            if item.place in _UNCERTAIN and not item.is_read:
+                self._unknown(item, UnknownReason.DEADLINE)
+            else:
+                self._refuse(item, RefusalReason.DEADLINE)
+
+    def sweep(self) -> None:
+        """What was answered takes no room."""
+        self._deadlines.sweep(self.count)
+        if self._held:
+            self._held = [item for item in self._held if item.place is Place.HELD]
+        done = [number for number, (_, item) in self._forwards.items() if item.place is Place.DONE]
+        for number in done:
+            del self._forwards[number]
+
+    def close(self, refused: RefusalReason) -> None:
+        """New requests are refused from now on; those that wait go on waiting."""
+        self._closed = refused
+
+    def answer_all(self, refused: RefusalReason, unknown: UnknownReason) -> None:
+        """Nobody waits any more; what was under way is unknown."""
+        self.close(refused)
+        everybody = [*self._tickets.values(), *self._new, *(i for b in self._batches.values() for i in b.items)]
+        for item in everybody:
+            if item.place in _UNCERTAIN and not item.is_read:
+                self._unknown(item, unknown)
+            else:
+                self._refuse(item, refused)
+        self._batches.clear()
+        self._forwards.clear()
+        self._held.clear()
+        self._new.clear()
+        self.sweep()
+
+    # One answer each.
+
+    def _finish(self, item: Waiting) -> bool:
+        """The request takes no more room; false where it had been answered already."""
+        if item.place is Place.DONE:
+            return False
+        item.place = Place.DONE
+        item.request = _NOTHING  # its bytes are not kept, even if the core still knows the request
+        self.count -= 1
+        self.bytes -= item.size
+        if item.ticket is not None:
+            self._tickets.pop(item.ticket, None)
+        return True
+
+    def _succeed(self, item: Waiting, data: bytes) -> None:
+        if not self._finish(item):
+            return
+        if item.ticket is not None:
+            self._orders.effects.append(Answer(item.ticket, data))
+        elif len(data) > self._largest_result:
+            text = f"it was carried out, but its result of {len(data)} bytes is too large to be passed on"
+            reply = ForwardReply(item.forward, unknown=UnknownReason.FORWARD_LOST, text=text)
+            self._peers.answer(item.connection, reply)
+        else:
+            self._peers.answer(item.connection, ForwardReply(item.forward, result=data))
+
+    def _refuse(self, item: Waiting, reason: RefusalReason, leader: NodeId = NOBODY, text: str = "") -> None:
+        if not self._finish(item):
+            return
+        if item.ticket is None:
+            self._peers.answer(item.connection, ForwardReply(item.forward, refused=reason, leader=leader, text=text))
+            return
+        self._raise(item.ticket, refusal_error(reason, leader, text, self._peers.addresses.of(leader)))
+
+    def _unknown(self, item: Waiting, reason: UnknownReason) -> None:
+        if not self._finish(item):
+            return
+        if item.ticket is None:
+            self._peers.answer(item.connection, ForwardReply(item.forward, unknown=reason))
+            return
+        self._raise(item.ticket, unknown_error(reason))
+
+    def _raise(self, ticket: Ticket, error: RequestError) -> None:
+        self._orders.effects.append(Answer(ticket, error=error))
+
+
+_NOT_LEADER: Final = frozenset({RefusalReason.NOT_LEADER, RefusalReason.NO_LEADER})
+_UNCERTAIN: Final = frozenset({Place.CORE, Place.LEADER})
+_NOTHING: Final = ProposeLeave()
+
+
+def _request_of(event: ClientEvent) -> Request:
+    if isinstance(event, ClientProposed):
+        return ProposeCommand(event.command)
+    if isinstance(event, ClientAsked):
+        return event
+    if isinstance(event, ClientChanged):
+        return ProposeChange(event.changes, event.mode, event.expected)
+    if isinstance(event, ClientLeft):
+        return ProposeLeave()
+    if isinstance(event, ClientTransferred):
+        return Transfer(event.to)
+    assert_never(event)
+
+
+def _impossible_node(request: Request) -> int | None:
+    """A node id that cannot even be written down, so that the leader could not refuse it."""
+    if isinstance(request, ProposeChange):
+        odd = [change.node for change in request.changes if not 0 < change.node <= _HIGHEST_ID]
+        return odd[0] if odd else None
+    if isinstance(request, Transfer) and not 0 <= request.to <= _HIGHEST_ID:
+        return request.to
+    return None

@@ -1,0 +1,108 @@
+"""One connection to or from a peer: its link, its three lanes of waiting frames, its signs of life.
+
+What lives here: `Connection`, which holds and measures and decides one thing only: what goes into the next
+transmission. Who is dialled, greeted and given up is decided in `peers`.
+
+The lanes: *urgent* (votes, heartbeats and their replies) goes out whole and first; *requests* (forwarded requests,
+snapshot pieces, and the answers to both) and *bulk* (appends in the window) go out in bounded portions, so that a
+heartbeat never waits behind more than one transmission.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, final
+
+from raft_core.host.values import ConnectionId
+from raft_core.ids import NodeId
+from raft_core.wire.link import Link
+
+__all__ = ["Connection", "Queue"]
+
+
+@final
+class Queue:
+    """Frames in order, and how many bytes they are."""
+
+    __slots__ = ("bytes", "frames")
+
+    def __init__(self) -> None:
+        self.frames: deque[bytes] = deque()
+        self.bytes = 0
+
+    def push(self, frame: bytes) -> None:
+        self.frames.append(frame)
+        self.bytes += len(frame)
+
+    def take(self, limit: int, into: list[bytes]) -> None:
+        """Moves frames until `limit` bytes are reached; always at least one, so that a large frame gets through."""
+        frames, taken = self.frames, 0
+        while frames and (taken == 0 or taken + len(frames[0]) <= limit):
+            frame = frames.popleft()
+            taken += len(frame)
+            into.append(frame)
+        self.bytes -= taken
+
+    def clear(self) -> int:
+        """Throws everything away; how many frames that were."""
+        count = len(self.frames)
+        self.frames.clear()
+        self.bytes = 0
+        return count
+
+
+@final
+class Connection:
+    """What this node knows of one connection. `peer` is `NOBODY` on an accepted one until its greeting."""
+
+    __slots__ = (
+        "bulk",
+        "busy",
+        "closing",
+        "deadline",
+        "dialled",
+        "greeted",
+        "greeted_at",
+        "id",
+        "link",
+        "open",
+        "peer",
+        "queued",
+        "requests",
+        "silent_ticks",
+        "urgent",
+    )
+
+    def __init__(self, identifier: ConnectionId, link: Link, peer: NodeId, *, dialled: bool, deadline: int) -> None:
+        self.id: Final = identifier
+        self.link: Final = link
+        self.dialled: Final = dialled
+        self.peer = peer
+        self.open = not dialled
+        self.greeted = False  # the other side's hello was found good
+        self.greeted_at = 0
+        self.deadline = deadline  # of the greeting, or of what is said before closing
+        self.closing = False  # closed as soon as everything queued is out
+        self.busy = False  # a Transmit is under way: at most one at a time
+        self.queued = False  # it stands in the list of those to be looked at before `handle` returns
+        self.silent_ticks = 0
+        self.urgent = Queue()
+        self.requests = Queue()
+        self.bulk = Queue()
+
+    @property
+    def queued_bytes(self) -> int:
+        return self.urgent.bytes + self.requests.bytes + self.bulk.bytes
+
+    def next_transmission(self, portion: int) -> bytes:
+        """The bytes to hand to the operating system now; b"" where nothing waits or something is under way."""
+        if self.busy or not self.open:
+            return b""
+        taken: list[bytes] = []
+        self.urgent.take(1 << 62, taken)
+        self.requests.take(portion, taken)
+        self.bulk.take(portion, taken)
+        if not taken:
+            return b""
+        self.busy = True
+        return taken[0] if len(taken) == 1 else b"".join(taken)

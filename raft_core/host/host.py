@@ -1,0 +1,463 @@
+"""A running node without its I/O: everything that happened in, everything to do out.
+
+What lives here: `Host`, which owns the core and the parts around it and decides in which order they are heard. A
+call does this, in this order: what happened, event by event, the core's answers to each included; then the time that
+passed, as one tick, so that a process that slept first hears what came meanwhile; then what callers wait for, as one
+batch; then the bytes that can leave. It returns everything that follows; nothing has to be called again.
+
+The clock is read by the adapter, the dice are given: the same calls give the same effects.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import assert_never, final
+
+from raft_core.effects import (
+    Alarm,
+    AlarmKind,
+    Announce,
+    Effect,
+    ReceiveSnapshot,
+    RefusalReason,
+    Respond,
+    RoleName,
+    Send,
+    Stop,
+    StopReason,
+    UnknownReason,
+)
+from raft_core.errors import CallerError, InvariantBroken, LogLost, RaftError, StorageBroken
+from raft_core.events import (
+    PeerConnected,
+    Started,
+    StopRequested,
+    StorageFailed,
+    Tick,
+)
+from raft_core.host.clients import Clients
+from raft_core.host.config import HostConfig
+from raft_core.host.connection import Connection
+from raft_core.host.forming import Forming, Verdict, lost_text
+from raft_core.host.lanes import job_of, report_of
+from raft_core.host.orders import Orders
+from raft_core.host.outcomes import refusal_error
+from raft_core.host.peers import Peers
+from raft_core.host.status import Drop, HostStatus, Phase
+from raft_core.host.transfers import Receiving, Serving
+from raft_core.host.values import (
+    Answer,
+    BytesReceived,
+    ChunkRead,
+    ChunkStored,
+    ClientAsked,
+    ClientCancelled,
+    ClientChanged,
+    ClientLeft,
+    ClientProposed,
+    ClientTransferred,
+    ConnectionClosed,
+    ConnectionOpened,
+    DialFailed,
+    Finished,
+    Formed,
+    HostEffect,
+    HostEvent,
+    HostStarted,
+    JobFailed,
+    Lane,
+    QueryAnswered,
+    QueryFailed,
+    SnapshotBegun,
+    SnapshotComplete,
+    SnapshotIncomplete,
+    StopAsked,
+    StoreSnapshot,
+    TimerFired,
+    Transmitted,
+    WakeAt,
+)
+from raft_core.ids import NOBODY
+from raft_core.membership import Members
+from raft_core.messages import InstallSnapshot
+from raft_core.raft import Raft
+from raft_core.recovered import Recovered
+from raft_core.settings import Settings
+from raft_core.wire.codec import encode_refusal
+from raft_core.wire.link import Greeted, LinkBroken, LinkFault, PayloadReceived
+from raft_core.wire.values import Chunk, Forward, ForwardReply, Hello, Pull
+
+__all__ = ["Host"]
+
+_SWEEP_TICKS = 100
+
+
+@final
+class Host:
+    """One node. `dice` is the host's own generator, `rng` the core's; `machine_prepare` is the machine's `prepare`.
+
+    Raises `CallerError` where the configuration contradicts the disk, and from `handle` where the adapter breaks the
+    contract of `values.py`; nothing that a peer, a client, the disk or the machine does raises."""
+
+    def __init__(
+        self,
+        config: HostConfig,
+        settings: Settings,
+        recovered: Recovered,
+        machine_prepare: Callable[[bytes, int], bytes],
+        rng: random.Random,
+        dice: random.Random,
+    ) -> None:
+        self._config = config
+        self._settings = settings
+        self._recovered = recovered
+        self._rng = rng
+        self._orders = Orders()
+        self._forming = Forming(config, recovered, self._orders)
+        self._peers = Peers(config, settings, recovered.identity, self._orders, dice)
+        self._clients = Clients(config, settings, self._orders, self._peers, machine_prepare)
+        self._receiving = Receiving(config, self._orders, self._peers)
+        self._serving = Serving(config, self._orders, self._peers)
+        self._raft: Raft | None = None
+        self._phase = Phase.FORMING
+        self._standing = Announce(RoleName.FOLLOWER, recovered.hard.term, NOBODY)
+        self._members: Members | None = None
+        self._formed = recovered.formed
+        self._started = False
+        self._retry_held = False
+        self._now = 0
+        self._last_tick = 0
+        self._ticks = 0
+        self._wake_at = 0
+        self._stop_at = 0
+        self._failure: RaftError | None = None
+        self._introduce()
+
+    def handle(self, events: Sequence[HostEvent], now: int, wall: int) -> list[HostEffect]:
+        """Everything to do because of `events`, in order. `now`: nanoseconds on a clock that never goes back;
+        `wall`: nanoseconds since 1970, for the machine's `prepare` and nothing else."""
+        if self._phase is Phase.ENDED:
+            return self._after_the_end(events)
+        self._set_time(now)
+        try:
+            for event in events:
+                self._on_event(event)
+                self._settle()
+            self._pass_time()
+            self._clients.on_time()
+            leads = self._standing.role is RoleName.LEADER
+            self._clients.flush(wall, self._standing.leader, leads=leads, retry=self._retry_held)
+            self._retry_held = False
+            self._settle()
+        except InvariantBroken as failure:
+            self._end(failure, str(failure))
+        if self._ended():
+            return self._orders.taken()
+        self._peers.flush()
+        self._wish_to_wake()
+        return self._orders.taken()
+
+    def _ended(self) -> bool:
+        return self._phase is Phase.ENDED
+
+    # Events.
+
+    def _on_event(self, event: HostEvent) -> None:  # hottest first
+        if self._ended():
+            self._refuse_client(event)
+            return
+        kind = type(event)
+        if kind is BytesReceived:
+            assert isinstance(event, BytesReceived)
+            for connection, said in self._peers.on_bytes(event.connection, event.data):
+                self._on_said(connection, said)
+        elif kind is Transmitted:
+            assert isinstance(event, Transmitted)
+            self._peers.on_transmitted(event)
+        elif isinstance(event, ClientProposed | ClientAsked | ClientChanged | ClientLeft | ClientTransferred):
+            self._clients.on_client(event)
+        elif (report := report_of(event)) is not None:
+            self._orders.events.append(report)
+            if isinstance(event, SnapshotIncomplete):
+                self._orders.effects.append(Alarm(AlarmKind.SNAPSHOT_STUCK, NOBODY, event.text))
+        elif isinstance(event, QueryAnswered):
+            self._clients.on_query_answered(event)
+        else:
+            self._on_rare_event(event)
+
+    def _on_rare_event(self, event: HostEvent) -> None:
+        match event:
+            case TimerFired():
+                pass  # time is looked at in every call
+            case HostStarted():
+                self._start()
+            case ConnectionOpened():
+                self._peers.on_opened(event)
+            case DialFailed():
+                self._peers.on_dial_failed(event)
+            case ConnectionClosed():
+                self._peers.on_closed(event)
+            case ClientCancelled(ticket):
+                self._clients.cancel(ticket)
+            case QueryFailed():
+                self._clients.on_query_failed(event)
+            case StopAsked():
+                self._on_stop_asked()
+            case JobFailed():
+                self._on_job_failed(event)
+            case Formed(recovered):
+                self._on_formed(recovered)
+            case SnapshotBegun(meta, chunks):
+                self._orders.run(Lane.SNAPSHOT, StoreSnapshot(meta, chunks))
+            case ChunkRead():
+                self._serving.on_read(event)
+            case ChunkStored():
+                self._receiving.on_stored(event)
+            case SnapshotComplete(meta):
+                self._receiving.on_complete(meta)
+            case _:
+                raise CallerError(f"{event!r} is no event of a host")
+
+    def _on_said(self, connection: Connection, said: Greeted | PayloadReceived | LinkBroken) -> None:
+        if isinstance(said, Greeted):
+            self._on_greeted(connection, said.hello)
+            return
+        if isinstance(said, LinkBroken):
+            if said.fault is LinkFault.WRONG_INCARNATION and not self._formed:
+                # With an empty configuration of our own it can only be us whom they know with another disk.
+                self._end_lost()
+            return
+        payload = said.payload
+        if isinstance(payload, ForwardReply):
+            self._clients.on_forward_reply(connection.id, payload)
+        elif isinstance(payload, Forward):
+            self._clients.on_forward(connection.id, payload)
+        elif isinstance(payload, Pull):
+            self._serving.on_pull(connection.peer, payload)
+        elif isinstance(payload, Chunk):
+            self._receiving.on_chunk(connection.peer, payload)
+        else:
+            assert_never(payload)
+
+    def _on_greeted(self, connection: Connection, hello: Hello) -> None:
+        judgement = self._forming.judge(hello)
+        if judgement.verdict is Verdict.REFUSE:
+            self._peers.drop(Drop.WRONG_FOUNDING)
+            self._orders.effects.append(Alarm(AlarmKind.MALFORMED, hello.sender, judgement.text))
+            self._peers.refuse(connection, judgement.text, encode_refusal(judgement.text))
+            return
+        if judgement.verdict is Verdict.LOST:
+            self._end_lost()
+            return
+        if judgement.verdict is Verdict.JOIN:
+            self._introduce()
+            self._build_core(self._recovered)
+        self._retry_held = True
+        if connection.dialled:
+            self._receiving.on_connected(hello.sender)
+        else:
+            self._peers.dial_due()
+
+    def _on_stop_asked(self) -> None:
+        self._clients.close(RefusalReason.STOPPING)
+        if self._raft is None:
+            self._end(None, "asked to stop")
+        elif self._phase is not Phase.STOPPING:
+            self._phase = Phase.STOPPING
+            self._stop_at = self._stop_at or self._now + self._config.stop_timeout
+            self._orders.events.append(StopRequested())
+
+    def _on_job_failed(self, event: JobFailed) -> None:
+        """A lane that the node cannot do without ends it; without the transfer lane, one snapshot is not fetched."""
+        if event.lane is Lane.TRANSFER:
+            self._orders.effects.append(Alarm(AlarmKind.SNAPSHOT_STUCK, NOBODY, str(event.error)))
+            self._receiving.give_up()
+            return
+        self._failure = self._failure or event.error
+        if self._raft is None:
+            self._end(event.error, str(event.error))
+            return
+        self._stop_at = self._stop_at or self._now + self._config.stop_timeout
+        self._orders.events.append(StorageFailed(str(event.error)))
+
+    # The core.
+
+    def _start(self) -> None:
+        if self._started:
+            raise CallerError("HostStarted is the first event, exactly once")
+        self._started = True
+        self._last_tick = self._now
+        if self._forming.ready:
+            self._build_core(self._recovered)
+        else:
+            self._forming.begin()
+        self._peers.dial_due()
+
+    def _on_formed(self, recovered: Recovered) -> None:
+        self._forming.formed(recovered)
+        self._formed = True
+        self._introduce()
+        self._build_core(recovered)
+
+    def _build_core(self, recovered: Recovered) -> None:
+        """The node runs. What was greeted before is connected for the core from the beginning."""
+        self._raft = Raft(self._settings, recovered, rng=self._rng)
+        self._phase = Phase.RUNNING
+        self._orders.events.clear()  # what peers said to a node without a core
+        self._orders.events.append(Started())
+        self._orders.events.extend(PeerConnected(peer) for peer in self._peers.connected_peers())
+
+    def _settle(self) -> None:
+        """The core has heard everything that was decided for it, and its effects are ordered."""
+        events = self._orders.events
+        while True:
+            while events and not self._ended():
+                event = events.popleft()
+                if self._raft is None:
+                    self._peers.drop(Drop.NOT_READY)
+                    continue
+                for effect in self._raft.step(event):
+                    self._on_effect(effect)
+            if self._peers.lost:
+                lost, self._peers.lost = self._peers.lost, []
+                for connection in lost:
+                    self._clients.on_lost(connection)
+            if not events or self._ended():
+                return
+
+    def _on_effect(self, effect: Effect) -> None:  # hottest first
+        if type(effect) is Send:
+            self._peers.send(effect.to, effect.message)
+            if type(effect.message) is InstallSnapshot:
+                self._serving.on_offered(effect.to)
+        elif (job := job_of(effect)) is not None:
+            self._orders.run(*job)
+            if not self._formed:  # a joiner's disk is about to be part of the cluster
+                self._formed = True
+                self._introduce()
+        elif isinstance(effect, Respond):
+            self._clients.on_respond(effect)
+        elif isinstance(effect, Announce):
+            self._standing = effect
+            self._retry_held = True
+            self._orders.effects.append(effect)
+        elif isinstance(effect, Alarm):
+            self._orders.effects.append(effect)
+        elif isinstance(effect, ReceiveSnapshot):
+            self._receiving.begin(effect.sender, effect.meta)
+        elif isinstance(effect, Stop):
+            self._on_core_stopped(effect.reason, effect.text)
+        else:
+            raise AssertionError(f"an effect of no known kind: {effect!r}")
+
+    def _on_core_stopped(self, reason: StopReason, text: str) -> None:
+        if reason is StopReason.REQUESTED:
+            self._end(self._failure, text or "asked to stop")
+        elif reason is StopReason.LOG_LOST:
+            self._end(LogLost(text or "the disk does not hold what this node acknowledged"), text)
+        elif reason is StopReason.STORAGE_FAILED:
+            self._end(self._failure or StorageBroken(text or "the storage failed"), text)
+        else:
+            assert_never(reason)
+
+    # Time.
+
+    def _set_time(self, now: int) -> None:
+        self._now = max(now, self._now)
+        self._peers.now = self._clients.now = self._receiving.now = self._now
+
+    def _pass_time(self) -> None:
+        """All ticks that passed are one event. Configurations and joiners are looked after at this pace too."""
+        elapsed = (self._now - self._last_tick) // self._config.tick
+        if elapsed <= 0 or not self._started or self._ended():
+            return
+        self._last_tick += elapsed * self._config.tick
+        self._ticks += 1
+        self._retry_held = True
+        if self._raft is not None:
+            self._orders.events.append(Tick(elapsed))
+            self._settle()
+            self._look_at_members()
+        if self._stop_at and self._now >= self._stop_at and not self._ended():
+            self._end(self._failure, "stopped without waiting any longer")
+        if self._ended():
+            return
+        self._peers.on_tick()
+        self._receiving.on_tick()
+        if self._ticks % _SWEEP_TICKS == 0:
+            self._clients.sweep()
+        self._settle()
+
+    def _look_at_members(self) -> None:
+        """The configuration in force decides whom we dial, and which disks we take for theirs."""
+        if self._raft is None:
+            return
+        members = self._raft.members
+        if members is not self._members:
+            self._members = self._clients.members = members
+            self._peers.on_members(members)
+
+    def _wish_to_wake(self) -> None:
+        if not self._started:
+            return
+        at = self._last_tick + self._config.tick
+        if at != self._wake_at:
+            self._wake_at = at
+            self._orders.effects.append(WakeAt(at))
+
+    # The end.
+
+    def _end_lost(self) -> None:
+        text = lost_text(self._recovered.identity.node)
+        self._end(LogLost(text), text)
+
+    def _end(self, error: RaftError | None, text: str) -> None:
+        """Everybody is answered, every connection closed; nothing follows."""
+        if self._ended():
+            return
+        refused, unknown = RefusalReason.STOPPING, UnknownReason.STOPPING
+        if error is not None:
+            refused, unknown = RefusalReason.STORAGE_FAILED, UnknownReason.STORAGE_FAILED
+        self._clients.answer_all(refused, unknown)
+        self._peers.flush()
+        self._peers.close_all()
+        self._phase = Phase.ENDED
+        self._orders.events.clear()
+        self._orders.effects.append(Finished(error, text))
+
+    def _after_the_end(self, events: Sequence[HostEvent]) -> list[HostEffect]:
+        for event in events:
+            self._refuse_client(event)
+        return self._orders.taken()
+
+    def _refuse_client(self, event: HostEvent) -> None:
+        if isinstance(event, ClientProposed | ClientAsked | ClientChanged | ClientLeft | ClientTransferred):
+            self._orders.effects.append(Answer(event.ticket, error=refusal_error(RefusalReason.STOPPING)))
+
+    # For people.
+
+    def _introduce(self) -> None:
+        founders = () if self._forming.ready else self._config.founders
+        self._peers.introduce(formed=self._formed, founders=founders, founding=self._forming.founding)
+
+    @property
+    def status(self) -> HostStatus:
+        """A frozen picture of the whole node."""
+        standing = self._standing
+        return HostStatus(
+            node=self._recovered.identity.node,
+            identity=self._recovered.identity,
+            phase=self._phase,
+            role=standing.role,
+            term=standing.term,
+            leader=standing.leader,
+            leader_address=self._peers.addresses.of(standing.leader),
+            core=None if self._raft is None else self._raft.status,
+            peers=self._peers.status(),
+            addresses=self._peers.addresses.known(),
+            waiting_clients=self._clients.count,
+            waiting_bytes=self._clients.bytes,
+            forwarded=self._clients.forwarded,
+            drops=tuple(sorted((reason.value, count) for reason, count in self._peers.drops.items())),
+        )

@@ -1,0 +1,421 @@
+"""Who can be talked to: dialling, greeting, giving up, and which bytes leave when.
+
+What lives here: `Peers`. Each node dials each peer it knows an address of, and sends its messages only on the
+connection that it dialled. What answers a question (`ForwardReply` a `Forward`, `Chunk` a `Pull`) goes back on the
+connection that the question came on, so that a question is lost exactly when its connection is. A `Pull` of nothing
+asks for a sign of life.
+
+A node is an id and an incarnation; its address is whatever its last greeting said. The newest connection that a peer
+dialled wins: an older one is a remnant of a process or a route that is gone, and then our own connection to that
+peer may lead nowhere as well, so it is made anew.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Final, final
+
+from raft_core.effects import Alarm, AlarmKind
+from raft_core.events import PeerConnected, PeerUnreachable
+from raft_core.host.addresses import Addresses, Redial
+from raft_core.host.config import SECOND, HostConfig
+from raft_core.host.connection import Connection
+from raft_core.host.orders import Orders
+from raft_core.host.status import Drop, PeerStatus
+from raft_core.host.values import (
+    ConnectionClosed,
+    ConnectionId,
+    ConnectionOpened,
+    Dial,
+    DialFailed,
+    Disconnect,
+    Transmit,
+    Transmitted,
+)
+from raft_core.ids import NOBODY, Incarnation, Index, NodeId, Term
+from raft_core.membership import Members
+from raft_core.messages import AppendEntries, Message, is_urgent
+from raft_core.recovered import Identity
+from raft_core.settings import Settings
+from raft_core.wire.codec import encode_message, encode_payload
+from raft_core.wire.link import Greeted, Limits, Link, LinkBroken, LinkFault, MessageReceived, PayloadReceived
+from raft_core.wire.values import WIRE_VERSION, Chunk, Forward, ForwardReply, Hello, Pull
+
+__all__ = ["PING", "Peers"]
+
+PING: Final = Pull(Index(0), Term(0), 0, 0)
+"""A pull of nothing: answered with a chunk of nothing by anybody who lives."""
+_ALARM_EVERY: Final = 60 * SECOND
+_FAULT_DROPS: Final[dict[LinkFault, Drop]] = {
+    LinkFault.BAD_FRAME: Drop.BAD_FRAME,
+    LinkFault.OUT_OF_ORDER: Drop.BAD_FRAME,
+    LinkFault.WRONG_SENDER: Drop.BAD_FRAME,
+    LinkFault.WRONG_VERSION: Drop.WRONG_VERSION,
+    LinkFault.WRONG_CLUSTER: Drop.WRONG_CLUSTER,
+    LinkFault.WRONG_ADDRESSEE: Drop.WRONG_PEER,
+    LinkFault.WRONG_PEER: Drop.WRONG_PEER,
+    LinkFault.WRONG_INCARNATION: Drop.WRONG_INCARNATION,
+    LinkFault.REFUSED: Drop.REFUSED_BY_PEER,
+}
+
+
+@final
+class Peers:
+    """All connections of one node. `lost` lists connections that ended, until the host has told who waits on them."""
+
+    def __init__(
+        self, config: HostConfig, settings: Settings, identity: Identity, orders: Orders, dice: random.Random
+    ) -> None:
+        self._config = config
+        self._identity = identity
+        self._orders = orders
+        self._limits = Limits.of(settings)
+        self._bulk_limit = config.bulk_limit(settings)
+        self._ping_ticks = max(1, config.ping // config.tick)
+        self._silence_ticks = max(3, config.silence // config.tick)
+        self._connections: dict[ConnectionId, Connection] = {}
+        self._dialled: dict[NodeId, Connection] = {}
+        self._accepted: dict[NodeId, Connection] = {}  # greeted ones; the newest of each peer
+        self._redial = Redial(config, dice)
+        self._next_dial = 2
+        self._members: tuple[NodeId, ...] = ()
+        self._member_incarnations: dict[NodeId, Incarnation] = {}  # shared with every link
+        self._to_flush: list[Connection] = []
+        self._frames: dict[int, tuple[Message, bytes]] = {}
+        self._errors: dict[NodeId, str] = {}
+        self._alarmed: dict[tuple[LinkFault, NodeId], int] = {}
+        self._introduction = Hello(WIRE_VERSION, identity.cluster, identity.node, identity.incarnation)
+        self.now = 0
+        """The time, set by the host before anything else in a call."""
+        self.addresses = Addresses(config, identity.node)
+        self.lost: list[ConnectionId] = []
+        self.drops: dict[Drop, int] = {}
+
+    # What the host tells.
+
+    def introduce(self, *, formed: bool, founders: tuple[NodeId, ...], founding: bytes) -> None:
+        """Greetings from now on say this about our disk."""
+        self._introduction = Hello(
+            WIRE_VERSION,
+            self._identity.cluster,
+            self._identity.node,
+            self._identity.incarnation,
+            formed=formed,
+            founders=() if formed else founders,
+            address=self._config.address,
+            founding=founding,
+        )
+
+    def on_members(self, members: Members) -> None:
+        """Everybody in this configuration is dialled, and judged by the incarnation that it names."""
+        self._members = members.nodes
+        self._member_incarnations.clear()
+        self._member_incarnations.update(members.incarnations)
+
+    def drop(self, reason: Drop, count: int = 1) -> None:
+        """Something was thrown away, and is counted."""
+        self.drops[reason] = self.drops.get(reason, 0) + count
+
+    # Connections come and go.
+
+    def dial_due(self) -> None:
+        """Every peer with an address and without a connection is being dialled, unless its back-off still runs."""
+        wanted = {*self._members, *self._config.peers, *self._accepted}
+        if not self._members:  # nobody has told us who the members are: be heard of everywhere
+            wanted.update(node for node, _ in self.addresses.known())
+        for peer in sorted(wanted):
+            address = self.addresses.of(peer)
+            if peer == self._identity.node or peer in self._dialled or not address:
+                continue
+            if not self._redial.due(peer, self.now):
+                continue
+            identifier = ConnectionId(self._next_dial)
+            self._next_dial += 2
+            link = self._link(dialer=True, peer=peer)
+            deadline = self.now + self._config.hello_timeout
+            connection = Connection(identifier, link, peer, dialled=True, deadline=deadline)
+            self._connections[identifier] = connection
+            self._dialled[peer] = connection
+            self._orders.effects.append(Dial(identifier, address))
+
+    def on_opened(self, event: ConnectionOpened) -> None:
+        """A dialled connection says hello; an accepted one waits for it."""
+        if not event.accepted:
+            connection = self._connections.get(event.connection)
+            if connection is None:  # given up meanwhile
+                self._orders.effects.append(Disconnect(event.connection, "no longer wanted"))
+                return
+            connection.open = True
+            connection.urgent.push(connection.link.hello())
+            self._touch(connection)
+            return
+        if sum(not c.dialled for c in self._connections.values()) >= self._config.max_connections:
+            self.drop(Drop.TOO_MANY_CONNECTIONS)
+            self._orders.effects.append(Disconnect(event.connection, "too many connections"))
+            return
+        link = self._link(dialer=False, peer=NOBODY)
+        deadline = self.now + self._config.hello_timeout
+        accepted = Connection(event.connection, link, NOBODY, dialled=False, deadline=deadline)
+        self._connections[event.connection] = accepted
+
+    def on_dial_failed(self, event: DialFailed) -> None:
+        """The peer is dialled again after a longer while."""
+        connection = self._connections.get(event.connection)
+        if connection is not None:
+            self._forget(connection, event.text or "could not connect")
+
+    def on_closed(self, event: ConnectionClosed) -> None:
+        """What waited on the connection is lost, and everybody concerned is told."""
+        connection = self._connections.get(event.connection)
+        if connection is not None:
+            self._forget(connection, "the connection was closed")
+
+    def on_transmitted(self, event: Transmitted) -> None:
+        """What waits may go."""
+        connection = self._connections.get(event.connection)
+        if connection is not None:
+            connection.busy = False
+            self._touch(connection)
+
+    def on_bytes(
+        self, identifier: ConnectionId, data: bytes
+    ) -> list[tuple[Connection, Greeted | PayloadReceived | LinkBroken]]:
+        """Messages are on their way to the core; everything else that was said is returned."""
+        connection = self._connections.get(identifier)
+        if connection is None or connection.closing:
+            return []
+        connection.silent_ticks = 0
+        news: list[tuple[Connection, Greeted | PayloadReceived | LinkBroken]] = []
+        for event in connection.link.receive(data):
+            if type(event) is MessageReceived:
+                self._orders.events.append(event.message)
+            elif type(event) is Greeted:
+                self._on_greeted(connection, event.hello)
+                news.append((connection, event))
+            elif type(event) is PayloadReceived:
+                if not self._sign_of_life(connection, event):
+                    news.append((connection, event))
+            elif type(event) is LinkBroken:
+                self._on_broken(connection, event)
+                news.append((connection, event))
+        return news
+
+    def _sign_of_life(self, connection: Connection, event: PayloadReceived) -> bool:
+        """A ping is answered, an answer to one is done with having been heard."""
+        payload = event.payload
+        if type(payload) is Pull and payload == PING:
+            self.answer(connection.id, Chunk(Index(0), Term(0), 0, 0, b"", gone=True))
+            return True
+        return type(payload) is Chunk and payload.index == 0
+
+    def _on_greeted(self, connection: Connection, hello: Hello) -> None:
+        peer = hello.sender
+        connection.peer, connection.greeted, connection.greeted_at = peer, True, self.now
+        self.addresses.learn(hello)
+        self._errors.pop(peer, None)
+        if connection.dialled:
+            self._orders.events.append(PeerConnected(peer))
+            return
+        connection.urgent.push(connection.link.hello())
+        self._touch(connection)
+        older, self._accepted[peer] = self._accepted.get(peer), connection
+        self._redial.now(peer)
+        if older is None:
+            return
+        self.close(older, "the peer dialled again")
+        ours = self._dialled.get(peer)
+        if ours is not None and ours.greeted and self.now - ours.greeted_at > self._config.hello_timeout:
+            self.close(ours, "the peer dialled again, so this connection may lead nowhere")
+            self._redial.now(peer)
+
+    def _on_broken(self, connection: Connection, broken: LinkBroken) -> None:
+        """Says why, closes, counts; and raises an alarm where a person made a mistake."""
+        self.drop(_FAULT_DROPS[broken.fault])
+        peer = connection.peer
+        kind = AlarmKind.WRONG_INCARNATION if broken.fault is LinkFault.WRONG_INCARNATION else AlarmKind.MALFORMED
+        last = self._alarmed.get((broken.fault, peer))
+        if last is None or self.now - last >= _ALARM_EVERY:
+            if len(self._alarmed) > 1000:
+                self._alarmed.clear()
+            self._alarmed[broken.fault, peer] = self.now
+            self._orders.effects.append(Alarm(kind, peer, broken.text))
+        self._close_politely(connection, connection.link.refusal(broken), broken.text)
+
+    def _close_politely(self, connection: Connection, last_words: bytes, text: str) -> None:
+        """Nobody uses the connection any more; it is closed once the last words are out."""
+        self._detach(connection, text)
+        for lane in (connection.urgent, connection.requests, connection.bulk):
+            lane.clear()
+        if last_words:
+            connection.urgent.push(last_words)
+        connection.closing = True
+        connection.deadline = self.now + self._config.hello_timeout
+        self._touch(connection)
+
+    def refuse(self, connection: Connection, text: str, last_words: bytes) -> None:
+        """A greeted peer turned out to be one that we must not talk to."""
+        if not connection.closing:
+            self._close_politely(connection, last_words, text)
+
+    def close(self, connection: Connection, text: str) -> None:
+        """The connection is gone, by our decision."""
+        self._orders.effects.append(Disconnect(connection.id, text))
+        self._forget(connection, text)
+
+    def close_all(self) -> None:
+        """The node is ending."""
+        for identifier in self._connections:
+            self._orders.effects.append(Disconnect(identifier, "the node is stopping"))
+        self._connections.clear()
+        self._dialled.clear()
+        self._accepted.clear()
+        self._to_flush.clear()
+
+    def _forget(self, connection: Connection, text: str) -> None:
+        self._connections.pop(connection.id, None)
+        if not connection.closing:
+            self._detach(connection, text)
+        connection.open = False
+
+    def _detach(self, connection: Connection, text: str) -> None:
+        """Nobody finds the connection under its peer's name any more; the core and those who wait are told."""
+        peer = connection.peer
+        self.lost.append(connection.id)
+        if connection.dialled:
+            self._errors[peer] = text
+            if self._dialled.get(peer) is connection:
+                del self._dialled[peer]
+            lasted = self.now - connection.greeted_at if connection.greeted else 0
+            self._redial.later(peer, self.now, lasted)
+        elif self._accepted.get(peer) is connection:
+            del self._accepted[peer]
+        if connection.greeted:
+            self._orders.events.append(PeerUnreachable(peer))
+
+    def _link(self, *, dialer: bool, peer: NodeId) -> Link:
+        mine = self.addresses.in_greeting(self._introduction)
+        return Link(mine, dialer=dialer, peer=peer, incarnations=self._member_incarnations, limits=self._limits)
+
+    # What leaves.
+
+    def send(self, to: NodeId, message: Message) -> None:
+        """The message waits in its lane, or is dropped and counted where nobody is connected."""
+        connection = self._dialled.get(to)
+        if connection is None or not connection.greeted:
+            self.drop(Drop.NOT_CONNECTED)
+            return
+        frame = self._encoded(message)
+        if is_urgent(message):
+            lane = connection.urgent
+            if len(lane.frames) >= self._config.urgent_frames:
+                lane.bytes -= len(lane.frames.popleft())
+                self.drop(Drop.URGENT_OVERFLOW)
+            lane.push(frame)
+        elif connection.bulk.bytes + len(frame) > self._bulk_limit:
+            self.drop(Drop.BULK_OVERFLOW, connection.bulk.clear() + 1)  # a gap helps nobody
+            self._orders.events.append(PeerUnreachable(to))
+        else:
+            connection.bulk.push(frame)
+        self._touch(connection)
+
+    def _encoded(self, message: Message) -> bytes:
+        """The message's frame; an append to several followers is one object, and is encoded once."""
+        if type(message) is not AppendEntries or not message.entries:
+            return encode_message(message)
+        known = self._frames.get(id(message))
+        if known is None:
+            known = (message, encode_message(message))
+            self._frames[id(message)] = known
+        return known[1]
+
+    def ask(self, peer: NodeId, question: Forward | Pull) -> ConnectionId | None:
+        """The connection on which the question goes out and its answer will come, or None: it was not sent."""
+        connection = self._dialled.get(peer)
+        if connection is None or not connection.greeted:
+            return None
+        frame = encode_payload(question)
+        if connection.requests.bytes + len(frame) > self._config.request_bytes and connection.requests.frames:
+            return None
+        connection.requests.push(frame)
+        self._touch(connection)
+        return connection.id
+
+    def answer(self, identifier: ConnectionId, reply: ForwardReply | Chunk) -> None:
+        """The answer waits on the connection that the question came on. Where that is gone the asker knows it."""
+        connection = self._connections.get(identifier)
+        if connection is None or connection.closing:
+            self.drop(Drop.ANSWER_LOST)
+            return
+        frame = encode_payload(reply)
+        if connection.requests.bytes + len(frame) > self._config.request_bytes and connection.requests.frames:
+            self.drop(Drop.ANSWER_LOST)
+            self.close(connection, "the peer asks but does not take answers")  # so it learns that none will come
+            return
+        connection.requests.push(frame)
+        self._touch(connection)
+
+    def connected_peers(self) -> tuple[NodeId, ...]:
+        """Everybody whom messages can be sent to, sorted."""
+        return tuple(sorted(peer for peer, connection in self._dialled.items() if connection.greeted))
+
+    def accepted_from(self, peer: NodeId) -> ConnectionId | None:
+        """The connection that the peer dialled, where its questions come from."""
+        connection = self._accepted.get(peer)
+        return None if connection is None else connection.id
+
+    def _touch(self, connection: Connection) -> None:
+        if not connection.queued:
+            connection.queued = True
+            self._to_flush.append(connection)
+
+    def flush(self) -> None:
+        """Every connection that can take bytes has been given what waits for it."""
+        waiting, self._to_flush = self._to_flush, []
+        for connection in waiting:
+            connection.queued = False
+            data = connection.next_transmission(self._config.transmit_bytes)
+            if data:
+                self._orders.effects.append(Transmit(connection.id, data))
+            elif connection.closing and not connection.busy and connection.id in self._connections:
+                del self._connections[connection.id]
+                self._orders.effects.append(Disconnect(connection.id, "refused"))
+        self._frames.clear()
+
+    # Time.
+
+    def on_tick(self) -> None:
+        """Whoever was not greeted in time, or has been silent for too long, is given up; due peers are dialled."""
+        for connection in list(self._connections.values()):
+            connection.silent_ticks += 1
+            if connection.closing:
+                if self.now >= connection.deadline:
+                    self.close(connection, "refused")
+            elif not connection.greeted:
+                if self.now >= connection.deadline:
+                    self.drop(Drop.NO_GREETING)
+                    self.close(connection, "no greeting came in time")
+            elif connection.silent_ticks > self._silence_ticks:
+                self.drop(Drop.SILENT)
+                self.close(connection, "nothing was heard for too long")
+            elif connection.dialled and connection.silent_ticks % self._ping_ticks == 0:
+                connection.urgent.push(encode_payload(PING))
+                self._touch(connection)
+        self.dial_due()
+
+    # For people.
+
+    def status(self) -> tuple[PeerStatus, ...]:
+        """One line per peer that we know of."""
+        known = {*self._members, *self._config.peers, *self._accepted, *self._dialled} - {self._identity.node, NOBODY}
+        return tuple(self._status_of(peer) for peer in sorted(known))
+
+    def _status_of(self, peer: NodeId) -> PeerStatus:
+        out = self._dialled.get(peer)
+        return PeerStatus(
+            node=peer,
+            address=self.addresses.of(peer),
+            connected=out is not None and out.greeted,
+            heard=peer in self._accepted,
+            queued_bytes=0 if out is None else out.queued_bytes,
+            last_error=self._errors.get(peer, ""),
+        )

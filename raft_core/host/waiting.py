@@ -1,0 +1,98 @@
+"""One waiting request, whoever asked, and the order in which deadlines fall.
+
+What lives here: `Waiting` and `Deadlines`, which hold; `clients` decides.
+"""
+
+from __future__ import annotations
+
+import heapq
+from enum import Enum, auto
+from typing import Final, TypeAlias, final
+
+from raft_core.host.values import ClientAsked, ConnectionId, Ticket
+from raft_core.wire.values import Forwarded, ProposeCommand
+
+__all__ = ["Batch", "Deadlines", "Place", "Waiting"]
+
+Request: TypeAlias = Forwarded | ClientAsked
+
+
+class Place(Enum):
+    """Where a request is."""
+
+    HELD = auto()  # nothing has been done with it: refusing it is honest
+    CORE = auto()  # with our core
+    LEADER = auto()  # sent to the leader
+    MACHINE = auto()  # a read that may be done: the machine is being asked
+    DONE = auto()  # answered, or nobody waits for it any more
+
+
+@final
+class Waiting:
+    """A request that will be answered exactly once, or is cancelled. Asked here by `ticket`, or by a peer on
+    `connection` under its number `forward`; then `ticket` is None."""
+
+    __slots__ = ("connection", "deadline", "forward", "held_since", "is_read", "place", "request", "size", "ticket")
+
+    def __init__(self, request: Request, *, deadline: int, held_since: int, ticket: Ticket | None = None) -> None:
+        self.request = request
+        self.ticket: Final = ticket
+        self.connection = ConnectionId(0)
+        self.forward = 0
+        self.deadline: Final = deadline
+        self.held_since = held_since
+        self.place = Place.HELD
+        self.size: Final = _size(request)
+        self.is_read: Final = type(request) is ClientAsked
+
+
+def _size(request: Request) -> int:
+    if type(request) is ProposeCommand:
+        return len(request.command)
+    return len(request.request) if type(request) is ClientAsked else 0
+
+
+@final
+class Batch:
+    """The items of one request to the core, and how many are not answered yet."""
+
+    __slots__ = ("items", "unanswered")
+
+    def __init__(self, items: list[Waiting]) -> None:
+        self.items: Final = items
+        self.unanswered = len(items)
+
+
+@final
+class Deadlines:
+    """Waiting requests by deadline; answered ones fall out by and by, and never make up more than half."""
+
+    __slots__ = ("_heap", "_made")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, Waiting]] = []
+        self._made = 0
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, waiting: Waiting) -> None:
+        """The request will be among those passed, once its deadline has come; never, where it has none."""
+        if waiting.deadline:
+            self._made += 1
+            heapq.heappush(self._heap, (waiting.deadline, self._made, waiting))
+
+    def passed(self, now: int) -> list[Waiting]:
+        """Those still waiting whose deadline has come, earliest first; each is returned once."""
+        passed: list[Waiting] = []
+        while self._heap and self._heap[0][0] <= now:
+            waiting = heapq.heappop(self._heap)[2]
+            if waiting.place is not Place.DONE:
+                passed.append(waiting)
+        return passed
+
+    def sweep(self, alive: int) -> None:
+        """Answered requests are forgotten, where they outnumber the `alive` ones."""
+        if len(self._heap) > 2 * alive + 64:
+            self._heap = [item for item in self._heap if item[2].place is not Place.DONE]
+            heapq.heapify(self._heap)

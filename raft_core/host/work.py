@@ -1,0 +1,293 @@
+"""What the workers of a node do: jobs in, reports out, against a store and a state machine.
+
+What lives here: `Work`, plain and synchronous. It is the only place that calls either, so every adapter does it the
+same way. Nothing raises: what goes wrong with the disk or in the machine is in the reports.
+
+Each lane is called by one worker at a time; two lanes may be called at the same time. They share nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Final, final
+
+from raft_core.effects import Persist
+from raft_core.entries import COMMAND, Entry, SnapshotMeta
+from raft_core.errors import CallerError, DiskError, RaftError, StorageBroken
+from raft_core.host.values import (
+    ApplyEntries,
+    BeginSnapshot,
+    ChunkRead,
+    ChunkStored,
+    DropReceived,
+    EntriesApplied,
+    FormCluster,
+    Formed,
+    HostEvent,
+    Job,
+    JobFailed,
+    Lane,
+    MachineRestored,
+    Query,
+    QueryAnswered,
+    QueryFailed,
+    ReadChunk,
+    RestoreMachine,
+    SnapshotBegun,
+    SnapshotComplete,
+    SnapshotIncomplete,
+    SnapshotStored,
+    StoreChunk,
+    StoreSnapshot,
+    Write,
+    Wrote,
+)
+from raft_core.machine import StateMachine
+from raft_core.storage import SnapshotReader, SnapshotWriter, Store
+
+__all__ = ["Work"]
+
+_MOST_READERS: Final = 2
+"""Snapshots kept open for peers: the current one, and one that somebody is still fetching."""
+
+
+@final
+class Work:
+    """Does the jobs of one node. `machine_blocks`: applying takes long enough to need a thread of its own."""
+
+    def __init__(self, store: Store, machine: StateMachine, *, machine_blocks: bool = False) -> None:
+        self._store = store
+        self._machine = machine
+        self._machine_blocks = machine_blocks
+        self._machine_failed = False
+        self._readers: dict[tuple[int, int], SnapshotReader] = {}
+        self._writer: SnapshotWriter | None = None  # of the snapshot being received
+        self._writing: tuple[SnapshotMeta, str] | None = None
+        self._completed: SnapshotMeta | None = None
+
+    def inline(self, lane: Lane) -> bool:
+        """Jobs of this lane are so short that the loop does them itself."""
+        return lane is Lane.APPLY and not self._machine_blocks
+
+    def run(self, lane: Lane, jobs: Sequence[Job]) -> list[HostEvent]:
+        """The reports of all jobs, in order. After a failure that ends the lane, the rest is not done."""
+        if lane is Lane.WRITE:
+            return self._run_writes(jobs)
+        if lane is Lane.APPLY:
+            return self._run_machine(jobs)
+        reports: list[HostEvent] = []
+        for job in jobs:
+            if isinstance(job, StoreSnapshot):
+                reports.append(self._store_snapshot(job))
+            elif isinstance(job, ReadChunk):
+                reports.append(self._read_chunk(job))
+            elif isinstance(job, StoreChunk):
+                reports.append(self._store_chunk(job))
+            elif isinstance(job, DropReceived):
+                self._drop_received()
+            else:
+                raise CallerError(f"{type(job).__name__} does not belong in the lane {lane.value}")
+        return reports
+
+    # The write lane.
+
+    def _run_writes(self, jobs: Sequence[Job]) -> list[HostEvent]:
+        reports: list[HostEvent] = []
+        batch: list[Persist] = []
+        try:
+            for job in jobs:
+                if isinstance(job, Write):
+                    batch.append(job.persist)
+                elif isinstance(job, FormCluster):
+                    reports.extend(self._write(batch))
+                    batch = []
+                    reports.append(Formed(self._store.form(job.members)))
+                else:
+                    raise CallerError(f"{type(job).__name__} does not belong in the write lane")
+            reports.extend(self._write(batch))
+        except CallerError:
+            raise
+        except Exception as failure:
+            reports.append(JobFailed(Lane.WRITE, _disk_error(failure)))
+        return reports
+
+    def _write(self, batch: list[Persist]) -> list[HostEvent]:
+        if not batch:
+            return []
+        self._store.write(batch)
+        return [Wrote(batch[-1].write)]
+
+    # The apply lane.
+
+    def _run_machine(self, jobs: Sequence[Job]) -> list[HostEvent]:
+        """Neighbouring pages make one report. An exception in `apply` skips no entry: the lane is finished."""
+        reports: list[HostEvent] = []
+        if self._machine_failed:
+            return reports
+        applied: list[bytes] = []
+        last: Entry | None = None
+        for job in jobs:
+            kind = type(job)
+            if kind is ApplyEntries:
+                assert isinstance(job, ApplyEntries)
+                failed = self._apply(job.entries, applied)
+                if failed is not None:
+                    self._machine_failed = True
+                    reports.append(failed)
+                    return reports
+                last = job.entries[-1] if job.entries else last
+                continue
+            if last is not None:
+                reports.append(EntriesApplied(last.index, tuple(applied)))
+                applied, last = [], None
+            report = self._run_rare(job)
+            reports.append(report)
+            if type(report) is JobFailed:
+                self._machine_failed = True
+                return reports
+        if last is not None:
+            reports.append(EntriesApplied(last.index, tuple(applied)))
+        return reports
+
+    def _apply(self, entries: tuple[Entry, ...], results: list[bytes]) -> JobFailed | None:
+        apply = self._machine.apply
+        for entry in entries:
+            if entry.kind is not COMMAND:
+                results.append(b"")
+                continue
+            try:
+                results.append(apply(entry.index, entry.data))
+            except Exception as failure:
+                text = f"the state machine raised {_named(failure)} when applying entry {entry.index}"
+                remedy = "the entry is committed and will be applied again after a restart: mend the machine first"
+                return JobFailed(Lane.APPLY, _caused(CallerError(f"{text}; {remedy}"), failure))
+        return None
+
+    def _run_rare(self, job: Job) -> HostEvent:
+        if isinstance(job, Query):
+            try:
+                return QueryAnswered(job.ticket, self._machine.query(job.request))
+            except Exception as failure:
+                return QueryFailed(job.ticket, f"the state machine raised {_named(failure)} for this query")
+        if isinstance(job, BeginSnapshot):
+            try:
+                return SnapshotBegun(job.meta, self._machine.snapshot())
+            except Exception as failure:
+                return SnapshotIncomplete(job.meta, f"the state machine raised {_named(failure)} in snapshot()")
+        if isinstance(job, RestoreMachine):
+            return self._restore(job.meta)
+        raise CallerError(f"{type(job).__name__} does not belong in the apply lane")
+
+    def _restore(self, meta: SnapshotMeta) -> HostEvent:
+        try:
+            reader = self._store.open_snapshot(meta)
+            try:
+                self._machine.restore(reader.chunks())
+            finally:
+                reader.close()
+        except DiskError as failure:
+            return JobFailed(Lane.APPLY, failure)
+        except Exception as failure:
+            text = f"the state machine raised {_named(failure)} when restoring the snapshot at {meta.index}"
+            return JobFailed(Lane.APPLY, _caused(CallerError(text), failure))
+        return MachineRestored(meta.index)
+
+    # Our own snapshots.
+
+    def _store_snapshot(self, job: StoreSnapshot) -> HostEvent:
+        writer: SnapshotWriter | None = None
+        try:
+            writer = self._store.create_snapshot(job.meta)
+            for chunk in job.chunks:
+                writer.write(chunk)
+            writer.finish()
+        except Exception as failure:  # of the disk or of the machine: it is ordered again later
+            _close(job.chunks)
+            if writer is not None:
+                with suppress(Exception):
+                    writer.abort()
+            return SnapshotIncomplete(job.meta, f"the snapshot at {job.meta.index} was not stored: {_named(failure)}")
+        return SnapshotStored(job.meta)
+
+    # Snapshots on their way.
+
+    def _read_chunk(self, job: ReadChunk) -> HostEvent:
+        meta = job.meta
+        try:
+            reader = self._reader(meta)
+            data = reader.read(job.offset, job.length) if job.offset <= reader.size else b""
+            return ChunkRead(job.peer, meta, job.offset, reader.size, data)
+        except Exception:  # nobody but the asker is concerned; it will be offered another one
+            self._close_reader((meta.index, meta.term))
+            return ChunkRead(job.peer, meta, job.offset, 0, b"", gone=True)
+
+    def _reader(self, meta: SnapshotMeta) -> SnapshotReader:
+        key = (meta.index, meta.term)
+        reader = self._readers.get(key)
+        if reader is None:
+            reader = self._store.open_snapshot(meta)
+            while len(self._readers) >= _MOST_READERS:
+                self._close_reader(min(self._readers))
+            self._readers[key] = reader
+        return reader
+
+    def _close_reader(self, key: tuple[int, int]) -> None:
+        reader = self._readers.pop(key, None)
+        if reader is not None:
+            with suppress(Exception):
+                reader.close()
+
+    def _store_chunk(self, job: StoreChunk) -> HostEvent:
+        """Bytes are written only where they belong; otherwise the report says where that is."""
+        if job.meta == self._completed:
+            return SnapshotComplete(job.meta)
+        try:
+            writer = self._writer_for(job.meta, job.source)
+            if writer.offset == job.offset:
+                if job.data:
+                    writer.write(job.data)
+                if job.last:
+                    writer.finish()
+                    self._writer, self._writing, self._completed = None, None, job.meta
+                    return SnapshotComplete(job.meta)
+            return ChunkStored(job.meta, writer.offset)
+        except Exception as failure:
+            self._drop_received()
+            return JobFailed(Lane.TRANSFER, _disk_error(failure))
+
+    def _writer_for(self, meta: SnapshotMeta, source: str) -> SnapshotWriter:
+        if self._writer is None or self._writing != (meta, source):
+            self._writer, self._writing = None, None
+            self._writer = self._store.resume_snapshot(meta, source)
+            self._writing = (meta, source)
+        return self._writer
+
+    def _drop_received(self) -> None:
+        writer, self._writer, self._writing = self._writer, None, None
+        if writer is not None:
+            with suppress(Exception):
+                writer.abort()
+
+
+def _named(failure: BaseException) -> str:
+    return f"{type(failure).__name__}: {failure}"
+
+
+def _disk_error(failure: Exception) -> RaftError:
+    if isinstance(failure, DiskError):
+        return failure
+    return _caused(StorageBroken(f"the store raised {_named(failure)}; nothing more is acknowledged"), failure)
+
+
+def _caused(error: RaftError, cause: Exception) -> RaftError:
+    error.__cause__ = cause
+    return error
+
+
+def _close(chunks: Iterator[bytes]) -> None:
+    """An iterator that holds a moment of the machine lets go of it."""
+    close = getattr(chunks, "close", None)
+    if close is not None:
+        with suppress(Exception):
+            close()

@@ -1,0 +1,323 @@
+"""The plan by which a data directory is recovered: from the bytes of its files to what they mean and what to do.
+
+What lives here: pure decisions. A log is a chain: every segment's header says where in which segment the log went on
+before it. The newest readable segment is the head of the chain; whatever is not in the chain is void. Opening writes
+the end of the chain again, into a fresh segment, because what was read may have come from a page cache and never
+have reached the disk; `Plan` says what goes into that segment and what may be deleted once it is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import final
+
+import attrs
+
+from raft_core._value import Value
+from raft_core.errors import LogDamaged, LogLost, WrongDirectory
+from raft_core.ids import BootNumber, Index
+from raft_core.recovered import Identity, Recovered
+from raft_core.wal.blocks import NOWHERE, Position
+from raft_core.wal.image import LogImage, LogOutline
+from raft_core.wal.reader import Record, VerdictKind, WalReader
+from raft_core.wal.records import FORMAT_VERSION, MAGIC, Change, SegmentHeader
+from raft_core.wal.segment import (
+    RESTORE_REMEDY,
+    Anchor,
+    IdentityFile,
+    segment_name,
+    segment_number,
+    snapshot_name,
+    snapshot_position,
+)
+
+__all__ = ["LiveSegment", "Plan", "header_of", "plan_recovery"]
+
+
+@final
+class LiveSegment(Value, frozen=True):
+    """A segment that holds part of the log. `next`: the index of the next entry where it begins."""
+
+    sequence: int
+    next: Index
+
+
+@final
+@attrs.frozen(eq=False)
+class Plan:
+    """What a directory holds, and what makes that certain.
+
+    First `header` and `changes` go, as one batch, into the new segment `header.sequence`, and are synced with the
+    directory; then the anchor is replaced; then `obsolete` may be deleted. `kept` are the segments before it."""
+
+    image: LogImage
+    header: SegmentHeader
+    changes: tuple[Change, ...]
+    kept: tuple[LiveSegment, ...]
+    obsolete: tuple[str, ...]
+
+    def recovered(self, identity: Identity) -> Recovered:
+        """What the core starts from."""
+        image = self.image
+        return Recovered(identity, image.hard, image.snapshot, tuple(image.entries), self.header.boot)
+
+
+@final
+@attrs.frozen(eq=False)
+class _Segment:
+    """A segment of the chain. `records` are those behind the header. `end`: where its part of the log ends."""
+
+    sequence: int
+    header: SegmentHeader
+    records: list[Record]
+    end: int
+    proven: int
+
+
+def header_of(
+    image: LogOutline, identity: IdentityFile, *, sequence: int, boot: BootNumber, follows: Position
+) -> SegmentHeader:
+    """The header of a segment that begins where the log is like `image`."""
+    return SegmentHeader(
+        magic=MAGIC,
+        version=FORMAT_VERSION,
+        sequence=sequence,
+        cluster=identity.cluster,
+        node=identity.node,
+        incarnation=identity.incarnation,
+        boot=boot,
+        follows=follows,
+        first=image.first,
+        next=image.next,
+        hard=image.hard,
+        snapshot=image.snapshot,
+    )
+
+
+def plan_recovery(
+    names: Sequence[str],
+    read: Callable[[str], bytes],
+    identity: IdentityFile,
+    anchor: Anchor,
+    *,
+    merge_bytes: int,
+) -> Plan:
+    """What to make of the files `names`, whose contents `read` gives. Raises `LogDamaged`, `LogLost` or
+    `WrongDirectory`. Segments at the end that together are shorter than `merge_bytes` are merged into the fresh one."""
+    numbers = {number for name in names if (number := segment_number(name)) is not None}
+    chain = _chain(numbers, read, identity, anchor)
+    image, cut_image = _replay(chain)
+    _check_complete(chain, image)
+    _check_snapshot(names, image)
+    fresh = max([anchor.synced.segment, *numbers], default=0) + 1
+    boot = BootNumber(max([anchor.boot, *(segment.header.boot for segment in chain)]) + 1)
+    image.forget(Index(image.base + 1))
+    keep, header, changes = _cut(chain, image, cut_image, merge_bytes, identity)
+    header = _replace(header, sequence=fresh, boot=boot)
+    image.first = Index(image.base + 1)  # what is below is not even recovered
+    if keep:
+        changes = (*changes, Change(drop_before=image.first))
+    kept = tuple(LiveSegment(segment.sequence, segment.header.next) for segment in keep)
+    return Plan(image, header, changes, kept, _obsolete(names, {segment.sequence for segment in kept}, image))
+
+
+def _replace(header: SegmentHeader, *, sequence: int, boot: BootNumber) -> SegmentHeader:
+    fields = {name: getattr(header, name) for name in SegmentHeader.__struct_fields__}
+    return SegmentHeader(**{**fields, "sequence": sequence, "boot": boot})
+
+
+# The chain.
+
+
+def _chain(numbers: set[int], read: Callable[[str], bytes], identity: IdentityFile, anchor: Anchor) -> list[_Segment]:
+    """The segments of the log, oldest first; empty if nothing was ever written."""
+    head = _head(numbers, read, identity, anchor)
+    if head is None:
+        return []
+    chain = [head]
+    while (follows := chain[0].header.follows).segment in numbers:
+        if follows.segment >= chain[0].sequence:
+            raise _damage(chain[0].sequence, 0, "its header says that it follows a later segment")
+        chain.insert(0, _read_until(follows, read, identity))
+    return chain
+
+
+def _head(numbers: set[int], read: Callable[[str], bytes], identity: IdentityFile, anchor: Anchor) -> _Segment | None:
+    """The newest segment that was ever completed."""
+    for number in sorted(numbers, reverse=True):
+        if number < anchor.synced.segment:
+            break
+        segment = _read_head(number, read, identity, anchor)
+        if segment is not None:
+            return segment
+    if anchor.synced == NOWHERE:
+        return None
+    name = segment_name(anchor.synced.segment)
+    if not numbers:
+        raise LogLost(f"{name}: this node has written a log, and all of it is gone. {RESTORE_REMEDY}")
+    raise _damage(anchor.synced.segment, 0, "the file is missing")
+
+
+def _read_head(number: int, read: Callable[[str], bytes], identity: IdentityFile, anchor: Anchor) -> _Segment | None:
+    """Segment `number` as the end of the log, or None if its creation was never completed."""
+    reader = WalReader(number)
+    records = reader.feed(read(segment_name(number)))
+    verdict = reader.verdict
+    if verdict.kind is VerdictKind.DAMAGED:
+        raise _damage(number, verdict.offset, verdict.problem)
+    if number == anchor.synced.segment and reader.end < anchor.synced.offset:
+        problem = f"the log ends here, but was synced up to offset {anchor.synced.offset}"
+        raise _damage(number, reader.end, problem)
+    if not records:
+        return None
+    proven = max(reader.proven, anchor.synced.offset if number == anchor.synced.segment else 0)
+    return _Segment(number, _header(number, records, identity), records[1:], reader.end, proven)
+
+
+def _read_until(end: Position, read: Callable[[str], bytes], identity: IdentityFile) -> _Segment:
+    """A segment that the log went on behind, after it had been synced up to there."""
+    number = end.segment
+    reader = WalReader(number)
+    records = reader.feed(read(segment_name(number))[: end.offset])
+    verdict = reader.verdict
+    if verdict.kind is VerdictKind.DAMAGED:
+        raise _damage(number, verdict.offset, verdict.problem)
+    if reader.end != end.offset or not records:
+        raise _damage(number, reader.end, f"a batch is missing; a later segment follows offset {end.offset}")
+    return _Segment(number, _header(number, records, identity), records[1:], reader.end, reader.end)
+
+
+def _header(number: int, records: list[Record], identity: IdentityFile) -> SegmentHeader:
+    header = records[0].body
+    name = segment_name(number)
+    if type(header) is not SegmentHeader or header.magic != MAGIC or header.sequence != number:
+        raise _damage(number, 0, "the header is not one of this segment")
+    if header.version > FORMAT_VERSION:
+        raise WrongDirectory(f"{name} has format {header.version}, this library reads {FORMAT_VERSION}")
+    if (header.cluster, header.node, header.incarnation) != (identity.cluster, identity.node, identity.incarnation):
+        raise WrongDirectory(
+            f"{name} was written by node {header.node} of cluster {header.cluster!r} (incarnation"
+            f" {header.incarnation}): put that node's own files back"
+        )
+    return header
+
+
+# What the chain says.
+
+
+def _replay(chain: list[_Segment]) -> tuple[LogImage, LogImage]:
+    """The log at the end of the chain; and how it was where the head is not proven any more, without entries."""
+    if not chain:
+        return LogImage(), LogImage()
+    image, head = LogImage(chain[0].header), chain[-1]
+    cut: LogImage | None = None
+    for segment in chain:
+        if not _agrees(segment.header, image):
+            raise _damage(segment.sequence, 0, "the header contradicts the segments before it")
+        for record in segment.records:
+            if segment is head and cut is None and record.at >= head.proven:
+                cut = _frozen(image)
+            _apply(segment, record, image)
+    return image, cut if cut is not None else _frozen(image)
+
+
+def _frozen(image: LogImage) -> LogImage:
+    """Hard state, snapshot and indexes as they are at this moment."""
+    copy = LogImage()
+    copy.hard, copy.snapshot, copy.first, copy.next = image.hard, image.snapshot, image.first, image.next
+    return copy
+
+
+def _agrees(header: SegmentHeader, image: LogImage) -> bool:
+    return (header.hard, header.snapshot, header.first, header.next) == (
+        image.hard,
+        image.snapshot,
+        image.first,
+        image.next,
+    )
+
+
+def _apply(segment: _Segment, record: Record, image: LogImage) -> None:
+    change = record.body
+    if type(change) is not Change:
+        raise _damage(segment.sequence, record.at, "a header stands where a change belongs")
+    if change.group:
+        raise WrongDirectory(f"{segment_name(segment.sequence)} holds group {change.group}: use a newer library")
+    if (problem := image.problem(change)) is not None:
+        raise _damage(segment.sequence, record.at, problem)
+    image.apply(change)
+
+
+def _check_complete(chain: list[_Segment], image: LogImage) -> None:
+    """Every entry behind the snapshot is there."""
+    if not chain or image.known_from <= image.base + 1:
+        return
+    missing = chain[0].header.follows.segment
+    problem = f"the file is missing; it held entries from {image.base + 1} to {image.known_from - 1}"
+    raise _damage(missing, 0, problem)
+
+
+def _check_snapshot(names: Sequence[str], image: LogImage) -> None:
+    if image.snapshot is None or (name := snapshot_name(image.snapshot.position)) in names:
+        return
+    raise LogDamaged(name, 0, "the snapshot that the log builds on is missing", RESTORE_REMEDY)
+
+
+# What has to be done.
+
+
+def _cut(
+    chain: list[_Segment], image: LogImage, cut_image: LogImage, merge_bytes: int, identity: IdentityFile
+) -> tuple[list[_Segment], SegmentHeader, tuple[Change, ...]]:
+    """The segments to keep; the header of the fresh one, and the changes behind it."""
+    start = _merged_from(chain, merge_bytes)
+    head = chain[-1] if chain else None
+    if head is not None and head.proven == 0:
+        start = min(start, len(chain) - 1)
+    if start == 0:
+        return [], *_written_anew(image, identity)
+    if start < len(chain) or head is None:
+        return chain[:start], chain[start].header, _changes(*chain[start:])
+    follows = Position(head.sequence, head.proven)
+    header = header_of(cut_image, identity, sequence=0, boot=BootNumber(0), follows=follows)
+    return chain, header, _changes(head, start=head.proven)
+
+
+def _written_anew(image: LogImage, identity: IdentityFile) -> tuple[SegmentHeader, tuple[Change, ...]]:
+    """The whole log as if it had just begun behind the snapshot."""
+    begin = _frozen(image)
+    begin.first = begin.next = Index(image.base + 1)
+    header = header_of(begin, identity, sequence=0, boot=BootNumber(0), follows=NOWHERE)
+    return header, (Change(entries=tuple(image.entries)),) if image.entries else ()
+
+
+def _changes(*segments: _Segment, start: int = 0) -> tuple[Change, ...]:
+    """All changes in `segments`, from byte `start` on."""
+    records = (record for segment in segments for record in segment.records if record.at >= start)
+    return tuple(record.body for record in records if type(record.body) is Change)
+
+
+def _merged_from(chain: list[_Segment], merge_bytes: int) -> int:
+    """The first of the segments at the end that are written again as a whole; the chain's length if none is."""
+    total, start = 0, len(chain)
+    for number in range(len(chain) - 1, -1, -1):
+        total += chain[number].end
+        if total > merge_bytes:
+            break
+        start = number
+    return start
+
+
+def _obsolete(names: Sequence[str], kept: set[int], image: LogImage) -> tuple[str, ...]:
+    """Old files that mean nothing once the fresh segment is durable. Snapshots being received stay."""
+    found = []
+    for name in names:
+        number, position = segment_number(name), snapshot_position(name)
+        unwanted = position is not None and (image.snapshot is None or position != image.snapshot.position)
+        if unwanted or (number is not None and number not in kept):
+            found.append(name)
+    return tuple(found)
+
+
+def _damage(sequence: int, offset: int, problem: str) -> LogDamaged:
+    return LogDamaged(segment_name(sequence), offset, problem, RESTORE_REMEDY)

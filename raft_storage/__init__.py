@@ -1,0 +1,9 @@
+"""Durable stores: blocking, plain code, one copy for every adapter."""
+
+from __future__ import annotations
+
+from raft_storage.file_store import FileStore
+from raft_storage.files import OperatingFiles
+from raft_storage.memory_store import MemoryStore
+
+__all__ = ["FileStore", "MemoryStore", "OperatingFiles"]

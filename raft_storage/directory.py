@@ -1,0 +1,99 @@
+"""A data directory's beginnings: formatting it, knowing whose it is, and replacing a small file as a whole.
+
+What lives here: the steps of opening before the log is read, in an order that leaves a directory at every moment either
+unformatted or formatted. `identity` is what makes it formatted, so it is written last.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from raft_core.errors import LogDamaged, WrongDirectory
+from raft_core.ids import BootNumber, ClusterId, Incarnation, NodeId
+from raft_core.wal.blocks import NOWHERE
+from raft_core.wal.files import Files, read_whole, write_whole
+from raft_core.wal.recovery import Plan, plan_recovery
+from raft_core.wal.segment import (
+    ANCHOR,
+    IDENTITY,
+    LOCK,
+    RESTORE_REMEDY,
+    Anchor,
+    IdentityFile,
+    new_name,
+    read_anchor,
+    read_identity,
+    sealed,
+    segment_number,
+    snapshot_position,
+)
+from raft_storage.snapshots import verify_snapshot
+
+__all__ = ["identity_in", "plan_in", "replace_file"]
+
+_INCARNATION_BITS: Final = 63
+_IGNORED: Final = frozenset({LOCK, "lost+found"})
+
+
+def replace_file(files: Files, name: str, data: bytes) -> None:
+    """The file `name` holds `data`, durably; at every moment before, it was the old one or the new one."""
+    new = new_name(name)
+    if new in files.names():
+        files.unlink(new)
+    file = files.create(new)
+    try:
+        write_whole(file, 0, data)
+        file.sync()
+    finally:
+        file.close()
+    files.rename(new, name)
+    files.sync_directory()
+
+
+def identity_in(files: Files, place: str, node: NodeId, cluster: ClusterId, incarnation: int | None) -> IdentityFile:
+    """Whose directory this is; an empty one is formatted first. Raises `WrongDirectory` or `LogDamaged`."""
+    names = files.names()
+    if IDENTITY not in names:
+        return _format(files, place, names, IdentityFile(cluster, node, _drawn(incarnation)))
+    identity = read_identity(read_whole(files, IDENTITY))
+    if (identity.node, identity.cluster) != (node, cluster):
+        raise WrongDirectory(
+            f"{place} belongs to node {identity.node} of cluster {identity.cluster!r}, not to node {node} of cluster"
+            f" {cluster!r}: give this node the directory that it had before, or an empty one if it is new"
+        )
+    return identity
+
+
+def _drawn(incarnation: int | None) -> Incarnation:
+    """The number wished for, or a random one that is not 0."""
+    drawn = incarnation or 0
+    while not drawn:
+        drawn = int.from_bytes(os.urandom(8), "little") >> (64 - _INCARNATION_BITS)
+    return Incarnation(drawn)
+
+
+def _format(files: Files, place: str, names: list[str], identity: IdentityFile) -> IdentityFile:
+    """An empty directory becomes this node's."""
+    if any(segment_number(name) is not None or snapshot_position(name) is not None for name in names):
+        raise LogDamaged(IDENTITY, 0, "the file is missing, but the directory holds a log", RESTORE_REMEDY)
+    if ANCHOR in names and read_anchor(read_whole(files, ANCHOR)).boot:
+        raise LogDamaged(IDENTITY, 0, "the file is missing, but the directory was in use", RESTORE_REMEDY)
+    ours = {ANCHOR, new_name(ANCHOR), new_name(IDENTITY), *_IGNORED}
+    if foreign := [name for name in names if name not in ours]:
+        raise WrongDirectory(f"{place} is not a data directory, but holds {foreign[0]!r}: give this node an empty one")
+    replace_file(files, ANCHOR, sealed(Anchor(BootNumber(0), NOWHERE)))
+    replace_file(files, IDENTITY, sealed(identity))
+    return identity
+
+
+def plan_in(files: Files, identity: IdentityFile, merge_bytes: int) -> Plan:
+    """How to recover a formatted directory. The snapshot that the log builds on has been read, and is sound."""
+    names = files.names()
+    if ANCHOR not in names:
+        raise LogDamaged(ANCHOR, 0, "the file is missing", RESTORE_REMEDY)
+    anchor = read_anchor(read_whole(files, ANCHOR))
+    plan = plan_recovery(names, lambda name: read_whole(files, name), identity, anchor, merge_bytes=merge_bytes)
+    if plan.image.snapshot is not None:
+        verify_snapshot(files, identity.cluster, plan.image.snapshot)
+    return plan

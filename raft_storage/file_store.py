@@ -1,0 +1,255 @@
+"""The store that keeps a node's log and snapshots in plain files.
+
+What lives here: when which file is written, synced, renamed and deleted. What the bytes mean is in `raft_core.wal`; how
+the operating system is asked is in `raft_storage.files`. The order of the steps is what makes it safe:
+
+- a batch is written into zeros that were never written before, and synced once;
+- a new segment is synced, then the directory, then the anchor names it, and only then is anything in it acknowledged;
+- a file is deleted only when what makes it superfluous is durable;
+- after any failure the store is broken: nothing is tried again on files of which nobody knows what is on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Final, final
+
+from raft_core.effects import Persist
+from raft_core.entries import SnapshotMeta
+from raft_core.errors import CallerError, DirectoryInUse, DiskError, StorageBroken
+from raft_core.ids import NOBODY, ClusterId, Incarnation, NodeId, WriteId
+from raft_core.membership import Members
+from raft_core.recovered import Identity, Recovered, formation
+from raft_core.storage import SnapshotReader, SnapshotWriter
+from raft_core.wal.blocks import NOWHERE, Position, batch_bytes, frame_batch
+from raft_core.wal.files import File, FileFailed, Files, LockHeld, write_whole
+from raft_core.wal.records import Body, SegmentHeader, encode
+from raft_core.wal.recovery import LiveSegment, Plan, header_of
+from raft_core.wal.segment import (
+    ANCHOR,
+    LOCK,
+    Anchor,
+    IdentityFile,
+    sealed,
+    segment_name,
+)
+from raft_storage.directory import identity_in, plan_in, replace_file
+from raft_storage.files import OperatingFiles
+from raft_storage.snapshots import SnapshotShelf
+
+__all__ = ["FileStore"]
+
+SEGMENT_BYTES: Final = 8 * 1024 * 1024
+MERGE_BYTES: Final = 1024 * 1024
+
+
+@final
+class FileStore:
+    """A `raft_core.storage.Store` in one directory. Made by `FileStore.open`."""
+
+    def __init__(self, files: Files, identity: IdentityFile, plan: Plan, segment_bytes: int) -> None:
+        """Only for `open`: takes over a directory whose recovery is planned, and makes the plan true."""
+        self._files = files
+        self._file_identity = identity
+        self._identity = Identity(identity.node, identity.cluster, identity.incarnation)
+        self._segment_bytes = segment_bytes
+        self._failure: str | None = None
+        self._outline = plan.image.outline()
+        self._boot = plan.header.boot
+        self._kept: list[LiveSegment] = list(plan.kept)
+        self._at = NOWHERE
+        self._file: File | None = None
+        self._room = 0
+        self._anchored = NOWHERE
+        self._begin_segment(plan.header, list(plan.changes))
+        self._shelf = SnapshotShelf(files, identity.cluster, plan.image.snapshot)
+        for name in plan.obsolete:
+            files.unlink(name)
+        self._drop_segments()
+        self._recovered: Recovered | None = plan.recovered(self._identity)
+
+    @classmethod
+    def open(
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        node: int,
+        cluster: str = "",
+        files: Files | None = None,
+        incarnation: int | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
+        merge_bytes: int = MERGE_BYTES,
+    ) -> FileStore:
+        """The store in `directory`, which is formatted if it is empty, and recovered otherwise.
+
+        `files` stands in for the operating system; `directory` then is only a name for error texts. `incarnation` is
+        used for formatting only; without it a random one is drawn. A segment of the log takes `segment_bytes`, more
+        where one batch needs it. Segments at the log's end that together hold less than `merge_bytes` are merged.
+
+        Raises `DirectoryInUse`, `WrongDirectory`, `LogDamaged`, `LogLost`, or another `DiskError` where reading or
+        writing fails."""
+        if node <= NOBODY:
+            raise CallerError(f"a node id is a positive number, not {node}")
+        place = os.fspath(directory)
+        used = files if files is not None else OperatingFiles(directory)
+        try:
+            used.lock(LOCK)
+        except LockHeld as failure:
+            used.close()
+            raise DirectoryInUse(
+                f"{place} is in use by another process: stop that process, or give this node a directory of its own"
+            ) from failure
+        try:
+            identity = identity_in(used, place, NodeId(node), ClusterId(cluster), incarnation)
+            return cls(used, identity, plan_in(used, identity, merge_bytes), segment_bytes)
+        except BaseException:
+            used.close()
+            raise
+
+    @property
+    def identity(self) -> Identity:
+        return self._identity
+
+    # Opening.
+
+    def recover(self) -> Recovered:
+        """What the disk held when it was opened; once, and before anything is written."""
+        with self._guarded():
+            recovered, self._recovered = self._recovered, None
+            if recovered is None:
+                raise CallerError("a store is recovered once, before it is written to; open it again")
+            return recovered
+
+    def form(self, members: Members) -> Recovered:
+        """The disk holds the first entry of a new cluster. Raises `CallerError` where it holds anything already."""
+        if self._outline.hard.term or self._outline.snapshot is not None or self._outline.next > 1:
+            raise CallerError("this disk is part of a cluster already; a new cluster forms on empty directories")
+        declared = members.incarnation_of(self._identity.node)
+        if declared not in (Incarnation(0), self._identity.incarnation):
+            raise CallerError(f"the members name another disk (incarnation {declared}) as node {self._identity.node}")
+        hard, entry = formation(members)
+        self.write([Persist(WriteId(0), hard=hard, entries=(entry,))])
+        return Recovered(self._identity, hard, None, (entry,), self._boot)
+
+    # The write lane.
+
+    def write(self, batch: Sequence[Persist]) -> None:
+        """All of `batch` is durable: one write, one sync."""
+        with self._guarded():
+            self._recovered = None
+            if not batch:
+                return
+            header = self._header_here()
+            self._append(header, self._changes(batch))
+            if self._outline.snapshot is not header.snapshot and self._outline.snapshot is not None:
+                self._shelf.switch(self._outline.snapshot)
+            self._drop_segments()
+
+    def _changes(self, batch: Sequence[Persist]) -> list[Body]:
+        """What has to be written. A caller's error in it breaks the store: half of the batch may be counted."""
+        try:
+            for persist in batch:
+                if persist.snapshot is not None:
+                    self._shelf.require(persist.snapshot)
+            return [self._outline.change(persist) for persist in batch]
+        except CallerError as failure:
+            self._failure = str(failure)
+            raise
+
+    def _header_here(self) -> SegmentHeader:
+        """The header of the segment that would begin now."""
+        return header_of(
+            self._outline,
+            self._file_identity,
+            sequence=self._at.segment + 1,
+            boot=self._boot,
+            follows=self._at,
+        )
+
+    def _append(self, header: SegmentHeader, changes: list[Body]) -> None:
+        """The changes are synced, in this segment or, where it is full, in the next."""
+        payload = encode(changes)
+        if self._at.offset + batch_bytes(len(payload)) > self._room:
+            self._begin_segment(header, changes)
+            return
+        assert self._file is not None
+        framed = frame_batch(payload, self._at, self._at)
+        write_whole(self._file, self._at.offset, framed)
+        self._file.sync()
+        self._at = Position(self._at.segment, self._at.offset + len(framed))
+
+    def _begin_segment(self, header: SegmentHeader, changes: Sequence[Body]) -> None:
+        """A new segment begins with these changes; it is durable, and the anchor names it."""
+        at = Position(header.sequence, 0)
+        framed = frame_batch(encode([header, *changes]), at, header.follows)
+        room = max(self._segment_bytes, len(framed))
+        file = self._files.create(segment_name(header.sequence))
+        file.preallocate(room)
+        write_whole(file, 0, framed)
+        file.sync()
+        self._files.sync_directory()
+        old, self._file = self._file, file
+        self._room = room
+        self._at = Position(header.sequence, len(framed))
+        self._kept.append(LiveSegment(header.sequence, header.next))
+        self._write_anchor()
+        if old is not None:
+            old.close()
+
+    def _write_anchor(self) -> None:
+        """The anchor says that the log was synced up to here."""
+        replace_file(self._files, ANCHOR, sealed(Anchor(self._boot, self._at)))
+        self._anchored = self._at
+
+    def _drop_segments(self) -> None:
+        """Segments are gone whose entries are all below `drop_before`: what else they said is said again later."""
+        while len(self._kept) > 1 and self._kept[1].next <= self._outline.first:
+            self._files.unlink(segment_name(self._kept.pop(0).sequence))
+
+    # Snapshots.
+
+    def create_snapshot(self, meta: SnapshotMeta) -> SnapshotWriter:
+        """A writer for a snapshot of this node's own machine."""
+        with self._guarded():
+            return self._shelf.create(meta, self._guarded)
+
+    def resume_snapshot(self, meta: SnapshotMeta, source: str) -> SnapshotWriter:
+        """A writer for a snapshot that is received from `source`, continuing what was written of it before."""
+        with self._guarded():
+            return self._shelf.resume(meta, source, self._guarded)
+
+    def open_snapshot(self, meta: SnapshotMeta) -> SnapshotReader:
+        """The finished snapshot of that index and term. Raises `DiskError` where there is none any more."""
+        with self._guarded():
+            return self._shelf.open(meta, self._guarded)
+
+    # The end.
+
+    def close(self) -> None:
+        """The directory is free for others. What was written stays; a broken store is closed without another write."""
+        if self._failure is None and self._anchored != self._at:
+            with suppress(DiskError), self._guarded():
+                self._write_anchor()
+        self._failure = self._failure or "the store is closed"
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+        self._files.close()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Once anything inside has failed, nothing is done any more."""
+        if self._failure is not None:
+            raise StorageBroken(f"{self._failure}; open the directory again, which recovers what is durable")
+        try:
+            yield
+        except FileFailed as failure:
+            self._failure = str(failure)
+            raise StorageBroken(f"{failure}; nothing written since the last success may be relied on") from failure
+        except (CallerError, DiskError):
+            raise
+        except BaseException as failure:  # interrupted in the middle: nobody knows where
+            self._failure = f"{type(failure).__name__}: {failure}"
+            raise

@@ -1,0 +1,184 @@
+"""The operating system's files, for POSIX.
+
+What lives here: `OperatingFiles`, the only code of the stores that calls the operating system. It decides nothing:
+every failure is raised as a `FileFailed`, and nothing is tried again except what a signal interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final, final
+
+from raft_core.wal.files import File, FileFailed, FileMissing, LockHeld, NoSpace
+
+__all__ = ["OperatingFile", "OperatingFiles"]
+
+_ZEROS: Final = bytes(1024 * 1024)
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_SYNC: Final[int | None] = getattr(fcntl, "F_FULLFSYNC", None)
+"""On macOS `fsync` does not reach the medium; this does."""
+
+
+@contextmanager
+def _named(operation: str, name: str) -> Iterator[None]:
+    """An `OSError` inside becomes a `FileFailed` that says what was done to which file."""
+    try:
+        yield
+    except FileNotFoundError as failure:
+        raise FileMissing(operation, name, str(failure)) from failure
+    except OSError as failure:
+        kind = NoSpace if failure.errno in _FULL else FileFailed
+        raise kind(operation, name, str(failure)) from failure
+
+
+def _sync(descriptor: int) -> None:
+    if _FULL_SYNC is not None:
+        fcntl.fcntl(descriptor, _FULL_SYNC)
+    else:
+        os.fdatasync(descriptor)
+
+
+@final
+class OperatingFile:
+    """An open file, by its descriptor."""
+
+    __slots__ = ("_descriptor", "_name")
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self._descriptor = descriptor
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def size(self) -> int:
+        with _named("stat", self._name):
+            return os.fstat(self._descriptor).st_size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset`; shorter only at the end of the file."""
+        parts, wanted = [], length
+        with _named("read", self._name):
+            while wanted > 0 and (part := os.pread(self._descriptor, wanted, offset)):
+                parts.append(part)
+                offset += len(part)
+                wanted -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> int:
+        """How many bytes the operating system took."""
+        try:  # without the context manager: this is the hot path
+            return os.pwrite(self._descriptor, data, offset)
+        except OSError as failure:
+            kind = NoSpace if failure.errno in _FULL else FileFailed
+            raise kind("write", self._name, str(failure)) from failure
+
+    def preallocate(self, size: int) -> None:
+        """The file is `size` zeros, all of them written once: syncing a write into them then changes no metadata."""
+        with _named("preallocate", self._name):
+            if hasattr(os, "posix_fallocate"):
+                with suppress(OSError):  # a file system may not know it; writing decides
+                    os.posix_fallocate(self._descriptor, 0, size)
+            offset = 0
+            while offset < size:
+                offset += os.pwrite(self._descriptor, _ZEROS[: size - offset], offset)
+
+    def sync(self) -> None:
+        """Contents and size are durable."""
+        try:
+            _sync(self._descriptor)
+        except OSError as failure:
+            kind = NoSpace if failure.errno in _FULL else FileFailed
+            raise kind("sync", self._name, str(failure)) from failure
+
+    def close(self) -> None:
+        """Frees the descriptor; harmless when done twice."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with _named("close", self._name):
+                os.close(descriptor)
+
+
+@final
+class OperatingFiles:
+    """A directory, which is made where it does not exist."""
+
+    __slots__ = ("_directory", "_held", "_path")
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = os.fspath(path)
+        self._held: int | None = None
+        with _named("make directory", self._path):
+            self._make()
+            self._directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)
+
+    def _make(self) -> None:
+        """The directory exists, and its name is durable."""
+        missing, path = [], os.path.abspath(self._path)
+        while not os.path.isdir(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        for path in reversed(missing):
+            os.mkdir(path, 0o700)
+            parent = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(parent)
+            finally:
+                os.close(parent)
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        with _named("list", self._path):
+            return sorted(os.listdir(self._path))
+
+    def open(self, name: str) -> File:
+        """An existing file, for reading and writing."""
+        return self._open(name, os.O_RDWR)
+
+    def create(self, name: str) -> File:
+        """A new empty file."""
+        return self._open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+
+    def _open(self, name: str, flags: int) -> OperatingFile:
+        with _named("open", name):
+            return OperatingFile(os.open(name, flags | os.O_CLOEXEC, 0o600, dir_fd=self._directory), name)
+
+    def rename(self, old: str, new: str) -> None:
+        """The file is called `new`."""
+        with _named("rename", old):
+            os.rename(old, new, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+
+    def unlink(self, name: str) -> None:
+        """The name is gone."""
+        with _named("unlink", name):
+            os.unlink(name, dir_fd=self._directory)
+
+    def sync_directory(self) -> None:
+        """All names are durable as they are now."""
+        with _named("sync", self._path):
+            os.fsync(self._directory)
+
+    def lock(self, name: str) -> None:
+        """This process holds the lock until `close`, or until it ends, however it ends."""
+        with _named("lock", name):
+            held = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self._directory)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as failure:
+            os.close(held)
+            raise LockHeld("lock", name, str(failure)) from failure
+        self._held = held
+
+    def close(self) -> None:
+        """The lock is free; harmless when done twice."""
+        held, self._held = self._held, None
+        if held is not None:
+            os.close(held)
+        directory, self._directory = self._directory, -1
+        if directory >= 0:
+            os.close(directory)

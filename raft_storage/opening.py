@@ -1,0 +1,39 @@
+"""From what a person configured to an open disk: the blocking part of starting a node.
+
+What lives here: one function, run in a thread by adapters.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from raft_core.host.node import NodeConfig
+from raft_core.host.work import Work
+from raft_core.machine import StateMachine
+from raft_core.recovered import Recovered
+from raft_core.storage import Store
+from raft_storage.file_store import FileStore
+from raft_storage.lanes import Lanes
+
+__all__ = ["open_disk"]
+
+
+def open_disk(config: NodeConfig, machine: StateMachine) -> tuple[Recovered, Lanes]:
+    """What the disk holds, and the lanes that work on it; closing them closes the store.
+
+    Raises `DiskError` where the store cannot be opened, and whatever `machine.init` raises."""
+    store = _open_store(config)
+    try:
+        recovered = attrs.evolve(store.recover(), applied=machine.init())
+        work = Work(store, machine, machine_blocks=config.machine_blocks)
+        return recovered, Lanes(store, work, f"node {config.node}")
+    except BaseException:
+        store.close()
+        raise
+
+
+def _open_store(config: NodeConfig) -> Store:
+    if config.store is not None:
+        return config.store
+    assert config.data is not None  # NodeConfig has checked
+    return FileStore.open(config.data, node=config.node, cluster=config.cluster)

@@ -1,0 +1,240 @@
+"""The snapshots of a data directory: which are finished, which is being received, which may go.
+
+What lives here: `SnapshotShelf`, and the readers and writers that it hands out. The format is in
+`raft_core.wal.snapshot_file`. A snapshot is written under a name of its own, synced, renamed, and its name synced;
+that makes it finished. The log decides which finished one is in force; the older ones are then deleted.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import TypeAlias, final
+
+from raft_core.entries import LogPosition, SnapshotMeta
+from raft_core.errors import CallerError, DiskError, LogDamaged
+from raft_core.ids import ClusterId
+from raft_core.wal.files import Files
+from raft_core.wal.segment import is_unfinished, part_name, snapshot_name
+from raft_core.wal.snapshot_file import (
+    CHUNK_BYTES,
+    SNAPSHOT_REMEDY,
+    SnapshotFileReader,
+    SnapshotFileWriter,
+    SnapshotHeader,
+)
+
+__all__ = ["Guard", "SnapshotShelf", "verify_snapshot"]
+
+Guard: TypeAlias = Callable[[], AbstractContextManager[None]]
+"""Makes a failure inside final for the whole store."""
+
+
+def verify_snapshot(files: Files, cluster: ClusterId, meta: SnapshotMeta) -> None:
+    """Every byte of the finished snapshot is as it was written. Raises `LogDamaged`."""
+    file = files.open(snapshot_name(meta.position))
+    try:
+        reader = SnapshotFileReader(file)
+        if reader.header.cluster != cluster or reader.meta != meta:
+            raise LogDamaged(file.name, 0, "this is not the snapshot that the log names", SNAPSHOT_REMEDY)
+        reader.verify()
+    finally:
+        file.close()
+
+
+@final
+class SnapshotShelf:
+    """The snapshots of one directory. Every method may be called from any thread."""
+
+    def __init__(self, files: Files, cluster: ClusterId, in_force: SnapshotMeta | None) -> None:
+        self._files = files
+        self._cluster = cluster
+        self._lock = threading.Lock()
+        self._finished: set[LogPosition] = {in_force.position} if in_force is not None else set()
+        self._open_parts: dict[str, _Writer] = {}
+        for name in files.names():
+            if is_unfinished(name) and "-from-" not in name:
+                files.unlink(name)
+
+    def require(self, meta: SnapshotMeta) -> None:
+        """Nothing if the snapshot is finished; otherwise `CallerError`."""
+        if meta.position not in self._finished:
+            raise CallerError(f"there is no finished snapshot at index {meta.index}, term {meta.term} to switch to")
+
+    def create(self, meta: SnapshotMeta, guard: Guard) -> _Writer:
+        """A writer for this node's own snapshot; what there was of it is gone."""
+        with self._lock:
+            name = part_name(meta.position, None)
+            self._discard(name)
+            return self._begin(name, meta, guard)
+
+    def resume(self, meta: SnapshotMeta, source: str, guard: Guard) -> _Writer:
+        """A writer for a received snapshot; every other one that was being received is gone."""
+        with self._lock:
+            wanted = part_name(meta.position, source)
+            for name in self._files.names():
+                if is_unfinished(name) and "-from-" in name and name != wanted:
+                    self._discard(name)
+            writer = self._open_parts.pop(wanted, None)
+            if writer is not None:
+                writer.leave()
+            if wanted in self._files.names() and not self._continues(wanted, meta):
+                self._discard(wanted)
+            return self._begin(wanted, meta, guard)
+
+    def _header(self, meta: SnapshotMeta) -> SnapshotHeader:
+        return SnapshotHeader(self._cluster, meta, CHUNK_BYTES)
+
+    def _continues(self, name: str, meta: SnapshotMeta) -> bool:
+        file = self._files.open(name)
+        try:
+            return SnapshotFileWriter.belongs(file, self._header(meta))
+        finally:
+            file.close()
+
+    def _begin(self, name: str, meta: SnapshotMeta, guard: Guard) -> _Writer:
+        file = self._files.open(name) if name in self._files.names() else self._files.create(name)
+        writer = _Writer(self, name, SnapshotFileWriter(file, self._header(meta)), meta, guard)
+        self._open_parts[name] = writer
+        return writer
+
+    def _discard(self, name: str) -> None:
+        writer = self._open_parts.pop(name, None)
+        if writer is not None:
+            writer.leave()
+        if name in self._files.names():
+            self._files.unlink(name)
+
+    def finish(self, name: str, meta: SnapshotMeta) -> None:
+        """The file of that name, complete and synced, is the finished snapshot of its position."""
+        with self._lock:
+            self._open_parts.pop(name, None)
+            self._check_finished(name)
+            if meta.position in self._finished:  # two of the same position hold the same state: the first one stays
+                self._files.unlink(name)
+                return
+            self._files.rename(name, snapshot_name(meta.position))
+            self._files.sync_directory()
+            self._finished.add(meta.position)
+
+    def _check_finished(self, name: str) -> None:
+        """The file can be read from its trailer. It cannot where an interrupted writing had left a longer one."""
+        file = self._files.open(name)
+        try:
+            SnapshotFileReader(file)
+        except LogDamaged:
+            self._files.unlink(name)
+            raise
+        finally:
+            file.close()
+
+    def abort(self, name: str) -> None:
+        """The unfinished snapshot is gone."""
+        with self._lock:
+            self._discard(name)
+
+    def open(self, meta: SnapshotMeta, guard: Guard) -> _Reader:
+        """A reader of a finished snapshot. Raises `DiskError` where it is gone, `LogDamaged` where it is damaged."""
+        with self._lock:
+            if meta.position not in self._finished:
+                raise DiskError(f"there is no snapshot at index {meta.index}, term {meta.term} any more")
+            file = self._files.open(snapshot_name(meta.position))
+            try:
+                return _Reader(SnapshotFileReader(file), guard)
+            except BaseException:
+                file.close()
+                raise
+
+    def switch(self, meta: SnapshotMeta) -> None:
+        """This one is in force, durably: older ones are deleted."""
+        with self._lock:
+            for position in sorted(self._finished, key=lambda position: (position.index, position.term)):
+                if position != meta.position and position.index <= meta.index:
+                    self._finished.discard(position)
+                    self._files.unlink(snapshot_name(position))
+
+
+@final
+class _Reader:
+    """A `SnapshotReader`."""
+
+    def __init__(self, reader: SnapshotFileReader, guard: Guard) -> None:
+        self._reader = reader
+        self._guard = guard
+
+    @property
+    def meta(self) -> SnapshotMeta:
+        return self._reader.meta
+
+    @property
+    def size(self) -> int:
+        return self._reader.size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset`, shorter only at the end."""
+        with self._guard():
+            return self._reader.read(offset, length)
+
+    def chunks(self) -> Iterator[bytes]:
+        """The whole state in order."""
+        chunks = self._reader.chunks()
+        while True:
+            with self._guard():
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
+
+    def close(self) -> None:
+        """The file is closed; if the snapshot was replaced, its space is free now."""
+        self._reader.close()
+
+
+@final
+class _Writer:
+    """A `SnapshotWriter`. It is dead once it was finished or aborted, or another one took over its file."""
+
+    def __init__(
+        self, shelf: SnapshotShelf, name: str, writer: SnapshotFileWriter, meta: SnapshotMeta, guard: Guard
+    ) -> None:
+        self._shelf = shelf
+        self._name = name
+        self._writer: SnapshotFileWriter | None = writer
+        self._meta = meta
+        self._guard = guard
+
+    @property
+    def offset(self) -> int:
+        return self._living().offset
+
+    def write(self, data: bytes) -> None:
+        """Appends to the state."""
+        with self._guard():
+            self._living().write(data)
+
+    def finish(self) -> None:
+        """The snapshot is durable under its name, and can be switched to."""
+        with self._guard():
+            writer = self._living()
+            writer.finish()
+            self._writer = None
+            self._shelf.finish(self._name, self._meta)
+
+    def abort(self) -> None:
+        """What was written is forgotten. Harmless when another writer took over, or when done twice."""
+        if self._writer is None:
+            return
+        with self._guard():
+            self._shelf.abort(self._name)
+
+    def leave(self) -> None:
+        """The file is left to somebody else, as it is."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+    def _living(self) -> SnapshotFileWriter:
+        if self._writer is None:
+            raise CallerError("this snapshot was finished, aborted, or taken over by another writer")
+        return self._writer

@@ -1,0 +1,413 @@
+"""Sessions: a command that is sent several times is applied once, and gives the same result each time (thesis 6.3).
+
+What lives here: `Sessions`, which wraps any `StateMachine`, and the functions that a client needs to talk to it.
+
+A client registers a session; its id is the index of the entry that registered it. Each command then carries the
+session, a sequence number that rises by one per command, and the lowest sequence number whose answer the client has
+not got yet. Results are kept from there on and given again to a repeated command; those below are dropped. So many
+commands may be under way at once, and in any order.
+
+Everything that decides is in the log. Time is what leaders stamped into the entries, and never runs back; limits are
+what the leader stamped into the last registration, so that replicas with different settings still agree. Sessions
+end when they have not been used for their lifetime, or when too many are open, the least recently used first. A
+session that has ended stays ended: its commands are refused, for whether they were applied is no longer known.
+
+    plain      0 | stamp u64 | command
+    register   1 | stamp u64 | max_sessions u64 | max_results u64 | lifetime u64
+    command    2 | stamp u64 | session u64 | sequence u64 | lowest unanswered u64 | command
+
+Numbers are little-endian; clients write 0 where the leader stamps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from struct import Struct
+from typing import Final, NewType, TypeAlias, final
+
+import attrs
+import msgspec
+
+from raft_core._value import Value
+from raft_core.errors import CallerError, SettingsError
+from raft_core.ids import Index
+from raft_core.machine import StateMachine
+
+__all__ = [
+    "Expired",
+    "Full",
+    "Malformed",
+    "Registered",
+    "Reply",
+    "Result",
+    "Sequence",
+    "SessionId",
+    "SessionLimits",
+    "Sessions",
+    "SnapshotMalformed",
+    "Stale",
+    "decode_reply",
+    "encode_command",
+    "encode_plain",
+    "encode_register",
+]
+
+SessionId = NewType("SessionId", int)
+"""The index of the entry that registered the session."""
+Sequence = NewType("Sequence", int)
+"""The number of a command within its session, from 1."""
+
+_PLAIN: Final = 0
+_REGISTER: Final = 1
+_COMMAND: Final = 2
+_HEAD: Final = Struct("<BQ")
+_LIMITS: Final = Struct("<QQQ")
+_NAMES: Final = Struct("<QQQ")
+_LENGTH: Final = Struct("<I")
+_LARGEST: Final = (1 << 63) - 1
+
+
+# What a client gets.
+
+
+@final
+class Registered(Value, frozen=True):
+    """The session is open."""
+
+    session: SessionId
+
+
+@final
+class Result(Value, frozen=True):
+    """The machine's result of the command, applied now or earlier."""
+
+    data: bytes
+
+
+@final
+class Expired(Value, frozen=True):
+    """The session has ended or never was; the command was not applied now, and earlier sendings are unknown."""
+
+
+@final
+class Stale(Value, frozen=True):
+    """The client has said that it has this command's answer; its result is dropped, and it is not applied again."""
+
+
+@final
+class Full(Value, frozen=True):
+    """Too many results of this session wait for the client to say that it has them. Not applied; send it again
+    with a higher lowest unanswered sequence."""
+
+
+@final
+class Malformed(Value, frozen=True):
+    """The command is not one of those that this module encodes; nothing was applied."""
+
+
+Reply: TypeAlias = Result | Registered | Expired | Stale | Full | Malformed
+
+_RESULT: Final = b"\x00"
+_REGISTERED: Final = b"\x01"
+_EXPIRED: Final = b"\x02"
+_STALE: Final = b"\x03"
+_FULL: Final = b"\x04"
+_MALFORMED: Final = b"\x05"
+_BARE: Final[dict[bytes, Reply]] = {
+    _EXPIRED: Expired(),
+    _STALE: Stale(),
+    _FULL: Full(),
+    _MALFORMED: Malformed(),
+}
+
+
+def encode_register() -> bytes:
+    """A command that opens a session; answered with `Registered`."""
+    return _HEAD.pack(_REGISTER, 0) + _LIMITS.pack(0, 0, 0)
+
+
+def encode_command(session: SessionId, sequence: Sequence, lowest_unanswered: Sequence, command: bytes) -> bytes:
+    """`command` under a session. `lowest_unanswered`: every answer below it has come; at most `sequence`.
+
+    Raises `CallerError` where the numbers make no sense."""
+    if not 0 < session <= _LARGEST:
+        raise CallerError(f"a session is the number that Registered named, not {session}")
+    if not 0 < lowest_unanswered <= sequence <= _LARGEST:
+        raise CallerError(f"sequence {sequence} must be positive and not below the lowest one ({lowest_unanswered})")
+    return _HEAD.pack(_COMMAND, 0) + _NAMES.pack(session, sequence, lowest_unanswered) + command
+
+
+def encode_plain(command: bytes) -> bytes:
+    """`command` without a session: applied as often as it gets into the log."""
+    return _HEAD.pack(_PLAIN, 0) + command
+
+
+def decode_reply(data: bytes) -> Reply:
+    """What the wrapper answered. Raises `ValueError` for bytes that no `Sessions` has written."""
+    kind = data[:1]
+    if kind == _RESULT:
+        return Result(data[1:])
+    if kind == _REGISTERED and len(data) == 9:
+        return Registered(SessionId(int.from_bytes(data[1:], "little")))
+    if (bare := _BARE.get(data)) is not None:
+        return bare
+    raise ValueError("not a reply of a machine under sessions; is the machine wrapped in Sessions?")
+
+
+# The machine.
+
+
+@final
+@attrs.frozen
+class SessionLimits:
+    """How much the table may hold. Raises `SettingsError` where a number is out of range."""
+
+    max_sessions: int = 10_000
+    """Open sessions; one more ends the least recently used."""
+    max_results: int = 1_000
+    """Results kept per session; more commands are refused until the client has said which answers it has."""
+    lifetime: int = 3_600_000_000_000
+    """Nanoseconds of log time without a command after which a session ends."""
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("max_sessions", "max_results", "lifetime"):
+            if not 0 < getattr(self, name) <= _LARGEST:
+                raise SettingsError(f"{name} must be positive and fit 63 bits, not {getattr(self, name)}")
+
+
+class SnapshotMalformed(ValueError):
+    """A snapshot does not begin with a session table: it is of another machine, or of a newer release."""
+
+
+@final
+class _Session:
+    """One open session. Invariant: no result is kept below `lowest`."""
+
+    __slots__ = ("last_used", "lowest", "results")
+
+    def __init__(self, last_used: int, lowest: int, results: dict[int, bytes]) -> None:
+        self.last_used = last_used
+        self.lowest = lowest
+        self.results = results  # sequence -> reply, in the order of applying
+
+    def forget_below(self, lowest: int) -> None:
+        """The client has the answers below `lowest`, and they are gone."""
+        if lowest <= self.lowest:
+            return
+        self.lowest = lowest
+        for sequence in [sequence for sequence in self.results if sequence < lowest]:
+            del self.results[sequence]
+
+
+@final
+class _TableHead(Value, frozen=True, array_like=True):
+    """The first record of a snapshot."""
+
+    version: int
+    now: int
+    limits: tuple[int, int, int]
+    sessions: int
+
+
+@final
+class _TableRow(Value, frozen=True, array_like=True):
+    """A record per session, least recently used first."""
+
+    session: int
+    last_used: int
+    lowest: int
+    results: tuple[tuple[int, bytes], ...]
+
+
+_VERSION: Final = 1
+_HEAD_DECODER: Final = msgspec.msgpack.Decoder(_TableHead)
+_ROW_DECODER: Final = msgspec.msgpack.Decoder(_TableRow)
+
+
+@final
+class Sessions:
+    """A machine that applies each session's command once, around a machine that need not know of it.
+
+    `limits` are what this node stamps into registrations while it leads. The inner machine must live in memory: a
+    durable one would come back without the table that belongs to it."""
+
+    __slots__ = ("_limits", "_machine", "_now", "_sessions", "_stamped")
+
+    def __init__(self, machine: StateMachine, limits: SessionLimits | None = None) -> None:
+        self._machine = machine
+        self._stamped = limits or SessionLimits()
+        # State from here on; equal on all replicas. Never taken from this node's own limits.
+        self._limits = SessionLimits()
+        self._now = 0
+        self._sessions: dict[int, _Session] = {}  # least recently used first, so by `last_used` too
+
+    @property
+    def machine(self) -> StateMachine:
+        """The machine within."""
+        return self._machine
+
+    @property
+    def open_sessions(self) -> int:
+        """How many sessions are open."""
+        return len(self._sessions)
+
+    def init(self) -> Index:
+        """0: the table is rebuilt from snapshot and log. Raises `CallerError` for an inner machine that is durable."""
+        if self._machine.init() != 0:
+            raise CallerError("Sessions needs a machine that lives in memory; a durable one must keep sessions itself")
+        return Index(0)
+
+    def prepare(self, command: bytes, now: int) -> bytes:
+        """The command with the leader's time, and a registration with its limits; the rest is the inner machine's."""
+        kind = _kind_of(command)
+        stamp = _HEAD.pack(kind, min(max(now, 0), _LARGEST)) if kind >= 0 else b""
+        if kind == _PLAIN:
+            return stamp + self._machine.prepare(command[_HEAD.size :], now)
+        if kind == _REGISTER:
+            limits = self._stamped
+            return stamp + _LIMITS.pack(limits.max_sessions, limits.max_results, limits.lifetime)
+        if kind == _COMMAND:
+            body = _HEAD.size + _NAMES.size
+            return stamp + command[_HEAD.size : body] + self._machine.prepare(command[body:], now)
+        return command
+
+    def apply(self, index: Index, command: bytes) -> bytes:
+        """The encoded reply; `decode_reply` reads it."""
+        kind = _kind_of(command)
+        if kind < 0:
+            return _MALFORMED
+        _, stamp = _HEAD.unpack_from(command)
+        self._now = max(self._now, stamp)
+        self._end_the_unused()
+        if kind == _PLAIN:
+            return _RESULT + self._machine.apply(index, command[_HEAD.size :])
+        if kind == _REGISTER:
+            return self._register(index, command)
+        return self._apply_once(index, command)
+
+    def query(self, request: bytes) -> bytes:
+        """The inner machine's answer, as it is."""
+        return self._machine.query(request)
+
+    def snapshot(self) -> Iterator[bytes]:
+        """The table's records, then the inner machine's chunks as they come. Both show this moment."""
+        limits = (self._limits.max_sessions, self._limits.max_results, self._limits.lifetime)
+        head = _TableHead(_VERSION, self._now, limits, len(self._sessions))
+        rows = [
+            _TableRow(number, session.last_used, session.lowest, tuple(session.results.items()))
+            for number, session in self._sessions.items()
+        ]
+        return _chunks(head, rows, self._machine.snapshot())
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """Replaces table and inner state. Raises `SnapshotMalformed` before the inner machine is touched."""
+        pieces = _Pieces(chunks)
+        try:
+            head = _HEAD_DECODER.decode(pieces.record())
+            if head.version != _VERSION:
+                raise SnapshotMalformed(f"the session table has version {head.version}, this release reads {_VERSION}")
+            limits = SessionLimits(*head.limits)
+            sessions: dict[int, _Session] = {}
+            for _ in range(head.sessions):
+                row = _ROW_DECODER.decode(pieces.record())
+                sessions[row.session] = _Session(row.last_used, row.lowest, dict(row.results))
+        except (msgspec.MsgspecError, SettingsError) as failure:
+            raise SnapshotMalformed(f"the snapshot does not begin with a session table: {failure}") from failure
+        self._machine.restore(pieces.rest())
+        self._limits, self._now, self._sessions = limits, head.now, sessions
+
+    # Steps of `apply`.
+
+    def _end_the_unused(self) -> None:
+        oldest_kept = self._now - self._limits.lifetime
+        while self._sessions:
+            number = next(iter(self._sessions))
+            if self._sessions[number].last_used >= oldest_kept:
+                return
+            del self._sessions[number]
+
+    def _register(self, index: Index, command: bytes) -> bytes:
+        numbers = _LIMITS.unpack_from(command, _HEAD.size)
+        if all(0 < number <= _LARGEST for number in numbers):
+            self._limits = SessionLimits(*numbers)
+        while len(self._sessions) >= self._limits.max_sessions:
+            del self._sessions[next(iter(self._sessions))]
+        self._sessions[index] = _Session(self._now, 1, {})
+        return _REGISTERED + index.to_bytes(8, "little")
+
+    def _apply_once(self, index: Index, command: bytes) -> bytes:
+        number, sequence, lowest = _NAMES.unpack_from(command, _HEAD.size)
+        session = self._sessions.pop(number, None)
+        if session is None:
+            return _EXPIRED
+        self._sessions[number] = session  # now the most recently used
+        session.last_used = self._now
+        session.forget_below(lowest)
+        if sequence < session.lowest:
+            return _STALE
+        known = session.results.get(sequence)
+        if known is not None:
+            return known
+        if len(session.results) >= self._limits.max_results:
+            return _FULL
+        reply = _RESULT + self._machine.apply(index, command[_HEAD.size + _NAMES.size :])
+        session.results[sequence] = reply
+        return reply
+
+
+def _kind_of(command: bytes) -> int:
+    """The kind of a well-formed command, -1 for anything else. Used alike before and after the log."""
+    if len(command) < _HEAD.size:
+        return -1
+    kind = command[0]
+    if kind == _COMMAND and len(command) >= _HEAD.size + _NAMES.size:
+        return kind
+    if kind == _REGISTER and len(command) == _HEAD.size + _LIMITS.size:
+        return kind
+    return kind if kind == _PLAIN else -1
+
+
+# Snapshots: records with their length before them, then whatever the inner machine writes.
+
+
+def _chunks(head: _TableHead, rows: list[_TableRow], inner: Iterator[bytes]) -> Iterator[bytes]:
+    for record in (head, *rows):
+        data = msgspec.msgpack.encode(record)
+        yield _LENGTH.pack(len(data)) + data
+    yield from inner
+
+
+@final
+class _Pieces:
+    """Records out of chunks that may be cut anywhere; then the rest, chunk by chunk."""
+
+    __slots__ = ("_at", "_chunks", "_waiting")
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._waiting = bytearray()
+        self._at = 0
+
+    def record(self) -> bytes:
+        """The next record. Raises `SnapshotMalformed` at the end of the chunks."""
+        (length,) = _LENGTH.unpack(self._take(_LENGTH.size))
+        return self._take(length)
+
+    def rest(self) -> Iterator[bytes]:
+        """Everything behind the records."""
+        if self._at < len(self._waiting):
+            yield bytes(self._waiting[self._at :])
+        self._waiting.clear()
+        yield from self._chunks
+
+    def _take(self, length: int) -> bytes:
+        if len(self._waiting) - self._at < length:
+            del self._waiting[: self._at]
+            self._at = 0
+            while len(self._waiting) < length:
+                chunk = next(self._chunks, None)
+                if chunk is None:
+                    raise SnapshotMalformed("the snapshot ends within the session table")
+                self._waiting += chunk
+        start, self._at = self._at, self._at + length
+        return bytes(self._waiting[start : self._at])

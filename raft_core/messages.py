@@ -94,6 +94,8 @@ class AppendEntries(Value, frozen=True, tag=3, array_like=True):
     commit: Index
     read: ReadId
     entries: tuple[Entry, ...] = ()
+    tip: Index = Index(0)
+    """In heartbeats: the leader's whole commit index. It tells a reader how stale it is, and commits nothing."""
 
 
 @final

@@ -1,0 +1,76 @@
+"""Copies and fingerprints of machines made of plain classes with `__slots__`, for the recorder, the explorer and the
+purity test. Frozen values are shared by copies; everything else is walked field by field."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import deque
+from enum import Enum
+from typing import Any, TypeVar
+
+import attrs
+import msgspec
+
+__all__ = ["copied", "fingerprint"]
+
+_T = TypeVar("_T")
+_ATOMS = (int, str, bytes, type(None), Enum, msgspec.Struct, tuple, frozenset)
+
+
+def copied(thing: _T) -> _T:
+    """A deep copy that shares frozen values."""
+    return _copy(thing, {})  # type: ignore[no-any-return]
+
+
+def _copy(thing: Any, seen: dict[int, Any]) -> Any:
+    if isinstance(thing, _ATOMS):
+        return thing
+    if isinstance(thing, list):
+        return [_copy(item, seen) for item in thing]
+    if isinstance(thing, deque):
+        return deque(_copy(item, seen) for item in thing)
+    if isinstance(thing, dict):
+        return {key: _copy(value, seen) for key, value in thing.items()}
+    if attrs.has(type(thing)):
+        return thing  # settings, members and the like are frozen
+    if id(thing) in seen:
+        return seen[id(thing)]
+    if isinstance(thing, random.Random):
+        dice = random.Random()
+        dice.setstate(thing.getstate())
+        seen[id(thing)] = dice
+        return dice
+    twin = object.__new__(type(thing))
+    seen[id(thing)] = twin
+    for name in type(thing).__slots__:
+        object.__setattr__(twin, name, _copy(getattr(thing, name), seen))
+    return twin
+
+
+def fingerprint(thing: object) -> bytes:
+    """16 bytes that are equal for equal states."""
+    return hashlib.blake2b(msgspec.msgpack.encode(_plain(thing, {})), digest_size=16).digest()
+
+
+def _plain(thing: Any, seen: dict[int, int]) -> Any:
+    if isinstance(thing, int) and not isinstance(thing, bool | Enum) and thing >= 2**63:
+        return str(thing)
+    if thing is None or isinstance(thing, bool | int | str | bytes | Enum):
+        return thing
+    if isinstance(thing, tuple | list | deque):
+        return [_plain(item, seen) for item in thing]
+    if isinstance(thing, dict):
+        return [[_plain(key, seen), _plain(value, seen)] for key, value in thing.items()]
+    if isinstance(thing, msgspec.Struct):
+        fields = [_plain(getattr(thing, name), seen) for name in thing.__struct_fields__]
+        return [type(thing).__name__, *fields]
+    if attrs.has(type(thing)):
+        fields = [_plain(getattr(thing, field.name), seen) for field in attrs.fields(type(thing))]
+        return [type(thing).__name__, *fields]
+    if id(thing) in seen:
+        return ["seen", seen[id(thing)]]
+    seen[id(thing)] = len(seen)
+    if isinstance(thing, random.Random):
+        return _plain(thing.getstate(), seen)
+    return [type(thing).__name__, *(_plain(getattr(thing, name), seen) for name in type(thing).__slots__)]

@@ -1,0 +1,268 @@
+"""The effects of the step being taken, and every promise that still waits for the disk.
+
+What lives here: what has been handed to the disk, what of it is durable, and the messages that rest on it. Rules:
+
+1. A promise is final when it is held, its term included; it leaves when the write that it rests on is durable.
+2. All replies rest on term and vote; an acknowledgement also on the entries it names; a vote request on everything.
+3. Writes become durable in order, so a promise needs to know one number: the last write that it rests on.
+4. The durable index is the end of the newest durable log write, capped by every later write that truncates: what is
+   about to be overwritten must not be counted although it still lies on the disk.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import final
+
+from raft_core._value import Value
+from raft_core.effects import Effect, Persist, Send
+from raft_core.entries import HardState, SnapshotMeta
+from raft_core.errors import CallerError
+from raft_core.ids import NO_INDEX, NO_WRITE, Index, NodeId, WriteId
+from raft_core.log import Log, entry_bytes
+from raft_core.messages import Message
+from raft_core.quorum import INFINITE
+
+__all__ = ["LogWrite", "Outbox"]
+
+
+@final
+class LogWrite(Value, frozen=True, array_like=True):
+    """One write under way that touches the log: it ends the log at `last`, and until it is durable nothing after
+    `cap` counts as durable. `first` is its first entry (last + 1 where it has none)."""
+
+    write: WriteId
+    first: Index
+    last: Index
+    cap: Index
+    size: int
+
+
+@final
+class Outbox:
+    """Effects in the order in which they arise; the step's one `Persist` is put in front when the step ends."""
+
+    __slots__ = (
+        "_cap",
+        "_discards",
+        "_drop_before",
+        "_hard_dirty",
+        "_hard_write",
+        "_settled",
+        "_snapshot",
+        "_truncate",
+        "_under_way",
+        "durable",
+        "durable_index",
+        "effects",
+        "failed",
+        "held",
+        "issued",
+        "issued_at",
+        "max_bytes",
+        "size_under_way",
+        "written_last",
+    )
+
+    def __init__(self, durable_index: Index, max_bytes: int) -> None:
+        self.effects: list[Effect] = []
+        self.max_bytes = max_bytes
+        self.issued = NO_WRITE  # the last `Persist`
+        self.durable = NO_WRITE  # invariant: durable <= issued
+        self.durable_index = durable_index  # invariant: never above the log's end
+        self.written_last = durable_index  # entries up to here have been handed to the disk
+        self.held: list[tuple[WriteId, Send]] = []  # invariant: all rest on writes after `durable`
+        self.issued_at: deque[tuple[WriteId, int]] = deque()  # when each write under way was issued, in ticks
+        self.size_under_way = 0
+        self.failed = False
+        self._under_way: deque[LogWrite] = deque()
+        self._settled = durable_index
+        self._hard_write = NO_WRITE  # the last write that carries term and vote
+        self._hard_dirty = False
+        self._truncate = NO_INDEX
+        self._snapshot: SnapshotMeta | None = None
+        self._drop_before = NO_INDEX
+        self._cap: Index = INFINITE
+        self._discards = False
+
+    # What the next write has to carry.
+
+    def touch_hard(self) -> None:
+        """Term or vote changed."""
+        self._hard_dirty = True
+
+    def truncate(self, first: Index) -> None:
+        """The log lost everything from `first` on; the disk must hear of it if it was told of any of it."""
+        if first <= self.written_last:
+            self._truncate = first if not self._truncate or first < self._truncate else self._truncate
+            self.written_last = Index(first - 1)
+
+    def switch(self, meta: SnapshotMeta, *, discard: bool, cap: Index) -> None:
+        """The next write switches to this snapshot; with `discard` the log ends at it, and until the switch is
+        durable only what lies at or before `cap` counts."""
+        self._snapshot = meta
+        if discard:
+            self.written_last = meta.index
+            self._truncate = NO_INDEX
+            self._cap = cap
+            self._discards = True
+
+    def drop_before(self, index: Index) -> None:
+        """The disk may forget what lies before `index`."""
+        self._drop_before = index
+
+    # Sending.
+
+    def send(self, to: NodeId, message: Message) -> None:
+        """Sent at once: it promises nothing about our disk."""
+        self.effects.append(Send(to, message))
+
+    def promise_term(self, to: NodeId, message: Message) -> None:
+        """Sent once term and vote are durable."""
+        self._promise(to, message, self._next() if self._hard_dirty else self._hard_write)
+
+    def promise_entries(self, to: NodeId, message: Message, upto: Index) -> None:
+        """Sent once term, vote and the entries up to `upto` are durable."""
+        rests_on = self._next() if self._hard_dirty else self._hard_write
+        holder = self._holder(upto)
+        self._promise(to, message, holder if holder > rests_on else rests_on)
+
+    def promise_all(self, to: NodeId, message: Message, log: Log) -> None:
+        """Sent once term, vote and the whole log are durable."""
+        self._promise(to, message, self.everything(log))
+
+    def everything(self, log: Log) -> WriteId:
+        """The write after which all that is decided up to now is durable."""
+        return self._next() if self._dirty(log) else self.issued
+
+    def _promise(self, to: NodeId, message: Message, rests_on: WriteId) -> None:
+        if self.failed:
+            return
+        if rests_on <= self.durable:
+            self.effects.append(Send(to, message))
+        else:
+            self.held.append((rests_on, Send(to, message)))
+
+    def _holder(self, upto: Index) -> WriteId:
+        """The write that makes the entry at `upto` durable; `NO_WRITE` where it is so already."""
+        if upto <= self.durable_index and not self._truncate and self._snapshot is None:
+            return NO_WRITE
+        if upto > self.written_last or self._snapshot is not None:
+            return self._next()
+        for write in reversed(self._under_way):
+            if write.first <= upto <= write.last:
+                return write.write
+        return NO_WRITE
+
+    def _next(self) -> WriteId:
+        return WriteId(self.issued + 1)
+
+    def _dirty(self, log: Log) -> bool:
+        return (
+            self._hard_dirty
+            or log.last_index > self.written_last
+            or self._truncate > 0
+            or self._snapshot is not None
+            or self._drop_before > 0
+        )
+
+    # The end of a step.
+
+    def finish(self, log: Log, hard: HardState, now: int) -> list[Effect]:
+        """The step's effects, the one `Persist` in front if there is anything to write."""
+        if (
+            log.last_index > self.written_last
+            or self._hard_dirty
+            or self._truncate
+            or self._snapshot is not None
+            or self._drop_before
+        ):
+            self._flush(log, hard, now)
+        effects, self.effects = self.effects, []
+        return effects
+
+    def _flush(self, log: Log, hard: HardState, now: int) -> None:
+        if self.failed:
+            return
+        urgent = self._hard_dirty or self._truncate or self._snapshot is not None
+        if not urgent and self.size_under_way >= self.max_bytes:
+            return  # the disk has enough to do; what waits here goes with a later write
+        write = self._next()
+        first = Index(self.written_last + 1)
+        entries = log.slice(first, log.last_index, INFINITE) if log.last_index >= first else ()
+        persist = Persist(
+            write,
+            hard if self._hard_dirty else None,
+            self._truncate,
+            entries,
+            self._snapshot,
+            self._drop_before,
+        )
+        self.issued = write
+        self.issued_at.append((write, now))
+        if self._hard_dirty:
+            self._hard_write = write
+        if entries or self._truncate or self._snapshot is not None:
+            cap = Index(self._truncate - 1) if self._truncate else INFINITE
+            size = entry_bytes(entries)
+            self.size_under_way += size
+            if self._cap < cap:
+                cap = self._cap
+            if self._discards:
+                first = NO_INDEX  # everything up to the snapshot rests on this write
+            self._under_way.append(LogWrite(write, first, log.last_index, cap, size))
+            if cap < self.durable_index:
+                self.durable_index = cap
+        self.written_last = log.last_index
+        self._hard_dirty = False
+        self._truncate = NO_INDEX
+        self._snapshot = None
+        self._drop_before = NO_INDEX
+        self._cap = INFINITE
+        self._discards = False
+        self.effects.insert(0, persist)
+
+    # What the disk reports.
+
+    def persisted(self, upto: WriteId) -> None:
+        """Every write up to `upto` is durable; what rested on one of them leaves now."""
+        if upto > self.issued:
+            raise CallerError(f"Persisted({upto}) names a write that was never ordered; the last was {self.issued}")
+        if upto <= self.durable:
+            return
+        self.durable = upto
+        while self.issued_at and self.issued_at[0][0] <= upto:
+            self.issued_at.popleft()
+        while self._under_way and self._under_way[0].write <= upto:
+            done = self._under_way.popleft()
+            self._settled = done.last
+            self.size_under_way -= done.size
+        index = self._settled
+        for write in self._under_way:
+            if write.cap < index:
+                index = write.cap
+        self.durable_index = index
+        if self.held:
+            self._release(upto)
+
+    def _release(self, upto: WriteId) -> None:
+        still: list[tuple[WriteId, Send]] = []
+        for rests_on, send in self.held:
+            if rests_on <= upto:
+                self.effects.append(send)
+            else:
+                still.append((rests_on, send))
+        self.held = still
+
+    def fail(self) -> None:
+        """No promise leaves any more, and nothing more is written."""
+        self.failed = True
+        self.held.clear()
+
+    def oldest_age(self, now: int) -> int:
+        """For how many ticks the oldest write has been under way; 0 where none is."""
+        return now - self.issued_at[0][1] if self.issued_at else 0
+
+    def oldest_since(self, now: int) -> int:
+        """When the oldest write under way was issued; `now` where none is."""
+        return self.issued_at[0][1] if self.issued_at else now

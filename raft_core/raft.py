@@ -1,0 +1,484 @@
+"""The public class: one way in, one way out. `effects = raft.step(event)`, and nothing else to call.
+
+What lives here: the term rule, dispatch, moving between roles, the end, and pictures of the whole. What a role does
+about an event is in `roles`; what all share, in `server`.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Final, TypeAlias, assert_never, final
+
+from raft_core import _state
+from raft_core.effects import (
+    AlarmKind,
+    Announce,
+    Effect,
+    RefusalReason,
+    RoleName,
+    Stop,
+    StopReason,
+    Uncertainty,
+    UnknownReason,
+)
+from raft_core.errors import CallerError, CoreIsDead, LogLost, SettingsError, invariant
+from raft_core.events import (
+    Applied,
+    CampaignRequested,
+    ChangeRequested,
+    Event,
+    ForgetLeaderRequested,
+    LeaveRequested,
+    PeerConnected,
+    PeerUnreachable,
+    Persisted,
+    Proposed,
+    ReadConsistency,
+    ReadRequested,
+    Restored,
+    SnapshotFailed,
+    SnapshotProgress,
+    SnapshotReceived,
+    SnapshotRejected,
+    SnapshotTaken,
+    Started,
+    StopRequested,
+    StorageFailed,
+    Tick,
+    TransferRequested,
+)
+from raft_core.ids import NO_INDEX, NOBODY, Index, NodeId, RequestId
+from raft_core.log import Log
+from raft_core.membership import Members
+from raft_core.messages import (
+    AppendEntries,
+    AppendReply,
+    InstallSnapshot,
+    Message,
+    ReadIndex,
+    ReadIndexReply,
+    RequestVote,
+    SnapshotReply,
+    TimeoutNow,
+    TransferRefused,
+    VoteKind,
+    VoteReply,
+)
+from raft_core.recovered import Recovered
+from raft_core.roles.candidate import Candidate, PreCandidate
+from raft_core.roles.follower import Follower
+from raft_core.roles.leader import Leader
+from raft_core.server import Server
+from raft_core.settings import Settings
+from raft_core.status import Status, picture
+from raft_core.transitions import LEGAL, PreStand, Stand, StepDown, TakeOffice, Transition
+
+__all__ = ["Raft"]
+
+Role: TypeAlias = Follower | PreCandidate | Candidate | Leader
+
+RESTART_TEXT: Final = (
+    "This disk no longer holds what this node has committed or applied: its log ends at {last}, but {commit} is known "
+    "to be committed. The disk was restored from a backup, partly wiped, or lied about a sync. Do not start it again: "
+    "remove the node from the cluster and add it with a new id and an empty directory."
+)
+
+
+@final
+class Raft:
+    """One member of one cluster. Same settings, disk state, dice and events give the same effects, byte for byte.
+
+    `settings` may differ between nodes, `recovered` is what the disk held, `rng` is drawn by `random()` only. The
+    first event is `Started`. Raises `CallerError` where the caller breaks the contract and `InvariantBroken` where
+    this library is wrong; after either, and after the effect `Stop`, every later step raises `CoreIsDead`.
+    """
+
+    __slots__ = ("_announced", "_dead", "_role", "_server", "_started")
+
+    def __init__(self, settings: Settings, recovered: Recovered, rng: random.Random) -> None:
+        if recovered.identity.node <= 0:
+            raise SettingsError(f"a node id is a positive number, not {recovered.identity.node}")
+        self._server = Server(settings, recovered, rng)
+        if self._server.members.leases and not (settings.check_quorum and settings.pre_vote):
+            raise SettingsError("this cluster was formed with leases: every node needs check_quorum and pre_vote")
+        if settings.lease_reads and not self._server.members.empty and not self._server.members.leases:
+            raise SettingsError(
+                "lease_reads needs a cluster that was formed with leases=True; it cannot be added later"
+            )
+        self._role: Role = Follower(self._server, NOBODY)
+        self._announced = Announce(RoleName.FOLLOWER, self._server.term, NOBODY)
+        self._started = False
+        self._dead = ""
+
+    def step(self, event: Event) -> list[Effect]:
+        """Everything that `event` causes. Do every effect; report as their docstrings say."""
+        if self._dead:
+            raise CoreIsDead(f"this core is finished ({self._dead}); open the store again and build a new one from it")
+        try:
+            self._dispatch(event)
+        except LogLost as lost:
+            self._finish(StopReason.LOG_LOST, str(lost))
+        except BaseException as failure:
+            self._dead = f"an earlier step raised {type(failure).__name__}: {failure}"
+            raise
+        server = self._server
+        if server.stopping and not self._dead and self._role.name is not RoleName.LEADER and not len(server.requests):
+            self._finish(StopReason.REQUESTED, "")
+        announced = self._announced
+        role, leader = self._role.name, self._role.leader
+        if announced.term != server.term or announced.leader != leader or announced.role is not role:
+            self._announced = Announce(role, server.term, leader)
+            server.outbox.effects.append(self._announced)
+        return server.outbox.finish(server.log, server.hard, server.now)
+
+    # Dispatch: hottest first, by exact type; `match` on classes costs twice as much.
+
+    def _dispatch(self, event: Event) -> None:
+        kind = type(event)
+        server = self._server
+        if not self._started:
+            if kind is not Started:
+                raise CallerError("the first event of a core is Started(), so that it can order what a restart needs")
+            self._start()
+        elif kind is AppendReply or kind is AppendEntries:
+            self._receive(event)  # type: ignore[arg-type]
+        elif type(event) is Persisted:
+            self._persisted(event)
+        elif type(event) is Applied:
+            server.on_applied(event, self._log_hold())
+        elif type(event) is Proposed:
+            self._proposed(event)
+        elif type(event) is Tick:
+            self._tick(event)
+        elif type(event) is ReadRequested:
+            self._read(event)
+        else:
+            self._dispatch_rare(event)
+
+    def _dispatch_rare(self, event: Event) -> None:
+        server, role = self._server, self._role
+        match event:
+            case Restored():
+                server.on_restored(event, self._log_hold())
+            case SnapshotTaken():
+                server.on_snapshot_taken(event, self._log_hold())
+            case SnapshotFailed(index):
+                if index == server.snapshot_pending:
+                    server.snapshot_pending = NO_INDEX
+            case SnapshotReceived(meta):
+                if isinstance(role, Follower):
+                    role.on_snapshot_received(meta)
+                else:
+                    server.receiving = None  # §7: only a follower installs; the log has what is needed
+            case SnapshotRejected(index):
+                if isinstance(role, Follower):
+                    role.on_snapshot_rejected(index)
+                else:
+                    server.receiving = None
+            case SnapshotProgress():
+                if isinstance(role, Leader):
+                    role.on_snapshot_progress(event)
+            case PeerConnected(peer):
+                if isinstance(role, Leader):
+                    role.on_connected(peer)
+            case PeerUnreachable(peer):
+                self._unreachable(peer)
+            case ChangeRequested() | LeaveRequested() | TransferRequested():
+                self._leaders_only(event)
+            case CampaignRequested():
+                self._campaign()
+            case ForgetLeaderRequested():
+                if isinstance(role, Follower):
+                    role.on_forget_leader()
+            case StopRequested():
+                self._stop()
+            case StorageFailed(text):
+                self._storage_failed(text)
+            case Started():
+                raise CallerError("Started() is the first event, exactly once")
+            case _:
+                self._receive(event)  # type: ignore[arg-type]
+
+    # Messages.
+
+    def _receive(self, message: Message) -> None:
+        """The term rule (§5.1, figure 2 "All Servers"), then the role."""
+        server = self._server
+        if message.sender <= NOBODY or message.sender == server.me:
+            server.alarm(
+                AlarmKind.MALFORMED, message.sender, "a message that claims to come from nobody or from ourselves"
+            )
+            return
+        if type(message) is RequestVote and message.term >= server.term and self._role.ignores_vote(message):
+            return
+        if message.term < server.term:
+            self._answer_old(message)
+            return
+        if message.term > server.term and not self._speaks_of_future(message):
+            leader = message.sender if isinstance(message, AppendEntries | InstallSnapshot) else NOBODY
+            server.enter_term(message.term)
+            self._move(StepDown(leader))
+        self._deliver(message)
+
+    @staticmethod
+    def _speaks_of_future(message: Message) -> bool:
+        """Rule 2.3: a pre-vote request and a granted pre-vote name a term that nobody has entered."""
+        if type(message) is RequestVote:
+            return message.kind is VoteKind.PRE
+        return type(message) is VoteReply and message.kind is VoteKind.PRE and message.granted
+
+    def _deliver(self, message: Message) -> None:
+        role = self._role
+        arrow: Transition | None = None
+        if type(message) is AppendEntries:
+            arrow = role.on_append_entries(message)
+            if arrow is not None:
+                self._move(arrow)  # it ended a candidacy: the new follower takes the same message
+                arrow = self._role.on_append_entries(message)
+        elif type(message) is AppendReply:
+            arrow = role.on_append_reply(message) if type(role) is Leader else None
+        elif type(message) is RequestVote:
+            arrow = role.on_request_vote(message)
+        elif type(message) is VoteReply:
+            arrow = role.on_vote_reply(message)
+        elif type(message) is InstallSnapshot:
+            arrow = role.on_install_snapshot(message)
+            if arrow is not None:
+                self._move(arrow)
+                arrow = self._role.on_install_snapshot(message)
+        elif type(message) is SnapshotReply:
+            arrow = role.on_snapshot_reply(message) if type(role) is Leader else None
+        elif type(message) is TimeoutNow:
+            arrow = role.on_timeout_now(message)
+        elif type(message) is TransferRefused:
+            arrow = role.on_transfer_refused(message) if type(role) is Leader else None
+        elif type(message) is ReadIndex:
+            self._read_index(message)
+        elif type(message) is ReadIndexReply:
+            if type(role) is Follower and message.sender == role.leader:
+                role.on_read_index_reply(message)
+        else:
+            assert_never(message)
+        self._move(arrow)
+
+    def _read_index(self, message: ReadIndex) -> None:
+        if type(self._role) is Leader:
+            self._role.on_read_index(message)
+        else:
+            self._refuse_read_index(message)
+
+    def _refuse_read_index(self, message: ReadIndex) -> None:
+        server = self._server
+        reply = ReadIndexReply(server.term, server.me, message.id, NO_INDEX, ok=False)
+        server.outbox.promise_term(message.sender, reply)
+
+    def _answer_old(self, message: Message) -> None:
+        """Requests of an older term are answered with ours, so that nobody stays stuck below it (rules 2.5, 2.6)."""
+        server = self._server
+        if type(message) is AppendEntries:
+            reply = AppendReply(
+                server.term,
+                server.me,
+                server.identity.incarnation,
+                message.id,
+                message.purpose,
+                message.read,
+                NO_INDEX,
+                message.prev_index,
+                ok=False,
+            )
+            server.outbox.promise_term(message.sender, reply)
+        elif type(message) is RequestVote:
+            server.refuse_old_vote(message)
+        elif type(message) is InstallSnapshot:
+            index = message.meta.index
+            answer = SnapshotReply(
+                server.term, server.me, server.identity.incarnation, message.id, index, NO_INDEX, ok=False
+            )
+            server.outbox.promise_term(message.sender, answer)
+        elif type(message) is ReadIndex:
+            self._refuse_read_index(message)
+
+    # Moving between roles.
+
+    def _move(self, arrow: Transition | None) -> None:
+        """Follows the arrow, and those that follow from it, until a role stays."""
+        while arrow is not None:
+            old = self._role
+            invariant(type(arrow) in LEGAL[old.name], "the role figure has no such arrow")
+            if type(old) is Leader:
+                old.resign()
+            elif type(old) is Follower:
+                old.refuse_reads()
+            if type(arrow) is StepDown:
+                self._follow(old, arrow)
+                arrow = None
+            elif type(arrow) is PreStand:
+                self._role = PreCandidate(self._server, arrow.hurry)
+                arrow = self._role.begin()
+            elif type(arrow) is Stand:
+                self._role = Candidate(self._server, arrow.hurry, transfer=arrow.transfer)
+                arrow = self._role.begin()
+            elif type(arrow) is TakeOffice:
+                self._role = Leader(self._server)
+                arrow = self._role.begin()
+            else:
+                assert_never(arrow)
+
+    def _follow(self, old: Role, arrow: StepDown) -> None:
+        follower = Follower(self._server, arrow.leader, arrow.hurry)
+        if type(old) is Follower and arrow.leader == NOBODY:
+            # A new term alone does not start the timer anew: only a vote given does (rule 1.3).
+            follower.elapsed, follower.timeout = old.elapsed, old.timeout
+        self._role = follower
+
+    # What the adapter reports.
+
+    def _start(self) -> None:
+        self._started = True
+        server = self._server
+        if server.commit > server.log.last_index:
+            raise LogLost(RESTART_TEXT.format(last=server.log.last_index, commit=server.commit))
+        if server.term < server.log.last_term:
+            raise LogLost(RESTART_TEXT.format(last=server.log.last_index, commit=server.commit))
+        if server.snapshot is not None and server.applied < server.snapshot.index:
+            server.restore(server.snapshot)
+        server.emit_apply()
+
+    def _persisted(self, event: Persisted) -> None:
+        server = self._server
+        server.outbox.persisted(event.upto)
+        if server.installing is not None:
+            server.restore_if_durable()
+        server.emit_apply()
+        self._move(self._role.on_persisted())
+
+    def _tick(self, event: Tick) -> None:
+        if event.elapsed < 1:
+            raise CallerError("Tick(elapsed) counts ticks that have passed: at least 1")
+        server, role = self._server, self._role
+        server.now += event.elapsed
+        if 0 <= server.give_up_at <= server.now:
+            server.give_up_at = -1
+            server.requests.give_up(Uncertainty(UnknownReason.LEADERSHIP_LOST), server.respond)
+        self._move(role.on_tick(event.elapsed) if type(role) is Leader else role.on_tick())
+
+    def _unreachable(self, peer: NodeId) -> None:
+        role = self._role
+        if type(role) is Follower:
+            role.on_unreachable(peer)
+        elif type(role) is Leader:
+            self._move(role.on_unreachable(peer))
+
+    def _storage_failed(self, text: str) -> None:
+        """Rule 12.5: final. Nothing is promised any more; everybody is answered; a leader leads no more."""
+        self._server.outbox.fail()
+        self._finish(StopReason.STORAGE_FAILED, text)
+
+    # What clients and operators want.
+
+    def _proposed(self, event: Proposed) -> None:
+        role = self._role
+        if type(role) is Leader:
+            role.on_proposed(event)
+        else:
+            self._not_leader(event.request, len(event.commands))
+
+    def _not_leader(self, request: RequestId, count: int) -> None:
+        reason = RefusalReason.STOPPING if self._server.stopping else RefusalReason.NOT_LEADER
+        self._server.refuse(request, reason, leader=self._role.leader, count=count)
+
+    def _leaders_only(self, event: ChangeRequested | LeaveRequested | TransferRequested) -> None:
+        role = self._role
+        if type(role) is not Leader:
+            self._not_leader(event.request, 1)
+        elif type(event) is ChangeRequested:
+            self._move(role.on_change(event))
+        elif type(event) is LeaveRequested:
+            self._move(role.on_leave(event))
+        elif type(event) is TransferRequested:
+            role.on_transfer(event)
+
+    def _read(self, event: ReadRequested) -> None:
+        server, role = self._server, self._role
+        if server.stopping:
+            server.refuse(event.request, RefusalReason.STOPPING)
+        elif event.consistency is ReadConsistency.MONOTONE:
+            server.read_when_applied(Index(event.limit), event.request)
+        elif type(role) is Leader:
+            role.on_read(event)
+        elif type(role) is Follower and event.consistency is ReadConsistency.STALE_BOUNDED:
+            if role.fresh_at >= 0 and server.now - role.fresh_at <= event.limit:
+                server.read_when_applied(server.commit, event.request)
+            else:
+                server.refuse(event.request, RefusalReason.STALE, leader=role.leader)
+        elif type(role) is Follower:
+            role.on_read(event)
+        else:
+            server.refuse(event.request, RefusalReason.NO_LEADER)
+
+    def _campaign(self) -> None:
+        if type(self._role) is Follower:
+            self._move(self._role.on_campaign())
+        elif type(self._role) is not Leader and self._server.may_campaign:
+            self._move(PreStand() if self._server.settings.pre_vote else Stand())
+
+    def _stop(self) -> None:
+        self._server.stopping = True
+        if type(self._role) is Leader:
+            self._move(self._role.on_stop())
+
+    def _finish(self, reason: StopReason, text: str) -> None:
+        """Everybody is answered, and nothing is answered again."""
+        server = self._server
+        if type(self._role) is Leader:
+            self._move(StepDown())
+        if type(self._role) is Follower:
+            self._role.refuse_reads()
+        unknown = UnknownReason.STOPPING if reason is StopReason.REQUESTED else UnknownReason.STORAGE_FAILED
+        server.answer_everybody(Uncertainty(unknown))
+        server.outbox.effects.append(Stop(reason, text))
+        self._dead = f"it was stopped: {reason}"
+
+    # Pictures.
+
+    def _log_hold(self) -> Index:
+        return self._role.replication.log_hold if type(self._role) is Leader else NO_INDEX
+
+    @property
+    def log(self) -> Log:
+        """The log, to be read by tests and tools."""
+        return self._server.log
+
+    @property
+    def members(self) -> Members:
+        """The configuration in force."""
+        return self._server.members
+
+    @property
+    def role(self) -> Role:
+        """The role object, to be read by tests and tools."""
+        return self._role
+
+    @property
+    def server(self) -> Server:
+        """What all roles share, to be read by tests and tools."""
+        return self._server
+
+    @property
+    def stopped(self) -> bool:
+        """No further event is taken."""
+        return bool(self._dead)
+
+    @property
+    def status(self) -> Status:
+        """A frozen picture of where this node stands."""
+        return picture(self._server, self._role)
+
+    def copy(self) -> Raft:
+        """Another core in the same state, dice included; neither feels what happens to the other."""
+        return _state.copied(self)
+
+    def fingerprint(self) -> bytes:
+        """Equal for two cores exactly if they will answer all future events alike, dice included."""
+        return _state.fingerprint(self)

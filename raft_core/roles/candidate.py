@@ -1,0 +1,196 @@
+"""Standing for election: the pre-candidate asks whether it could win (thesis 9.6), the candidate asks for votes (§5.2).
+
+What lives here: the votes of one campaign. Neither knows a leader, so two of them never refuse each other by loyalty.
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+from raft_core.effects import AlarmKind, RoleName
+from raft_core.ids import NOBODY, NodeId, Term, WriteId
+from raft_core.messages import AppendEntries, InstallSnapshot, RequestVote, TimeoutNow, VoteKind, VoteReply
+from raft_core.quorum import Verdict, vote_verdict
+from raft_core.server import Server
+from raft_core.transitions import PreStand, Stand, StepDown, TakeOffice, Transition
+
+__all__ = ["Candidate", "PreCandidate"]
+
+
+@final
+class Campaign:
+    """The votes of one (pre-)election, keyed by voter: a set, never a counter (rule 1.4)."""
+
+    __slots__ = ("id", "kind", "server", "silent_ticks", "term", "votes")
+
+    def __init__(self, server: Server, kind: VoteKind, term: Term) -> None:
+        self.server = server
+        self.kind = kind
+        self.term = term
+        self.id = server.next_message()
+        self.votes: dict[NodeId, bool] = {}
+        self.silent_ticks = 0
+
+    def ask(self) -> None:
+        """Every other voter that has not answered is asked, once term, vote and log are durable (rule 12.2)."""
+        server = self.server
+        request = RequestVote(self.term, server.me, self.id, self.kind, server.log.last)
+        for voter in server.members.all_voters:
+            if voter != server.me and voter not in self.votes:
+                server.outbox.promise_all(voter, request, server.log)
+
+    def on_tick(self) -> None:
+        """Silent voters are asked again at every heartbeat interval: the request or its answer may be lost."""
+        self.silent_ticks += 1
+        if self.silent_ticks >= self.server.settings.heartbeat_ticks:
+            self.silent_ticks = 0
+            self.ask()
+
+    def count(self, reply: VoteReply) -> Verdict:
+        """Where the election stands with this answer. Answers of another disk or another campaign do not count."""
+        if reply.kind is not self.kind or reply.id != self.id:
+            return self.verdict()
+        if reply.incarnation != self.server.members.incarnation_of(reply.sender):
+            self.server.alarm(AlarmKind.WRONG_INCARNATION, reply.sender, "a vote from another disk than the member's")
+            return self.verdict()
+        self.votes.setdefault(reply.sender, reply.granted)
+        return self.verdict()
+
+    def count_own(self) -> Verdict:
+        self.votes[self.server.me] = True
+        return self.verdict()
+
+    def verdict(self) -> Verdict:
+        return vote_verdict(self.server.members, self.votes)
+
+
+@final
+class PreCandidate:
+    """Would a majority vote for this node? Term and vote are as before."""
+
+    name: Final = RoleName.PRE_CANDIDATE
+    __slots__ = ("campaign", "elapsed", "hurry", "server", "timeout")
+
+    def __init__(self, server: Server, hurry: int) -> None:
+        self.server = server
+        self.hurry = hurry
+        self.elapsed = 0
+        self.timeout = server.election_timeout()
+        self.campaign = Campaign(server, VoteKind.PRE, Term(server.term + 1))
+
+    @property
+    def leader(self) -> NodeId:
+        return NOBODY
+
+    def begin(self) -> Transition | None:
+        """The first round of questions; alone, one's own word is enough."""
+        if self.campaign.count_own() is Verdict.WON:
+            return Stand(hurry=self.hurry)
+        self.campaign.ask()
+        return None
+
+    def on_tick(self) -> Transition | None:
+        self.elapsed += 1
+        if self.elapsed >= self.timeout:
+            self.server.hurry_priority += 1
+            return PreStand() if self.server.may_campaign else StepDown()
+        self.campaign.on_tick()
+        return None
+
+    def on_persisted(self) -> Transition | None:
+        return None
+
+    def ignores_vote(self, request: RequestVote) -> bool:
+        return False
+
+    def on_request_vote(self, request: RequestVote) -> Transition | None:
+        """A pre-candidate has given no promise: it votes like a follower that knows no leader (rule 2.1)."""
+        return StepDown() if self.server.answer_vote(request, NOBODY) else None
+
+    def on_vote_reply(self, reply: VoteReply) -> Transition | None:
+        verdict = self.campaign.count(reply)
+        if verdict is Verdict.WON:
+            return Stand(hurry=self.hurry)
+        return StepDown() if verdict is Verdict.LOST else None
+
+    def on_append_entries(self, request: AppendEntries) -> Transition | None:
+        return StepDown(request.sender)  # there is a leader in our term after all
+
+    def on_install_snapshot(self, request: InstallSnapshot) -> Transition | None:
+        return StepDown(request.sender)
+
+    def on_timeout_now(self, request: TimeoutNow) -> Transition | None:
+        return Stand(transfer=True)  # rule 2.10: no pre-vote on the leader's order
+
+
+@final
+class Candidate:
+    """Asks for votes in a term of its own. Its own vote counts once it is durable, like every other (rule 1.1)."""
+
+    name: Final = RoleName.CANDIDATE
+    __slots__ = ("campaign", "elapsed", "hurry", "own_write", "server", "timeout")
+
+    def __init__(self, server: Server, hurry: int, *, transfer: bool) -> None:
+        self.server = server
+        self.hurry = hurry
+        self.elapsed = 0
+        self.timeout = server.settings.short_ticks + server.short_timeout() if hurry else server.election_timeout()
+        kind = VoteKind.TRANSFER if transfer else VoteKind.REAL
+        server.enter_term(Term(server.term + 1), server.me)
+        self.own_write: WriteId = server.outbox.everything(server.log)
+        self.campaign = Campaign(server, kind, server.term)
+
+    @property
+    def leader(self) -> NodeId:
+        return NOBODY
+
+    def begin(self) -> Transition | None:
+        self.campaign.ask()
+        return None
+
+    def on_tick(self) -> Transition | None:
+        """§5.2: a split vote ends by a new timeout, drawn anew."""
+        self.elapsed += 1
+        if self.elapsed >= self.timeout:
+            return self._again()
+        self.campaign.on_tick()
+        return None
+
+    def _again(self) -> Transition:
+        server, hurry = self.server, self.hurry - 1 if self.hurry else 0
+        server.hurry_priority += 1
+        if not server.may_campaign:
+            return StepDown()
+        return PreStand(hurry) if server.settings.pre_vote else Stand(hurry=hurry)
+
+    def on_persisted(self) -> Transition | None:
+        """Our own vote is durable."""
+        if self.server.me in self.campaign.votes or self.server.outbox.durable < self.own_write:
+            return None
+        return TakeOffice() if self.campaign.count_own() is Verdict.WON else None
+
+    def ignores_vote(self, request: RequestVote) -> bool:
+        return False
+
+    def on_request_vote(self, request: RequestVote) -> Transition | None:
+        self.server.answer_vote(request, NOBODY)  # §5.2: our vote is ours already, so this refuses; or it is a pre-vote
+        return None
+
+    def on_vote_reply(self, reply: VoteReply) -> Transition | None:
+        """Won: take office. Lost: wait as a follower, briefly where the leader is known to be gone (§5.2)."""
+        verdict = self.campaign.count(reply)
+        if verdict is Verdict.WON:
+            return TakeOffice()
+        if verdict is Verdict.LOST:
+            self.server.hurry_priority += 1
+            return StepDown(hurry=self.hurry)
+        return None
+
+    def on_append_entries(self, request: AppendEntries) -> Transition | None:
+        return StepDown(request.sender)  # same term, so it won this election (§5.2)
+
+    def on_install_snapshot(self, request: InstallSnapshot) -> Transition | None:
+        return StepDown(request.sender)
+
+    def on_timeout_now(self, request: TimeoutNow) -> Transition | None:
+        return None  # it is standing already

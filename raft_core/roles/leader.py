@@ -1,0 +1,591 @@
+"""Leads a term: appends what clients propose, replicates, commits, confirms reads, and hands over (§5.3, §5.4, §8).
+
+What lives here: everything that dies with the leadership, the transfer included. Sending is in `replication`,
+changing the members in `reconfiguration`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, final
+
+from raft_core.effects import AlarmKind, Refusal, RefusalReason, Respond, RoleName, Success
+from raft_core.entries import ENTRY_OVERHEAD, Entry
+from raft_core.events import (
+    ChangeRequested,
+    LeaveRequested,
+    Proposed,
+    ReadRequested,
+    SnapshotProgress,
+    TransferRequested,
+)
+from raft_core.ids import NOBODY, Index, MessageId, NodeId, ReadId, RequestId
+from raft_core.messages import (
+    HEARTBEAT,
+    AppendEntries,
+    AppendReply,
+    InstallSnapshot,
+    ReadIndex,
+    ReadIndexReply,
+    RequestVote,
+    SnapshotReply,
+    TimeoutNow,
+    TransferRefused,
+    VoteKind,
+    VoteReply,
+)
+from raft_core.progress import Progress, ProgressState
+from raft_core.quorum import INFINITE, committed_index, quorum_reached
+from raft_core.reads import ReadQueue, WaitingRead
+from raft_core.requests import Waiting
+from raft_core.roles.handover import Handover, HandoverCause
+from raft_core.roles.reconfiguration import Reconfiguration
+from raft_core.roles.replication import Replication
+from raft_core.server import Server
+from raft_core.transitions import StepDown, Transition
+
+__all__ = ["Leader"]
+
+
+@final
+class Leader:
+    """Invariant: appends only, in its own term (fig. 3, Leader Append-Only)."""
+
+    name: Final = RoleName.LEADER
+    __slots__ = (
+        "beat_ticks",
+        "beats",
+        "change",
+        "handover",
+        "lease_spent",
+        "quorum_ticks",
+        "reads",
+        "removed",
+        "replication",
+        "server",
+        "settled",
+        "stall_told",
+        "uncommitted",
+    )
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.replication = Replication(server)
+        self.reads = ReadQueue()
+        self.change = Reconfiguration(server, self.replication)
+        self.handover: Handover | None = None
+        self.settled = False  # an entry of this term is committed: only now is everything committed known (§8)
+        self.removed = False  # the committed configuration does without us: the handover ends in stepping down
+        self.uncommitted = server.log.bytes_after(server.commit)  # counted anew, not zeroed, at election (rule 14)
+        self.beat_ticks = 0
+        self.quorum_ticks = 0
+        self.beats: deque[tuple[MessageId, int]] = deque()  # heartbeats and when they were sent, for leases
+        self.lease_spent = False
+        self.stall_told = False
+
+    @property
+    def leader(self) -> NodeId:
+        return self.server.me
+
+    def begin(self) -> Transition | None:
+        """§8, §5.4.2: a no-op of its own term commits, and makes known, everything before it."""
+        server = self.server
+        server.hurry_priority = 0
+        server.give_up_at = -1
+        server.append((Entry.make(server.log.last_index + 1, server.term, algorithm=server.settings.checksum),))
+        self.replication.fill_all()
+        return None
+
+    # Proposals.
+
+    def on_proposed(self, event: Proposed) -> None:
+        """Appended as far as there is room, and sent at once; the rest is refused (§5.3, thesis 10.2.1)."""
+        server, settings = self.server, self.server.settings
+        reason = self._closed()
+        if reason is not None:
+            server.refuse(event.request, reason, leader=self._successor(), count=len(event.commands))
+            return
+        room = settings.max_uncommitted_bytes - self.uncommitted
+        free = settings.log_max_bytes - server.log.size
+        taken: list[bytes] = []
+        start = 0  # the first of the commands not yet appended or refused
+        for place, command in enumerate(event.commands):
+            size = len(command) + ENTRY_OVERHEAD
+            refusal = None
+            if len(command) > settings.max_entry_bytes:
+                refusal = RefusalReason.TOO_LARGE
+            elif size > room and (self.uncommitted or taken):
+                refusal = RefusalReason.UNCOMMITTED_FULL
+            elif size > free:
+                refusal = RefusalReason.LOG_FULL
+            if refusal is None:
+                taken.append(command)
+                room -= size
+                free -= size
+                continue
+            self._append_commands(event.request, start, taken)
+            server.respond(Respond(event.request, Refusal(refusal), place))
+            taken = []
+            start = place + 1
+        self._append_commands(event.request, start, taken)
+        self.replication.fill_all()
+
+    def _append_commands(self, request: RequestId, offset: int, commands: list[bytes]) -> None:
+        if not commands:
+            return
+        server = self.server
+        entries = server.make_entries(tuple(commands))
+        server.append(entries)
+        server.requests.wait(Waiting(request, offset, entries[0].index, entries[-1].index))
+        self.uncommitted += server.charge(entries)
+
+    def _closed(self) -> RefusalReason | None:
+        """Why nothing new is taken now, or None."""
+        if self.server.stopping:
+            return RefusalReason.STOPPING
+        if self.handover is not None:
+            return RefusalReason.TRANSFERRING
+        if not self.server.members.is_voter(self.server.me):
+            return RefusalReason.REMOVED  # thesis 4.2.2: it manages a cluster without itself, and takes nothing new
+        return None
+
+    def _successor(self) -> NodeId:
+        return self.handover.target if self.handover is not None else NOBODY
+
+    # Answers.
+
+    def _peer(self, sender: NodeId, incarnation: int) -> Progress | None:
+        """The follower that an answer counts for; None for strangers and for another disk under its id."""
+        peer = self.replication.progress.get(sender)
+        if peer is None:
+            return None
+        if peer.incarnation != incarnation:
+            self.server.alarm(AlarmKind.WRONG_INCARNATION, sender, "an answer from another disk than the member's")
+            return None
+        peer.active = True
+        peer.heard_at = self.server.now
+        return peer
+
+    def on_append_reply(self, reply: AppendReply) -> Transition | None:
+        """§5.3: on success match and next advance; on rejection next goes back by whole terms."""
+        peer = self._peer(reply.sender, reply.incarnation)
+        if peer is None:
+            return None
+        if reply.match > self.server.log.last_index:
+            self.server.alarm(AlarmKind.MALFORMED, reply.sender, "an acknowledgement beyond the end of our log")
+            return None
+        if not reply.ok:
+            self._rejected(peer, reply)
+            return None
+        news = peer.acknowledged(reply.match)
+        if reply.purpose is HEARTBEAT:
+            self._heartbeat_answered(peer, reply)
+        else:
+            peer.acked_at = self.server.now
+            if peer.state is ProgressState.PROBE:
+                peer.become_replicate()
+        return self._advanced(peer, news=news)
+
+    def _advanced(self, peer: Progress, *, news: bool) -> Transition | None:
+        """What follows from a follower's new place: snapshot over, commit, more appends, promotion, transfer."""
+        if peer.state is ProgressState.SNAPSHOT and news and peer.match >= self.server.log.base.index:
+            peer.become_replicate()  # rule 6.2: it reconnects to the log, by whatever way
+        if news and peer.match > self.server.commit:
+            arrow = self._commit()
+            if arrow is not None:
+                return arrow
+        self.replication.fill(peer)
+        if news and self.handover is not None and self.handover.target == peer.node:
+            self._order_if_ready()
+        return None
+
+    def _rejected(self, peer: Progress, reply: AppendReply) -> None:
+        log = self.server.log
+        retry = log.last_at_most(reply.hint_index, reply.hint_term).index
+        if reply.hint_index < log.base.index:
+            retry = reply.hint_index  # its end is behind our base: that is for a snapshot to mend
+        if peer.rejected(reply.rejected, Index(retry + 1)):
+            self.replication.fill(peer)
+
+    def _heartbeat_answered(self, peer: Progress, reply: AppendReply) -> None:
+        if peer.state is ProgressState.PROBE:
+            peer.probe_sent = False  # rules 5.1, 5.3: one more probe, an empty one where nothing is new
+        elif peer.state is ProgressState.REPLICATE:
+            if peer.inflight and peer.match == peer.match_at_heartbeat:
+                self.replication.empty_append(peer)  # rule 5.2: perhaps the whole window is lost
+            peer.match_at_heartbeat = peer.match
+        if reply.read > peer.read_acked:
+            peer.read_acked = reply.read
+            self._confirm_reads()
+        if self.server.settings.lease_reads:
+            for message, sent_at in self.beats:
+                if message == reply.id and sent_at > peer.lease_from:
+                    peer.lease_from = sent_at
+
+    def on_snapshot_reply(self, reply: SnapshotReply) -> Transition | None:
+        """§7: installed, or not needed: on with appends behind it. Not possible: later again."""
+        peer = self._peer(reply.sender, reply.incarnation)
+        if peer is None or reply.match > self.server.log.last_index:
+            return None
+        if not reply.ok:
+            if peer.state is ProgressState.SNAPSHOT and peer.pending == reply.index:
+                peer.snapshot_failed()
+            return None
+        news = peer.acknowledged(reply.match)
+        peer.acked_at = self.server.now
+        if peer.state is ProgressState.SNAPSHOT and peer.match >= self.server.log.base.index:
+            peer.become_probe()
+        return self._advanced(peer, news=news)
+
+    def on_snapshot_progress(self, event: SnapshotProgress) -> None:
+        peer = self.replication.progress.get(event.peer)
+        if peer is not None:
+            peer.idle_ticks = 0
+
+    def on_unreachable(self, peer: NodeId) -> Transition | None:
+        """What was in flight may be lost: feel for the end again (rule 5.1); a transfer to it is given up."""
+        progress = self.replication.progress.get(peer)
+        if progress is not None and progress.state is ProgressState.REPLICATE:
+            progress.become_probe()
+        if self.handover is not None and self.handover.target == peer:
+            return self._handover_failed()  # rule 11.3: at once, not after a timeout
+        return None
+
+    def on_connected(self, peer: NodeId) -> None:
+        progress = self.replication.progress.get(peer)
+        if progress is not None and progress.state is ProgressState.PROBE:
+            progress.probe_sent = False
+            self.replication.fill(progress)
+
+    def on_persisted(self) -> Transition | None:
+        """Our own entries are durable: now they count as one acknowledgement (rule 3.2)."""
+        if self.server.outbox.durable_index > self.server.commit:
+            return self._commit()
+        return None
+
+    # Commit.
+
+    def acked(self, node: NodeId) -> Index:
+        """Up to where `node` durably holds our log."""
+        if node == self.server.me:
+            return self.server.outbox.durable_index
+        peer = self.replication.progress.get(node)
+        return peer.match if peer is not None else Index(0)
+
+    def _commit(self) -> Transition | None:
+        """§5.4.2, figure 8: counting commits entries of our own term only, and older ones under them."""
+        server = self.server
+        index = committed_index(server.members, self.acked)
+        if index <= server.commit or index == INFINITE or server.log.term_at(index) != server.term:
+            return None
+        return self._commit_to(index)
+
+    def _commit_to(self, index: Index) -> Transition | None:
+        server = self.server
+        for entry in server.log.slice(Index(server.commit + 1), index, INFINITE):
+            if entry.data:
+                self.uncommitted -= len(entry.data) + ENTRY_OVERHEAD
+        server.commit_to(index)
+        self.settled = True
+        arrow = self._members_moved() if self.change.after_commit() else None
+        self.replication.announce_all()
+        if self.reads.wants_round:
+            self._begin_round()
+        if arrow is None and not server.members.is_voter(server.me) and not self.change.pending:
+            return self._leave_office()
+        return arrow
+
+    def _members_moved(self) -> Transition | None:
+        """Another configuration is in force: everybody is probed at once, reads are asked of the new members too,
+        and what it alone makes committed is committed (rule 3.3)."""
+        self.replication.heartbeat_all(self.reads.last_round)
+        self.replication.fill_all()
+        handover = self.handover
+        if handover is not None and not self.server.members.is_voter(handover.target):
+            arrow = self._handover_failed()  # rule 9.12
+            if arrow is not None:
+                return arrow
+        return self._commit()
+
+    # Time.
+
+    def on_tick(self, elapsed: int) -> Transition | None:
+        settings = self.server.settings
+        self.beat_ticks += 1
+        if self.beat_ticks >= settings.heartbeat_ticks:
+            self._beat()
+        self.quorum_ticks += 1
+        if self.quorum_ticks >= settings.election_ticks:
+            self.quorum_ticks = 0
+            if settings.check_quorum and not self._quorum_active():
+                return StepDown()
+            for peer in self.replication.progress.values():
+                peer.active = False
+        self.replication.tick_snapshots(elapsed)
+        if self.replication.departing:
+            self.replication.drop_departed()
+        if self.change.on_tick(may_change=self.settled and self.handover is None):
+            arrow = self._members_moved()
+            if arrow is not None:
+                return arrow
+        self._watch_disk()
+        return self._tick_handover()
+
+    def _beat(self) -> None:
+        self.beat_ticks = 0
+        server = self.server
+        message = MessageId(self.replication.heartbeat_all(self.reads.last_round))
+        if server.settings.lease_reads:
+            self.beats.append((message, server.now))
+            while self.beats and server.now - self.beats[0][1] > server.settings.election_ticks:
+                self.beats.popleft()
+
+    def _quorum_active(self) -> bool:
+        """Rule 2.8: a majority of each half has been heard since the last time."""
+        progress, me = self.replication.progress, self.server.me
+        return quorum_reached(self.server.members, lambda n: n == me or (n in progress and progress[n].active))
+
+    def _watch_disk(self) -> None:
+        """A leader whose disk stalls hands over to a voter whose disk has answered since; else it stays."""
+        server, limit = self.server, self.server.settings.stall_ticks
+        if not limit or server.outbox.oldest_age(server.now) < limit:
+            self.stall_told = False
+            return
+        if not self.stall_told:
+            self.stall_told = True
+            server.alarm(AlarmKind.DISK_STALL, NOBODY, "a write has been under way for too long")
+        if self.handover is None:
+            since = server.outbox.oldest_since(server.now)
+            target = self._best_voter(answered_since=since + 1)
+            if target != NOBODY:
+                self._begin_handover(target, HandoverCause.DISK_STALL, [])
+
+    # Handing over.
+
+    def _best_voter(self, answered_since: int = 0) -> NodeId:
+        """The voter with the most of our log, among those that are there; 0 where there is none."""
+        best, match = NOBODY, -1
+        for node in self.server.members.voters:
+            peer = self.replication.progress.get(node)
+            if peer is None or not peer.heard_within(self.server.settings.election_ticks, self.server.now):
+                continue
+            if peer.match > match and (not answered_since or peer.acked_at >= answered_since):
+                best, match = node, peer.match
+        return best
+
+    def on_transfer(self, event: TransferRequested) -> None:
+        """Thesis 3.10: nothing new is taken, the target catches up, then it stands. Asked again: it is one transfer."""
+        server, target = self.server, event.to or self._best_voter()
+        if server.stopping:
+            server.refuse(event.request, RefusalReason.STOPPING)
+        elif event.to == server.me:
+            server.respond(Respond(event.request, Success(server.commit)))  # it leads already
+        elif target == NOBODY:
+            server.refuse(event.request, RefusalReason.TARGET_UNREACHABLE, text="no other voter has been heard lately")
+        elif not server.members.is_voter(target) or target not in server.members.voters:
+            server.refuse(event.request, RefusalReason.NOT_A_VOTER, text=f"node {target} is no voter")
+        elif self.handover is not None and self.handover.target == target:
+            self.handover.requests.append(event.request)
+        else:
+            if self.handover is not None:
+                self._end_handover(RefusalReason.TRANSFER_FAILED)
+            self._begin_handover(target, HandoverCause.REQUESTED, [event.request])
+
+    def _begin_handover(self, target: NodeId, cause: HandoverCause, requests: list[RequestId]) -> None:
+        self.handover = Handover(target, cause, requests)
+        self.quorum_ticks = 0
+        self._order_if_ready()
+        if not self.handover.order_sent:
+            self.replication.fill(self.replication.progress[target])
+
+    def _order_if_ready(self) -> None:
+        """Rule 11.2: only one that holds our whole log is told to stand."""
+        server, handover = self.server, self.handover
+        assert handover is not None
+        if self.replication.progress[handover.target].match < server.log.last_index:
+            return
+        handover.order_sent = True
+        self.lease_spent = True
+        server.outbox.send(handover.target, TimeoutNow(server.term, server.me, server.next_message()))
+
+    def _tick_handover(self) -> Transition | None:
+        handover, settings = self.handover, self.server.settings
+        if handover is None:
+            return None
+        handover.age += 1
+        late = handover.age >= (settings.transfer_ticks or settings.election_ticks)
+        if late or handover.target not in self.replication.progress:
+            return self._handover_failed()
+        if handover.age % settings.heartbeat_ticks == 0:
+            self._order_if_ready()  # the order may have been lost
+        return None
+
+    def on_transfer_refused(self, reply: TransferRefused) -> Transition | None:
+        if self.handover is not None and self.handover.target == reply.sender:
+            return self._handover_failed()
+        return None
+
+    def _handover_failed(self) -> Transition | None:
+        """Work is taken up again, unless there was no choice but to go."""
+        handover = self.handover
+        self._end_handover(RefusalReason.TRANSFER_FAILED)
+        if handover is not None and (self.server.stopping or self.removed):
+            return StepDown()
+        return None
+
+    def _end_handover(self, reason: RefusalReason) -> None:
+        handover, self.handover = self.handover, None
+        if handover is not None:
+            for request in handover.requests:
+                self.server.refuse(request, reason, text=f"node {handover.target} did not take over")
+
+    def _leave_office(self) -> Transition | None:
+        """Thesis 4.2.2: the configuration without us is committed. Hand over to the best voter, then step down."""
+        if self.removed:
+            return None
+        self.removed = True
+        target = self._best_voter()
+        if target == NOBODY:
+            return StepDown()
+        if self.handover is None:
+            self._begin_handover(target, HandoverCause.REMOVED, [])
+        return None
+
+    def on_stop(self) -> Transition | None:
+        """The node is to end: hand over first, if there is anybody (rule 11.5)."""
+        target = self._best_voter()
+        if target == NOBODY:
+            return StepDown()
+        if self.handover is None:
+            self._begin_handover(target, HandoverCause.STOPPING, [])
+        return None
+
+    def resign(self) -> None:
+        """The leadership ends: everything that only a leader can answer is answered."""
+        server = self.server
+        handover, self.handover = self.handover, None
+        if handover is not None:
+            for request in handover.requests:
+                server.respond(Respond(request, Success(server.commit)))
+        for read in self.reads.drain():
+            self._refuse_read(read, RefusalReason.LEADERSHIP_LOST)
+        self.change.resign()
+        server.give_up_at = server.now + (server.settings.answer_ticks or server.settings.election_ticks)
+
+    # Members.
+
+    def on_change(self, event: ChangeRequested) -> Transition | None:
+        reason = self._closed()
+        if reason is not None:
+            self.server.refuse(event.request, reason, leader=self._successor())
+        elif self.change.request(event, settled=self.settled):
+            return self._members_moved()
+        return None
+
+    def on_leave(self, event: LeaveRequested) -> Transition | None:
+        if self.change.leave(event, settled=self.settled):
+            return self._members_moved()
+        return None
+
+    # Reads.
+
+    def on_read(self, event: ReadRequested) -> None:
+        """§8: answered from the lease where that is allowed, else by the next confirming round."""
+        server = self.server
+        if len(self.reads) + len(server.ready_reads) >= server.settings.max_waiting_reads:
+            server.refuse(event.request, RefusalReason.READS_FULL)
+        elif self._lease_valid():
+            server.read_when_applied(server.commit, event.request)
+        else:
+            self._ask(WaitingRead(NOBODY, event.request))
+
+    def on_read_index(self, message: ReadIndex) -> None:
+        """A follower's or learner's read. A removed node is told so, or it would wait for ever (rule 7.5)."""
+        server = self.server
+        read = WaitingRead(message.sender, RequestId(0), message.id)
+        known = server.members.is_member(message.sender)
+        if not known or len(self.reads) >= server.settings.max_waiting_reads:
+            self._refuse_read(read, RefusalReason.READS_FULL)
+        elif self._lease_valid():
+            reply = ReadIndexReply(server.term, server.me, message.id, server.commit, ok=True)
+            server.outbox.send(message.sender, reply)
+        else:
+            self._ask(read)
+
+    def _ask(self, read: WaitingRead) -> None:
+        self.reads.ask(read)
+        if self.settled and self.reads.wants_round:
+            self._begin_round()
+
+    def _begin_round(self) -> None:
+        self.replication.heartbeat_all(self.reads.begin(self.server.commit))
+        self._confirm_reads()
+
+    def _confirm_reads(self) -> None:
+        """Thesis 6.4: a majority of each half has answered a heartbeat that was sent after the read was asked."""
+        progress, me = self.replication.progress, self.server.me
+        while self.reads.rounds:
+            wanted: ReadId = self.reads.rounds[0].id
+            if not quorum_reached(
+                self.server.members,
+                lambda n: n == me or (n in progress and progress[n].read_acked >= wanted),  # noqa: B023
+            ):
+                return
+            for done in self.reads.confirmed(wanted):
+                for read in done.reads:
+                    self._release(read, done.index)
+            if self.reads.wants_round:
+                self.replication.heartbeat_all(self.reads.begin(self.server.commit))
+
+    def _release(self, read: WaitingRead, index: Index) -> None:
+        server = self.server
+        if read.origin == NOBODY:
+            server.read_when_applied(index, read.request)
+        else:
+            server.outbox.send(read.origin, ReadIndexReply(server.term, server.me, read.message, index, ok=True))
+
+    def _refuse_read(self, read: WaitingRead, reason: RefusalReason) -> None:
+        server = self.server
+        if read.origin == NOBODY:
+            server.refuse(read.request, reason)
+        else:
+            reply = ReadIndexReply(server.term, server.me, read.message, server.commit, ok=False)
+            server.outbox.promise_term(read.origin, reply)
+
+    def _lease_valid(self) -> bool:
+        """Thesis 6.4.1: a quorum answered heartbeats sent less than an election timeout ago, less the drift.
+
+        The lease begins when the heartbeat was sent; it is void from the moment a successor may stand."""
+        server, settings = self.server, self.server.settings
+        if not (settings.lease_reads and server.members.leases and self.settled) or self.lease_spent:
+            return False
+        if self.handover is not None:
+            return False
+        oldest = server.now - settings.election_ticks * (100 - settings.clock_drift_percent) // 100
+        progress, me = self.replication.progress, server.me
+        return quorum_reached(server.members, lambda n: n == me or (n in progress and progress[n].lease_from > oldest))
+
+    # What only followers and candidates answer to.
+
+    def ignores_vote(self, request: RequestVote) -> bool:
+        """A leader that checks its quorum has no reason to doubt itself (rule 2.4)."""
+        return self.server.settings.check_quorum and request.kind is not VoteKind.TRANSFER
+
+    def on_request_vote(self, request: RequestVote) -> Transition | None:
+        self.server.answer_vote(request, self.server.me)
+        return None
+
+    def on_vote_reply(self, reply: VoteReply) -> Transition | None:
+        return None  # the election is won already
+
+    def on_append_entries(self, request: AppendEntries) -> Transition | None:
+        text = "another node claims to lead our term; it is ignored"
+        self.server.alarm(AlarmKind.TWO_LEADERS, request.sender, text)
+        return None
+
+    def on_install_snapshot(self, request: InstallSnapshot) -> Transition | None:
+        self.server.alarm(AlarmKind.TWO_LEADERS, request.sender, "another node claims to lead our term; it is ignored")
+        return None
+
+    def on_timeout_now(self, request: TimeoutNow) -> Transition | None:
+        return None

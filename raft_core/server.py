@@ -1,0 +1,376 @@
+"""What every role shares: term, vote, log, commit, members, outbox, dice; and the way of entries to the machine.
+
+What lives here: state that survives a change of role and the steps that are the same in every role. Which role this
+is, and what it does about it, is not known here.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import final
+
+from raft_core._value import Value
+from raft_core.compaction import base_after_snapshot, snapshot_due
+from raft_core.configurations import Configurations
+from raft_core.effects import (
+    Alarm,
+    AlarmKind,
+    Apply,
+    Outcome,
+    ReadReady,
+    ReceiveSnapshot,
+    Refusal,
+    RefusalReason,
+    Respond,
+    Restore,
+    TakeSnapshot,
+    Uncertainty,
+    UnknownReason,
+)
+from raft_core.entries import COMMAND, ENTRY_OVERHEAD, MEMBERS, START, Entry, HardState, SnapshotMeta
+from raft_core.errors import CallerError, invariant
+from raft_core.events import Applied, Restored, SnapshotTaken
+from raft_core.ids import NO_INDEX, NO_WRITE, NOBODY, Index, MessageId, NodeId, RequestId, Term, WriteId
+from raft_core.log import Log, entry_bytes
+from raft_core.membership import Members
+from raft_core.messages import RequestVote, VoteKind, VoteReply
+from raft_core.outbox import Outbox
+from raft_core.recovered import Recovered
+from raft_core.requests import Requests
+from raft_core.settings import Settings
+
+__all__ = ["Page", "Server"]
+
+
+@final
+class Page(Value, frozen=True, array_like=True):
+    """One order in the apply lane: entries up to `last`, `size` bytes of them; or a restore."""
+
+    last: Index
+    size: int
+    restore: bool = False
+
+
+@final
+class Server:
+    """Shared state. Invariants: snapshot <= applied <= applying <= commit <= last index, and applying <= durable."""
+
+    __slots__ = (
+        "applied",
+        "applying",
+        "boot",
+        "born_at",
+        "bytes_since_snapshot",
+        "commit",
+        "configurations",
+        "give_up_at",
+        "hurry_priority",
+        "identity",
+        "installing",
+        "log",
+        "me",
+        "messages_made",
+        "now",
+        "outbox",
+        "pages",
+        "ready_reads",
+        "receiving",
+        "requests",
+        "rng",
+        "settings",
+        "snapshot",
+        "snapshot_pending",
+        "stopping",
+        "term",
+        "vote",
+    )
+
+    def __init__(self, settings: Settings, recovered: Recovered, rng: random.Random) -> None:
+        snapshot = recovered.snapshot
+        self.settings = settings
+        self.identity = recovered.identity
+        self.me: NodeId = recovered.identity.node
+        self.boot = recovered.boot
+        self.rng = rng
+        self.term: Term = recovered.hard.term  # never falls
+        self.vote: NodeId = recovered.hard.vote  # never changes within a term once given
+        self.log = Log(snapshot.position if snapshot else START, recovered.entries)
+        self.snapshot: SnapshotMeta | None = snapshot  # the newest that was switched to
+        base = snapshot.index if snapshot else NO_INDEX
+        self.commit: Index = max(recovered.hard.commit, recovered.applied, base)  # never falls
+        self.applied: Index = recovered.applied  # what the machine has reported
+        self.applying: Index = recovered.applied  # what it has been ordered to apply
+        self.pages: deque[Page] = deque()  # orders in the apply lane that are not yet reported
+        self.bytes_since_snapshot = 0
+        self.snapshot_pending: Index = NO_INDEX  # a TakeSnapshot that is not yet reported
+        self.receiving: ReceiveSnapshot | None = None  # a transfer to us that is under way
+        self.installing: tuple[WriteId, SnapshotMeta] | None = None  # restore when this write is durable
+        self.configurations = Configurations()
+        if snapshot is not None:
+            self.configurations.reset(snapshot.members_index or snapshot.index, snapshot.members)
+        for entry in recovered.entries:
+            self._note_members(entry)
+        self.outbox = Outbox(self.log.last_index, settings.max_persist_bytes)
+        self.requests = Requests()
+        self.ready_reads: deque[tuple[Index, RequestId]] = deque()  # confirmed; wait for the machine
+        self.messages_made = 0
+        self.now = 0  # ticks, pauses included
+        self.born_at = 0
+        self.give_up_at = -1  # when a deposed leader's requests are answered as unknown
+        self.hurry_priority = 0  # how many elections went without this node standing for it
+        self.stopping = False
+
+    # Names and numbers.
+
+    @property
+    def members(self) -> Members:
+        """The configuration in force: the last one in the log, committed or not."""
+        return self.configurations.members
+
+    @property
+    def hard(self) -> HardState:
+        return HardState(self.term, self.vote, self.commit)
+
+    def next_message(self) -> MessageId:
+        """A number that no message of this node has had, in this boot or an earlier one."""
+        self.messages_made += 1
+        return MessageId((self.boot << 40) + self.messages_made)
+
+    def draw(self, most: int) -> int:
+        """A random number from 1 to `most`."""
+        return 1 + int(self.rng.random() * most)
+
+    def election_timeout(self) -> int:
+        """Random in [T, 2T), drawn anew each time (§5.2); low priority waits longer, and less with every try."""
+        base = self.settings.election_ticks
+        patience = (self.settings.priority * base) >> self.hurry_priority
+        return base + int(self.rng.random() * base) + patience
+
+    def short_timeout(self) -> int:
+        """Random and short: after the connection to the leader broke."""
+        patience = (self.settings.priority * self.settings.short_ticks) >> self.hurry_priority
+        return self.draw(self.settings.short_ticks) + patience
+
+    @property
+    def may_campaign(self) -> bool:
+        """This node may lead: a voter, or one until the uncommitted configuration in force is committed (rule 9.5);
+        and no snapshot is being installed."""
+        if self.installing is not None or self.stopping:
+            return False
+        if self.members.is_voter(self.me):
+            return True
+        if self.configurations.index <= self.commit:
+            return False
+        older = self.configurations.before(self.configurations.index)
+        return older is not None and older.is_voter(self.me)
+
+    def alarm(self, kind: AlarmKind, peer: NodeId, text: str) -> None:
+        """Somebody should look; the core goes on."""
+        self.outbox.effects.append(Alarm(kind, peer, text))
+
+    def respond(self, answer: Respond) -> None:
+        self.outbox.effects.append(answer)
+
+    def refuse(
+        self, request: RequestId, reason: RefusalReason, *, leader: NodeId = NOBODY, text: str = "", count: int = 1
+    ) -> None:
+        """The whole request is refused."""
+        self.respond(Respond(request, Refusal(reason, leader, text), 0, count))
+
+    # Term and vote.
+
+    def enter_term(self, term: Term, vote: NodeId = NOBODY) -> None:
+        """A higher term, in which nobody but `vote` has our vote (§5.1)."""
+        invariant(term > self.term, "terms only rise")
+        self.term = term
+        self.vote = vote
+        self.outbox.touch_hard()
+
+    def answer_vote(self, request: RequestVote, leader: NodeId) -> bool:
+        """§5.2, §5.4.1: one vote per term, first come first served, only for a log at least as up to date as ours.
+
+        True if a real vote was given. Membership is not asked: the candidate may know a newer configuration."""
+        real = request.kind is not VoteKind.PRE
+        free = self.vote == request.sender or (self.vote == NOBODY and leader == NOBODY)
+        if not real and request.term > self.term:
+            free = True
+        granted = free and request.last.at_least_as_up_to_date_as(self.log.last)
+        if granted and real and self.vote != request.sender:
+            self.vote = request.sender
+            self.outbox.touch_hard()
+        term = request.term if granted else self.term  # thesis 9.6: a granted pre-vote echoes the term asked for
+        reply = VoteReply(term, self.me, self.identity.incarnation, request.id, request.kind, granted)
+        self.outbox.promise_term(request.sender, reply)
+        return granted and real
+
+    def refuse_old_vote(self, request: RequestVote) -> None:
+        """A candidate of an older term is told ours (rule 2.6: silence would deadlock it)."""
+        reply = VoteReply(self.term, self.me, self.identity.incarnation, request.id, request.kind, granted=False)
+        self.outbox.promise_term(request.sender, reply)
+
+    # The log.
+
+    def append(self, entries: tuple[Entry, ...]) -> None:
+        """`entries` follow the last; configurations among them are in force from here on (thesis 4.1)."""
+        self.log.append(entries)
+        for entry in entries:
+            if entry.kind is MEMBERS:
+                self._note_members(entry)
+
+    def _note_members(self, entry: Entry) -> None:
+        if entry.kind is MEMBERS:
+            self.configurations.append(entry.index, Members.decode(entry.data))
+
+    def truncate_from(self, index: Index) -> None:
+        """Nothing from `index` on is in the log; a configuration there never was (thesis 4.1)."""
+        invariant(index > self.commit, "what is committed is never truncated")
+        self.log.truncate_from(index)
+        self.outbox.truncate(index)
+        self.configurations.truncate_from(index)
+
+    def commit_to(self, index: Index) -> None:
+        """Everything up to `index` is committed; the machine is ordered to apply what is also durable here."""
+        if index <= self.commit:
+            return
+        invariant(index <= self.log.last_index, "only what the log holds can be committed")
+        self.commit = index
+        self.emit_apply()
+
+    # The way to the machine.
+
+    def emit_apply(self) -> None:
+        """At most two pages are on their way to the machine; more follow when they are reported."""
+        outbox = self.outbox
+        limit = self.commit if self.commit < outbox.durable_index else outbox.durable_index
+        while self.applying < limit and len(self.pages) < 2 and not outbox.failed:
+            if self.applying < self.log.base.index:
+                return  # a snapshot has to be restored first
+            page = self.log.slice(Index(self.applying + 1), limit, self.settings.max_apply_bytes)
+            self.applying = page[-1].index
+            self.pages.append(Page(self.applying, entry_bytes(page)))
+            outbox.effects.append(Apply(page))
+
+    def on_applied(self, report: Applied, transfers_from: Index) -> None:
+        """The machine moved on: clients are answered, reads that waited may be done, a snapshot may be due."""
+        upto = report.upto
+        if upto <= self.applied or not self.pages or self.pages[0].restore or upto > self.applying:
+            raise CallerError(f"Applied({upto}) does not answer an Apply: {self.applied} is applied already")
+        if len(report.results) > upto - self.applied:
+            raise CallerError(f"Applied({upto}) has {len(report.results)} results for {upto - self.applied} entries")
+        while self.pages and not self.pages[0].restore and self.pages[0].last <= upto:
+            self.bytes_since_snapshot += self.pages.popleft().size
+        self.applied = upto
+        self.requests.applied(upto, report.results, self.respond)
+        self._after_progress(transfers_from)
+
+    def _after_progress(self, transfers_from: Index) -> None:
+        self.configurations.forget_before(self.applied)
+        while self.ready_reads and self.ready_reads[0][0] <= self.applied:
+            index, request = self.ready_reads.popleft()
+            self.respond(Respond(request, ReadReady(index)))
+        self.emit_apply()
+        since = self.applied - (self.snapshot.index if self.snapshot else NO_INDEX)
+        if self.snapshot_pending == NO_INDEX and snapshot_due(self.settings, since, self.bytes_since_snapshot):
+            self._take_snapshot()
+
+    def read_when_applied(self, index: Index, request: RequestId) -> None:
+        """The read is answered as soon as the machine has applied `index`."""
+        if index <= self.applied and not self.ready_reads:
+            self.respond(Respond(request, ReadReady(index)))
+        elif self.ready_reads and index < self.ready_reads[-1][0]:
+            self.ready_reads.append((self.ready_reads[-1][0], request))  # later is also right, and keeps the order
+        else:
+            self.ready_reads.append((index, request))
+
+    # Snapshots of our own.
+
+    def _take_snapshot(self) -> None:
+        if self.installing is not None or self.applying <= self.log.base.index or self.outbox.failed:
+            return
+        index = self.applying  # at its place in the apply lane the machine will stand just there (§7)
+        term = self.log.term_at(index)
+        assert term is not None
+        place, members = self.configurations.at(index)
+        self.snapshot_pending = index
+        self.outbox.effects.append(TakeSnapshot(SnapshotMeta(index, term, members, place)))
+
+    def on_snapshot_taken(self, report: SnapshotTaken, transfers_from: Index) -> None:
+        """The disk switches to the snapshot and may forget what lies before it, but for a tail (§7)."""
+        meta = report.meta
+        if meta.index != self.snapshot_pending:
+            return  # overtaken by one from the leader
+        self.snapshot_pending = NO_INDEX
+        if self.outbox.failed or not self.log.matches(meta.index, meta.term):
+            return
+        self.snapshot = meta
+        self.bytes_since_snapshot = sum(
+            [page.size for page in self.pages if not page.restore and page.last > meta.index]
+        )
+        self.outbox.switch(meta, discard=False, cap=NO_INDEX)
+        base = base_after_snapshot(self.settings, self.log, meta.index, transfers_from)
+        if base > self.log.base.index:
+            self.log.compact(base)
+            self.outbox.drop_before(Index(base + 1))
+
+    # A snapshot from the leader.
+
+    def install(self, meta: SnapshotMeta) -> None:
+        """The snapshot replaces the whole log, which does not connect to it (fig. 13 rules 6-8); the machine is set
+        to it once the switch is durable. Whether this node is among its members does not matter: later entries tell."""
+        invariant(meta.index > self.commit, "an installed snapshot is ahead of everything committed here")
+        durable_before = min(self.commit, self.outbox.durable_index)
+        self.log.reset(meta.position)
+        self.configurations.reset(meta.members_index or meta.index, meta.members)
+        self.snapshot = meta
+        self.snapshot_pending = NO_INDEX
+        self.bytes_since_snapshot = 0
+        self.commit = meta.index
+        self.requests.give_up(Uncertainty(UnknownReason.SNAPSHOT), self.respond)
+        self.outbox.switch(meta, discard=True, cap=durable_before)
+        self.installing = (self.outbox.everything(self.log), meta)
+
+    def restore_if_durable(self) -> None:
+        """The switch is durable: the machine is ordered to follow."""
+        if self.installing is not None and self.installing[0] <= self.outbox.durable:
+            meta = self.installing[1]
+            self.installing = None
+            self.restore(meta)
+
+    def restore(self, meta: SnapshotMeta) -> None:
+        """The machine is ordered to stand at `meta`."""
+        self.applying = meta.index
+        self.pages.append(Page(meta.index, 0, restore=True))
+        self.outbox.effects.append(Restore(meta))
+
+    def on_restored(self, report: Restored, transfers_from: Index) -> None:
+        """The machine stands at the snapshot."""
+        if not self.pages or not self.pages[0].restore or self.pages[0].last != report.index:
+            raise CallerError(f"Restored({report.index}) does not answer a Restore")
+        self.pages.popleft()
+        self.applied = report.index
+        self._after_progress(transfers_from)
+
+    # The end.
+
+    def answer_everybody(self, outcome: Outcome) -> None:
+        """Every request that waits for entries has `outcome`, every read is refused."""
+        self.requests.give_up(outcome, self.respond)
+        reason = RefusalReason.STOPPING if self.stopping else RefusalReason.STORAGE_FAILED
+        while self.ready_reads:
+            self.refuse(self.ready_reads.popleft()[1], reason)
+
+    def make_entries(self, commands: tuple[bytes, ...]) -> tuple[Entry, ...]:
+        """Sealed entries of this term for `commands`, to follow the log's end."""
+        first = self.log.last_index + 1
+        make, algorithm, term = Entry.make, self.settings.checksum, self.term
+        return tuple([make(first + place, term, data, COMMAND, algorithm) for place, data in enumerate(commands)])
+
+    def charge(self, entries: tuple[Entry, ...]) -> int:
+        """What `entries` count against the uncommitted limit: no-ops are free, so that they are never refused."""
+        return sum([len(entry.data) + ENTRY_OVERHEAD for entry in entries if entry.data])
+
+    @property
+    def idle_disk(self) -> bool:
+        """No write is under way."""
+        return self.outbox.durable == self.outbox.issued or self.outbox.issued == NO_WRITE

@@ -1,0 +1,121 @@
+"""A frozen picture of a core, for people, tools and tests. Taking one changes nothing."""
+
+from __future__ import annotations
+
+from typing import final
+
+import attrs
+
+from raft_core.effects import RoleName
+from raft_core.ids import NO_INDEX, NOBODY, Index, NodeId, Term, WriteId
+from raft_core.membership import Members
+from raft_core.progress import ProgressState
+from raft_core.roles.candidate import Candidate, PreCandidate
+from raft_core.roles.follower import Follower
+from raft_core.roles.leader import Leader
+from raft_core.server import Server
+
+__all__ = ["PeerStatus", "Status", "picture"]
+
+
+@final
+@attrs.frozen
+class PeerStatus:
+    """One follower as the leader sees it. `state`: probe, replicate or snapshot. `in_flight`: messages, with bytes."""
+
+    node: NodeId
+    state: str
+    match: Index
+    next: Index
+    in_flight: int
+    in_flight_bytes: int
+    paused: bool
+    recently_active: bool
+    pending_snapshot: Index
+    learner: bool
+
+
+@final
+@attrs.frozen
+class Status:
+    """Where a node stands. `leader` and `vote` are 0 where there is none; `peers` is empty but on a leader.
+
+    `first_index` is the first entry held in memory; what lies before it is in the snapshot at `snapshot_index`.
+    `durable_index` is how much of the log is safe on this disk; `writes_under_way` how many writes are not."""
+
+    node: NodeId
+    role: RoleName
+    term: Term
+    vote: NodeId
+    leader: NodeId
+    commit: Index
+    applied: Index
+    first_index: Index
+    last_index: Index
+    last_term: Term
+    durable_index: Index
+    snapshot_index: Index
+    log_bytes: int
+    last_write: WriteId
+    writes_under_way: int
+    members: Members
+    members_index: Index
+    transfer_to: NodeId = NodeId(0)
+    waiting_requests: int = 0
+    waiting_reads: int = 0
+    peers: tuple[PeerStatus, ...] = ()
+
+    @property
+    def leads(self) -> bool:
+        return self.role is RoleName.LEADER
+
+
+def picture(server: Server, role: Follower | PreCandidate | Candidate | Leader) -> Status:
+    """The status of a core made of these two."""
+    peers: tuple[PeerStatus, ...] = ()
+    transfer, reads = NOBODY, len(server.ready_reads)
+    if isinstance(role, Leader):
+        peers = tuple(_peer_picture(server, role, node) for node in role.replication.progress)
+        transfer = role.handover.target if role.handover is not None else NOBODY
+        reads += len(role.reads)
+    elif isinstance(role, Follower):
+        reads += len(role.reads)
+    return Status(
+        node=server.me,
+        role=role.name,
+        term=server.term,
+        vote=server.vote,
+        leader=role.leader,
+        commit=server.commit,
+        applied=server.applied,
+        first_index=server.log.first_index,
+        last_index=server.log.last_index,
+        last_term=server.log.last_term,
+        durable_index=server.outbox.durable_index,
+        snapshot_index=server.snapshot.index if server.snapshot else NO_INDEX,
+        log_bytes=server.log.size,
+        last_write=server.outbox.issued,
+        writes_under_way=len(server.outbox.issued_at),
+        members=server.members,
+        members_index=server.configurations.index,
+        transfer_to=transfer,
+        waiting_requests=len(server.requests),
+        waiting_reads=reads,
+        peers=peers,
+    )
+
+
+def _peer_picture(server: Server, role: Leader, node: NodeId) -> PeerStatus:
+    peer = role.replication.progress[node]
+    return PeerStatus(
+        node=node,
+        state=peer.state.value,
+        match=peer.match,
+        next=peer.next,
+        in_flight=len(peer.inflight),
+        in_flight_bytes=peer.inflight_bytes,
+        paused=peer.paused,
+        recently_active=peer.active,
+        pending_snapshot=peer.pending if peer.state is ProgressState.SNAPSHOT else NO_INDEX,
+        learner=node in server.members.learners,
+    )

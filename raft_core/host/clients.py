@@ -278,6 +278,9 @@ class Clients:
 
     def _fail(self, item: Waiting, outcome: Refusal | Uncertainty | Success | ReadReady) -> None:
         if isinstance(outcome, Uncertainty):
+            if item.is_read:  # it changes nothing, so there is nothing not to know
+                self._fail(item, Refusal(_READ_REASONS.get(outcome.reason, RefusalReason.LEADERSHIP_LOST)))
+                return
             self._unknown(item, outcome.reason)
         elif isinstance(outcome, Refusal):
             if item.place is Place.DONE:
@@ -416,6 +419,10 @@ class Clients:
 
 
 _NOT_LEADER: Final = frozenset({RefusalReason.NOT_LEADER, RefusalReason.NO_LEADER})
+_READ_REASONS: Final = {
+    UnknownReason.STOPPING: RefusalReason.STOPPING,
+    UnknownReason.STORAGE_FAILED: RefusalReason.STORAGE_FAILED,
+}
 _UNCERTAIN: Final = frozenset({Place.CORE, Place.LEADER})
 _NOTHING: Final = ProposeLeave()
 

@@ -132,6 +132,7 @@ class Host:
         self._wake_at = 0
         self._stop_at = 0
         self._failure: RaftError | None = None
+        self._core_stop: Stop | None = None
         self._introduce()
 
     def handle(self, events: Sequence[HostEvent], now: int, wall: int) -> list[HostEffect]:
@@ -319,6 +320,8 @@ class Host:
                     continue
                 for effect in self._raft.step(event):
                     self._on_effect(effect)
+                if self._core_stop is not None:  # after everything else that the step ordered
+                    self._on_core_stopped(self._core_stop)
             if self._peers.lost:
                 lost, self._peers.lost = self._peers.lost, []
                 for connection in lost:
@@ -347,11 +350,12 @@ class Host:
         elif isinstance(effect, ReceiveSnapshot):
             self._receiving.begin(effect.sender, effect.meta)
         elif isinstance(effect, Stop):
-            self._on_core_stopped(effect.reason, effect.text)
+            self._core_stop = effect
         else:
             raise AssertionError(f"an effect of no known kind: {effect!r}")
 
-    def _on_core_stopped(self, reason: StopReason, text: str) -> None:
+    def _on_core_stopped(self, stop: Stop) -> None:
+        reason, text = stop.reason, stop.text
         if reason is StopReason.REQUESTED:
             self._end(self._failure, text or "asked to stop")
         elif reason is StopReason.LOG_LOST:

@@ -12,8 +12,8 @@ import attrs
 
 from raft_core.effects import RoleName
 from raft_core.ids import NodeId, Term
-from raft_core.raft import Status
 from raft_core.recovered import Identity
+from raft_core.status import Status
 
 __all__ = ["Drop", "HostStatus", "PeerStatus", "Phase"]
 

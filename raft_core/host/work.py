@@ -95,28 +95,29 @@ class Work:
     def _run_writes(self, jobs: Sequence[Job]) -> list[HostEvent]:
         reports: list[HostEvent] = []
         batch: list[Persist] = []
-        try:
-            for job in jobs:
-                if isinstance(job, Write):
-                    batch.append(job.persist)
-                elif isinstance(job, FormCluster):
-                    reports.extend(self._write(batch))
-                    batch = []
-                    reports.append(Formed(self._store.form(job.members)))
-                else:
-                    raise CallerError(f"{type(job).__name__} does not belong in the write lane")
-            reports.extend(self._write(batch))
-        except CallerError:
-            raise
-        except Exception as failure:
-            reports.append(JobFailed(Lane.WRITE, _disk_error(failure)))
+        for job in jobs:
+            if isinstance(job, Write):
+                batch.append(job.persist)
+            elif isinstance(job, FormCluster):
+                reports.append(self._form(job))
+            else:
+                raise CallerError(f"{type(job).__name__} does not belong in the write lane")
+        if batch:
+            reports.append(self._write(batch))
         return reports
 
-    def _write(self, batch: list[Persist]) -> list[HostEvent]:
-        if not batch:
-            return []
-        self._store.write(batch)
-        return [Wrote(batch[-1].write)]
+    def _form(self, job: FormCluster) -> HostEvent:
+        try:
+            return Formed(self._store.form(job.members))
+        except Exception as failure:
+            return JobFailed(Lane.WRITE, _disk_error(failure))
+
+    def _write(self, batch: list[Persist]) -> HostEvent:
+        try:
+            self._store.write(batch)
+        except Exception as failure:
+            return JobFailed(Lane.WRITE, _disk_error(failure))
+        return Wrote(batch[-1].write)
 
     # The apply lane.
 

@@ -1,0 +1,121 @@
+"""What a person says to start a node, the same for every adapter.
+
+What lives here: `NodeConfig`, which checks itself, and the two small translations that every adapter needs: an
+address into host and port, a number of seconds into a deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Protocol, final
+
+import attrs
+
+from raft_core.errors import CallerError, SettingsError
+from raft_core.host.config import SECOND, HostConfig
+from raft_core.ids import NodeId
+from raft_core.settings import Settings
+from raft_core.storage import Store
+
+__all__ = ["NodeConfig", "PathLike", "deadline_after", "join_address", "split_address"]
+
+_HIGHEST_PORT: Final = 65_535
+
+
+class PathLike(Protocol):
+    """A path of the operating system, as `pathlib` makes them."""
+
+    def __fspath__(self) -> str: ...
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of "host:port" or "[::1]:port". Raises `SettingsError` where it is neither."""
+    host, colon, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) <= _HIGHEST_PORT):
+        raise SettingsError(f"an address is host:port, as in 10.0.0.7:7400, not {address!r}")
+    return host, int(port)
+
+
+def join_address(host: str, port: int) -> str:
+    """The text that `split_address` takes apart again."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def deadline_after(now: int, timeout: float | None) -> int:
+    """The time `timeout` seconds after `now` (nanoseconds), or 0, which is no deadline, for None.
+
+    Raises `CallerError` where `timeout` is no positive number."""
+    if timeout is None:
+        return 0
+    if not timeout > 0:
+        raise CallerError(f"a timeout is a positive number of seconds or None, not {timeout}")
+    return now + int(min(timeout, _LONGEST_TIMEOUT) * SECOND)
+
+
+_LONGEST_TIMEOUT: Final = 10**9
+"""Seconds, thirty years: so that `math.inf` is a timeout too."""
+
+
+def _names(nodes: Mapping[int, str]) -> dict[NodeId, str]:
+    return {NodeId(node): address for node, address in nodes.items()}
+
+
+def _nodes(nodes: tuple[int, ...]) -> tuple[NodeId, ...]:
+    return tuple(NodeId(node) for node in nodes)
+
+
+@final
+@attrs.frozen(kw_only=True)
+class NodeConfig:
+    """One node: who it is, where it listens, whom it knows, where its disk is. Raises `SettingsError`."""
+
+    node: int
+    """This node's number: positive, and never used again in this cluster once its member was removed."""
+    cluster: str
+    """The cluster's name. A data directory and a peer of another cluster are refused."""
+    listen: str
+    """Where to listen for peers, "host:port"; port 0 lets the operating system choose (see `Node.address`)."""
+    peers: Mapping[int, str] = attrs.field(factory=dict)
+    """Where other nodes can be dialled. Addresses may change at any time and need not be complete."""
+    founders: tuple[int, ...] = attrs.field(default=(), converter=tuple[int, ...])
+    """The first members of a new cluster, this node among them, the same on all of them. Empty: a node that waits
+    to be added. Looked at only while the disk has never been part of a cluster, so it can stay in place."""
+    data: str | PathLike | None = None
+    """The data directory, made where it is missing; its `FileStore` is opened and closed with the node."""
+    store: Store | None = None
+    """An open store to use instead of `data`; it is closed with the node."""
+    settings: Settings = Settings()
+    """How the protocol behaves."""
+    host: HostConfig = HostConfig()
+    """How the node behaves around it; `address`, `peers` and `founders` in it are replaced by those given here."""
+    machine_blocks: bool = False
+    """Whether applying, asking or restoring the machine can take long enough (several milliseconds) to hold up the
+    loop. It then happens in a thread of its own, one call at a time, which costs each command a switch of threads."""
+    advertise: str | None = None
+    """Where peers can dial this node; None: where it listens. Needed when it listens on every interface."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.node <= 0:
+            raise SettingsError(f"a node id is a positive number, not {self.node}")
+        if not self.cluster:
+            raise SettingsError("a cluster needs a name, so that it is never mixed up with another")
+        if (self.data is None) == (self.store is None):
+            raise SettingsError("give exactly one of data and store: a node keeps its promises on one disk")
+        if self.founders and self.node not in self.founders:
+            raise SettingsError(f"node {self.node} is not among the founders; leave them out for a node that joins")
+        for address in (self.listen, *self.peers.values(), *filter(None, [self.advertise])):
+            split_address(address)
+
+    def host_config(self, listening_at: str) -> HostConfig:
+        """What the host is given once the node listens at `listening_at`."""
+        peers = {node: address for node, address in self.peers.items() if node != self.node}
+        return attrs.evolve(
+            self.host, address=self.advertise or listening_at, peers=_names(peers), founders=_nodes(self.founders)
+        )
+
+    @property
+    def patience(self) -> float:
+        """Seconds that an adapter waits at most for a stopping node: a little more than the host takes."""
+        return self.host.stop_timeout / SECOND + 1.0

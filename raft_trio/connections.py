@@ -1,0 +1,128 @@
+"""Connections to peers: dialling, listening, and one reader and one writer for each.
+
+What lives here: tasks that move bytes and report what became of it to the loop's inbox. What the bytes mean, whom to
+dial and when to give a connection up are the host's decisions. A peer that stops reading holds up its own writer
+and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+from typing import Final
+
+import trio
+
+from raft_core.errors import SettingsError
+from raft_core.host.node import join_address, split_address
+from raft_core.host.values import (
+    BytesReceived,
+    ConnectionClosed,
+    ConnectionId,
+    ConnectionOpened,
+    DialFailed,
+    HostEvent,
+    Transmitted,
+)
+
+__all__ = ["Connections", "listen"]
+
+_READ_BYTES: Final = 256 * 1024
+"""Bytes of one `BytesReceived` at most, and so what one peer can put into the inbox between two turns of the loop."""
+_BACKLOG: Final = 128
+
+
+async def listen(address: str) -> tuple[list[trio.SocketListener], str]:
+    """Listeners at `address`, and the address that they are really bound to. Raises `OSError`."""
+    host, port = split_address(address)
+    listeners = await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
+    bound = listeners[0].socket.getsockname()
+    return listeners, join_address(bound[0], bound[1])
+
+
+class _Connection:
+    """What the loop holds of one connection: the way to its writer, and the scope that ends it."""
+
+    __slots__ = ("number", "outgoing", "scope", "waiting")
+
+    def __init__(self, number: ConnectionId) -> None:
+        self.number: Final = number
+        self.scope: Final = trio.CancelScope()
+        self.outgoing: Final[trio.MemorySendChannel[bytes]]
+        self.waiting: Final[trio.MemoryReceiveChannel[bytes]]
+        self.outgoing, self.waiting = trio.open_memory_channel[bytes](1)  # one `Transmit` is under way at most
+
+
+class Connections:
+    """Every connection of one node, dialled and accepted. Tasks run in `nursery` and report with `post`."""
+
+    def __init__(self, nursery: trio.Nursery, post: Callable[[HostEvent], None]) -> None:
+        self._nursery: Final = nursery
+        self._post: Final = post
+        self._accepted: Final = count(1, 2)  # odd; the host's own are even
+        self._known: Final[dict[ConnectionId, _Connection]] = {}
+
+    # For the loop.
+
+    def dial(self, number: ConnectionId, address: str) -> None:
+        """A task tries to connect, and becomes the connection's."""
+        connection = self._known[number] = _Connection(number)
+        self._nursery.start_soon(self._dial, connection, address)
+
+    def transmit(self, number: ConnectionId, data: bytes) -> None:
+        """The writer has the bytes; nothing where the connection has just ended."""
+        if (connection := self._known.get(number)) is not None:
+            connection.outgoing.send_nowait(data)
+
+    def disconnect(self, number: ConnectionId) -> None:
+        """The connection ends, in whatever it was doing, without a report."""
+        if (connection := self._known.pop(number, None)) is not None:
+            connection.scope.cancel()
+
+    # Tasks.
+
+    async def serve(self, listeners: list[trio.SocketListener]) -> None:
+        """Accepts connections until cancelled."""
+        await trio.serve_listeners(self._accept, listeners, handler_nursery=self._nursery)
+
+    async def _accept(self, stream: trio.SocketStream) -> None:
+        connection = _Connection(ConnectionId(next(self._accepted)))
+        self._known[connection.number] = connection
+        with connection.scope:
+            await self._run(connection, stream, accepted=True)
+
+    async def _dial(self, connection: _Connection, address: str) -> None:
+        with connection.scope:
+            try:
+                host, port = split_address(address)
+                stream = await trio.open_tcp_stream(host, port)
+            except (OSError, UnicodeError, SettingsError) as failure:
+                if self._known.pop(connection.number, None) is not None:
+                    self._post(DialFailed(connection.number, str(failure)))
+                return
+            await self._run(connection, stream, accepted=False)
+
+    async def _run(self, connection: _Connection, stream: trio.SocketStream, *, accepted: bool) -> None:
+        async with stream:
+            await trio.lowlevel.checkpoint_if_cancelled()  # given up while it was being made: never opened
+            self._post(ConnectionOpened(connection.number, accepted))
+            async with trio.open_nursery() as both:
+                both.start_soon(self._write, connection, stream, both.cancel_scope)
+                await self._read(connection, stream)
+                both.cancel_scope.cancel()
+        if self._known.pop(connection.number, None) is not None:
+            self._post(ConnectionClosed(connection.number))
+
+    async def _read(self, connection: _Connection, stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            while data := await stream.receive_some(_READ_BYTES):
+                self._post(BytesReceived(connection.number, bytes(data)))
+
+    async def _write(self, connection: _Connection, stream: trio.SocketStream, both: trio.CancelScope) -> None:
+        try:
+            async for data in connection.waiting:
+                await stream.send_all(data)
+                self._post(Transmitted(connection.number))
+        except trio.BrokenResourceError:
+            both.cancel()

@@ -238,6 +238,22 @@ def test_a_registration_without_limits_keeps_those_in_force() -> None:
     assert replica.machine.open_sessions == 1
 
 
+def test_limits_before_the_first_registration_are_everybodys() -> None:
+    strict, lavish = Replica(SessionLimits(max_sessions=1)), Replica()
+    assert strict.apply(encode_register()) == lavish.apply(encode_register())
+    assert strict.apply(encode_register()) == lavish.apply(encode_register())
+    assert strict.state() == lavish.state()
+    assert strict.machine.open_sessions == 2
+
+
+def test_every_kept_result_survives_a_snapshot() -> None:
+    first, second = Replica(), Replica()
+    session = first.register()
+    answers = [first.do(numbered(session, sequence, 1)) for sequence in (1, 2, 3)]
+    second.machine.restore(first.machine.snapshot())
+    assert [second.do(numbered(session, sequence, 1)) for sequence in (1, 2, 3)] == answers
+
+
 def test_a_restored_replica_goes_on_like_the_original() -> None:
     first, second = Replica(SessionLimits(max_results=3, lifetime=100)), Replica()
     session = first.register(1000)
@@ -400,6 +416,7 @@ STEPS = st.lists(
         st.integers(0, 40),  # how much time passes
         st.sampled_from(("command",) * 8 + ("register", "plain", "snapshot")),
     ),
+    min_size=10,
     max_size=60,
 )
 

@@ -362,3 +362,27 @@ def test_any_type_can_travel_with_a_hook_of_its_own() -> None:
 def test_a_number_that_is_too_large_cannot_be_written() -> None:
     with pytest.raises(CallerError, match="a Done cannot be written"):
         a_vocabulary(Done).encode_command(Done(2**64))
+
+
+@attrs.frozen
+class Nest:
+    inner: Nest | None = None
+
+
+def test_how_deep_a_command_may_be_nested_does_not_depend_on_the_interpreter() -> None:
+    words = a_vocabulary(Nest)
+    nest = Nest()
+    for _ in range(MAX_DEPTH - 1):
+        assert words.decode_command(words.encode_command(nest)) == nest
+        nest = Nest(nest)
+    assert words.decode_command(words.encode_command(Nest(nest))) == Undecodable()
+
+
+def test_running_out_of_memory_is_not_taken_for_a_bad_command() -> None:
+    def hook(data: object, _: object) -> complex:
+        raise MemoryError
+
+    converter = make_converter()
+    converter.register_structure_hook(complex, hook)
+    with pytest.raises(MemoryError):
+        a_vocabulary(Holder, converter=converter).decode_command(msgspec.msgpack.encode(["Holder", {"number": 1}]))

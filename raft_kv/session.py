@@ -104,6 +104,8 @@ class Session:
 
     number: int
     limits: SessionLimits = attrs.field(factory=SessionLimits)
+    commands: int = attrs.field(default=0, init=False)
+    """How many requests it has received."""
     client: Client = attrs.field(init=False)
     _parser: RequestParser = attrs.field(init=False)
     _queue: deque[Request] = attrs.field(factory=deque, init=False)
@@ -123,7 +125,9 @@ class Session:
         """The client sent `data`."""
         if self._closed:
             return []
-        self._queue.extend(self._parser.feed(data))
+        requests = self._parser.feed(data)
+        self.commands += len(requests)
+        self._queue.extend(requests)
         return self._proceed(now)
 
     def answered(self, data: bytes, now: Millis) -> list[SessionEffect]:
@@ -151,7 +155,7 @@ class Session:
 
     def _proceed(self, now: Millis, effect: SessionEffect | None = None) -> list[SessionEffect]:
         """Takes commands from the queue until one has to be waited for."""
-        while effect is None and self._queue and not self._closed:
+        while effect is None and self._open is None and self._queue and not self._closed:
             effect = self._take(now)
         effects: list[SessionEffect] = []
         if self._replies:

@@ -1,0 +1,237 @@
+"""The `raft-kv` command: what can be typed, and what a person reads when it cannot be done.
+
+What lives here: argument parsing and the one place where errors become a message and an exit status. 0: ended in
+good order. 1: could not start, or failed; the message says what and the remedy. 2: the command makes no sense.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from raft_core.errors import (
+    CallerError,
+    DirectoryInUse,
+    DiskError,
+    LogDamaged,
+    LogLost,
+    RaftError,
+    SettingsError,
+    StorageBroken,
+    WrongDirectory,
+)
+from raft_kv.config import LOOPS, ServeConfig, read_file, serve_config
+
+__all__ = ["main"]
+
+_SERVE: Final = """\
+Run one node of a replicated key-value server that speaks the Redis protocol.
+
+Every node serves every client: a follower passes writes on to the leader, and reads are
+linearizable everywhere. What was answered with OK is on the disks of a majority.
+"""
+_SERVE_EXAMPLES: Final = """\
+examples:
+  a cluster of one, to try things:
+      raft-kv serve --id 1
+
+  the first of three (start the other two in the same way, each with its own --id and addresses):
+      raft-kv serve --id 1 --listen 10.0.0.1:6379 --peer-listen 10.0.0.1:7379 \\
+          --peer 2=10.0.0.2:7379 --peer 3=10.0.0.3:7379 --data /var/lib/raft-kv
+
+  a fourth that joins them (then, in redis-cli on any node: RAFT ADD 4 10.0.0.4:7379):
+      raft-kv serve --id 4 --join --listen 10.0.0.4:6379 --peer-listen 10.0.0.4:7379 \\
+          --peer 1=10.0.0.1:7379 --data /var/lib/raft-kv
+
+the same as a file, for --config (flags win over it; every flag is a name):
+      id = 1
+      listen = "10.0.0.1:6379"
+      peer-listen = "10.0.0.1:7379"
+      data = "/var/lib/raft-kv"
+      [peers]
+      2 = "10.0.0.2:7379"
+      3 = "10.0.0.3:7379"
+      [settings]
+      election_ticks = 100
+
+There are no passwords and no encryption: listen only on networks where everybody may read and write.
+SIGTERM and SIGINT hand the leadership over and end the node in good order.
+"""
+_DEMO: Final = """\
+Watch a cluster survive the death of its leader.
+
+Starts real server processes on this machine, writes to them without pause, kills the leader
+with SIGKILL at a third of the time, restarts it at two thirds, and checks at the end, on every
+node, that every acknowledged write is there; then stops all, starts all, and checks again.
+Exit status 1 if anything was lost.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Does what the command line says; the exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return _COMMANDS[options.command](options)
+    except SettingsError as failure:
+        return _complain(2, str(failure))
+    except DiskError as failure:
+        return _complain(1, f"{failure}{_remedy(failure)}")
+    except (OSError, RaftError) as failure:
+        return _complain(1, f"{failure or type(failure).__name__}")
+
+
+def _complain(status: int, text: str) -> int:
+    print(f"raft-kv: {text}", file=sys.stderr, flush=True)
+    return status
+
+
+def _remedy(failure: DiskError) -> str:
+    """What to do next, where the error's own text does not say it."""
+    if isinstance(failure, LogDamaged):
+        return ""  # its text ends with the remedy
+    if isinstance(failure, DirectoryInUse):
+        return "\n  Stop the other process, or give this node a data directory of its own."
+    if isinstance(failure, WrongDirectory):
+        return "\n  Check --id, --cluster and --data; never move a data directory between nodes."
+    if isinstance(failure, LogLost):
+        return (
+            "\n  This node must not vote again with what is left. Remove it from the cluster (RAFT REMOVE), set its "
+            "data directory aside, and let it join under a new id."
+        )
+    if isinstance(failure, StorageBroken):
+        return "\n  Nothing acknowledged is lost. Check the disk (space, errors), then start the node again."
+    return ""
+
+
+# Parsing.
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="raft-kv", description="A replicated, durable key-value server that speaks the Redis protocol."
+    )
+    parser.add_argument("--version", action="version", version=f"raft-kv {metadata.version('sansio-raft')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    raw = argparse.RawDescriptionHelpFormatter
+    serve = commands.add_parser(
+        "serve", help="run one node", description=_SERVE, epilog=_SERVE_EXAMPLES, formatter_class=raw
+    )
+    _add_serve_flags(serve)
+    demo = commands.add_parser(
+        "demo", help="watch a cluster survive the death of its leader", description=_DEMO, formatter_class=raw
+    )
+    _add_demo_flags(demo)
+    return parser
+
+
+def _add_serve_flags(parser: argparse.ArgumentParser) -> None:
+    def flag(name: str, metavar: str, text: str) -> None:
+        parser.add_argument(name, metavar=metavar, help=text, default=argparse.SUPPRESS)
+
+    flag("--config", "FILE", "a TOML file with any of these names")
+    flag("--id", "N", "this node's number: positive, and never used again once it was removed")
+    flag("--cluster", "NAME", "the cluster's name, the same on all nodes (raft-kv)")
+    flag("--listen", "HOST:PORT", "where Redis clients connect (127.0.0.1:6379)")
+    flag("--peer-listen", "HOST:PORT", "where the other nodes connect (127.0.0.1:7379)")
+    flag("--advertise", "HOST:PORT", "where the other nodes can dial this one (where it listens)")
+    parser.add_argument("--peer", metavar="ID=HOST:PORT", action="append", help="another node; once for each")
+    flag("--data", "DIR", "the data directory, made if it is missing (raft-kv-ID)")
+    join = "wait to be added with RAFT ADD; without it, the nodes named found a cluster, once"
+    parser.add_argument("--join", action="store_true", default=argparse.SUPPRESS, help=join)
+    flag("--loop", "LOOP", f"the event loop: {', '.join(LOOPS)} (trio)")
+    flag("--request-timeout", "SECONDS", "how long a client waits at most for an outcome (5)")
+    flag("--max-clients", "N", "client connections at any time (10000)")
+    setting = "a number of the protocol, such as election_ticks=100, or of its host, such as leader_wait=500000000"
+    parser.add_argument("--set", metavar="NAME=VALUE", action="append", help=setting)
+    verbose = "print every change of role, term and leader"
+    parser.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=verbose)
+
+
+def _add_demo_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--nodes", type=int, default=3, metavar="N", help="how many nodes (3)")
+    parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="how long clients write (20)")
+    parser.add_argument("--clients", type=int, default=16, metavar="N", help="how many clients write (16)")
+    parser.add_argument("--data-dir", metavar="DIR", help="where the nodes' data goes (a temporary directory)")
+    parser.add_argument("--keep", action="store_true", help="leave the cluster running at the end")
+    parser.add_argument("--loop", choices=LOOPS, default="trio", help="the servers' event loop (trio)")
+    stories = "failover: kill the leader, bring it back. membership: grow from 3 to 5, replace the leader, shrink to 3"
+    parser.add_argument("--story", choices=("failover", "membership"), default="failover", help=stories)
+
+
+def _pairs(texts: Sequence[str] | None, flag: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in texts or ():
+        name, sign, value = text.partition("=")
+        if not (name and sign and value):
+            raise SettingsError(f"{flag} takes NAME=VALUE, not {text!r}")
+        pairs[name] = value
+    return pairs
+
+
+def _values(options: argparse.Namespace) -> dict[str, Any]:
+    """What the file and the flags say; `Any` because each is brought into its type by `serve_config`."""
+    given = vars(options).copy()
+    del given["command"]
+    path = given.pop("config", None)
+    values = read_file(Path(path)) if path else {}
+    peers = _pairs(given.pop("peer", None), "--peer")
+    if peers:
+        values["peers"] = peers
+    for name, value in _pairs(given.pop("set", None), "--set").items():
+        _place(values, name.replace("-", "_"), value)
+    return values | given
+
+
+def _place(values: dict[str, Any], name: str, value: str) -> None:
+    """Puts one `--set` where it belongs; `serve_config` complains about a name that belongs nowhere."""
+    from raft_core.host.config import HostConfig
+
+    table = "host" if hasattr(HostConfig(), name) else "settings"
+    values[table] = {**values.get(table, {}), name: value}
+
+
+# Commands.
+
+
+def _serve(options: argparse.Namespace) -> int:
+    config = serve_config(_values(options))
+    _run(config)
+    return 0
+
+
+def _run(config: ServeConfig) -> None:
+    """Serves on the loop that was asked for; only that loop's packages are imported."""
+    if config.loop == "trio":
+        from raft_kv import serve_trio
+
+        serve_trio.run(config)
+        return
+    from raft_kv import serve_anyio
+
+    serve_anyio.run(config)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from raft_kv.demo import DemoOptions, run_demo
+
+    if options.nodes < 1 or options.clients < 1 or options.seconds < 1:
+        raise CallerError("--nodes, --clients and --seconds are at least 1")
+    return run_demo(
+        DemoOptions(
+            nodes=options.nodes,
+            seconds=options.seconds,
+            clients=options.clients,
+            directory=Path(options.data_dir) if options.data_dir else None,
+            keep=options.keep,
+            loop=options.loop,
+            story=options.story,
+        )
+    )
+
+
+_COMMANDS: Final = {"serve": _serve, "demo": _demo}

@@ -1,0 +1,101 @@
+"""What both servers share and no loop needs to carry: counters, the picture of a node, lines for people.
+
+What lives here: plain code without I/O and without awaiting. The two servers differ in how bytes travel and in
+nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from importlib import metadata
+from itertools import count
+from typing import Final, final
+
+import attrs
+
+from raft_core.effects import Alarm, Announce
+from raft_core.host.status import HostStatus
+from raft_kv.config import ServeConfig
+from raft_kv.keyspace import Millis
+from raft_kv.machine import KeyValueMachine
+from raft_kv.node_view import picture_of
+from raft_kv.picture import Picture
+from raft_kv.session import Session
+
+__all__ = ["MAX_UNSENT_BYTES", "READ_BYTES", "TOO_MANY", "Service", "wall_clock"]
+
+READ_BYTES: Final = 128 * 1024
+"""What is read from a client at once; with the session's limits, what one client can occupy."""
+MAX_UNSENT_BYTES: Final = 64 * 1024 * 1024
+"""A client that does not read its replies is cut off here."""
+TOO_MANY: Final = b"-ERR max number of clients reached\r\n"
+
+
+def wall_clock() -> Millis:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+@final
+@attrs.define(eq=False)
+class Service:
+    """One server's facts and counters. `listen` and `peer_address` hold the ports that it really got."""
+
+    config: ServeConfig
+    machine: KeyValueMachine
+    listen: str
+    peer_address: str
+    connections: int = 0
+    received: int = 0
+    commands: int = 0
+    _started: float = attrs.field(factory=time.monotonic)
+    _numbers: count[int] = attrs.field(factory=lambda: count(1))
+
+    def admit(self) -> Session | None:
+        """A session for a new connection, or None where there are too many; `leave` ends it."""
+        if self.connections >= self.config.max_clients:
+            return None
+        self.connections += 1
+        self.received += 1
+        return Session(next(self._numbers))
+
+    def leave(self, session: Session) -> None:
+        """The session's connection is gone."""
+        self.connections -= 1
+        self.commands += session.commands
+
+    def picture(self, status: HostStatus) -> Picture:
+        """The whole node at this moment."""
+        census = self.machine.census()
+        return attrs.evolve(
+            picture_of(status),
+            version=metadata.version("sansio-raft"),
+            loop=self.config.loop,
+            listen=self.listen,
+            peer_address=self.peer_address,
+            data=self.config.directory,
+            uptime_seconds=int(time.monotonic() - self._started),
+            connections=self.connections,
+            connections_received=self.received,
+            commands=self.commands,
+            keys=census.keys,
+            expiring=census.expiring,
+        )
+
+    def ready_line(self) -> str:
+        """What is printed once clients can connect."""
+        config = self.config
+        return (
+            f"raft-kv node {config.id} of cluster {config.cluster} is ready: clients at {self.listen}, "
+            f"peers at {self.peer_address}, data in {config.directory}, loop {config.loop}"
+        )
+
+    def change_line(self, change: Announce) -> str:
+        """What is printed of a change of role, term or leader."""
+        leader = f"node {change.leader} leads" if change.leader else "no leader known"
+        return f"node {self.config.id}: {change.role.value} in term {change.term}, {leader}"
+
+    def alarm_line(self, alarm: Alarm) -> str:
+        """What is printed of something that a person should look at."""
+        about = f" (node {alarm.peer})" if alarm.peer else ""
+        return f"node {self.config.id}: ALARM {alarm.kind.value}{about}: {alarm.text}"

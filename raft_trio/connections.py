@@ -7,8 +7,8 @@ and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from typing import Final
 
@@ -26,19 +26,24 @@ from raft_core.host.values import (
     Transmitted,
 )
 
-__all__ = ["Connections", "listen"]
+__all__ = ["Connections", "listening"]
 
 _READ_BYTES: Final = 256 * 1024
 """Bytes of one `BytesReceived` at most, and so what one peer can put into the inbox between two turns of the loop."""
 _BACKLOG: Final = 128
 
 
-async def listen(address: str) -> tuple[list[trio.SocketListener], str]:
-    """Listeners at `address`, and the address that they are really bound to. Raises `OSError`."""
+@asynccontextmanager
+async def listening(address: str) -> AsyncIterator[tuple[list[trio.SocketListener], str]]:
+    """Listeners at `address`, and the address that they are really bound to; closed afterwards. Raises `OSError`."""
     host, port = split_address(address)
-    listeners = await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
-    bound = listeners[0].socket.getsockname()
-    return listeners, join_address(bound[0], bound[1])
+    listeners = list(await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG))
+    try:
+        bound = listeners[0].socket.getsockname()
+        yield listeners, join_address(bound[0], bound[1])
+    finally:
+        for listener in listeners:
+            listener.socket.close()
 
 
 class _Connection:
@@ -49,8 +54,8 @@ class _Connection:
     def __init__(self, number: ConnectionId) -> None:
         self.number: Final = number
         self.scope: Final = trio.CancelScope()
-        self.outgoing: Final[trio.MemorySendChannel[bytes]]
-        self.waiting: Final[trio.MemoryReceiveChannel[bytes]]
+        self.outgoing: trio.MemorySendChannel[bytes]
+        self.waiting: trio.MemoryReceiveChannel[bytes]
         self.outgoing, self.waiting = trio.open_memory_channel[bytes](1)  # one `Transmit` is under way at most
 
 

@@ -31,7 +31,7 @@ from raft_core.ids import NOBODY, Index, NodeId
 from raft_core.machine import StateMachine
 from raft_core.membership import Change, ChangeMode
 from raft_storage.opening import open_disk
-from raft_trio.connections import Connections, listen
+from raft_trio.connections import Connections, listening
 from raft_trio.loop import Loop, now
 
 __all__ = ["Node", "open_node"]
@@ -135,13 +135,14 @@ async def open_node(config: NodeConfig, machine: StateMachine, *, seed: int | No
     """
     recovered, lanes = await trio.to_thread.run_sync(open_disk, config, machine)
     try:
-        listeners, address = await listen(config.listen)
-        dice = Random(secrets.randbits(64) if seed is None else seed)
-        core_dice = Random(dice.getrandbits(64))
-        host = Host(config.host_config(address), config.settings, recovered, machine.prepare, rng=core_dice, dice=dice)
-        loop = Loop(host, lanes)
-        async with _running(Node(host, loop, address), loop, listeners, config.patience) as node:
-            yield node
+        async with listening(config.listen) as (listeners, address):
+            dice = Random(secrets.randbits(64) if seed is None else seed)
+            core_dice = Random(dice.getrandbits(64))
+            surroundings = config.host_config(address)
+            host = Host(surroundings, config.settings, recovered, machine.prepare, rng=core_dice, dice=dice)
+            loop = Loop(host, lanes)
+            async with _running(Node(host, loop, address), loop, listeners, config.patience) as node:
+                yield node
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(lanes.close)

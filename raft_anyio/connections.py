@@ -1,0 +1,134 @@
+"""Connections to peers: dialling, listening, and one reader and one writer for each.
+
+What lives here: tasks that move bytes and report what became of it to the loop's inbox. What the bytes mean, whom to
+dial and when to give a connection up are the host's decisions. A peer that stops reading holds up its own writer
+and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from itertools import count
+from typing import Final, TypeAlias
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import SocketAttribute, SocketStream, TaskGroup
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from anyio.streams.stapled import MultiListener
+
+from raft_core.errors import SettingsError
+from raft_core.host.node import join_address, split_address
+from raft_core.host.values import (
+    BytesReceived,
+    ConnectionClosed,
+    ConnectionId,
+    ConnectionOpened,
+    DialFailed,
+    HostEvent,
+    Transmitted,
+)
+
+__all__ = ["Connections", "Listener", "listening"]
+
+Listener: TypeAlias = MultiListener[SocketStream]
+_READ_BYTES: Final = 256 * 1024
+"""Bytes of one `BytesReceived` at most, and so what one peer can put into the inbox between two turns of the loop."""
+_BACKLOG: Final = 128
+
+
+@asynccontextmanager
+async def listening(address: str) -> AsyncIterator[tuple[Listener, str]]:
+    """A listener at `address`, and the address that it is really bound to; closed afterwards. Raises `OSError`."""
+    host, port = split_address(address)
+    async with await anyio.create_tcp_listener(local_host=host, local_port=port, backlog=_BACKLOG) as listener:
+        bound = listener.extra(SocketAttribute.local_address)
+        yield listener, join_address(str(bound[0]), int(bound[1]))
+
+
+class _Connection:
+    """What the loop holds of one connection: the way to its writer, and the scope that ends it."""
+
+    __slots__ = ("number", "outgoing", "scope", "waiting")
+
+    def __init__(self, number: ConnectionId) -> None:
+        self.number: Final = number
+        self.scope: Final = anyio.CancelScope()
+        self.outgoing: MemoryObjectSendStream[bytes]
+        self.waiting: MemoryObjectReceiveStream[bytes]
+        self.outgoing, self.waiting = anyio.create_memory_object_stream[bytes](1)  # one `Transmit` is under way at most
+
+
+class Connections:
+    """Every connection of one node, dialled and accepted. Tasks run in `group` and report with `post`."""
+
+    def __init__(self, group: TaskGroup, post: Callable[[HostEvent], None]) -> None:
+        self._group: Final = group
+        self._post: Final = post
+        self._accepted: Final = count(1, 2)  # odd; the host's own are even
+        self._known: Final[dict[ConnectionId, _Connection]] = {}
+
+    # For the loop.
+
+    def dial(self, number: ConnectionId, address: str) -> None:
+        """A task tries to connect, and becomes the connection's."""
+        connection = self._known[number] = _Connection(number)
+        self._group.start_soon(self._dial, connection, address)
+
+    def transmit(self, number: ConnectionId, data: bytes) -> None:
+        """The writer has the bytes; nothing where the connection has just ended."""
+        if (connection := self._known.get(number)) is not None:
+            connection.outgoing.send_nowait(data)
+
+    def disconnect(self, number: ConnectionId) -> None:
+        """The connection ends, in whatever it was doing, without a report."""
+        if (connection := self._known.pop(number, None)) is not None:
+            connection.scope.cancel()
+
+    # Tasks.
+
+    async def serve(self, listener: Listener) -> None:
+        """Accepts connections until cancelled."""
+        await listener.serve(self._accept, self._group)
+
+    async def _accept(self, stream: SocketStream) -> None:
+        connection = _Connection(ConnectionId(next(self._accepted)))
+        self._known[connection.number] = connection
+        with connection.scope, connection.outgoing, connection.waiting:
+            await self._run(connection, stream, accepted=True)
+
+    async def _dial(self, connection: _Connection, address: str) -> None:
+        with connection.scope, connection.outgoing, connection.waiting:
+            try:
+                host, port = split_address(address)
+                stream = await anyio.connect_tcp(host, port)
+            except (OSError, UnicodeError, SettingsError) as failure:
+                if self._known.pop(connection.number, None) is not None:
+                    self._post(DialFailed(connection.number, str(failure)))
+                return
+            await self._run(connection, stream, accepted=False)
+
+    async def _run(self, connection: _Connection, stream: SocketStream, *, accepted: bool) -> None:
+        async with stream:
+            await anyio.lowlevel.checkpoint_if_cancelled()  # given up while it was being made: never opened
+            self._post(ConnectionOpened(connection.number, accepted))
+            async with anyio.create_task_group() as both:
+                both.start_soon(self._write, connection, stream, both.cancel_scope)
+                await self._read(connection, stream)
+                both.cancel_scope.cancel()
+        if self._known.pop(connection.number, None) is not None:
+            self._post(ConnectionClosed(connection.number))
+
+    async def _read(self, connection: _Connection, stream: SocketStream) -> None:
+        with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+            while True:
+                self._post(BytesReceived(connection.number, await stream.receive(_READ_BYTES)))
+
+    async def _write(self, connection: _Connection, stream: SocketStream, both: anyio.CancelScope) -> None:
+        try:
+            async for data in connection.waiting:
+                await stream.send(data)
+                self._post(Transmitted(connection.number))
+        except anyio.BrokenResourceError:
+            both.cancel()

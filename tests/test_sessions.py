@@ -376,6 +376,20 @@ def test_no_entry_raises(entries: list[bytes]) -> None:
     assert other.machine.open_sessions == replica.machine.open_sessions
 
 
+def test_the_largest_numbers_that_fit_an_entry_do_no_harm() -> None:
+    replica, other = Replica(), Replica()
+    session = replica.register()
+    largest = b"\xff" * 8
+    name = session.to_bytes(8, "little")
+    assert replica.apply(b"\x02" + bytes(8) + name + largest + bytes(8) + b"x") == Result(b"1: x")
+    assert replica.apply(b"\x02" + bytes(8) + name + largest + largest + b"x") == Result(b"1: x")
+    assert replica.apply(numbered(session, 1, 1)) == Stale()
+    other.machine.restore(replica.machine.snapshot())
+    assert other.state() == replica.state()
+    assert replica.apply(b"\x00" + largest + b"y") == Result(b"2: y")
+    assert replica.apply(numbered(session, 1, 1)) == Expired()
+
+
 def test_an_exception_of_the_inner_machine_is_not_hidden() -> None:
     class Broken(Journal):
         def apply(self, index: Index, command: bytes) -> bytes:

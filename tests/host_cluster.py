@@ -132,6 +132,7 @@ class Node:
         """A new process on the same disk."""
         assert not self.alive
         self.alive, self.life, self.finished = True, self.life + 1, None
+        self.announced, self.alarms = [], []
         self.machine = LogMachine()
         if self.life > 1:
             self.store = self.store.reopened()
@@ -189,7 +190,8 @@ class Node:
             self.cluster.crash(self.id)
 
     def _work(self, lane: Lane) -> None:
-        if lane in self.busy or not self.lanes[lane] or (lane is Lane.WRITE and self.disk_stalled):
+        stalled = lane is Lane.WRITE and self.disk_stalled
+        if not self.alive or lane in self.busy or not self.lanes[lane] or stalled:
             return
         self.busy.add(lane)
 
@@ -207,6 +209,18 @@ class Node:
     def stall_disk(self, stalled: bool) -> None:
         self.disk_stalled = stalled
         self._work(Lane.WRITE)
+
+    @property
+    def role(self) -> RoleName:
+        return self.announced[-1].role if self.announced else RoleName.FOLLOWER
+
+    @property
+    def leader(self) -> NodeId:
+        return self.announced[-1].leader if self.announced else NodeId(0)
+
+    @property
+    def drops(self) -> dict[str, int]:
+        return dict(self.host.status.drops)
 
     # What a caller does.
 
@@ -297,8 +311,8 @@ class Cluster:
 
     def leader(self) -> Node | None:
         """The one node that leads in the highest term, where a majority of the living follows it."""
-        leaders = [n for n in self.nodes.values() if n.alive and n.host.status.role is RoleName.LEADER]
-        return max(leaders, key=lambda n: n.host.status.term, default=None)
+        leaders = [n for n in self.nodes.values() if n.alive and n.role is RoleName.LEADER]
+        return max(leaders, key=lambda n: n.announced[-1].term, default=None)
 
     def elect(self) -> Node:
         """A leader, known to every living node."""
@@ -306,13 +320,24 @@ class Cluster:
         def settled() -> bool:
             leader = self.leader()
             return leader is not None and all(
-                n.host.status.leader == leader.id for n in self.nodes.values() if n.alive and n.id not in self.silent
+                n.leader == leader.id for n in self.nodes.values() if n.alive and n.id not in self.silent
             )
 
         self.run_until(settled)
         leader = self.leader()
         assert leader is not None
         return leader
+
+    def elect_among(self, *numbers: int) -> Node:
+        """A leader, known to these nodes."""
+        self.run_until(lambda: self.leader() is not None and len({self[n].leader for n in numbers}) == 1)
+        leader = self.leader()
+        assert leader is not None
+        return leader
+
+    def followers_among(self, *numbers: int) -> list[Node]:
+        leader = self.elect_among(*numbers)
+        return [self[number] for number in numbers if self[number] is not leader]
 
     def followers(self) -> list[Node]:
         leader = self.elect()
@@ -421,6 +446,11 @@ class Cluster:
         self.at(LATENCY, far.node, hear)
 
     # Conditions.
+
+    def wait(self, node: Node, *tickets: Ticket, within: int = 10 * SECOND) -> list[bytes | RequestError]:
+        """The answers, once all are there."""
+        self.run_until(lambda: self.answered(node, *tickets), within=within)
+        return [node.answers[ticket] for ticket in tickets]
 
     def answered(self, node: Node, *tickets: Ticket) -> bool:
         return all(ticket in node.answers for ticket in tickets)

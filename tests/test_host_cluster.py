@@ -2,16 +2,610 @@
 
 from __future__ import annotations
 
-from raft_core.host import MILLISECOND, SECOND
-from tests.host_cluster import Cluster
+import random
+
+import attrs
+import pytest
+
+from raft_core.effects import AlarmKind, RefusalReason, RoleName, UnknownReason
+from raft_core.errors import CallerError, LogLost, NotLeader, OutcomeUnknown, QueueFull, Refused, RequestError
+from raft_core.host import MILLISECOND, SECOND, Phase
+from raft_core.host.values import Answer, ClientChanged, ClientProposed, ClientTransferred, Ticket
+from raft_core.ids import ClusterId, Incarnation, NodeId
+from raft_core.membership import AddLearner, RemoveNode
+from raft_core.settings import Settings
+from raft_core.wire import encode_payload
+from raft_core.wire.values import WIRE_VERSION, Hello
+from tests.host_cluster import Cluster, Node, error_of
+
+SMALL_LOG = Settings(snapshot_entries=20, keep_entries=2)
 
 
 def test_three_nodes_form_a_cluster_and_elect_a_leader() -> None:
     cluster = Cluster(3)
     cluster.start()
     leader = cluster.elect()
+
     assert cluster.now < 3 * SECOND
-    ticket = leader.propose(b"a")
-    cluster.run_until(lambda: ticket in leader.answers)
-    assert leader.answers[ticket] == b"ok:a"
+    assert all(node.host.status.phase is Phase.RUNNING for node in cluster.nodes.values())
+    core = leader.host.status.core
+    assert core is not None
+    assert core.members.incarnations == ((1, 1001), (2, 1002), (3, 1003))
+
+
+def test_a_single_node_forms_alone() -> None:
+    cluster = Cluster(1)
+    cluster.start()
+    leader = cluster.elect()
+
+    assert cluster.wait(leader, leader.propose(b"a")) == [b"ok:a"]
+
+
+def test_a_command_can_be_proposed_anywhere_and_is_prepared_once_on_the_leader() -> None:
+    cluster = Cluster(3)
+    cluster.start()
+    leader = cluster.elect()
+
+    for name, node in zip((b"a", b"b", b"c"), cluster.nodes.values(), strict=True):
+        assert cluster.wait(node, node.propose(name), within=20 * MILLISECOND) == [b"ok:" + name]
     cluster.run_until(cluster.converged, within=SECOND)
+    assert leader.machine.prepared == 3
+    assert [node.machine.prepared for node in cluster.followers()] == [0, 0]
+
+
+def test_a_read_anywhere_sees_every_write_answered_before() -> None:
+    cluster = Cluster(3)
+    cluster.start()
+    leader = cluster.elect()
+    cluster.wait(leader, leader.propose(b"a"))
+
+    for node in cluster.nodes.values():
+        assert cluster.wait(node, node.ask(b"all"), within=300 * MILLISECOND) == [b"a"]
+
+
+def test_a_query_that_raises_fails_alone() -> None:
+    cluster = Cluster(1)
+    cluster.start()
+    leader = cluster.elect()
+    good, bad = leader.ask(b"len"), leader.ask(b"raise")
+
+    assert cluster.wait(leader, good)[0] == b"0"
+    cluster.wait(leader, bad)
+    assert "ValueError: bad query" in str(error_of(leader, bad))
+    assert leader.alive
+
+
+def test_the_death_of_the_leader_is_answered_in_milliseconds() -> None:
+    cluster = Cluster(3)
+    cluster.start()
+    leader = cluster.elect()
+    cluster.wait(leader, leader.propose(b"a"))
+    died = cluster.now
+    cluster.crash(leader.id)
+    survivor = next(node for node in cluster.nodes.values() if node.alive)
+    cluster.run(MILLISECOND)
+
+    assert cluster.wait(survivor, survivor.propose(b"b"), within=SECOND) == [b"ok:b"]
+    assert cluster.now - died < 150 * MILLISECOND
+    assert survivor.machine.commands == [b"a", b"b"]
+
+
+def test_a_leader_without_power_is_replaced_and_comes_back() -> None:
+    cluster = Cluster(3)
+    cluster.start()
+    leader = cluster.elect()
+    cluster.lose_power(leader.id)
+    survivor = next(node for node in cluster.nodes.values() if node.alive)
+    cluster.run_until(lambda: (found := cluster.leader()) is not None and found is not leader, within=3 * SECOND)
+    cluster.wait(survivor, survivor.propose(b"b"))
+
+    cluster.silent.clear()
+    leader.start()
+    cluster.elect()
+    assert cluster.wait(leader, leader.propose(b"c"), within=3 * SECOND) == [b"ok:c"]
+    cluster.run_until(cluster.converged)
+
+
+def test_a_node_without_power_is_noticed_by_silence() -> None:
+    cluster = Cluster(3)
+    cluster.start()
+    leader = cluster.elect()
+    silent, other = cluster.followers()
+    cluster.run(3 * SECOND)
+    cluster.lose_power(silent.id)
+    cluster.run(7 * SECOND)
+
+    for node in (leader, other):
+        peer = next(peer for peer in node.host.status.peers if peer.node == silent.id)
+        assert (peer.connected, peer.heard) == (False, False)
+        assert node.drops["silent"] >= 1
+    assert cluster.leader() is leader
+
+
+def test_an_idle_cluster_keeps_its_connections_and_its_leader() -> None:
+    cluster = Cluster(3)
+    cluster.start()
+    leader = cluster.elect()
+    term = leader.announced[-1].term
+    cluster.run(60 * SECOND)
+
+    assert cluster.leader() is leader
+    assert leader.announced[-1].term == term
+    for node in cluster.nodes.values():
+        assert "silent" not in node.drops
+        assert all(peer.connected and peer.heard for peer in node.host.status.peers)
+
+
+def test_a_far_behind_node_gets_a_snapshot() -> None:
+    cluster = Cluster(3, settings=SMALL_LOG, chunk_bytes=16)
+    cluster.start()
+    behind = cluster.followers()[0]
+    cluster.crash(behind.id)
+    leader = cluster.elect()
+    for number in range(100):
+        cluster.wait(leader, leader.propose(b"value %d" % number))
+
+    behind.start()
+    cluster.run_until(cluster.converged)
+
+    assert len(behind.machine.commands) == 100
+    core = behind.host.status.core
+    assert core is not None
+    assert core.snapshot_index > 50
+    assert cluster.wait(behind, behind.propose(b"more")) == [b"ok:more"]
+
+
+def test_a_snapshot_transfer_survives_the_death_of_its_receiver_and_of_the_connection() -> None:
+    cluster = Cluster(3, settings=SMALL_LOG, chunk_bytes=8)
+    cluster.start()
+    behind = cluster.followers()[0]
+    cluster.crash(behind.id)
+    leader = cluster.elect()
+    for number in range(200):
+        leader.propose(b"value %d" % number)
+    cluster.run(2 * SECOND)
+    behind.start()
+    cluster.run_until(lambda: behind.store._memory.received is not None and len(behind.store._memory.received[2]) > 200)
+    cluster.crash(behind.id)
+    cluster.run(50 * MILLISECOND)
+    behind.start()
+    held = behind.store._memory.received
+    assert held is not None
+    assert len(held[2]) > 200, "what was received before is kept"
+    cluster.run_until(lambda: len(held[2]) > 400)
+    cluster.partition(behind.id, leader.id)
+    cluster.run(100 * MILLISECOND)
+    cluster.heal()
+
+    cluster.run_until(cluster.converged)
+    assert len(behind.machine.commands) == 200
+
+
+def test_garbage_on_a_connection_closes_it_and_nothing_else() -> None:
+    cluster = Cluster(3)
+    cluster.start()
+    leader = cluster.elect()
+    connection = cluster.connect_stranger(leader.id, b"GET / HTTP/1.1\r\n\r\n")
+    cluster.run(100 * MILLISECOND)
+
+    assert connection not in leader.pipes
+    assert leader.drops["bad_frame"] == 1
+    assert cluster.wait(leader, leader.propose(b"a")) == [b"ok:a"]
+    assert cluster.leader() is leader
+
+
+def test_a_stranger_that_says_nothing_is_closed_in_time() -> None:
+    cluster = Cluster(1)
+    cluster.start()
+    node = cluster.elect()
+    connection = cluster.connect_stranger(node.id, b"")
+    cluster.run(3 * SECOND)
+
+    assert connection not in node.pipes
+    assert node.drops["no_greeting"] == 1
+
+
+def test_strangers_cannot_exhaust_connections() -> None:
+    cluster = Cluster(1, max_connections=3)
+    cluster.start()
+    node = cluster.elect()
+    connections = [cluster.connect_stranger(node.id, b"") for _ in range(10)]
+    cluster.run(MILLISECOND)
+
+    assert [c in node.pipes for c in connections] == [True] * 3 + [False] * 7
+
+
+@pytest.mark.parametrize(
+    ("hello", "reason"),
+    [
+        (Hello(WIRE_VERSION, ClusterId("other"), NodeId(2), Incarnation(1002)), "wrong_cluster"),
+        (Hello(WIRE_VERSION + 1, ClusterId("test"), NodeId(2), Incarnation(1002)), "wrong_version"),
+        (Hello(WIRE_VERSION, ClusterId("test"), NodeId(2), Incarnation(1002), to=NodeId(7)), "wrong_peer"),
+        (Hello(WIRE_VERSION, ClusterId("test"), NodeId(2), Incarnation(666)), "wrong_incarnation"),
+    ],
+)
+def test_a_greeting_that_is_not_for_us_is_refused_counted_and_told(hello: Hello, reason: str) -> None:
+    cluster = Cluster(3)
+    cluster.start()
+    cluster.elect()
+    node = cluster[1]
+    connection = cluster.connect_stranger(1, encode_payload(hello))
+    cluster.run(100 * MILLISECOND)
+
+    assert connection not in node.pipes
+    assert node.drops[reason] == 1
+    assert len(node.alarms) == 1
+    assert cluster.wait(node, node.propose(b"a")) == [b"ok:a"]
+
+
+def test_a_minority_answers_in_time_and_says_what_is_true() -> None:
+    cluster = Cluster(3)
+    cluster.start()
+    leader = cluster.elect()
+    cluster.isolate(leader.id)
+    proposed = leader.propose(b"a", timeout=200 * MILLISECOND)
+    cluster.wait(leader, proposed)
+    assert isinstance(error_of(leader, proposed), OutcomeUnknown)
+    cluster.run(2 * SECOND)
+
+    held = leader.propose(b"b", timeout=100 * MILLISECOND)
+    patient = leader.propose(b"c")
+    read = leader.ask(b"len", timeout=3 * SECOND)
+    start = cluster.now
+    cluster.wait(leader, held, patient, read)
+
+    assert error_of(leader, held).reason == RefusalReason.DEADLINE  # type: ignore[attr-defined]
+    assert isinstance(error_of(leader, patient), NotLeader)
+    assert type(error_of(leader, read)) is Refused
+    waited = [leader.answered_at[ticket] - start for ticket in (held, patient, read)]
+    assert waited == sorted(waited)
+    assert waited[2] <= 3 * SECOND + 10 * MILLISECOND
+
+
+def test_a_request_held_without_a_leader_succeeds_when_one_appears() -> None:
+    cluster = Cluster(3)
+    cluster.start()
+    cluster.run(20 * MILLISECOND)
+    node = cluster[1]
+    assert cluster.leader() is None
+
+    assert cluster.wait(node, node.propose(b"a", timeout=5 * SECOND)) == [b"ok:a"]
+
+
+def test_a_forward_whose_leader_dies_is_unknown_or_done_and_never_done_twice() -> None:
+    cluster = Cluster(3)
+    cluster.start()
+    leader = cluster.elect()
+    follower = cluster.followers()[0]
+    tickets = [follower.propose(b"%d" % n, timeout=5 * SECOND) for n in range(50)]
+    cluster.run(MILLISECOND)
+    cluster.crash(leader.id)
+    cluster.wait(follower, *tickets)
+
+    outcomes = [follower.answers[ticket] for ticket in tickets]
+    for outcome in outcomes:
+        if isinstance(outcome, RequestError):
+            assert isinstance(outcome, OutcomeUnknown)
+            assert outcome.reason == UnknownReason.FORWARD_LOST
+    assert any(isinstance(outcome, OutcomeUnknown) for outcome in outcomes)
+    cluster.elect()
+    cluster.wait(follower, follower.propose(b"end"))
+    assert len(follower.machine.commands) == len(set(follower.machine.commands))
+
+
+def test_a_thousand_waiting_clients_are_all_answered() -> None:
+    cluster = Cluster(3)
+    cluster.start()
+    cluster.elect()
+    asked: list[tuple[Node, Ticket]] = []
+    for number in range(1000):
+        node = cluster[1 + number % 3]
+        asked.append((node, node.propose(b"%d" % number) if number % 2 else node.ask(b"len")))
+    cluster.run_until(lambda: all(ticket in node.answers for node, ticket in asked), within=5 * SECOND)
+
+    assert not [answer for node in cluster.nodes.values() for answer in node.answers.values() if answer is None]
+    assert all(isinstance(node.answers[ticket], bytes) for node, ticket in asked)
+    cluster.run_until(cluster.converged)
+    assert all(node.host.status.waiting_clients == 0 for node in cluster.nodes.values())
+
+
+def test_more_clients_than_allowed_are_refused_and_the_rest_answered() -> None:
+    cluster = Cluster(3, max_clients=100)
+    cluster.start()
+    leader = cluster.elect()
+    tickets = [leader.propose(b"x") for _ in range(150)]
+    cluster.wait(leader, *tickets)
+
+    refused = [leader.answers[t] for t in tickets if isinstance(leader.answers[t], RequestError)]
+    assert len(refused) == 50
+    assert all(isinstance(error, QueueFull) for error in refused)
+
+
+def test_a_stopping_leader_hands_over_and_answers_everybody() -> None:
+    cluster = Cluster(3)
+    cluster.start()
+    leader = cluster.elect()
+    tickets = [leader.propose(b"%d" % n) for n in range(10)]
+    cluster.stop(leader.id)
+    late = leader.propose(b"late")
+    cluster.run_until(lambda: leader.finished is not None, within=2 * SECOND)
+
+    assert leader.finished is not None
+    assert leader.finished.error is None
+    assert set(leader.answers) >= {*tickets, late}
+    assert error_of(leader, late).reason == RefusalReason.STOPPING  # type: ignore[attr-defined]
+    stopped = cluster.now
+    survivor = next(node for node in cluster.nodes.values() if node.alive)
+    cluster.wait(survivor, survivor.propose(b"next"))
+    assert cluster.now - stopped < 100 * MILLISECOND
+
+
+def test_a_lone_leader_without_a_majority_stops_in_bounded_time() -> None:
+    cluster = Cluster(3, stop_timeout=2 * SECOND)
+    cluster.start()
+    leader = cluster.elect()
+    cluster.isolate(leader.id)
+    ticket = leader.propose(b"a")
+    cluster.run(MILLISECOND)
+    cluster.stop(leader.id)
+    cluster.run_until(lambda: leader.finished is not None, within=2 * SECOND + 20 * MILLISECOND)
+
+    assert ticket in leader.answers
+
+
+def test_after_the_end_a_request_is_still_answered() -> None:
+    cluster = Cluster(1)
+    cluster.start()
+    node = cluster.elect()
+    cluster.stop(1)
+    cluster.run_until(lambda: node.finished is not None)
+    (answer,) = node.host.handle([ClientProposed(Ticket(99), b"x")], cluster.now, 0)
+
+    assert isinstance(answer, Answer)
+    assert answer.error is not None
+    assert node.host.handle([], cluster.now + SECOND, 0) == []
+
+
+def test_a_failed_write_ends_the_node_with_its_error_and_loses_nothing_acknowledged() -> None:
+    cluster = Cluster(3)
+    cluster.start()
+    leader = cluster.elect()
+    cluster.wait(leader, leader.propose(b"a"))
+    leader.store.fail("no space left on device")
+    ticket = leader.propose(b"b")
+    cluster.run_until(lambda: leader.finished is not None, within=SECOND)
+
+    assert leader.finished is not None
+    assert "no space left on device" in str(leader.finished.error)
+    assert isinstance(leader.answers[ticket], OutcomeUnknown)
+    survivor = next(node for node in cluster.nodes.values() if node.alive)
+    cluster.wait(survivor, survivor.propose(b"c"))
+    assert survivor.machine.commands[0] == b"a"
+
+
+def test_a_command_that_the_machine_cannot_apply_ends_the_node_and_is_not_skipped() -> None:
+    cluster = Cluster(1)
+    cluster.start()
+    node = cluster.elect()
+    ticket = node.propose(b"poison")
+    cluster.run_until(lambda: node.finished is not None)
+
+    assert node.finished is not None
+    assert isinstance(node.finished.error, CallerError)
+    assert "RuntimeError: cannot apply" in str(node.finished.error)
+    assert isinstance(node.answers[ticket], OutcomeUnknown)
+
+
+# Forming.
+
+
+def test_a_founder_that_missed_the_moment_forms_from_the_others_greeting() -> None:
+    cluster = Cluster(3)
+    cluster.start()
+    # Node 3 is greeted and greets, then dies before it has written anything.
+    cluster[3].disk_stalled = True
+    cluster.run_until(lambda: all(cluster[n].host.status.phase is Phase.RUNNING for n in (1, 2)))
+    assert cluster[3].host.status.phase is Phase.FORMING
+    cluster.crash(3)
+    leader = cluster.elect()
+    cluster.wait(leader, leader.propose(b"a"))
+
+    cluster[3].disk_stalled = False
+    cluster[3].start()
+    cluster.run_until(cluster.converged)
+
+    assert cluster[3].machine.commands == [b"a"]
+    core = cluster[3].host.status.core
+    assert core is not None
+    assert core.members.voters == (1, 2, 3)
+
+
+def test_a_founder_that_missed_the_moment_and_finds_the_first_entry_compacted_is_caught_up() -> None:
+    cluster = Cluster(3, settings=SMALL_LOG)
+    cluster.start()
+    cluster[3].disk_stalled = True
+    cluster.run_until(lambda: all(cluster[n].host.status.phase is Phase.RUNNING for n in (1, 2)))
+    cluster.crash(3)
+    leader = cluster.elect()
+    for number in range(100):
+        cluster.wait(leader, leader.propose(b"%d" % number))
+    for number in (1, 2):  # now nobody remembers the founding
+        cluster.crash(number)
+    for number in (1, 2):
+        cluster[number].start()
+    cluster.elect()
+    assert cluster[1].host._forming.founding == b""
+
+    cluster[3].disk_stalled = False
+    cluster[3].start()
+    cluster.run_until(lambda: cluster.converged() and len(cluster[3].machine.commands) == 100)
+
+
+def test_a_fresh_disk_under_an_old_id_ends_with_the_remedy() -> None:
+    cluster = Cluster(3)
+    cluster.start()
+    leader = cluster.elect()
+    cluster.wait(leader, leader.propose(b"a"))
+    victim = cluster.followers()[0]
+    cluster.crash(victim.id)
+    founders = victim.config.founders
+    wiped = cluster.add(int(victim.id), founders, 3, incarnation=9999)
+    wiped.start()
+    cluster.run_until(lambda: wiped.finished is not None, within=3 * SECOND)
+
+    assert wiped.finished is not None
+    assert isinstance(wiped.finished.error, LogLost)
+    assert f"remove node {victim.id}" in str(wiped.finished.error)
+    assert cluster.wait(leader, leader.propose(b"b")) == [b"ok:b"]
+
+
+def test_founders_that_disagree_do_not_form_and_say_so() -> None:
+    cluster = Cluster(3)
+    cluster[3].config = attrs.evolve(cluster[3].config, founders=(NodeId(2), NodeId(3)))
+    cluster.start()
+    cluster.run(5 * SECOND)
+
+    assert all(node.host.status.phase is Phase.FORMING for node in cluster.nodes.values())
+    assert any("give all founders the same list" in alarm.text for alarm in cluster[1].alarms)
+
+
+def test_a_node_that_is_not_among_its_founders_is_refused_at_once() -> None:
+    cluster = Cluster(3)
+    node = cluster.add(4, (NodeId(1), NodeId(2)), 4)
+
+    with pytest.raises(CallerError, match="not among the founders"):
+        node.start()
+
+
+def test_a_joiner_waits_is_added_with_its_own_disk_and_catches_up() -> None:
+    cluster = Cluster(4, joiners=[4])
+    cluster.start()
+    leader = cluster.elect_among(1, 2, 3)
+    cluster.wait(leader, leader.propose(b"a"))
+    cluster.run(5 * SECOND)
+    joiner = cluster[4]
+    assert joiner.host.status.term == 0
+    assert joiner.role is RoleName.FOLLOWER
+
+    asker = cluster.followers_among(1, 2, 3)[0]
+    ticket = cluster.next_ticket()
+    asker.tell(ClientChanged(ticket, (AddLearner(NodeId(4), promote_when_ready=True),)))
+    assert cluster.wait(asker, ticket) == [b""]
+    cluster.run_until(lambda: joiner.machine.commands == [b"a"])
+
+    def promoted() -> bool:
+        core = leader.host.status.core
+        return core is not None and core.members.voters == (1, 2, 3, 4)
+
+    cluster.run_until(promoted)
+    core = leader.host.status.core
+    assert core is not None
+    assert core.members.incarnation_of(NodeId(4)) == 1004
+    assert cluster.wait(joiner, joiner.propose(b"b")) == [b"ok:b"]
+
+
+def test_a_member_that_nobody_has_heard_of_is_not_added() -> None:
+    cluster = Cluster(3)
+    cluster.start()
+    leader = cluster.elect()
+    ticket = cluster.next_ticket()
+    leader.tell(ClientChanged(ticket, (AddLearner(NodeId(9)),)))
+    cluster.wait(leader, ticket)
+
+    assert "node 9 has not been heard from" in str(error_of(leader, ticket))
+
+
+def test_a_removed_node_and_a_transfer_can_be_asked_for_anywhere() -> None:
+    cluster = Cluster(3)
+    cluster.start()
+    leader = cluster.elect()
+    first, second = cluster.followers()
+    ticket = cluster.next_ticket()
+    first.tell(ClientTransferred(ticket, second.id))
+    assert cluster.wait(first, ticket) == [b""]
+    cluster.run_until(lambda: cluster.leader() is second)
+    cluster.elect()
+    cluster.wait(first, first.propose(b"a"))
+    ticket = cluster.next_ticket()
+    first.tell(ClientChanged(ticket, (RemoveNode(leader.id),)))
+    assert cluster.wait(first, ticket) == [b""]
+    cluster.run(SECOND)
+    assert cluster.leader() is second
+
+
+def test_a_node_that_moves_to_another_address_is_found_there() -> None:
+    cluster = Cluster(3)
+    cluster.start()
+    leader = cluster.elect()
+    mover = cluster.followers()[0]
+    cluster.crash(mover.id)
+    mover.config = attrs.evolve(mover.config, address="moved")
+    mover.start()
+    cluster.wait(leader, leader.propose(b"a"))
+    cluster.run_until(lambda: mover.machine.commands == [b"a"], within=SECOND)
+
+    assert dict(leader.host.status.addresses)[mover.id] == "moved"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_under_crashes_and_partitions_everybody_is_answered_and_nothing_acknowledged_is_lost(seed: int) -> None:
+    cluster = Cluster(3, seed=seed, settings=Settings(snapshot_entries=50, keep_entries=5), chunk_bytes=64)
+    cluster.start()
+    dice = random.Random(seed)
+    asked: list[tuple[Node, int, Ticket, bytes]] = []
+    for number in range(300):
+        cluster.run(int(dice.random() * 30 * MILLISECOND))
+        alive = [node for node in cluster.nodes.values() if node.alive]
+        node = alive[int(dice.random() * len(alive))]
+        command = b"%d" % number
+        asked.append((node, node.life, node.propose(command, timeout=2 * SECOND), command))
+        event = dice.random()
+        dead = [node for node in cluster.nodes.values() if not node.alive]
+        if event < 0.05 and not dead:
+            cluster.crash(1 + int(dice.random() * 3))
+        elif event < 0.15 and dead:
+            dead[0].start()
+        elif event < 0.2:
+            one = 1 + int(dice.random() * 3)
+            cluster.partition(one, one % 3 + 1)
+        elif event < 0.3:
+            cluster.heal()
+    cluster.heal()
+    for node in cluster.nodes.values():
+        if not node.alive:
+            node.start()
+    cluster.run(3 * SECOND)
+    cluster.elect()
+    cluster.run_until(cluster.converged, within=5 * SECOND)
+
+    held = cluster[1].machine.commands
+    assert len(held) == len(set(held)), "nothing is done twice"
+    done = 0
+    for node, life, ticket, command in asked:
+        answer = node.answers.get(ticket)
+        assert answer is not None or node.life != life, "a request is always answered while its node lives"
+        if isinstance(answer, bytes):
+            done += 1
+            assert command in held
+        elif isinstance(answer, Refused):
+            assert command not in held
+    assert done > 50
+    assert not [a for n in cluster.nodes.values() for a in n.alarms if a.kind is AlarmKind.COMMITTED_CONFLICT]
+
+
+def test_the_same_seed_gives_the_same_effects() -> None:
+    def transcript() -> list[str]:
+        cluster = Cluster(3, seed=5)
+        cluster.start()
+        leader = cluster.elect()
+        cluster.wait(leader, leader.propose(b"a"))
+        cluster.crash(leader.id)
+        cluster.run(SECOND)
+        return [
+            repr(effect)
+            for node in cluster.nodes.values()
+            for effect in node.effects
+            if "object at" not in repr(effect)
+        ]
+
+    assert transcript() == transcript()

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import final
 
-from raft_core.entries import ENTRY_OVERHEAD, START, Entry, LogPosition
+from raft_core.entries import COMMAND, ENTRY_OVERHEAD, START, Entry, LogPosition
 from raft_core.errors import invariant
 from raft_core.ids import NO_TERM, Index, Term
 
@@ -155,10 +155,10 @@ class Log:
             kept = Index(kept - 1)
         return kept
 
-    def bytes_after(self, index: Index) -> int:
-        """What the entries after `index` are charged, without the no-ops, which are free (§8)."""
+    def command_bytes_after(self, index: Index) -> int:
+        """What the commands after `index` are charged; no-ops and configurations are free, so never refused for it."""
         held = self._entries[max(0, index - self.base.index) :]
-        return sum([len(entry.data) + ENTRY_OVERHEAD for entry in held if entry.data])
+        return entry_bytes([entry for entry in held if entry.kind is COMMAND])
 
     def _find_end(self) -> None:
         if self._entries:

@@ -28,10 +28,10 @@ from raft_core.effects import (
     Uncertainty,
     UnknownReason,
 )
-from raft_core.entries import COMMAND, ENTRY_OVERHEAD, MEMBERS, START, Entry, HardState, SnapshotMeta
+from raft_core.entries import COMMAND, MEMBERS, START, Entry, HardState, SnapshotMeta
 from raft_core.errors import CallerError, invariant
 from raft_core.events import Applied, Restored, SnapshotTaken
-from raft_core.ids import NO_INDEX, NO_WRITE, NOBODY, Index, MessageId, NodeId, RequestId, Term, WriteId
+from raft_core.ids import NO_INDEX, NOBODY, Index, MessageId, NodeId, RequestId, Term, WriteId
 from raft_core.log import Log, entry_bytes
 from raft_core.membership import Members
 from raft_core.messages import RequestVote, VoteKind, VoteReply
@@ -365,12 +365,3 @@ class Server:
         first = self.log.last_index + 1
         make, algorithm, term = Entry.make, self.settings.checksum, self.term
         return tuple([make(first + place, term, data, COMMAND, algorithm) for place, data in enumerate(commands)])
-
-    def charge(self, entries: tuple[Entry, ...]) -> int:
-        """What `entries` count against the uncommitted limit: no-ops are free, so that they are never refused."""
-        return sum([len(entry.data) + ENTRY_OVERHEAD for entry in entries if entry.data])
-
-    @property
-    def idle_disk(self) -> bool:
-        """No write is under way."""
-        return self.outbox.durable == self.outbox.issued or self.outbox.issued == NO_WRITE

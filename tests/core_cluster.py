@@ -10,6 +10,8 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable
 
+import attrs
+
 from raft_core.effects import (
     Apply,
     Effect,
@@ -41,8 +43,6 @@ from raft_core.messages import Message
 from raft_core.raft import Raft
 from raft_core.recovered import Recovered
 from raft_core.settings import Settings
-
-import attrs
 
 SMALL = Settings(election_ticks=10, heartbeat_ticks=1, short_ticks=2)
 
@@ -109,6 +109,7 @@ class Node:
         """What was not durable is gone."""
         self.alive = False
         self.writes.clear()
+        self.cluster.later = [(node, event) for node, event in self.cluster.later if node is not self]
 
     def restart(self) -> None:
         self.boot(self.disk.recover())
@@ -118,6 +119,7 @@ class Node:
         effects = self.raft.step(event)
         check(self.raft)
         self.effects = effects
+        self.cluster.on_step(self)
         for effect in effects:
             self._do(effect)
         if self.auto_persist and self.alive:
@@ -174,10 +176,12 @@ class Cluster:
         settings: Settings = SMALL,
         seed: int = 1,
         recovered: Callable[[int], Recovered] | None = None,
+        on_step: Callable[[Node], None] = lambda node: None,
     ) -> None:
         members = members or Members.initial(range(1, count + 1))
         self.network: list[tuple[NodeId, NodeId, Message]] = []
         self.later: list[tuple[Node, Event]] = []
+        self.on_step: Callable[[Node], None] = on_step
         self.snapshots: dict[tuple[int, int], list[Entry]] = {}
         self.deliver_snapshots = True
         self.cut: set[tuple[int, int]] = set()

@@ -10,7 +10,7 @@ from collections import deque
 from typing import Final, final
 
 from raft_core.effects import AlarmKind, Refusal, RefusalReason, Respond, RoleName, Success
-from raft_core.entries import ENTRY_OVERHEAD, Entry
+from raft_core.entries import COMMAND, ENTRY_OVERHEAD, Entry
 from raft_core.events import (
     ChangeRequested,
     LeaveRequested,
@@ -20,6 +20,7 @@ from raft_core.events import (
     TransferRequested,
 )
 from raft_core.ids import NOBODY, Index, MessageId, NodeId, ReadId, RequestId
+from raft_core.log import entry_bytes
 from raft_core.messages import (
     HEARTBEAT,
     AppendEntries,
@@ -76,7 +77,9 @@ class Leader:
         self.handover: Handover | None = None
         self.settled = False  # an entry of this term is committed: only now is everything committed known (§8)
         self.removed = False  # the committed configuration does without us: the handover ends in stepping down
-        self.uncommitted = server.log.bytes_after(server.commit)  # counted anew, not zeroed, at election (rule 14)
+        self.uncommitted = server.log.command_bytes_after(
+            server.commit
+        )  # counted anew, not zeroed, at election (rule 14)
         self.beat_ticks = 0
         self.quorum_ticks = 0
         self.beats: deque[tuple[MessageId, int]] = deque()  # heartbeats and when they were sent, for leases
@@ -137,7 +140,7 @@ class Leader:
         entries = server.make_entries(tuple(commands))
         server.append(entries)
         server.requests.wait(Waiting(request, offset, entries[0].index, entries[-1].index))
-        self.uncommitted += server.charge(entries)
+        self.uncommitted += entry_bytes(entries)
 
     def _closed(self) -> RefusalReason | None:
         """Why nothing new is taken now, or None."""
@@ -283,7 +286,7 @@ class Leader:
     def _commit_to(self, index: Index) -> Transition | None:
         server = self.server
         for entry in server.log.slice(Index(server.commit + 1), index, INFINITE):
-            if entry.data:
+            if entry.kind is COMMAND:
                 self.uncommitted -= len(entry.data) + ENTRY_OVERHEAD
         server.commit_to(index)
         self.settled = True

@@ -151,9 +151,11 @@ class Replication:
         server, log = self.server, self.server.log
         message_id = server.next_message()
         shared: AppendEntries | None = None
+        shared_match = NO_INDEX
         for peer in self.progress.values():
             match = peer.match
-            if shared is None or shared.prev_index != match:
+            if shared is None or shared_match != match:
+                shared_match = match
                 term = log.term_at(match)
                 prev, prev_term = (match, term) if term is not None else (NO_INDEX, 0)
                 commit = server.commit if server.commit < match else match  # §5.3, rule 3.4: no more than it holds

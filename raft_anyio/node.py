@@ -146,7 +146,7 @@ async def open_node(config: NodeConfig, machine: StateMachine, *, seed: int | No
                 yield node
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(lanes.close)
+            await anyio.to_thread.run_sync(lanes.close, config.patience)
 
 
 @asynccontextmanager
@@ -167,10 +167,10 @@ async def _running(node: Node, loop: Loop, listener: Listener, patience: float) 
                 await node.stop()
         finally:
             tasks.cancel()
-    if loop.error is not None and (raised is None or isinstance(raised, Exception)):
-        raise loop.error from raised
-    if raised is not None:
+    if raised is not None and (loop.error is None or not isinstance(raised, Exception)):
         raise raised
+    if loop.error is not None:
+        raise loop.error from (loop.error.__cause__ or raised)
 
 
 async def _tasks(loop: Loop, listener: Listener, body: anyio.CancelScope, tasks: anyio.CancelScope) -> None:

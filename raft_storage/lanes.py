@@ -27,10 +27,8 @@ from raft_core.host.values import HostEvent, Job, JobFailed, Lane
 from raft_core.host.work import Work
 from raft_core.storage import Store
 
-__all__ = ["HANG_SECONDS", "Lanes", "Report"]
+__all__ = ["Lanes", "Report"]
 
-HANG_SECONDS: Final = 2.0
-"""How long a node that ends waits for a disk before it leaves the thread behind."""
 Report: TypeAlias = Callable[[list[HostEvent]], object]
 """Called on a lane's thread with what its jobs came to."""
 
@@ -77,7 +75,7 @@ class Lanes:
             events = [JobFailed(lane, failure)]
         self._report(events)
 
-    def close(self, seconds: float = HANG_SECONDS) -> None:
+    def close(self, seconds: float) -> None:
         """Every thread has ended and the store is closed, or `seconds` have passed. Blocks; queued jobs are dropped."""
         give_up = time.monotonic() + seconds
         for worker in self._workers.values():

@@ -145,7 +145,7 @@ async def open_node(config: NodeConfig, machine: StateMachine, *, seed: int | No
                 yield node
     finally:
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(lanes.close)
+            await trio.to_thread.run_sync(lanes.close, config.patience)
 
 
 @asynccontextmanager
@@ -168,10 +168,10 @@ async def _running(
                 await node.stop()
         finally:
             tasks.cancel()
-    if loop.error is not None and (raised is None or isinstance(raised, Exception)):
-        raise loop.error from raised
-    if raised is not None:
+    if raised is not None and (loop.error is None or not isinstance(raised, Exception)):
         raise raised
+    if loop.error is not None:
+        raise loop.error from (loop.error.__cause__ or raised)
 
 
 async def _tasks(

@@ -117,5 +117,6 @@ class NodeConfig:
 
     @property
     def patience(self) -> float:
-        """Seconds that an adapter waits at most for a stopping node: a little more than the host takes."""
+        """Seconds that an adapter waits for a stopping node, a little more than the host takes, and once more for a
+        disk that hangs, before it leaves both behind."""
         return self.host.stop_timeout / SECOND + 1.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import types
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
@@ -396,23 +396,9 @@ class Cluster:
 # Cancellation at a chosen checkpoint.
 
 
-def cancelled_at(checkpoint: int, scope: anyio.CancelScope, call: Coroutine[Any, Any, T]) -> Awaitable[T]:
-    """`call`, with `scope` cancelled the moment it waits for the `checkpoint`-th time."""
-    return _Stepping(checkpoint, scope, call)
-
-
-class _Stepping(Awaitable[T]):
-    def __init__(self, checkpoint: int, scope: anyio.CancelScope, call: Coroutine[Any, Any, T]) -> None:
-        self._checkpoint = checkpoint
-        self._scope = scope
-        self._call = call
-
-    def __await__(self) -> Generator[Any, Any, T]:
-        return _step(self._checkpoint, self._scope, self._call)
-
-
 @types.coroutine
-def _step(left: int, scope: anyio.CancelScope, call: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+def cancelled_at(left: int, scope: anyio.CancelScope, call: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+    """`call`, with `scope` cancelled the moment it waits for the `left`-th time."""
     given: Any = None
     raised: BaseException | None = None
     while True:

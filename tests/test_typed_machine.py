@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from raft_core.errors import CallerError
 from raft_core.ids import Index
 from raft_core.machine import StateMachine
+from raft_core.sessions import Result, Sequence, SessionId, Sessions, decode_reply, encode_command, encode_register
 from raft_core.typed import MAX_DEPTH, StateUndecodable, TypedMachine, Undecodable, Vocabulary, make_converter
 
 # The bank.
@@ -386,3 +387,18 @@ def test_running_out_of_memory_is_not_taken_for_a_bad_command() -> None:
     converter.register_structure_hook(complex, hook)
     with pytest.raises(MemoryError):
         a_vocabulary(Holder, converter=converter).decode_command(msgspec.msgpack.encode(["Holder", {"number": 1}]))
+
+
+def test_a_typed_machine_under_sessions_applies_a_repeated_command_once() -> None:
+    bank = Sessions(a_bank())
+    bank.apply(Index(1), encode_register())
+    deposit = encode_command(SessionId(1), Sequence(1), Sequence(1), WORDS.encode_command(Deposit("ann", 5)))
+    for index in (2, 3):
+        reply = decode_reply(bank.apply(Index(index), bank.prepare(deposit, 7)))
+        assert isinstance(reply, Result)
+        assert WORDS.decode_result(reply.data) == Done(5)
+
+    restored = Sessions(a_bank())
+    restored.restore(bank.snapshot())
+    assert restored.apply(Index(4), deposit) == bank.apply(Index(4), deposit)
+    assert restored.query(WORDS.encode_question(BalanceOf("ann"))) == WORDS.encode_answer(Balance("ann", 5))

@@ -105,6 +105,7 @@ def appends(draw: st.DrawFn) -> AppendEntries:
         draw(INDEXES),
         draw(READS),
         tuple(entries),
+        draw(INDEXES),
     )
 
 
@@ -251,7 +252,7 @@ def test_the_bytes_of_a_message_are_as_documented() -> None:
     request = AppendEntries(
         Term(5), NodeId(1), MessageId(9), DATA, Index(6), Term(4), Index(6), ReadId(0), (Entry.make(7, 5, b"hi"),)
     )
-    expected = "9a 03 05 01 09 00 06 04 06 00 91 95 07 05 01 c4 02 68 69 c4 04 76 8b c9 67"
+    expected = "9b 03 05 01 09 00 06 04 06 00 91 95 07 05 01 c4 02 68 69 c4 04 76 8b c9 67 00"
     assert frame_in(encode_message(request)).payload.hex(" ") == expected
 
 

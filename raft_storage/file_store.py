@@ -97,7 +97,8 @@ class FileStore:
         try:
             used.lock(LOCK)
         except LockHeld as failure:
-            used.close()
+            if files is None:
+                used.close()
             raise DirectoryInUse(
                 f"{place} is in use by another process: stop that process, or give this node a directory of its own"
             ) from failure

@@ -1,0 +1,208 @@
+"""Histories for the crash disk, and what a right store holds after each part of them.
+
+What lives here: the steps of a script, a naive model of a log, and scripts made from a seed. The model shares no code
+with the stores: it keeps one list per moment and slices it.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final, TypeAlias, final
+
+import attrs
+
+from raft_core._value import Value
+from raft_core.effects import Persist
+from raft_core.entries import Entry, HardState, LogPosition, SnapshotMeta
+from raft_core.ids import NO_INDEX, Index, NodeId, Term, WriteId
+from raft_core.membership import Members
+from raft_core.recovered import Recovered
+
+__all__ = ["LogState", "Reopen", "Script", "Step", "TakeOne", "WriteBatch", "make_script", "plain_script"]
+
+_MEMBERS: Final = Members.initial([1, 2, 3])
+
+
+@final
+class WriteBatch(Value, frozen=True):
+    """Write these together."""
+
+    batch: tuple[Persist, ...]
+
+
+@final
+class TakeOne(Value, frozen=True):
+    """Write and finish a snapshot; `source` where it is received, in two parts."""
+
+    meta: SnapshotMeta
+    state: bytes
+    source: str | None = None
+
+
+@final
+class Reopen(Value, frozen=True):
+    """Open the store again, after an orderly close or after the process was killed."""
+
+    orderly: bool
+
+
+Step: TypeAlias = WriteBatch | TakeOne | Reopen
+
+
+@final
+class LogState(Value, frozen=True):
+    """What a store has to recover."""
+
+    hard: HardState = HardState()
+    snapshot: SnapshotMeta | None = None
+    entries: tuple[Entry, ...] = ()
+
+    @property
+    def base(self) -> int:
+        return self.snapshot.index if self.snapshot is not None else 0
+
+    @property
+    def last(self) -> int:
+        return self.base + len(self.entries)
+
+    def after(self, persist: Persist) -> LogState:
+        """The state once `persist` is written."""
+        hard = persist.hard if persist.hard is not None else self.hard
+        entries = self.entries
+        if persist.truncate_from:
+            entries = entries[: persist.truncate_from - self.base - 1]
+        entries += persist.entries
+        snapshot = persist.snapshot
+        if snapshot is None:
+            return LogState(hard, self.snapshot, entries)
+        held = any((entry.index, entry.term) == (snapshot.index, snapshot.term) for entry in entries)
+        tail = tuple(entry for entry in entries if entry.index > snapshot.index) if held else ()
+        return LogState(hard, snapshot, tail)
+
+    def agrees(self, recovered: Recovered) -> bool:
+        """A store recovered exactly this."""
+        return (recovered.hard, recovered.snapshot, recovered.entries) == (self.hard, self.snapshot, self.entries)
+
+
+@final
+@attrs.frozen(eq=False)
+class Script:
+    """A history. `states[n]` is the model after the first `n` persists, `snapshots` what each snapshot holds."""
+
+    steps: tuple[Step, ...]
+    states: tuple[LogState, ...]
+    snapshots: dict[LogPosition, bytes]
+
+
+@final
+class _Author:
+    """Writes a script step by step, following what a core would do."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.steps: list[Step] = []
+        self.states = [LogState()]
+        self.snapshots: dict[LogPosition, bytes] = {}
+        self.term = Term(1)
+        self.writes = 0
+
+    @property
+    def now(self) -> LogState:
+        return self.states[-1]
+
+    def done(self) -> Script:
+        return Script(tuple(self.steps), tuple(self.states), self.snapshots)
+
+    def write(self, *batch: Persist) -> None:
+        for persist in batch:
+            self.states.append(self.now.after(persist))
+        self.steps.append(WriteBatch(batch))
+
+    def next_write(self) -> WriteId:
+        self.writes += 1
+        return WriteId(self.writes)
+
+    def entries(self, first: int, *, most: int = 4, size: int = 220) -> tuple[Entry, ...]:
+        count = 1 + int(self.random.random() * most)
+        made = []
+        for index in range(first, first + count):
+            length = int(self.random.random() * size)
+            made.append(Entry.make(index, self.term, bytes(int(self.random.random() * 256) for _ in range(length))))
+        return tuple(made)
+
+    def append(self) -> None:
+        self.write(Persist(self.next_write(), entries=self.entries(self.now.last + 1)))
+
+    def several(self) -> None:
+        """Three writes under one sync."""
+        first = Persist(self.next_write(), entries=self.entries(self.now.last + 1))
+        last = self.now.last + len(first.entries)
+        vote = Persist(self.next_write(), hard=HardState(self.term, NodeId(2), Index(last)))
+        self.write(first, vote, Persist(self.next_write(), entries=self.entries(last + 1)))
+
+    def vote(self) -> None:
+        self.term = Term(self.term + 1)
+        hard = HardState(self.term, NodeId(1 + int(self.random.random() * 3)), self.now.hard.commit)
+        self.write(Persist(self.next_write(), hard=hard))
+
+    def overwrite(self) -> None:
+        """A new leader's entries replace some of the last ones."""
+        self.term = Term(self.term + 1)
+        if not self.now.entries:
+            return self.append()
+        start = self.now.last - int(self.random.random() * min(6, len(self.now.entries)))
+        hard, entries = HardState(self.term), self.entries(start)
+        return self.write(Persist(self.next_write(), hard=hard, truncate_from=Index(start), entries=entries))
+
+    def snapshot(self) -> None:
+        """This node's own, of most of what it holds."""
+        if len(self.now.entries) < 2:
+            self.append()
+            self.append()
+        at = self.now.entries[len(self.now.entries) * 2 // 3]
+        self._switch(SnapshotMeta(at.index, at.term, _MEMBERS, Index(1)), None, drop_before=Index(at.index))
+
+    def received(self) -> None:
+        """A leader's, beyond the log."""
+        meta = SnapshotMeta(Index(self.now.last + 5), self.term, _MEMBERS)
+        self._switch(meta, "peer", drop_before=NO_INDEX)
+
+    def _switch(self, meta: SnapshotMeta, source: str | None, *, drop_before: Index) -> None:
+        state = b"state at %d, " % meta.index * (3 + int(self.random.random() * 60))
+        self.snapshots[meta.position] = state
+        self.steps.append(TakeOne(meta, state, source))
+        self.write(Persist(self.next_write(), snapshot=meta, drop_before=drop_before))
+
+
+def make_script(seed: int) -> Script:
+    """A history of 40 steps or more, with snapshots of both kinds, truncations and both kinds of restart."""
+    author = _Author(Random(seed))
+    common = (author.append, author.append, author.append, author.several, author.vote, author.overwrite)
+    author.vote()
+    for step in range(34):
+        common[int(author.random.random() * len(common))]()
+        if step == 8:
+            author.steps.append(Reopen(orderly=False))
+        elif step == 14 or step == 28:
+            author.snapshot()
+        elif step == 20:
+            author.steps.append(Reopen(orderly=True))
+        elif step == 24:
+            author.received()
+    return author.done()
+
+
+def plain_script(seed: int, size: int) -> Script:
+    """A history of nothing but writes, of about `size` bytes of entries."""
+    author = _Author(Random(seed))
+    author.vote()
+    written = 0
+    while written < size:
+        author.several()
+        author.overwrite()
+        written += sum(len(entry.data) + 24 for persist in _last_batches(author) for entry in persist.entries)
+    return author.done()
+
+
+def _last_batches(author: _Author) -> list[Persist]:
+    return [persist for step in author.steps[-2:] if type(step) is WriteBatch for persist in step.batch]

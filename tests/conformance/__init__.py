@@ -1,0 +1,1 @@
+"""Judging this library by conformance data that lies elsewhere: `python -m tests.conformance DIR`."""

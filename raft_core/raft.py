@@ -70,6 +70,7 @@ from raft_core.roles.follower import Follower
 from raft_core.roles.leader import Leader
 from raft_core.server import Server
 from raft_core.settings import Settings
+from raft_core.stale import answer_old, refuse_read_index
 from raft_core.status import Status, picture
 from raft_core.transitions import LEGAL, PreStand, Stand, StepDown, TakeOffice, Transition
 
@@ -212,7 +213,7 @@ class Raft:
         if type(message) is RequestVote and message.term >= server.term and self._role.ignores_vote(message):
             return
         if message.term < server.term:
-            self._answer_old(message)
+            answer_old(server, message)
             return
         if message.term > server.term and not self._speaks_of_future(message):
             leader = message.sender if isinstance(message, AppendEntries | InstallSnapshot) else NOBODY
@@ -265,39 +266,7 @@ class Raft:
         if type(self._role) is Leader:
             self._role.on_read_index(message)
         else:
-            self._refuse_read_index(message)
-
-    def _refuse_read_index(self, message: ReadIndex) -> None:
-        server = self._server
-        reply = ReadIndexReply(server.term, server.me, message.id, NO_INDEX, ok=False)
-        server.outbox.promise_term(message.sender, reply)
-
-    def _answer_old(self, message: Message) -> None:
-        """Requests of an older term are answered with ours, so that nobody stays stuck below it (rules 2.5, 2.6)."""
-        server = self._server
-        if type(message) is AppendEntries:
-            reply = AppendReply(
-                server.term,
-                server.me,
-                server.identity.incarnation,
-                message.id,
-                message.purpose,
-                message.read,
-                NO_INDEX,
-                message.prev_index,
-                ok=False,
-            )
-            server.outbox.promise_term(message.sender, reply)
-        elif type(message) is RequestVote:
-            server.refuse_old_vote(message)
-        elif type(message) is InstallSnapshot:
-            index = message.meta.index
-            answer = SnapshotReply(
-                server.term, server.me, server.identity.incarnation, message.id, index, NO_INDEX, ok=False
-            )
-            server.outbox.promise_term(message.sender, answer)
-        elif type(message) is ReadIndex:
-            self._refuse_read_index(message)
+            refuse_read_index(self._server, message)
 
     # Moving between roles.
 

@@ -76,8 +76,8 @@ def picture(server: Server, role: Follower | PreCandidate | Candidate | Leader) 
     transfer, reads = NOBODY, len(server.ready_reads)
     if isinstance(role, Leader):
         peers = tuple(_peer_picture(server, role, node) for node in role.replication.progress)
-        transfer = role.handover.target if role.handover is not None else NOBODY
-        reads += len(role.reads)
+        transfer = role.succession.target
+        reads += len(role.reading.queue)
     elif isinstance(role, Follower):
         reads += len(role.reads)
     return Status(

@@ -9,9 +9,15 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import final
 
-from raft_core.ids import NodeId, RequestId
+from raft_core.effects import RefusalReason, Respond, Success
+from raft_core.events import TransferRequested
+from raft_core.ids import NOBODY, NodeId, RequestId
+from raft_core.messages import TimeoutNow
+from raft_core.roles.replication import Replication
+from raft_core.server import Server
+from raft_core.transitions import StepDown
 
-__all__ = ["Handover", "HandoverCause"]
+__all__ = ["Handover", "HandoverCause", "Succession"]
 
 
 class HandoverCause(StrEnum):
@@ -35,3 +41,114 @@ class Handover:
         self.requests = requests  # who waits for it; usually one, none for causes of our own
         self.age = 0
         self.order_sent = False  # TimeoutNow went out: from then on no lease is valid in this leadership
+
+
+@final
+class Succession:
+    """At most one handover is under way. `leaving`: it has to go, so that a failure ends in stepping down."""
+
+    __slots__ = ("handover", "leaving", "replication", "server")
+
+    def __init__(self, server: Server, replication: Replication) -> None:
+        self.server = server
+        self.replication = replication
+        self.handover: Handover | None = None
+        self.leaving = False
+
+    @property
+    def target(self) -> NodeId:
+        """Who is to take over; 0 where nobody is."""
+        return self.handover.target if self.handover is not None else NOBODY
+
+    def request(self, event: TransferRequested) -> None:
+        """Thesis 3.10: nothing new is taken, the target catches up, then it stands. Asked again, it is one transfer."""
+        server, target = self.server, event.to or self.best_voter()
+        if server.stopping:
+            server.refuse(event.request, RefusalReason.STOPPING)
+        elif event.to == server.me:
+            server.respond(Respond(event.request, Success(server.commit)))  # it leads already
+        elif target == NOBODY:
+            server.refuse(event.request, RefusalReason.TARGET_UNREACHABLE, text="no other voter has been heard lately")
+        elif target not in server.members.voters:
+            server.refuse(event.request, RefusalReason.NOT_A_VOTER, text=f"node {target} is no voter")
+        elif self.handover is not None and self.handover.target == target:
+            self.handover.requests.append(event.request)
+        else:
+            self._end(RefusalReason.TRANSFER_FAILED)
+            self._begin(target, HandoverCause.REQUESTED, [event.request])
+
+    def leave(self, cause: HandoverCause) -> StepDown | None:
+        """The leadership has to end: handing over first, where there is anybody (rule 11.5, thesis 4.2.2)."""
+        if self.leaving:
+            return None
+        self.leaving = True
+        if self.handover is not None:
+            return None
+        target = self.best_voter()
+        if target == NOBODY:
+            return StepDown()
+        self._begin(target, cause, [])
+        return None
+
+    def flee_stall(self, since: int) -> None:
+        """Our disk has stalled since then: a voter whose disk has answered later takes over; without one, we stay."""
+        target = self.best_voter(answered_since=since + 1)
+        if target != NOBODY:
+            self._begin(target, HandoverCause.DISK_STALL, [])
+
+    def best_voter(self, answered_since: int = 0) -> NodeId:
+        """The voter with the most of our log, among those heard lately; 0 where there is none."""
+        best, match = NOBODY, -1
+        for node in self.server.members.voters:
+            peer = self.replication.progress.get(node)
+            if peer is None or not peer.heard_within(self.server.settings.election_ticks, self.server.now):
+                continue
+            if peer.match > match and (not answered_since or peer.acked_at >= answered_since):
+                best, match = node, peer.match
+        return best
+
+    def _begin(self, target: NodeId, cause: HandoverCause, requests: list[RequestId]) -> None:
+        self.handover = Handover(target, cause, requests)
+        self.order_if_ready()
+        if not self.handover.order_sent:
+            self.replication.fill(self.replication.progress[target])
+
+    def order_if_ready(self) -> None:
+        """Rule 11.2: only one that holds our whole log is told to stand."""
+        server, handover = self.server, self.handover
+        assert handover is not None
+        if self.replication.progress[handover.target].match < server.log.last_index:
+            return
+        handover.order_sent = True
+        server.outbox.send(handover.target, TimeoutNow(server.term, server.me, server.next_message()))
+
+    def on_tick(self) -> StepDown | None:
+        """The order is repeated, for it may be lost; after an election timeout the transfer is given up."""
+        handover, settings = self.handover, self.server.settings
+        if handover is None:
+            return None
+        handover.age += 1
+        late = handover.age >= (settings.transfer_ticks or settings.election_ticks)
+        if late or handover.target not in self.replication.progress:
+            return self.failed()
+        if handover.age % settings.heartbeat_ticks == 0:
+            self.order_if_ready()
+        return None
+
+    def failed(self) -> StepDown | None:
+        """Work is taken up again, unless there is no choice but to go."""
+        self._end(RefusalReason.TRANSFER_FAILED)
+        return StepDown() if self.leaving else None
+
+    def _end(self, reason: RefusalReason) -> None:
+        handover, self.handover = self.handover, None
+        if handover is not None:
+            for request in handover.requests:
+                self.server.refuse(request, reason, text=f"node {handover.target} did not take over")
+
+    def resign(self) -> None:
+        """The leadership has ended, as everybody who waited for that wished."""
+        handover, self.handover = self.handover, None
+        if handover is not None:
+            for request in handover.requests:
+                self.server.respond(Respond(request, Success(self.server.commit)))

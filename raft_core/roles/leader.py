@@ -6,10 +6,9 @@ changing the members in `reconfiguration`.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final, final
 
-from raft_core.effects import AlarmKind, Refusal, RefusalReason, Respond, RoleName, Success
+from raft_core.effects import AlarmKind, Refusal, RefusalReason, Respond, RoleName
 from raft_core.entries import COMMAND, ENTRY_OVERHEAD, Entry
 from raft_core.events import (
     ChangeRequested,
@@ -19,7 +18,7 @@ from raft_core.events import (
     SnapshotProgress,
     TransferRequested,
 )
-from raft_core.ids import NOBODY, Index, MessageId, NodeId, ReadId, RequestId
+from raft_core.ids import NOBODY, Index, NodeId, RequestId
 from raft_core.log import entry_bytes
 from raft_core.messages import (
     HEARTBEAT,
@@ -27,7 +26,6 @@ from raft_core.messages import (
     AppendReply,
     InstallSnapshot,
     ReadIndex,
-    ReadIndexReply,
     RequestVote,
     SnapshotReply,
     TimeoutNow,
@@ -37,9 +35,9 @@ from raft_core.messages import (
 )
 from raft_core.progress import Progress, ProgressState
 from raft_core.quorum import INFINITE, committed_index, quorum_reached
-from raft_core.reads import ReadQueue, WaitingRead
 from raft_core.requests import Waiting
-from raft_core.roles.handover import Handover, HandoverCause
+from raft_core.roles.handover import HandoverCause, Succession
+from raft_core.roles.reading import Reading
 from raft_core.roles.reconfiguration import Reconfiguration
 from raft_core.roles.replication import Replication
 from raft_core.server import Server
@@ -55,40 +53,37 @@ class Leader:
     name: Final = RoleName.LEADER
     __slots__ = (
         "beat_ticks",
-        "beats",
         "change",
-        "handover",
-        "lease_spent",
         "quorum_ticks",
-        "reads",
-        "removed",
+        "reading",
         "replication",
         "server",
-        "settled",
         "stall_told",
+        "succession",
         "uncommitted",
     )
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.replication = Replication(server)
-        self.reads = ReadQueue()
+        self.reading = Reading(server, self.replication)
         self.change = Reconfiguration(server, self.replication)
-        self.handover: Handover | None = None
-        self.settled = False  # an entry of this term is committed: only now is everything committed known (§8)
-        self.removed = False  # the committed configuration does without us: the handover ends in stepping down
+        self.succession = Succession(server, self.replication)
         self.uncommitted = server.log.command_bytes_after(
             server.commit
         )  # counted anew, not zeroed, at election (rule 14)
         self.beat_ticks = 0
         self.quorum_ticks = 0
-        self.beats: deque[tuple[MessageId, int]] = deque()  # heartbeats and when they were sent, for leases
-        self.lease_spent = False
         self.stall_told = False
 
     @property
     def leader(self) -> NodeId:
         return self.server.me
+
+    @property
+    def settled(self) -> bool:
+        """An entry of this term is committed: only from then on is everything committed known (§8)."""
+        return self.reading.settled
 
     def begin(self) -> Transition | None:
         """§8, §5.4.2: a no-op of its own term commits, and makes known, everything before it."""
@@ -106,7 +101,7 @@ class Leader:
         server, settings = self.server, self.server.settings
         reason = self._closed()
         if reason is not None:
-            server.refuse(event.request, reason, leader=self._successor(), count=len(event.commands))
+            server.refuse(event.request, reason, leader=self.succession.target, count=len(event.commands))
             return
         room = settings.max_uncommitted_bytes - self.uncommitted
         free = settings.log_max_bytes - server.log.size
@@ -146,14 +141,11 @@ class Leader:
         """Why nothing new is taken now, or None."""
         if self.server.stopping:
             return RefusalReason.STOPPING
-        if self.handover is not None:
+        if self.succession.handover is not None:
             return RefusalReason.TRANSFERRING
         if not self.server.members.is_voter(self.server.me):
             return RefusalReason.REMOVED  # thesis 4.2.2: it manages a cluster without itself, and takes nothing new
         return None
-
-    def _successor(self) -> NodeId:
-        return self.handover.target if self.handover is not None else NOBODY
 
     # Answers.
 
@@ -198,8 +190,9 @@ class Leader:
             if arrow is not None:
                 return arrow
         self.replication.fill(peer)
-        if news and self.handover is not None and self.handover.target == peer.node:
-            self._order_if_ready()
+        if news and self.succession.target == peer.node:
+            self.succession.order_if_ready()
+            self._spend_lease()
         return None
 
     def _rejected(self, peer: Progress, reply: AppendReply) -> None:
@@ -217,13 +210,7 @@ class Leader:
             if peer.inflight and peer.match == peer.match_at_heartbeat:
                 self.replication.empty_append(peer)  # rule 5.2: perhaps the whole window is lost
             peer.match_at_heartbeat = peer.match
-        if reply.read > peer.read_acked:
-            peer.read_acked = reply.read
-            self._confirm_reads()
-        if self.server.settings.lease_reads:
-            for message, sent_at in self.beats:
-                if message == reply.id and sent_at > peer.lease_from:
-                    peer.lease_from = sent_at
+        self.reading.answered(peer, reply)
 
     def on_snapshot_reply(self, reply: SnapshotReply) -> Transition | None:
         """§7: installed, or not needed: on with appends behind it. Not possible: later again."""
@@ -250,8 +237,8 @@ class Leader:
         progress = self.replication.progress.get(peer)
         if progress is not None and progress.state is ProgressState.REPLICATE:
             progress.become_probe()
-        if self.handover is not None and self.handover.target == peer:
-            return self._handover_failed()  # rule 11.3: at once, not after a timeout
+        if self.succession.target == peer:
+            return self.succession.failed()  # rule 11.3: at once, not after a timeout
         return None
 
     def on_connected(self, peer: NodeId) -> None:
@@ -289,23 +276,28 @@ class Leader:
             if entry.kind is COMMAND:
                 self.uncommitted -= len(entry.data) + ENTRY_OVERHEAD
         server.commit_to(index)
-        self.settled = True
+        self.reading.settled = True
         arrow = self._members_moved() if self.change.after_commit() else None
         self.replication.announce_all()
-        if self.reads.wants_round:
-            self._begin_round()
+        self.reading.begin_if_wanted()
         if arrow is None and not server.members.is_voter(server.me) and not self.change.pending:
-            return self._leave_office()
+            return self._leave(HandoverCause.REMOVED)  # thesis 4.2.2: the configuration without us is committed
+        return arrow
+
+    def _leave(self, cause: HandoverCause) -> Transition | None:
+        arrow = self.succession.leave(cause)
+        self.quorum_ticks = 0
+        self._spend_lease()
         return arrow
 
     def _members_moved(self) -> Transition | None:
         """Another configuration is in force: everybody is probed at once, reads are asked of the new members too,
         and what it alone makes committed is committed (rule 3.3)."""
-        self.replication.heartbeat_all(self.reads.last_round)
+        self.replication.heartbeat_all(self.reading.queue.last_round)
         self.replication.fill_all()
-        handover = self.handover
-        if handover is not None and not self.server.members.is_voter(handover.target):
-            arrow = self._handover_failed()  # rule 9.12
+        target = self.succession.target
+        if target != NOBODY and not self.server.members.is_voter(target):
+            arrow = self.succession.failed()  # rule 9.12
             if arrow is not None:
                 return arrow
         return self._commit()
@@ -316,7 +308,8 @@ class Leader:
         settings = self.server.settings
         self.beat_ticks += 1
         if self.beat_ticks >= settings.heartbeat_ticks:
-            self._beat()
+            self.beat_ticks = 0
+            self.reading.beat()
         self.quorum_ticks += 1
         if self.quorum_ticks >= settings.election_ticks:
             self.quorum_ticks = 0
@@ -327,21 +320,20 @@ class Leader:
         self.replication.tick_snapshots(elapsed)
         if self.replication.departing:
             self.replication.drop_departed()
-        if self.change.on_tick(may_change=self.settled and self.handover is None):
+        if self.change.on_tick(may_change=self.settled and self.succession.handover is None):
             arrow = self._members_moved()
             if arrow is not None:
                 return arrow
         self._watch_disk()
-        return self._tick_handover()
+        arrow = self.succession.on_tick()
+        self._spend_lease()
+        return arrow
 
-    def _beat(self) -> None:
-        self.beat_ticks = 0
-        server = self.server
-        message = MessageId(self.replication.heartbeat_all(self.reads.last_round))
-        if server.settings.lease_reads:
-            self.beats.append((message, server.now))
-            while self.beats and server.now - self.beats[0][1] > server.settings.election_ticks:
-                self.beats.popleft()
+    def _spend_lease(self) -> None:
+        """From the moment a successor may stand, no lease is valid in this leadership (thesis 6.4.1)."""
+        handover = self.succession.handover
+        if handover is not None and handover.order_sent:
+            self.reading.lease_spent = True
 
     def _quorum_active(self) -> bool:
         """Rule 2.8: a majority of each half has been heard since the last time."""
@@ -357,130 +349,46 @@ class Leader:
         if not self.stall_told:
             self.stall_told = True
             server.alarm(AlarmKind.DISK_STALL, NOBODY, "a write has been under way for too long")
-        if self.handover is None:
-            since = server.outbox.oldest_since(server.now)
-            target = self._best_voter(answered_since=since + 1)
-            if target != NOBODY:
-                self._begin_handover(target, HandoverCause.DISK_STALL, [])
+        if self.succession.handover is None:
+            self.succession.flee_stall(server.outbox.oldest_since(server.now))
 
-    # Handing over.
-
-    def _best_voter(self, answered_since: int = 0) -> NodeId:
-        """The voter with the most of our log, among those that are there; 0 where there is none."""
-        best, match = NOBODY, -1
-        for node in self.server.members.voters:
-            peer = self.replication.progress.get(node)
-            if peer is None or not peer.heard_within(self.server.settings.election_ticks, self.server.now):
-                continue
-            if peer.match > match and (not answered_since or peer.acked_at >= answered_since):
-                best, match = node, peer.match
-        return best
-
-    def on_transfer(self, event: TransferRequested) -> None:
-        """Thesis 3.10: nothing new is taken, the target catches up, then it stands. Asked again: it is one transfer."""
-        server, target = self.server, event.to or self._best_voter()
-        if server.stopping:
-            server.refuse(event.request, RefusalReason.STOPPING)
-        elif event.to == server.me:
-            server.respond(Respond(event.request, Success(server.commit)))  # it leads already
-        elif target == NOBODY:
-            server.refuse(event.request, RefusalReason.TARGET_UNREACHABLE, text="no other voter has been heard lately")
-        elif not server.members.is_voter(target) or target not in server.members.voters:
-            server.refuse(event.request, RefusalReason.NOT_A_VOTER, text=f"node {target} is no voter")
-        elif self.handover is not None and self.handover.target == target:
-            self.handover.requests.append(event.request)
-        else:
-            if self.handover is not None:
-                self._end_handover(RefusalReason.TRANSFER_FAILED)
-            self._begin_handover(target, HandoverCause.REQUESTED, [event.request])
-
-    def _begin_handover(self, target: NodeId, cause: HandoverCause, requests: list[RequestId]) -> None:
-        self.handover = Handover(target, cause, requests)
-        self.quorum_ticks = 0
-        self._order_if_ready()
-        if not self.handover.order_sent:
-            self.replication.fill(self.replication.progress[target])
-
-    def _order_if_ready(self) -> None:
-        """Rule 11.2: only one that holds our whole log is told to stand."""
-        server, handover = self.server, self.handover
-        assert handover is not None
-        if self.replication.progress[handover.target].match < server.log.last_index:
-            return
-        handover.order_sent = True
-        self.lease_spent = True
-        server.outbox.send(handover.target, TimeoutNow(server.term, server.me, server.next_message()))
-
-    def _tick_handover(self) -> Transition | None:
-        handover, settings = self.handover, self.server.settings
-        if handover is None:
-            return None
-        handover.age += 1
-        late = handover.age >= (settings.transfer_ticks or settings.election_ticks)
-        if late or handover.target not in self.replication.progress:
-            return self._handover_failed()
-        if handover.age % settings.heartbeat_ticks == 0:
-            self._order_if_ready()  # the order may have been lost
-        return None
-
-    def on_transfer_refused(self, reply: TransferRefused) -> Transition | None:
-        if self.handover is not None and self.handover.target == reply.sender:
-            return self._handover_failed()
-        return None
-
-    def _handover_failed(self) -> Transition | None:
-        """Work is taken up again, unless there was no choice but to go."""
-        handover = self.handover
-        self._end_handover(RefusalReason.TRANSFER_FAILED)
-        if handover is not None and (self.server.stopping or self.removed):
-            return StepDown()
-        return None
-
-    def _end_handover(self, reason: RefusalReason) -> None:
-        handover, self.handover = self.handover, None
-        if handover is not None:
-            for request in handover.requests:
-                self.server.refuse(request, reason, text=f"node {handover.target} did not take over")
-
-    def _leave_office(self) -> Transition | None:
-        """Thesis 4.2.2: the configuration without us is committed. Hand over to the best voter, then step down."""
-        if self.removed:
-            return None
-        self.removed = True
-        target = self._best_voter()
-        if target == NOBODY:
-            return StepDown()
-        if self.handover is None:
-            self._begin_handover(target, HandoverCause.REMOVED, [])
-        return None
+    # The end of a leadership.
 
     def on_stop(self) -> Transition | None:
         """The node is to end: hand over first, if there is anybody (rule 11.5)."""
-        target = self._best_voter()
-        if target == NOBODY:
-            return StepDown()
-        if self.handover is None:
-            self._begin_handover(target, HandoverCause.STOPPING, [])
-        return None
+        return self._leave(HandoverCause.STOPPING)
 
     def resign(self) -> None:
         """The leadership ends: everything that only a leader can answer is answered."""
         server = self.server
-        handover, self.handover = self.handover, None
-        if handover is not None:
-            for request in handover.requests:
-                server.respond(Respond(request, Success(server.commit)))
-        for read in self.reads.drain():
-            self._refuse_read(read, RefusalReason.LEADERSHIP_LOST)
+        self.succession.resign()
+        self.reading.refuse_all()
         self.change.resign()
         server.give_up_at = server.now + (server.settings.answer_ticks or server.settings.election_ticks)
+
+    def on_transfer(self, event: TransferRequested) -> None:
+        """An operator wants another leader (thesis 3.10)."""
+        self.succession.request(event)
+        self.quorum_ticks = 0
+        self._spend_lease()
+
+    def on_transfer_refused(self, reply: TransferRefused) -> Transition | None:
+        return self.succession.failed() if self.succession.target == reply.sender else None
+
+    # Reads.
+
+    def on_read(self, event: ReadRequested) -> None:
+        self.reading.on_read(event, leaving=self.succession.handover is not None)
+
+    def on_read_index(self, message: ReadIndex) -> None:
+        self.reading.on_read_index(message, leaving=self.succession.handover is not None)
 
     # Members.
 
     def on_change(self, event: ChangeRequested) -> Transition | None:
         reason = self._closed()
         if reason is not None:
-            self.server.refuse(event.request, reason, leader=self._successor())
+            self.server.refuse(event.request, reason, leader=self.succession.target)
         elif self.change.request(event, settled=self.settled):
             return self._members_moved()
         return None
@@ -489,84 +397,6 @@ class Leader:
         if self.change.leave(event, settled=self.settled):
             return self._members_moved()
         return None
-
-    # Reads.
-
-    def on_read(self, event: ReadRequested) -> None:
-        """§8: answered from the lease where that is allowed, else by the next confirming round."""
-        server = self.server
-        if len(self.reads) + len(server.ready_reads) >= server.settings.max_waiting_reads:
-            server.refuse(event.request, RefusalReason.READS_FULL)
-        elif self._lease_valid():
-            server.read_when_applied(server.commit, event.request)
-        else:
-            self._ask(WaitingRead(NOBODY, event.request))
-
-    def on_read_index(self, message: ReadIndex) -> None:
-        """A follower's or learner's read. A removed node is told so, or it would wait for ever (rule 7.5)."""
-        server = self.server
-        read = WaitingRead(message.sender, RequestId(0), message.id)
-        known = server.members.is_member(message.sender)
-        if not known or len(self.reads) >= server.settings.max_waiting_reads:
-            self._refuse_read(read, RefusalReason.READS_FULL)
-        elif self._lease_valid():
-            reply = ReadIndexReply(server.term, server.me, message.id, server.commit, ok=True)
-            server.outbox.send(message.sender, reply)
-        else:
-            self._ask(read)
-
-    def _ask(self, read: WaitingRead) -> None:
-        self.reads.ask(read)
-        if self.settled and self.reads.wants_round:
-            self._begin_round()
-
-    def _begin_round(self) -> None:
-        self.replication.heartbeat_all(self.reads.begin(self.server.commit))
-        self._confirm_reads()
-
-    def _confirm_reads(self) -> None:
-        """Thesis 6.4: a majority of each half has answered a heartbeat that was sent after the read was asked."""
-        progress, me = self.replication.progress, self.server.me
-        while self.reads.rounds:
-            wanted: ReadId = self.reads.rounds[0].id
-            if not quorum_reached(
-                self.server.members,
-                lambda n: n == me or (n in progress and progress[n].read_acked >= wanted),  # noqa: B023
-            ):
-                return
-            for done in self.reads.confirmed(wanted):
-                for read in done.reads:
-                    self._release(read, done.index)
-            if self.reads.wants_round:
-                self.replication.heartbeat_all(self.reads.begin(self.server.commit))
-
-    def _release(self, read: WaitingRead, index: Index) -> None:
-        server = self.server
-        if read.origin == NOBODY:
-            server.read_when_applied(index, read.request)
-        else:
-            server.outbox.send(read.origin, ReadIndexReply(server.term, server.me, read.message, index, ok=True))
-
-    def _refuse_read(self, read: WaitingRead, reason: RefusalReason) -> None:
-        server = self.server
-        if read.origin == NOBODY:
-            server.refuse(read.request, reason)
-        else:
-            reply = ReadIndexReply(server.term, server.me, read.message, server.commit, ok=False)
-            server.outbox.promise_term(read.origin, reply)
-
-    def _lease_valid(self) -> bool:
-        """Thesis 6.4.1: a quorum answered heartbeats sent less than an election timeout ago, less the drift.
-
-        The lease begins when the heartbeat was sent; it is void from the moment a successor may stand."""
-        server, settings = self.server, self.server.settings
-        if not (settings.lease_reads and server.members.leases and self.settled) or self.lease_spent:
-            return False
-        if self.handover is not None:
-            return False
-        oldest = server.now - settings.election_ticks * (100 - settings.clock_drift_percent) // 100
-        progress, me = self.replication.progress, server.me
-        return quorum_reached(server.members, lambda n: n == me or (n in progress and progress[n].lease_from > oldest))
 
     # What only followers and candidates answer to.
 

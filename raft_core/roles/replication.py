@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import final
 
 from raft_core.effects import AlarmKind
-from raft_core.ids import NO_INDEX, Index, NodeId, ReadId, Term
+from raft_core.ids import NO_INDEX, Index, MessageId, NodeId, ReadId, Term
 from raft_core.log import entry_bytes
 from raft_core.messages import ANNOUNCEMENT, DATA, HEARTBEAT, AppendEntries, InstallSnapshot
 from raft_core.progress import Progress, ProgressState
@@ -146,7 +146,7 @@ class Replication:
             server.outbox.send(peer.node, shared)
             peer.commit_sent = commit if commit < sent else sent
 
-    def heartbeat_all(self, read: ReadId) -> int:
+    def heartbeat_all(self, read: ReadId) -> MessageId:
         """Everybody has a heartbeat that confirms the reads up to `read`; its message id is returned."""
         server, log = self.server, self.server.log
         message_id = server.next_message()

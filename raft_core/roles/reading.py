@@ -1,0 +1,138 @@
+"""How a leader answers linearizable reads: by confirming rounds, or by its lease (§8, thesis 6.4).
+
+What lives here: the waiting reads, and when each heartbeat was sent. The rounds themselves are in `raft_core.reads`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import final
+
+from raft_core.effects import RefusalReason
+from raft_core.events import ReadRequested
+from raft_core.ids import NOBODY, Index, MessageId, NodeId, ReadId, RequestId
+from raft_core.messages import AppendReply, ReadIndex, ReadIndexReply
+from raft_core.progress import Progress
+from raft_core.quorum import quorum_reached
+from raft_core.reads import ReadQueue, WaitingRead
+from raft_core.roles.replication import Replication
+from raft_core.server import Server
+
+__all__ = ["Reading"]
+
+
+@final
+class Reading:
+    """`settled`: an entry of this term is committed; before that nobody knows what else is (§8)."""
+
+    __slots__ = ("beats", "lease_spent", "queue", "replication", "server", "settled")
+
+    def __init__(self, server: Server, replication: Replication) -> None:
+        self.server = server
+        self.replication = replication
+        self.queue = ReadQueue()
+        self.settled = False
+        self.lease_spent = False  # a successor has been told to stand: no lease in this leadership any more
+        self.beats: deque[tuple[MessageId, int]] = deque()  # heartbeats and when they were sent, for leases
+
+    def on_read(self, event: ReadRequested, *, leaving: bool) -> None:
+        """§8: answered from the lease where that is allowed, else by the next confirming round."""
+        server = self.server
+        if len(self.queue) + len(server.ready_reads) >= server.settings.max_waiting_reads:
+            server.refuse(event.request, RefusalReason.READS_FULL)
+        elif self._lease_valid(leaving=leaving):
+            server.read_when_applied(server.commit, event.request)
+        else:
+            self._ask(WaitingRead(NOBODY, event.request))
+
+    def on_read_index(self, message: ReadIndex, *, leaving: bool) -> None:
+        """A follower's or learner's read. A removed node is told so, or it would wait for ever (rule 7.5)."""
+        server = self.server
+        read = WaitingRead(message.sender, RequestId(0), message.id)
+        known = server.members.is_member(message.sender)
+        if not known or len(self.queue) >= server.settings.max_waiting_reads:
+            self.refuse(read, RefusalReason.READS_FULL)
+        elif self._lease_valid(leaving=leaving):
+            reply = ReadIndexReply(server.term, server.me, message.id, server.commit, ok=True)
+            server.outbox.send(message.sender, reply)
+        else:
+            self._ask(read)
+
+    def _ask(self, read: WaitingRead) -> None:
+        self.queue.ask(read)
+        self.begin_if_wanted()
+
+    def begin_if_wanted(self) -> None:
+        """Reads that wait have a round under way, as soon as one of our own entries is committed."""
+        if self.settled and self.queue.wants_round:
+            self.replication.heartbeat_all(self.queue.begin(self.server.commit))
+            self._confirm()
+
+    def beat(self) -> None:
+        """The periodic heartbeat, which carries the newest round again: the first may have been lost."""
+        server = self.server
+        message = self.replication.heartbeat_all(self.queue.last_round)
+        if server.settings.lease_reads:
+            self.beats.append((message, server.now))
+            while server.now - self.beats[0][1] > server.settings.election_ticks:
+                self.beats.popleft()
+
+    def answered(self, peer: Progress, reply: AppendReply) -> None:
+        """A heartbeat was answered: a round may be confirmed, a lease begins when the heartbeat was sent."""
+        for message, sent_at in self.beats:
+            if message == reply.id and sent_at > peer.lease_from:
+                peer.lease_from = sent_at
+        if reply.read > peer.read_acked:
+            peer.read_acked = reply.read
+            self._confirm()
+
+    def _confirm(self) -> None:
+        """Thesis 6.4: a majority of each half has answered a heartbeat that was sent after the read was asked."""
+        queue = self.queue
+        while queue.rounds:
+            wanted = queue.rounds[0].id
+            if not quorum_reached(self.server.members, self._has_answered(wanted)):
+                return
+            for done in queue.confirmed(wanted):
+                for read in done.reads:
+                    self._release(read, done.index)
+            if queue.wants_round:
+                self.replication.heartbeat_all(queue.begin(self.server.commit))
+
+    def _has_answered(self, wanted: ReadId) -> Callable[[NodeId], bool]:
+        progress, me = self.replication.progress, self.server.me
+        return lambda node: node == me or (node in progress and progress[node].read_acked >= wanted)
+
+    def _release(self, read: WaitingRead, index: Index) -> None:
+        server = self.server
+        if read.origin == NOBODY:
+            server.read_when_applied(index, read.request)
+        else:
+            server.outbox.send(read.origin, ReadIndexReply(server.term, server.me, read.message, index, ok=True))
+
+    def refuse(self, read: WaitingRead, reason: RefusalReason) -> None:
+        """The read is refused, wherever it was asked."""
+        server = self.server
+        if read.origin == NOBODY:
+            server.refuse(read.request, reason)
+        else:
+            reply = ReadIndexReply(server.term, server.me, read.message, server.commit, ok=False)
+            server.outbox.promise_term(read.origin, reply)
+
+    def refuse_all(self) -> None:
+        """The leadership ends: every read is refused; asking again is harmless."""
+        for read in self.queue.drain():
+            self.refuse(read, RefusalReason.LEADERSHIP_LOST)
+
+    def _lease_valid(self, *, leaving: bool) -> bool:
+        """Thesis 6.4.1: a quorum answered heartbeats sent less than an election timeout ago, less the drift.
+
+        The lease begins when the heartbeat was sent; it is void from the moment a successor may stand."""
+        server, settings = self.server, self.server.settings
+        allowed = settings.lease_reads and server.members.leases and self.settled
+        if not allowed or self.lease_spent or leaving:
+            return False
+        oldest = server.now - settings.election_ticks * (100 - settings.clock_drift_percent) // 100
+        progress, me = self.replication.progress, server.me
+        return quorum_reached(server.members, lambda n: n == me or (n in progress and progress[n].lease_from > oldest))

@@ -133,7 +133,8 @@ async def open_node(config: NodeConfig, machine: StateMachine, *, seed: int | No
     disk cannot be used, and `OSError` where the address cannot. A node that fails while it runs (a `DiskError`, or
     an exception of the machine) cancels the block and raises its error here. `seed` is the dice's, for tests.
     """
-    recovered, lanes = await trio.to_thread.run_sync(open_disk, config, machine)
+    with trio.CancelScope(shield=True):
+        recovered, lanes = await trio.to_thread.run_sync(open_disk, config, machine)
     try:
         async with listening(config.listen) as (listeners, address):
             dice = Random(secrets.randbits(64) if seed is None else seed)

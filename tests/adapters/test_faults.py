@@ -159,9 +159,8 @@ async def test_a_disk_that_fails_ends_its_node_with_the_error_and_loses_nothing(
     assert isinstance(failing.error, StorageBroken)
     assert failing.valve.closed
     await cluster.write(b"c")
-    for running in cluster.running.values():
-        commands = running.machine.commands
-        await eventually(lambda commands=commands: commands[:1] == [b"a"] and commands[-1] == b"c")
+    logs = [running.machine.commands for running in cluster.running.values()]
+    await eventually(lambda: all(commands[:1] == [b"a"] and commands[-1] == b"c" for commands in logs))
 
 
 async def test_a_failing_node_cancels_the_block_that_uses_it(cluster: Cluster) -> None:

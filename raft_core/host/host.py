@@ -190,7 +190,7 @@ class Host:
     def _on_rare_event(self, event: HostEvent) -> None:
         match event:
             case TimerFired():
-                pass  # time is looked at in every call
+                self._wake_at = 0  # time is looked at in every call; the wish is used up, even if it came early
             case HostStarted():
                 self._start()
             case ConnectionOpened():

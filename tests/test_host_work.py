@@ -1,0 +1,307 @@
+"""What the workers do: every job against a store and a machine, and what is reported when either fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import pytest
+
+from raft_core.effects import Persist
+from raft_core.entries import MEMBERS, Entry, HardState, SnapshotMeta
+from raft_core.errors import CallerError, StorageBroken
+from raft_core.host import Work
+from raft_core.host.values import (
+    ApplyEntries,
+    BeginSnapshot,
+    ChunkRead,
+    ChunkStored,
+    DropReceived,
+    EntriesApplied,
+    FormCluster,
+    Formed,
+    Job,
+    JobFailed,
+    Lane,
+    MachineRestored,
+    Query,
+    QueryAnswered,
+    QueryFailed,
+    ReadChunk,
+    RestoreMachine,
+    SnapshotBegun,
+    SnapshotComplete,
+    SnapshotIncomplete,
+    SnapshotStored,
+    StoreChunk,
+    StoreSnapshot,
+    Ticket,
+    Write,
+    Wrote,
+)
+from raft_core.ids import Index, NodeId, Term, WriteId
+from raft_core.membership import Members
+from raft_storage import MemoryStore
+
+MEMBERS_1 = Members.initial([1])
+META = SnapshotMeta(Index(5), Term(1), MEMBERS_1, Index(1))
+PEER = NodeId(2)
+
+
+class Machine:
+    def __init__(self) -> None:
+        self.applied: list[tuple[int, bytes]] = []
+        self.restored = b""
+
+    def init(self) -> Index:
+        return Index(0)
+
+    def prepare(self, command: bytes, now: int) -> bytes:
+        return command
+
+    def apply(self, index: Index, command: bytes) -> bytes:
+        if command == b"poison":
+            raise RuntimeError("cannot")
+        self.applied.append((index, command))
+        return b"r%d" % index
+
+    def query(self, request: bytes) -> bytes:
+        if request == b"bad":
+            raise ValueError("what?")
+        return b"%d" % len(self.applied)
+
+    def snapshot(self) -> Iterator[bytes]:
+        return iter([b"abc", b"defg"])
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        self.restored = b"".join(chunks)
+        if self.restored == b"unreadable":
+            raise ValueError("cannot restore")
+
+
+class CountingStore:
+    """A memory store that counts its writes."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore(1)
+        self.batches: list[int] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.store, name)
+
+    def write(self, batch: Sequence[Persist]) -> None:
+        self.batches.append(len(batch))
+        self.store.write(batch)
+
+
+def a_work() -> tuple[Work, Machine, MemoryStore]:
+    machine, store = Machine(), MemoryStore(1)
+    return Work(store, machine), machine, store
+
+
+def persist(number: int) -> Write:
+    return Write(Persist(WriteId(number), hard=HardState(Term(number))))
+
+
+def entries(*commands: bytes, first: int = 1) -> ApplyEntries:
+    return ApplyEntries(tuple(Entry.make(first + n, 1, command) for n, command in enumerate(commands)))
+
+
+def stored(store: MemoryStore, state: bytes, meta: SnapshotMeta = META) -> None:
+    writer = store.create_snapshot(meta)
+    writer.write(state)
+    writer.finish()
+
+
+def test_only_a_machine_that_blocks_needs_a_thread() -> None:
+    assert Work(MemoryStore(1), Machine()).inline(Lane.APPLY)
+    assert not Work(MemoryStore(1), Machine(), machine_blocks=True).inline(Lane.APPLY)
+    assert not any(Work(MemoryStore(1), Machine()).inline(lane) for lane in Lane if lane is not Lane.APPLY)
+
+
+def test_all_writes_of_one_call_share_one_sync() -> None:
+    store = CountingStore()
+    work = Work(store, Machine())  # type: ignore[arg-type]
+
+    assert work.run(Lane.WRITE, [persist(1), persist(2), persist(3)]) == [Wrote(WriteId(3))]
+    assert store.batches == [3]
+    assert work.run(Lane.WRITE, []) == []
+
+
+def test_a_failed_write_is_reported_with_its_error_and_nothing_is_acknowledged_after_it() -> None:
+    work, _, store = a_work()
+    store.fail("disk full")
+
+    (report,) = work.run(Lane.WRITE, [persist(1)])
+    assert isinstance(report, JobFailed)
+    assert isinstance(report.error, StorageBroken)
+    assert "disk full" in str(report.error)
+    assert type(work.run(Lane.WRITE, [persist(2)])[0]) is JobFailed
+
+
+def test_an_error_that_is_none_of_ours_is_the_stores_failure_too() -> None:
+    class Broken(CountingStore):
+        def write(self, batch: Sequence[Persist]) -> None:
+            raise OSError(28, "No space left on device")
+
+    (report,) = Work(Broken(), Machine()).run(Lane.WRITE, [persist(1)])  # type: ignore[arg-type]
+
+    assert isinstance(report, JobFailed)
+    assert isinstance(report.error, StorageBroken)
+    assert isinstance(report.error.__cause__, OSError)
+
+
+def test_forming_writes_the_first_entry() -> None:
+    work, _, _ = a_work()
+
+    (report,) = work.run(Lane.WRITE, [FormCluster(MEMBERS_1)])
+    assert isinstance(report, Formed)
+    assert [entry.kind for entry in report.recovered.entries] == [MEMBERS]
+    assert type(work.run(Lane.WRITE, [FormCluster(MEMBERS_1)])[0]) is JobFailed
+
+
+def test_commands_reach_the_machine_and_other_entries_have_an_empty_result() -> None:
+    work, machine, _ = a_work()
+    page = ApplyEntries((Entry.make(1, 1, MEMBERS_1.encode(), MEMBERS), Entry.make(2, 1), Entry.make(3, 1, b"c")))
+
+    assert work.run(Lane.APPLY, [page]) == [EntriesApplied(Index(3), (b"", b"", b"r3"))]
+    assert machine.applied == [(3, b"c")]
+
+
+def test_neighbouring_pages_make_one_report_and_queries_keep_their_place() -> None:
+    work, _, _ = a_work()
+    jobs: list[Job] = [entries(b"a"), entries(b"b", first=2), Query(Ticket(1), b""), entries(b"c", first=3)]
+    jobs += [Query(Ticket(2), b""), Query(Ticket(3), b"bad")]
+
+    assert work.run(Lane.APPLY, jobs) == [
+        EntriesApplied(Index(2), (b"r1", b"r2")),
+        QueryAnswered(Ticket(1), b"2"),
+        EntriesApplied(Index(3), (b"r3",)),
+        QueryAnswered(Ticket(2), b"3"),
+        QueryFailed(Ticket(3), "the state machine raised ValueError: what? for this query"),
+    ]
+
+
+def test_an_exception_in_apply_ends_the_lane_and_skips_nothing() -> None:
+    work, machine, _ = a_work()
+
+    (report,) = work.run(Lane.APPLY, [entries(b"a", b"poison", b"c"), Query(Ticket(1), b"")])
+    assert isinstance(report, JobFailed)
+    assert isinstance(report.error, CallerError)
+    assert "RuntimeError: cannot when applying entry 2" in str(report.error)
+    assert machine.applied == [(1, b"a")]
+    assert work.run(Lane.APPLY, [entries(b"d", first=4)]) == []
+    assert machine.applied == [(1, b"a")]
+
+
+def test_a_snapshot_is_begun_in_the_apply_lane_and_stored_in_its_own() -> None:
+    work, _, store = a_work()
+    (begun,) = work.run(Lane.APPLY, [BeginSnapshot(META)])
+    assert isinstance(begun, SnapshotBegun)
+
+    assert work.run(Lane.SNAPSHOT, [StoreSnapshot(META, begun.chunks)]) == [SnapshotStored(META)]
+    assert store.open_snapshot(META).read(0, 100) == b"abcdefg"
+
+
+def test_a_snapshot_that_cannot_be_finished_leaves_nothing_and_is_told() -> None:
+    work, _, store = a_work()
+
+    def chunks() -> Iterator[bytes]:
+        yield b"abc"
+        raise MemoryError("too big")
+
+    (report,) = work.run(Lane.SNAPSHOT, [StoreSnapshot(META, chunks())])
+    assert isinstance(report, SnapshotIncomplete)
+    assert "MemoryError: too big" in report.text
+    with pytest.raises(Exception, match="no snapshot"):
+        store.open_snapshot(META)
+
+
+def test_the_machine_is_restored_from_the_store() -> None:
+    work, machine, store = a_work()
+    stored(store, b"state")
+
+    assert work.run(Lane.APPLY, [RestoreMachine(META)]) == [MachineRestored(Index(5))]
+    assert machine.restored == b"state"
+
+
+@pytest.mark.parametrize("state", [None, b"unreadable"])
+def test_a_machine_that_cannot_be_restored_ends_the_node(state: bytes | None) -> None:
+    work, _, store = a_work()
+    if state is not None:
+        stored(store, state)
+
+    (report,) = work.run(Lane.APPLY, [RestoreMachine(META)])
+    assert isinstance(report, JobFailed)
+    assert report.lane is Lane.APPLY
+
+
+def test_pieces_of_a_snapshot_are_read_and_one_that_is_gone_is_said_to_be() -> None:
+    work, _, store = a_work()
+    stored(store, b"0123456789")
+    gone = SnapshotMeta(Index(4), Term(1), MEMBERS_1)
+
+    assert work.run(Lane.TRANSFER, [ReadChunk(PEER, META, 3, 4), ReadChunk(PEER, META, 8, 9)]) == [
+        ChunkRead(PEER, META, 3, 10, b"3456"),
+        ChunkRead(PEER, META, 8, 10, b"89"),
+    ]
+    assert work.run(Lane.TRANSFER, [ReadChunk(PEER, gone, 0, 4)]) == [ChunkRead(PEER, gone, 0, 0, b"", gone=True)]
+
+
+def test_an_open_snapshot_stays_readable_for_a_peer_while_newer_ones_appear() -> None:
+    work, _, store = a_work()
+    stored(store, b"older")
+    work.run(Lane.TRANSFER, [ReadChunk(PEER, META, 0, 2)])
+    newer = SnapshotMeta(Index(9), Term(1), MEMBERS_1, Index(1))
+    stored(store, b"newer", newer)
+    store.write([Persist(WriteId(1), hard=HardState(Term(1)), snapshot=newer)])
+
+    assert work.run(Lane.TRANSFER, [ReadChunk(PEER, META, 2, 9), ReadChunk(PEER, newer, 0, 9)]) == [
+        ChunkRead(PEER, META, 2, 5, b"der"),
+        ChunkRead(PEER, newer, 0, 5, b"newer"),
+    ]
+
+
+def test_a_received_snapshot_is_written_where_it_belongs_and_resumed() -> None:
+    work, machine, store = a_work()
+
+    def store_chunk(offset: int, data: bytes, *, last: bool = False) -> StoreChunk:
+        return StoreChunk(META, "2", offset, data, last)
+
+    assert work.run(Lane.TRANSFER, [store_chunk(0, b"")]) == [ChunkStored(META, 0)]
+    assert work.run(Lane.TRANSFER, [store_chunk(0, b"abc"), store_chunk(9, b"zzz")]) == [
+        ChunkStored(META, 3),
+        ChunkStored(META, 3),
+    ]
+    again = Work(store, machine)  # after a restart
+    assert again.run(Lane.TRANSFER, [store_chunk(0, b"")]) == [ChunkStored(META, 3)]
+    assert again.run(Lane.TRANSFER, [store_chunk(3, b"de", last=True)]) == [SnapshotComplete(META)]
+    assert again.run(Lane.TRANSFER, [store_chunk(0, b"")]) == [SnapshotComplete(META)]
+    assert store.open_snapshot(META).read(0, 9) == b"abcde"
+
+
+def test_a_dropped_snapshot_starts_from_nothing() -> None:
+    work, _, _ = a_work()
+    chunk = StoreChunk(META, "2", 0, b"abc", last=False)
+
+    assert work.run(Lane.TRANSFER, [chunk, DropReceived(), StoreChunk(META, "2", 0, b"", last=False)]) == [
+        ChunkStored(META, 3),
+        ChunkStored(META, 0),
+    ]
+
+
+def test_a_failure_while_receiving_ends_only_the_transfer() -> None:
+    work, _, store = a_work()
+    store.fail("unplugged")
+
+    (report,) = work.run(Lane.TRANSFER, [StoreChunk(META, "2", 0, b"abc", last=False)])
+    assert isinstance(report, JobFailed)
+    assert report.lane is Lane.TRANSFER
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+def test_a_job_in_the_wrong_lane_is_a_mistake_of_the_adapter(lane: Lane) -> None:
+    work, _, _ = a_work()
+    job = ReadChunk(PEER, META, 0, 1) if lane in (Lane.WRITE, Lane.APPLY) else persist(1)
+
+    with pytest.raises(CallerError, match="does not belong"):
+        work.run(lane, [job])

@@ -190,6 +190,7 @@ class Leader:
             if arrow is not None:
                 return arrow
         self.replication.fill(peer)
+        self.replication.announce(peer)
         if news and self.succession.target == peer.node:
             self.succession.order_if_ready()
             self._spend_lease()

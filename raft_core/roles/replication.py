@@ -23,7 +23,7 @@ class Replication:
     """Everybody who receives the log, in the order of their ids. `departing` are removed nodes that are still being
     told of it (rule 10.2): they count nowhere, until they have it or a few timeouts have passed."""
 
-    __slots__ = ("_shared", "_shared_last", "departing", "progress", "server")
+    __slots__ = ("_announcement", "_shared", "_shared_last", "departing", "progress", "server")
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -31,6 +31,7 @@ class Replication:
         self.departing: dict[NodeId, tuple[Index, int]] = {}  # (the configuration it has to learn, tick of patience)
         self._shared: AppendEntries | None = None  # the last append built: followers in the same place share it
         self._shared_last: Index = NO_INDEX
+        self._announcement: AppendEntries | None = None  # the last one built, shared likewise
         self.follow_members()
 
     def follow_members(self) -> None:
@@ -125,26 +126,31 @@ class Replication:
         )
 
     def announce_all(self) -> None:
-        """Everybody whom the commit index can move has been told (rule 5.6): with entries, or by themselves.
-
-        An announcement names the last place sent, travels behind it, and asks for no answer."""
-        server = self.server
-        commit = server.commit
-        shared: AppendEntries | None = None
+        """Everybody has been sent what is new, and told how far it is committed."""
         for peer in self.progress.values():
             self.fill(peer)
-            sent = Index(peer.next - 1)
-            if peer.state is not ProgressState.REPLICATE or peer.commit_sent >= (commit if commit < sent else sent):
-                continue
-            if shared is None or shared.prev_index != sent:
-                term = server.log.term_at(sent)
-                if term is None:
-                    continue
-                shared = AppendEntries(
-                    server.term, server.me, server.next_message(), ANNOUNCEMENT, sent, term, commit, ReadId(0)
-                )
-            server.outbox.send(peer.node, shared)
-            peer.commit_sent = commit if commit < sent else sent
+            self.announce(peer)
+
+    def announce(self, peer: Progress) -> None:
+        """`peer` has been told the commit index if that can move it (rule 5.6): with entries, or by a message of its
+        own, which names the last place sent, travels behind it, and asks for no answer."""
+        server = self.server
+        commit = server.commit
+        sent = Index(peer.next - 1)
+        reach = commit if commit < sent else sent
+        if peer.state is not ProgressState.REPLICATE or peer.commit_sent >= reach:
+            return
+        shared = self._announcement
+        if shared is None or shared.prev_index != sent or shared.commit != commit or shared.term != server.term:
+            term = server.log.term_at(sent)
+            if term is None:
+                return
+            shared = AppendEntries(
+                server.term, server.me, server.next_message(), ANNOUNCEMENT, sent, term, commit, ReadId(0)
+            )
+            self._announcement = shared
+        server.outbox.send(peer.node, shared)
+        peer.commit_sent = reach
 
     def heartbeat_all(self, read: ReadId) -> MessageId:
         """Everybody has a heartbeat that confirms the reads up to `read`; its message id is returned."""

@@ -1,0 +1,1 @@
+"""What this library costs, in figures that anybody can take again: `python -m benchmarks`."""

@@ -1,0 +1,68 @@
+"""`python -m benchmarks [core|wal|wire|cluster|simulator …] [--json FILE] [--quick] [--loop …]`.
+
+What lives here: the choice of parts and the table. Each part is a module with `measure(quick) -> dict[str, float]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import platform
+import sys
+import time
+
+PARTS = {
+    "core": "three cores in one process, 64-byte entries, no disk",
+    "wire": "frames and messages to bytes and back",
+    "wal": "the write-ahead log on a real disk",
+    "simulator": "simulated time per real time, checks after every step",
+    "cluster": "three durable processes on loopback, 256-byte values",
+}
+
+
+def main() -> int:
+    """Prints a table, and writes JSON if asked."""
+    about = "\n".join(f"  {name:10} {text}" for name, text in PARTS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=f"Take the library's figures. The parts:\n{about}",
+        epilog="Machines are noisy: compare only what was measured in one run, and quote medians and ratios.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help="which parts (default: all)")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE as well")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: to see that it runs, not to quote")
+    parser.add_argument("--loop", default="trio", help="cluster: trio, asyncio, uvloop, or several with commas")
+    chosen = parser.parse_args()
+    unknown = [part for part in chosen.parts if part not in PARTS]
+    if unknown:
+        parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    figures: dict[str, dict[str, float]] = {}
+    for part in chosen.parts or list(PARTS):
+        runs = [("", {})] if part != "cluster" else [(loop, {"loop": loop}) for loop in chosen.loop.split(",")]
+        for suffix, options in runs:
+            name = f"{part} {suffix}".strip()
+            print(f"{name}: {PARTS[part]} …", file=sys.stderr, flush=True)
+            begin = time.perf_counter()
+            figures[name] = importlib.import_module(f"benchmarks.{part}").measure(quick=chosen.quick, **options)
+            print(f"{name}: done in {time.perf_counter() - begin:.1f} s", file=sys.stderr, flush=True)
+    show(figures)
+    if chosen.json:
+        machine = {"python": platform.python_version(), "system": platform.platform()}
+        with open(chosen.json, "w", encoding="utf-8") as file:
+            json.dump({"machine": machine, "figures": figures}, file, indent=2, ensure_ascii=False)
+    return 0
+
+
+def show(figures: dict[str, dict[str, float]]) -> None:
+    """One line per figure, aligned."""
+    width = max(len(name) for part in figures.values() for name in part)
+    for part, found in figures.items():
+        print(f"\n{part}")
+        for name, value in found.items():
+            print(f"  {name:{width}}  {value:>12,.3f}" if value < 100 else f"  {name:{width}}  {value:>12,.0f}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -23,8 +23,19 @@ from raft_core.ids import WriteId
 from raft_core.recovered import Recovered
 from raft_core.storage import Store
 from raft_core.testing.crash_disk import Call, CrashDisk, Fault, FaultKind
-from raft_core.testing.crash_script import LogState, Reopen, Script, TakeOne, WriteBatch, make_script, plain_script
-from raft_core.wal.blocks import BLOCK, FIRST, ROOM
+from raft_core.testing.crash_script import (
+    LogState,
+    Reopen,
+    Script,
+    TakeOne,
+    WriteBatch,
+    batches_in,
+    broken_copies,
+    make_script,
+    plain_script,
+    take_snapshot,
+    used_bytes,
+)
 from raft_core.wal.files import Files
 
 __all__ = ["CrashReport", "OpenOnFiles", "StoreViolation", "crash_disk", "crash_disk_check"]
@@ -125,7 +136,7 @@ class _Check:
                 store.write(step.batch)
                 standing.acknowledged = standing.attempted
             elif type(step) is TakeOne:
-                _take(store, step)
+                take_snapshot(store, step)
             elif type(step) is Reopen:
                 if step.orderly:
                     store.close()
@@ -323,13 +334,13 @@ class _Check:
     def flipped_bits(self) -> None:
         """Every bit of a log of 16 KiB, and of every other file."""
         script = plain_script(self.seed, LOG_BYTES)
-        disk = self._written(script)
+        disk = self._written(script, orderly=False)
         budget = LOG_BYTES * 8
         for name in disk.names():
-            bits = min(_used(disk.content(name)) * 8, budget) if name.endswith(".log") else 0
+            bits = min(used_bytes(disk.content(name)) * 8, budget) if name.endswith(".log") else 0
             budget -= bits
             self._flip_each(disk, script, name, bits)
-        small = self._written(self.script)
+        small = self._written(self.script, orderly=True)
         for name in small.names():
             if not name.endswith(".log"):
                 self._flip_each(small, self.script, name, len(small.content(name)) * 8)
@@ -351,8 +362,8 @@ class _Check:
             else:
                 trial.flip(name, bit)
 
-    def _refuses(self, disk: CrashDisk, script: Script, name: str, where: str, kind: str) -> None:
-        """The store names the file, or recovers everything all the same."""
+    def _refuses(self, disk: CrashDisk, script: Script, name: str, where: str, kind: str, *, at_risk: int = 0) -> None:
+        """The store names the file, or recovers everything all the same, save the last `at_risk` persists."""
         self.counts[f"{kind}: tried"] += 1
         try:
             store = self.open_store(disk)
@@ -364,33 +375,45 @@ class _Check:
             return
         except DiskError as failure:
             self._violated(where, f"refused without naming file and offset: {failure!r}")
-        whole = _Standing(len(script.states) - 1, len(script.states) - 1)
-        self._judge(store, recovered, whole, script, where)
+        whole = len(script.states) - 1
+        self._judge(store, recovered, _Standing(whole - at_risk, whole), script, where)
         store.close()
         self.counts[f"{kind}: harmless"] += 1
 
-    def _written(self, script: Script) -> CrashDisk:
-        """A disk after a whole history, closed in order, with everything synced."""
+    def _written(self, script: Script, *, orderly: bool) -> CrashDisk:
+        """A disk after a whole history: after an orderly close, or after the power went when all was acknowledged."""
         disk = CrashDisk()
-        for _ in self.play(disk, _Standing(), script):
-            pass
+        for number, _ in enumerate(self.play(disk, _Standing(), script)):
+            if number == len(script.steps) and not orderly:
+                break
         return disk.crash()
 
     def broken_records(self) -> None:
-        """Every record of the log is dropped, doubled and zeroed, and every file of it removed."""
+        """Every record of the log is dropped, doubled and zeroed, and every file of it removed.
+
+        Without an orderly close nothing proves that the very last record was ever acknowledged: it may be gone."""
         for script in (plain_script(self.seed, LOG_BYTES), self.script):
-            disk = self._written(script)
-            for name in [name for name in disk.names() if name.endswith(".log")]:
-                content = disk.content(name)
-                for start, end in _batches(content):
-                    for what, broken in _breakages(content, start, end):
-                        trial = disk.twin()
-                        trial.overwrite(name, broken)
-                        where = f"record at {start} of {name} {what}"
-                        self._refuses(trial, script, name, where, f"records {what}")
+            for orderly in (True, False):
+                disk = self._written(script, orderly=orderly)
+                names = [name for name in disk.names() if name.endswith(".log")]
+                for name in names:
+                    self._break_each(disk, script, name, unproven=name == names[-1] and not orderly)
+                    trial = disk.twin()
+                    trial.remove(name)
+                    self._refuses_missing(trial, script, name)
+
+    def _break_each(self, disk: CrashDisk, script: Script, name: str, *, unproven: bool) -> None:
+        content = disk.content(name)
+        batches = batches_in(content)
+        last = script.steps[-1]
+        assert type(last) is WriteBatch
+        for start, end in batches:
+            at_risk = len(last.batch) if unproven and (start, end) == batches[-1] else 0
+            for what, broken in broken_copies(content, start, end):
                 trial = disk.twin()
-                trial.remove(name)
-                self._refuses_missing(trial, script, name)
+                trial.overwrite(name, broken)
+                where = f"record at {start} of {name} {what}"
+                self._refuses(trial, script, name, where, f"records {what}", at_risk=at_risk)
 
     def _refuses_missing(self, disk: CrashDisk, script: Script, name: str) -> None:
         self.counts["segments removed: tried"] += 1
@@ -406,19 +429,6 @@ class _Check:
         self._judge(store, recovered, whole, script, f"{name} removed")
 
 
-def _take(store: Store, step: TakeOne) -> None:
-    """Writes a snapshot; a received one in two parts, the second after the transfer was resumed."""
-    if step.source is None:
-        writer = store.create_snapshot(step.meta)
-        writer.write(step.state)
-    else:
-        half = len(step.state) // 2
-        store.resume_snapshot(step.meta, step.source).write(step.state[:half])
-        writer = store.resume_snapshot(step.meta, step.source)
-        writer.write(step.state[writer.offset :])
-    writer.finish()
-
-
 def _ways_to_fail(call: Call) -> tuple[FaultKind, ...]:
     if call.operation == "write":
         return FaultKind.ERROR, FaultKind.NO_SPACE, FaultKind.SHORT
@@ -427,26 +437,6 @@ def _ways_to_fail(call: Call) -> tuple[FaultKind, ...]:
     if call.operation in ("sync", "sync directory"):
         return FaultKind.ERROR, FaultKind.LOST_SYNC
     return (FaultKind.ERROR,)
-
-
-def _used(content: bytes) -> int:
-    """How many bytes there are before nothing but zeros, in whole blocks."""
-    return -(-len(content.rstrip(b"\0")) // BLOCK) * BLOCK
-
-
-def _batches(content: bytes) -> list[tuple[int, int]]:
-    """Where each batch of a segment begins and ends."""
-    used = _used(content)
-    starts = [start for start in range(0, used, BLOCK) if content[start + ROOM] == FIRST]
-    return list(zip(starts, [*starts[1:], used], strict=True))
-
-
-def _breakages(content: bytes, start: int, end: int) -> Iterator[tuple[str, bytes]]:
-    """The segment without the batch, with it twice, and with zeros in its place."""
-    size = len(content)
-    yield "dropped", (content[:start] + content[end:]).ljust(size, b"\0")
-    yield "doubled", (content[:end] + content[start:])[: max(size, _used(content) + end - start)]
-    yield "zeroed", content[:start] + bytes(end - start) + content[end:]
 
 
 def _short(state: Recovered | LogState) -> str:

@@ -1,6 +1,6 @@
-"""Histories for the crash disk, and what a right store holds after each part of them.
+"""Histories for the crash disk, what a right store holds after each part of them, and ways to break what it wrote.
 
-What lives here: the steps of a script, a naive model of a log, and scripts made from a seed. The model shares no code
+What lives here: the steps of a script, a naive model of a log, scripts made from a seed, and broken copies of segments. The model shares no code
 with the stores: it keeps one list per moment and slices it.
 """
 
@@ -17,8 +17,23 @@ from raft_core.entries import Entry, HardState, LogPosition, SnapshotMeta
 from raft_core.ids import NO_INDEX, Index, NodeId, Term, WriteId
 from raft_core.membership import Members
 from raft_core.recovered import Recovered
+from raft_core.storage import Store
+from raft_core.wal.blocks import BLOCK, FIRST, ROOM
 
-__all__ = ["LogState", "Reopen", "Script", "Step", "TakeOne", "WriteBatch", "make_script", "plain_script"]
+__all__ = [
+    "LogState",
+    "Reopen",
+    "Script",
+    "Step",
+    "TakeOne",
+    "WriteBatch",
+    "batches_in",
+    "broken_copies",
+    "make_script",
+    "plain_script",
+    "take_snapshot",
+    "used_bytes",
+]
 
 _MEMBERS: Final = Members.initial([1, 2, 3])
 
@@ -206,3 +221,38 @@ def plain_script(seed: int, size: int) -> Script:
 
 def _last_batches(author: _Author) -> list[Persist]:
     return [persist for step in author.steps[-2:] if type(step) is WriteBatch for persist in step.batch]
+
+
+def take_snapshot(store: Store, step: TakeOne) -> None:
+    """Writes a snapshot; a received one in two parts, the second after the transfer was resumed."""
+    if step.source is None:
+        writer = store.create_snapshot(step.meta)
+        writer.write(step.state)
+    else:
+        half = len(step.state) // 2
+        store.resume_snapshot(step.meta, step.source).write(step.state[:half])
+        writer = store.resume_snapshot(step.meta, step.source)
+        writer.write(step.state[writer.offset :])
+    writer.finish()
+
+
+def used_bytes(content: bytes) -> int:
+    """How many bytes of a segment come before nothing but zeros, in whole blocks."""
+    return -(-len(content.rstrip(b"\0")) // BLOCK) * BLOCK
+
+
+def batches_in(content: bytes) -> list[tuple[int, int]]:
+    """Where each batch of a segment begins and ends."""
+    used = used_bytes(content)
+    starts = [start for start in range(0, used, BLOCK) if content[start + ROOM] == FIRST]
+    return list(zip(starts, [*starts[1:], used], strict=True))
+
+
+def broken_copies(content: bytes, start: int, end: int) -> list[tuple[str, bytes]]:
+    """The segment without one batch, with it twice, and with zeros in its place."""
+    size = len(content)
+    return [
+        ("dropped", (content[:start] + content[end:]).ljust(size, b"\0")),
+        ("doubled", (content[:end] + content[start:])[: max(size, used_bytes(content) + end - start)]),
+        ("zeroed", content[:start] + bytes(end - start) + content[end:]),
+    ]

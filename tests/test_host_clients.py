@@ -261,6 +261,22 @@ def test_a_forward_refused_as_not_leader_is_held_and_sent_to_the_next_leader() -
     assert desk.flush(ME, leads=True) == [Proposed(RequestId(1), (b"<a>",))]
 
 
+def test_more_than_the_leader_shall_have_at_once_follow_when_half_are_answered() -> None:
+    desk = Desk(max_forwarded=4)
+    connection = desk.connect()
+    desk.client(*(propose(n) for n in range(1, 8)))
+    desk.flush(LEADER)
+    assert len(desk.sent()) == 4
+    desk.clients.on_forward_reply(connection, ForwardReply(1, result=b""))
+    desk.flush(LEADER, retry=False)
+    assert desk.sent() == []
+    desk.clients.on_forward_reply(connection, ForwardReply(2, result=b""))
+    desk.flush(LEADER, retry=False)
+
+    assert len(desk.sent()) == 2
+    assert desk.clients.forwarded == 4
+
+
 def test_an_answer_on_another_connection_is_not_believed() -> None:
     desk = Desk()
     desk.connect()

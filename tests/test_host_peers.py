@@ -410,6 +410,18 @@ def test_members_in_force_are_dialled_where_their_address_is_known() -> None:
     assert [e.address for e in net.effects() if isinstance(e, Dial)] == ["n2", "n3", "n4"]
 
 
+def test_a_configuration_that_names_another_disk_closes_the_connection() -> None:
+    net = Net()
+    good, bad = net.accept(1), net.accept(3, Hello(WIRE_VERSION, CLUSTER, THIRD, Incarnation(33)))
+    net.events()
+    disks = {ME: Incarnation(11), OTHER: Incarnation(22), THIRD: Incarnation(99)}
+    net.peers.on_members(Members.initial([1, 2, 3], incarnations=disks))
+
+    assert [e.connection for e in net.effects() if isinstance(e, Disconnect)] == [bad]
+    assert net.peers.accepted_from(OTHER) == good
+    assert net.events() == [PeerUnreachable(THIRD)]
+
+
 def test_strangers_cannot_fill_the_address_book() -> None:
     net = Net()
     for number in range(1500):

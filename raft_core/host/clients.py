@@ -86,6 +86,7 @@ class Clients:
         self._deadlines = Deadlines()
         self._last_request = 0
         self._last_forward = 0
+        self._full = False  # a request is held because too many are with the leader already
         self._closed: RefusalReason | None = None
         self.count = 0
         self.bytes = 0
@@ -142,7 +143,8 @@ class Clients:
 
     def flush(self, wall: int, leader: NodeId, *, leads: bool, retry: bool) -> None:
         """Everything new (and, with `retry`, everything held) is with the core, with the leader, or held."""
-        if retry and self._held:
+        if self._held and (retry or (self._full and 2 * len(self._forwards) <= self._config.max_forwarded)):
+            self._full = False
             waiting, self._held = self._held + self._new, []
         elif self._new:
             waiting = self._new
@@ -240,6 +242,7 @@ class Clients:
                 item.place = Place.LEADER
                 self._forwards[self._last_forward] = (connection, item)
                 return
+        self._full = leader != NOBODY
         self._hold(item, leader)
 
     def _hold(self, item: Waiting, leader: NodeId) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import assert_never, final
+from typing import Final, assert_never, final
 
 from raft_core.effects import (
     Alarm,
@@ -29,13 +29,7 @@ from raft_core.effects import (
     UnknownReason,
 )
 from raft_core.errors import CallerError, InvariantBroken, LogLost, RaftError, StorageBroken
-from raft_core.events import (
-    PeerConnected,
-    Started,
-    StopRequested,
-    StorageFailed,
-    Tick,
-)
+from raft_core.events import Event, PeerConnected, Started, StopRequested, StorageFailed, Tick
 from raft_core.host.clients import Clients
 from raft_core.host.config import HostConfig
 from raft_core.host.connection import Connection
@@ -90,7 +84,9 @@ from raft_core.wire.values import Chunk, Forward, ForwardReply, Hello, Pull
 
 __all__ = ["Host"]
 
-_SWEEP_TICKS = 100
+_SWEEP_TICKS: Final = 100
+_RETRY_TICKS: Final = 5
+"""Requests that are held are looked at this often; and at once when there is news of a leader."""
 
 
 @final
@@ -141,18 +137,15 @@ class Host:
         if self._phase is Phase.ENDED:
             return self._after_the_end(events)
         self._set_time(now)
-        try:
-            for event in events:
-                self._on_event(event)
-                self._settle()
-            self._pass_time()
-            self._clients.on_time()
-            leads = self._standing.role is RoleName.LEADER
-            self._clients.flush(wall, self._standing.leader, leads=leads, retry=self._retry_held)
-            self._retry_held = False
+        for event in events:
+            self._on_event(event)
             self._settle()
-        except InvariantBroken as failure:
-            self._end(failure, str(failure))
+        self._pass_time()
+        self._clients.on_time()
+        leads = self._standing.role is RoleName.LEADER
+        self._clients.flush(wall, self._standing.leader, leads=leads, retry=self._retry_held)
+        self._retry_held = False
+        self._settle()
         if self._ended():
             return self._orders.taken()
         self._peers.flush()
@@ -305,6 +298,7 @@ class Host:
         """The node runs. What was greeted before is connected for the core from the beginning."""
         self._raft = Raft(self._settings, recovered, rng=self._rng)
         self._phase = Phase.RUNNING
+        self._standing = Announce(RoleName.FOLLOWER, recovered.hard.term, NOBODY)
         self._orders.events.clear()  # what peers said to a node without a core
         self._orders.events.append(Started())
         self._orders.events.extend(PeerConnected(peer) for peer in self._peers.connected_peers())
@@ -318,7 +312,7 @@ class Host:
                 if self._raft is None:
                     self._peers.drop(Drop.NOT_READY)
                     continue
-                for effect in self._raft.step(event):
+                for effect in self._step(self._raft, event):
                     self._on_effect(effect)
                 if self._core_stop is not None:  # after everything else that the step ordered
                     self._on_core_stopped(self._core_stop)
@@ -326,8 +320,21 @@ class Host:
                 lost, self._peers.lost = self._peers.lost, []
                 for connection in lost:
                     self._clients.on_lost(connection)
-            if not events or self._ended():
+            self._look_at_members()
+            if not (events or self._peers.lost) or self._ended():
                 return
+
+    def _step(self, raft: Raft, event: Event) -> list[Effect]:
+        """The core's answer. If it raises, something is wrong with this library: the node ends, and says so."""
+        try:
+            return raft.step(event)
+        except RaftError as failure:
+            self._end(failure, str(failure))
+        except Exception as failure:
+            error = InvariantBroken(f"the core raised {type(failure).__name__} at {type(event).__name__}: {failure}")
+            error.__cause__ = failure
+            self._end(error, str(error))
+        return []
 
     def _on_effect(self, effect: Effect) -> None:  # hottest first
         if type(effect) is Send:
@@ -378,11 +385,11 @@ class Host:
             return
         self._last_tick += elapsed * self._config.tick
         self._ticks += 1
-        self._retry_held = True
+        if self._ticks % _RETRY_TICKS == 0:
+            self._retry_held = True
         if self._raft is not None:
             self._orders.events.append(Tick(elapsed))
             self._settle()
-            self._look_at_members()
         if self._stop_at and self._now >= self._stop_at and not self._ended():
             self._end(self._failure, "stopped without waiting any longer")
         if self._ended():
@@ -395,7 +402,7 @@ class Host:
 
     def _look_at_members(self) -> None:
         """The configuration in force decides whom we dial, and which disks we take for theirs."""
-        if self._raft is None:
+        if self._raft is None or self._ended():
             return
         members = self._raft.members
         if members is not self._members:

@@ -111,6 +111,13 @@ class Peers:
         self._members = members.nodes
         self._member_incarnations.clear()
         self._member_incarnations.update(members.incarnations)
+        for connection in list(self._connections.values()):
+            greeting = connection.link.greeting
+            if greeting is None or not connection.greeted or connection.closing:
+                continue
+            if members.incarnation_of(greeting.sender) not in (0, greeting.incarnation):
+                self.drop(Drop.WRONG_INCARNATION)
+                self.close(connection, "the configuration names another disk for this peer")
 
     def drop(self, reason: Drop, count: int = 1) -> None:
         """Something was thrown away, and is counted."""

@@ -87,7 +87,6 @@ def _leader(server: Server, role: Leader) -> None:
     if role.settled:  # before that, and on a follower, more may be committed than is known to be
         pending = [place for place, _ in server.configurations.held() if place > server.commit]
         invariant(len(pending) <= 1, "configurations change one at a time")
-    invariant(role.uncommitted >= 0, "uncommitted bytes are never negative")
     if not role.settled:
         last = server.log.term_at(server.commit)
         invariant(last is None or last < server.term or server.commit == 0, "a leader knows when it is settled")

@@ -6,20 +6,15 @@ Everything after `base` is held; what lies at or before it is known only as a sn
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import final
 
-from raft_core.entries import COMMAND, ENTRY_OVERHEAD, START, Entry, LogPosition
+from raft_core.entries import ENTRY_OVERHEAD, START, Entry, LogPosition
 from raft_core.errors import invariant
 from raft_core.ids import NO_TERM, Index, Term
 
-__all__ = ["Log", "entry_bytes"]
-
-
-def entry_bytes(entries: Sequence[Entry]) -> int:
-    """What these entries are charged: their data and `ENTRY_OVERHEAD` each."""
-    return sum([len(entry.data) for entry in entries]) + ENTRY_OVERHEAD * len(entries)
+__all__ = ["Log"]
 
 
 def _term_of(entry: Entry) -> Term:
@@ -28,18 +23,33 @@ def _term_of(entry: Entry) -> Term:
 
 @final
 class Log:
-    """Consecutive entries after `base`; terms never fall along it (§5.3)."""
+    """Consecutive entries after `base`; terms never fall along it (§5.3).
 
-    __slots__ = ("_entries", "base", "last_index", "last_term", "size")
+    An entry is charged its data and `ENTRY_OVERHEAD`. The running totals make every question about bytes, and every
+    slice bounded in bytes, independent of how many entries it spans."""
+
+    __slots__ = ("_before", "_entries", "_totals", "base", "last_index", "last_term")
 
     def __init__(self, base: LogPosition = START, entries: Sequence[Entry] = ()) -> None:
         self.base = base
         self._entries: list[Entry] = []
+        self._totals: list[int] = []  # per entry: what everything up to it is charged, `_before` included
+        self._before = 0  # what the total was when the first held entry came
         self.last_index: Index = base.index
         self.last_term: Term = base.term
-        self.size = 0  # bytes charged for everything held
         if entries:
             self.append(entries)
+
+    @property
+    def size(self) -> int:
+        """What everything held is charged."""
+        return self._totals[-1] - self._before if self._totals else 0
+
+    def size_between(self, after: Index, upto: Index) -> int:
+        """What the entries behind `after`, up to `upto`, are charged; both places must be held or the base."""
+        base = self.base.index
+        high = self._totals[upto - base - 1] if upto > base else self._before
+        return high - (self._totals[after - base - 1] if after > base else self._before)
 
     @property
     def first_index(self) -> Index:
@@ -79,17 +89,20 @@ class Log:
         invariant(entries[0].index == self.last_index + 1, "appended entries follow the last entry")
         invariant(entries[0].term >= self.last_term, "terms never fall along the log")
         self._entries.extend(entries)
+        total, add = self._totals[-1] if self._totals else self._before, self._totals.append
+        for entry in entries:
+            total += len(entry.data) + ENTRY_OVERHEAD
+            add(total)
         last = entries[-1]
         self.last_index = last.index
         self.last_term = last.term
-        self.size += entry_bytes(entries)
 
     def truncate_from(self, index: Index) -> None:
         """Nothing at or after `index` is held any more."""
         place = index - self.base.index - 1
         invariant(place >= 0, "only entries after the base can be truncated")
-        self.size -= entry_bytes(self._entries[place:])
         del self._entries[place:]
+        del self._totals[place:]
         self._find_end()
 
     def compact(self, upto: Index) -> None:
@@ -98,30 +111,29 @@ class Log:
         invariant(term is not None, "the log can be compacted only at a place that it holds")
         assert term is not None
         count = upto - self.base.index
-        self.size -= entry_bytes(self._entries[:count])
+        if count > 0:
+            self._before = self._totals[count - 1]
         del self._entries[:count]
+        del self._totals[:count]
         self.base = LogPosition(upto, term)
         self._find_end()
 
     def reset(self, base: LogPosition) -> None:
         """The log is empty after `base`: what a snapshot leaves that it does not connect to (fig. 13 rule 7)."""
         self._entries.clear()
-        self.size = 0
+        self._totals.clear()
+        self._before = 0
         self.base = base
         self._find_end()
 
     def slice(self, first: Index, last: Index, max_bytes: int) -> tuple[Entry, ...]:
         """Entries `first` to `last`, as many as fit into `max_bytes` but at least one; all must be held."""
-        base = self.base.index
-        found = self._entries[first - base - 1 : last - base]
-        if len(found) == 1:
-            return (found[0],)
-        total = 0
-        for count, entry in enumerate(found):
-            total += len(entry.data) + ENTRY_OVERHEAD
-            if total > max_bytes and count:
-                return tuple(found[:count])
-        return tuple(found)
+        start, end = first - self.base.index - 1, last - self.base.index
+        if end - start > 1:
+            spent = self._totals[start - 1] if start else self._before
+            fit = bisect_right(self._totals, spent + max_bytes, start, end)
+            end = fit if fit > start else start + 1
+        return tuple(self._entries[start:end])
 
     def first_conflict(self, entries: Sequence[Entry]) -> int:
         """How many of `entries` the log holds already, from the first on; the next one is new or conflicts."""
@@ -147,18 +159,13 @@ class Log:
 
     def place_to_keep(self, upto: Index, most_entries: int, most_bytes: int) -> Index:
         """The lowest base that keeps at most so many entries and bytes at or before `upto`."""
-        kept, total = upto, 0
-        while kept > self.base.index and upto - kept < most_entries:
-            total += len(self.entry(kept).data) + ENTRY_OVERHEAD
-            if total > most_bytes:
-                break
-            kept = Index(kept - 1)
-        return kept
-
-    def command_bytes_after(self, index: Index) -> int:
-        """What the commands after `index` are charged; no-ops and configurations are free, so never refused for it."""
-        held = self._entries[max(0, index - self.base.index) :]
-        return entry_bytes([entry for entry in held if entry.kind is COMMAND])
+        end = upto - self.base.index
+        if end <= 0:
+            return self.base.index
+        place = bisect_left(self._totals, self._totals[end - 1] - most_bytes, 0, end)
+        if self._before >= self._totals[end - 1] - most_bytes:
+            place = -1
+        return Index(max(self.base.index + place + 1, upto - most_entries))
 
     def _find_end(self) -> None:
         if self._entries:

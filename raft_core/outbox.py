@@ -19,7 +19,7 @@ from raft_core.effects import Effect, Persist, Send
 from raft_core.entries import HardState, SnapshotMeta
 from raft_core.errors import CallerError
 from raft_core.ids import NO_INDEX, NO_WRITE, Index, NodeId, WriteId
-from raft_core.log import Log, entry_bytes
+from raft_core.log import Log
 from raft_core.messages import Message
 from raft_core.quorum import INFINITE
 
@@ -204,7 +204,7 @@ class Outbox:
             self._hard_write = write
         if entries or self._truncate or self._snapshot is not None:
             cap = Index(self._truncate - 1) if self._truncate else INFINITE
-            size = entry_bytes(entries)
+            size = log.size_between(self.written_last, log.last_index) if entries else 0
             self.size_under_way += size
             if self._cap < cap:
                 cap = self._cap

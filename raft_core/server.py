@@ -32,7 +32,7 @@ from raft_core.entries import COMMAND, MEMBERS, START, Entry, HardState, Snapsho
 from raft_core.errors import CallerError, invariant
 from raft_core.events import Applied, Restored, SnapshotTaken
 from raft_core.ids import NO_INDEX, NOBODY, Index, MessageId, NodeId, RequestId, Term, WriteId
-from raft_core.log import Log, entry_bytes
+from raft_core.log import Log
 from raft_core.membership import Members
 from raft_core.messages import RequestVote, VoteKind, VoteReply
 from raft_core.outbox import Outbox
@@ -247,8 +247,9 @@ class Server:
             if self.applying < self.log.base.index:
                 return  # a snapshot has to be restored first
             page = self.log.slice(Index(self.applying + 1), limit, self.settings.max_apply_bytes)
+            size = self.log.size_between(self.applying, page[-1].index)
             self.applying = page[-1].index
-            self.pages.append(Page(self.applying, entry_bytes(page)))
+            self.pages.append(Page(self.applying, size))
             outbox.effects.append(Apply(page))
 
     def on_applied(self, report: Applied, transfers_from: Index) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, final
 
 from raft_core.effects import AlarmKind, Refusal, RefusalReason, Respond, RoleName
-from raft_core.entries import COMMAND, ENTRY_OVERHEAD, Entry
+from raft_core.entries import ENTRY_OVERHEAD, Entry
 from raft_core.events import (
     ChangeRequested,
     LeaveRequested,
@@ -19,7 +19,6 @@ from raft_core.events import (
     TransferRequested,
 )
 from raft_core.ids import NOBODY, Index, NodeId, RequestId
-from raft_core.log import entry_bytes
 from raft_core.messages import (
     HEARTBEAT,
     AppendEntries,
@@ -60,7 +59,6 @@ class Leader:
         "server",
         "stall_told",
         "succession",
-        "uncommitted",
     )
 
     def __init__(self, server: Server) -> None:
@@ -69,9 +67,6 @@ class Leader:
         self.reading = Reading(server, self.replication)
         self.change = Reconfiguration(server, self.replication)
         self.succession = Succession(server, self.replication)
-        self.uncommitted = server.log.command_bytes_after(
-            server.commit
-        )  # counted anew, not zeroed, at election (rule 14)
         self.beat_ticks = 0
         self.quorum_ticks = 0
         self.stall_told = False
@@ -79,6 +74,11 @@ class Leader:
     @property
     def leader(self) -> NodeId:
         return self.server.me
+
+    @property
+    def uncommitted(self) -> int:
+        """Bytes that wait for a quorum; derived, and so right from the first moment of a leadership (rule 14)."""
+        return self.server.log.size_between(self.server.commit, self.server.log.last_index)
 
     @property
     def settled(self) -> bool:
@@ -103,7 +103,8 @@ class Leader:
         if reason is not None:
             server.refuse(event.request, reason, leader=self.succession.target, count=len(event.commands))
             return
-        room = settings.max_uncommitted_bytes - self.uncommitted
+        uncommitted = self.uncommitted
+        room = settings.max_uncommitted_bytes - uncommitted
         free = settings.log_max_bytes - server.log.size
         taken: list[bytes] = []
         start = 0  # the first of the commands not yet appended or refused
@@ -112,7 +113,7 @@ class Leader:
             refusal = None
             if len(command) > settings.max_entry_bytes:
                 refusal = RefusalReason.TOO_LARGE
-            elif size > room and (self.uncommitted or taken):
+            elif size > room and (uncommitted or taken):
                 refusal = RefusalReason.UNCOMMITTED_FULL
             elif size > free:
                 refusal = RefusalReason.LOG_FULL
@@ -135,7 +136,6 @@ class Leader:
         entries = server.make_entries(tuple(commands))
         server.append(entries)
         server.requests.wait(Waiting(request, offset, entries[0].index, entries[-1].index))
-        self.uncommitted += entry_bytes(entries)
 
     def _closed(self) -> RefusalReason | None:
         """Why nothing new is taken now, or None."""
@@ -273,9 +273,6 @@ class Leader:
 
     def _commit_to(self, index: Index) -> Transition | None:
         server = self.server
-        for entry in server.log.slice(Index(server.commit + 1), index, INFINITE):
-            if entry.kind is COMMAND:
-                self.uncommitted -= len(entry.data) + ENTRY_OVERHEAD
         server.commit_to(index)
         self.reading.settled = True
         arrow = self._members_moved() if self.change.after_commit() else None

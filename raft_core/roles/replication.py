@@ -10,7 +10,6 @@ from typing import final
 
 from raft_core.effects import AlarmKind
 from raft_core.ids import NO_INDEX, Index, MessageId, NodeId, ReadId, Term
-from raft_core.log import entry_bytes
 from raft_core.messages import ANNOUNCEMENT, DATA, HEARTBEAT, AppendEntries, InstallSnapshot
 from raft_core.progress import Progress, ProgressState
 from raft_core.server import Server
@@ -99,7 +98,7 @@ class Replication:
         entries = message.entries
         last = entries[-1].index if entries else prev
         server.outbox.send(peer.node, message)
-        peer.sent(last, entry_bytes(entries))
+        peer.sent(last, log.size_between(prev, last))
         peer.commit_sent = server.commit if server.commit < last else last
 
     def _build(self, prev: Index) -> AppendEntries:

@@ -92,6 +92,7 @@ _RETRY_TICKS: Final = 5
 @final
 class Host:
     """One node. `dice` is the host's own generator, `rng` the core's; `machine_prepare` is the machine's `prepare`.
+    `step` stands in for `Raft.step`, for whoever records or checks each step of the core; it must do what that does.
 
     Raises `CallerError` where the configuration contradicts the disk, and from `handle` where the adapter breaks the
     contract of `values.py`; nothing that a peer, a client, the disk or the machine does raises."""
@@ -104,11 +105,13 @@ class Host:
         machine_prepare: Callable[[bytes, int], bytes],
         rng: random.Random,
         dice: random.Random,
+        step: Callable[[Raft, Event], list[Effect]] = Raft.step,
     ) -> None:
         self._config = config
         self._settings = settings
         self._recovered = recovered
         self._rng = rng
+        self._take = step
         self._orders = Orders()
         self._forming = Forming(config, recovered, self._orders)
         self._peers = Peers(config, settings, recovered.identity, self._orders, dice)
@@ -327,7 +330,7 @@ class Host:
     def _step(self, raft: Raft, event: Event) -> list[Effect]:
         """The core's answer. If it raises, something is wrong with this library: the node ends, and says so."""
         try:
-            return raft.step(event)
+            return self._take(raft, event)
         except RaftError as failure:
             self._end(failure, str(failure))
         except Exception as failure:

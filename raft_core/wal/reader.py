@@ -148,7 +148,7 @@ class WalReader:
             self._damaged(self._offset, f"a batch with a right checksum cannot be decoded: {failure}")
             return False
         headers = [type(body) is SegmentHeader for body in bodies]
-        if any(headers[1:]) or (not headers or headers[0]) != (self._offset == 0):
+        if any(headers[1:]) or any(headers[:1]) != (self._offset == 0):
             self._damaged(self._offset, "a segment has one header, at its beginning")
             return False
         records += [Record(self._offset, body) for body in bodies]

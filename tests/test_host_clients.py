@@ -361,6 +361,7 @@ def test_one_read_of_the_core_serves_all_that_wait() -> None:
     assert runs == [(Lane.APPLY, Query(Ticket(1), b"q1")), (Lane.APPLY, Query(Ticket(2), b"q2"))]
     desk.clients.on_query_answered(QueryAnswered(Ticket(2), b"two"))
     desk.clients.on_query_failed(QueryFailed(Ticket(1), "the machine raised"))
+    assert desk.clients._batches == {}
     answers = desk.answers()
     assert answers[0] == Answer(Ticket(2), b"two") or answers[0].data == b"two"  # type: ignore[union-attr]
     assert "the machine raised" in str(answers[1].error)  # type: ignore[union-attr]

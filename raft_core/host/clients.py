@@ -446,6 +446,8 @@ def _request_of(event: ClientEvent) -> Request:
 
 def _impossible_node(request: Request) -> int | None:
     """A node id that cannot even be written down, so that the leader could not refuse it."""
+    if type(request) is ProposeCommand:
+        return None
     if isinstance(request, ProposeChange):
         odd = [change.node for change in request.changes if not 0 < change.node <= _HIGHEST_ID]
         return odd[0] if odd else None

@@ -142,7 +142,8 @@ class Host:
         self._set_time(now)
         for event in events:
             self._on_event(event)
-            self._settle()
+            if self._orders.events or self._peers.lost:
+                self._settle()
         self._pass_time()
         self._clients.on_time()
         leads = self._standing.role is RoleName.LEADER

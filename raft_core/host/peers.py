@@ -318,7 +318,7 @@ class Peers:
                 lane.bytes -= len(lane.frames.popleft())
                 self.drop(Drop.URGENT_OVERFLOW)
             lane.push(frame)
-        elif connection.bulk.bytes + len(frame) > self._bulk_limit:
+        elif connection.bulk.frames and connection.bulk.bytes + len(frame) > self._bulk_limit:
             self.drop(Drop.BULK_OVERFLOW, connection.bulk.clear() + 1)  # a gap helps nobody
             self._orders.events.append(PeerUnreachable(to))
         else:

@@ -54,13 +54,14 @@ def _size(request: Request) -> int:
 
 @final
 class Batch:
-    """The items of one request to the core, and how many are not answered yet."""
+    """The callers behind one request to the core, and how many of its items are not answered yet. A read of the core
+    is one item, however many callers it serves."""
 
     __slots__ = ("items", "unanswered")
 
     def __init__(self, items: list[Waiting]) -> None:
         self.items: Final = items
-        self.unanswered = len(items)
+        self.unanswered = 1 if items[0].is_read else len(items)
 
 
 @final

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections import deque
 from enum import StrEnum
-from typing import final
+from typing import Final, final
 
 from raft_core.ids import NO_INDEX, Incarnation, Index, NodeId, ReadId
 
-__all__ = ["Progress", "ProgressState"]
+__all__ = ["UNMARKED", "Progress", "ProgressState"]
+
+UNMARKED: Final = Index(-1)
 
 
 class ProgressState(StrEnum):
@@ -41,7 +43,7 @@ class Progress:
         "inflight_bytes",
         "lease_from",
         "match",
-        "match_at_heartbeat",
+        "match_at_beat",
         "max_bytes",
         "max_messages",
         "next",
@@ -71,7 +73,7 @@ class Progress:
         self.lease_from = -1  # when the newest heartbeat that it answered was sent
         self.inflight: deque[tuple[Index, int]] = deque()
         self.inflight_bytes = 0
-        self.match_at_heartbeat: Index = NO_INDEX
+        self.match_at_beat: Index = UNMARKED  # its match when the last beat was sent, until that is answered
         self.max_messages = max_messages
         self.max_bytes = max_bytes
 

@@ -32,7 +32,7 @@ from raft_core.messages import (
     VoteKind,
     VoteReply,
 )
-from raft_core.progress import Progress, ProgressState
+from raft_core.progress import UNMARKED, Progress, ProgressState
 from raft_core.quorum import INFINITE, committed_index, quorum_reached
 from raft_core.requests import Waiting
 from raft_core.roles.handover import HandoverCause, Succession
@@ -174,7 +174,7 @@ class Leader:
             return None
         news = peer.acknowledged(reply.match)
         if reply.purpose is HEARTBEAT:
-            self._heartbeat_answered(peer, reply)
+            self._heartbeat_answered(peer, reply, news=news)
         else:
             peer.acked_at = self.server.now
             if peer.state is ProgressState.PROBE:
@@ -204,13 +204,15 @@ class Leader:
         if peer.rejected(reply.rejected, Index(retry + 1)):
             self.replication.fill(peer)
 
-    def _heartbeat_answered(self, peer: Progress, reply: AppendReply) -> None:
+    def _heartbeat_answered(self, peer: Progress, reply: AppendReply, *, news: bool) -> None:
         if peer.state is ProgressState.PROBE:
             peer.probe_sent = False  # rules 5.1, 5.3: one more probe, an empty one where nothing is new
-        elif peer.state is ProgressState.REPLICATE:
-            if peer.inflight and peer.match == peer.match_at_heartbeat:
+        elif peer.state is ProgressState.REPLICATE and peer.match_at_beat != UNMARKED:
+            match_then, peer.match_at_beat = peer.match_at_beat, UNMARKED
+            if peer.inflight and peer.match == match_then:
                 self.replication.empty_append(peer)  # rule 5.2: perhaps the whole window is lost
-            peer.match_at_heartbeat = peer.match
+            elif news and match_then < peer.commit_sent:
+                peer.commit_sent = match_then  # rule 5.6: acknowledgements were lost, so perhaps the commit index too
         self.reading.answered(peer, reply)
 
     def on_snapshot_reply(self, reply: SnapshotReply) -> Transition | None:
@@ -225,7 +227,7 @@ class Leader:
         news = peer.acknowledged(reply.match)
         peer.acked_at = self.server.now
         if peer.state is ProgressState.SNAPSHOT and peer.match >= self.server.log.base.index:
-            peer.become_probe()
+            peer.become_replicate()  # its place is known for certain: no need to feel for it
         return self._advanced(peer, news=news)
 
     def on_snapshot_progress(self, event: SnapshotProgress) -> None:

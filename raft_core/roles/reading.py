@@ -73,6 +73,7 @@ class Reading:
         """The periodic heartbeat, which carries the newest round again: the first may have been lost."""
         server = self.server
         message = self.replication.heartbeat_all(self.queue.last_round)
+        self.replication.mark_beat()
         if server.settings.lease_reads:
             self.beats.append((message, server.now))
             while server.now - self.beats[0][1] > server.settings.election_ticks:

@@ -181,6 +181,11 @@ class Replication:
                 peer.commit_sent = shared.commit
         return message_id
 
+    def mark_beat(self) -> None:
+        """A follower that has something under way and has not moved when it answers this beat, may have lost it."""
+        for peer in self.progress.values():
+            peer.match_at_beat = peer.match
+
     # Snapshots.
 
     def offer_snapshot(self, peer: Progress) -> None:

@@ -274,6 +274,15 @@ class Members:
             raise MembersUndecodable(problem)
         return members
 
+    @classmethod
+    def readable(cls, data: bytes) -> bool:
+        """`decode` would succeed."""
+        try:
+            cls.decode(data)
+        except MembersUndecodable:
+            return False
+        return True
+
     def problem(self) -> str | None:
         """The first rule of a configuration's form that does not hold, or None. The list of the invariants."""
         for name in ("voters", "outgoing", "learners", "learners_next", "promotable"):

@@ -372,6 +372,8 @@ class Raft:
         server, role = self._server, self._role
         if server.stopping:
             server.refuse(event.request, RefusalReason.STOPPING)
+        elif server.reads_full:
+            server.refuse(event.request, RefusalReason.READS_FULL, leader=role.leader)
         elif event.consistency is ReadConsistency.MONOTONE:
             server.read_when_applied(Index(event.limit), event.request)
         elif type(role) is Leader:

@@ -7,6 +7,7 @@ is, and what it does about it, is not known here.
 from __future__ import annotations
 
 import random
+from bisect import bisect_right, insort_right
 from collections import deque
 from typing import final
 
@@ -41,6 +42,10 @@ from raft_core.requests import Requests
 from raft_core.settings import Settings
 
 __all__ = ["Page", "Server"]
+
+
+def _index_of(waiting: tuple[Index, RequestId]) -> Index:
+    return waiting[0]
 
 
 @final
@@ -113,7 +118,7 @@ class Server:
             self._note_members(entry)
         self.outbox = Outbox(self.log.last_index, settings.max_persist_bytes)
         self.requests = Requests()
-        self.ready_reads: deque[tuple[Index, RequestId]] = deque()  # confirmed; wait for the machine
+        self.ready_reads: list[tuple[Index, RequestId]] = []  # confirmed, sorted; wait for the machine
         self.messages_made = 0
         self.now = 0  # ticks, pauses included
         self.born_at = 0
@@ -267,22 +272,26 @@ class Server:
 
     def _after_progress(self, transfers_from: Index) -> None:
         self.configurations.forget_before(self.applied)
-        while self.ready_reads and self.ready_reads[0][0] <= self.applied:
-            index, request = self.ready_reads.popleft()
+        ready = bisect_right(self.ready_reads, self.applied, key=_index_of)
+        for index, request in self.ready_reads[:ready]:
             self.respond(Respond(request, ReadReady(index)))
+        del self.ready_reads[:ready]
         self.emit_apply()
         since = self.applied - (self.snapshot.index if self.snapshot else NO_INDEX)
         if self.snapshot_pending == NO_INDEX and snapshot_due(self.settings, since, self.bytes_since_snapshot):
             self._take_snapshot()
 
+    @property
+    def reads_full(self) -> bool:
+        """No further read may wait for the machine."""
+        return len(self.ready_reads) >= self.settings.max_waiting_reads
+
     def read_when_applied(self, index: Index, request: RequestId) -> None:
         """The read is answered as soon as the machine has applied `index`."""
-        if index <= self.applied and not self.ready_reads:
+        if index <= self.applied:
             self.respond(Respond(request, ReadReady(index)))
-        elif self.ready_reads and index < self.ready_reads[-1][0]:
-            self.ready_reads.append((self.ready_reads[-1][0], request))  # later is also right, and keeps the order
         else:
-            self.ready_reads.append((index, request))
+            insort_right(self.ready_reads, (index, request), key=_index_of)
 
     # Snapshots of our own.
 
@@ -358,8 +367,9 @@ class Server:
         """Every request that waits for entries has `outcome`, every read is refused."""
         self.requests.give_up(outcome, self.respond)
         reason = RefusalReason.STOPPING if self.stopping else RefusalReason.STORAGE_FAILED
-        while self.ready_reads:
-            self.refuse(self.ready_reads.popleft()[1], reason)
+        for _, read in self.ready_reads:
+            self.refuse(read, reason)
+        self.ready_reads.clear()
 
     def make_entries(self, commands: tuple[bytes, ...]) -> tuple[Entry, ...]:
         """Sealed entries of this term for `commands`, to follow the log's end."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Final, final
 
 from raft_core.effects import AlarmKind, ReceiveSnapshot, RefusalReason, RoleName
-from raft_core.entries import ENTRY_OVERHEAD, Entry, SnapshotMeta
+from raft_core.entries import ENTRY_OVERHEAD, MEMBERS, Entry, SnapshotMeta
 from raft_core.errors import LogLost
 from raft_core.events import ReadRequested
 from raft_core.ids import NO_INDEX, NOBODY, Index, MessageId, NodeId, RequestId
+from raft_core.membership import Members
 from raft_core.messages import (
     ANNOUNCEMENT,
     HEARTBEAT,
@@ -37,6 +38,20 @@ LOST_TEXT: Final = (
     "disk, or a disk that lied about a sync. Do not start this data directory again. Remove the node from the "
     "cluster, and add it with a new id and an empty directory."
 )
+
+
+def well_formed(request: AppendEntries) -> bool:
+    """The entries follow `prev_index` and each other, terms never fall, and configurations can be read (rule 4.5).
+
+    Whatever comes over our own wire has passed this already; it costs little and guards every other way in."""
+    index, term = request.prev_index, request.prev_term
+    for entry in request.entries:
+        if entry.index != index + 1 or entry.term < term:
+            return False
+        if entry.kind is MEMBERS and not Members.readable(entry.data):
+            return False
+        index, term = entry.index, entry.term
+    return term <= request.term and request.purpose is not HEARTBEAT
 
 
 @final
@@ -164,6 +179,9 @@ class Follower:
 
     def on_append_entries(self, request: AppendEntries) -> Transition | None:
         """§5.3, figure 2. Raises `LogLost` where the leader proves that our disk forgot what it acknowledged."""
+        if request.entries and not well_formed(request):
+            self.server.alarm(AlarmKind.MALFORMED, request.sender, "an append whose entries do not follow each other")
+            return None
         if not self._hear(request.sender):
             return None
         if request.purpose is HEARTBEAT:
@@ -382,6 +400,8 @@ class Follower:
 
     def on_timeout_now(self, request: TimeoutNow) -> Transition | None:
         """The leader hands over: stand at once, without a pre-vote (rule 2.10); or say no (rule 11.3)."""
+        if self.leader not in (NOBODY, request.sender):
+            return None  # not from our leader
         if self.server.may_campaign:
             return Stand(transfer=True)
         self.server.outbox.send(request.sender, TransferRefused(self.server.term, self.server.me, request.id))

@@ -183,8 +183,8 @@ class Leader:
 
     def _advanced(self, peer: Progress, *, news: bool) -> Transition | None:
         """What follows from a follower's new place: snapshot over, commit, more appends, promotion, transfer."""
-        if peer.state is ProgressState.SNAPSHOT and news and peer.match >= self.server.log.base.index:
-            peer.become_replicate()  # rule 6.2: it reconnects to the log, by whatever way
+        if peer.state is ProgressState.SNAPSHOT and news:
+            self._maybe_arrived(peer)
         if news and peer.match > self.server.commit:
             arrow = self._commit()
             if arrow is not None:
@@ -195,6 +195,13 @@ class Leader:
             self.succession.order_if_ready()
             self._spend_lease()
         return None
+
+    def _maybe_arrived(self, peer: Progress) -> None:
+        """Rule 6.2: it reconnects to the log, by whatever way; or it has what was offered, and needs more than that."""
+        if peer.match >= self.server.log.base.index:
+            peer.become_replicate()
+        elif peer.match >= peer.pending:
+            peer.become_probe()
 
     def _rejected(self, peer: Progress, reply: AppendReply) -> None:
         log = self.server.log

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from raft_core.errors import (
     WrongDirectory,
 )
 from raft_kv.config import LOOPS, ServeConfig, read_file, serve_config
+from raft_kv.version import version
 
 __all__ = ["main"]
 
@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="raft-kv", description="A replicated, durable key-value server that speaks the Redis protocol."
     )
-    parser.add_argument("--version", action="version", version=f"raft-kv {metadata.version('sansio-raft')}")
+    parser.add_argument("--version", action="version", version=f"raft-kv {version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     raw = argparse.RawDescriptionHelpFormatter
     serve = commands.add_parser(

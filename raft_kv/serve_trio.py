@@ -38,7 +38,7 @@ __all__ = ["run", "serve"]
 
 def run(config: ServeConfig) -> None:
     """Serves until SIGTERM, SIGINT or the node's end. Raises what `serve` raises."""
-    trio.run(serve, config, strict_exception_groups=False)
+    trio.run(serve, config)
 
 
 async def serve(config: ServeConfig, ready: Callable[[str], None] | None = None) -> None:

@@ -6,8 +6,8 @@ nothing else.
 
 from __future__ import annotations
 
+import os
 import time
-from importlib import metadata
 from itertools import count
 from typing import Final, final
 
@@ -21,6 +21,7 @@ from raft_kv.machine import KeyValueMachine
 from raft_kv.node_view import picture_of
 from raft_kv.picture import Picture
 from raft_kv.session import Session
+from raft_kv.version import version
 
 __all__ = ["MAX_UNSENT_BYTES", "READ_BYTES", "TOO_MANY", "Service", "wall_clock"]
 
@@ -69,10 +70,11 @@ class Service:
         census = self.machine.census()
         return attrs.evolve(
             picture_of(status),
-            version=metadata.version("sansio-raft"),
+            version=version(),
             loop=self.config.loop,
             listen=self.listen,
             peer_address=self.peer_address,
+            process=os.getpid(),
             data=self.config.directory,
             uptime_seconds=int(time.monotonic() - self._started),
             connections=self.connections,

@@ -13,6 +13,7 @@ from raft_core.ids import Index
 from raft_core.machine import StateMachine
 from raft_kv import entries
 from raft_kv.entries import Answered, Calls, Clock, Question, Transaction, Versions
+from raft_kv.keyspace import Record
 from raft_kv.machine import KeyValueMachine, SnapshotUnreadable
 
 START = 1_700_000_000_000
@@ -94,7 +95,7 @@ def test_replicas_stay_byte_equal_also_when_one_starts_from_a_snapshot(
         assert ask(restored, "scan 0 count 2") == ask(first, "scan 0 count 2")
 
 
-def _records(machine: KeyValueMachine) -> list[object]:
+def _records(machine: KeyValueMachine) -> list[Record]:
     return list(machine.keyspace.records.values())
 
 

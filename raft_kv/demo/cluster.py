@@ -1,0 +1,253 @@
+"""Real server processes on loopback: start, kill, stop, restart.
+
+What lives here: `Cluster` and its `Member`s. Each member has a data directory and a log of what it printed.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, final
+
+import attrs
+
+from raft_kv.demo.connection import Failed, NodeConnection, node_status, wait_until
+
+__all__ = ["Cluster", "Member", "NodeDied", "free_ports"]
+
+_HOST: Final = "127.0.0.1"
+_LOWEST_PORT: Final = 20_000
+_HIGHEST_PORT: Final = 32_000
+"""Below the range from which operating systems take ports for outgoing connections: a killed node gets its own back."""
+_STOP_SECONDS: Final = 15.0
+
+
+class NodeDied(Exception):  # named for what happened, as the library's errors are
+    """A node ended that nobody had asked to; the text ends with what it printed last."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on at this moment."""
+    found: list[int] = []
+    dice = random.SystemRandom()
+    while len(found) < count:
+        port = dice.randrange(_LOWEST_PORT, _HIGHEST_PORT)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((_HOST, port))
+            if port not in found:
+                found.append(port)
+    return found
+
+
+@final
+@attrs.define(eq=False)
+class Member:
+    """One node: its number, its addresses, its directory, and its process while it runs."""
+
+    node: int
+    port: int
+    peer_port: int
+    directory: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where its clients connect."""
+        return _HOST, self.port
+
+    @property
+    def peer_address(self) -> str:
+        """Where its peers connect."""
+        return f"{_HOST}:{self.peer_port}"
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def log(self) -> Path:
+        """What it prints goes here."""
+        return self.directory.with_suffix(".log")
+
+    def last_words(self) -> str:
+        """The end of what it printed."""
+        if not self.log.exists():
+            return "(it printed nothing)"
+        return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-12:])
+
+    def status(self) -> dict[str, object] | None:
+        """What it says of itself; None where it does not answer."""
+        return node_status(self.address) if self.running else None
+
+
+@final
+@attrs.define(eq=False)
+class Cluster:
+    """Processes that make one cluster. Use it in a `with`: no process outlives it, unless `kept`."""
+
+    directory: Path
+    loop: str = "trio"
+    overrides: Sequence[str] = ()
+    """`--set` values for every node."""
+    members: dict[int, Member] = attrs.field(factory=dict)
+    founders: tuple[int, ...] = ()
+    kept: bool = False
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.kept:
+            for member in self.members.values():
+                if member.running:
+                    self.kill(member.node)
+
+    def found(self, nodes: int) -> None:
+        """So many nodes are started as a new cluster, or again, if the directory holds one."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.founders = tuple(range(1, nodes + 1))
+        for node in self.founders:
+            self._add(node)
+        for node in self.founders:
+            self.start(node)
+
+    def join(self, node: int) -> Member:
+        """A new node is started that waits to be added."""
+        member = self._add(node)
+        self.start(node)
+        return member
+
+    def _add(self, node: int) -> Member:
+        port, peer_port = free_ports(2)
+        member = self.members[node] = Member(node, port, peer_port, self.directory / f"node-{node}")
+        return member
+
+    # One process.
+
+    def start(self, node: int) -> None:
+        """The node's process is started; `wait_ready` waits until it serves clients."""
+        member = self.members[node]
+        with member.log.open("ab") as log:
+            member.process = subprocess.Popen(
+                self._command(member), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def _command(self, member: Member) -> list[str]:
+        command = [sys.executable, "-m", "raft_kv", "serve", "--id", str(member.node), "--cluster", "demo"]
+        command += ["--listen", f"{_HOST}:{member.port}", "--peer-listen", member.peer_address]
+        command += ["--data", str(member.directory), "--loop", self.loop, "--verbose"]
+        for other in self.members.values():
+            if other is not member:
+                command += ["--peer", f"{other.node}={other.peer_address}"]
+        if member.node not in self.founders:
+            command.append("--join")
+        for override in self.overrides:
+            command += ["--set", override]
+        return command
+
+    def kill(self, node: int) -> None:
+        """SIGKILL: no last word, no last sync. Returns when the process is gone."""
+        member = self.members[node]
+        assert member.process is not None
+        member.process.kill()
+        member.process.wait()
+
+    def stop(self, nodes: Sequence[int]) -> None:
+        """SIGTERM to all of these; returns when they are gone. One that does not go is killed."""
+        for node in nodes:
+            if (process := self.members[node].process) is not None:
+                process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_SECONDS
+        for node in nodes:
+            if (process := self.members[node].process) is not None:
+                try:
+                    process.wait(max(0.1, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    self.kill(node)
+
+    def forget(self, node: int) -> None:
+        """The node is stopped and no longer counted."""
+        self.stop([node])
+        del self.members[node]
+
+    # All of them.
+
+    @property
+    def running(self) -> list[Member]:
+        return [member for member in self.members.values() if member.running]
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        return [member.address for member in self.members.values()]
+
+    def check_alive(self, expected: Sequence[int]) -> None:
+        """Raises `NodeDied` where one of these nodes has ended by itself."""
+        for node in expected:
+            member = self.members[node]
+            if not member.running:
+                status = member.process.returncode if member.process is not None else None
+                raise NodeDied(f"node {node} ended by itself (status {status}); its log ends:\n{member.last_words()}")
+
+    def wait_ready(self, nodes: Sequence[int], timeout: float = 30.0) -> None:
+        """Each of these answers a linearizable read. Raises `NodeDied` or `TimeoutError`."""
+        for node in nodes:
+
+            def ready(member: Member = self.members[node]) -> bool:
+                self.check_alive([member.node])
+                return _serves(member)
+
+            if not wait_until(ready, timeout):
+                raise TimeoutError(f"node {node} serves nobody; its log ends:\n{self.members[node].last_words()}")
+
+    def leader(self) -> int | None:
+        """The node that most say leads, and that says so itself."""
+        for member in self.running:
+            status = member.status()
+            if status is not None and status["role"] == "leader":
+                agreeing = sum(self._believes(other, member.node) for other in self.running)
+                if 2 * agreeing > len(self.running):
+                    return member.node
+        return None
+
+    @staticmethod
+    def _believes(member: Member, leader: int) -> bool:
+        status = member.status()
+        return status is not None and status["leader"] == leader
+
+    def wait_leader(self, timeout: float = 30.0) -> int:
+        """The leader, once there is one. Raises `TimeoutError`."""
+        found: list[int] = []
+
+        def led() -> bool:
+            if (leader := self.leader()) is not None:
+                found.append(leader)
+            return bool(found)
+
+        if not wait_until(led, timeout):
+            raise TimeoutError("no leader was elected in time")
+        return found[-1]
+
+    def statuses(self) -> Iterator[tuple[Member, dict[str, object] | None]]:
+        """Every member with what it says of itself."""
+        for member in self.members.values():
+            yield member, member.status()
+
+
+def _serves(member: Member) -> bool:
+    try:
+        connection = NodeConnection(member.address, timeout=2.0)
+    except Failed:
+        return False
+    try:
+        return isinstance(connection.say("DBSIZE"), int)
+    except Failed:
+        return False
+    finally:
+        connection.close()

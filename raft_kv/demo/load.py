@@ -1,0 +1,195 @@
+"""Clients that write without pause and remember exactly what was acknowledged.
+
+What lives here: `Load`, plain threads with blocking sockets, and `check`, which asks a node for every acknowledged
+write. A write counts as acknowledged when its OK has been received, never before: an error, a timeout or a closed
+connection leaves it out. No key is ever written twice, so that what a node holds cannot come from a later write.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Final, final
+
+import attrs
+import hiredis
+
+from raft_kv.demo.connection import Address, Failed, NodeConnection
+
+__all__ = ["Load", "Lost", "check"]
+
+_PAGE: Final = 500
+_PAUSE: Final = 0.01
+_PADDING: Final = b"x" * 64
+
+
+def _key(client: int, number: int) -> bytes:
+    return b"write:%d:%d" % (client, number)
+
+
+def _value(client: int, number: int) -> bytes:
+    return b"%d/%d/%b" % (client, number, _PADDING)
+
+
+@final
+@attrs.define(eq=False)
+class _Writer:
+    """One client's memory. Only its own thread writes to it."""
+
+    number: int
+    acknowledged: list[int] = attrs.field(factory=list)
+    refused: int = 0
+    unknown: int = 0
+
+
+@final
+@attrs.define(eq=False)
+class Load:
+    """So many clients that write to the nodes at `addresses` until `stop`. The list may be changed meanwhile."""
+
+    addresses: Sequence[Address]
+    clients: int
+    _writers: list[_Writer] = attrs.field(factory=list, init=False)
+    _threads: list[threading.Thread] = attrs.field(factory=list, init=False)
+    _stopping: threading.Event = attrs.field(factory=threading.Event, init=False)
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
+    _marked_at: float = attrs.field(default=0.0, init=False)
+    _first_after: float | None = attrs.field(default=None, init=False)
+
+    def start(self) -> None:
+        """The clients write."""
+        self._writers = [_Writer(number) for number in range(self.clients)]
+        self._threads = [threading.Thread(target=self._run, args=(writer,), daemon=True) for writer in self._writers]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """No client writes any more; what was under way has been answered or given up."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def acknowledged(self) -> int:
+        return sum(len(writer.acknowledged) for writer in self._writers)
+
+    @property
+    def refused(self) -> int:
+        return sum(writer.refused for writer in self._writers)
+
+    @property
+    def unknown(self) -> int:
+        return sum(writer.unknown for writer in self._writers)
+
+    def written(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every acknowledged key with its value."""
+        for writer in self._writers:
+            for number in list(writer.acknowledged):
+                yield _key(writer.number, number), _value(writer.number, number)
+
+    # How long nobody was served.
+
+    def mark(self) -> None:
+        """Something happens now: `since_mark` counts from here."""
+        with self._lock:
+            self._marked_at = time.monotonic()
+            self._first_after = None
+
+    def since_mark(self) -> float | None:
+        """Seconds from the mark to the first acknowledgement of a write that was sent after it; None: not yet."""
+        with self._lock:
+            return None if self._first_after is None else self._first_after - self._marked_at
+
+    # One client.
+
+    def _run(self, writer: _Writer) -> None:
+        connection: NodeConnection | None = None
+        turn, number = writer.number, 0
+        while not self._stopping.is_set():
+            if connection is None:
+                connection = self._connect(turn)
+                turn += 1
+                if connection is None:
+                    time.sleep(_PAUSE * (0.5 + random.random()))
+                    continue
+            number += 1
+            if not self._write(connection, writer, number):
+                connection.close()
+                connection = None
+        if connection is not None:
+            connection.close()
+
+    def _connect(self, turn: int) -> NodeConnection | None:
+        addresses = list(self.addresses)
+        try:
+            return NodeConnection(addresses[turn % len(addresses)])
+        except Failed:
+            return None
+
+    def _write(self, connection: NodeConnection, writer: _Writer, number: int) -> bool:
+        """One write; whether the connection is worth keeping."""
+        sent = time.monotonic()
+        try:
+            reply = connection.say(b"SET", _key(writer.number, number), _value(writer.number, number))
+        except Failed:
+            writer.unknown += 1
+            return False
+        if reply == b"OK":
+            writer.acknowledged.append(number)
+            if self._first_after is None and sent > self._marked_at:
+                self._acknowledge(sent)
+            return True
+        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("UNKNOWN"):
+            writer.unknown += 1
+        else:
+            writer.refused += 1
+        time.sleep(_PAUSE * (0.5 + random.random()))
+        return False
+
+    def _acknowledge(self, sent: float) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if self._first_after is None and sent > self._marked_at:
+                self._first_after = now
+
+
+@final
+@attrs.frozen
+class Lost:
+    """What a node should hold and does not."""
+
+    node: int
+    keys: tuple[bytes, ...]
+
+
+def check(node: int, address: Address, written: Sequence[tuple[bytes, bytes]], patience: float = 30.0) -> Lost:
+    """The acknowledged writes that this node does not hold. Raises `Failed` where it cannot be asked in time."""
+    deadline = time.monotonic() + patience
+    missing: list[bytes] = []
+    for place in range(0, len(written), _PAGE):
+        page = written[place : place + _PAGE]
+        values = _ask(address, [key for key, _ in page], deadline)
+        missing += [key for (key, value), found in zip(page, values, strict=True) if found != value]
+    return Lost(node, tuple(missing))
+
+
+def _ask(address: Address, keys: list[bytes], deadline: float) -> list[object]:
+    """The node's values; asks again while it cannot answer, as after a restart."""
+    problem = ""
+    while time.monotonic() < deadline:
+        try:
+            connection = NodeConnection(address, 5.0)
+            try:
+                reply = connection.say(b"MGET", *keys)
+            finally:
+                connection.close()
+        except Failed as failure:
+            problem = str(failure)
+        else:
+            if isinstance(reply, list):
+                return reply
+            problem = str(reply)
+        time.sleep(_PAUSE)
+    raise Failed(f"the node at {address[0]}:{address[1]} could not be asked: {problem}")

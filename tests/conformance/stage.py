@@ -1,0 +1,133 @@
+"""The parts of the stage: one node with its jobs, what travels between nodes, and the words of the scenario files.
+
+What lives here: values and small translations. What the operations do is in `driver`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import Final, TypeAlias, final
+
+import attrs
+
+from raft_core.effects import Apply, Effect, Persist
+from raft_core.events import ChangeRequested, LeaveRequested, Proposed
+from raft_core.ids import NodeId, RequestId
+from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, RemoveNode
+from raft_core.messages import (
+    HEARTBEAT,
+    AppendEntries,
+    AppendReply,
+    InstallSnapshot,
+    Message,
+    RequestVote,
+    SnapshotReply,
+    TimeoutNow,
+    VoteKind,
+    VoteReply,
+)
+from raft_core.raft import Raft
+from raft_core.recovered import Recovered
+from raft_core.settings import Settings
+from tests.core_cluster import Disk
+
+__all__ = ["MODES", "Forwarded", "Node", "Packet", "Payload", "StillThere", "change_of", "name_of", "settings_of"]
+
+NEVER: Final = 10**9
+MODES: Final = {"auto": ChangeMode.AUTO, "implicit": ChangeMode.JOINT, "explicit": ChangeMode.EXPLICIT}
+
+
+@final
+@attrs.frozen
+class Forwarded:
+    """A request on its way from a follower to the leader; in our library that is the host's work."""
+
+    event: Proposed | ChangeRequested | LeaveRequested
+    text: str = ""
+
+
+@final
+@attrs.frozen
+class StillThere:
+    """In place of a heartbeat reply that the core holds back."""
+
+    peer: NodeId
+
+
+Payload: TypeAlias = Message | Forwarded | StillThere
+
+
+@final
+@attrs.frozen
+class Packet:
+    sender: NodeId
+    to: NodeId
+    payload: Payload
+
+
+@final
+class Node:
+    """One core, its disk, its machine, its batch, and with separate storage threads their jobs."""
+
+    def __init__(self, recovered: Recovered, settings: Settings, *, separate: bool, machine: list[str]) -> None:
+        self.id = recovered.identity.node
+        self.settings = settings
+        self.separate = separate
+        self.disk = Disk(recovered)
+        self.boot(recovered, machine)
+
+    def boot(self, recovered: Recovered, machine: list[str]) -> None:
+        self.raft = Raft(self.settings, recovered, random.Random(int(self.id)))
+        self.machine = machine
+        self.batch: list[Effect | Packet] = []
+        self.writes: deque[list[Persist]] = deque()  # one job per batch
+        self.applies: deque[Apply] = deque()
+        self.early: list[Forwarded] = []  # changes to be asked again when the leader is settled
+        self.stood_in: set[int] = set()
+        self.asked: set[tuple[int, int]] = set()  # campaigns already put to a voter
+        self.reads: list[dict[str, object]] = []
+        self.contexts: dict[RequestId, str] = {}
+
+
+def settings_of(options: dict[str, object], *, separate: bool, leases: bool) -> Settings:
+    """Settings that behave as the options of a scenario ask."""
+    ticks = int(str(options.get("election_tick", 3)))
+    return Settings(
+        election_ticks=ticks,
+        heartbeat_ticks=int(str(options.get("heartbeat_tick", 1))),
+        short_ticks=1,
+        pre_vote=bool(options.get("pre_vote")) or leases,  # our leases rest on both
+        check_quorum=bool(options.get("check_quorum")) or leases,
+        lease_reads=leases,
+        max_inflight_messages=int(str(options.get("max_inflight_msgs", 256))),
+        snapshot_entries=NEVER if separate else 1,
+        keep_entries=NEVER,
+        keep_bytes=NEVER,
+        stall_ticks=0,
+    )
+
+
+def change_of(what: str, who: int) -> Change:
+    """One item of a change as ours."""
+    if what == "add_voter":
+        return AddVoter(NodeId(who))
+    if what == "add_learner":
+        return AddLearner(NodeId(who))
+    assert what == "remove", what
+    return RemoveNode(NodeId(who))
+
+
+def name_of(payload: Payload) -> str:
+    """What the scenarios call this message."""
+    if isinstance(payload, AppendEntries | AppendReply):
+        name = "heartbeat" if payload.purpose is HEARTBEAT else "append"
+        return name + ("_resp" if isinstance(payload, AppendReply) else "")
+    if isinstance(payload, RequestVote | VoteReply):
+        name = "prevote" if payload.kind is VoteKind.PRE else "vote"
+        return name + ("_resp" if isinstance(payload, VoteReply) else "")
+    if isinstance(payload, InstallSnapshot):
+        return "snapshot"
+    if isinstance(payload, SnapshotReply):
+        return "append_resp"
+    return "timeout_now" if isinstance(payload, TimeoutNow) else "other"

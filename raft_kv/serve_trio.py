@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import trio
@@ -100,12 +100,11 @@ class _Server:
 
     # Around the clients.
 
-    async def stop_on_signal(self, signals: object) -> None:
-        """The first signal ends the node in good order; the second one, by default, the process."""
-        async for number in signals:  # type: ignore[attr-defined]  # trio gives the receiver no public name
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            print(f"node {self._service.config.id}: {signal.Signals(number).name}, handing over", file=sys.stderr)
+    async def stop_on_signal(self, signals: AsyncIterator[int]) -> None:
+        """The first signal ends the node in good order, within `stop_timeout`; later ones change nothing."""
+        async for number in signals:
+            name = signal.Signals(number).name
+            print(f"node {self._service.config.id}: {name}, handing over", file=sys.stderr, flush=True)
             await self._node.stop()
             return
 

@@ -121,6 +121,7 @@ class Loop:
         self._inbox: list[HostEvent] = [HostStarted()]
         self._woken = anyio.Event()
         self._wake_at = math.inf
+        self._alarm = anyio.CancelScope()
         self._tickets: Final = count(1)
         self._callers: Final[dict[Ticket, _Caller]] = {}
         self.changes: Final = Feed[Announce](_KEPT_CHANGES)
@@ -174,13 +175,20 @@ class Loop:
         finally:
             self._end()
 
+    async def keep_time(self) -> None:
+        """Wakes `run` when the host wishes it, until cancelled. A task of its own, because a deadline that is moved
+        once in a tick costs less than one that is set up for every wait."""
+        while True:
+            with anyio.CancelScope(deadline=self._wake_at) as self._alarm:
+                await anyio.sleep_forever()
+            self._woken.set()
+
     async def _wait(self) -> None:
         if self._inbox:
             await anyio.lowlevel.checkpoint()  # let others run, then take what they brought as well
             return
         self._woken = anyio.Event()
-        with anyio.CancelScope(deadline=self._wake_at):
-            await self._woken.wait()
+        await self._woken.wait()
 
     def _turn(self, connections: Connections) -> None:
         """Everything that has happened is handled in one go, and everything ordered is done or under way."""
@@ -200,7 +208,9 @@ class Loop:
         elif type(effect) is Run:
             self._lanes.put(effect.lane, effect.job)
         elif type(effect) is WakeAt:
-            self._wake_at = -(-effect.at // _MILLISECOND) / 1000  # uvloop's timers and clock know whole ms
+            self._wake_at = self._alarm.deadline = (
+                -(-effect.at // _MILLISECOND) / 1000
+            )  # uvloop's timers and clock know whole ms
         elif type(effect) is Announce:
             self.changes.put(effect)
         elif type(effect) is Alarm:

@@ -179,6 +179,7 @@ async def _tasks(loop: Loop, listener: Listener, body: anyio.CancelScope, tasks:
         async with anyio.create_task_group() as group:
             connections = Connections(group, loop.post)
             group.start_soon(connections.serve, listener)
+            group.start_soon(loop.keep_time)
             await loop.run(connections)
             group.cancel_scope.cancel()
     if loop.error is not None:

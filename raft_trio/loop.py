@@ -118,6 +118,7 @@ class Loop:
         self._inbox: list[HostEvent] = [HostStarted()]
         self._woken = trio.Event()
         self._wake_at = math.inf
+        self._alarm = trio.CancelScope()
         self._tickets: Final = count(1)
         self._callers: Final[dict[Ticket, _Caller]] = {}
         self.changes: Final = Feed[Announce](_KEPT_CHANGES)
@@ -171,13 +172,20 @@ class Loop:
         finally:
             self._end()
 
+    async def keep_time(self) -> None:
+        """Wakes `run` when the host wishes it, until cancelled. A task of its own, because a deadline that is moved
+        once in a tick costs less than one that is set up for every wait."""
+        while True:
+            with trio.CancelScope(deadline=self._wake_at) as self._alarm:
+                await trio.sleep_forever()
+            self._woken.set()
+
     async def _wait(self) -> None:
         if self._inbox:
             await trio.lowlevel.checkpoint()  # let others run, then take what they brought as well
             return
         self._woken = trio.Event()
-        with trio.move_on_at(self._wake_at):
-            await self._woken.wait()
+        await self._woken.wait()
 
     def _turn(self, connections: Connections) -> None:
         """Everything that has happened is handled in one go, and everything ordered is done or under way."""
@@ -197,7 +205,7 @@ class Loop:
         elif type(effect) is Run:
             self._lanes.put(effect.lane, effect.job)
         elif type(effect) is WakeAt:
-            self._wake_at = effect.at / _NANOSECONDS
+            self._wake_at = self._alarm.deadline = effect.at / _NANOSECONDS
         elif type(effect) is Announce:
             self.changes.put(effect)
         elif type(effect) is Alarm:

@@ -182,6 +182,7 @@ async def _tasks(
         async with trio.open_nursery() as nursery:
             connections = Connections(nursery, loop.post)
             nursery.start_soon(connections.serve, listeners)
+            nursery.start_soon(loop.keep_time)
             await loop.run(connections)
             nursery.cancel_scope.cancel()
     if loop.error is not None:

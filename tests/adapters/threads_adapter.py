@@ -1,0 +1,222 @@
+"""A complete adapter for plain threads and blocking sockets, to show how little one is.
+
+What lives here: `ThreadsNode`. The kinds of task are those of every adapter: the loop, which alone touches the host;
+a worker per lane (`raft_storage.lanes`); one reader and one writer per connection; a listener. They talk to the loop
+through its inbox. `docs/adapters.md` goes through it step by step, and the conformance suite runs it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from itertools import count
+from queue import Empty, SimpleQueue
+from random import Random
+from threading import Thread
+from types import TracebackType
+from typing import Final, Self, assert_never
+
+from raft_core.effects import Alarm, Announce, RefusalReason
+from raft_core.errors import RaftError, Refused, SettingsError
+from raft_core.events import ReadConsistency
+from raft_core.host import values as host
+from raft_core.host.host import Host
+from raft_core.host.node import NodeConfig, deadline_after, join_address, split_address
+from raft_core.host.status import HostStatus
+from raft_core.machine import StateMachine
+from raft_storage.opening import open_disk
+
+__all__ = ["ThreadsNode"]
+
+_READ_BYTES: Final = 256 * 1024
+_SECOND: Final = 1_000_000_000
+
+
+class ThreadsNode:
+    """A running node, usable from any thread; `with` stops it. `heard` is told of changes and alarms, on the loop."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        machine: StateMachine,
+        *,
+        seed: int | None = None,
+        heard: Callable[[Announce | Alarm], object] = lambda _: None,
+    ) -> None:
+        recovered, self._lanes = open_disk(config, machine)
+        try:
+            self._listener: Final = socket.create_server(split_address(config.listen))
+            self.address: Final = join_address(*self._listener.getsockname()[:2])
+            dice = Random(secrets.randbits(64) if seed is None else seed)
+            rng, surroundings = Random(dice.getrandbits(64)), config.host_config(self.address)
+            self._host: Final = Host(surroundings, config.settings, recovered, machine.prepare, rng, dice)
+        except BaseException:
+            self._lanes.close(config.patience)
+            raise
+        self._config: Final = config
+        self._heard: Final = heard
+        self._inbox: Final[SimpleQueue[host.HostEvent]] = SimpleQueue()
+        self._tickets: Final = count(1)
+        self._callers: Final[dict[host.Ticket, Future[bytes]]] = {}
+        self._connections: Final[dict[host.ConnectionId, _Connection]] = {}
+        self._wake_at = 0
+        self._finished: Final[Future[RaftError | None]] = Future()
+        self._lanes.start(self._post)
+        Thread(target=self._loop, name=f"node {config.node} loop", daemon=True).start()
+        Thread(target=self._accept, name=f"node {config.node} listener", daemon=True).start()
+
+    # For callers.
+
+    @property
+    def status(self) -> HostStatus:
+        """A picture of the node, taken while the loop may be at work: for people, not for decisions."""
+        return self._host.status
+
+    def propose(self, command: bytes, *, timeout: float | None = None) -> bytes:
+        """The machine's result, once `command` is committed and applied. Raises `Refused` or `OutcomeUnknown`."""
+        deadline = deadline_after(time.monotonic_ns(), timeout)
+        return self._ask(lambda ticket: host.ClientProposed(ticket, command, deadline))
+
+    def read(self, query: bytes, consistency: ReadConsistency, limit: int = 0, timeout: float | None = None) -> bytes:
+        """The machine's answer to `query`, as recent as `consistency` promises."""
+        deadline = deadline_after(time.monotonic_ns(), timeout)
+        return self._ask(lambda ticket: host.ClientAsked(ticket, query, consistency, limit, deadline))
+
+    def stop(self) -> None:
+        """The node has handed over, answered everybody, ended and closed its disk. Raises what it failed with."""
+        self._inbox.put(host.StopAsked())
+        error = self._finished.result(self._config.patience)
+        if error is not None:
+            raise error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.stop()
+
+    def _ask(self, event: Callable[[host.Ticket], host.HostEvent]) -> bytes:
+        ticket, answer = host.Ticket(next(self._tickets)), Future[bytes]()
+        self._callers[ticket] = answer
+        self._inbox.put(event(ticket))
+        if self._finished.done() and self._callers.pop(ticket, None) is not None:
+            raise Refused(RefusalReason.STOPPING, "the node has ended")
+        return answer.result()
+
+    def _post(self, events: list[host.HostEvent]) -> None:
+        for event in events:
+            self._inbox.put(event)
+
+    # The loop.
+
+    def _loop(self) -> None:
+        events: list[host.HostEvent] = [host.HostStarted()]
+        while not self._finished.done():
+            for effect in self._host.handle(events, time.monotonic_ns(), time.time_ns()):
+                self._do(effect)
+            events = self._lanes.run_inline() or [self._next_event()]
+            with suppress(Empty):
+                while True:
+                    events.append(self._inbox.get_nowait())
+
+    def _next_event(self) -> host.HostEvent:
+        try:
+            return self._inbox.get(timeout=max(0, self._wake_at - time.monotonic_ns()) / _SECOND)
+        except Empty:
+            return host.TimerFired()
+
+    def _do(self, effect: host.HostEffect) -> None:
+        if type(effect) is host.Transmit:
+            if (connection := self._connections.get(effect.connection)) is not None:
+                connection.outgoing.put(effect.data)
+        elif type(effect) is host.Answer:
+            if (caller := self._callers.pop(effect.ticket, None)) is not None:
+                caller.set_exception(effect.error) if effect.error else caller.set_result(effect.data)
+        elif type(effect) is host.Run:
+            self._lanes.put(effect.lane, effect.job)
+        elif type(effect) is host.WakeAt:
+            self._wake_at = effect.at
+        elif type(effect) is host.Dial:
+            connection = self._connections[effect.connection] = _Connection(
+                effect.connection, self._inbox, self._connections
+            )
+            Thread(target=connection.dial, args=(effect.address,), daemon=True).start()
+        elif type(effect) is host.Disconnect:
+            if (connection := self._connections.pop(effect.connection, None)) is not None:
+                connection.close()
+        elif type(effect) is Announce or type(effect) is Alarm:
+            self._heard(effect)
+        elif type(effect) is host.Finished:
+            self._end(effect.error)
+        else:
+            assert_never(effect)
+
+    def _end(self, error: RaftError | None) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._lanes.close(self._config.patience)
+        self._finished.set_result(error)
+        for ticket in list(self._callers):  # they asked too late for the host to hear of them
+            self._do(host.Answer(ticket, error=Refused(RefusalReason.STOPPING, "the node has ended")))
+
+    def _connect(self, number: host.ConnectionId) -> _Connection:
+        self._connections[number] = _Connection(number, self._inbox, self._connections)
+        return self._connections[number]
+
+    def _accept(self) -> None:
+        with self._listener, suppress(OSError):  # shut down at the end
+            for number in map(host.ConnectionId, count(1, 2)):  # odd; the host's own are even
+                accepted, _ = self._listener.accept()
+                connection = self._connect(number)
+                Thread(target=connection.serve, args=(accepted, True), daemon=True).start()
+
+
+class _Connection:
+    """One connection: this thread reads, another one writes. Whoever takes it out of `known` has ended it."""
+
+    def __init__(
+        self, number: host.ConnectionId, inbox: SimpleQueue[host.HostEvent], known: dict[host.ConnectionId, _Connection]
+    ) -> None:
+        self.outgoing: Final[SimpleQueue[bytes]] = SimpleQueue()
+        self._number: Final = number
+        self._inbox: Final = inbox
+        self._known: Final = known
+        self._socket: socket.socket | None = None
+
+    def dial(self, address: str) -> None:
+        try:
+            self.serve(socket.create_connection(split_address(address), timeout=5.0), False)
+        except (OSError, UnicodeError, SettingsError) as failure:
+            if self._known.pop(self._number, None) is not None:
+                self._inbox.put(host.DialFailed(self._number, str(failure)))
+
+    def serve(self, connected: socket.socket, accepted: bool) -> None:
+        with connected:
+            connected.settimeout(None)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket = connected
+            if self._number not in self._known:  # given up while it was being made
+                return
+            self._inbox.put(host.ConnectionOpened(self._number, accepted))
+            Thread(target=self._write, args=(connected,), daemon=True).start()
+            with suppress(OSError):
+                while data := connected.recv(_READ_BYTES):
+                    self._inbox.put(host.BytesReceived(self._number, data))
+            self.outgoing.put(b"")
+            if self._known.pop(self._number, None) is not None:
+                self._inbox.put(host.ConnectionClosed(self._number))
+
+    def _write(self, connected: socket.socket) -> None:
+        with suppress(OSError):
+            while data := self.outgoing.get():
+                connected.sendall(data)
+                self._inbox.put(host.Transmitted(self._number))
+            connected.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)  # wakes the reader and a writer that is stuck

@@ -388,8 +388,8 @@ class Host:
         if elapsed <= 0 or not self._started or self._ended():
             return
         self._last_tick += elapsed * self._config.tick
-        self._ticks += 1
-        if self._ticks % _RETRY_TICKS == 0:
+        before, self._ticks = self._ticks, self._ticks + elapsed
+        if before // _RETRY_TICKS != self._ticks // _RETRY_TICKS:
             self._retry_held = True
         if self._raft is not None:
             self._orders.events.append(Tick(elapsed))
@@ -400,7 +400,7 @@ class Host:
             return
         self._peers.on_tick()
         self._receiving.on_tick()
-        if self._ticks % _SWEEP_TICKS == 0:
+        if before // _SWEEP_TICKS != self._ticks // _SWEEP_TICKS:
             self._clients.sweep()
         self._settle()
 

@@ -187,10 +187,14 @@ class FileStore:
         framed = frame_batch(encode([header, *changes]), at, header.follows)
         room = max(self._segment_bytes, len(framed))
         file = self._files.create(segment_name(header.sequence))
-        file.preallocate(room)
-        write_whole(file, 0, framed)
-        file.sync()
-        self._files.sync_directory()
+        try:
+            file.preallocate(room)
+            write_whole(file, 0, framed)
+            file.sync()
+            self._files.sync_directory()
+        except BaseException:
+            file.close()
+            raise
         old, self._file = self._file, file
         self._room = room
         self._at = Position(header.sequence, len(framed))

@@ -36,7 +36,7 @@ def verify_snapshot(files: Files, cluster: ClusterId, meta: SnapshotMeta) -> Non
     file = files.open(snapshot_name(meta.position))
     try:
         reader = SnapshotFileReader(file)
-        if reader.header.cluster != cluster or reader.meta != meta:
+        if reader.header.cluster != cluster or reader.meta.position != meta.position:
             raise LogDamaged(file.name, 0, "this is not the snapshot that the log names", SNAPSHOT_REMEDY)
         reader.verify()
     finally:
@@ -64,15 +64,15 @@ class SnapshotShelf:
 
     def create(self, meta: SnapshotMeta, guard: Guard) -> _Writer:
         """A writer for this node's own snapshot; what there was of it is gone."""
+        name = part_name(meta.position, None)
         with self._lock:
-            name = part_name(meta.position, None)
             self._discard(name)
-            return self._begin(name, meta, guard)
+        return self._begin(name, meta, guard)
 
     def resume(self, meta: SnapshotMeta, source: str, guard: Guard) -> _Writer:
         """A writer for a received snapshot; every other one that was being received is gone."""
+        wanted = part_name(meta.position, source)
         with self._lock:
-            wanted = part_name(meta.position, source)
             for name in self._files.names():
                 if is_unfinished(name) and "-from-" in name and name != wanted:
                     self._discard(name)
@@ -81,7 +81,7 @@ class SnapshotShelf:
                 writer.leave()
             if wanted in self._files.names() and not self._continues(wanted, meta):
                 self._discard(wanted)
-            return self._begin(wanted, meta, guard)
+        return self._begin(wanted, meta, guard)
 
     def _header(self, meta: SnapshotMeta) -> SnapshotHeader:
         return SnapshotHeader(self._cluster, meta, CHUNK_BYTES)
@@ -94,9 +94,11 @@ class SnapshotShelf:
             file.close()
 
     def _begin(self, name: str, meta: SnapshotMeta, guard: Guard) -> _Writer:
+        """Without the lock, because reading what is there already can take long."""
         file = self._files.open(name) if name in self._files.names() else self._files.create(name)
         writer = _Writer(self, name, SnapshotFileWriter(file, self._header(meta)), meta, guard)
-        self._open_parts[name] = writer
+        with self._lock:
+            self._open_parts[name] = writer
         return writer
 
     def _discard(self, name: str) -> None:

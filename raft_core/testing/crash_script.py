@@ -195,7 +195,7 @@ def make_script(seed: int) -> Script:
     common = (author.append, author.append, author.append, author.several, author.vote, author.overwrite)
     author.vote()
     for step in range(34):
-        common[int(author.random.random() * len(common))]()
+        author.overwrite() if step in (4, 18) else common[int(author.random.random() * len(common))]()
         if step == 8:
             author.steps.append(Reopen(orderly=False))
         elif step == 14 or step == 28:

@@ -40,7 +40,7 @@ ROOM: Final = BLOCK - 1
 
 FIRST: Final = 0xA6
 NEXT: Final = 0x59
-_NEXT_BYTE: Final = bytes([NEXT])
+_NEXT_BYTES: Final = bytearray([NEXT])
 
 _HEAD: Final = struct.Struct("<IIQQQQ")
 _CHECKSUM: Final = struct.Struct("<I")
@@ -80,11 +80,11 @@ def frame_batch(payload: bytes, at: Position, synced: Position) -> bytes:
     """The blocks of a batch that begins at `at`, written when everything before `synced` was durable."""
     if len(payload) > _LIMIT:
         raise ValueError("a batch holds less than 4 GiB")
-    blocks = batch_bytes(len(payload)) // BLOCK
-    content = payload + bytes(blocks * ROOM - HEAD_BYTES - len(payload))
-    head = _HEAD.pack(len(payload), zlib.crc32(content), at.segment, at.offset, synced.segment, synced.offset)
-    stream = b"".join((_CHECKSUM.pack(zlib.crc32(head)), head, content))
-    framed = bytearray(_NEXT_BYTE.join([stream[start : start + ROOM] for start in range(0, len(stream), ROOM)]))
+    padding = bytes(batch_bytes(len(payload)) // BLOCK * ROOM - HEAD_BYTES - len(payload))
+    checksum = zlib.crc32(padding, zlib.crc32(payload))
+    head = _HEAD.pack(len(payload), checksum, at.segment, at.offset, synced.segment, synced.offset)
+    stream = memoryview(b"".join((_CHECKSUM.pack(zlib.crc32(head)), head, payload, padding)))
+    framed = _NEXT_BYTES.join([stream[start : start + ROOM] for start in range(0, len(stream), ROOM)])
     framed.append(NEXT)
     framed[ROOM] = FIRST
     return bytes(framed)
@@ -101,7 +101,7 @@ def parse_head(block: bytes) -> BatchHead | None:
 
 def expected_marks(blocks: int) -> bytes:
     """The marks of a whole batch, one per block."""
-    return bytes([FIRST]) + _NEXT_BYTE * (blocks - 1)
+    return bytes([FIRST]) + bytes(_NEXT_BYTES) * (blocks - 1)
 
 
 def content_of(blocks: bytes, head: BatchHead) -> bytes | None:

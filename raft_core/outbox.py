@@ -12,7 +12,7 @@ What lives here: what has been handed to the disk, what of it is durable, and th
 from __future__ import annotations
 
 from collections import deque
-from typing import final
+from typing import Final, final
 
 from raft_core._value import Value
 from raft_core.effects import Effect, Persist, Send
@@ -24,6 +24,9 @@ from raft_core.messages import Message
 from raft_core.quorum import INFINITE
 
 __all__ = ["LogWrite", "Outbox"]
+
+MOST_HELD: Final = 10_000
+"""While a disk hangs, promises gather; beyond this many the oldest is forgotten, as if the network had lost it."""
 
 
 @final
@@ -141,6 +144,8 @@ class Outbox:
         if rests_on <= self.durable:
             self.effects.append(Send(to, message))
         else:
+            if len(self.held) >= MOST_HELD:
+                del self.held[0]
             self.held.append((rests_on, Send(to, message)))
 
     def _holder(self, upto: Index) -> WriteId:

@@ -327,6 +327,8 @@ class Raft:
             raise CallerError("Tick(elapsed) counts ticks that have passed: at least 1")
         server, role = self._server, self._role
         server.now += event.elapsed
+        if server.loyalty:
+            server.loyalty -= 1
         if 0 <= server.give_up_at <= server.now:
             server.give_up_at = -1
             server.requests.give_up(Uncertainty(UnknownReason.LEADERSHIP_LOST), server.respond)
@@ -398,6 +400,8 @@ class Raft:
         self._server.stopping = True
         if type(self._role) is Leader:
             self._move(self._role.on_stop())
+        elif type(self._role) is not Follower:
+            self._move(StepDown())  # an election won now would begin a leadership that nobody ends
 
     def _finish(self, reason: StopReason, text: str) -> None:
         """Everybody is answered, and nothing is answered again."""

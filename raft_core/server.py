@@ -65,7 +65,6 @@ class Server:
         "applied",
         "applying",
         "boot",
-        "born_at",
         "bytes_since_snapshot",
         "commit",
         "configurations",
@@ -74,6 +73,7 @@ class Server:
         "identity",
         "installing",
         "log",
+        "loyalty",
         "me",
         "messages_made",
         "now",
@@ -121,7 +121,7 @@ class Server:
         self.ready_reads: list[tuple[Index, RequestId]] = []  # confirmed, sorted; wait for the machine
         self.messages_made = 0
         self.now = 0  # ticks, pauses included
-        self.born_at = 0
+        self.loyalty = settings.election_ticks + 1  # ticks for which a lease may still rest on us; from our start too
         self.give_up_at = -1  # when a deposed leader's requests are answered as unknown
         self.hurry_priority = 0  # how many elections went without this node standing for it
         self.stopping = False
@@ -156,6 +156,12 @@ class Server:
         """Random and short: after the connection to the leader broke."""
         patience = (self.settings.priority * self.settings.short_ticks) >> self.hurry_priority
         return self.draw(self.settings.short_ticks) + patience
+
+    @property
+    def bound(self) -> bool:
+        """A leader may be reading by a lease that rests on this node: it neither votes nor stands, whatever its role,
+        except on that leader's own order (thesis 6.4.1). One tick longer than the lease, for the part of a tick."""
+        return self.loyalty > 0 and self.members.leases
 
     @property
     def may_campaign(self) -> bool:
@@ -304,6 +310,16 @@ class Server:
         place, members = self.configurations.at(index)
         self.snapshot_pending = index
         self.outbox.effects.append(TakeSnapshot(SnapshotMeta(index, term, members, place)))
+
+    def make_room(self) -> None:
+        """The log is at its limit: what the snapshot covers goes now, kept tail and running transfers or not; where
+        nothing is left to go, a snapshot is taken before its time."""
+        covered = self.snapshot.index if self.snapshot else NO_INDEX
+        if covered > self.log.base.index:
+            self.log.compact(covered)
+            self.outbox.drop_before(Index(covered + 1))
+        elif self.snapshot_pending == NO_INDEX and self.applying > covered:
+            self._take_snapshot()
 
     def on_snapshot_taken(self, report: SnapshotTaken, transfers_from: Index) -> None:
         """The disk switches to the snapshot and may forget what lies before it, but for a tail (§7)."""

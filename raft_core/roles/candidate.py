@@ -101,7 +101,7 @@ class PreCandidate:
         return None
 
     def ignores_vote(self, request: RequestVote) -> bool:
-        return False
+        return self.server.bound and request.kind is not VoteKind.TRANSFER
 
     def on_request_vote(self, request: RequestVote) -> Transition | None:
         """A pre-candidate has given no promise: it votes like a follower that knows no leader (rule 2.1)."""
@@ -170,7 +170,7 @@ class Candidate:
         return TakeOffice() if self.campaign.count_own() is Verdict.WON else None
 
     def ignores_vote(self, request: RequestVote) -> bool:
-        return False
+        return self.server.bound and request.kind is not VoteKind.TRANSFER
 
     def on_request_vote(self, request: RequestVote) -> Transition | None:
         self.server.answer_vote(request, NOBODY)  # §5.2: our vote is ours already, so this refuses; or it is a pre-vote

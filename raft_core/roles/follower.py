@@ -93,7 +93,7 @@ class Follower:
         self.elapsed += 1
         if self.reads:
             self._ask_again()
-        if self.elapsed < self.timeout:
+        if self.elapsed < self.timeout or self.server.bound:
             return None
         if self.server.may_campaign:
             return self._stand()
@@ -113,16 +113,18 @@ class Follower:
 
     def on_campaign(self) -> Transition | None:
         """An order from outside: stand now."""
-        if not self.server.may_campaign:
+        if not self.server.may_campaign or self.server.bound:
             return None
         return PreStand() if self.server.settings.pre_vote else Stand()
 
     def on_unreachable(self, peer: NodeId) -> None:
         """The connection to the leader broke: stand soon, by pre-vote, once until it is heard again."""
+        server = self.server
         if peer != self.leader or self.suspect or peer == NOBODY:
             return
         self.suspect = True
-        self.timeout = min(self.timeout, self.elapsed + self.server.short_timeout())
+        leased = server.loyalty if server.members.leases else 0
+        self.timeout = min(self.timeout, self.elapsed + leased + server.short_timeout())
 
     def on_forget_leader(self) -> None:
         """Votes may be given at once. Where leases rest on our loyalty, nothing happens (rule 8)."""
@@ -144,6 +146,7 @@ class Follower:
             self.leader = leader
         self.elapsed = 0
         self.heard = True
+        self.server.loyalty = self.server.settings.election_ticks + 1
         if self.suspect or self.hurry:
             self.suspect = False
             self.hurry = 0
@@ -156,14 +159,12 @@ class Follower:
     def ignores_vote(self, request: RequestVote) -> bool:
         """Loyalty (rule 2.4, thesis 4.2.3): while a leader was heard within T, nobody else is even answered.
 
-        A broken connection to the leader ends it, but not where leases rest on it; there a restart begins it too."""
+        A broken connection to the leader ends it, but not where leases rest on it."""
         server = self.server
         if request.kind is VoteKind.TRANSFER or not server.settings.check_quorum:
             return False
-        loyal = server.settings.election_ticks
-        if server.members.leases:
-            return (self.heard and self.elapsed < loyal) or server.now - server.born_at < loyal
-        return self.heard and not self.suspect and self.leader != NOBODY and self.elapsed < loyal
+        loyal = self.elapsed < server.settings.election_ticks and self.leader != NOBODY
+        return server.bound or (self.heard and loyal and not self.suspect)
 
     def on_request_vote(self, request: RequestVote) -> Transition | None:
         """Only a vote given starts the timer anew: a refused candidate must not delay a better one (rule 1.3)."""
@@ -220,7 +221,8 @@ class Follower:
         if taken:
             server.append(entries[:taken])
         if taken < len(entries):
-            self._accept(request, Index(first + taken - 1))
+            if held + taken:  # otherwise silence: an answer would only bring the same entries again at once
+                self._accept(request, Index(first + taken - 1))
             return False
         return True
 
@@ -233,6 +235,7 @@ class Follower:
         for count, entry in enumerate(entries):
             free -= len(entry.data) + ENTRY_OVERHEAD
             if free < 0:
+                server.make_room()
                 server.alarm(AlarmKind.LOG_FULL, NOBODY, "the log in memory is full; entries wait at the leader")
                 return count
         return len(entries)

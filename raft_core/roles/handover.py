@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import final
 
-from raft_core.effects import RefusalReason, Respond, Success
+from raft_core.effects import RefusalReason, Respond, Success, Uncertainty, UnknownReason
 from raft_core.events import TransferRequested
 from raft_core.ids import NOBODY, NodeId, RequestId
 from raft_core.messages import TimeoutNow
@@ -47,11 +47,12 @@ class Handover:
 class Succession:
     """At most one handover is under way. `leaving`: it has to go, so that a failure ends in stepping down."""
 
-    __slots__ = ("handover", "leaving", "replication", "server")
+    __slots__ = ("handover", "leaving", "replication", "server", "term")
 
     def __init__(self, server: Server, replication: Replication) -> None:
         self.server = server
         self.replication = replication
+        self.term = server.term  # the leadership's
         self.handover: Handover | None = None
         self.leaving = False
 
@@ -147,8 +148,10 @@ class Succession:
                 self.server.refuse(request, reason, text=f"node {handover.target} did not take over")
 
     def resign(self) -> None:
-        """The leadership has ended, as everybody who waited for that wished."""
-        handover, self.handover = self.handover, None
+        """The leadership has ended: by the successor's election, as was wished, or by something else."""
+        server, handover, self.handover = self.server, self.handover, None
         if handover is not None:
+            followed = handover.order_sent and server.term > self.term
+            outcome = Success(server.commit) if followed else Uncertainty(UnknownReason.LEADERSHIP_LOST)
             for request in handover.requests:
-                self.server.respond(Respond(request, Success(self.server.commit)))
+                server.respond(Respond(request, outcome))

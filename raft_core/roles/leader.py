@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, final
 
+from raft_core.compaction import crowded
 from raft_core.effects import AlarmKind, Refusal, RefusalReason, Respond, RoleName
 from raft_core.entries import ENTRY_OVERHEAD, Entry
 from raft_core.events import (
@@ -105,6 +106,8 @@ class Leader:
             return
         uncommitted = self.uncommitted
         room = settings.max_uncommitted_bytes - uncommitted
+        if crowded(settings, server.log):
+            server.make_room()
         free = settings.log_max_bytes - server.log.size
         taken: list[bytes] = []
         start = 0  # the first of the commands not yet appended or refused
@@ -117,6 +120,7 @@ class Leader:
                 refusal = RefusalReason.UNCOMMITTED_FULL
             elif size > free:
                 refusal = RefusalReason.LOG_FULL
+                server.make_room()  # too late for this one
             if refusal is None:
                 taken.append(command)
                 room -= size
@@ -301,6 +305,7 @@ class Leader:
         """Another configuration is in force: everybody is probed at once, reads are asked of the new members too,
         and what it alone makes committed is committed (rule 3.3)."""
         self.replication.heartbeat_all(self.reading.queue.last_round)
+        self.reading.confirm()  # perhaps by those alone who are left
         self.replication.fill_all()
         target = self.succession.target
         if target != NOBODY and not self.server.members.is_voter(target):
@@ -375,8 +380,10 @@ class Leader:
 
     def on_transfer(self, event: TransferRequested) -> None:
         """An operator wants another leader (thesis 3.10)."""
+        before = self.succession.handover
         self.succession.request(event)
-        self.quorum_ticks = 0
+        if self.succession.handover is not before:
+            self.quorum_ticks = 0  # it has its own time
         self._spend_lease()
 
     def on_transfer_refused(self, reply: TransferRefused) -> Transition | None:

@@ -67,7 +67,7 @@ class Reading:
         """Reads that wait have a round under way, as soon as one of our own entries is committed."""
         if self.settled and self.queue.wants_round:
             self.replication.heartbeat_all(self.queue.begin(self.server.commit))
-            self._confirm()
+            self.confirm()
 
     def beat(self) -> None:
         """The periodic heartbeat, which carries the newest round again: the first may have been lost."""
@@ -86,9 +86,9 @@ class Reading:
                 peer.lease_from = sent_at
         if reply.read > peer.read_acked:
             peer.read_acked = reply.read
-            self._confirm()
+            self.confirm()
 
-    def _confirm(self) -> None:
+    def confirm(self) -> None:
         """Thesis 6.4: a majority of each half has answered a heartbeat that was sent after the read was asked."""
         queue = self.queue
         while queue.rounds:

@@ -1,0 +1,131 @@
+"""A bounded recording of what a core was told, which can be written down at any moment and replayed elsewhere.
+
+What lives here: `Recorder`, the flight recorder of one core, and `Recording`, what it writes. A recording is a state
+of the core and the events since; because inputs determine outputs, it says everything that the core did since then,
+on any machine (`raft_core.testing.replay`).
+
+Keeping an event costs a reference, for events are values. Two states are kept: when the newer half is full, the older
+half is dropped, so a recording goes back over at least half of what is allowed (or to the beginning), and never over
+more than all of it. A state shares the entries of its log with the core.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final, final
+
+import msgspec
+
+from raft_core._freeze import freeze
+from raft_core._value import Value
+from raft_core.effects import Effect
+from raft_core.errors import CallerError, SettingsError
+from raft_core.events import Applied, Event, Proposed
+from raft_core.messages import AppendEntries
+from raft_core.raft import Raft
+
+__all__ = ["EVENT_OVERHEAD", "Recorder", "Recording", "decode_recording"]
+
+EVENT_OVERHEAD: Final = 200
+"""Bytes that every event is charged on top of its commands, entries and results."""
+
+_MAGIC: Final = b"raft recording 1\n"
+
+
+@final
+class Recording(Value, frozen=True, array_like=True):
+    """A core's frozen state, the events that it took since then, and the fingerprint of the state they led to."""
+
+    start: bytes
+    events: tuple[Event, ...]
+    fingerprint: bytes
+
+
+_DECODER: Final = msgspec.msgpack.Decoder(Recording)
+
+
+@final
+class _Half:
+    """A state and the events since."""
+
+    __slots__ = ("events", "size", "start")
+
+    def __init__(self, raft: Raft) -> None:
+        self.start = raft.copy()
+        self.events: list[Event] = []
+        self.size = 0
+
+
+@final
+class Recorder:
+    """Give every event to `step` of this object instead of the core's; everything else stays as it is.
+
+    At most `max_events` events and `max_bytes` of them are kept (at least one event is), besides two states."""
+
+    __slots__ = ("_max_bytes", "_max_events", "_newer", "_older", "raft")
+
+    def __init__(self, raft: Raft, *, max_events: int = 20_000, max_bytes: int = 8 * 1024 * 1024) -> None:
+        if max_events < 2 or max_bytes < 2:
+            raise SettingsError("a recorder keeps at least two events and two bytes")
+        self.raft = raft
+        self._max_events = max_events // 2
+        self._max_bytes = max_bytes // 2
+        self._older: _Half | None = None
+        self._newer = _Half(raft)
+
+    def step(self, event: Event) -> list[Effect]:
+        """What `Raft.step` returns. The event is kept even where the step raises: that is when it is wanted most."""
+        half = self._newer
+        size = _size(event)
+        full = len(half.events) >= self._max_events or half.size + size > self._max_bytes
+        if full and half.events and not self.raft.stopped:
+            self._older = half
+            half = self._newer = _Half(self.raft)
+        half.events.append(event)
+        half.size += size
+        return self.raft.step(event)
+
+    @property
+    def kept_events(self) -> int:
+        """How many events a recording written now would hold."""
+        return len(self._newer.events) + (len(self._older.events) if self._older is not None else 0)
+
+    @property
+    def kept_bytes(self) -> int:
+        """What these events are charged."""
+        return self._newer.size + (self._older.size if self._older is not None else 0)
+
+    def recording(self) -> Recording:
+        """The recording as a value. Costs time in the length of the log."""
+        first = self._older or self._newer
+        events = (*first.events, *self._newer.events) if self._older is not None else tuple(first.events)
+        return Recording(freeze(first.start), events, self.raft.fingerprint())
+
+    def dump(self) -> bytes:
+        """The recording as bytes, for a file, a bug report, another machine. Contains the data of clients."""
+        body = msgspec.msgpack.encode(self.recording())
+        return _MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
+
+
+def _size(event: Event) -> int:
+    if type(event) is Proposed:
+        return EVENT_OVERHEAD + sum([len(command) for command in event.commands])
+    if type(event) is AppendEntries:
+        return EVENT_OVERHEAD + sum([len(entry.data) for entry in event.entries])
+    if type(event) is Applied:
+        return EVENT_OVERHEAD + sum([len(result) for result in event.results])
+    return EVENT_OVERHEAD
+
+
+def decode_recording(dump: bytes) -> Recording:
+    """The recording in `dump`. Raises `CallerError` where it is none, is damaged, or is of a later format."""
+    head = len(_MAGIC)
+    if dump[:head] != _MAGIC:
+        raise CallerError("this is not a recording that this version of the library can read")
+    body = dump[head + 4 :]
+    if zlib.crc32(body).to_bytes(4, "little") != dump[head : head + 4]:
+        raise CallerError("this recording is damaged: its checksum does not match; fetch it again from its source")
+    try:
+        return _DECODER.decode(body)
+    except msgspec.MsgspecError as failure:
+        raise CallerError(f"this recording does not decode: {failure}") from None

@@ -17,6 +17,7 @@ import raft_anyio
 import raft_trio
 
 from .kit import Cluster, OpenNode
+from .threads_face import open_threads_node
 
 
 @attrs.frozen
@@ -37,7 +38,22 @@ LOOPS: Final = (
 )
 
 
-@pytest.fixture(params=LOOPS, ids=lambda loop: loop.name)
+THREADS: Final = Loop("threads", open_threads_node, "trio")
+"""The example from the documentation, for those tests that are marked for it."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "also_threads: the adapter for plain threads passes this test too")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "loop" in metafunc.fixturenames:
+        marked = metafunc.definition.get_closest_marker("also_threads") is not None
+        loops = (*LOOPS, THREADS) if marked else LOOPS
+        metafunc.parametrize("loop", loops, indirect=True, ids=[loop.name for loop in loops])
+
+
+@pytest.fixture
 def loop(request: pytest.FixtureRequest) -> Loop:
     """The adapter and event loop under test."""
     chosen = request.param

@@ -19,6 +19,7 @@ from raft_storage.file_store import FileStore
 from .kit import Cluster, Ledger, Valve, eventually
 
 
+@pytest.mark.also_threads
 async def test_a_peer_that_stops_reading_holds_nobody_up_and_catches_up_later(cluster: Cluster) -> None:
     await cluster.start_all(3, gates=True)
     slow = cluster.number_of((await cluster.followers())[0])
@@ -30,6 +31,7 @@ async def test_a_peer_that_stops_reading_holds_nobody_up_and_catches_up_later(cl
     await cluster.agree(*commands)
 
 
+@pytest.mark.also_threads
 async def test_a_cluster_goes_on_without_a_dead_peer_and_takes_it_back(cluster: Cluster) -> None:
     await cluster.start_all(3)
     await cluster.write(b"a")
@@ -41,6 +43,7 @@ async def test_a_cluster_goes_on_without_a_dead_peer_and_takes_it_back(cluster: 
     await cluster.agree(b"a", b"b", b"c")
 
 
+@pytest.mark.also_threads
 async def test_a_leader_that_is_dead_is_replaced(cluster: Cluster) -> None:
     await cluster.start_all(3, gates=True)
     await cluster.write(b"a")
@@ -51,6 +54,7 @@ async def test_a_leader_that_is_dead_is_replaced(cluster: Cluster) -> None:
     assert cluster.number_of(await cluster.leader()) != leader
 
 
+@pytest.mark.also_threads
 async def test_a_leader_behind_a_half_open_line_is_replaced_and_comes_back(cluster: Cluster) -> None:
     await cluster.start_all(3, gates=True)
     await cluster.write(b"a")
@@ -64,6 +68,7 @@ async def test_a_leader_behind_a_half_open_line_is_replaced_and_comes_back(clust
     await cluster.agree(b"a", b"b")
 
 
+@pytest.mark.also_threads
 async def test_garbage_from_a_stranger_closes_its_connection_and_harms_nobody(cluster: Cluster) -> None:
     await cluster.start_all(3)
     dice = random.Random(7)
@@ -76,6 +81,7 @@ async def test_garbage_from_a_stranger_closes_its_connection_and_harms_nobody(cl
     await cluster.agree(b"a")
 
 
+@pytest.mark.also_threads
 async def test_a_stranger_who_says_nothing_is_sent_away(cluster: Cluster) -> None:
     cluster.host = attrs.evolve(cluster.host, hello_timeout=50 * MILLISECOND)
     await cluster.start_all(1)
@@ -84,6 +90,7 @@ async def test_a_stranger_who_says_nothing_is_sent_away(cluster: Cluster) -> Non
         assert await is_closed(stream)
 
 
+@pytest.mark.also_threads
 async def test_more_connections_than_allowed_are_closed_and_the_node_goes_on(cluster: Cluster) -> None:
     cluster.host = attrs.evolve(cluster.host, max_connections=5)
     await cluster.start_all(1)
@@ -95,6 +102,7 @@ async def test_more_connections_than_allowed_are_closed_and_the_node_goes_on(clu
     assert await cluster.write(b"a") == b"1"
 
 
+@pytest.mark.also_threads
 async def test_a_disk_that_takes_long_stops_neither_heartbeats_nor_reads(cluster: Cluster) -> None:
     cluster.settings = attrs.evolve(cluster.settings, stall_ticks=0)
     await cluster.start_all(3)
@@ -199,6 +207,7 @@ async def test_what_the_block_raises_leaves_it_as_it_is(cluster: Cluster) -> Non
     assert valve.closed
 
 
+@pytest.mark.also_threads
 async def test_an_address_that_is_taken_is_told_and_the_store_is_closed(cluster: Cluster) -> None:
     await cluster.start_all(1)
     valve = Valve(FileStore.open(cluster.directory / "2", node=2, cluster="test", segment_bytes=1 << 17))
@@ -209,6 +218,7 @@ async def test_an_address_that_is_taken_is_told_and_the_store_is_closed(cluster:
     assert valve.closed
 
 
+@pytest.mark.also_threads
 async def test_a_data_directory_that_is_in_use_is_refused(cluster: Cluster) -> None:
     await cluster.start_all(1)
     config = attrs.evolve(cluster.config(1, cluster.running[1].valve), store=None, data=cluster.directory / "1")
@@ -218,6 +228,7 @@ async def test_a_data_directory_that_is_in_use_is_refused(cluster: Cluster) -> N
     await cluster.write(b"a")
 
 
+@pytest.mark.also_threads
 async def test_a_whole_cluster_that_restarts_still_has_every_acknowledged_command(cluster: Cluster) -> None:
     await cluster.start_all(3)
     commands = [b"%d" % number for number in range(20)]
@@ -231,6 +242,7 @@ async def test_a_whole_cluster_that_restarts_still_has_every_acknowledged_comman
     await cluster.agree(*commands, b"last")
 
 
+@pytest.mark.also_threads
 async def test_a_node_that_is_far_behind_is_given_a_snapshot(cluster: Cluster) -> None:
     cluster.settings = attrs.evolve(cluster.settings, snapshot_entries=40, keep_entries=4, keep_bytes=1)
     cluster.host = attrs.evolve(cluster.host, chunk_bytes=300)
@@ -246,6 +258,7 @@ async def test_a_node_that_is_far_behind_is_given_a_snapshot(cluster: Cluster) -
     assert running.machine.restored > 0
 
 
+@pytest.mark.also_threads
 async def test_a_node_that_ends_leaves_no_thread_behind(cluster: Cluster) -> None:
     await cluster.start_all(3)
     await cluster.write(b"a")

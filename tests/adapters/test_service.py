@@ -15,6 +15,7 @@ from raft_core.membership import AddLearner, AddVoter, RemoveNode
 from .kit import Cluster, eventually
 
 
+@pytest.mark.also_threads
 async def test_a_cluster_of_one_elects_itself_and_answers(cluster: Cluster) -> None:
     await cluster.start_all(1)
     assert await cluster[1].propose(b"a") == b"1"
@@ -23,6 +24,7 @@ async def test_a_cluster_of_one_elects_itself_and_answers(cluster: Cluster) -> N
     assert cluster[1].status.role is RoleName.LEADER
 
 
+@pytest.mark.also_threads
 async def test_three_nodes_agree_on_one_leader(cluster: Cluster) -> None:
     await cluster.start_all(3)
     leader = await cluster.leader()
@@ -31,12 +33,14 @@ async def test_three_nodes_agree_on_one_leader(cluster: Cluster) -> None:
     assert leader.status.role is RoleName.LEADER
 
 
+@pytest.mark.also_threads
 async def test_a_command_is_applied_once_on_every_node(cluster: Cluster) -> None:
     await cluster.start_all(3)
     await cluster.write(b"a")
     await cluster.agree(b"a")
 
 
+@pytest.mark.also_threads
 async def test_a_follower_passes_a_command_to_the_leader_and_the_result_back(cluster: Cluster) -> None:
     await cluster.start_all(3)
     for follower in await cluster.followers():
@@ -44,6 +48,7 @@ async def test_a_follower_passes_a_command_to_the_leader_and_the_result_back(clu
     await cluster.agree(b"a", b"a")
 
 
+@pytest.mark.also_threads
 async def test_a_read_on_any_node_sees_the_write_that_was_just_acknowledged(cluster: Cluster) -> None:
     await cluster.start_all(3)
     for turn in range(1, 11):
@@ -52,6 +57,7 @@ async def test_a_read_on_any_node_sees_the_write_that_was_just_acknowledged(clus
             assert await cluster[number].read(b"a", timeout=5.0) == b"%d" % turn
 
 
+@pytest.mark.also_threads
 async def test_reads_that_need_not_be_linearizable_are_answered_here(cluster: Cluster) -> None:
     await cluster.start_all(3)
     await cluster.write(b"a")
@@ -64,6 +70,7 @@ async def test_reads_that_need_not_be_linearizable_are_answered_here(cluster: Cl
     assert await follower.read(b"a", consistency=ReadConsistency.STALE_BOUNDED, limit=1000, timeout=5.0) == b"1"
 
 
+@pytest.mark.also_threads
 async def test_a_command_that_is_too_large_is_refused(cluster: Cluster) -> None:
     cluster.settings = attrs.evolve(cluster.settings, max_entry_bytes=100)
     await cluster.start_all(1)
@@ -73,6 +80,7 @@ async def test_a_command_that_is_too_large_is_refused(cluster: Cluster) -> None:
     await cluster.agree(b"a")
 
 
+@pytest.mark.also_threads
 async def test_a_node_that_finds_no_leader_refuses_and_says_so(cluster: Cluster) -> None:
     await cluster.start_all(3)
     await cluster.write(b"a")
@@ -85,6 +93,7 @@ async def test_a_node_that_finds_no_leader_refuses_and_says_so(cluster: Cluster)
         await cluster[3].read(b"b")
 
 
+@pytest.mark.also_threads
 async def test_a_command_whose_quorum_is_gone_ends_as_unknown_when_its_time_is_over(cluster: Cluster) -> None:
     cluster.settings = attrs.evolve(cluster.settings, check_quorum=False)
     await cluster.start_all(3, gates=True)
@@ -192,6 +201,7 @@ async def test_a_stopped_node_refuses_everything_and_says_that_it_ended(cluster:
     await node.stop()
 
 
+@pytest.mark.also_threads
 async def test_leaving_hands_leadership_over(cluster: Cluster) -> None:
     cluster.founders = (1, 2, 3)
     await cluster.start(1)
@@ -204,6 +214,7 @@ async def test_leaving_hands_leadership_over(cluster: Cluster) -> None:
     assert await cluster.write(b"b") == b"2"
 
 
+@pytest.mark.also_threads
 async def test_stopping_under_load_answers_every_caller(cluster: Cluster) -> None:
     await cluster.start_all(3)
     leader = await cluster.leader()

@@ -14,11 +14,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import count
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue, SimpleQueue
 from random import Random
 from threading import Thread
-from types import TracebackType
-from typing import Final, Self, assert_never
+from typing import Final, TypeAlias, assert_never
 
 from raft_core.effects import Alarm, Announce, RefusalReason
 from raft_core.errors import RaftError, Refused, SettingsError
@@ -33,25 +32,20 @@ from raft_storage.opening import open_disk
 __all__ = ["ThreadsNode"]
 
 _READ_BYTES: Final = 256 * 1024
-_SECOND: Final = 1_000_000_000
+_INBOX: Final = 256  # events that may wait; then whoever brings one waits, and the loop itself never brings any
 
 
 class ThreadsNode:
-    """A running node, usable from any thread; `with` stops it. `heard` is told of changes and alarms, on the loop."""
+    """A running node, usable from any thread until `stop`. `heard` is told of changes and alarms, on the loop."""
 
     def __init__(
-        self,
-        config: NodeConfig,
-        machine: StateMachine,
-        *,
-        seed: int | None = None,
-        heard: Callable[[Announce | Alarm], object] = lambda _: None,
+        self, config: NodeConfig, machine: StateMachine, heard: Callable[[Announce | Alarm], object] = print
     ) -> None:
         recovered, self._lanes = open_disk(config, machine)
         try:
             self._listener: Final = socket.create_server(split_address(config.listen))
             self.address: Final = join_address(*self._listener.getsockname()[:2])
-            dice = Random(secrets.randbits(64) if seed is None else seed)
+            dice = Random(secrets.randbits(64))
             rng, surroundings = Random(dice.getrandbits(64)), config.host_config(self.address)
             self._host: Final = Host(surroundings, config.settings, recovered, machine.prepare, rng, dice)
         except BaseException:
@@ -59,13 +53,13 @@ class ThreadsNode:
             raise
         self._config: Final = config
         self._heard: Final = heard
-        self._inbox: Final[SimpleQueue[host.HostEvent]] = SimpleQueue()
+        self._inbox: Final[Queue[host.HostEvent]] = Queue(_INBOX)
         self._tickets: Final = count(1)
         self._callers: Final[dict[host.Ticket, Future[bytes]]] = {}
-        self._connections: Final[dict[host.ConnectionId, _Connection]] = {}
+        self._connections: Final[_Known] = {}
         self._wake_at = 0
         self._finished: Final[Future[RaftError | None]] = Future()
-        self._lanes.start(self._post)
+        self._lanes.start(lambda events: list(map(self._inbox.put, events)))
         Thread(target=self._loop, name=f"node {config.node} loop", daemon=True).start()
         Thread(target=self._accept, name=f"node {config.node} listener", daemon=True).start()
 
@@ -82,22 +76,14 @@ class ThreadsNode:
         return self._ask(lambda ticket: host.ClientProposed(ticket, command, deadline))
 
     def read(self, query: bytes, consistency: ReadConsistency, limit: int = 0, timeout: float | None = None) -> bytes:
-        """The machine's answer to `query`, as recent as `consistency` promises."""
         deadline = deadline_after(time.monotonic_ns(), timeout)
         return self._ask(lambda ticket: host.ClientAsked(ticket, query, consistency, limit, deadline))
 
     def stop(self) -> None:
         """The node has handed over, answered everybody, ended and closed its disk. Raises what it failed with."""
         self._inbox.put(host.StopAsked())
-        error = self._finished.result(self._config.patience)
-        if error is not None:
+        if (error := self._finished.result(2 * self._config.patience)) is not None:
             raise error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.stop()
 
     def _ask(self, event: Callable[[host.Ticket], host.HostEvent]) -> bytes:
         ticket, answer = host.Ticket(next(self._tickets)), Future[bytes]()
@@ -106,10 +92,6 @@ class ThreadsNode:
         if self._finished.done() and self._callers.pop(ticket, None) is not None:
             raise Refused(RefusalReason.STOPPING, "the node has ended")
         return answer.result()
-
-    def _post(self, events: list[host.HostEvent]) -> None:
-        for event in events:
-            self._inbox.put(event)
 
     # The loop.
 
@@ -125,7 +107,7 @@ class ThreadsNode:
 
     def _next_event(self) -> host.HostEvent:
         try:
-            return self._inbox.get(timeout=max(0, self._wake_at - time.monotonic_ns()) / _SECOND)
+            return self._inbox.get(timeout=max(0, self._wake_at - time.monotonic_ns()) / 1e9)
         except Empty:
             return host.TimerFired()
 
@@ -141,9 +123,7 @@ class ThreadsNode:
         elif type(effect) is host.WakeAt:
             self._wake_at = effect.at
         elif type(effect) is host.Dial:
-            connection = self._connections[effect.connection] = _Connection(
-                effect.connection, self._inbox, self._connections
-            )
+            connection = _Connection(effect.connection, self._inbox, self._connections)
             Thread(target=connection.dial, args=(effect.address,), daemon=True).start()
         elif type(effect) is host.Disconnect:
             if (connection := self._connections.pop(effect.connection, None)) is not None:
@@ -162,29 +142,24 @@ class ThreadsNode:
         for ticket in list(self._callers):  # they asked too late for the host to hear of them
             self._do(host.Answer(ticket, error=Refused(RefusalReason.STOPPING, "the node has ended")))
 
-    def _connect(self, number: host.ConnectionId) -> _Connection:
-        self._connections[number] = _Connection(number, self._inbox, self._connections)
-        return self._connections[number]
-
     def _accept(self) -> None:
         with self._listener, suppress(OSError):  # shut down at the end
             for number in map(host.ConnectionId, count(1, 2)):  # odd; the host's own are even
                 accepted, _ = self._listener.accept()
-                connection = self._connect(number)
+                connection = _Connection(number, self._inbox, self._connections)
                 Thread(target=connection.serve, args=(accepted, True), daemon=True).start()
 
 
 class _Connection:
     """One connection: this thread reads, another one writes. Whoever takes it out of `known` has ended it."""
 
-    def __init__(
-        self, number: host.ConnectionId, inbox: SimpleQueue[host.HostEvent], known: dict[host.ConnectionId, _Connection]
-    ) -> None:
+    def __init__(self, number: host.ConnectionId, inbox: Queue[host.HostEvent], known: _Known) -> None:
         self.outgoing: Final[SimpleQueue[bytes]] = SimpleQueue()
         self._number: Final = number
         self._inbox: Final = inbox
         self._known: Final = known
         self._socket: socket.socket | None = None
+        known[number] = self
 
     def dial(self, address: str) -> None:
         try:
@@ -217,6 +192,9 @@ class _Connection:
             connected.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        if self._socket is not None:
-            with suppress(OSError):
+        with suppress(OSError):
+            if self._socket is not None:
                 self._socket.shutdown(socket.SHUT_RDWR)  # wakes the reader and a writer that is stuck
+
+
+_Known: TypeAlias = dict[host.ConnectionId, _Connection]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -206,6 +207,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _run(config: ServeConfig) -> None:
     """Serves on the loop that was asked for; only that loop's packages are imported."""
+    _allow_files()
     if config.loop == "trio":
         from raft_kv import serve_trio
 
@@ -214,6 +216,15 @@ def _run(config: ServeConfig) -> None:
     from raft_kv import serve_anyio
 
     serve_anyio.run(config)
+
+
+def _allow_files() -> None:
+    """As many open files as the system lets this process have: each client is one."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _demo(options: argparse.Namespace) -> int:

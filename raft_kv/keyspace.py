@@ -71,6 +71,8 @@ class Keyspace:
     """How many keys have ever been created; numbers `Record.born`."""
     graves: list[Version] = attrs.field(factory=lambda: [0] * _GRAVES)
     """By the key's checksum: the last entry that deleted one."""
+    expiring: int = attrs.field(default=0, init=False)
+    """How many of the keys have a deadline."""
     asked_at: Millis = 0
     """While a question is being answered: the asker's clock; 0 while applying."""
     _deadlines: list[tuple[Millis, bytes]] = attrs.field(factory=list, init=False)
@@ -120,6 +122,8 @@ class Keyspace:
             self._order_born.append(born)
         else:
             born = old.born
+            self.expiring -= bool(old.deadline)
+        self.expiring += bool(deadline)
         self.records[key] = Record(kind, value, self.index, deadline, born)
         if deadline and (old is None or old.deadline != deadline):
             heapq.heappush(self._deadlines, (deadline, key))
@@ -127,8 +131,10 @@ class Keyspace:
 
     def remove(self, key: bytes) -> bool:
         """The key is gone; whether it was there."""
-        if self.records.pop(key, None) is None:
+        record = self.records.pop(key, None)
+        if record is None:
             return False
+        self.expiring -= bool(record.deadline)
         self.graves[zlib.crc32(key) % _GRAVES] = self.index
         if len(self._order) > 2 * len(self.records) + 64:
             self._reorder()
@@ -139,6 +145,7 @@ class Keyspace:
         if self.records:
             self.graves = [self.index] * _GRAVES
         self.records = {}
+        self.expiring = 0
         self._deadlines = []
         self._reorder()
 
@@ -164,16 +171,13 @@ class Keyspace:
             if record is not None and record.born == self._order_born[place]:
                 yield self._order[place], record
 
-    def expiring(self) -> int:
-        """How many keys have a deadline."""
-        return sum(1 for record in self.records.values() if record.deadline)
-
     # Housekeeping: nothing here can be seen from outside.
 
     def rebuild(self) -> None:
         """The helping structures match `records` after those were set from outside."""
         self._deadlines = [(record.deadline, key) for key, record in self.records.items() if record.deadline]
         heapq.heapify(self._deadlines)
+        self.expiring = len(self._deadlines)
         self._reorder()
 
     def _reorder(self) -> None:

@@ -124,7 +124,7 @@ class KeyValueMachine:
 
     def census(self) -> Census:
         """How full it is; may be asked from another thread."""
-        return Census(len(self.keyspace.records), self.keyspace.expiring())
+        return Census(len(self.keyspace.records), self.keyspace.expiring)
 
 
 # Commands.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import traceback
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
@@ -132,6 +133,8 @@ class _Server:
                 group.start_soon(_write, stream, unsent, group.cancel_scope)
                 await self._read(stream, session, unsent)
                 unsent.end()
+        except Exception:  # a defect met by one client must not take the node from all others
+            print(self._service.defect_line(session), traceback.format_exc(), file=sys.stderr, flush=True)
         finally:
             self._service.leave(session)
             await anyio.aclose_forcefully(stream)

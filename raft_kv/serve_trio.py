@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import traceback
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
@@ -131,6 +132,8 @@ class _Server:
                 nursery.start_soon(_write, stream, unsent, nursery.cancel_scope)
                 await self._read(stream, session, unsent)
                 unsent.end()
+        except Exception:  # a defect met by one client must not take the node from all others
+            print(self._service.defect_line(session), traceback.format_exc(), file=sys.stderr, flush=True)
         finally:
             self._service.leave(session)
             with trio.CancelScope(shield=True):

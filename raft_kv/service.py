@@ -20,7 +20,9 @@ from raft_kv.keyspace import Millis
 from raft_kv.machine import KeyValueMachine
 from raft_kv.node_view import picture_of
 from raft_kv.picture import Picture
+from raft_kv.requests import RequestLimits
 from raft_kv.session import Session
+from raft_kv.session_values import SessionLimits
 from raft_kv.version import version
 
 __all__ = ["MAX_UNSENT_BYTES", "READ_BYTES", "TOO_MANY", "Service", "wall_clock"]
@@ -49,8 +51,15 @@ class Service:
     connections: int = 0
     received: int = 0
     commands: int = 0
+    _limits: SessionLimits = attrs.field(init=False)
     _started: float = attrs.field(factory=time.monotonic)
     _numbers: count[int] = attrs.field(factory=lambda: count(1))
+
+    def __attrs_post_init__(self) -> None:
+        entry = self.config.settings.max_entry_bytes
+        requests = RequestLimits(bulk_bytes=entry, request_bytes=max(RequestLimits().request_bytes, 2 * entry))
+        batch = min(SessionLimits().batch_bytes, entry // 4)
+        self._limits = SessionLimits(requests=requests, batch_bytes=batch, transaction_bytes=entry)
 
     def admit(self) -> Session | None:
         """A session for a new connection, or None where there are too many; `leave` ends it."""
@@ -58,12 +67,16 @@ class Service:
             return None
         self.connections += 1
         self.received += 1
-        return Session(next(self._numbers))
+        return Session(next(self._numbers), self._limits)
 
     def leave(self, session: Session) -> None:
         """The session's connection is gone."""
         self.connections -= 1
         self.commands += session.commands
+
+    def defect_line(self, session: Session) -> str:
+        """What is printed, with the traceback, when a connection ends by a mistake of this program."""
+        return f"node {self.config.id}: the connection of client {session.number} ended by a defect; please report it:"
 
     def picture(self, status: HostStatus) -> Picture:
         """The whole node at this moment."""

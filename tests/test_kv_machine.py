@@ -14,7 +14,7 @@ from raft_core.machine import StateMachine
 from raft_kv import entries
 from raft_kv.entries import Answered, Calls, Clock, Question, Transaction, Versions
 from raft_kv.keyspace import Record
-from raft_kv.machine import KeyValueMachine, SnapshotUnreadable
+from raft_kv.machine import Census, KeyValueMachine, SnapshotUnreadable
 
 START = 1_700_000_000_000
 MILLION = 1_000_000
@@ -89,8 +89,10 @@ def test_replicas_stay_byte_equal_also_when_one_starts_from_a_snapshot(
             whole = state(first)
             restored.restore([whole[place : place + size] for place in range(0, len(whole), size)])
         assert all(not record.deadline or record.deadline > first.keyspace.time for record in _records(first))
+        assert first.census() == Census(len(_records(first)), sum(bool(record.deadline) for record in _records(first)))
     assert state(first) == state(second)
     if cut:
+        assert restored.census() == first.census()
         assert state(restored) == state(first)
         assert ask(restored, "scan 0 count 2") == ask(first, "scan 0 count 2")
 

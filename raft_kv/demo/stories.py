@@ -5,10 +5,13 @@ What lives here: what happens when, and in which words. How it is done lives in 
 
 from __future__ import annotations
 
+import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Final, final
 
 import attrs
@@ -47,19 +50,26 @@ def run_demo(options: DemoOptions) -> int:
         raise CallerError(f"the demo needs at least {_LEAST_NODES} nodes: fewer do not survive the death of one")
     if options.directory is not None and options.directory.exists() and any(options.directory.iterdir()):
         raise CallerError(f"{options.directory} is not empty; the demo founds a new cluster: name a new directory")
-    with tempfile.TemporaryDirectory(prefix="raft-kv-demo-", ignore_cleanup_errors=True) as temporary:
-        directory = options.directory or Path(temporary)
-        if options.keep and options.directory is None:
-            directory = Path(tempfile.mkdtemp(prefix="raft-kv-demo-"))
+    directory = options.directory or Path(tempfile.mkdtemp(prefix="raft-kv-demo-"))
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
         with Cluster(directory, options.loop) as cluster:
-            try:
-                return _Story(options, cluster).run()
-            except (NodeDied, TimeoutError, Failed) as failure:
-                print(f"raft-kv demo: {failure}", flush=True)
-                return 1
-            except KeyboardInterrupt:
-                print("interrupted; all nodes are stopped", flush=True)
-                return 1
+            return _Story(options, cluster).run()
+    except (NodeDied, TimeoutError, Failed) as failure:
+        print(f"raft-kv demo: {failure}", flush=True)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; all nodes are stopped", flush=True)
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if options.directory is None and not options.keep:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM ends the demo as Ctrl-C does, so that no node outlives it."""
+    raise KeyboardInterrupt
 
 
 @final

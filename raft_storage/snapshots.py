@@ -53,6 +53,8 @@ class SnapshotShelf:
         self._lock = threading.Lock()
         self._finished: set[LogPosition] = {in_force.position} if in_force is not None else set()
         self._open_parts: dict[str, _Writer] = {}
+        self._inherited = {name for name in files.names() if is_unfinished(name)}
+        """Parts written before this opening, by a process of which nobody knows whether its syncs failed."""
         for name in files.names():
             if is_unfinished(name) and "-from-" not in name:
                 files.unlink(name)
@@ -96,8 +98,10 @@ class SnapshotShelf:
     def _begin(self, name: str, meta: SnapshotMeta, guard: Guard) -> _Writer:
         """Without the lock, because reading what is there already can take long."""
         file = self._files.open(name) if name in self._files.names() else self._files.create(name)
-        writer = _Writer(self, name, SnapshotFileWriter(file, self._header(meta)), meta, guard)
+        part = SnapshotFileWriter(file, self._header(meta), rewrite=name in self._inherited)
+        writer = _Writer(self, name, part, meta, guard)
         with self._lock:
+            self._inherited.discard(name)
             self._open_parts[name] = writer
         return writer
 

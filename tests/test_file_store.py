@@ -491,6 +491,34 @@ def test_resuming_notices_chunks_that_did_not_reach_the_disk() -> None:
         assert b"".join(store.open_snapshot(meta).chunks()) == state
 
 
+def test_a_resumed_snapshot_does_not_trust_what_a_failed_sync_left_in_the_cache() -> None:
+    disk = CrashDisk()
+    store = open_on(disk)
+    meta = SnapshotMeta(Index(5), Term(1), Members.initial([1]))
+    state = bytes(range(256)) * 1024
+    writer = store.resume_snapshot(meta, "peer")
+    writer.write(state)
+
+    def lose_the_next_sync(call: Call) -> None:
+        if call.operation == "sync":
+            disk.faults[call.number] = Fault(FaultKind.LOST_SYNC)
+
+    disk.watch = lose_the_next_sync
+    with pytest.raises(StorageBroken):
+        writer.finish()
+    disk.watch = None
+    store.close()
+
+    store = open_on(disk)
+    writer = store.resume_snapshot(meta, "peer")
+    assert writer.offset == len(state)
+    writer.finish()
+    store.write([Persist(WriteId(1), snapshot=meta)])
+
+    store = open_on(disk.crash())
+    assert b"".join(store.open_snapshot(meta).chunks()) == state
+
+
 def test_a_writer_whose_file_another_one_took_over_is_dead(tmp_path: Path) -> None:
     store = open_at(tmp_path)
     meta = SnapshotMeta(Index(5), Term(1), Members.initial([1]))

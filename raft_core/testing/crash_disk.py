@@ -73,13 +73,14 @@ class Call(Value, frozen=True):
 class _Node:
     """A file without its name. `pending`: changes that no sync has covered; a size has the sector number -1."""
 
-    __slots__ = ("live", "pending", "size", "stable", "stable_size")
+    __slots__ = ("coming_size", "live", "pending", "size", "stable", "stable_size")
 
     def __init__(self) -> None:
         self.live: dict[int, bytes] = {}
         self.size = 0
         self.stable: dict[int, bytes] = {}
         self.stable_size = 0
+        self.coming_size = 0  # what a sync would make durable; less than `size` after a lost sync
         self.pending: list[tuple[int, bytes, int]] = []
 
     def put(self, offset: int, data: bytes) -> None:
@@ -98,9 +99,15 @@ class _Node:
         self.grow(end)
 
     def grow(self, size: int) -> None:
-        if size > self.size:
-            self.size = size
+        self.size = max(self.size, size)
+        if size > self.coming_size:
+            self.coming_size = size
             self.pending.append((-1, b"", size))
+
+    def lose(self) -> None:
+        """What is not on the medium will not get there, unless it is written again."""
+        self.pending.clear()
+        self.coming_size = self.stable_size
 
     def get(self, offset: int, length: int) -> bytes:
         end = min(offset + length, self.size)
@@ -135,14 +142,14 @@ class _Node:
             del node.stable[sector]
         if (inside := node.stable_size % SECTOR) and (last := node.stable.get(limit - 1)) is not None:
             node.stable[limit - 1] = last[:inside] + bytes(SECTOR - inside)
-        node.live, node.size = dict(node.stable), node.stable_size
+        node.live, node.size, node.coming_size = dict(node.stable), node.stable_size, node.stable_size
         return node
 
     def twin(self) -> _Node:
         """The same, cache and all."""
         node = _Node()
         node.live, node.size, node.stable = dict(self.live), self.size, dict(self.stable)
-        node.stable_size, node.pending = self.stable_size, list(self.pending)
+        node.stable_size, node.coming_size, node.pending = self.stable_size, self.coming_size, list(self.pending)
         return node
 
 
@@ -174,6 +181,11 @@ class CrashDisk:
         self.watch: Callable[[Call], None] | None = None
 
     # What happens to the machine.
+
+    @property
+    def off(self) -> bool:
+        """The power is gone: `crash` gives the disk after it."""
+        return self._off
 
     @property
     def unsynced(self) -> int:
@@ -244,7 +256,7 @@ class CrashDisk:
             start // SECTOR: content[start : start + SECTOR].ljust(SECTOR, b"\0")
             for start in range(0, len(content), SECTOR)
         }
-        node.size = node.stable_size = len(content)
+        node.size = node.stable_size = node.coming_size = len(content)
         node.stable = dict(node.live)
         node.pending.clear()
         self._names[name] = self._stable_names[name] = node
@@ -407,7 +419,7 @@ class _OpenFile:
         """Contents and size are durable, unless a fault says that the sync is lost."""
         fault = self._disk._enter("sync", self._name, life=self._life)
         if fault is not None and fault.kind is FaultKind.LOST_SYNC:
-            self._node.pending.clear()
+            self._node.lose()
             raise FileFailed("sync", self._name, f"input/output error at call {self._disk.calls}, data are lost")
         self._node.settle()
 

@@ -188,19 +188,23 @@ class SnapshotFileReader:
 
 @final
 class SnapshotFileWriter:
-    """A snapshot being written into `file`, which is empty or holds the beginning of the same one."""
+    """A snapshot being written into `file`, which is empty or holds the beginning of the same one.
 
-    def __init__(self, file: File, header: SnapshotHeader) -> None:
+    `rewrite`: what it holds was written before the last opening, so it may be in a page cache only; it is written
+    again, unchanged, for the next sync to count."""
+
+    def __init__(self, file: File, header: SnapshotHeader, *, rewrite: bool) -> None:
         self._file = file
         self._layout = _Layout(header)
         self._buffer = bytearray()
         self._chunks = 0
         self._seal = self._layout.seal
         self._synced = 0
-        if file.size() and self._same_header():
-            self._take_up()
-        else:
+        resumed = file.size() > 0 and self.belongs(file, header)
+        if rewrite or not resumed:
             write_whole(file, 0, _header_bytes(header))
+        if resumed:
+            self._take_up(rewrite=rewrite)
 
     @staticmethod
     def belongs(file: File, header: SnapshotHeader) -> bool:
@@ -208,14 +212,14 @@ class SnapshotFileWriter:
         expected = _header_bytes(header)
         return file.read_at(0, len(expected)) == expected
 
-    def _same_header(self) -> bool:
-        return self.belongs(self._file, self._layout.header)
-
-    def _take_up(self) -> None:
+    def _take_up(self, *, rewrite: bool) -> None:
         """Goes on behind the last whole chunk."""
         chunk_bytes = self._layout.header.chunk_bytes
         while (chunk := self._layout.chunk(self._file, self._chunks, chunk_bytes)) is not None:
-            self._count(self._layout.checksum(self._chunks, chunk))
+            if rewrite:
+                self._put(chunk)
+            else:
+                self._count(self._layout.checksum(self._chunks, chunk))
 
     def _count(self, checksum: int) -> None:
         self._seal = zlib.crc32(_CHECKSUM.pack(checksum), self._seal)

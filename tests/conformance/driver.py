@@ -151,8 +151,7 @@ class Driver:
             self.nodes[me] = node
             self.step(node, Started())
             if leases:
-                # All have been up for a while: a restart begins their loyalty anew.
-                self.step(node, Tick(node.settings.election_ticks))
+                node.raft.server.loyalty = 0  # all have been up for a while: a start begins their loyalty anew
 
     # Requests.
 

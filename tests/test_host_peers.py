@@ -182,6 +182,33 @@ def test_a_full_bulk_lane_is_thrown_away_whole_and_the_core_told() -> None:
     assert connection == 2
 
 
+def test_a_bulk_lane_that_was_emptied_has_room_again() -> None:
+    net = Net(bulk_bytes=3000)
+    net.peers.dial_due()
+    connection = net.greet()
+    net.effects()
+    net.events()
+    for number in range(20):
+        net.peers.send(OTHER, append(900, number=number))
+        net.peers.send(OTHER, append(900, number=number))
+        net.effects()
+        net.peers.on_transmitted(Transmitted(connection))
+
+    assert net.events() == []
+    assert net.peers.drops == {}
+
+
+def test_a_frame_larger_than_the_lane_still_gets_through() -> None:
+    net = Net(bulk_bytes=100)
+    net.peers.dial_due()
+    net.greet()
+    net.effects()
+    net.peers.send(OTHER, append(900))
+
+    assert net.peers.drops == {}
+    assert len(net.effects()) == 1
+
+
 def test_a_full_urgent_lane_drops_the_oldest() -> None:
     net = Net(urgent_frames=2)
     net.peers.dial_due()

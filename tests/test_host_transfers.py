@@ -182,6 +182,20 @@ def test_without_progress_the_store_is_asked_again_where_it_stands() -> None:
     assert desk.stored(10) == [pull(10)]
 
 
+def test_a_store_that_stands_still_is_no_progress() -> None:
+    desk = Desk()
+    desk.connect()
+    desk.receiving.begin(SENDER, META)
+    desk.sent()
+    desk.stored(0)
+    for _ in range(4):
+        desk.receiving.now += desk.config.pull_timeout // 4
+        desk.stored(0)
+    desk.receiving.on_tick()
+
+    assert desk.sent() == [ASK_STORE]
+
+
 def test_a_piece_that_does_not_follow_is_ignored() -> None:
     desk = Desk()
     desk.connect()

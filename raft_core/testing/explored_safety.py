@@ -1,0 +1,82 @@
+"""What must hold in every state of an explored cluster (figure 3 of the paper, and what it rests on).
+
+What lives here: the ghost, which remembers what no node has to (who led which term, what was committed and in which
+term), and the checks over all nodes. What must hold within one node is in `invariants.check`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias, final
+
+import attrs
+import msgspec
+
+from raft_core.ids import Index, NodeId, Term
+from raft_core.quorum import quorum_reached
+from raft_core.testing.explored_node import ExploredNode, Names
+
+__all__ = ["Ghost", "check_state", "remember"]
+
+LogEntry: TypeAlias = tuple[Index, Term, bytes]
+
+
+@final
+@attrs.frozen
+class Ghost:
+    """`leaders`: who led, by term. `committed`: every entry that anybody took for committed, with the term of the
+    node that did so first."""
+
+    leaders: tuple[tuple[Term, NodeId], ...] = ()
+    committed: tuple[tuple[LogEntry, Term], ...] = ()
+
+    def renamed(self, names: Names) -> bytes:
+        leaders = [(term, names[leader]) for term, leader in self.leaders]
+        return msgspec.msgpack.encode((leaders, self.committed))
+
+
+def remember(ghost: Ghost, node: ExploredNode) -> Ghost | str:
+    """The ghost after a step of `node`, or the property that the step broke."""
+    term = node.raft.server.term
+    if node.leads and (term, node.name) not in ghost.leaders:
+        if any(led == term for led, _ in ghost.leaders):
+            return f"election safety (§5.2): two leaders in term {term}"
+        for entry, committed_in in ghost.committed:
+            if committed_in < term and entry not in node.log:
+                return f"leader completeness (§5.4): the leader of term {term} lacks committed entry {entry[0]}"
+        ghost = attrs.evolve(ghost, leaders=tuple(sorted((*ghost.leaders, (term, node.name)))))
+    commit = node.raft.server.commit
+    if commit > len(ghost.committed):
+        new = tuple((entry, term) for entry in node.log[len(ghost.committed) : commit])
+        ghost = attrs.evolve(ghost, committed=(*ghost.committed, *new))
+    return ghost
+
+
+def check_state(ghost: Ghost, nodes: Sequence[ExploredNode], place: int) -> str:
+    """The property that the last step, of the node at `place`, broke, or nothing."""
+    node = nodes[place]
+    terms = [term for term, _ in node.granted]
+    if len(terms) != len(set(terms)):
+        return f"one vote per term (§5.2): node {node.name} has given two votes in one term"
+    commit = node.raft.server.commit
+    if node.log[:commit] != tuple(entry for entry, _ in ghost.committed[:commit]):
+        return f"state machine safety (§5.4.3): node {node.name} takes other entries for committed"
+    if commit and commit == len(ghost.committed):
+        tip = ghost.committed[commit - 1][0]
+        durable = {other.name for other in nodes if tip in other.durable}
+        if not quorum_reached(node.raft.server.members, durable.__contains__):
+            return f"durability: entry {commit} is committed but durable on no quorum"
+    for other in nodes:
+        if other is not node and not _match(node.log, other.log):
+            return f"log matching (§5.3): nodes {node.name} and {other.name} differ before an entry that they share"
+    return ""
+
+
+def _match(one: tuple[LogEntry, ...], other: tuple[LogEntry, ...]) -> bool:
+    """From the last entry with the same index and term on, everything before is equal."""
+    if one == other:
+        return True
+    for place in range(min(len(one), len(other)), 0, -1):
+        if one[place - 1][1] == other[place - 1][1]:
+            return one[:place] == other[:place]
+    return True

@@ -131,7 +131,7 @@ class _Thawer:
         if kind == "value":
             return _CLASSES[frozen[1]](*[self.walk(field) for field in frozen[2]])
         if kind == "enum":
-            return _CLASSES[frozen[1]][frozen[2]]  # type: ignore[index]
+            return _CLASSES[frozen[1]][frozen[2]]
         if kind == "int":
             return int(frozen[1])
         if kind == "again":

@@ -1,0 +1,128 @@
+"""The two packages have the same face, and each stands without the other's event loop."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import raft_anyio
+import raft_trio
+from raft_core.host import values
+
+PACKAGES = (raft_trio, raft_anyio)
+
+ONE_NODE = """
+import sys
+from pathlib import Path
+import {library}
+from {package} import NodeConfig, Settings, open_node
+
+FAST = Settings(election_ticks=10, heartbeat_ticks=1)
+
+class Machine:
+    init = lambda self: 0
+    prepare = lambda self, command, now: command
+    apply = lambda self, index, command: command
+    query = lambda self, request: request
+    snapshot = lambda self: iter(())
+    restore = lambda self, chunks: None
+
+async def main():
+    config = NodeConfig(node=1, cluster="c", listen="127.0.0.1:0", founders=(1,), data=sys.argv[1], settings=FAST)
+    async with open_node(config, Machine()) as node:
+        assert await node.propose(b"a", timeout=20.0) == b"a"
+
+{library}.run({main})
+print(*sorted({{name.partition(".")[0] for name in sys.modules}} & {{"anyio", "asyncio", "trio"}}))
+"""
+
+
+def modules(package: object) -> dict[str, Path]:
+    file = inspect.getsourcefile(package)  # type: ignore[arg-type]
+    assert file is not None
+    return {path.name: path for path in Path(file).parent.glob("*.py")}
+
+
+def test_both_packages_have_the_same_files_and_export_the_same_names() -> None:
+    assert modules(raft_trio).keys() == modules(raft_anyio).keys()
+    assert raft_trio.__all__ == raft_anyio.__all__
+    assert raft_trio.__all__ == [
+        "Alarm",
+        "Announce",
+        "DiskError",
+        "HostConfig",
+        "HostStatus",
+        "MembershipRefused",
+        "Node",
+        "NodeConfig",
+        "NotLeader",
+        "OutcomeUnknown",
+        "QueueFull",
+        "RaftError",
+        "ReadConsistency",
+        "Refused",
+        "RequestError",
+        "Settings",
+        "StateMachine",
+        "TransferInProgress",
+        "open_node",
+    ]
+
+
+def test_both_nodes_have_the_same_methods_with_the_same_signatures_and_promises() -> None:
+    def face(package: object) -> dict[str, tuple[str, str | None]]:
+        node = package.Node  # type: ignore[attr-defined]
+        members = {name: getattr(node, name) for name in vars(node) if not name.startswith("_")}
+        return {
+            name: (str(inspect.signature(member)) if callable(member) else "property", inspect.getdoc(member))
+            for name, member in members.items()
+        }
+
+    assert face(raft_trio) == face(raft_anyio)
+    assert inspect.signature(raft_trio.open_node) == inspect.signature(raft_anyio.open_node)
+    assert raft_trio.open_node.__doc__ == raft_anyio.open_node.__doc__
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+def test_an_adapter_knows_nothing_of_the_protocol(package: object) -> None:
+    """It takes from the core what its own face shows and what it trades with the host, and nothing else."""
+    allowed = {"effects", "errors", "events", "host", "ids", "machine", "membership", "settings"}
+    forbidden_names = {"Term", "Message", "Entry", "Send", "Persist", "Apply", "Respond", "RoleName"}
+    for path in modules(package).values():
+        for found in ast.walk(ast.parse(path.read_text())):
+            if isinstance(found, ast.ImportFrom) and (found.module or "").startswith("raft_core"):
+                assert (found.module or "").split(".")[1] in allowed, f"{path.name} imports {found.module}"
+                assert not {alias.name for alias in found.names} & forbidden_names, path.name
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+def test_an_adapter_asks_every_effect_for_its_type(package: object) -> None:
+    source = modules(package)["loop.py"].read_text()
+    effects = [effect.__name__ for effect in values.HostEffect.__args__]
+    assert len(effects) == 9
+    for effect in effects:
+        assert source.count(f"type(effect) is {effect}:") == 1
+
+
+@pytest.mark.parametrize(
+    ("package", "library", "main", "loaded"),
+    [
+        ("raft_trio", "trio", "main", {"trio"}),
+        ("raft_anyio", "anyio", "main", {"anyio", "asyncio"}),
+        ("raft_anyio", "anyio", 'main, backend="trio"', {"anyio", "asyncio", "trio"}),
+    ],
+)
+def test_an_adapter_needs_no_other_event_loop(
+    package: str, library: str, main: str, loaded: set[str], tmp_path: Path
+) -> None:
+    program = ONE_NODE.format(package=package, library=library, main=main)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) <= loaded, f"{package} loaded {done.stdout}"

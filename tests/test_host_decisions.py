@@ -411,6 +411,23 @@ def test_a_disk_in_use_that_is_called_by_another_number_only_refuses_the_caller(
     assert stage.host.status.phase is Phase.RUNNING
 
 
+def test_nothing_that_comes_with_a_greeting_from_another_founding_reaches_the_core() -> None:
+    stage = Stage()
+    stage.start()
+    stage.script.heard()
+    others = Members.initial([1, 2, 3], incarnations={ME: Incarnation(11), OTHER: Incarnation(98)})
+    hello = Hello(WIRE_VERSION, CLUSTER, OTHER, Incarnation(22), to=ME, founding=others.encode())
+    stage.tell(ConnectionOpened(ConnectionId(1), accepted=True))
+    effects = stage.tell(BytesReceived(ConnectionId(1), encode_payload(hello) + encode_message(HEARD)))
+
+    assert [e.text for e in effects if isinstance(e, Alarm) and "two clusters of one name" in e.text]
+    assert HEARD not in stage.script.heard()
+    stage.accept(3)
+    good = encode_payload(HELLO) + encode_message(HEARD)
+    stage.tell(ConnectionOpened(ConnectionId(5), accepted=True), BytesReceived(ConnectionId(5), good))
+    assert HEARD in stage.script.heard()
+
+
 # Forwarded requests at the leader.
 
 

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from raft_core.effects import Alarm
 from raft_core.entries import Entry
 from raft_core.errors import SettingsError
 from raft_core.events import PeerConnected, PeerUnreachable
@@ -400,6 +401,18 @@ def test_good_frames_before_a_bad_one_are_not_lost() -> None:
     net.peers.on_bytes(connection, encode_message(message) + b"garbage")
 
     assert net.events() == [message, PeerUnreachable(OTHER)]
+
+
+def test_a_person_is_warned_of_a_fault_once_a_minute() -> None:
+    net = Net()
+    warned = []
+    for number in range(1, 21, 2):
+        net.accept(number, Hello(WIRE_VERSION, ClusterId("other"), OTHER, Incarnation(22)))
+        warned.append(sum(isinstance(effect, Alarm) for effect in net.effects()))
+        net.peers.now += 10 * SECOND
+
+    assert warned == [1, 0, 0, 0, 0, 0, 1, 0, 0, 0]
+    assert net.peers.drops[Drop.WRONG_CLUSTER] == 10
 
 
 def test_an_answer_to_a_connection_that_is_gone_is_counted() -> None:

@@ -78,8 +78,7 @@ from raft_core.messages import InstallSnapshot
 from raft_core.raft import Raft
 from raft_core.recovered import Recovered
 from raft_core.settings import Settings
-from raft_core.wire.codec import encode_refusal
-from raft_core.wire.link import Greeted, LinkBroken, LinkFault, PayloadReceived
+from raft_core.wire.link import Greeted, LinkBroken, LinkEvent, LinkFault, MessageReceived
 from raft_core.wire.values import Chunk, Forward, ForwardReply, Hello, Pull
 
 __all__ = ["Host"]
@@ -217,9 +216,13 @@ class Host:
             case _:
                 raise CallerError(f"{event!r} is no event of a host")
 
-    def _on_said(self, connection: Connection, said: Greeted | PayloadReceived | LinkBroken) -> None:
+    def _on_said(self, connection: Connection, said: LinkEvent) -> None:
         if isinstance(said, Greeted):
             self._on_greeted(connection, said.hello)
+            return
+        if isinstance(said, MessageReceived):
+            if not connection.closing:
+                self._orders.events.append(said.message)
             return
         if isinstance(said, LinkBroken):
             if said.fault is LinkFault.WRONG_INCARNATION and not self._formed:
@@ -241,9 +244,7 @@ class Host:
     def _on_greeted(self, connection: Connection, hello: Hello) -> None:
         judgement = self._forming.judge(hello)
         if judgement.verdict is Verdict.REFUSE:
-            self._peers.drop(Drop.WRONG_FOUNDING)
-            self._orders.effects.append(Alarm(AlarmKind.MALFORMED, hello.sender, judgement.text))
-            self._peers.refuse(connection, judgement.text, encode_refusal(judgement.text))
+            self._peers.refuse(connection, Drop.WRONG_FOUNDING, judgement.text)
             return
         if judgement.verdict is Verdict.LOST:
             self._end_lost()

@@ -37,8 +37,17 @@ from raft_core.membership import Members
 from raft_core.messages import AppendEntries, Message, is_urgent
 from raft_core.recovered import Identity
 from raft_core.settings import Settings
-from raft_core.wire.codec import encode_message, encode_payload
-from raft_core.wire.link import Greeted, Limits, Link, LinkBroken, LinkFault, MessageReceived, PayloadReceived
+from raft_core.wire.codec import encode_message, encode_payload, encode_refusal
+from raft_core.wire.link import (
+    Greeted,
+    Limits,
+    Link,
+    LinkBroken,
+    LinkEvent,
+    LinkFault,
+    MessageReceived,
+    PayloadReceived,
+)
 from raft_core.wire.values import WIRE_VERSION, Chunk, Forward, ForwardReply, Hello, Pull
 
 __all__ = ["PING", "Peers"]
@@ -46,6 +55,7 @@ __all__ = ["PING", "Peers"]
 PING: Final = Pull(Index(0), Term(0), 0, 0)
 """A pull of nothing: answered with a chunk of nothing by anybody who lives."""
 _ALARM_EVERY: Final = 60 * SECOND
+_MOST_ALARMED: Final = 1000
 _FAULT_DROPS: Final[dict[LinkFault, Drop]] = {
     LinkFault.BAD_FRAME: Drop.BAD_FRAME,
     LinkFault.OUT_OF_ORDER: Drop.BAD_FRAME,
@@ -83,7 +93,7 @@ class Peers:
         self._to_flush: list[Connection] = []
         self._frames: dict[int, tuple[Message, bytes]] = {}
         self._errors: dict[NodeId, str] = {}
-        self._alarmed: dict[tuple[LinkFault, NodeId], int] = {}
+        self._alarmed: dict[tuple[Drop, NodeId], int] = {}
         self._introduction = Hello(WIRE_VERSION, identity.cluster, identity.node, identity.incarnation)
         self.now = 0
         """The time, set by the host before anything else in a call."""
@@ -184,18 +194,21 @@ class Peers:
             connection.busy = False
             self._touch(connection)
 
-    def on_bytes(
-        self, identifier: ConnectionId, data: bytes
-    ) -> list[tuple[Connection, Greeted | PayloadReceived | LinkBroken]]:
-        """Messages are on their way to the core; everything else that was said is returned."""
+    def on_bytes(self, identifier: ConnectionId, data: bytes) -> list[tuple[Connection, LinkEvent]]:
+        """Messages are on their way to the core; everything else that was said is returned. So are messages that come
+        together with the greeting, because the host may find fault with that."""
         connection = self._connections.get(identifier)
         if connection is None or connection.closing:
             return []
         connection.silent_ticks = 0
-        news: list[tuple[Connection, Greeted | PayloadReceived | LinkBroken]] = []
+        news: list[tuple[Connection, LinkEvent]] = []
+        known = connection.greeted
         for event in connection.link.receive(data):
             if type(event) is MessageReceived:
-                self._orders.events.append(event.message)
+                if known:
+                    self._orders.events.append(event.message)
+                else:
+                    news.append((connection, event))
             elif type(event) is Greeted:
                 self._on_greeted(connection, event.hello)
                 news.append((connection, event))
@@ -239,14 +252,19 @@ class Peers:
         """Says why, closes, counts; and raises an alarm where a person made a mistake."""
         self.drop(_FAULT_DROPS[broken.fault])
         peer = connection.peer
-        kind = AlarmKind.WRONG_INCARNATION if broken.fault is LinkFault.WRONG_INCARNATION else AlarmKind.MALFORMED
-        last = self._alarmed.get((broken.fault, peer))
-        if last is None or self.now - last >= _ALARM_EVERY:
-            if len(self._alarmed) > 1000:
-                self._alarmed.clear()
-            self._alarmed[broken.fault, peer] = self.now
-            self._orders.effects.append(Alarm(kind, peer, broken.text))
+        self._warn(_FAULT_DROPS[broken.fault], peer, broken.text)
         self._close_politely(connection, connection.link.refusal(broken), broken.text)
+
+    def _warn(self, reason: Drop, peer: NodeId, text: str) -> None:
+        """A person should look; but peers dial again and again, and once a minute is enough."""
+        last = self._alarmed.get((reason, peer))
+        if last is not None and self.now - last < _ALARM_EVERY:
+            return
+        if len(self._alarmed) > _MOST_ALARMED:
+            self._alarmed.clear()
+        self._alarmed[reason, peer] = self.now
+        kind = AlarmKind.WRONG_INCARNATION if reason is Drop.WRONG_INCARNATION else AlarmKind.MALFORMED
+        self._orders.effects.append(Alarm(kind, peer, text))
 
     def _close_politely(self, connection: Connection, last_words: bytes, text: str) -> None:
         """Nobody uses the connection any more; it is closed once the last words are out."""
@@ -259,10 +277,12 @@ class Peers:
         connection.deadline = self.now + self._config.hello_timeout
         self._touch(connection)
 
-    def refuse(self, connection: Connection, text: str, last_words: bytes) -> None:
+    def refuse(self, connection: Connection, reason: Drop, text: str) -> None:
         """A greeted peer turned out to be one that we must not talk to."""
         if not connection.closing:
-            self._close_politely(connection, last_words, text)
+            self.drop(reason)
+            self._warn(reason, connection.peer, text)
+            self._close_politely(connection, encode_refusal(text), text)
 
     def close(self, connection: Connection, text: str) -> None:
         """The connection is gone, by our decision."""

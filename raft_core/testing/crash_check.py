@@ -127,8 +127,10 @@ class _Check:
 
     # Playing a history.
 
-    def play(self, disk: CrashDisk, standing: _Standing, script: Script) -> Iterator[Store]:
-        """Does the steps one by one; gives the store after each, so that the caller knows which one is open."""
+    def play(
+        self, disk: CrashDisk, standing: _Standing, script: Script, *, orderly: bool = True
+    ) -> Iterator[Store | None]:
+        """Does the steps one by one; gives the store whenever another one is open, and None before it is reopened."""
         store = self._opened(disk, standing, script)
         yield store
         for step in script.steps:
@@ -143,9 +145,11 @@ class _Check:
                     store.close()
                 else:
                     disk.restart()
+                yield None
                 store = self._opened(disk, standing, script)
-            yield store
-        store.close()
+                yield store
+        if orderly:
+            store.close()
 
     def _opened(self, disk: CrashDisk, standing: _Standing, script: Script) -> Store:
         store = self.open_store(disk)
@@ -307,7 +311,8 @@ class _Check:
 
     def _fail(self, call: Call, kind: FaultKind) -> None:
         where = f"{kind.value} in call {call.number} ({call.operation} {call.name})"
-        disk, standing, store = CrashDisk(), _Standing(), None
+        disk, standing = CrashDisk(), _Standing()
+        store: Store | None = None
         disk.faults[call.number] = Fault(kind)
         try:
             for store in self.play(disk, standing, self.script):  # noqa: B007 - the one that is open when it fails
@@ -320,7 +325,7 @@ class _Check:
         self.survives(disk.twin(), standing, f"{where}, then opened again")
 
     def _acknowledges_nothing(self, store: Store, where: str) -> None:
-        """A store that failed, or was closed to be opened again, refuses everything."""
+        """A store that failed refuses everything."""
         for attempt in (lambda: store.write([Persist(WriteId(1))]), lambda: store.recover()):
             try:
                 attempt()
@@ -384,9 +389,8 @@ class _Check:
     def _written(self, script: Script, *, orderly: bool) -> CrashDisk:
         """A disk after a whole history: after an orderly close, or after the power went when all was acknowledged."""
         disk = CrashDisk()
-        for number, _ in enumerate(self.play(disk, _Standing(), script)):
-            if number == len(script.steps) and not orderly:
-                break
+        for _ in self.play(disk, _Standing(), script, orderly=orderly):
+            pass
         return disk.crash()
 
     def broken_records(self) -> None:

@@ -239,20 +239,37 @@ def _raft(_client: Client, call: list[bytes], picture: Picture | None) -> Reply 
             return Later(HandOver())
         case "transfer", [node]:
             return Later(HandOver(_node(node)))
-        case "add", [node, address, *options]:
-            return Later(ChangeMembers((_addition(node, address, options),)))
-        case "promote", [node]:
-            return Later(ChangeMembers((AddVoter(_node(node)),)))
-        case "demote", [node]:
-            return Later(ChangeMembers((AddLearner(_node(node)),)))
-        case "remove", [node]:
-            return Later(ChangeMembers((RemoveNode(_node(node)),)))
+        case ("add", [_, _, *_]) | ("promote" | "demote" | "remove", [_]):
+            return Later(Inspect()) if picture is None else _change(_word(call), call[2:], picture)
         case "add" | "promote" | "demote" | "remove" | "transfer" | "leave" | "status" | "explain" | "help", _:
             raise wrong_arity(f"raft|{_word(call)}")
     raise unknown_subcommand(call)
 
 
-def _addition(node: bytes, address: bytes, options: list[bytes]) -> Change:
+def _change(word: str, arguments: list[bytes], picture: Picture) -> Later:
+    """The change that an operator means, of the members that are in force here. A word that would do something else
+    than it says (adding a voter makes it a learner) is refused; and should the members change meanwhile, so is it."""
+    node = _node(arguments[0])
+    voter, learner = node in (*picture.voters, *picture.outgoing), node in picture.learners
+    change: Change
+    if word == "add":
+        if voter or learner:
+            raise CommandError(f"ERR node {node} is a member already; see RAFT PROMOTE, DEMOTE and REMOVE")
+        change = _addition(node, arguments[1], arguments[2:])
+    elif word == "promote":
+        if not learner:
+            raise CommandError(f"ERR node {node} is no learner; RAFT ADD brings a new node in")
+        change = AddVoter(node)
+    elif word == "demote":
+        if not voter:
+            raise CommandError(f"ERR node {node} is no voter")
+        change = AddLearner(node)
+    else:
+        change = RemoveNode(node)
+    return Later(ChangeMembers((change,), picture.members_index))
+
+
+def _addition(node: NodeId, address: bytes, options: list[bytes]) -> Change:
     """A new node enters as a learner, so that its catching up costs nobody a quorum.
 
     The address is checked for its form only: where a node can be dialled it says itself, in its greetings."""
@@ -262,7 +279,7 @@ def _addition(node: bytes, address: bytes, options: list[bytes]) -> Change:
         split_address(address.decode("utf-8", "replace"))
     except SettingsError as failure:
         raise CommandError(f"ERR {failure}") from None
-    return AddLearner(_node(node), promote_when_ready=not options)
+    return AddLearner(node, promote_when_ready=not options)
 
 
 _HANDLERS: Final[dict[bytes, Callable[[Client, list[bytes], Picture | None], Reply | Later]]] = {

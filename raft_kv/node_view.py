@@ -40,6 +40,7 @@ def picture_of(status: HostStatus) -> Picture:
         applied=core.applied,
         first_index=core.first_index,
         last_index=core.last_index,
+        members_index=core.members_index,
         voters=members.voters,
         outgoing=members.outgoing,
         learners=members.learners,

@@ -52,6 +52,8 @@ class Picture:
     applied: int = 0
     first_index: int = 0
     last_index: int = 0
+    members_index: int = 0
+    """The entry that made the members what they are."""
     voters: tuple[int, ...] = ()
     outgoing: tuple[int, ...] = ()
     learners: tuple[int, ...] = ()
@@ -175,6 +177,7 @@ def status_map(picture: Picture) -> Reply:
             ("applied", picture.applied),
             ("first_index", picture.first_index),
             ("last_index", picture.last_index),
+            ("members_index", picture.members_index),
             ("voters", picture.voters),
             ("outgoing", picture.outgoing),
             ("learners", picture.learners),

@@ -174,7 +174,7 @@ class _Server:
             elif type(order) is Inspect:
                 return session.inspected(self._service.picture(node.status), wall_clock())
             elif type(order) is ChangeMembers:
-                await node.change_members(order.changes, mode=order.mode, timeout=timeout)
+                await node.change_members(order.changes, expected=order.expected, timeout=timeout)
             elif type(order) is LeaveJoint:
                 await node.leave_joint(timeout=timeout)
             elif type(order) is HandOver:

@@ -146,8 +146,14 @@ class Session:
         """The picture that `Inspect` asked for."""
         waiting, self._open = self._open, None
         assert isinstance(waiting, _Inspecting)
-        answer = answer_locally(self.client, waiting.call, picture)
-        assert not isinstance(answer, Later)
+        try:
+            answer = answer_locally(self.client, waiting.call, picture)
+        except CommandError as failure:
+            self._replies.append(encode_failure(str(failure)))
+            return self._proceed(now)
+        if isinstance(answer, Later):
+            self._open = _Administering()
+            return self._proceed(now, answer.effect)
         self._say(answer)
         return self._proceed(now)
 

@@ -12,7 +12,7 @@ import attrs
 
 from raft_core._value import Value
 from raft_core.ids import NodeId
-from raft_core.membership import Change, ChangeMode
+from raft_core.membership import Change
 from raft_kv.requests import RequestLimits
 
 __all__ = [
@@ -80,10 +80,11 @@ class Inspect(Value, frozen=True):
 
 @final
 class ChangeMembers(Value, frozen=True):
-    """Change the members; answer with b"" once the change is in force."""
+    """Change the members, if those in force are still the ones that entry `expected` made; answer with b"" once the
+    change is in force."""
 
     changes: tuple[Change, ...]
-    mode: ChangeMode = ChangeMode.AUTO
+    expected: int
 
 
 @final

@@ -209,6 +209,17 @@ def test_a_transaction_is_not_carried_out_where_something_watched_has_changed(ch
     assert b"b" not in machine.keyspace.records
 
 
+def test_replies_that_would_not_fit_into_one_frame_become_errors_and_the_rest_is_still_done() -> None:
+    machine = KeyValueMachine()
+    entry = entries.encode_entry(Calls(2, [[b"set", b"a", b"x" * 3_000_000]]))
+    machine.apply(Index(1), machine.prepare(entry, START * MILLION))
+    (answers,) = transaction(machine, 2, [], "get a", "get a", "set b 1")
+    assert isinstance(answers, list)
+    assert [type(answer) for answer in answers] == [bytes, str, bytes]
+    assert answers[1] == "ERR carried out, but the replies to one log entry would be too long to be sent"
+    assert machine.keyspace.records[b"b"].value == b"1"
+
+
 def test_watching_an_absent_key_notices_one_that_came_and_went() -> None:
     machine = KeyValueMachine()
     seen = versions(machine, b"a")

@@ -197,6 +197,7 @@ def test_an_address_in_use_and_a_foreign_directory_are_refused_in_words(cluster:
         assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop", ["trio", "asyncio", "uvloop"])
 def test_a_node_alone_starts_serves_and_ends_in_good_order_on_each_loop(tmp_path: Path, loop: str) -> None:
     with Cluster(tmp_path, loop) as one:
@@ -218,6 +219,37 @@ def test_a_node_alone_starts_serves_and_ends_in_good_order_on_each_loop(tmp_path
             assert client.get("a") == b"1"
 
 
+@pytest.mark.slow
+def test_a_node_that_slept_while_the_log_was_compacted_comes_back_by_a_snapshot(tmp_path: Path) -> None:
+    with Cluster(tmp_path, overrides=("snapshot_entries=200", "keep_entries=20", "keep_bytes=2000")) as three:
+        three.found(3)
+        three.wait_ready([1, 2, 3])
+        leader = three.wait_leader()
+        sleeper = next(node for node in three.members if node != leader)
+        three.kill(sleeper)
+        with redis.Redis(*three.members[leader].address) as client:
+            for number in range(1000):
+                client.set(f"k{number % 300}", number, ex=1000)
+            status = node_status(three.members[leader].address, 2.0)
+            assert status is not None
+            assert isinstance(status["first_index"], int)
+            assert status["first_index"] > 500
+            three.start(sleeper)
+            three.wait_ready([sleeper])
+            keys = [f"k{number}" for number in range(300)]
+            with redis.Redis(*three.members[sleeper].address) as other:
+                assert other.mget(keys) == client.mget(keys)
+                assert other.dbsize() == 300
+        three.stop([1, 2, 3])
+        for node in (1, 2, 3):
+            three.start(node)
+        three.wait_ready([1, 2, 3])
+        for member in three.members.values():
+            with redis.Redis(*member.address) as client:
+                assert client.dbsize() == 300
+
+
+@pytest.mark.slow
 def test_a_leader_that_is_asked_to_stop_hands_over_first(tmp_path: Path) -> None:
     with Cluster(tmp_path) as three:
         three.found(3)

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Final, final
 
 import attrs
-import hiredis
 
 from raft_kv.demo.cluster import Cluster
 from raft_kv.demo.connection import Failed, NodeConnection
@@ -62,8 +61,6 @@ class Operator:
             if reply == b"OK" or done():
                 return
             problem = str(reply)
-            if isinstance(reply, hiredis.ReplyError) and problem.startswith("ERR"):
-                break
             time.sleep(_PAUSE)
         raise TimeoutError(f"{' '.join(map(str, words))} was not carried out: {problem}")
 

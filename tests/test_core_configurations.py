@@ -1,0 +1,67 @@
+"""Which configuration is in force, and which was at an earlier place."""
+
+from __future__ import annotations
+
+from raft_core.configurations import Configurations
+from raft_core.ids import Index
+from raft_core.membership import Members
+
+ONE, TWO, THREE = Members.initial([1]), Members.initial([1, 2]), Members.initial([1, 2, 3])
+
+
+def three() -> Configurations:
+    configurations = Configurations(Index(1), ONE)
+    configurations.append(Index(5), TWO)
+    configurations.append(Index(9), THREE)
+    return configurations
+
+
+def test_the_last_configuration_appended_is_in_force() -> None:
+    configurations = three()
+
+    assert (configurations.index, configurations.members) == (9, THREE)
+    assert configurations.held() == ((1, ONE), (5, TWO), (9, THREE))
+
+
+def test_a_truncated_configuration_never_was() -> None:
+    configurations = three()
+
+    assert configurations.truncate_from(Index(9))
+    assert (configurations.index, configurations.members) == (5, TWO)
+    assert not configurations.truncate_from(Index(6))
+    assert configurations.truncate_from(Index(2))
+    assert (configurations.index, configurations.members) == (1, ONE)
+
+
+def test_the_newest_configuration_at_or_before_what_is_applied_stays_known() -> None:
+    configurations = three()
+
+    configurations.forget_before(Index(8))
+
+    assert configurations.held() == ((5, TWO), (9, THREE))
+
+
+def test_a_snapshot_is_told_the_configuration_at_its_own_index_not_the_latest() -> None:
+    configurations = three()
+
+    assert configurations.at(Index(4)) == (1, ONE)
+    assert configurations.at(Index(5)) == (5, TWO)
+    assert configurations.at(Index(8)) == (5, TWO)
+    assert configurations.at(Index(0)) == (1, ONE)
+
+
+def test_the_configuration_before_another_is_known_until_it_is_forgotten() -> None:
+    configurations = three()
+
+    assert configurations.before(Index(9)) == TWO
+    configurations.forget_before(Index(9))
+    assert configurations.before(Index(9)) is None
+
+
+def test_a_snapshots_configuration_replaces_all() -> None:
+    configurations = three()
+
+    configurations.reset(Index(20), TWO)
+
+    assert configurations.held() == ((20, TWO),)
+    assert configurations.members == TWO

@@ -14,7 +14,8 @@ from typing import Final, TypeAlias
 
 import anyio
 import anyio.lowlevel
-from anyio.abc import SocketAttribute, SocketStream, TaskGroup
+from anyio import abc
+from anyio.abc import SocketAttribute, SocketListener, SocketStream, TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from anyio.streams.stapled import MultiListener
 
@@ -36,6 +37,8 @@ Listener: TypeAlias = MultiListener[SocketStream]
 _READ_BYTES: Final = 256 * 1024
 """Bytes of one `BytesReceived` at most, and so what one peer can put into the inbox between two turns of the loop."""
 _BACKLOG: Final = 128
+_ACCEPT_PAUSE: Final = 0.1
+"""Seconds. Anyio gives up at the first failed accept; `trio.serve_listeners` tries again as this does."""
 
 
 @asynccontextmanager
@@ -90,7 +93,19 @@ class Connections:
 
     async def serve(self, listener: Listener) -> None:
         """Accepts connections until cancelled."""
-        await listener.serve(self._accept, self._group)
+        async with anyio.create_task_group() as group:
+            for one in listener.listeners:
+                group.start_soon(self._accept_from, one)
+
+    async def _accept_from(self, listener: abc.Listener[SocketStream]) -> None:
+        assert isinstance(listener, SocketListener)
+        while True:
+            try:
+                stream = await listener.accept()
+            except (OSError, anyio.BrokenResourceError):  # no file descriptor left, or gone before it was accepted
+                await anyio.sleep(_ACCEPT_PAUSE)
+            else:
+                self._group.start_soon(self._accept, stream)
 
     async def _accept(self, stream: SocketStream) -> None:
         connection = _Connection(ConnectionId(next(self._accepted)))
@@ -103,7 +118,7 @@ class Connections:
             try:
                 host, port = split_address(address)
                 stream = await anyio.connect_tcp(host, port)
-            except (OSError, UnicodeError, SettingsError) as failure:
+            except (OSError, ValueError, SettingsError) as failure:
                 if self._known.pop(connection.number, None) is not None:
                     self._post(DialFailed(connection.number, str(failure)))
                 return

@@ -102,7 +102,7 @@ class Connections:
             try:
                 host, port = split_address(address)
                 stream = await trio.open_tcp_stream(host, port)
-            except (OSError, UnicodeError, SettingsError) as failure:
+            except (OSError, ValueError, SettingsError) as failure:
                 if self._known.pop(connection.number, None) is not None:
                     self._post(DialFailed(connection.number, str(failure)))
                 return

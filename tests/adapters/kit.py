@@ -299,11 +299,13 @@ class Cluster:
         for number in self.founders:
             await self.start(number)
 
-    async def start(self, number: int, *, seed: int | None = None) -> Running:
-        """Node `number` is up, on its directory."""
+    async def start(self, number: int, *, peers: dict[int, str] | None = None) -> Running:
+        """Node `number` is up, on its directory, knowing `peers` besides those that are up."""
         store = FileStore.open(self.directory / str(number), node=number, cluster="test", segment_bytes=1 << 17)
         running = self.running[number] = Running(number, Ledger(), Valve(store))
-        await self._group.start(self._host_node, self.config(number, running.valve), running)
+        config = self.config(number, running.valve)
+        config = attrs.evolve(config, peers={**config.peers, **(peers or {})})
+        await self._group.start(self._host_node, config, running)
         return running
 
     def config(self, number: int, store: Store) -> NodeConfig:

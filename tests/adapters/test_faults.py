@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import resource
+import socket
 import threading
 from contextlib import suppress
 
@@ -100,6 +103,39 @@ async def test_more_connections_than_allowed_are_closed_and_the_node_goes_on(clu
     for stream in streams:
         await stream.aclose()
     assert await cluster.write(b"a") == b"1"
+
+
+@pytest.mark.also_threads
+async def test_a_node_without_a_free_file_descriptor_accepts_again_when_there_is_one(cluster: Cluster) -> None:
+    cluster.host = attrs.evolve(cluster.host, hello_timeout=50 * MILLISECOND)
+    await cluster.start_all(1)
+    await cluster.write(b"a")
+    host, _, port = cluster[1].address.rpartition(":")
+    clients = [socket.socket() for _ in range(3)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        for client in clients:
+            client.connect((host, int(port)))
+        for _ in range(50):
+            assert await cluster[1].read(b"a", timeout=5.0) == b"1"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for client in clients:
+        client.close()
+    async with await anyio.connect_tcp(host, int(port)) as stream:
+        assert await is_closed(stream)
+
+
+@pytest.mark.also_threads
+@pytest.mark.parametrize("nonsense", ["\0:1", "..:1", "x" * 300 + ":1", "ünknown.invalid:1", "[::::]:1", "127.0.0.1:0"])
+async def test_an_address_that_makes_no_sense_only_fails_to_be_dialled(cluster: Cluster, nonsense: str) -> None:
+    cluster.founders = (1, 2)
+    await cluster.start(1, peers={2: nonsense})
+    await eventually(lambda: any(peer.last_error for peer in cluster[1].status.peers))
+    assert cluster.running[1].error is None
 
 
 @pytest.mark.also_threads

@@ -29,9 +29,6 @@ from raft_core.host.status import HostStatus
 from raft_core.machine import StateMachine
 from raft_storage.opening import open_disk
 
-__all__ = ["ThreadsNode"]
-
-_READ_BYTES: Final = 256 * 1024
 _INBOX: Final = 256  # events that may wait; then whoever brings one waits, and the loop itself never brings any
 
 
@@ -51,8 +48,7 @@ class ThreadsNode:
         except BaseException:
             self._lanes.close(config.patience)
             raise
-        self._config: Final = config
-        self._heard: Final = heard
+        self._config, self._heard = config, heard
         self._inbox: Final[Queue[host.HostEvent]] = Queue(_INBOX)
         self._tickets: Final = count(1)
         self._callers: Final[dict[host.Ticket, Future[bytes]]] = {}
@@ -63,11 +59,9 @@ class ThreadsNode:
         Thread(target=self._loop, name=f"node {config.node} loop", daemon=True).start()
         Thread(target=self._accept, name=f"node {config.node} listener", daemon=True).start()
 
-    # For callers.
-
     @property
     def status(self) -> HostStatus:
-        """A picture of the node, taken while the loop may be at work: for people, not for decisions."""
+        """Taken while the loop may be at work: for people, not for decisions."""
         return self._host.status
 
     def propose(self, command: bytes, *, timeout: float | None = None) -> bytes:
@@ -90,10 +84,8 @@ class ThreadsNode:
         self._callers[ticket] = answer
         self._inbox.put(event(ticket))
         if self._finished.done() and self._callers.pop(ticket, None) is not None:
-            raise Refused(RefusalReason.STOPPING, "the node has ended")
+            raise _ended()
         return answer.result()
-
-    # The loop.
 
     def _loop(self) -> None:
         events: list[host.HostEvent] = [host.HostStarted()]
@@ -104,6 +96,8 @@ class ThreadsNode:
             with suppress(Empty):
                 while True:
                     events.append(self._inbox.get_nowait())
+        for ticket in list(self._callers):  # they asked too late for the host to hear of them
+            self._do(host.Answer(ticket, error=_ended()))
 
     def _next_event(self) -> host.HostEvent:
         try:
@@ -131,40 +125,44 @@ class ThreadsNode:
         elif type(effect) is Announce or type(effect) is Alarm:
             self._heard(effect)
         elif type(effect) is host.Finished:
-            self._end(effect.error)
+            self._wake_at = 1 << 62
+            Thread(target=self._close, args=(effect.error,)).start()  # while the loop goes on to empty the inbox
         else:
             assert_never(effect)
 
-    def _end(self, error: RaftError | None) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
+    def _close(self, error: RaftError | None) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes whoever accepts
         self._lanes.close(self._config.patience)
         self._finished.set_result(error)
-        for ticket in list(self._callers):  # they asked too late for the host to hear of them
-            self._do(host.Answer(ticket, error=Refused(RefusalReason.STOPPING, "the node has ended")))
+        self._inbox.put(host.TimerFired())  # wakes the loop for the last time
 
     def _accept(self) -> None:
-        with self._listener, suppress(OSError):  # shut down at the end
-            for number in map(host.ConnectionId, count(1, 2)):  # odd; the host's own are even
+        for number in map(host.ConnectionId, count(1, 2)):  # odd; the host's own are even
+            try:
                 accepted, _ = self._listener.accept()
+            except OSError:  # shut down at the end, or no file descriptor left
+                if self._finished.done():
+                    break
+                time.sleep(0.1)
+            else:
                 connection = _Connection(number, self._inbox, self._connections)
                 Thread(target=connection.serve, args=(accepted, True), daemon=True).start()
+        self._listener.close()
 
 
 class _Connection:
     """One connection: this thread reads, another one writes. Whoever takes it out of `known` has ended it."""
 
     def __init__(self, number: host.ConnectionId, inbox: Queue[host.HostEvent], known: _Known) -> None:
+        self._number, self._inbox, self._known = number, inbox, known
         self.outgoing: Final[SimpleQueue[bytes]] = SimpleQueue()
-        self._number: Final = number
-        self._inbox: Final = inbox
-        self._known: Final = known
         self._socket: socket.socket | None = None
         known[number] = self
 
     def dial(self, address: str) -> None:
         try:
             self.serve(socket.create_connection(split_address(address), timeout=5.0), False)
-        except (OSError, UnicodeError, SettingsError) as failure:
+        except (OSError, ValueError, SettingsError) as failure:
             if self._known.pop(self._number, None) is not None:
                 self._inbox.put(host.DialFailed(self._number, str(failure)))
 
@@ -178,7 +176,7 @@ class _Connection:
             self._inbox.put(host.ConnectionOpened(self._number, accepted))
             Thread(target=self._write, args=(connected,), daemon=True).start()
             with suppress(OSError):
-                while data := connected.recv(_READ_BYTES):
+                while data := connected.recv(1 << 18):
                     self._inbox.put(host.BytesReceived(self._number, data))
             self.outgoing.put(b"")
             if self._known.pop(self._number, None) is not None:
@@ -195,6 +193,10 @@ class _Connection:
         with suppress(OSError):
             if self._socket is not None:
                 self._socket.shutdown(socket.SHUT_RDWR)  # wakes the reader and a writer that is stuck
+
+
+def _ended() -> Refused:
+    return Refused(RefusalReason.STOPPING, "the node has ended")
 
 
 _Known: TypeAlias = dict[host.ConnectionId, _Connection]

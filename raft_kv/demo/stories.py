@@ -104,6 +104,8 @@ class _Story:
             self._check("after the story")
             self._stop_and_start_all()
             self._check("after stopping and starting all nodes")
+            self._rate = 0.0
+            self._show()
         self._summary(elapsed)
         if self.options.keep:
             self._keep()

@@ -301,7 +301,8 @@ async def test_a_node_that_ends_leaves_no_thread_behind(cluster: Cluster) -> Non
     assert lane_threads()
     for number in (1, 2, 3):
         await cluster.stop(number)
-    assert not lane_threads()
+    await eventually(lambda: not lane_threads())
+    assert not cluster.running
 
 
 async def is_closed(stream: SocketStream) -> bool:

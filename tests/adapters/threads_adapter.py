@@ -29,8 +29,6 @@ from raft_core.host.status import HostStatus
 from raft_core.machine import StateMachine
 from raft_storage.opening import open_disk
 
-_INBOX: Final = 256  # events that may wait; then whoever brings one waits, and the loop itself never brings any
-
 
 class ThreadsNode:
     """A running node, usable from any thread until `stop`. `heard` is told of changes and alarms, on the loop."""
@@ -42,14 +40,13 @@ class ThreadsNode:
         try:
             self._listener: Final = socket.create_server(split_address(config.listen))
             self.address: Final = join_address(*self._listener.getsockname()[:2])
-            dice = Random(secrets.randbits(64))
-            rng, surroundings = Random(dice.getrandbits(64)), config.host_config(self.address)
-            self._host: Final = Host(surroundings, config.settings, recovered, machine.prepare, rng, dice)
+            rng, dice = Random(secrets.randbits(64)), Random(secrets.randbits(64))
+            self._host = Host(config.host_config(self.address), config.settings, recovered, machine.prepare, rng, dice)
         except BaseException:
             self._lanes.close(config.patience)
             raise
         self._config, self._heard = config, heard
-        self._inbox: Final[Queue[host.HostEvent]] = Queue(_INBOX)
+        self._inbox: Final[Queue[host.HostEvent]] = Queue(256)  # full: readers, callers and lanes wait, the loop never
         self._tickets: Final = count(1)
         self._callers: Final[dict[host.Ticket, Future[bytes]]] = {}
         self._connections: Final[_Known] = {}

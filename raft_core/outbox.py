@@ -99,6 +99,8 @@ class Outbox:
         if first <= self.written_last:
             self._truncate = first if not self._truncate or first < self._truncate else self._truncate
             self.written_last = Index(first - 1)
+            if first <= self.durable_index:
+                self.durable_index = self.written_last  # at once: the step that truncates may also commit
 
     def switch(self, meta: SnapshotMeta, *, discard: bool, cap: Index) -> None:
         """The next write switches to this snapshot; with `discard` the log ends at it, and until the switch is

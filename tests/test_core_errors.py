@@ -143,7 +143,7 @@ def test_a_store_that_failed_acknowledges_nothing_more() -> None:
     store.fail()
 
     with pytest.raises(StorageBroken, match="reopen"):
-        store.write(Persist(WriteId(1)))
+        store.write([Persist(WriteId(1))])
 
 
 def test_a_directory_is_opened_by_one_process_only(tmp_path: Path) -> None:

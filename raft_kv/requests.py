@@ -48,7 +48,7 @@ Request: TypeAlias = "list[bytes] | ParseFailure"
 _STAR: Final = 0x2A
 _DOLLAR: Final = 0x24
 _LENGTH_BYTES: Final = 32  # a sign and a 64-bit number take less
-_NUMBER: Final = re.compile(rb"-?\d{1,18}")
+_NEGATIVE: Final = re.compile(rb"-[0-9]{1,18}")
 _FOREIGN: Final = (b"post", b"host:")
 _WORD: Final = re.compile(
     rb"""(?P<plain>[^\s"']*)(?:"(?P<double>(?:[^"\\]|\\.)*)"|'(?P<single>(?:[^'\\]|\\.)*)')?(?=\s|\Z)""", re.DOTALL
@@ -78,19 +78,22 @@ class RequestParser:
             return requests
         buffer = self._buffer
         buffer += data
-        start = 0
-        while start < len(buffer):
+        size = len(buffer)
+        start = run = arrays = 0  # so many arrays lie complete between `run` and `start`, for hiredis to parse at once
+        while start < size:
             if buffer[start] == _STAR:
-                end = self._array_end(start)
-                if end and (request := self._parse(bytes(buffer[start:end]))):
-                    requests.append(request)
+                end = self._array_end(start, size)
+                arrays += bool(end)
             else:
-                end = self._line_end(start)
-                if end and (request := self._inline(bytes(buffer[start:end]))):
-                    requests.append(request)
+                self._parse(run, start, arrays, requests)
+                arrays = 0
+                run = end = self._line_end(start)
+                if end and (words := self._inline(bytes(buffer[start:end]))):
+                    requests.append(words)
             if not end or self._failure is not None:
                 break
             start = end
+        self._parse(run, start, arrays, requests)
         if self._failure is not None:
             buffer.clear()
             requests.append(self._failure)
@@ -104,66 +107,55 @@ class RequestParser:
 
     # Arrays.
 
-    def _array_end(self, start: int) -> int:
+    def _array_end(self, start: int, size: int) -> int:
         """Where the array that begins at `start` ends; 0 where it is incomplete or was refused."""
         buffer = self._buffer
         position, missing = start + self._seen, self._missing
         if not self._seen:
-            count, position = self._length(start, "invalid multibulk length")
-            if not position:
-                return 0
-            if count > self.limits.arguments:
+            position = buffer.find(b"\r\n", start, start + _LENGTH_BYTES) + 2
+            if position < 2:
+                return 0 if size - start < _LENGTH_BYTES else self._fail("invalid multibulk length")
+            digits = buffer[start + 1 : position - 2]
+            missing = int(digits) if digits.isdigit() else -1
+            if missing > self.limits.arguments or (missing < 0 and not _NEGATIVE.fullmatch(digits)):
                 return self._fail("invalid multibulk length")
-            missing = max(0, count)  # Redis takes a negative count for an empty request
-        size = len(buffer)
-        while missing:
-            if position >= size:
-                break
+        most = self.limits.bulk_bytes
+        while missing > 0 and position < size:  # Redis takes a negative count for an empty request
             if buffer[position] != _DOLLAR:
                 return self._fail(f"expected '$', got '{chr(buffer[position])}'")
-            length, after = self._length(position, "invalid bulk length")
-            if not after:
-                break
-            if not 0 <= length <= self.limits.bulk_bytes:
+            end = buffer.find(b"\r\n", position, position + _LENGTH_BYTES)
+            if end < 0:
+                if size - position < _LENGTH_BYTES:
+                    break
                 return self._fail("invalid bulk length")
-            position = after + length + 2
+            digits = buffer[position + 1 : end]
+            if not digits.isdigit() or (length := int(digits)) > most:
+                return self._fail("invalid bulk length")
+            position = end + length + 4
             missing -= 1
             if position - start > self.limits.request_bytes:
                 return self._fail("request too large")
-        if self._failure is not None:
-            return 0
-        if missing or position > size:
+        if missing > 0 or position > size:
             self._seen, self._missing = position - start, missing
             return 0
         self._seen = self._missing = 0
         return position
 
-    def _length(self, position: int, complaint: str) -> tuple[int, int]:
-        """The number announced by the line at `position`, and where the next line begins (0: not all there)."""
-        buffer = self._buffer
-        end = buffer.find(b"\r\n", position, position + _LENGTH_BYTES)
-        if end < 0:
-            if len(buffer) - position >= _LENGTH_BYTES:
-                self._fail(complaint)
-            return 0, 0
-        digits = buffer[position + 1 : end]
-        if not _NUMBER.fullmatch(digits):
-            self._fail(complaint)
-            return 0, 0
-        return int(digits), end + 2
-
-    def _parse(self, data: bytes) -> list[bytes] | None:
-        """What hiredis makes of one whole array; None for an empty or null one."""
-        self._reader.feed(data)
+    def _parse(self, start: int, end: int, count: int, requests: list[Request]) -> None:
+        """Appends what hiredis makes of `count` whole arrays; empty and null ones are passed over."""
+        if not count:
+            return
+        reader = self._reader
+        reader.feed(bytes(memoryview(self._buffer)[start:end]))
         try:
-            request = self._reader.gets()
+            for _ in range(count):
+                if request := reader.gets():
+                    requests.append(request)
         except hiredis.ProtocolError:
             self._fail("malformed request")
-            return None
-        if request is False or self._reader.has_data():  # the gate and hiredis disagree: never trust the rest
+            return
+        if reader.has_data():  # the gate and hiredis disagree: never trust the rest
             self._fail("malformed request")
-            return None
-        return request or None  # the gate let only arrays of bulk strings pass
 
     # Lines.
 

@@ -26,10 +26,12 @@ from raft_core.events import Applied, Event, Persisted, Restored, Started
 from raft_core.ids import NO_WRITE, BootNumber, MessageId, NodeId, Term, WriteId
 from raft_core.invariants import check
 from raft_core.membership import Members
-from raft_core.messages import Message, RequestVote, VoteKind, VoteReply
+from raft_core.messages import AppendReply, Message, RequestVote, VoteKind, VoteReply
 from raft_core.raft import Raft
 from raft_core.recovered import Recovered
 from raft_core.roles.candidate import Candidate, PreCandidate
+from raft_core.roles.follower import Follower
+from raft_core.roles.leader import Leader
 from raft_core.settings import Settings
 
 __all__ = ["FIRST_NODE", "ExploredNode", "Outcome", "renamed"]
@@ -65,7 +67,7 @@ class Outcome:
 class ExploredNode:
     """A node at one moment. Never changed: steps and crashes return another one."""
 
-    __slots__ = ("campaigns", "disk", "durable", "granted", "hard", "key", "log", "plain", "raft", "writes")
+    __slots__ = ("campaigns", "disk", "durable", "granted", "key", "leads", "log", "name", "plain", "raft", "writes")
 
     def __init__(
         self,
@@ -80,6 +82,8 @@ class ExploredNode:
         self.writes = writes  # ordered and not durable yet
         self.granted = granted  # every real vote that ever left, own candidacies included: (term, candidate)
         self.campaigns = campaigns
+        self.name = disk.identity.node
+        self.leads = isinstance(raft.role, Leader)
         self.log = tuple((entry.index, entry.term, entry.checksum) for entry in raft.log.entries())
         self.durable = tuple((entry.index, entry.term, entry.checksum) for entry in disk.entries)
         core = [_plain(raft.role, set()), _plain(raft.server, set())]
@@ -92,24 +96,18 @@ class ExploredNode:
         raft = Raft(settings, recovered, _DICE)
         return cls(raft, recovered, (), (), 0)._step_in_place(raft, Started()).node
 
-    @property
-    def name(self) -> NodeId:
-        return self.disk.identity.node
-
-    @property
-    def leads(self) -> bool:
-        return self.raft.status.leads
-
     def has_outlived(self, message: Message) -> bool:
-        """The message is of a term that this node has left for good, or a vote for an election that is over here:
-        what it does now, it will do for ever."""
+        """The message is of a term that this node has left for good, a vote for an election that is over here, or an
+        acknowledgement to a leader that leads no more: what it does now, it will do for ever."""
         if isinstance(message, VoteReply) and message.kind is VoteKind.PRE:
             return False
         term = self.disk.hard.term  # what is not durable may be forgotten in a crash
         if message.term < term:
             return True
-        over = isinstance(message, VoteReply) and not isinstance(self.raft.role, Candidate)
-        return over and message.term == term
+        role = self.raft.role
+        over = isinstance(message, VoteReply) and not isinstance(role, Candidate)
+        deposed = isinstance(message, AppendReply) and isinstance(role, Follower)
+        return message.term == term and (over or deposed)
 
     def renamed_key(self, names: Names) -> bytes:
         """The key of the same state in a cluster whose nodes are called so."""

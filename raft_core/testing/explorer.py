@@ -11,15 +11,15 @@ change of members, or crash and restart with any prefix of its writes on disk. M
 How it is made finite and fast. Bounds count elections, values, ticks, duplicates, crashes and changes. The states of
 single nodes recur in a great many states of the cluster, so each is numbered once, and what an event does to a node
 is computed once (by the real core, on a copy) and remembered; a state of the cluster is a few small numbers. States
-that differ only in the names of the nodes are one. The search is breadth first, so the first violation has the
-shortest trace.
+that differ only in the names of the nodes are one; a state that differs from a known one only in lacking messages is
+not followed, because a message may always be lost; messages that can never do anything any more are forgotten. The
+search is breadth first, so the first violation has the shortest trace.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
-from hashlib import blake2b
 from itertools import permutations
 from typing import Final, TypeAlias, final
 
@@ -145,9 +145,11 @@ class _Search:
         self._renamed_nodes: list[dict[int, int]] = [{} for _ in self._renamings]
         self._renamed_packets: list[dict[int, int]] = [{} for _ in self._renamings]
         self._renamed_ghosts: list[dict[int, int]] = [{} for _ in self._renamings]
+        self._judgements: dict[tuple[int, ...], tuple[int, str]] = {}
         self._dead: dict[tuple[int, int], bool] = {}
         self._canonical_numbers: dict[object, int] = {}
-        self._seen: set[bytes] = set()
+        self._canonical_bits: dict[object, int] = {}
+        self._seen: dict[tuple[int, ...], list[int]] = {}
         self._parents = array("q")
         self._actions: list[_Action] = []
         self._transitions = 0
@@ -267,12 +269,22 @@ class _Search:
         packets = tuple([packet for packet in packets if not self._is_dead(nodes, packet)])
         violation = outcome.violation
         if not violation:
-            all_nodes = [self._nodes[number] for number in nodes]
-            remembered = remember(self._ghosts[ghost], all_nodes[place])
-            violation = remembered if isinstance(remembered, str) else check_state(remembered, all_nodes, place)
-            if isinstance(remembered, Ghost):
-                ghost = self._number_ghost(remembered)
+            ghost, violation = self._judged(nodes, ghost, place)
         return (nodes, packets, budgets, ghost), violation
+
+    def _judged(self, nodes: tuple[int, ...], ghost: int, place: int) -> tuple[int, str]:
+        """The ghost after the step of the node at `place`, and what is violated. Messages play no part in that."""
+        key = (*nodes, ghost, place)
+        judged = self._judgements.get(key)
+        if judged is None:
+            cluster = [self._nodes[number] for number in nodes]
+            remembered = remember(self._ghosts[ghost], cluster[place])
+            if isinstance(remembered, str):
+                judged = (ghost, remembered)
+            else:
+                judged = (self._number_ghost(remembered), check_state(remembered, cluster, place))
+            self._judgements[key] = judged
+        return judged
 
     def _step(self, number: int, action: _Action) -> tuple[int, Outcome]:
         """What the action does to the node, computed once by its core."""
@@ -320,7 +332,8 @@ class _Search:
     # Canonical states.
 
     def _is_new(self, state: _State) -> bool:
-        """The state, whatever its nodes are called, was not seen before; from now on it was."""
+        """No state was seen that differs from this one, if at all, in the names of nodes and in having more messages
+        under way. Such a state can do all that this one can, since a message may always be lost."""
         nodes, packets, budgets, ghost = state
         smallest: list[int] | None = None
         chosen: list[int] = []
@@ -335,22 +348,24 @@ class _Search:
                 smallest, chosen = named, [which]
             elif named == smallest:
                 chosen.append(which)
-        rest = min([self._rest(which, packets, ghost) for which in chosen])
-        digest = blake2b(array("i", [*(smallest or []), *budgets, *rest]).tobytes(), digest_size=10).digest()
-        if digest in self._seen:
-            return False
-        self._seen.add(digest)
+        last, under_way = min([self._rest(which, packets, ghost) for which in chosen])
+        known = self._seen.setdefault((*(smallest or []), last, *budgets), [])
+        for other in known:
+            if other & under_way == under_way:
+                return False
+        known.append(under_way)
         return True
 
-    def _rest(self, which: int, packets: tuple[int, ...], ghost: int) -> list[int]:
+    def _rest(self, which: int, packets: tuple[int, ...], ghost: int) -> tuple[int, int]:
+        """The ghost's number and the messages under way, one bit for each, under other names."""
         table = self._renamed_packets[which]
-        try:
-            named = sorted([table[number] for number in packets])
-        except KeyError:
-            for number in packets:
-                self._rename_packet(which, number)
-            named = sorted([table[number] for number in packets])
-        return [self._rename_ghost(which, ghost), *named]
+        under_way = 0
+        for number in packets:
+            bit = table.get(number)
+            if bit is None:
+                bit = self._rename_packet(which, number)
+            under_way |= bit
+        return self._rename_ghost(which, ghost), under_way
 
     def _canonical(self, thing: object) -> int:
         return self._canonical_numbers.setdefault(thing, len(self._canonical_numbers))
@@ -360,12 +375,13 @@ class _Search:
             key = self._nodes[number].renamed_key(self._renamings[which])
             self._renamed_nodes[which][number] = self._canonical(("node", key))
 
-    def _rename_packet(self, which: int, number: int) -> None:
-        if number not in self._renamed_packets[which]:
-            names = self._renamings[which]
-            sender, to, message = self._packets[number]
-            key = (names[sender], names[to], renamed(message, names))
-            self._renamed_packets[which][number] = self._canonical(key)
+    def _rename_packet(self, which: int, number: int) -> int:
+        names = self._renamings[which]
+        sender, to, message = self._packets[number]
+        key = (names[sender], names[to], renamed(message, names))
+        bit = self._canonical_bits.setdefault(key, 1 << len(self._canonical_bits))
+        self._renamed_packets[which][number] = bit
+        return bit
 
     def _rename_ghost(self, which: int, number: int) -> int:
         table = self._renamed_ghosts[which]

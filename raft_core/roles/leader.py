@@ -256,8 +256,13 @@ class Leader:
         return None
 
     def on_connected(self, peer: NodeId) -> None:
+        """What was sent into the broken connection is sent again."""
         progress = self.replication.progress.get(peer)
-        if progress is not None and progress.state is ProgressState.PROBE:
+        if progress is None:
+            return
+        if progress.state is ProgressState.SNAPSHOT:
+            self.replication.repeat_offer(progress)
+        elif progress.state is ProgressState.PROBE:
             progress.probe_sent = False
             self.replication.fill(progress)
 

@@ -198,6 +198,20 @@ class Replication:
             peer.probe_sent = True  # its next heartbeat reply brings it back here
             return
         peer.become_snapshot(server.snapshot.index)
+        self._send_offer(peer)
+
+    def repeat_offer(self, peer: Progress) -> None:
+        """The newest snapshot has been offered again: a receiver that is at work on it goes on (rule 6.10)."""
+        server = self.server
+        if server.snapshot is None:
+            return
+        if peer.pending != server.snapshot.index:
+            peer.become_snapshot(server.snapshot.index)
+        self._send_offer(peer)
+
+    def _send_offer(self, peer: Progress) -> None:
+        server = self.server
+        assert server.snapshot is not None
         server.outbox.send(peer.node, InstallSnapshot(server.term, server.me, server.next_message(), server.snapshot))
 
     def tick_snapshots(self, elapsed: int) -> None:
@@ -205,12 +219,14 @@ class Replication:
         for peer in self.progress.values():
             if peer.state is not ProgressState.SNAPSHOT:
                 continue
-            peer.idle_ticks += elapsed
+            before, peer.idle_ticks = peer.idle_ticks, peer.idle_ticks + elapsed
+            patience = self.server.settings.election_ticks
             if peer.idle_ticks >= self.server.settings.snapshot_ticks:
                 peer.snapshot_failed()
-                self.server.alarm(
-                    AlarmKind.SNAPSHOT_STUCK, peer.node, "a snapshot transfer made no progress; it starts anew"
-                )
+                text = "a snapshot transfer made no progress; it starts anew"
+                self.server.alarm(AlarmKind.SNAPSHOT_STUCK, peer.node, text)
+            elif before // patience != peer.idle_ticks // patience:
+                self.repeat_offer(peer)
 
     @property
     def log_hold(self) -> Index:

@@ -335,6 +335,70 @@ def test_a_snapshot_that_goes_bad_while_open_is_noticed_when_read(tmp_path: Path
     store.close()
 
 
+def test_a_directory_that_lost_its_identity_is_not_formatted_again(tmp_path: Path) -> None:
+    for lost in ([IDENTITY, ANCHOR], [IDENTITY, segment_name(1)]):
+        directory = tmp_path / lost[1]
+        open_at(directory).close()
+        for name in lost:
+            (directory / name).unlink()
+        with pytest.raises(LogDamaged) as caught:
+            open_at(directory)
+        assert caught.value.file == IDENTITY
+
+
+def test_an_orderly_close_proves_the_last_batch(tmp_path: Path) -> None:
+    store = open_at(tmp_path)
+    store.write([append(1, 1)])
+    store.close()
+    path = tmp_path / segment_name(1)
+    data = bytearray(path.read_bytes())
+    data[512:1024] = bytes(512)
+    path.write_bytes(data)
+    with pytest.raises(LogDamaged, match="synced up to") as caught:
+        open_at(tmp_path)
+    assert (caught.value.file, caught.value.offset) == (path.name, 512)
+
+
+def test_a_write_that_does_not_fit_breaks_the_store(tmp_path: Path) -> None:
+    store = open_at(tmp_path)
+    with pytest.raises(CallerError):
+        store.write([append(1, 1), append(3, 3)])
+    with pytest.raises(StorageBroken):
+        store.write([append(1, 1)])
+    store.close()
+
+
+def test_chunks_of_a_snapshot_that_changed_places_are_noticed(tmp_path: Path) -> None:
+    store = open_at(tmp_path)
+    store.write([append(1, 9)])
+    meta = with_snapshot(store, 5, b"a" * 65536 + b"b" * 65536)
+    path = tmp_path / snapshot_name(meta.position)
+    good = path.read_bytes()
+    start, size = 512, 65540
+    reader = store.open_snapshot(meta)
+    path.write_bytes(
+        good[:start] + good[start + size : start + 2 * size] + good[start : start + size] + good[start + 2 * size :]
+    )
+    with pytest.raises(LogDamaged, match="chunk"):
+        reader.read(0, 1)
+    path.write_bytes(good[:-24] + bytes(512) + good[-24:])
+    with pytest.raises(LogDamaged, match="trailer"):
+        store.open_snapshot(meta)
+    path.write_bytes(good)
+    assert reader.read(65535, 2) == b"ab"
+    reader.close()
+    store.close()
+
+
+def test_a_transfer_of_another_configuration_starts_over(tmp_path: Path) -> None:
+    store = open_at(tmp_path)
+    meta = SnapshotMeta(Index(5), Term(1), Members.initial([1]))
+    store.resume_snapshot(meta, "peer").write(bytes(70_000))
+    other = SnapshotMeta(Index(5), Term(1), Members.initial([1, 2]))
+    assert store.resume_snapshot(other, "peer").offset == 0
+    store.close()
+
+
 # Failing stops.
 
 

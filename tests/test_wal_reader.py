@@ -129,6 +129,7 @@ def test_a_missing_block_of_the_last_batch_is_a_torn_tail() -> None:
         torn = data[: block * BLOCK] + bytes(BLOCK) + data[(block + 1) * BLOCK :]
         records, reader = read(torn)
         assert (reader.verdict.kind, reader.end) == (VerdictKind.TORN, starts[-1])
+        assert reader.proven == (starts[-1] if block > starts[-1] // BLOCK else starts[-2])
         assert len(records) == 1 + 2 + 3 + 1
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from raft_core.effects import Persist
 from raft_core.entries import Entry, HardState, SnapshotMeta
-from raft_core.errors import LogDamaged, LogLost, WrongDirectory
+from raft_core.errors import CallerError, LogDamaged, LogLost, WrongDirectory
 from raft_core.ids import NO_INDEX, BootNumber, ClusterId, GroupId, Incarnation, Index, NodeId, Term, WriteId
 from raft_core.membership import Members
 from raft_core.wal.blocks import BLOCK, NOWHERE, Position, frame_batch
@@ -262,3 +262,48 @@ def test_another_groups_records_are_refused() -> None:
     directory._write([Change(group=GroupId(4))])
     with pytest.raises(WrongDirectory, match="group 4"):
         directory.plan()
+
+
+def test_a_header_that_follows_a_later_segment_is_damage() -> None:
+    directory = Directory()
+    header = header_of(LogImage(), OURS, sequence=2, boot=BootNumber(1), follows=Position(2, BLOCK))
+    directory.files[segment_name(2)] = frame_batch(encode([header]), Position(2, 0), NOWHERE)
+    directory.anchor = Anchor(BootNumber(1), Position(2, BLOCK))
+    with pytest.raises(LogDamaged, match="follows a later segment"):
+        directory.plan()
+
+
+def test_a_head_of_which_nothing_is_proven_is_written_again_as_a_whole() -> None:
+    directory = three_segments()
+    end_of_three = directory.at
+    before = directory.anchor
+    directory.begin(4)
+    directory.anchor = before
+
+    plan = directory.plan()
+
+    assert [live.sequence for live in plan.kept] == [1, 2, 3]
+    assert plan.header.follows == end_of_three
+    assert plan.obsolete == (segment_name(4),)
+
+
+@pytest.mark.parametrize("start", [5, 6, 14])
+def test_truncation_behind_the_snapshot_or_beyond_the_log_is_a_callers_error(start: int) -> None:
+    image = LogImage()
+    image.change(Persist(WriteId(1), entries=entries(1, 12)))
+    image.change(Persist(WriteId(2), snapshot=META))
+    with pytest.raises(CallerError, match="truncates"):
+        image.change(Persist(WriteId(3), truncate_from=Index(start)))
+
+
+def test_whether_the_log_holds_a_snapshot_counts_what_the_same_write_changes() -> None:
+    def discards(**fields: object) -> bool:
+        image = LogImage()
+        image.change(Persist(WriteId(1), entries=entries(1, 8)))
+        return image.change(Persist(WriteId(2), snapshot=META, **fields)).discard  # type: ignore[arg-type]
+
+    assert not discards()
+    assert discards(truncate_from=Index(6))
+    assert not discards(truncate_from=Index(7))
+    assert discards(truncate_from=Index(5), entries=entries(5, 9, 3))
+    assert not discards(truncate_from=Index(5), entries=entries(5, 9, 1))

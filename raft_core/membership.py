@@ -189,13 +189,14 @@ class Members:
         if not self.voters:
             return Problem(ChangeProblem.NO_VOTERS, "a joint change needs voters to start from")
         demoted = set(target.learners) & set(self.voters)
+        stay = {*self.voters, *target.nodes}
         return attrs.evolve(
             target,
             outgoing=self.voters,
             learners=_sorted(set(target.learners) - demoted),
             learners_next=_sorted(demoted),
             auto_leave=mode is not ChangeMode.EXPLICIT,
-            incarnations=_merge(self.incarnations, target.incarnations),
+            incarnations=_merge(self.incarnations, target.incarnations, stay),
         )
 
     def left(self) -> Members | Problem:
@@ -308,10 +309,10 @@ class Members:
 
 
 def _merge(
-    old: tuple[tuple[NodeId, Incarnation], ...], new: tuple[tuple[NodeId, Incarnation], ...]
+    old: tuple[tuple[NodeId, Incarnation], ...], new: tuple[tuple[NodeId, Incarnation], ...], stay: set[NodeId]
 ) -> tuple[tuple[NodeId, Incarnation], ...]:
     """Both halves of a joint configuration keep their disks' numbers: a removed voter still counts until left."""
-    return tuple(sorted({**dict(old), **dict(new)}.items()))
+    return tuple(sorted(pair for pair in {**dict(old), **dict(new)}.items() if pair[0] in stay))
 
 
 _DECODER = msgspec.msgpack.Decoder(Members)

@@ -133,7 +133,7 @@ class Node:
             self.writes.append(effect)
         elif isinstance(effect, Apply):
             self.machine.extend(entry for entry in effect.entries if entry.kind is COMMAND)
-            results = tuple(entry.data for entry in effect.entries)
+            results = tuple(entry.data if entry.kind is COMMAND else b"" for entry in effect.entries)
             self.cluster.later.append((self, Applied(effect.entries[-1].index, results)))
         elif isinstance(effect, Respond):
             self.answers.append(effect)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from raft_core.entries import HardState
 from raft_core.ids import NOBODY, NodeId
+from raft_core.log import Log
 from raft_core.messages import RequestVote
 from raft_core.outbox import Outbox
 from raft_core.server import Server
@@ -85,3 +87,16 @@ def test_a_counterexample_can_be_drawn_and_read(monkeypatch: pytest.MonkeyPatch)
     assert "asked to campaign" in lines[0]
     assert lines[-1] == f"    ✖ {found.violation}"
     assert {record.node for record in found.trace} <= {1, 2, 3}
+
+
+def test_a_leader_that_counts_what_its_disk_has_not_written_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    flush = Outbox._flush
+
+    def hasty(outbox: Outbox, log: Log, hard: HardState, now: int) -> None:
+        flush(outbox, log, hard, now)
+        outbox.durable_index = log.last_index
+
+    monkeypatch.setattr(Outbox, "_flush", hasty)
+    report = explore(Bounds(elections=1, values=1))
+    assert report.counterexample is not None
+    assert report.counterexample.violation.startswith("durability")

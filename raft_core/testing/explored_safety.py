@@ -35,8 +35,9 @@ class Ghost:
         return msgspec.msgpack.encode((leaders, self.committed))
 
 
-def remember(ghost: Ghost, node: ExploredNode) -> Ghost | str:
-    """The ghost after a step of `node`, or the property that the step broke."""
+def remember(ghost: Ghost, nodes: Sequence[ExploredNode], place: int) -> Ghost | str:
+    """The ghost after a step of the node at `place`, or the property that the step broke."""
+    node = nodes[place]
     term = node.raft.server.term
     if node.leads and (term, node.name) not in ghost.leaders:
         if any(led == term for led, _ in ghost.leaders):
@@ -47,6 +48,10 @@ def remember(ghost: Ghost, node: ExploredNode) -> Ghost | str:
         ghost = attrs.evolve(ghost, leaders=tuple(sorted((*ghost.leaders, (term, node.name)))))
     commit = node.raft.server.commit
     if commit > len(ghost.committed):
+        tip = node.log[commit - 1]
+        durable = {other.name for other in nodes if tip in other.durable}
+        if not quorum_reached(node.raft.server.members, durable.__contains__):  # of the members in force just now
+            return f"durability: entry {commit} is committed but durable on no quorum"
         new = tuple((entry, term) for entry in node.log[len(ghost.committed) : commit])
         ghost = attrs.evolve(ghost, committed=(*ghost.committed, *new))
     return ghost
@@ -61,11 +66,6 @@ def check_state(ghost: Ghost, nodes: Sequence[ExploredNode], place: int) -> str:
     commit = node.raft.server.commit
     if node.log[:commit] != tuple(entry for entry, _ in ghost.committed[:commit]):
         return f"state machine safety (§5.4.3): node {node.name} takes other entries for committed"
-    if commit and commit == len(ghost.committed):
-        tip = ghost.committed[commit - 1][0]
-        durable = {other.name for other in nodes if tip in other.durable}
-        if not quorum_reached(node.raft.server.members, durable.__contains__):
-            return f"durability: entry {commit} is committed but durable on no quorum"
     for other in nodes:
         if other is not node and not _match(node.log, other.log):
             return f"log matching (§5.3): nodes {node.name} and {other.name} differ before an entry that they share"

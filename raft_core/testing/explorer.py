@@ -278,7 +278,7 @@ class _Search:
         judged = self._judgements.get(key)
         if judged is None:
             cluster = [self._nodes[number] for number in nodes]
-            remembered = remember(self._ghosts[ghost], cluster[place])
+            remembered = remember(self._ghosts[ghost], cluster, place)
             if isinstance(remembered, str):
                 judged = (ghost, remembered)
             else:

@@ -16,6 +16,7 @@ from raft_core.entries import MEMBERS
 from raft_core.events import (
     CampaignRequested,
     ChangeRequested,
+    Event,
     PeerUnreachable,
     ReadRequested,
     Tick,
@@ -141,15 +142,13 @@ def run(seed: int, steps: int = 1500) -> Watch:
             for other in cluster.nodes.values():
                 other.auto_persist = not slow
         elif node.alive:
-            event = rng.choice(
-                [
-                    CampaignRequested(),
-                    TransferRequested(RequestId(8)),
-                    ReadRequested(RequestId(9)),
-                    PeerUnreachable(NodeId(rng.choice(list(cluster.nodes)))),
-                ]
-            )
-            node.step(event)
+            wishes: list[Event] = [
+                CampaignRequested(),
+                TransferRequested(RequestId(8)),
+                ReadRequested(RequestId(9)),
+                PeerUnreachable(NodeId(rng.choice(list(cluster.nodes)))),
+            ]
+            node.step(rng.choice(wishes))
     calm(cluster, watch)
     return watch
 

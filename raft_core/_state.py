@@ -72,5 +72,5 @@ def _plain(thing: Any, seen: dict[int, int]) -> Any:
         return ["seen", seen[id(thing)]]
     seen[id(thing)] = len(seen)
     if isinstance(thing, random.Random):
-        return _plain(thing.getstate(), seen)
+        return thing.getstate()
     return [type(thing).__name__, *(_plain(getattr(thing, name), seen) for name in type(thing).__slots__)]

@@ -182,6 +182,14 @@ class CrashDisk:
 
     # What happens to the machine.
 
+    def listing(self) -> list[str]:
+        """All names, sorted, without counting as a call."""
+        return sorted(self._names)
+
+    def used(self) -> int:
+        """How many bytes all files have together."""
+        return sum(node.size for node in self._names.values())
+
     @property
     def off(self) -> bool:
         """The power is gone: `crash` gives the disk after it."""
@@ -357,11 +365,8 @@ class CrashDisk:
         """The lock is free."""
         self._locked = False
 
-    def _used(self) -> int:
-        return sum(node.size for node in self._names.values())
-
     def _reserve(self, operation: str, name: str, more: int) -> None:
-        if self.capacity is not None and more > 0 and self._used() + more > self.capacity:
+        if self.capacity is not None and more > 0 and self.used() + more > self.capacity:
             raise NoSpace(operation, name, "no space left")
 
 

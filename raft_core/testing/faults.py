@@ -1,0 +1,96 @@
+"""Every kind of fault that the simulator can do, and how a seed chooses among them.
+
+What lives here: the catalogue `Fault`, and `Profile`, which says how long and how hard a run is. When and where a
+fault strikes is decided in `nemesis`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, final
+
+import attrs
+
+from raft_core.errors import SettingsError
+from raft_core.host.config import MILLISECOND, SECOND
+
+__all__ = ["EVERY_FAULT", "Fault", "Profile"]
+
+
+class Fault(StrEnum):
+    """What can go wrong, or be ordered at a bad moment."""
+
+    # The network.
+    LOSS = "messages lost"
+    DUPLICATION = "messages doubled"
+    REORDERING = "messages out of order"
+    DELAY = "delay spike"
+    CLOG = "clog, then burst"
+    ONE_WAY = "one-way partition"
+    PARTITION = "symmetric partition"
+    ISOLATE_LEADER = "leader isolated"
+    BRIDGE = "bridge partition"
+    OVERFLOW = "queue overflow"
+    RESET = "connection reset"
+    # Processes and clocks.
+    POWER_LOSS = "power loss"
+    KILL = "process killed"
+    CRASH_IN_EFFECTS = "crash in the middle of effects"
+    CRASH_IN_RECOVERY = "crash while recovering"
+    STOP = "orderly stop"
+    OUTAGE = "long outage"
+    PAUSE = "process paused"
+    CLOCK_RATE = "clock too fast or slow"
+    CLOCK_JUMP = "clock jump"
+    # Disks.
+    SLOW_SYNC = "slow sync"
+    LOST_SUFFIX = "unsynced suffix lost"
+    TORN_WRITE = "torn write"
+    BIT_FLIP = "bit flipped"
+    WRITE_ERROR = "write error"
+    SYNC_ERROR = "sync error"
+    READ_ERROR = "read error"
+    NO_SPACE = "no space"
+    SNAPSHOT_CUT = "snapshot write interrupted"
+    WIPE = "disk wiped"
+    # Operators and clients.
+    GROW = "member added"
+    SHRINK = "member removed"
+    REPLACE = "member replaced"
+    PROMOTE = "learner promoted"
+    JOINT = "several members changed at once"
+    TRANSFER = "leadership transfer"
+    FLOOD = "proposal flood"
+
+
+EVERY_FAULT: Final = tuple(Fault)
+
+
+@final
+@attrs.frozen
+class Profile:
+    """How long and how hard each seed is. Times are virtual nanoseconds. Raises `SettingsError` on nonsense."""
+
+    chaos: int = 110 * SECOND
+    """How long faults strike."""
+    liveness: int = 60 * SECOND
+    """Within so much time after the last fault everything must work again."""
+    clients: int = 5
+    """Simulated clients, each with one operation under way at a time."""
+    operations: int = 260
+    """Operations that the clients start in all."""
+    mean_interval: int = 16 * SECOND
+    """How long it is on average from one fault of a kind to the next; every seed varies it per kind."""
+    fault_chance: float = 0.4
+    """With which probability a kind of fault takes part in a seed."""
+    purity: float = 0.01
+    """Which share of the core's steps is done twice, on a copy, to see that equal steps have equal effects."""
+    tick: int = 100 * MILLISECOND
+    """How long the core's tick is."""
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("chaos", "liveness", "clients", "operations", "mean_interval", "tick"):
+            if getattr(self, name) <= 0:
+                raise SettingsError(f"{name} must be positive")
+        if not (0 <= self.fault_chance <= 1 and 0 <= self.purity <= 1):
+            raise SettingsError("a probability is between 0 and 1")

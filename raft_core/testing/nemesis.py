@@ -1,0 +1,374 @@
+"""What goes wrong, when, and where: the faults of one seed, each at a pace of its own.
+
+What lives here: `Nemesis`, which chooses which kinds of fault take part in a seed and lets each strike again and again
+until it is told to stop. What an operator does at bad moments is in `operators`.
+
+Faults are placed so that a correct cluster can recover: any node may die and come back, any message may be lost, but
+disks are destroyed only while every configuration that may be in force keeps a majority of sound ones. A node whose
+disk is destroyed must say so, and is replaced.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, final
+
+from raft_core.host.config import MILLISECOND, SECOND
+from raft_core.host.values import StopAsked
+from raft_core.ids import NodeId
+from raft_core.testing.crash_disk import CrashDisk, FaultKind
+from raft_core.testing.dice import Dice
+from raft_core.testing.faults import Fault
+from raft_core.testing.operators import Operators
+from raft_core.testing.simulated_node import Death, SimulatedNode
+
+if TYPE_CHECKING:
+    from raft_core.testing.simulator import Simulation
+
+__all__ = ["Nemesis"]
+
+_T: Final = SECOND
+"""About an election timeout."""
+_SELDOM: Final = {Fault.BIT_FLIP: 4, Fault.WIPE: 4, Fault.OUTAGE: 3, Fault.ISOLATE_LEADER: 1, Fault.GROW: 2}
+
+
+@final
+class Nemesis:
+    """The faults of one seed. `counts` says how often each has struck."""
+
+    def __init__(self, simulation: Simulation, dice: Dice, only: frozenset[Fault] | None) -> None:
+        self._simulation = simulation
+        self._dice = dice
+        self.counts: Counter[Fault] = Counter()
+        self.operators = Operators(simulation, dice.fork("operators"), self.counts)
+        profile = simulation.profile
+        calm = dice.chance(0.02)
+        chosen = [fault for fault in Fault if dice.fork(f"take {fault.name}").chance(profile.fault_chance) and not calm]
+        self.chosen = tuple(fault for fault in chosen if only is None or fault in only)
+        self.striking = False
+        self._strikes: dict[Fault, Callable[[Dice], bool]] = {
+            Fault.LOSS: lambda d: self._rate("loss", d.choice((0.02, 0.1, 0.3)), d),
+            Fault.DUPLICATION: lambda d: self._rate("duplication", d.choice((0.02, 0.1, 0.5)), d),
+            Fault.REORDERING: lambda d: self._rate("reordering", d.choice((0.02, 0.1, 0.5)), d),
+            Fault.DELAY: self._delay,
+            Fault.CLOG: lambda d: self._clog(d, d.around(2 * _T)),
+            Fault.ONE_WAY: self._one_way,
+            Fault.PARTITION: self._partition,
+            Fault.ISOLATE_LEADER: self._isolate_leader,
+            Fault.BRIDGE: self._bridge,
+            Fault.OVERFLOW: self._overflow,
+            Fault.RESET: self._reset,
+            Fault.POWER_LOSS: lambda d: self._die(d, Death.POWER, d.around(2 * _T)),
+            Fault.LOST_SUFFIX: lambda d: self._die(d, Death.POWER_CLEAN, d.around(2 * _T)),
+            Fault.KILL: lambda d: self._die(d, Death.KILLED, d.around(_T)),
+            Fault.CRASH_IN_EFFECTS: self._crash_in_effects,
+            Fault.CRASH_IN_RECOVERY: self._crash_in_recovery,
+            Fault.STOP: self._stop,
+            Fault.OUTAGE: lambda d: self._die(d, Death.POWER, d.around(20 * _T)),
+            Fault.PAUSE: self._pause,
+            Fault.CLOCK_RATE: self._clock_rate,
+            Fault.CLOCK_JUMP: self._clock_jump,
+            Fault.SLOW_SYNC: self._slow_sync,
+            Fault.TORN_WRITE: lambda d: self._arm(d, "write", FaultKind.POWER),
+            Fault.WRITE_ERROR: lambda d: self._arm(d, "write", d.choice((FaultKind.ERROR, FaultKind.SHORT))),
+            Fault.SYNC_ERROR: lambda d: self._arm(d, "sync", d.choice((FaultKind.ERROR, FaultKind.LOST_SYNC))),
+            Fault.READ_ERROR: lambda d: self._arm(d, "read", FaultKind.ERROR),
+            Fault.SNAPSHOT_CUT: self._snapshot_cut,
+            Fault.NO_SPACE: self._no_space,
+            Fault.BIT_FLIP: self._bit_flip,
+            Fault.WIPE: self._wipe,
+            Fault.GROW: self.operators.grow,
+            Fault.SHRINK: self.operators.shrink,
+            Fault.REPLACE: self.operators.replace,
+            Fault.PROMOTE: self.operators.promote,
+            Fault.JOINT: self.operators.joint,
+            Fault.TRANSFER: self.operators.transfer,
+            Fault.FLOOD: self.operators.flood,
+        }
+
+    def begin(self) -> None:
+        """Every chosen fault strikes after a while, and again and again."""
+        self.striking = True
+        for fault in self.chosen:
+            dice = self._dice.fork(fault.name)
+            pace = dice.choice((1, 2, 2, 4)) * self._simulation.profile.mean_interval // 2 * _SELDOM.get(fault, 1)
+            self._schedule(fault, dice, pace)
+
+    def _schedule(self, fault: Fault, dice: Dice, pace: int) -> None:
+        def strike() -> None:
+            if not self.striking:
+                return
+            if self._strikes[fault](dice):
+                self.counts[fault] += 1
+                self._simulation.record_note(fault.value)
+            self._schedule(fault, dice, pace)
+
+        self._simulation.at(dice.around(pace), strike)
+
+    def end(self) -> None:
+        """Nothing goes wrong any more, and what was broken is mended, but for disks that are lost."""
+        self.striking = False
+        simulation = self._simulation
+        simulation.network.heal()
+        self.operators.end()
+        for node in simulation.nodes.values():
+            node.slow_disk, node.faults, node.crash_in = 0, [], -1
+            node.disk.faults.clear()
+            node.disk.capacity = None
+            node.clock.change(simulation.now, 1000)
+            node.clock_changed()
+            node.paused_until = min(node.paused_until, simulation.now)
+            if not node.alive and not node.retired:
+                self._start(node)
+
+    # Whom it strikes.
+
+    def _alive(self) -> list[SimulatedNode]:
+        return [node for node in self._simulation.nodes.values() if node.alive]
+
+    def _victim(self, dice: Dice) -> SimulatedNode | None:
+        """Any living node; the leader more often than its share."""
+        alive = self._alive()
+        leader = self._simulation.leader()
+        if leader is not None and dice.chance(0.4):
+            return leader
+        return dice.choice(alive) if alive else None
+
+    def _later(self, delay: int, action: Callable[[], None]) -> None:
+        self._simulation.at(delay, lambda: action() if self.striking else None)
+
+    # The network.
+
+    def _rate(self, name: str, rate: float, dice: Dice) -> bool:
+        network = self._simulation.network
+        setattr(network, name, rate)
+        self._later(dice.around(3 * _T), lambda: setattr(network, name, 0.0))
+        return True
+
+    def _delay(self, dice: Dice) -> bool:
+        network = self._simulation.network
+        network.spike = dice.around(dice.choice((_T // 10, _T, 3 * _T)))
+
+        def over() -> None:
+            network.spike = 0
+
+        self._later(dice.around(2 * _T), over)
+        return True
+
+    def _pair(self, dice: Dice) -> tuple[NodeId, NodeId] | None:
+        nodes = sorted(self._simulation.nodes)
+        if len(nodes) < 2:
+            return None
+        one = dice.choice(nodes)
+        return one, dice.choice([node for node in nodes if node != one])
+
+    def _clog(self, dice: Dice, duration: int) -> bool:
+        pair = self._pair(dice)
+        if pair is None:
+            return False
+        network = self._simulation.network
+        network.clog(*pair)
+        self._later(duration, lambda: network.unclog(*pair))
+        return True
+
+    def _cut(self, pairs: list[tuple[NodeId, NodeId]], dice: Dice, duration: int) -> bool:
+        network = self._simulation.network
+        for sender, to in pairs:
+            network.cut(sender, to)
+        if dice.chance(0.5):
+            for sender, to in pairs:
+                network.reset(sender, to)
+
+        def mend() -> None:
+            for sender, to in pairs:
+                network.mend(sender, to)
+
+        self._later(duration, mend)
+        return bool(pairs)
+
+    def _one_way(self, dice: Dice) -> bool:
+        pair = self._pair(dice)
+        return pair is not None and self._cut([pair], dice, dice.around(4 * _T))
+
+    def _partition(self, dice: Dice) -> bool:
+        nodes = sorted(self._simulation.nodes)
+        side = set(dice.some(nodes, 0.5))
+        return self._split([(a, b) for a in nodes for b in nodes if (a in side) != (b in side)], dice)
+
+    def _isolate_leader(self, dice: Dice) -> bool:
+        leader = self._simulation.leader()
+        if leader is None:
+            return False
+        others = [node for node in self._simulation.nodes if node != leader.id]
+        pairs = [(leader.id, other) for other in others]
+        if dice.chance(0.7):
+            pairs += [(other, leader.id) for other in others]
+        return self._split(pairs, dice)
+
+    def _bridge(self, dice: Dice) -> bool:
+        """Two sides that see one another only through one node."""
+        nodes = sorted(self._simulation.nodes)
+        middle = dice.choice(nodes)
+        side = set(dice.some(nodes, 0.5))
+        apart = [(a, b) for a in nodes for b in nodes if middle not in (a, b) and (a in side) != (b in side)]
+        return self._split(apart, dice)
+
+    def _split(self, pairs: list[tuple[NodeId, NodeId]], dice: Dice) -> bool:
+        return self._cut(pairs, dice, dice.around(dice.choice((2, 5, 10)) * _T))
+
+    def _overflow(self, dice: Dice) -> bool:
+        """A line that moves nothing, and more proposals than its queue takes."""
+        return self._clog(dice, 4 * _T) and self.operators.flood(dice)
+
+    def _reset(self, dice: Dice) -> bool:
+        pair = self._pair(dice)
+        return pair is not None and self._simulation.network.reset(*pair) > 0
+
+    # Processes and clocks.
+
+    def _die(self, dice: Dice, death: Death, outage: int) -> bool:
+        node = self._victim(dice)
+        if node is None:
+            return False
+        node.die(death)
+        self._later(outage, lambda: self._start(node))
+        return True
+
+    def _start(self, node: SimulatedNode) -> None:
+        """Tried again for as long as the disk does not open for a passing reason."""
+        if node.alive or node.retired or self._simulation.over:
+            return
+        if not node.start() and not node.retired:
+            self._simulation.at(_T, lambda: self._start(node))
+
+    def revive(self, node: SimulatedNode) -> None:
+        """A node that ended by itself is started again after a while."""
+        if not node.retired:
+            self._simulation.at(self._dice.around(2 * _T), lambda: self._start(node))
+
+    def _crash_in_effects(self, dice: Dice) -> bool:
+        node = self._victim(dice)
+        if node is None:
+            return False
+        node.crash_in = dice.below(1000)
+        self._later(dice.around(2 * _T), lambda: self._start(node))
+        return True
+
+    def _crash_in_recovery(self, dice: Dice) -> bool:
+        node = self._victim(dice)
+        if node is None:
+            return False
+        node.die(Death.POWER)
+        operation = dice.choice(("write", "sync", "rename", "create", "sync directory"))
+        node.faults.append((operation, FaultKind.POWER, ""))
+        self._later(dice.around(_T), lambda: self._start(node))
+        return True
+
+    def _stop(self, dice: Dice) -> bool:
+        node = self._victim(dice)
+        if node is None:
+            return False
+        node.tell(StopAsked())
+        self._later(dice.around(4 * _T), lambda: self._start(node))
+        return True
+
+    def _pause(self, dice: Dice) -> bool:
+        node = self._victim(dice)
+        if node is None:
+            return False
+        node.pause(dice.around(dice.choice((_T // 2, 3 * _T, 8 * _T))))
+        return True
+
+    def _clock_rate(self, dice: Dice) -> bool:
+        node = self._victim(dice)
+        if node is None:
+            return False
+        node.clock.change(self._simulation.now, dice.choice((500, 800, 950, 1050, 1300, 2000)))
+        node.clock_changed()
+        return True
+
+    def _clock_jump(self, dice: Dice) -> bool:
+        """The monotonic clock jumps ahead, or the wall clock anywhere."""
+        node = self._victim(dice)
+        if node is None:
+            return False
+        if dice.chance(0.5):
+            node.clock.change(self._simulation.now, node.clock.rate, jump=dice.around(3 * _T))
+            node.clock_changed()
+        else:
+            node.clock.wall_offset = dice.choice((-1, 1)) * dice.around(1000 * _T)
+        return True
+
+    # Disks.
+
+    def _slow_sync(self, dice: Dice) -> bool:
+        node = self._victim(dice)
+        if node is None:
+            return False
+        node.slow_disk = dice.around(dice.choice((50 * MILLISECOND, _T // 2, 3 * _T)))
+
+        def over() -> None:
+            node.slow_disk = 0
+
+        self._later(dice.around(6 * _T), over)
+        return True
+
+    def _arm(self, dice: Dice, operation: str, kind: FaultKind, name: str = "") -> bool:
+        """The next such call of this disk goes wrong. A node that ends of it is started again."""
+        node = self._victim(dice)
+        if node is None or node.faults:
+            return False
+        node.faults.append((operation, kind, name))
+        return True
+
+    def _snapshot_cut(self, dice: Dice) -> bool:
+        kind = dice.choice((FaultKind.ERROR, FaultKind.POWER, FaultKind.NO_SPACE))
+        return self._arm(dice, dice.choice(("write", "sync")), kind, "snapshot")
+
+    def _no_space(self, dice: Dice) -> bool:
+        node = self._victim(dice)
+        if node is None or node.disk.capacity is not None:
+            return False
+        node.disk.capacity = node.disk.used() + dice.below(20_000)
+
+        def room() -> None:
+            node.disk.capacity = None
+
+        self._later(dice.around(5 * _T), room)
+        return True
+
+    def _may_lose(self, node: SimulatedNode) -> bool:
+        """Without this disk, every configuration that may be in force has a majority of sound ones."""
+        lost = {other.id for other in self._simulation.nodes.values() if other.retired or other.wiped or other.harmed}
+        return not self.operators.busy and self._simulation.bears_loss_of({*lost, node.id})
+
+    def _bit_flip(self, dice: Dice) -> bool:
+        """A bit of a file turns over while the node is down. Opening finds it, or it did not matter."""
+        node = self._victim(dice)
+        if node is None or not self._may_lose(node):
+            return False
+        node.die(Death.KILLED)
+        disk = node.disk = node.disk.crash(range(node.disk.unsynced))
+        files = [name for name in disk.listing() if disk.content(name)]
+        if not files:
+            return False
+        name = dice.choice(files)
+        used = len(disk.content(name).rstrip(b"\0"))
+        disk.flip(name, dice.below(8 * max(used, 1)))
+        node.harmed = True
+        self._later(dice.around(_T), lambda: self._start(node))
+        self.operators.mourn(node)
+        return True
+
+    def _wipe(self, dice: Dice) -> bool:
+        """The disk is replaced by an empty one under the same id, which the cluster must refuse."""
+        node = self._victim(dice)
+        if node is None or not self._may_lose(node):
+            return False
+        node.die(Death.POWER)
+        node.disk = CrashDisk()
+        self._simulation.wiped(node)
+        self._later(dice.around(_T), lambda: self._start(node))
+        self.operators.mourn(node)
+        return True

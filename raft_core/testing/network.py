@@ -1,0 +1,312 @@
+"""Connections of bytes between simulated nodes, and everything that can go wrong on the way.
+
+What lives here: `Network`, with its lines. A line is a pair of ends and carries what one host transmits to the other
+in order. Frames that hold protocol messages may also be lost, doubled or overtaken: protocols must bear that, and it
+makes rare interleavings common. All other frames (greetings, forwarded requests, snapshot pieces) are lost only with
+their line, because for those the order and completeness of a stream is part of the contract.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from struct import Struct
+from typing import Final, Protocol, final
+
+from raft_core.host.config import MILLISECOND
+from raft_core.host.values import (
+    BytesReceived,
+    ConnectionClosed,
+    ConnectionId,
+    ConnectionOpened,
+    DialFailed,
+    HostEvent,
+    Transmitted,
+)
+from raft_core.ids import NodeId
+from raft_core.testing.dice import Dice
+from raft_core.wire.frames import FRAME_OVERHEAD, FrameKind
+
+__all__ = ["Network", "Station"]
+
+_LENGTH: Final = Struct("<I")
+_TAKEN_WHILE_CLOGGED: Final = 2
+"""Transmissions that the operating system still takes on a line that moves nothing."""
+
+
+class Station(Protocol):
+    """A node, as the network sees it."""
+
+    @property
+    def id(self) -> NodeId: ...
+
+    @property
+    def alive(self) -> bool: ...
+
+    @property
+    def life(self) -> int: ...
+
+    def tell(self, *events: HostEvent) -> None: ...
+
+    def next_connection(self) -> ConnectionId: ...
+
+
+@final
+class _End:
+    """One end of a line. `arrived`: when what was last sent from here is there."""
+
+    __slots__ = ("arrived", "closed", "held", "life", "number", "other", "station", "unreported")
+
+    def __init__(self, station: Station, number: ConnectionId) -> None:
+        self.station = station
+        self.number = number
+        self.life = station.life
+        self.other: _End | None = None
+        self.closed = False
+        self.arrived = 0
+        self.held: list[bytes] = []  # sent into a clog
+        self.unreported = False  # a Transmitted that waits for the clog to end
+
+    @property
+    def usable(self) -> bool:
+        return not self.closed and self.station.alive and self.station.life == self.life
+
+
+@final
+class Network:
+    """All lines of one simulation. Rates are probabilities per frame; the nemesis turns them."""
+
+    def __init__(self, dice: Dice, at: Callable[[int, Callable[[], None]], None], clock: Callable[[], int]) -> None:
+        self._dice = dice
+        self._at = at
+        self._clock = clock
+        self._stations: dict[str, Station] = {}
+        self._ends: dict[tuple[NodeId, ConnectionId], _End] = {}
+        self.seen: Counter[str] = Counter()
+        self.latency = MILLISECOND
+        self.jitter = 2 * MILLISECOND
+        self.loss = 0.0
+        self.duplication = 0.0
+        self.reordering = 0.0
+        self.spike = 0
+        self.cuts: dict[tuple[NodeId, NodeId], int] = {}  # how many faults cut this direction
+        self.clogs: dict[tuple[NodeId, NodeId], int] = {}
+        self.cut_pieces = False
+
+    def place(self, address: str, station: Station) -> None:
+        """The station can be dialled there."""
+        self._stations[address] = station
+
+    # What is broken.
+
+    def is_cut(self, sender: NodeId, to: NodeId) -> bool:
+        return self.cuts.get((sender, to), 0) > 0
+
+    def cut(self, sender: NodeId, to: NodeId) -> None:
+        """Nothing passes in this direction, and nobody says so."""
+        self.cuts[sender, to] = self.cuts.get((sender, to), 0) + 1
+
+    def mend(self, sender: NodeId, to: NodeId) -> None:
+        self.cuts[sender, to] = max(0, self.cuts.get((sender, to), 0) - 1)
+
+    def clog(self, sender: NodeId, to: NodeId) -> None:
+        """What is sent in this direction waits."""
+        self.clogs[sender, to] = self.clogs.get((sender, to), 0) + 1
+
+    def unclog(self, sender: NodeId, to: NodeId) -> None:
+        """What waited arrives in one burst."""
+        self.clogs[sender, to] = max(0, self.clogs.get((sender, to), 0) - 1)
+        if self.clogs[sender, to]:
+            return
+        for end in list(self._ends.values()):
+            if end.station.id == sender and end.other is not None and end.other.station.id == to:
+                self._burst(end)
+
+    def _burst(self, end: _End) -> None:
+        held, end.held = end.held, []
+        for data in held:
+            self._carry(end, data)
+        if end.unreported:
+            end.unreported = False
+            self._report(end)
+
+    def reset(self, one: NodeId, other: NodeId) -> int:
+        """Every line between the two breaks, and both sides hear of it; how many those were."""
+        found = [
+            end
+            for end in self._ends.values()
+            if end.station.id == one and end.other is not None and end.other.station.id == other
+        ]
+        for end in found:
+            assert end.other is not None
+            for side in (end, end.other):
+                self._drop_end(side)
+                if side.station.alive and side.station.life == side.life:
+                    side.station.tell(ConnectionClosed(side.number))
+        return len(found)
+
+    def heal(self) -> None:
+        """Everything passes again."""
+        self.cuts.clear()
+        clogged = [pair for pair, count in self.clogs.items() if count]
+        for sender, to in clogged:
+            self.clogs[sender, to] = 1
+            self.unclog(sender, to)
+        self.loss = self.duplication = self.reordering = 0.0
+        self.spike = 0
+
+    # What hosts order.
+
+    def dial(self, station: Station, number: ConnectionId, address: str) -> None:
+        """The connection is opened, or fails, after a while; where a direction is cut nothing is ever heard."""
+        near = _End(station, number)
+        self._ends[station.id, number] = near
+        target = self._stations.get(address)
+
+        def arrive() -> None:
+            if not near.usable:
+                return
+            if target is not None and (self.is_cut(station.id, target.id) or self.is_cut(target.id, station.id)):
+                if self._dice.chance(0.5):
+                    return  # packets vanish: the dialler's patience ends some time
+                target_answers = False
+            else:
+                target_answers = target is not None and target.alive
+            if not target_answers:
+                self._drop_end(near)
+                station.tell(DialFailed(number, "refused"))
+                return
+            assert target is not None
+            far = _End(target, target.next_connection())
+            near.other, far.other = far, near
+            self._ends[target.id, far.number] = far
+            target.tell(ConnectionOpened(far.number, accepted=True))
+            station.tell(ConnectionOpened(number, accepted=False))
+
+        self._at(self._delay() * 2, arrive)
+
+    def transmit(self, station: Station, number: ConnectionId, data: bytes) -> None:
+        """The bytes are on their way, or vanish."""
+        end = self._ends.get((station.id, number))
+        if end is None or end.other is None:
+            return
+        pair = (station.id, end.other.station.id)
+        if self.clogs.get(pair, 0):
+            end.held.append(data)
+            self.seen["transmissions held in a clog"] += 1
+            if len(end.held) > _TAKEN_WHILE_CLOGGED:
+                end.unreported = True
+                return
+        else:
+            self._carry(end, data)
+        self._report(end)
+
+    def _report(self, end: _End) -> None:
+        def taken() -> None:
+            if end.usable:
+                end.station.tell(Transmitted(end.number))
+
+        self._at(self.latency // 4 + 1, taken)
+
+    def close(self, station: Station, number: ConnectionId) -> None:
+        """This end is closed; the other side hears of it, where there is a way."""
+        end = self._ends.get((station.id, number))
+        if end is None:
+            return
+        self._drop_end(end)
+        far = end.other
+        if far is None or far.closed:
+            return
+        if self.is_cut(station.id, far.station.id):
+            return
+
+        def hear() -> None:
+            if far.usable:
+                self._drop_end(far)
+                far.station.tell(ConnectionClosed(far.number))
+
+        self._at(max(0, end.arrived - self._clock()) + 1, hear)
+
+    def abandon(self, station: Station, *, silently: bool) -> None:
+        """The station died. Its peers hear of it, unless `silently`: the machine lost power."""
+        numbers = [number for node, number in self._ends if node == station.id]
+        for number in numbers:
+            if silently:
+                self._drop_end(self._ends[station.id, number])
+            else:
+                self.close(station, number)
+
+    def _drop_end(self, end: _End) -> None:
+        end.closed = True
+        end.held.clear()
+        self._ends.pop((end.station.id, end.number), None)
+
+    # On the way.
+
+    def _delay(self) -> int:
+        delay = self.latency + self._dice.below(self.jitter + 1)
+        return delay + self._dice.below(self.spike) if self.spike else delay
+
+    def _carry(self, end: _End, data: bytes) -> None:
+        far = end.other
+        if far is None or self.is_cut(end.station.id, far.station.id):
+            self.seen["transmissions lost in a partition"] += 1
+            return
+        if self.loss or self.duplication or self.reordering:
+            data = self._mistreat(end, data)
+            if not data:
+                return
+        self._arrive(end, data, self._delay())
+
+    def _mistreat(self, end: _End, data: bytes) -> bytes:
+        """What is left in its place of the frames in `data`."""
+        stay: list[bytes] = []
+        dice = self._dice
+        for frame in _frames(data):
+            if frame[2] != FrameKind.MESSAGE:
+                stay.append(frame)
+            elif self.loss and dice.chance(self.loss):
+                self.seen["messages lost"] += 1
+            elif self.reordering and dice.chance(self.reordering):
+                self.seen["messages out of order"] += 1
+                self._arrive(end, frame, self._delay() + dice.below(20 * self.latency), in_order=False)
+            else:
+                stay.append(frame)
+                if self.duplication and dice.chance(self.duplication):
+                    self.seen["messages doubled"] += 1
+                    self._arrive(end, frame, self._delay() + dice.below(20 * self.latency), in_order=False)
+        return b"".join(stay)
+
+    def _arrive(self, end: _End, data: bytes, delay: int, *, in_order: bool = True) -> None:
+        far = end.other
+        assert far is not None
+        now = self._clock()
+        moment = now + delay
+        if in_order:
+            moment = max(moment, end.arrived)
+            end.arrived = moment
+        elif end.arrived == 0:
+            return  # nothing overtakes the greeting
+
+        def arrive() -> None:
+            if not far.usable or self.is_cut(end.station.id, far.station.id):
+                return
+            if self.cut_pieces and len(data) > 1:
+                place = 1 + self._dice.below(len(data) - 1)
+                far.station.tell(BytesReceived(far.number, data[:place]), BytesReceived(far.number, data[place:]))
+            else:
+                far.station.tell(BytesReceived(far.number, data))
+
+        self._at(moment - now, arrive)
+
+
+def _frames(data: bytes) -> list[bytes]:
+    """Whole frames, which is what a host transmits."""
+    frames: list[bytes] = []
+    at = 0
+    while at < len(data):
+        (length,) = _LENGTH.unpack_from(data, at + 8)
+        end = at + FRAME_OVERHEAD + length
+        frames.append(data[at:end])
+        at = end
+    return frames

@@ -1,0 +1,129 @@
+"""What is true of the machines: the same commands in the same order, the same results, the same snapshots.
+
+What lives here: `Witness`, a machine around the user's (and around `Sessions`), one per life of a node, and
+`Testimony`, in which all witnesses of a simulation write down what they saw, and find contradictions.
+
+A witness puts what it has applied, as one hash, in front of every snapshot; so a restored snapshot can be compared
+with the entries that it stands for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from struct import Struct
+from typing import Final, final
+
+from raft_core.ids import NO_INDEX, Index
+from raft_core.machine import StateMachine
+
+__all__ = ["Testimony", "Witness"]
+
+_HEAD: Final = Struct("<Q16s")
+_STAMP: Final = 9
+"""Bytes of a command under sessions that its leader stamps: the same command sent twice differs in them."""
+
+
+@final
+class Testimony:
+    """What all machines of one simulation have shown. `fail` is called with the text of a contradiction."""
+
+    def __init__(self, fail: Callable[[str], None]) -> None:
+        self.fail = fail
+        self.seen: Counter[str] = Counter()
+        self.places: dict[bytes, int] = {}
+        """Where each command was first applied, by the command without its stamp."""
+        self._applied: dict[int, tuple[bytes, bytes]] = {0: (bytes(16), b"")}  # by index: hash so far, result
+        self._snapshots: dict[int, bytes] = {}
+
+    def applied(self, index: int, chain: bytes, command: bytes, result: bytes) -> None:
+        """A machine has applied a command."""
+        known = self._applied.get(index)
+        if known is None:
+            self._applied[index] = (chain, result)
+            body = command[:1] + command[_STAMP:]
+            if self.places.setdefault(body, index) != index and command[0] == 2:
+                self.seen["retry answered from its session"] += 1
+            return
+        if known[0] != chain:
+            self.fail(f"two machines applied different commands up to index {index}")
+        elif known[1] != result:
+            self.fail(f"two machines gave different results at index {index}: {known[1]!r} and {result!r}")
+
+    def chain(self, index: int) -> bytes | None:
+        """The hash of everything applied up to the command at `index`."""
+        known = self._applied.get(index)
+        return None if known is None else known[0]
+
+    def snapshot(self, index: int, digest: bytes) -> None:
+        """A machine's state after the command at `index`, as it went into a snapshot."""
+        if self._snapshots.setdefault(index, digest) != digest:
+            self.fail(f"two machines have different states after index {index}")
+
+
+@final
+class Witness:
+    """A machine that tells on the machine within."""
+
+    def __init__(self, machine: StateMachine, testimony: Testimony) -> None:
+        self.machine = machine
+        self._testimony = testimony
+        self.last = 0
+        self.chain = bytes(16)
+
+    def init(self) -> Index:
+        self.machine.init()
+        return NO_INDEX
+
+    def prepare(self, command: bytes, now: int) -> bytes:
+        return self.machine.prepare(command, now)
+
+    def apply(self, index: Index, command: bytes) -> bytes:
+        """The machine's result. What the machine raises is a finding, and is raised on."""
+        testimony = self._testimony
+        if index <= self.last:
+            testimony.fail(f"a machine was given index {index} after {self.last}")
+        try:
+            result = self.machine.apply(index, command)
+        except Exception as failure:
+            testimony.fail(f"the machine raised {type(failure).__name__} at index {index}: {failure}")
+            raise
+        content = b"%d:%d:" % (index, len(command)) + command
+        self.chain = hashlib.blake2b(self.chain + content, digest_size=16).digest()
+        self.last = index
+        testimony.applied(index, self.chain, command, result)
+        return result
+
+    def query(self, request: bytes) -> bytes:
+        return self.machine.query(request)
+
+    def snapshot(self) -> Iterator[bytes]:
+        """The machine's chunks, behind a head that says what they stand for."""
+        return self._chunks(self.last, self.chain, self.machine.snapshot())
+
+    def _chunks(self, last: int, chain: bytes, inner: Iterator[bytes]) -> Iterator[bytes]:
+        yield _HEAD.pack(last, chain)
+        digest = hashlib.blake2b(digest_size=16)
+        for chunk in inner:
+            digest.update(chunk)
+            yield chunk
+        self._testimony.snapshot(last, digest.digest())
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """The machine's state is the snapshot's, which must stand for what was applied up to its place."""
+        data = b"".join(chunks)
+        last, chain = _HEAD.unpack_from(data)
+        if self._testimony.chain(last) != chain:
+            self._testimony.fail(f"a snapshot does not equal the applied prefix up to index {last}")
+        body = data[_HEAD.size :]
+        middle = len(body) // 2
+        self.machine.restore(iter([body[:middle], body[middle:]]))
+        self.last, self.chain = last, chain
+
+    def digest(self) -> bytes:
+        """The machine's state as a hash."""
+        digest = hashlib.blake2b(digest_size=16)
+        for chunk in self.machine.snapshot():
+            digest.update(chunk)
+        return digest.digest()

@@ -15,7 +15,6 @@ from concurrent.futures import Future
 from contextlib import suppress
 from itertools import count
 from queue import Empty, Queue, SimpleQueue
-from random import Random
 from threading import Thread
 from typing import Final, TypeAlias, assert_never
 
@@ -23,7 +22,7 @@ from raft_core.effects import Alarm, Announce, RefusalReason
 from raft_core.errors import RaftError, Refused, SettingsError
 from raft_core.events import ReadConsistency
 from raft_core.host import values as host
-from raft_core.host.host import Host
+from raft_core.host.driver import host_at
 from raft_core.host.node import NodeConfig, deadline_after, join_address, split_address
 from raft_core.host.status import HostStatus
 from raft_core.machine import StateMachine
@@ -40,8 +39,7 @@ class ThreadsNode:
         try:
             self._listener: Final = socket.create_server(split_address(config.listen))
             self.address: Final = join_address(*self._listener.getsockname()[:2])
-            rng, dice = Random(secrets.randbits(64)), Random(secrets.randbits(64))
-            self._host = Host(config.host_config(self.address), config.settings, recovered, machine.prepare, rng, dice)
+            self._host = host_at(self.address, config, recovered, machine, secrets.randbits(64))
         except BaseException:
             self._lanes.close(config.patience)
             raise

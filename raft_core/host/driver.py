@@ -1,0 +1,208 @@
+"""The half of an adapter that needs no event loop: the inbox, the effects by their type, who waits for what.
+
+What lives here: `Driver`, which an adapter's loop gives its time to, `Feed`, what a stream of news remembers, and
+`host_at`. Plain and synchronous. Nothing here sleeps, reads a clock or knows what an effect means to the protocol.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from random import Random
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar, assert_never, final
+
+from raft_core.effects import Alarm, Announce, RefusalReason, UnknownReason
+from raft_core.errors import OutcomeUnknown, Refused
+from raft_core.host.host import Host
+from raft_core.host.node import NodeConfig
+from raft_core.host.values import (
+    Answer,
+    ClientCancelled,
+    ConnectionId,
+    Dial,
+    Disconnect,
+    Finished,
+    HostEffect,
+    HostEvent,
+    HostStarted,
+    Job,
+    Lane,
+    Run,
+    Ticket,
+    TimerFired,
+    Transmit,
+    WakeAt,
+)
+from raft_core.machine import StateMachine
+from raft_core.recovered import Recovered
+
+__all__ = ["ConnectionTable", "Driver", "Feed", "LaneQueues", "Loop", "host_at", "outcome"]
+
+T = TypeVar("T")
+_KEPT_CHANGES: Final = 16
+_KEPT_ALARMS: Final = 64
+
+Deliver: TypeAlias = Callable[[Answer], object]
+"""Wakes one caller with its answer. Called by the loop, exactly once or never."""
+
+
+class ConnectionTable(Protocol):
+    """What an adapter does with connections. None of it waits."""
+
+    def dial(self, number: ConnectionId, address: str) -> None: ...
+    def transmit(self, number: ConnectionId, data: bytes) -> None: ...
+    def disconnect(self, number: ConnectionId) -> None: ...
+
+
+class LaneQueues(Protocol):
+    """What an adapter does with jobs. Jobs of lanes that never block are done in `run_inline`."""
+
+    def put(self, lane: Lane, job: Job) -> None: ...
+    def run_inline(self) -> list[HostEvent]: ...
+
+
+class Loop(Protocol):
+    """What a driver asks of the event loop that it has."""
+
+    def wake(self) -> None:
+        """`Driver.turn` is called soon."""
+        ...
+
+    def wake_at(self, at: int) -> None:
+        """`Driver.turn` is called at this time at the latest; replaces the wish before."""
+        ...
+
+    def tell(self) -> None:
+        """Whoever reads a feed looks at it again."""
+        ...
+
+
+@final
+class Feed(Generic[T]):
+    """The newest items of a stream, for any number of readers, each of which keeps its own place."""
+
+    def __init__(self, kept: int) -> None:
+        self._items: Final[deque[T]] = deque(maxlen=kept)
+        self._count = 0
+        self.ended = False
+
+    def put(self, item: T) -> None:
+        self._items.append(item)
+        self._count += 1
+
+    def place(self, past: int) -> int:
+        """The place of a reader that begins with the last `past` items."""
+        return self._count - min(past, len(self._items))
+
+    def after(self, place: int) -> tuple[T, int] | None:
+        """The item at a reader's place, or the oldest kept if that is gone, and its next place; None if none yet."""
+        if place == self._count:
+            return None
+        place = max(place, self._count - len(self._items))
+        return self._items[place - self._count], place + 1
+
+
+@final
+class Driver:
+    """A node's host, with everything around it that is not a task."""
+
+    def __init__(self, host: Host, lanes: LaneQueues, loop: Loop) -> None:
+        self._host: Final = host
+        self._lanes: Final = lanes
+        self._loop: Final = loop
+        self._inbox: list[HostEvent] = [HostStarted()]
+        self._tickets: Final = count(1)
+        self._callers: Final[dict[Ticket, Deliver]] = {}
+        self.changes: Final = Feed[Announce](_KEPT_CHANGES)
+        self.alarms: Final = Feed[Alarm](_KEPT_ALARMS)
+        self.ended = False
+        self.error: Exception | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Something is in the inbox."""
+        return bool(self._inbox)
+
+    def post(self, event: HostEvent) -> None:
+        """The host hears of `event` in the next turn."""
+        self._inbox.append(event)
+        self._loop.wake()
+
+    def post_all(self, events: list[HostEvent]) -> None:
+        """The host hears of all of them, in order, in the next turn."""
+        self._inbox += events
+        self._loop.wake()
+
+    def ask(self, event: Callable[[Ticket], HostEvent], deliver: Deliver) -> Ticket:
+        """The host hears of a caller's event, and its answer goes to `deliver`. Raises `Refused` after the end."""
+        if self.ended:
+            raise Refused(RefusalReason.STOPPING, "the node has ended")
+        ticket = Ticket(next(self._tickets))
+        self._callers[ticket] = deliver
+        self.post(event(ticket))
+        return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        """Nobody waits for the ticket any more, answered or not."""
+        if self._callers.pop(ticket, None) is not None:
+            self.post(ClientCancelled(ticket))
+
+    def turn(self, connections: ConnectionTable, now: int, wall: int) -> None:
+        """Everything that has happened is handled in one go, and everything ordered is done or under way."""
+        events, self._inbox = self._inbox, []
+        if not events:
+            events.append(TimerFired())
+        for effect in self._host.handle(events, now, wall):
+            self._do(effect, connections)
+        self._inbox += self._lanes.run_inline()
+
+    def end(self, error: Exception | None = None) -> None:
+        """The node has ended; whoever still waits, which is nobody unless the host was cut short, is told."""
+        self.ended = True
+        self.error = self.error or error
+        self.changes.ended = self.alarms.ended = True
+        self._loop.tell()
+        while self._callers:
+            ticket, deliver = self._callers.popitem()
+            deliver(Answer(ticket, error=OutcomeUnknown(UnknownReason.STOPPING)))
+
+    def _do(self, effect: HostEffect, connections: ConnectionTable) -> None:
+        """One effect is done, or on its way. By type alone, hottest first."""
+        if type(effect) is Transmit:
+            connections.transmit(effect.connection, effect.data)
+        elif type(effect) is Answer:
+            if (deliver := self._callers.pop(effect.ticket, None)) is not None:
+                deliver(effect)
+        elif type(effect) is Run:
+            self._lanes.put(effect.lane, effect.job)
+        elif type(effect) is WakeAt:
+            self._loop.wake_at(effect.at)
+        elif type(effect) is Announce:
+            self.changes.put(effect)
+            self._loop.tell()
+        elif type(effect) is Alarm:
+            self.alarms.put(effect)
+            self._loop.tell()
+        elif type(effect) is Dial:
+            connections.dial(effect.connection, effect.address)
+        elif type(effect) is Disconnect:
+            connections.disconnect(effect.connection)
+        elif type(effect) is Finished:
+            self.end(effect.error)
+        else:
+            assert_never(effect)
+
+
+def host_at(address: str, config: NodeConfig, recovered: Recovered, machine: StateMachine, seed: int) -> Host:
+    """The host of a node that listens at `address`. Raises `CallerError` where the disk contradicts `config`."""
+    dice = Random(seed)
+    core_dice = Random(int(dice.random() * 2**53))
+    return Host(config.host_config(address), config.settings, recovered, machine.prepare, rng=core_dice, dice=dice)
+
+
+def outcome(answer: Answer) -> bytes:
+    """What a caller gets: the answer's data, or its error raised."""
+    if answer.error is not None:
+        raise answer.error
+    return answer.data

@@ -1,0 +1,114 @@
+"""What a running node can be asked, the same on every event loop.
+
+What lives here: `NodeFace`, the base of each adapter's `Node`. It translates calls into events for the host and leaves
+the waiting to the adapter; there is no `await` here. It stays interpreted, because adapters derive from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeAlias
+
+from raft_core.events import ReadConsistency
+from raft_core.host.host import Host
+from raft_core.host.node import deadline_after
+from raft_core.host.status import HostStatus
+from raft_core.host.values import (
+    ClientAsked,
+    ClientChanged,
+    ClientLeft,
+    ClientProposed,
+    ClientTransferred,
+    HostEvent,
+    Ticket,
+)
+from raft_core.ids import NOBODY, Index, NodeId
+from raft_core.membership import Change, ChangeMode
+
+__all__ = ["Asking", "NodeFace"]
+
+Reply: TypeAlias = Coroutine[Any, Any, bytes]
+"""To be awaited, once: the machine's answer."""
+Done: TypeAlias = Coroutine[Any, Any, object]
+"""To be awaited, once; what it gives means nothing."""
+
+
+class Asking(Protocol):
+    """What a node needs of its adapter's loop."""
+
+    def now(self) -> int:
+        """The clock that the host is given."""
+        ...
+
+    def ask(self, event: Callable[[Ticket], HostEvent]) -> Reply:
+        """The answer to a caller's event, with a ticket of its own."""
+        ...
+
+
+class NodeFace:
+    """A running member of a cluster, made by `open_node`.
+
+    Every request is awaited, and raises one of two errors: `Refused` (with `NotLeader`, `QueueFull`,
+    `TransferInProgress` and `MembershipRefused` below it) says that it has not been carried out and never will be;
+    `OutcomeUnknown` that nobody can know. `timeout` is in seconds, or None; when it passes, the request ends with one
+    of the two as well. A request that is cancelled is not taken back: what was proposed may still be applied.
+    """
+
+    def __init__(self, host: Host, loop: Asking, address: str) -> None:
+        self.__host = host
+        self.__loop = loop
+        self.__address = address
+
+    @property
+    def address(self) -> str:
+        """Where this node listens, "host:port", with the port that it really got."""
+        return self.__address
+
+    @property
+    def status(self) -> HostStatus:
+        """A picture of the node at this moment: role, term, leader, log, members, and on a leader every peer."""
+        return self.__host.status
+
+    def propose(self, command: bytes, *, timeout: float | None = None) -> Reply:
+        """The machine's result, once `command` is committed and applied; a follower passes it to the leader."""
+        deadline = deadline_after(self.__loop.now(), timeout)
+        return self.__loop.ask(lambda ticket: ClientProposed(ticket, command, deadline))
+
+    def read(
+        self,
+        query: bytes,
+        *,
+        consistency: ReadConsistency = ReadConsistency.LINEARIZABLE,
+        limit: int = 0,
+        timeout: float | None = None,
+    ) -> Reply:
+        """This node's machine's answer to `query`, as recent as `consistency` promises (`limit` belongs to it:
+        ticks or an index; see `ReadConsistency`). Linearizable on every node, by asking the leader where needed."""
+        deadline = deadline_after(self.__loop.now(), timeout)
+        return self.__loop.ask(lambda ticket: ClientAsked(ticket, query, consistency, limit, deadline))
+
+    def change_members(
+        self,
+        changes: Sequence[Change],
+        *,
+        mode: ChangeMode = ChangeMode.AUTO,
+        expected: int = 0,
+        timeout: float | None = None,
+    ) -> Done:
+        """The cluster has the members that `changes` lead to, and is joint no more (unless `mode` says explicit).
+
+        `expected`: only if the configuration in force was appended at this index. Raises `MembershipRefused` where
+        a rule forbids the change, before anything was appended."""
+        deadline = deadline_after(self.__loop.now(), timeout)
+        wanted = tuple(changes)
+        return self.__loop.ask(lambda ticket: ClientChanged(ticket, wanted, mode, Index(expected), deadline))
+
+    def leave_joint(self, *, timeout: float | None = None) -> Done:
+        """The joint configuration that an explicit change made has been left."""
+        deadline = deadline_after(self.__loop.now(), timeout)
+        return self.__loop.ask(lambda ticket: ClientLeft(ticket, deadline))
+
+    def transfer(self, to: int = NOBODY, *, timeout: float | None = None) -> Done:
+        """Node `to`, or for 0 the voter that fits best, leads instead of the present leader."""
+        deadline = deadline_after(self.__loop.now(), timeout)
+        return self.__loop.ask(lambda ticket: ClientTransferred(ticket, NodeId(to), deadline))

@@ -71,6 +71,23 @@ node, that every acknowledged write is there; then stops all, starts all, and ch
 Exit status 1 if anything was lost.
 """
 
+_SALVAGE: Final = """\
+Found a new cluster on a surviving disk, when a majority of the voters' disks is gone for ever.
+
+This is the last resort: nothing can bring back what only the lost disks held. Of the surviving
+directories the most up to date one is copied into a new directory, as a cluster of one voter under
+a new name, so that nodes of the old cluster which come back after all are refused by it. The old
+directories keep their contents. A statement of what is kept and what may be lost is printed, and
+left in the new directory as SALVAGE.txt. Without --i-understand-what-may-be-lost nothing is done.
+"""
+_SALVAGE_EXAMPLES: Final = """\
+example (nodes 1 and 2 of three are burnt, node 3's disk is left):
+      raft-kv salvage --cluster raft-kv --survivor 3=/var/lib/raft-kv \\
+          --new-cluster raft-kv-2026 --new-data /var/lib/raft-kv-new
+
+then start it as shown, and let new nodes join with new ids and empty directories.
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Does what the command line says; the exit status."""
@@ -127,6 +144,14 @@ def _parser() -> argparse.ArgumentParser:
         "demo", help="watch a cluster survive the death of its leader", description=_DEMO, formatter_class=raw
     )
     _add_demo_flags(demo)
+    salvage = commands.add_parser(
+        "salvage",
+        help="the last resort after the permanent loss of a majority",
+        description=_SALVAGE,
+        epilog=_SALVAGE_EXAMPLES,
+        formatter_class=raw,
+    )
+    _add_salvage_flags(salvage)
     return parser
 
 
@@ -162,6 +187,15 @@ def _add_demo_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loop", choices=LOOPS, default="trio", help="the servers' event loop (trio)")
     stories = "failover: kill the leader, bring it back. membership: grow from 3 to 5, replace the leader, shrink to 3"
     parser.add_argument("--story", choices=("failover", "membership"), default="failover", help=stories)
+
+
+def _add_salvage_flags(parser: argparse.ArgumentParser) -> None:
+    survivor = "a surviving node's data directory, not in use; once for each survivor"
+    parser.add_argument("--survivor", metavar="ID=DIR", action="append", required=True, help=survivor)
+    parser.add_argument("--cluster", metavar="NAME", default="raft-kv", help="the old cluster's name (raft-kv)")
+    parser.add_argument("--new-cluster", metavar="NAME", required=True, help="a name that was never used")
+    parser.add_argument("--new-data", metavar="DIR", required=True, help="an empty directory for the new cluster")
+    parser.add_argument("--i-understand-what-may-be-lost", action="store_true", help="do it")
 
 
 def _pairs(texts: Sequence[str] | None, flag: str) -> dict[str, str]:
@@ -245,4 +279,16 @@ def _demo(options: argparse.Namespace) -> int:
     )
 
 
-_COMMANDS: Final = {"serve": _serve, "demo": _demo}
+def _salvage(options: argparse.Namespace) -> int:
+    from raft_kv.salvaging import run_salvage
+
+    return run_salvage(
+        options.survivor,
+        options.cluster,
+        Path(options.new_data),
+        options.new_cluster,
+        agreed=options.i_understand_what_may_be_lost,
+    )
+
+
+_COMMANDS: Final = {"serve": _serve, "demo": _demo, "salvage": _salvage}

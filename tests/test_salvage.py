@@ -1,0 +1,165 @@
+"""After the permanent loss of a majority: what is kept, what is said about the rest, and what is refused."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from raft_core.effects import Apply, Persist, Restore, Send
+from raft_core.entries import COMMAND, Entry, HardState, SnapshotMeta
+from raft_core.errors import CallerError
+from raft_core.events import Applied, CampaignRequested, Event, Persisted, Restored, Started
+from raft_core.ids import ClusterId, Index, NodeId, Term, WriteId
+from raft_core.membership import Members
+from raft_core.raft import Raft
+from raft_core.recovered import Identity, Recovered
+from raft_core.salvage import best_survivor, log_end, plan_salvage
+from raft_core.settings import Settings
+from raft_kv.cli import main
+from raft_storage import FileStore, salvage
+
+TRIO = Members.initial([1, 2, 3])
+
+
+def a_survivor(place: Path, node: int, *data: bytes, term: int = 2, snapshot: bool = False) -> FileStore:
+    """A disk of the old cluster, with these commands behind the first entry."""
+    store = FileStore.open(place, node=node, cluster="old")
+    store.recover()
+    store.form(TRIO)
+    entries = tuple(Entry.make(2 + at, term, item) for at, item in enumerate(data))
+    store.write([Persist(WriteId(1), HardState(Term(term), NodeId(1), Index(2)), entries=entries)])
+    if snapshot:
+        meta = SnapshotMeta(Index(2), Term(term), TRIO, Index(1))
+        writer = store.create_snapshot(meta)
+        writer.write(b"state at two")
+        writer.finish()
+        store.write([Persist(WriteId(2), snapshot=meta, drop_before=Index(3))])
+    store.close()
+    return FileStore.open(place, node=node, cluster="old")
+
+
+def applied_by(recovered: Recovered) -> tuple[list[bytes], Raft, list[int]]:
+    """What a lone core makes of this disk: the commands it applies, itself, and the snapshots it restores."""
+    raft = Raft(Settings(), recovered, random.Random(1))
+    applied: list[bytes] = []
+    restored: list[int] = []
+    events: list[Event] = [Started(), CampaignRequested()]
+    while events:
+        for effect in raft.step(events.pop(0)):
+            assert not isinstance(effect, Send), "there is nobody to talk to"
+            if isinstance(effect, Persist):
+                events.append(Persisted(effect.write))
+            elif isinstance(effect, Apply):
+                applied.extend(entry.data for entry in effect.entries if entry.kind is COMMAND)
+                events.append(Applied(effect.entries[-1].index))
+            elif isinstance(effect, Restore):
+                restored.append(effect.meta.index)
+                events.append(Restored(effect.meta.index))
+    return applied, raft, restored
+
+
+@pytest.fixture
+def stores() -> Iterator[list[FileStore]]:
+    opened: list[FileStore] = []
+    yield opened
+    for store in opened:
+        store.close()
+
+
+def test_a_new_cluster_of_one_holds_everything_that_the_survivor_held(tmp_path: Path, stores: list[FileStore]) -> None:
+    source = a_survivor(tmp_path / "old", 3, b"a", b"b", b"c")
+    target = FileStore.open(tmp_path / "new", node=3, cluster="new")
+    stores += [source]
+
+    statement = salvage(source, source.recover(), target)
+
+    assert (statement.last.index, statement.known_commit, statement.new_members_at) == (4, 2, 5)
+    assert statement.gone == (1, 2)
+    target.close()
+    stores.append(FileStore.open(tmp_path / "new", node=3, cluster="new"))
+    applied, raft, _ = applied_by(stores[-1].recover())
+    assert applied == [b"a", b"b", b"c"]
+    assert raft.status.leads
+    assert raft.members.voters == (3,)
+    assert raft.members.highest_id == 3, "the ids of lost nodes are not used again"
+
+
+def test_a_snapshot_is_copied_with_the_log_behind_it(tmp_path: Path, stores: list[FileStore]) -> None:
+    source = a_survivor(tmp_path / "old", 2, b"a", b"b", b"c", snapshot=True)
+    target = FileStore.open(tmp_path / "new", node=2, cluster="new")
+    stores += [source]
+
+    salvage(source, source.recover(), target)
+
+    target.close()
+    stores.append(FileStore.open(tmp_path / "new", node=2, cluster="new"))
+    recovered = stores[-1].recover()
+    assert recovered.snapshot is not None
+    assert b"".join(stores[-1].open_snapshot(recovered.snapshot).chunks()) == b"state at two"
+    applied, _, restored = applied_by(recovered)
+    assert (applied, restored) == ([b"b", b"c"], [2])
+
+
+def test_the_survivor_whose_log_an_election_would_choose_is_the_best() -> None:
+    def disk(node: int, index: int, term: int) -> Recovered:
+        return Recovered(Identity(NodeId(node)), entries=(Entry.make(index, term),))
+
+    assert best_survivor([disk(1, 9, 2), disk(2, 5, 3), disk(3, 4, 3)]) == 1
+    assert log_end(disk(1, 9, 2)).index == 9
+
+
+def test_disks_of_two_clusters_are_not_mixed() -> None:
+    one = Recovered(Identity(NodeId(1), ClusterId("a")))
+    other = Recovered(Identity(NodeId(2), ClusterId("b")))
+
+    with pytest.raises(CallerError, match="different clusters"):
+        best_survivor([one, other])
+    with pytest.raises(CallerError, match="at least one"):
+        best_survivor([])
+
+
+def test_the_new_cluster_needs_a_new_name_and_the_survivor_a_past() -> None:
+    formed = Recovered.fresh(1, TRIO)
+
+    with pytest.raises(CallerError, match="new name"):
+        plan_salvage(formed, formed.identity)
+    with pytest.raises(CallerError, match="nothing to salvage"):
+        plan_salvage(Recovered.fresh(1), Identity(NodeId(1), ClusterId("new")))
+
+
+def test_the_command_asks_first_then_does_it_and_leaves_a_statement(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_survivor(tmp_path / "3", 3, b"a", b"b").close()
+    a_survivor(tmp_path / "2", 2, b"a").close()
+    before = {file.name for file in (tmp_path / "3").iterdir()}
+    words = ["salvage", "--cluster", "old", "--survivor", f"2={tmp_path / '2'}", "--survivor", f"3={tmp_path / '3'}"]
+    words += ["--new-cluster", "new", "--new-data", str(tmp_path / "new")]
+
+    assert main(words) == 1
+    assert "Nothing has been changed" in capsys.readouterr().out
+    assert not (tmp_path / "new").exists()
+
+    assert main([*words, "--i-understand-what-may-be-lost"]) == 0
+    told = capsys.readouterr().out
+    assert "node 3: log ends at entry 3, term 2  <- the most up to date" in told
+    assert "May be lost: everything acknowledged by a majority without this disk, among nodes 1, 2." in told
+    assert (tmp_path / "new" / "SALVAGE.txt").read_text("utf-8") in told
+    assert "identity" in before
+
+    store = FileStore.open(tmp_path / "new", node=3, cluster="new")
+    assert applied_by(store.recover())[0] == [b"a", b"b"]
+    store.close()
+    assert main([*words, "--i-understand-what-may-be-lost"]) == 2, "the new directory is not empty any more"
+
+
+def test_a_survivor_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--new-cluster", "new", "--new-data", str(tmp_path / "new")]
+
+    assert main(["salvage", "--survivor", f"3={tmp_path / 'nowhere'}", *words]) == 2
+    assert "there is no directory" in capsys.readouterr().err
+    assert main(["salvage", "--survivor", "three", *words]) == 2
+    assert not (tmp_path / "nowhere").exists()

@@ -13,7 +13,7 @@ import msgspec
 
 from raft_core.effects import Announce, Effect, Persist, RoleName, Send
 from raft_core.entries import MEMBERS, Entry, HardState, LogPosition, SnapshotMeta
-from raft_core.events import CampaignRequested, Event, Persisted, Started, Tick
+from raft_core.events import Applied, CampaignRequested, Event, Persisted, Restored, Started, Tick
 from raft_core.ids import Incarnation, Index, MessageId, NodeId, ReadId, Term, WriteId
 from raft_core.invariants import check
 from raft_core.membership import Members
@@ -91,6 +91,19 @@ def step(raft: Raft, event: Event) -> list[Effect]:
 def persist(raft: Raft) -> list[Effect]:
     """Everything that was ordered is durable."""
     return step(raft, Persisted(WriteId(raft.server.outbox.issued)))
+
+
+def machine_done(raft: Raft) -> list[Effect]:
+    """The machine has done everything that it was ordered to do, with the data of each entry as its result."""
+    effects: list[Effect] = []
+    while raft.server.pages:
+        page, applied = raft.server.pages[0], raft.server.applied
+        if page.restore:
+            effects += step(raft, Restored(page.last))
+            continue
+        results = tuple(raft.log.entry(Index(at)).data for at in range(applied + 1, page.last + 1))
+        effects += step(raft, Applied(page.last, results))
+    return effects
 
 
 def bare(effects: Iterable[Effect]) -> list[Effect]:

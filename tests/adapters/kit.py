@@ -78,7 +78,7 @@ class OpenNode(Protocol):
     ) -> AbstractAsyncContextManager[AnyNode]: ...
 
 
-SETTINGS: Final = Settings(election_ticks=60, heartbeat_ticks=6)
+SETTINGS: Final = Settings(election_ticks=40, heartbeat_ticks=4)
 HOST: Final = HostConfig(
     tick=2 * MILLISECOND,
     dial_delay=5 * MILLISECOND,

@@ -76,7 +76,7 @@ def test_a_node_stands_for_election_after_its_timeout_and_not_before(open_node: 
                 ticks += 1
                 clock.jump(TICK)
             await settled()
-        assert 60 <= ticks <= 121
+        assert 40 <= ticks <= 81
 
     run(stands, open_node, tmp_path)
 

@@ -1,0 +1,61 @@
+"""What a person says to start a node, checked before anything is opened."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+
+from raft_core.errors import CallerError, SettingsError
+from raft_core.host.config import SECOND
+from raft_core.host.node import NodeConfig, deadline_after, join_address, split_address
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [("10.0.0.7:7400", "10.0.0.7", 7400), ("[::1]:0", "::1", 0), ("db.example:65535", "db.example", 65535)],
+)
+def test_an_address_is_taken_apart_and_put_together_again(text: str, host: str, port: int) -> None:
+    assert split_address(text) == (host, port)
+    assert join_address(host, port) == text
+
+
+@pytest.mark.parametrize("text", ["", "host", ":1", "host:", "host:x", "host:65536", "host:-1", "host:1²"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="host:port"):
+        split_address(text)
+
+
+def test_a_timeout_becomes_a_deadline_and_none_stays_none() -> None:
+    assert deadline_after(5, 2.0) == 5 + 2 * SECOND
+    assert deadline_after(5, None) == 0
+    assert deadline_after(5, math.inf) > 5 + 10**9 * SECOND - 1
+    for wrong in (0.0, -1.0, math.nan):
+        with pytest.raises(CallerError):
+            deadline_after(5, wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: NodeConfig(node=0, cluster="c", listen="h:1", data="d"),
+        lambda: NodeConfig(node=1, cluster="", listen="h:1", data="d"),
+        lambda: NodeConfig(node=1, cluster="c", listen="h", data="d"),
+        lambda: NodeConfig(node=1, cluster="c", listen="h:1"),
+        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", founders=(2, 3)),
+        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", peers={2: "nowhere"}),
+        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", advertise="nowhere"),
+    ],
+)
+def test_a_configuration_that_cannot_work_is_refused(wrong: Callable[[], NodeConfig]) -> None:
+    with pytest.raises(SettingsError):
+        wrong()
+
+
+def test_a_node_tells_others_what_it_advertises_or_else_where_it_listens_and_does_not_dial_itself() -> None:
+    config = NodeConfig(node=1, cluster="c", listen="h:1", data="d", peers={1: "h:1", 2: "i:2"}, founders=(1, 2))
+    there = config.host_config("h:77")
+    assert (there.address, dict(there.peers), there.founders) == ("h:77", {2: "i:2"}, (1, 2))
+    elsewhere = NodeConfig(node=1, cluster="c", listen="0.0.0.0:1", data="d", advertise="h:9")
+    assert elsewhere.host_config("0.0.0.0:1").address == "h:9"

@@ -219,6 +219,11 @@ def campaign_id(raft: Raft) -> int:
     return raft.role.campaign.id  # type: ignore[union-attr]
 
 
+def role_of(raft: Raft) -> RoleName:
+    """The name of the role, looked at anew."""
+    return raft.role.name
+
+
 def candidate(raft: Raft, settings: Settings = SMALL) -> Raft:
     """The core stands in a new term, its own vote durable; pre-votes of all others were given."""
     step(raft, CampaignRequested())

@@ -1,6 +1,7 @@
 """The language of the scripts: one command per line, like stage directions.
 
     disk 2 term 4 log 1 1 1 4        before `cluster`: what a disk holds (the terms of its entries, from index 1 on)
+    settings 2 pre_vote=no           before `cluster`: what is set otherwise on one node
     cluster 3 [learners 4 5] [leases] [setting=value ...]
     joiner 4                         a node with an empty disk that waits to be told of its cluster
     campaign 1     stop 1     forget 2     propose 1 a b
@@ -107,6 +108,7 @@ class Script:
 
     def __init__(self) -> None:
         self.disks: dict[int, DiskNote] = {}
+        self.own_settings: dict[int, dict[str, int | bool]] = {}
         self.requests = 0
 
     def do(self, line: str) -> list[str]:
@@ -118,6 +120,9 @@ class Script:
             self._cluster(rest)
         elif command == "disk":
             self._disk(rest)
+            return []
+        elif command == "settings":
+            self.own_settings[int(rest[0])] = _changes(rest[1:])
             return []
         self.stage.quiet = quiet
         if command not in ("cluster", "disk"):
@@ -135,21 +140,15 @@ class Script:
         self.disks[int(words[0])] = DiskNote(int(options["term"]), int(options.get("vote", 0)), log)
 
     def _cluster(self, words: list[str]) -> None:
-        settings = SMALL
-        learners: list[int] = []
-        leases = False
-        for word in words[1:]:
-            if word == "leases":
-                leases = True
-                settings = attrs.evolve(settings, lease_reads=True)
-            elif "=" in word:
-                name, _, value = word.partition("=")
-                settings = attrs.evolve(settings, **{name: _setting(value)})  # type: ignore[arg-type]
-            elif word != "learners":
-                learners.append(int(word))
-        voters = range(1, int(words[0]) + 1)
-        members = Members.initial(voters, learners=learners, leases=leases)
-        self.stage = Stage(members, settings, lambda node: self._recovered(node, members))
+        leases = "leases" in words
+        learners = [int(word) for word in words[1:] if word.isdigit()]
+        settings = attrs.evolve(SMALL, lease_reads=leases, **_changes(words[1:]))  # type: ignore[arg-type]
+        members = Members.initial(range(1, int(words[0]) + 1), learners=learners, leases=leases)
+        own = {
+            node: attrs.evolve(settings, **changes)  # type: ignore[arg-type]
+            for node, changes in self.own_settings.items()
+        }
+        self.stage = Stage(members, settings, own, lambda node: self._recovered(node, members))
         self.stage.told.clear()  # the start is the same in every script
 
     def _recovered(self, node: int, members: Members) -> Recovered:
@@ -320,5 +319,7 @@ def _link(text: str) -> tuple[int | None, int | None]:
     return (None if sender == "*" else int(sender)), (None if to == "*" else int(to))
 
 
-def _setting(value: str) -> int | bool:
-    return {"yes": True, "no": False}[value] if value in ("yes", "no") else int(value)
+def _changes(words: list[str]) -> dict[str, int | bool]:
+    """The settings among these words: numbers, yes or no."""
+    pairs = [word.split("=") for word in words if "=" in word]
+    return {name: value == "yes" if value in ("yes", "no") else int(value) for name, value in pairs}

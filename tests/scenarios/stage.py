@@ -7,7 +7,7 @@ Messages are told when they arrive or are lost, not when they are sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from raft_core.effects import Alarm, Effect, Persist, Send
 from raft_core.events import Applied, Event, Persisted, Restored, SnapshotTaken, Started, Tick
@@ -36,7 +36,14 @@ class TellingNode(Node):
 class Stage(Cluster):
     """Every step is checked for the invariants of one core and for figure 3 over all of them."""
 
-    def __init__(self, members: Members, settings: Settings, recovered: Callable[[int], Recovered]) -> None:
+    def __init__(
+        self,
+        members: Members,
+        settings: Settings,
+        own: Mapping[int, Settings],
+        recovered: Callable[[int], Recovered],
+    ) -> None:
+        self.own = own
         self.told: list[str] = []
         self.quiet = False
         self.kept: list[tuple[int, int, Message]] = []
@@ -47,7 +54,9 @@ class Stage(Cluster):
 
     def add(self, recovered: Recovered, settings: Settings | None = None) -> Node:
         node = recovered.identity.node
-        self.nodes[node] = TellingNode(self, recovered, settings or self.settings, self.seed * 1000 + node)
+        self.nodes[node] = TellingNode(
+            self, recovered, settings or self.own.get(node, self.settings), self.seed * 1000 + node
+        )
         return self.nodes[node]
 
     # Telling.

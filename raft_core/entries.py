@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Sequence
 from enum import IntEnum, StrEnum
 from typing import Final, final
 
@@ -29,6 +30,7 @@ __all__ = [
     "SnapshotMeta",
     "checksum_matches",
     "checksum_of",
+    "seal_commands",
 ]
 
 
@@ -96,6 +98,21 @@ class Entry(Value, frozen=True, array_like=True):
         """A sealed entry; a command if it has data and a no-op if not, unless `kind` says otherwise."""
         chosen = kind if kind is not None else (COMMAND if data else NOOP)
         return cls(Index(index), Term(term), chosen, data, checksum_of(chosen, data, algorithm))
+
+
+def seal_commands(
+    first: int, term: Term, commands: Sequence[bytes], algorithm: Checksum = Checksum.CRC32
+) -> tuple[Entry, ...]:
+    """Sealed entries for `commands`, from index `first` on. The same as `Entry.make` for each, at half the cost."""
+    if algorithm is not Checksum.CRC32:
+        return tuple([Entry.make(first + at, term, data, COMMAND, algorithm) for at, data in enumerate(commands)])
+    crc, seed = zlib.crc32, _CRC_SEED[COMMAND]
+    return tuple(
+        [
+            Entry(Index(at), term, COMMAND, data, crc(data, seed).to_bytes(4, "little"))
+            for at, data in enumerate(commands, first)
+        ]
+    )
 
 
 @final

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import final
 
 from raft_core.entries import ENTRY_OVERHEAD, START, Entry, LogPosition
@@ -89,10 +90,13 @@ class Log:
         invariant(entries[0].index == self.last_index + 1, "appended entries follow the last entry")
         invariant(entries[0].term >= self.last_term, "terms never fall along the log")
         self._entries.extend(entries)
-        total, add = self._totals[-1] if self._totals else self._before, self._totals.append
-        for entry in entries:
-            total += len(entry.data) + ENTRY_OVERHEAD
-            add(total)
+        total = self._totals[-1] if self._totals else self._before
+        if len(entries) == 1:
+            self._totals.append(total + len(entries[0].data) + ENTRY_OVERHEAD)
+        else:
+            sizes = [len(entry.data) + ENTRY_OVERHEAD for entry in entries]
+            sizes[0] += total
+            self._totals.extend(accumulate(sizes))
         last = entries[-1]
         self.last_index = last.index
         self.last_term = last.term

@@ -18,7 +18,7 @@ from raft_core._value import Value
 from raft_core.effects import Effect, Persist, Send
 from raft_core.entries import HardState, SnapshotMeta
 from raft_core.errors import CallerError
-from raft_core.ids import NO_INDEX, NO_WRITE, Index, NodeId, WriteId
+from raft_core.ids import NO_INDEX, NO_WRITE, Index, NodeId, Term, WriteId
 from raft_core.log import Log
 from raft_core.messages import Message
 from raft_core.quorum import INFINITE
@@ -175,7 +175,7 @@ class Outbox:
 
     # The end of a step.
 
-    def finish(self, log: Log, hard: HardState, now: int) -> list[Effect]:
+    def finish(self, log: Log, term: Term, vote: NodeId, commit: Index, now: int) -> list[Effect]:
         """The step's effects, the one `Persist` in front if there is anything to write."""
         if (
             log.last_index > self.written_last
@@ -184,7 +184,7 @@ class Outbox:
             or self._snapshot is not None
             or self._drop_before
         ):
-            self._flush(log, hard, now)
+            self._flush(log, HardState(term, vote, commit), now)
         effects, self.effects = self.effects, []
         return effects
 

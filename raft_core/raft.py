@@ -130,7 +130,7 @@ class Raft:
         if announced.term != server.term or announced.leader != leader or announced.role is not role:
             self._announced = Announce(role, server.term, leader)
             server.outbox.effects.append(self._announced)
-        return server.outbox.finish(server.log, server.hard, server.now)
+        return server.outbox.finish(server.log, server.term, server.vote, server.commit, server.now)
 
     # Dispatch: hottest first, by exact type; `match` on classes costs twice as much.
 

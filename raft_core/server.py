@@ -29,7 +29,7 @@ from raft_core.effects import (
     Uncertainty,
     UnknownReason,
 )
-from raft_core.entries import COMMAND, MEMBERS, START, Entry, HardState, SnapshotMeta
+from raft_core.entries import MEMBERS, START, Entry, SnapshotMeta
 from raft_core.errors import CallerError, invariant
 from raft_core.events import Applied, Restored, SnapshotTaken
 from raft_core.ids import NO_INDEX, NOBODY, Index, MessageId, NodeId, RequestId, Term, WriteId
@@ -132,10 +132,6 @@ class Server:
     def members(self) -> Members:
         """The configuration in force: the last one in the log, committed or not."""
         return self.configurations.members
-
-    @property
-    def hard(self) -> HardState:
-        return HardState(self.term, self.vote, self.commit)
 
     def next_message(self) -> MessageId:
         """A number that no message of this node has had, in this boot or an earlier one."""
@@ -386,9 +382,3 @@ class Server:
         for _, read in self.ready_reads:
             self.refuse(read, reason)
         self.ready_reads.clear()
-
-    def make_entries(self, commands: tuple[bytes, ...]) -> tuple[Entry, ...]:
-        """Sealed entries of this term for `commands`, to follow the log's end."""
-        first = self.log.last_index + 1
-        make, algorithm, term = Entry.make, self.settings.checksum, self.term
-        return tuple([make(first + place, term, data, COMMAND, algorithm) for place, data in enumerate(commands)])

@@ -34,7 +34,7 @@ class Bench:
         self.outbox.truncate(Index(first))
 
     def finish(self, now: int = 0) -> list[Effect]:
-        return self.outbox.finish(self.log, HARD, now)
+        return self.outbox.finish(self.log, HARD.term, HARD.vote, HARD.commit, now)
 
     def persisted(self, upto: int) -> list[Effect]:
         self.outbox.persisted(WriteId(upto))

@@ -6,11 +6,12 @@ changing the members in `reconfiguration`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, final
 
 from raft_core.compaction import crowded
 from raft_core.effects import AlarmKind, Refusal, RefusalReason, Respond, RoleName
-from raft_core.entries import ENTRY_OVERHEAD, Entry
+from raft_core.entries import ENTRY_OVERHEAD, Entry, seal_commands
 from raft_core.events import (
     ChangeRequested,
     LeaveRequested,
@@ -104,10 +105,27 @@ class Leader:
         if reason is not None:
             server.refuse(event.request, reason, leader=self.succession.target, count=len(event.commands))
             return
-        uncommitted = self.uncommitted
-        room = settings.max_uncommitted_bytes - uncommitted
         if crowded(settings, server.log):
             server.make_room()
+        if self._fits(event.commands):
+            self._append_commands(event.request, 0, event.commands)
+        else:
+            self._append_what_fits(event)
+        self.replication.fill_all()
+
+    def _fits(self, commands: tuple[bytes, ...]) -> bool:
+        """All of them can be appended: the usual case, decided without looking at each by itself."""
+        settings, log = self.server.settings, self.server.log
+        lengths = [len(command) for command in commands]
+        size = sum(lengths) + ENTRY_OVERHEAD * len(commands)
+        room = min(settings.max_uncommitted_bytes - self.uncommitted, settings.log_max_bytes - log.size)
+        return size <= room and max(lengths, default=0) <= settings.max_entry_bytes
+
+    def _append_what_fits(self, event: Proposed) -> None:
+        """Each command is appended, or refused for a reason of its own. One always fits if nothing else waits."""
+        server, settings = self.server, self.server.settings
+        uncommitted = self.uncommitted
+        room = settings.max_uncommitted_bytes - uncommitted
         free = settings.log_max_bytes - server.log.size
         taken: list[bytes] = []
         start = 0  # the first of the commands not yet appended or refused
@@ -131,13 +149,12 @@ class Leader:
             taken = []
             start = place + 1
         self._append_commands(event.request, start, taken)
-        self.replication.fill_all()
 
-    def _append_commands(self, request: RequestId, offset: int, commands: list[bytes]) -> None:
+    def _append_commands(self, request: RequestId, offset: int, commands: Sequence[bytes]) -> None:
         if not commands:
             return
         server = self.server
-        entries = server.make_entries(tuple(commands))
+        entries = seal_commands(server.log.last_index + 1, server.term, commands, server.settings.checksum)
         server.append(entries)
         server.requests.wait(Waiting(request, offset, entries[0].index, entries[-1].index))
 

@@ -7,8 +7,8 @@ and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import count
 from typing import Final, TypeAlias
 
@@ -110,11 +110,11 @@ class Connections:
     async def _accept(self, stream: SocketStream) -> None:
         connection = _Connection(ConnectionId(next(self._accepted)))
         self._known[connection.number] = connection
-        with connection.scope, connection.outgoing, connection.waiting:
+        with self._life_of(connection):
             await self._run(connection, stream, accepted=True)
 
     async def _dial(self, connection: _Connection, address: str) -> None:
-        with connection.scope, connection.outgoing, connection.waiting:
+        with self._life_of(connection):
             try:
                 host, port = split_address(address)
                 stream = await anyio.connect_tcp(host, port)
@@ -123,6 +123,16 @@ class Connections:
                     self._post(DialFailed(connection.number, str(failure)))
                 return
             await self._run(connection, stream, accepted=False)
+
+    @contextmanager
+    def _life_of(self, connection: _Connection) -> Iterator[None]:
+        """The connection can be ended from outside during the block, and is unknown and closed afterwards."""
+        with connection.outgoing, connection.waiting:
+            try:
+                with connection.scope:
+                    yield
+            finally:
+                self._known.pop(connection.number, None)
 
     async def _run(self, connection: _Connection, stream: SocketStream, *, accepted: bool) -> None:
         async with stream:

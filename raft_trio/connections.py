@@ -7,8 +7,8 @@ and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import count
 from typing import Final
 
@@ -94,11 +94,11 @@ class Connections:
     async def _accept(self, stream: trio.SocketStream) -> None:
         connection = _Connection(ConnectionId(next(self._accepted)))
         self._known[connection.number] = connection
-        with connection.scope:
+        with self._life_of(connection):
             await self._run(connection, stream, accepted=True)
 
     async def _dial(self, connection: _Connection, address: str) -> None:
-        with connection.scope:
+        with self._life_of(connection):
             try:
                 host, port = split_address(address)
                 stream = await trio.open_tcp_stream(host, port)
@@ -107,6 +107,15 @@ class Connections:
                     self._post(DialFailed(connection.number, str(failure)))
                 return
             await self._run(connection, stream, accepted=False)
+
+    @contextmanager
+    def _life_of(self, connection: _Connection) -> Iterator[None]:
+        """The connection can be ended from outside during the block, and is unknown afterwards."""
+        try:
+            with connection.scope:
+                yield
+        finally:
+            self._known.pop(connection.number, None)
 
     async def _run(self, connection: _Connection, stream: trio.SocketStream, *, accepted: bool) -> None:
         async with stream:

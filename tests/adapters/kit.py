@@ -241,6 +241,7 @@ class Running:
     machine: Ledger
     valve: Valve
     leave: anyio.Event = attrs.field(factory=anyio.Event)
+    scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
     ended: anyio.Event = attrs.field(factory=anyio.Event)
     node: AnyNode | None = None
     error: BaseException | None = None
@@ -327,20 +328,23 @@ class Cluster:
         self, config: NodeConfig, running: Running, *, task_status: anyio.abc.TaskStatus[None]
     ) -> None:
         try:
-            async with self.open_node(config, running.machine) as node:
-                running.node = node
-                if config.node in self.gates:
-                    self.gates[config.node].target = node.address
-                task_status.started()
-                await running.leave.wait()
+            with running.scope:
+                async with self.open_node(config, running.machine) as node:
+                    running.node = node
+                    if config.node in self.gates:
+                        self.gates[config.node].target = node.address
+                    task_status.started()
+                    await running.leave.wait()
         except Exception as failure:
             running.error = failure
         finally:
             running.ended.set()
 
-    async def stop(self, number: int) -> Running:
-        """Node `number` has handed over and is gone."""
+    async def stop(self, number: int, *, cancelled: bool = False) -> Running:
+        """Node `number` has handed over and is gone; its block was left, or was cancelled."""
         running = self.running.pop(number)
+        if cancelled:
+            running.scope.cancel()
         running.leave.set()
         with anyio.fail_after(PATIENCE):
             await running.ended.wait()

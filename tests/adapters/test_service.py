@@ -9,6 +9,7 @@ import pytest
 from raft_core.effects import Announce, RoleName
 from raft_core.errors import CallerError, MembershipRefused, NotLeader, OutcomeUnknown, Refused, RequestError
 from raft_core.events import ReadConsistency
+from raft_core.host.config import MILLISECOND
 from raft_core.ids import NodeId
 from raft_core.membership import AddLearner, AddVoter, RemoveNode
 
@@ -82,6 +83,7 @@ async def test_a_command_that_is_too_large_is_refused(cluster: Cluster) -> None:
 
 @pytest.mark.also_threads
 async def test_a_node_that_finds_no_leader_refuses_and_says_so(cluster: Cluster) -> None:
+    cluster.host = attrs.evolve(cluster.host, leader_wait=50 * MILLISECOND)
     await cluster.start_all(3)
     await cluster.write(b"a")
     await cluster.stop(1)
@@ -202,14 +204,15 @@ async def test_a_stopped_node_refuses_everything_and_says_that_it_ended(cluster:
 
 
 @pytest.mark.also_threads
-async def test_leaving_hands_leadership_over(cluster: Cluster) -> None:
+@pytest.mark.parametrize("cancelled", [False, True], ids=["left", "cancelled"])
+async def test_leaving_hands_leadership_over(cluster: Cluster, cancelled: bool) -> None:
     cluster.founders = (1, 2, 3)
     await cluster.start(1)
     cluster.settings = attrs.evolve(cluster.settings, election_ticks=100_000, short_ticks=100_000)
     await cluster.start(2)
     await cluster.start(3)
     await cluster.write(b"a")
-    await cluster.stop(1)
+    await cluster.stop(1, cancelled=cancelled)
     # The others never stand of their own accord, so one of them was asked to.
     assert await cluster.write(b"b") == b"2"
 

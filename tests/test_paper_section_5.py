@@ -267,6 +267,7 @@ def test_a_candidate_draws_a_new_timeout_for_every_election() -> None:
         drawn.add(raft.role.timeout)  # type: ignore[union-attr]
         term = raft.server.term
         tick(raft, 40, until=lambda: raft.server.term > term)  # noqa: B023
+        persist(raft)
 
     assert len(drawn) >= 5
 

@@ -357,6 +357,7 @@ def test_a_node_of_low_priority_waits_longer_and_less_with_every_try() -> None:
     for _ in range(4):
         term = raft.server.term
         tick(raft, 60, until=lambda: raft.server.term > term)  # noqa: B023
+        persist(raft)
         seen.append(raft.role.timeout)  # type: ignore[union-attr]
 
     assert max(seen[2:]) < 30

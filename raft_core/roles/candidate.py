@@ -21,7 +21,7 @@ __all__ = ["Candidate", "PreCandidate"]
 class Campaign:
     """The votes of one (pre-)election, keyed by voter: a set, never a counter (rule 1.4)."""
 
-    __slots__ = ("id", "kind", "server", "silent_ticks", "term", "votes")
+    __slots__ = ("id", "kind", "rests_on", "server", "silent_ticks", "term", "votes")
 
     def __init__(self, server: Server, kind: VoteKind, term: Term) -> None:
         self.server = server
@@ -30,6 +30,13 @@ class Campaign:
         self.id = server.next_message()
         self.votes: dict[NodeId, bool] = {}
         self.silent_ticks = 0
+        self.rests_on: WriteId = server.outbox.everything(server.log)
+
+    @property
+    def held_back(self) -> bool:
+        """The questions still wait for our own disk. Until they have left, asking again, or standing anew, would only
+        pile up more for a disk that does not answer (rule 14)."""
+        return self.server.outbox.durable < self.rests_on
 
     def ask(self) -> None:
         """Every other voter that has not answered is asked, once term, vote and log are durable (rule 12.2)."""
@@ -42,7 +49,7 @@ class Campaign:
     def on_tick(self) -> None:
         """Silent voters are asked again at every heartbeat interval: the request or its answer may be lost."""
         self.silent_ticks += 1
-        if self.silent_ticks >= self.server.settings.heartbeat_ticks:
+        if self.silent_ticks >= self.server.settings.heartbeat_ticks and not self.held_back:
             self.silent_ticks = 0
             self.ask()
 
@@ -91,7 +98,7 @@ class PreCandidate:
 
     def on_tick(self) -> Transition | None:
         self.elapsed += 1
-        if self.elapsed >= self.timeout:
+        if self.elapsed >= self.timeout and not self.campaign.held_back:
             self.server.hurry_priority += 1
             return PreStand() if self.server.may_campaign else StepDown()
         self.campaign.on_tick()
@@ -151,7 +158,7 @@ class Candidate:
     def on_tick(self) -> Transition | None:
         """§5.2: a split vote ends by a new timeout, drawn anew."""
         self.elapsed += 1
-        if self.elapsed >= self.timeout:
+        if self.elapsed >= self.timeout and not self.campaign.held_back:
             return self._again()
         self.campaign.on_tick()
         return None

@@ -29,6 +29,7 @@ __all__ = ["EVENT_OVERHEAD", "Recorder", "Recording", "decode_recording"]
 EVENT_OVERHEAD: Final = 200
 """Bytes that every event is charged on top of its commands, entries and results."""
 
+_WITH_DATA: Final = frozenset({Proposed, AppendEntries, Applied})
 _MAGIC: Final = b"raft recording 1\n"
 
 
@@ -76,13 +77,16 @@ class Recorder:
     def step(self, event: Event) -> list[Effect]:
         """What `Raft.step` returns. The event is kept even where the step raises: that is when it is wanted most."""
         half = self._newer
-        size = _size(event)
-        full = len(half.events) >= self._max_events or half.size + size > self._max_bytes
-        if full and half.events and not self.raft.stopped:
+        size = _size(event) if type(event) in _WITH_DATA else EVENT_OVERHEAD
+        total = half.size + size
+        events = half.events
+        full = total > self._max_bytes or len(events) >= self._max_events
+        if full and events and not self.raft.stopped:
             self._older = half
             half = self._newer = _Half(self.raft)
-        half.events.append(event)
-        half.size += size
+            events, total = half.events, size
+        half.size = total
+        events.append(event)
         return self.raft.step(event)
 
     @property

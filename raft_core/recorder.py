@@ -59,51 +59,66 @@ class _Half:
 
 @final
 class Recorder:
-    """Give every event to `step` of this object instead of the core's; everything else stays as it is.
+    """Let `step` stand in for `Raft.step`, for a host by `Host(..., step=recorder.step)`; all else stays as it is.
 
-    At most `max_events` events and `max_bytes` of them are kept (at least one event is), besides two states."""
+    At most `max_events` events and `max_bytes` of them are kept (at least one event is), besides two states. Another
+    core than before begins another recording."""
 
-    __slots__ = ("_max_bytes", "_max_events", "_newer", "_older", "raft")
+    __slots__ = ("_max_bytes", "_max_events", "_newer", "_older", "_raft")
 
-    def __init__(self, raft: Raft, *, max_events: int = 20_000, max_bytes: int = 8 * 1024 * 1024) -> None:
+    def __init__(self, *, max_events: int = 20_000, max_bytes: int = 8 * 1024 * 1024) -> None:
         if max_events < 2 or max_bytes < 2:
             raise SettingsError("a recorder keeps at least two events and two bytes")
-        self.raft = raft
         self._max_events = max_events // 2
         self._max_bytes = max_bytes // 2
+        self._raft: Raft | None = None
         self._older: _Half | None = None
-        self._newer = _Half(raft)
+        self._newer: _Half | None = None
 
-    def step(self, event: Event) -> list[Effect]:
-        """What `Raft.step` returns. The event is kept even where the step raises: that is when it is wanted most."""
+    def step(self, raft: Raft, event: Event) -> list[Effect]:
+        """What `raft.step(event)` returns. The event is kept even where the step raises: then it is wanted most."""
         half = self._newer
+        if half is None or raft is not self._raft:
+            half = self._begin(raft)
         size = _size(event) if type(event) in _WITH_DATA else EVENT_OVERHEAD
         total = half.size + size
         events = half.events
         full = total > self._max_bytes or len(events) >= self._max_events
-        if full and events and not self.raft.stopped:
+        if full and events and not raft.stopped:
             self._older = half
-            half = self._newer = _Half(self.raft)
+            half = self._newer = _Half(raft)
             events, total = half.events, size
         half.size = total
         events.append(event)
-        return self.raft.step(event)
+        return raft.step(event)
+
+    def _begin(self, raft: Raft) -> _Half:
+        self._raft = raft
+        self._older = None
+        half = self._newer = _Half(raft)
+        return half
 
     @property
     def kept_events(self) -> int:
         """How many events a recording written now would hold."""
-        return len(self._newer.events) + (len(self._older.events) if self._older is not None else 0)
+        return sum([len(half.events) for half in self._halves])
 
     @property
     def kept_bytes(self) -> int:
         """What these events are charged."""
-        return self._newer.size + (self._older.size if self._older is not None else 0)
+        return sum([half.size for half in self._halves])
+
+    @property
+    def _halves(self) -> list[_Half]:
+        return [half for half in (self._older, self._newer) if half is not None]
 
     def recording(self) -> Recording:
-        """The recording as a value. Costs time in the length of the log."""
-        first = self._older or self._newer
-        events = (*first.events, *self._newer.events) if self._older is not None else tuple(first.events)
-        return Recording(freeze(first.start), events, self.raft.fingerprint())
+        """The recording as a value. Costs time in the length of the log. Raises `CallerError` before the first step."""
+        halves = self._halves
+        if self._raft is None:
+            raise CallerError("nothing has been recorded yet: no core has taken a step through this recorder")
+        events = tuple([event for half in halves for event in half.events])
+        return Recording(freeze(halves[0].start), events, self._raft.fingerprint())
 
     def dump(self) -> bytes:
         """The recording as bytes, for a file, a bug report, another machine. Contains the data of clients."""

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from raft_core.events import (
     Tick,
     TransferRequested,
 )
+from raft_core.host import Host, HostConfig
 from raft_core.ids import NodeId, RequestId, WriteId
 from raft_core.membership import AddLearner, ChangeMode, Members, RemoveNode
 from raft_core.raft import Raft
@@ -33,6 +35,7 @@ from raft_core.recovered import Recovered
 from raft_core.settings import Settings
 from raft_core.testing.replay import replay, trace_of
 from raft_core.testing.traces import RecordKind
+from tests import host_cluster
 from tests.core_cluster import SMALL, Cluster, Node, with_settings
 
 
@@ -41,12 +44,12 @@ class RecordedNode:
 
     def __init__(self, node: Node, **limits: int) -> None:
         self.effects: list[tuple[Effect, ...]] = []
-        self.recorder = Recorder(node.raft, **limits)
+        self.recorder = Recorder(**limits)
         self.raft = node.raft
         node.raft = self  # type: ignore[assignment]
 
     def step(self, event: Event) -> list[Effect]:
-        effects = self.recorder.step(event)
+        effects = self.recorder.step(self.raft, event)
         self.effects.append(tuple(effects))
         return effects
 
@@ -104,13 +107,13 @@ def test_a_recording_that_has_lost_its_beginning_replays_the_rest() -> None:
 
 def test_a_recorder_keeps_no_more_events_and_bytes_than_it_may_and_at_least_half() -> None:
     raft = Raft(SMALL, Recovered.fresh(1, Members.initial([1])), random.Random(1))
-    recorder = Recorder(raft, max_events=100, max_bytes=20 * (EVENT_OVERHEAD + 1000))
-    recorder.step(Started())
+    recorder = Recorder(max_events=100, max_bytes=20 * (EVENT_OVERHEAD + 1000))
+    recorder.step(raft, Started())
     for count in range(1000):
         if count % 2:
-            recorder.step(Tick())
+            recorder.step(raft, Tick())
         else:
-            recorder.step(Proposed(RequestId(count), (bytes(2000),)))
+            recorder.step(raft, Proposed(RequestId(count), (bytes(2000),)))
         assert recorder.kept_events <= 100
         assert recorder.kept_bytes <= 20 * (EVENT_OVERHEAD + 1000)
         assert count < 40 or recorder.kept_bytes >= 20 * (EVENT_OVERHEAD + 1000) // 2 - 2 * 2200
@@ -118,19 +121,19 @@ def test_a_recorder_keeps_no_more_events_and_bytes_than_it_may_and_at_least_half
 
 def test_one_event_larger_than_the_whole_allowance_is_kept_alone() -> None:
     raft = Raft(SMALL, Recovered.fresh(1, Members.initial([1])), random.Random(1))
-    recorder = Recorder(raft, max_bytes=1000)
-    recorder.step(Started())
-    recorder.step(Proposed(RequestId(1), (bytes(5000),)))
+    recorder = Recorder(max_bytes=1000)
+    recorder.step(raft, Started())
+    recorder.step(raft, Proposed(RequestId(1), (bytes(5000),)))
     assert Proposed(RequestId(1), (bytes(5000),)) in decode_recording(recorder.dump()).events
     assert replay(recorder.dump()).faithful
 
 
 def test_a_recording_holds_the_event_that_made_the_core_raise() -> None:
     raft = Raft(SMALL, Recovered.fresh(1, Members.initial([1])), random.Random(1))
-    recorder = Recorder(raft)
-    recorder.step(Started())
+    recorder = Recorder()
+    recorder.step(raft, Started())
     with pytest.raises(CallerError):
-        recorder.step(Persisted(WriteId(99)))
+        recorder.step(raft, Persisted(WriteId(99)))
     found = replay(recorder.dump())
     assert found.events == (Started(), Persisted(WriteId(99)))
     assert found.failure.startswith("CallerError: Persisted(99)")
@@ -139,9 +142,9 @@ def test_a_recording_holds_the_event_that_made_the_core_raise() -> None:
 
 def test_a_stopped_core_can_still_be_recorded_and_written_down() -> None:
     raft = Raft(SMALL, Recovered.fresh(1, Members.initial([1])), random.Random(1))
-    recorder = Recorder(raft, max_events=2)
-    recorder.step(Started())
-    recorder.step(StopRequested())
+    recorder = Recorder(max_events=2)
+    recorder.step(raft, Started())
+    recorder.step(raft, StopRequested())
     assert raft.stopped
     found = replay(recorder.dump())
     assert found.faithful
@@ -219,16 +222,17 @@ def test_a_recording_becomes_a_trace_with_one_record_per_event() -> None:
 
 
 def test_a_trace_of_a_core_that_raised_ends_with_the_violation() -> None:
-    recorder = Recorder(Raft(SMALL, Recovered.fresh(1, Members.initial([1])), random.Random(1)))
-    recorder.step(Started())
+    raft = Raft(SMALL, Recovered.fresh(1, Members.initial([1])), random.Random(1))
+    recorder = Recorder()
+    recorder.step(raft, Started())
     with pytest.raises(CallerError):
-        recorder.step(Persisted(WriteId(99)))
+        recorder.step(raft, Persisted(WriteId(99)))
     assert trace_of(recorder.dump())[-1].violation.startswith("CallerError")
 
 
 def test_damaged_foreign_and_empty_recordings_are_refused_with_a_reason() -> None:
-    recorder = Recorder(Raft(Settings(), Recovered.fresh(1), random.Random(1)))
-    recorder.step(Started())
+    recorder = Recorder()
+    recorder.step(Raft(Settings(), Recovered.fresh(1), random.Random(1)), Started())
     good = recorder.dump()
     with pytest.raises(CallerError, match="not a recording"):
         replay(b"")
@@ -245,4 +249,48 @@ def test_damaged_foreign_and_empty_recordings_are_refused_with_a_reason() -> Non
 
 def test_a_recorder_without_room_for_two_events_is_refused() -> None:
     with pytest.raises(SettingsError, match="at least two"):
-        Recorder(Raft(Settings(), Recovered.fresh(1), random.Random(1)), max_events=1)
+        Recorder(max_events=1)
+
+
+def test_nothing_can_be_written_down_before_the_first_step() -> None:
+    with pytest.raises(CallerError, match="nothing has been recorded"):
+        Recorder().dump()
+
+
+def test_another_core_begins_another_recording() -> None:
+    first, second = (Raft(SMALL, Recovered.fresh(node, Members.initial([1, 2])), random.Random(1)) for node in (1, 2))
+    recorder = Recorder()
+    recorder.step(first, Started())
+    recorder.step(second, Started())
+    found = replay(recorder.dump())
+    assert found.end.node == 2
+    assert found.events == (Started(),)
+
+
+def test_a_host_that_is_recorded_replays_to_its_cores_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorders: list[Recorder] = []
+
+    def recorded(
+        config: HostConfig,
+        settings: Settings,
+        recovered: Recovered,
+        prepare: Callable[[bytes, int], bytes],
+        rng: random.Random,
+        dice: random.Random,
+    ) -> Host:
+        recorders.append(Recorder(max_events=100))
+        return Host(config, settings, recovered, prepare, rng, dice, recorders[-1].step)
+
+    monkeypatch.setattr(host_cluster, "Host", recorded)
+    cluster = host_cluster.Cluster(3)
+    cluster.start()
+    leader = cluster.elect()
+    for command in (b"a", b"b", b"c"):
+        cluster.wait(leader, leader.propose(command))
+
+    assert len(recorders) == 3
+    for node, recorder in zip(cluster.nodes.values(), recorders, strict=True):
+        found = replay(recorder.dump())
+        assert found.faithful
+        assert found.end == node.host.status.core
+        assert recorder.kept_events <= 100

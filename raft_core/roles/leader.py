@@ -264,10 +264,13 @@ class Leader:
             peer.idle_ticks = 0
 
     def on_unreachable(self, peer: NodeId) -> Transition | None:
-        """What was in flight may be lost: feel for the end again (rule 5.1); a transfer to it is given up."""
+        """What was in flight may be lost: feel for the end again (rule 5.1), and offer a snapshot anew, for a restarted
+        receiver has forgotten it, and one that lives goes on where it was. A transfer to it is given up."""
         progress = self.replication.progress.get(peer)
         if progress is not None and progress.state is ProgressState.REPLICATE:
             progress.become_probe()
+        elif progress is not None and progress.state is ProgressState.SNAPSHOT:
+            progress.snapshot_failed()
         if self.succession.target == peer:
             return self.succession.failed()  # rule 11.3: at once, not after a timeout
         return None

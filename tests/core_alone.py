@@ -101,7 +101,8 @@ def machine_done(raft: Raft) -> list[Effect]:
         if page.restore:
             effects += step(raft, Restored(page.last))
             continue
-        results = tuple(raft.log.entry(Index(at)).data for at in range(applied + 1, page.last + 1))
+        held = applied >= raft.log.base.index  # a snapshot may have replaced them meanwhile
+        results = tuple(raft.log.entry(Index(at)).data for at in range(applied + 1, page.last + 1)) if held else ()
         effects += step(raft, Applied(page.last, results))
     return effects
 

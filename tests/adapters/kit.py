@@ -300,10 +300,12 @@ class Cluster:
         for number in self.founders:
             await self.start(number)
 
-    async def start(self, number: int, *, peers: dict[int, str] | None = None) -> Running:
+    async def start(
+        self, number: int, *, peers: dict[int, str] | None = None, machine: Ledger | None = None
+    ) -> Running:
         """Node `number` is up, on its directory, knowing `peers` besides those that are up."""
         store = FileStore.open(self.directory / str(number), node=number, cluster="test", segment_bytes=1 << 17)
-        running = self.running[number] = Running(number, Ledger(), Valve(store))
+        running = self.running[number] = Running(number, machine or Ledger(), Valve(store))
         config = self.config(number, running.valve)
         config = attrs.evolve(config, peers={**config.peers, **(peers or {})})
         await self._group.start(self._host_node, config, running)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
 from raft_core.errors import RequestError
@@ -88,6 +89,23 @@ async def test_a_proposal_that_is_cancelled_anywhere_is_applied_once_or_never(cl
         assert set(acknowledged) <= set(commands)
         assert len(set(commands)) == len(commands)
         assert running.up.status.waiting_clients == 0
+
+
+async def test_the_host_forgets_a_caller_who_gives_up_waiting_for_a_hung_disk(cluster: Cluster) -> None:
+    cluster.settings = attrs.evolve(cluster.settings, stall_ticks=0)
+    await cluster.start_all(1)
+    await cluster.write(b"a")
+    running = cluster.running[1]
+    running.valve.open.clear()
+    async with anyio.create_task_group() as group:
+        for _ in range(10):
+            group.start_soon(running.up.propose, b"b")
+        await eventually(lambda: running.up.status.waiting_clients == 10)
+        group.cancel_scope.cancel()
+    await eventually(lambda: running.up.status.waiting_clients == 0)
+    running.valve.open.set()
+    await cluster.write(b"c")
+    assert running.machine.commands == [b"a", *[b"b"] * 10, b"c"]
 
 
 async def test_a_node_whose_block_is_cancelled_anywhere_closes_its_disk_and_ends_its_threads(cluster: Cluster) -> None:

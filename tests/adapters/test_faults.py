@@ -10,6 +10,7 @@ import threading
 from contextlib import suppress
 
 import anyio
+import anyio.lowlevel
 import attrs
 import pytest
 from anyio.abc import SocketStream
@@ -17,6 +18,7 @@ from anyio.abc import SocketStream
 from raft_core.effects import RoleName
 from raft_core.errors import CallerError, DirectoryInUse, OutcomeUnknown, StorageBroken
 from raft_core.host.config import MILLISECOND
+from raft_core.ids import Index
 from raft_storage.file_store import FileStore
 
 from .kit import Cluster, Ledger, Valve, eventually
@@ -276,6 +278,41 @@ async def test_a_whole_cluster_that_restarts_still_has_every_acknowledged_comman
         await cluster.start(number)
     await cluster.write(b"last")
     await cluster.agree(*commands, b"last")
+
+
+async def test_a_long_replay_lets_others_run_all_the_while(cluster: Cluster) -> None:
+    await cluster.start_all(1)
+    async with anyio.create_task_group() as group:
+        await cluster.leader()
+        for number in range(300):
+            group.start_soon(cluster[1].propose, b"%d" % number)
+    await cluster.stop(1)
+    cluster.settings = attrs.evolve(cluster.settings, max_apply_bytes=1)
+    machine = Watched()
+    async with anyio.create_task_group() as group:
+        group.start_soon(machine.watch)
+        await cluster.start(1, machine=machine)
+        await eventually(lambda: len(machine.commands) == 300)
+        group.cancel_scope.cancel()
+    assert len(set(machine.seen)) > 100
+
+
+class Watched(Ledger):
+    """Notes at each command how often another task has run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns = 0
+        self.seen: list[int] = []
+
+    async def watch(self) -> None:
+        while True:
+            self.turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    def apply(self, index: Index, command: bytes) -> bytes:
+        self.seen.append(self.turns)
+        return super().apply(index, command)
 
 
 @pytest.mark.also_threads

@@ -90,16 +90,7 @@ from raft_core.events import (
     Tick,
     TransferRequested,
 )
-from raft_core.explain import (
-    Explanation,
-    Reason,
-    explain,
-    why_not_applied,
-    why_not_committed,
-    why_not_leader,
-    why_paused,
-    why_reads_wait,
-)
+from raft_core.explain import Explanation, Reason
 from raft_core.ids import (
     NO_INDEX,
     NO_TERM,
@@ -291,10 +282,4 @@ __all__ = [
     "VoteReply",
     "WriteId",
     "WrongDirectory",
-    "explain",
-    "why_not_applied",
-    "why_not_committed",
-    "why_not_leader",
-    "why_paused",
-    "why_reads_wait",
 ]

@@ -1,6 +1,7 @@
 """Why something is not so: every wait and every refusal of a core as a structured reason with a sentence.
 
-What lives here: questions about one core, answered from its state. Nothing here changes anything.
+What lives here: questions about one core, answered from its state; `Raft.explain` asks them. Nothing here changes
+anything.
 """
 
 from __future__ import annotations
@@ -13,21 +14,12 @@ import attrs
 from raft_core.ids import NO_INDEX, NOBODY, Index, NodeId
 from raft_core.progress import ProgressState
 from raft_core.quorum import committed_index, quorum_reached
-from raft_core.raft import Raft
 from raft_core.roles.candidate import Candidate, PreCandidate
 from raft_core.roles.follower import Follower
 from raft_core.roles.leader import Leader
+from raft_core.server import Server
 
-__all__ = [
-    "Explanation",
-    "Reason",
-    "explain",
-    "why_not_applied",
-    "why_not_committed",
-    "why_not_leader",
-    "why_paused",
-    "why_reads_wait",
-]
+__all__ = ["Explainer", "Explanation", "Reason"]
 
 
 class Reason(StrEnum):
@@ -69,123 +61,131 @@ class Explanation:
     index: Index = NO_INDEX
 
 
-def explain(raft: Raft) -> tuple[Explanation, ...]:
-    """Everything that waits in this core now; first of all why it does not lead, if it does not."""
-    status = raft.status
-    found = [why_not_leader(raft)]
-    if status.commit < status.last_index:
-        found.append(why_not_committed(raft, Index(status.commit + 1)))
-    if status.applied < status.commit:
-        found.append(why_not_applied(raft, Index(status.applied + 1)))
-    found.extend(why_paused(raft, peer.node) for peer in status.peers if peer.paused)
-    if status.waiting_reads:
-        found.append(why_reads_wait(raft))
-    return tuple(each for each in found if each.reason is not Reason.NOTHING)
+@final
+class Explainer:
+    """Answers for the core made of these two. `stopped`: no further event is taken."""
 
+    def __init__(self, server: Server, role: Follower | PreCandidate | Candidate | Leader, *, stopped: bool) -> None:
+        self.server = server
+        self.role = role
+        self.stopped = stopped
 
-def why_not_leader(raft: Raft) -> Explanation:
-    """Why this node does not lead."""
-    role, server, members = raft.role, raft.server, raft.members
-    about = "leader"
-    if raft.stopped:
-        return Explanation(about, Reason.STOPPED, "this core has been stopped")
-    if isinstance(role, Leader):
-        return Explanation(about, Reason.NOTHING, "this node leads")
-    if isinstance(role, PreCandidate | Candidate):
-        if isinstance(role, Candidate) and server.me not in role.campaign.votes:
-            text = "its own vote is not durable yet: the disk has to answer first"
-            return Explanation(about, Reason.OWN_VOTE_NOT_DURABLE, text, (server.me,))
-        silent = tuple(n for n in members.all_voters if role.campaign.votes.get(n) is not True)
-        return Explanation(about, Reason.VOTES_MISSING, f"no vote yet from {_list(silent)}", silent)
-    if role.leader != NOBODY:
-        text = f"node {role.leader} leads, heard {role.elapsed} ticks ago"
-        return Explanation(about, Reason.FOLLOWS_LEADER, text, (role.leader,))
-    if not members.is_member(server.me):
-        return Explanation(about, Reason.NOT_A_MEMBER, "this node is not (yet, or no longer) a member")
-    if not members.is_voter(server.me):
-        return Explanation(about, Reason.LEARNER, "this node is a learner, and only voters lead")
-    if server.installing is not None:
-        return Explanation(about, Reason.SNAPSHOT_PENDING, "a snapshot from the leader is being installed")
-    text = f"no leader is known; it stands in {max(0, role.timeout - role.elapsed)} ticks"
-    return Explanation(about, Reason.WAITS_FOR_TIMEOUT, text)
+    def everything(self) -> tuple[Explanation, ...]:
+        """Everything that waits now; first of all why the node does not lead, if it does not."""
+        server, role = self.server, self.role
+        found = [self.why_not_leader()]
+        if server.commit < server.log.last_index:
+            found.append(self.why_not_committed(Index(server.commit + 1)))
+        if server.applied < server.commit:
+            found.append(self.why_not_applied(Index(server.applied + 1)))
+        if isinstance(role, Leader):
+            found.extend(self.why_paused(node) for node in role.replication.progress)
+        found.append(self.why_reads_wait())
+        return tuple(each for each in found if each.reason is not Reason.NOTHING)
 
+    def why_not_leader(self) -> Explanation:
+        """Why this node does not lead."""
+        role, server, members = self.role, self.server, self.server.members
+        about = "leader"
+        if self.stopped:
+            return Explanation(about, Reason.STOPPED, "this core has been stopped")
+        if isinstance(role, Leader):
+            return Explanation(about, Reason.NOTHING, "this node leads")
+        if isinstance(role, PreCandidate | Candidate):
+            if isinstance(role, Candidate) and server.me not in role.campaign.votes:
+                text = "its own vote is not durable yet: the disk has to answer first"
+                return Explanation(about, Reason.OWN_VOTE_NOT_DURABLE, text, (server.me,))
+            silent = tuple(n for n in members.all_voters if role.campaign.votes.get(n) is not True)
+            return Explanation(about, Reason.VOTES_MISSING, f"no vote yet from {_list(silent)}", silent)
+        if role.leader != NOBODY:
+            text = f"node {role.leader} leads, heard {role.elapsed} ticks ago"
+            return Explanation(about, Reason.FOLLOWS_LEADER, text, (role.leader,))
+        if not members.is_member(server.me):
+            return Explanation(about, Reason.NOT_A_MEMBER, "this node is not (yet, or no longer) a member")
+        if not members.is_voter(server.me):
+            return Explanation(about, Reason.LEARNER, "this node is a learner, and only voters lead")
+        if server.installing is not None:
+            return Explanation(about, Reason.SNAPSHOT_PENDING, "a snapshot from the leader is being installed")
+        text = f"no leader is known; it stands in {max(0, role.timeout - role.elapsed)} ticks"
+        return Explanation(about, Reason.WAITS_FOR_TIMEOUT, text)
 
-def why_not_committed(raft: Raft, index: Index) -> Explanation:
-    """Why the entry at `index` is not known to be committed here."""
-    server, role, members = raft.server, raft.role, raft.members
-    about = f"commit of {index}"
-    if index <= server.commit:
-        return Explanation(about, Reason.NOTHING, f"{index} is committed", index=index)
-    if index > server.log.last_index:
-        return Explanation(about, Reason.NOT_IN_LOG, f"the log ends at {server.log.last_index}", index=index)
-    if not isinstance(role, Leader):
-        text = "only a leader counts acknowledgements; it tells the others"
-        nodes = (role.leader,) if role.leader else ()
-        return Explanation(about, Reason.ONLY_LEADER_COUNTS, text, nodes, index)
-    if committed_index(members, role.acked) >= index:
-        text = f"a majority holds it, but it is of an older term: an entry of term {server.term} must follow (§5.4.2)"
-        return Explanation(about, Reason.OLD_TERM, text, index=index)
-    behind = tuple(node for node in members.all_voters if role.acked(node) < index)
-    own = " (its own disk included)" if server.me in behind else ""
-    text = f"no majority holds it durably: {_list(behind)} have not acknowledged it{own}"
-    return Explanation(about, Reason.QUORUM_MISSING, text, behind, index)
+    def why_not_committed(self, index: Index) -> Explanation:
+        """Why the entry at `index` is not known to be committed here."""
+        server, role, members = self.server, self.role, self.server.members
+        about = f"commit of {index}"
+        if index <= server.commit:
+            return Explanation(about, Reason.NOTHING, f"{index} is committed", index=index)
+        if index > server.log.last_index:
+            return Explanation(about, Reason.NOT_IN_LOG, f"the log ends at {server.log.last_index}", index=index)
+        if not isinstance(role, Leader):
+            text = "only a leader counts acknowledgements; it tells the others"
+            nodes = (role.leader,) if role.leader else ()
+            return Explanation(about, Reason.ONLY_LEADER_COUNTS, text, nodes, index)
+        if committed_index(members, role.acked) >= index:
+            text = (
+                f"a majority holds it, but it is of an older term: an entry of term {server.term} must follow (§5.4.2)"
+            )
+            return Explanation(about, Reason.OLD_TERM, text, index=index)
+        behind = tuple(node for node in members.all_voters if role.acked(node) < index)
+        own = " (its own disk included)" if server.me in behind else ""
+        text = f"no majority holds it durably: {_list(behind)} have not acknowledged it{own}"
+        return Explanation(about, Reason.QUORUM_MISSING, text, behind, index)
 
+    def why_not_applied(self, index: Index) -> Explanation:
+        """Why the machine has not reported the entry at `index`."""
+        server = self.server
+        about = f"applying of {index}"
+        if index <= server.applied:
+            return Explanation(about, Reason.NOTHING, f"{index} is applied", index=index)
+        if index > server.commit:
+            return Explanation(about, Reason.NOT_COMMITTED, f"only {server.commit} is committed", index=index)
+        if server.installing is not None:
+            return Explanation(about, Reason.SNAPSHOT_PENDING, "a snapshot must be switched to first", index=index)
+        if index > server.outbox.durable_index:
+            text = f"it is committed, but this disk has confirmed only {server.outbox.durable_index}"
+            return Explanation(about, Reason.NOT_DURABLE, text, index=index)
+        text = f"the machine has {len(server.pages)} orders before it that it has not reported"
+        return Explanation(about, Reason.MACHINE_BUSY, text, index=index)
 
-def why_not_applied(raft: Raft, index: Index) -> Explanation:
-    """Why the machine has not reported the entry at `index`."""
-    server = raft.server
-    about = f"applying of {index}"
-    if index <= server.applied:
-        return Explanation(about, Reason.NOTHING, f"{index} is applied", index=index)
-    if index > server.commit:
-        return Explanation(about, Reason.NOT_COMMITTED, f"only {server.commit} is committed", index=index)
-    if server.installing is not None:
-        return Explanation(about, Reason.SNAPSHOT_PENDING, "a snapshot must be switched to first", index=index)
-    if index > server.outbox.durable_index:
-        text = f"it is committed, but this disk has confirmed only {server.outbox.durable_index}"
-        return Explanation(about, Reason.NOT_DURABLE, text, index=index)
-    text = f"the machine has {len(server.pages)} orders before it that it has not reported"
-    return Explanation(about, Reason.MACHINE_BUSY, text, index=index)
+    def why_paused(self, node: NodeId) -> Explanation:
+        """Why the leader sends nothing to `node` but heartbeats."""
+        about, role = f"sending to {node}", self.role
+        peer = role.replication.progress.get(node) if isinstance(role, Leader) else None
+        if peer is None:
+            return Explanation(about, Reason.NOTHING, "this node sends nothing to it: it does not lead it", (node,))
+        if peer.state is ProgressState.SNAPSHOT:
+            text = f"it is fetching the snapshot at {peer.pending}; no progress for {peer.idle_ticks} ticks"
+            return Explanation(about, Reason.SNAPSHOT_UNDER_WAY, text, (node,), peer.pending)
+        if peer.state is ProgressState.PROBE and peer.probe_sent:
+            text = f"it has not answered the question whether it holds {peer.next - 1}"
+            return Explanation(about, Reason.PROBE_UNANSWERED, text, (node,), Index(peer.next - 1))
+        if peer.full:
+            text = f"{len(peer.inflight)} appends with {peer.inflight_bytes} bytes are unacknowledged"
+            return Explanation(about, Reason.WINDOW_FULL, text, (node,), peer.match)
+        return Explanation(about, Reason.NOTHING, "appends are sent as they come", (node,))
 
-
-def why_paused(raft: Raft, node: NodeId) -> Explanation:
-    """Why the leader sends nothing to `node` but heartbeats."""
-    about, role = f"sending to {node}", raft.role
-    peer = role.replication.progress.get(node) if isinstance(role, Leader) else None
-    if peer is None:
-        return Explanation(about, Reason.NOTHING, "this node sends nothing to it: it does not lead it", (node,))
-    if peer.state is ProgressState.SNAPSHOT:
-        text = f"it is fetching the snapshot at {peer.pending}; no progress for {peer.idle_ticks} ticks"
-        return Explanation(about, Reason.SNAPSHOT_UNDER_WAY, text, (node,), peer.pending)
-    if peer.state is ProgressState.PROBE and peer.probe_sent:
-        text = f"it has not answered the question whether it holds {peer.next - 1}"
-        return Explanation(about, Reason.PROBE_UNANSWERED, text, (node,), Index(peer.next - 1))
-    if peer.full:
-        text = f"{len(peer.inflight)} appends with {peer.inflight_bytes} bytes are unacknowledged"
-        return Explanation(about, Reason.WINDOW_FULL, text, (node,), peer.match)
-    return Explanation(about, Reason.NOTHING, "appends are sent as they come", (node,))
-
-
-def why_reads_wait(raft: Raft) -> Explanation:
-    """Why the oldest waiting read is not answered."""
-    server, role = raft.server, raft.role
-    about = "reads"
-    if isinstance(role, Leader) and len(role.reading.queue):
-        if not role.settled:
-            text = "no entry of this term is committed yet, so nobody knows what is (§8)"
-            return Explanation(about, Reason.NO_COMMIT_IN_TERM, text)
-        wanted, progress = role.reading.queue.last_round, role.replication.progress
-        silent = tuple(n for n in raft.members.all_voters if n in progress and progress[n].read_acked < wanted)
-        if not quorum_reached(raft.members, lambda n: n not in silent):
-            text = f"the confirming round has not been answered by {_list(silent)}"
-            return Explanation(about, Reason.ROUND_UNANSWERED, text, silent)
-    if isinstance(role, Follower) and role.reads:
-        text = f"leader {role.leader} has not said from which index on"
-        return Explanation(about, Reason.LEADER_UNANSWERED, text, (role.leader,))
-    if server.ready_reads:
-        index = server.ready_reads[0][0]
-        return attrs.evolve(why_not_applied(raft, index), about=about)
-    return Explanation(about, Reason.NOTHING, "no read waits")
+    def why_reads_wait(self) -> Explanation:
+        """Why the oldest waiting read is not answered."""
+        server, role = self.server, self.role
+        about = "reads"
+        if isinstance(role, Leader) and len(role.reading.queue):
+            if not role.settled:
+                text = "no entry of this term is committed yet, so nobody knows what is (§8)"
+                return Explanation(about, Reason.NO_COMMIT_IN_TERM, text)
+            wanted, progress = role.reading.queue.last_round, role.replication.progress
+            silent = tuple(
+                n for n in self.server.members.all_voters if n in progress and progress[n].read_acked < wanted
+            )
+            if not quorum_reached(self.server.members, lambda n: n not in silent):
+                text = f"the confirming round has not been answered by {_list(silent)}"
+                return Explanation(about, Reason.ROUND_UNANSWERED, text, silent)
+        if isinstance(role, Follower) and role.reads:
+            text = f"leader {role.leader} has not said from which index on"
+            return Explanation(about, Reason.LEADER_UNANSWERED, text, (role.leader,))
+        if server.ready_reads:
+            index = server.ready_reads[0][0]
+            return attrs.evolve(self.why_not_applied(index), about=about)
+        return Explanation(about, Reason.NOTHING, "no read waits")
 
 
 def _list(nodes: tuple[NodeId, ...]) -> str:

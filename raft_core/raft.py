@@ -47,6 +47,7 @@ from raft_core.events import (
     Tick,
     TransferRequested,
 )
+from raft_core.explain import Explainer, Explanation, Reason
 from raft_core.ids import NO_INDEX, NOBODY, Index, NodeId, RequestId
 from raft_core.log import Log
 from raft_core.membership import Members
@@ -449,6 +450,20 @@ class Raft:
     def status(self) -> Status:
         """A frozen picture of where this node stands."""
         return picture(self._server, self._role)
+
+    def explain(self, *, index: Index | None = None, peer: NodeId | None = None) -> tuple[Explanation, ...]:
+        """Why something is not so. Without arguments: everything that waits, beginning with why this node does not
+        lead. `index`: why that entry is not committed, or not applied. `peer`: why nothing is sent to it. Empty where
+        there is nothing to explain."""
+        explainer = Explainer(self._server, self._role, stopped=self.stopped)
+        if index is None and peer is None:
+            return explainer.everything()
+        found: list[Explanation] = []
+        if index is not None:
+            found += [explainer.why_not_committed(index), explainer.why_not_applied(index)]
+        if peer is not None:
+            found.append(explainer.why_paused(peer))
+        return tuple(each for each in found if each.reason is not Reason.NOTHING)
 
     def copy(self) -> Raft:
         """Another core in the same state, dice included; neither feels what happens to the other."""

@@ -5,8 +5,11 @@ What lives here: one translation, so that nothing else in this package knows the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 
+from raft_core.explain import Explanation
 from raft_core.host.status import HostStatus
 from raft_core.status import PeerStatus as CorePeer
 from raft_kv.explaining import reasons
@@ -15,7 +18,7 @@ from raft_kv.picture import PeerView, Picture
 __all__ = ["picture_of"]
 
 
-def picture_of(status: HostStatus) -> Picture:
+def picture_of(status: HostStatus, explanations: Sequence[Explanation]) -> Picture:
     """The cluster's half of a picture; the server's half stays empty."""
     core = status.core
     picture = Picture(
@@ -29,7 +32,7 @@ def picture_of(status: HostStatus) -> Picture:
         peers=_peers(status),
         drops=status.drops,
         waiting=status.waiting_clients,
-        reasons=reasons(status),
+        reasons=reasons(status, explanations),
     )
     if core is None:
         return picture

@@ -172,7 +172,7 @@ class _Server:
             elif type(order) is Ask:
                 data = await node.read(order.question, timeout=timeout)
             elif type(order) is Inspect:
-                return session.inspected(self._service.picture(node.status), wall_clock())
+                return session.inspected(self._service.picture(node), wall_clock())
             elif type(order) is ChangeMembers:
                 await node.change_members(order.changes, expected=order.expected, timeout=timeout)
             elif type(order) is LeaveJoint:

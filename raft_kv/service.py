@@ -14,7 +14,7 @@ from typing import Final, final
 import attrs
 
 from raft_core.effects import Alarm, Announce
-from raft_core.host.status import HostStatus
+from raft_core.host.face import NodeFace
 from raft_kv.config import ServeConfig
 from raft_kv.keyspace import Millis
 from raft_kv.machine import KeyValueMachine
@@ -78,11 +78,11 @@ class Service:
         """What is printed, with the traceback, when a connection ends by a mistake of this program."""
         return f"node {self.config.id}: the connection of client {session.number} ended by a defect; please report it:"
 
-    def picture(self, status: HostStatus) -> Picture:
+    def picture(self, node: NodeFace) -> Picture:
         """The whole node at this moment."""
         census = self.machine.census()
         return attrs.evolve(
-            picture_of(status),
+            picture_of(node.status, node.explain()),
             version=version(),
             loop=self.config.loop,
             listen=self.listen,

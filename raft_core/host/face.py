@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from raft_core.events import ReadConsistency
+from raft_core.explain import Explanation
 from raft_core.host.host import Host
 from raft_core.host.node import deadline_after
 from raft_core.host.status import HostStatus
@@ -68,6 +69,10 @@ class NodeFace:
     def status(self) -> HostStatus:
         """A picture of the node at this moment: role, term, leader, log, members, and on a leader every peer."""
         return self.__host.status
+
+    def explain(self) -> tuple[Explanation, ...]:
+        """Everything that waits in this node's core, and why, each as a reason, a sentence and the nodes waited for."""
+        return self.__host.explain()
 
     def propose(self, command: bytes, *, timeout: float | None = None) -> Reply:
         """The machine's result, once `command` is committed and applied; a follower passes it to the leader."""

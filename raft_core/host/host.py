@@ -30,6 +30,7 @@ from raft_core.effects import (
 )
 from raft_core.errors import CallerError, InvariantBroken, LogLost, RaftError, StorageBroken
 from raft_core.events import Event, PeerConnected, Started, StopRequested, StorageFailed, Tick
+from raft_core.explain import Explanation
 from raft_core.host.clients import Clients
 from raft_core.host.config import HostConfig
 from raft_core.host.connection import Connection
@@ -456,6 +457,10 @@ class Host:
     def _introduce(self) -> None:
         founders = () if self._forming.ready else self._config.founders
         self._peers.introduce(formed=self._formed, founders=founders, founding=self._forming.founding)
+
+    def explain(self) -> tuple[Explanation, ...]:
+        """Everything that waits in the core, and why; empty before there is one."""
+        return () if self._raft is None else self._raft.explain()
 
     @property
     def status(self) -> HostStatus:

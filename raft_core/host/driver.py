@@ -35,6 +35,7 @@ from raft_core.host.values import (
     WakeAt,
 )
 from raft_core.machine import StateMachine
+from raft_core.recorder import Recorder
 from raft_core.recovered import Recovered
 
 __all__ = ["ConnectionTable", "Driver", "Feed", "LaneQueues", "Loop", "host_at", "outcome"]
@@ -198,7 +199,9 @@ def host_at(address: str, config: NodeConfig, recovered: Recovered, machine: Sta
     """The host of a node that listens at `address`. Raises `CallerError` where the disk contradicts `config`."""
     dice = Random(seed)
     core_dice = Random(int(dice.random() * 2**53))
-    return Host(config.host_config(address), config.settings, recovered, machine.prepare, rng=core_dice, dice=dice)
+    recorder = Recorder(max_bytes=config.recorder_bytes) if config.recorder_bytes else None
+    own = config.host_config(address)
+    return Host(own, config.settings, recovered, machine.prepare, rng=core_dice, dice=dice, recorder=recorder)
 
 
 def outcome(answer: Answer) -> bytes:

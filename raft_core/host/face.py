@@ -74,6 +74,11 @@ class NodeFace:
         """Everything that waits in this node's core, and why, each as a reason, a sentence and the nodes waited for."""
         return self.__host.explain()
 
+    def recording(self) -> bytes:
+        """What this node's core was told lately: `raft_core.testing.replay` does it again, and `python -m
+        raft_core.testing draw` shows it. Raises `CallerError` without `NodeConfig.recorder_bytes`."""
+        return self.__host.recording()
+
     def propose(self, command: bytes, *, timeout: float | None = None) -> Reply:
         """The machine's result, once `command` is committed and applied; a follower passes it to the leader."""
         deadline = deadline_after(self.__loop.now(), timeout)

@@ -77,6 +77,7 @@ from raft_core.ids import NOBODY
 from raft_core.membership import Members
 from raft_core.messages import InstallSnapshot
 from raft_core.raft import Raft
+from raft_core.recorder import Recorder
 from raft_core.recovered import Recovered
 from raft_core.settings import Settings
 from raft_core.wire.link import Greeted, LinkBroken, LinkEvent, LinkFault, MessageReceived
@@ -92,7 +93,8 @@ _RETRY_TICKS: Final = 5
 @final
 class Host:
     """One node. `dice` is the host's own generator, `rng` the core's; `machine_prepare` is the machine's `prepare`.
-    `step` stands in for `Raft.step`, for whoever records or checks each step of the core; it must do what that does.
+    `step` stands in for `Raft.step`, for whoever checks each step of the core; it must do what that does. `recorder`,
+    where there is one, takes each step itself, and `recording` is what it has kept.
 
     Raises `CallerError` where the configuration contradicts the disk, and from `handle` where the adapter breaks the
     contract of `values.py`; nothing that a peer, a client, the disk or the machine does raises."""
@@ -106,12 +108,14 @@ class Host:
         rng: random.Random,
         dice: random.Random,
         step: Callable[[Raft, Event], list[Effect]] = Raft.step,
+        recorder: Recorder | None = None,
     ) -> None:
         self._config = config
         self._settings = settings
         self._recovered = recovered
         self._rng = rng
-        self._take = step
+        self._take = step if recorder is None else recorder.step
+        self._recorder = recorder
         self._orders = Orders()
         self._forming = Forming(config, recovered, self._orders)
         self._peers = Peers(config, settings, recovered.identity, self._orders, dice)
@@ -457,6 +461,12 @@ class Host:
     def _introduce(self) -> None:
         founders = () if self._forming.ready else self._config.founders
         self._peers.introduce(formed=self._formed, founders=founders, founding=self._forming.founding)
+
+    def recording(self) -> bytes:
+        """What the core was told lately, for `raft_core.testing.replay`. Raises `CallerError` where nothing records."""
+        if self._recorder is None:
+            raise CallerError("this node records nothing: give it a recorder (recorder_bytes of its configuration)")
+        return self._recorder.dump()
 
     def explain(self) -> tuple[Explanation, ...]:
         """Everything that waits in the core, and why; empty before there is one."""

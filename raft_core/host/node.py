@@ -96,7 +96,13 @@ class NodeConfig:
     advertise: str | None = None
     """Where peers can dial this node; None: where it listens. Needed when it listens on every interface."""
 
+    recorder_bytes: int = 0
+    """Keep a recording of what the core is told, of at most so many bytes, for `Node.recording`; 0: none. It costs
+    about a microsecond per event."""
+
     def __attrs_post_init__(self) -> None:
+        if self.recorder_bytes < 0:
+            raise SettingsError(f"recorder_bytes is a number of bytes, not {self.recorder_bytes}")
         if self.node <= 0:
             raise SettingsError(f"a node id is a positive number, not {self.node}")
         if not self.cluster:

@@ -324,6 +324,7 @@ class Cluster:
             settings=self.settings,
             host=self.host,
             advertise=self.gates[number].address if number in self.gates else None,
+            recorder_bytes=1 << 20,
         )
 
     async def _host_node(

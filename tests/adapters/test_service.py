@@ -8,10 +8,11 @@ import pytest
 
 from raft_core.effects import Announce, RoleName
 from raft_core.errors import CallerError, MembershipRefused, NotLeader, OutcomeUnknown, Refused, RequestError
-from raft_core.events import ReadConsistency
+from raft_core.events import Proposed, ReadConsistency
 from raft_core.host.config import MILLISECOND
 from raft_core.ids import NodeId
 from raft_core.membership import AddLearner, AddVoter, RemoveNode
+from raft_core.testing.replay import replay
 
 from .kit import Cluster, eventually
 
@@ -244,3 +245,14 @@ async def test_stopping_under_load_answers_every_caller(cluster: Cluster) -> Non
     others = [running.machine.commands for running in cluster.running.values()]
     await eventually(lambda: all(set(acknowledged) <= set(commands) for commands in others))
     assert all(len(commands) == len(set(commands)) for commands in others)
+
+
+async def test_a_running_node_tells_what_its_core_was_told_and_a_replay_agrees(cluster: Cluster) -> None:
+    await cluster.start_all(1)
+    await cluster[1].propose(b"a")
+    node = cluster[1].node
+    assert node is not None
+    told = replay(node.recording())
+    assert told.faithful
+    assert told.end.role is RoleName.LEADER
+    assert any(isinstance(event, Proposed) for event in told.events)

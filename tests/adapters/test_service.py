@@ -250,9 +250,7 @@ async def test_stopping_under_load_answers_every_caller(cluster: Cluster) -> Non
 async def test_a_running_node_tells_what_its_core_was_told_and_a_replay_agrees(cluster: Cluster) -> None:
     await cluster.start_all(1)
     await cluster[1].propose(b"a")
-    node = cluster[1].node
-    assert node is not None
-    told = replay(node.recording())
+    told = replay(cluster[1].recording())
     assert told.faithful
     assert told.end.role is RoleName.LEADER
     assert any(isinstance(event, Proposed) for event in told.events)

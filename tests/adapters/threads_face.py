@@ -58,6 +58,9 @@ class ThreadsFace:
     def status(self) -> HostStatus:
         return self._node.status
 
+    def recording(self) -> bytes:
+        raise AssertionError("this adapter records nothing")
+
     def changes(self) -> AsyncIterator[Announce]:
         raise AssertionError("this adapter has no streams")
 

@@ -40,6 +40,7 @@ from raft_core.host.values import (
 )
 from raft_core.ids import Index, NodeId, Term, WriteId
 from raft_core.membership import Members
+from raft_core.storage import SnapshotWriter
 from raft_storage import MemoryStore
 
 MEMBERS_1 = Members.initial([1])
@@ -290,12 +291,35 @@ def test_a_dropped_snapshot_starts_from_nothing() -> None:
 
 
 def test_a_failure_while_receiving_ends_only_the_transfer() -> None:
+    class Refusing(CountingStore):
+        def resume_snapshot(self, meta: SnapshotMeta, source: str) -> SnapshotWriter:
+            raise OSError(13, "not today")
+
+    (report,) = Work(Refusing(), Machine()).run(  # type: ignore[arg-type]
+        Lane.TRANSFER, [StoreChunk(META, "2", 0, b"abc", last=False)]
+    )
+    assert isinstance(report, JobFailed)
+    assert report.lane is Lane.TRANSFER
+
+
+@pytest.mark.parametrize(
+    ("lane", "job"),
+    [
+        (Lane.TRANSFER, StoreChunk(META, "2", 0, b"abc", last=False)),
+        (Lane.TRANSFER, ReadChunk(PEER, META, 0, 4)),
+        (Lane.SNAPSHOT, StoreSnapshot(META, iter([b"abc"]))),
+    ],
+    ids=["receiving", "serving", "storing our own"],
+)
+def test_a_broken_store_ends_the_node_although_it_has_nothing_to_write(lane: Lane, job: Job) -> None:
+    """Otherwise a follower that waits for a snapshot would refuse it for ever, and never be started again."""
     work, _, store = a_work()
     store.fail("unplugged")
 
-    (report,) = work.run(Lane.TRANSFER, [StoreChunk(META, "2", 0, b"abc", last=False)])
+    (report,) = work.run(lane, [job])
     assert isinstance(report, JobFailed)
-    assert report.lane is Lane.TRANSFER
+    assert report.lane is Lane.WRITE
+    assert isinstance(report.error, StorageBroken)
 
 
 @pytest.mark.parametrize("lane", list(Lane))

@@ -208,6 +208,8 @@ class Work:
             if writer is not None:
                 with suppress(Exception):
                     writer.abort()
+            if isinstance(failure, StorageBroken):
+                return _broken(failure)
             return SnapshotIncomplete(job.meta, f"the snapshot at {job.meta.index} was not stored: {_named(failure)}")
         return SnapshotStored(job.meta)
 
@@ -219,6 +221,8 @@ class Work:
             reader = self._reader(meta)
             data = reader.read(job.offset, job.length) if job.offset <= reader.size else b""
             return ChunkRead(job.peer, meta, job.offset, reader.size, data)
+        except StorageBroken as failure:
+            return _broken(failure)
         except Exception:  # nobody but the asker is concerned; it will be offered another one
             self._close_reader((meta.index, meta.term))
             return ChunkRead(job.peer, meta, job.offset, 0, b"", gone=True)
@@ -253,6 +257,8 @@ class Work:
                     self._writer, self._writing, self._completed = None, None, job.meta
                     return SnapshotComplete(job.meta)
             return ChunkStored(job.meta, writer.offset)
+        except StorageBroken as failure:
+            return _broken(failure)
         except Exception as failure:
             self._drop_received()
             return JobFailed(Lane.TRANSFER, _disk_error(failure))
@@ -279,6 +285,12 @@ def _disk_error(failure: Exception) -> RaftError:
     if isinstance(failure, DiskError):
         return failure
     return _caused(StorageBroken(f"the store raised {_named(failure)}; nothing more is acknowledged"), failure)
+
+
+def _broken(failure: StorageBroken) -> JobFailed:
+    """A store that says so does nothing more, in any lane: the node ends, although it has nothing to write now. If it
+    lived on, it would refuse every snapshot that is offered to it, for ever."""
+    return JobFailed(Lane.WRITE, failure)
 
 
 def _caused(error: RaftError, cause: Exception) -> RaftError:

@@ -33,7 +33,7 @@ from raft_core.testing.simulated_node import Reply, SimulatedNode
 from raft_core.testing.workload import Asked
 
 if TYPE_CHECKING:
-    from raft_core.testing.simulator import Simulation
+    from raft_core.testing.simulation import Simulation
 
 __all__ = ["SimulatedClient"]
 

@@ -24,7 +24,7 @@ from raft_core.testing.operators import Operators
 from raft_core.testing.simulated_node import Death, SimulatedNode
 
 if TYPE_CHECKING:
-    from raft_core.testing.simulator import Simulation
+    from raft_core.testing.simulation import Simulation
 
 __all__ = ["Nemesis"]
 
@@ -331,6 +331,7 @@ class Nemesis:
         if node is None or node.disk.capacity is not None:
             return False
         node.disk.capacity = node.disk.used() + dice.below(20_000)
+        node.fault_struck = True
 
         def room() -> None:
             node.disk.capacity = None

@@ -21,7 +21,7 @@ from raft_core.testing.faults import Fault
 from raft_core.testing.simulated_node import Death, Reply, SimulatedNode
 
 if TYPE_CHECKING:
-    from raft_core.testing.simulator import Simulation
+    from raft_core.testing.simulation import Simulation
 
 __all__ = ["Operators"]
 

@@ -53,7 +53,7 @@ from raft_core.testing.mirrors import Mismatch
 from raft_core.testing.witness import Witness
 
 if TYPE_CHECKING:
-    from raft_core.testing.simulator import Simulation
+    from raft_core.testing.simulation import Simulation
 
 __all__ = ["Death", "NodeClock", "Reply", "SimulatedNode"]
 
@@ -190,7 +190,9 @@ class SimulatedNode:
         )
         self._lanes = {lane: deque() for lane in Lane}
         self._running, self._inbox, self._scheduled, self._wake = {}, [], False, 0
-        self.paused_until, self.crash_in, self.fault_struck = 0, -1, False
+        self.paused_until, self.crash_in = 0, -1
+        self.fault_struck = self.disk.capacity is not None
+        self.harmed = False  # it opened, and is what it was: the damage did not matter
         self.alive, self.finished = True, None
         self.standing = Announce(RoleName.FOLLOWER, recovered.hard.term, NOBODY)
         simulation.record_life(self, "started")
@@ -209,9 +211,9 @@ class SimulatedNode:
         if self.harmed:
             simulation.seen["damage detected on opening"] += 1
             self.retire()
-        elif self.fault_struck or self.disk.capacity is not None:
+        elif self.fault_struck:
             simulation.seen["opening failed with a disk error"] += 1
-            self.fault_struck = False
+            self.fault_struck = self.disk.capacity is not None
             self.disk = self.disk.restart()
         else:
             simulation.overseer.fail(f"node {self.id}: a disk that nothing happened to was refused: {failure}")
@@ -369,7 +371,7 @@ class SimulatedNode:
         if isinstance(error, LogLost):
             self.simulation.overseer.require(self.wiped, f"node {self.id} ended for no reason: {error}")
             self.retire()
-        elif error is not None and not (self.fault_struck or self.harmed or self.disk.capacity is not None):
+        elif error is not None and not self.fault_struck:
             self.simulation.overseer.fail(f"node {self.id} ended for no reason: {error}")
         self.die(Death.ENDED)
 

@@ -1,0 +1,160 @@
+"""What came of simulated seeds: what was injected, what was seen, what was checked, and what was violated.
+
+What lives here: `SeedReport` of one run, `Report` of many, and their text. Nothing here runs anything.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeVar, final
+
+import attrs
+
+from raft_core.host.config import SECOND
+from raft_core.testing.checks import CHECKS
+from raft_core.testing.drawing import draw
+from raft_core.testing.faults import Fault
+from raft_core.testing.traces import TraceRecord
+
+__all__ = ["MUST_BE_SEEN", "Report", "SeedReport", "explain"]
+
+_Key = TypeVar("_Key")
+
+MUST_BE_SEEN: Final = (
+    "uncommitted tail overwritten by a new leader",
+    "commit while joint",
+    "snapshot restored from a leader",
+    "crash between persist and send",
+    "pre-vote refused",
+    "read postponed until the first commit of a term",
+    "retry answered from its session",
+    "damage detected on opening",
+    "node ended: LogLost",
+    "leadership transferred",
+    "membership changed",
+)
+"""A run of many seeds that has not seen all of these has proved less than it seems to."""
+
+_SHOWN: Final = 300
+"""Records of a trace that a page shows: the last ones, up to the violation."""
+
+
+@final
+@attrs.frozen
+class SeedReport:
+    """One run. `violation` is empty where everything held; `moment` and `virtual` are virtual nanoseconds.
+
+    `faults` counts what was injected, `seen` what happened, `met` which event reached which role. `chosen` are the
+    faults that took part, `digest` is equal for equal runs, `trace` is there if it was asked for."""
+
+    seed: int
+    violation: str
+    moment: int
+    chosen: tuple[Fault, ...]
+    operations: int
+    answered: int
+    steps: int
+    virtual: int
+    committed: int
+    faults: Counter[Fault]
+    seen: Counter[str]
+    met: Counter[str]
+    digest: str = ""
+    trace: tuple[TraceRecord, ...] = ()
+    operations_limit: int = 0
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.violation)
+
+    @property
+    def command(self) -> str:
+        """What to type to see this run again."""
+        names = ",".join(fault.name.lower() for fault in self.chosen) or "none"
+        limit = f" --operations {self.operations_limit}" if self.operations_limit else ""
+        return f"python -m raft_core.testing simulate --seed {self.seed} --seeds 1 --faults {names}{limit}"
+
+    def page(self) -> str:
+        """A self-contained HTML page of the last steps before the violation."""
+        title = f"seed {self.seed}: {self.violation.splitlines()[0] if self.violation else 'no violation'}"
+        return draw(self.trace[-_SHOWN:], title)
+
+
+@final
+@attrs.frozen
+class Report:
+    """Many runs."""
+
+    seeds: tuple[SeedReport, ...]
+
+    @property
+    def failures(self) -> tuple[SeedReport, ...]:
+        return tuple(seed for seed in self.seeds if seed.failed)
+
+    @property
+    def hours(self) -> float:
+        """Virtual hours of whole clusters."""
+        return sum(seed.virtual for seed in self.seeds) / SECOND / 3600
+
+    @property
+    def faults(self) -> Counter[Fault]:
+        return _total(seed.faults for seed in self.seeds)
+
+    @property
+    def seen(self) -> Counter[str]:
+        return _total(seed.seen for seed in self.seeds)
+
+    @property
+    def met(self) -> Counter[str]:
+        return _total(seed.met for seed in self.seeds)
+
+    @property
+    def steps(self) -> int:
+        """Steps of cores, each followed by every check."""
+        return sum(seed.steps for seed in self.seeds)
+
+    @property
+    def never_seen(self) -> tuple[str, ...]:
+        """What a run that proves anything must have seen, and this one has not."""
+        seen = self.seen
+        return tuple(what for what in MUST_BE_SEEN if not seen[what])
+
+    def __add__(self, other: Report) -> Report:
+        return Report((*self.seeds, *other.seeds))
+
+    def table(self) -> str:
+        """What was injected, what was seen, what was checked, and what failed."""
+        operations = [seed.operations for seed in self.seeds] or [0]
+        lines = [
+            *_section("injected", {fault.value: count for fault, count in self.faults.items()}),
+            *_section("seen", self.seen),
+            *_section("events by role, and effects", self.met),
+            "checked, after every step or at the end of every seed",
+            *[f"  {check}" for check in CHECKS],
+            "",
+            f"{len(self.seeds)} seeds, {self.hours:.2f} cluster-hours, {self.steps} steps of cores, "
+            f"{sum(operations)} client operations (at least {min(operations)} per seed)",
+        ]
+        if self.never_seen:
+            lines.append(f"never seen: {', '.join(self.never_seen)}")
+        lines.append(f"{len(self.failures)} violations")
+        lines += [explain(seed) for seed in self.failures]
+        return "\n".join(lines)
+
+
+def explain(seed: SeedReport) -> str:
+    """A failed seed in a few lines."""
+    return f"seed {seed.seed}, at {seed.moment / SECOND:.3f} s: {seed.violation}\n  again: {seed.command}"
+
+
+def _total(counters: Iterable[Counter[_Key]]) -> Counter[_Key]:
+    total: Counter[_Key] = Counter()
+    for counter in counters:
+        total.update(counter)
+    return total
+
+
+def _section(title: str, counts: dict[str, int] | Counter[str]) -> Sequence[str]:
+    rows = [f"  {counts[what]:>9}  {what}" for what in sorted(counts)]
+    return [title, *rows, ""]

@@ -7,6 +7,7 @@ import hashlib
 import random
 from collections import deque
 from enum import Enum
+from functools import cache
 from typing import Any, TypeVar
 
 import attrs
@@ -24,28 +25,33 @@ def copied(thing: _T) -> _T:
 
 
 def _copy(thing: Any, seen: dict[int, Any]) -> Any:
-    if isinstance(thing, _ATOMS):
+    kind = type(thing)
+    if _is_shared(kind):  # type: ignore[arg-type]  # a class is hashable, whatever mypy thinks of type[Any]
         return thing
-    if isinstance(thing, list):
+    if kind is list:
         return [_copy(item, seen) for item in thing]
-    if isinstance(thing, deque):
-        return deque(_copy(item, seen) for item in thing)
-    if isinstance(thing, dict):
+    if kind is deque:
+        return deque([_copy(item, seen) for item in thing])
+    if kind is dict:
         return {key: _copy(value, seen) for key, value in thing.items()}
-    if attrs.has(type(thing)):
-        return thing  # settings, members and the like are frozen
     if id(thing) in seen:
         return seen[id(thing)]
     if isinstance(thing, random.Random):
-        dice = random.Random()
+        dice = kind(0)
         dice.setstate(thing.getstate())
         seen[id(thing)] = dice
         return dice
-    twin = object.__new__(type(thing))
+    twin = object.__new__(kind)
     seen[id(thing)] = twin
-    for name in type(thing).__slots__:
-        object.__setattr__(twin, name, _copy(getattr(thing, name), seen))
+    for name in kind.__slots__:
+        setattr(twin, name, _copy(getattr(thing, name), seen))
     return twin
+
+
+@cache
+def _is_shared(kind: type) -> bool:
+    """Things of this kind never change: settings, members and the like."""
+    return issubclass(kind, _ATOMS) or attrs.has(kind)
 
 
 def fingerprint(thing: object) -> bytes:

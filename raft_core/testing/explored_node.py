@@ -1,31 +1,25 @@
 """One node of an explored cluster: the real core, its disk, and its writes under way, as a value that can be compared.
 
-What lives here: steps and crashes of one node, and the key by which two states of a node are told apart. Nodes are
-called by large numbers that occur nowhere else, so that a key can be rewritten for other names.
+What lives here: steps and crashes of one node. By what two states of a node are told apart is in `explored_keys`.
 
-What a key leaves out, because it can never matter: dice and settings, and how often something was counted before:
-writes are numbered from the last durable one, and messages only by campaigns (a reply to anything else is not matched
-by number where reads and leases are not used).
+Writes are numbered from the last durable one, and messages only by campaigns (a reply to anything else is not matched
+by number where reads and leases are not used), so that how often something was counted before makes no difference.
 """
 
 from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterable, Mapping
-from enum import Enum
-from typing import Any, Final, TypeAlias, final
+from collections.abc import Iterable
+from typing import Final, TypeAlias, final
 
 import attrs
 import msgspec
 
 from raft_core.effects import Apply, Effect, Persist, Restore, Send, Stop
-from raft_core.entries import MEMBERS, Entry, HardState
-from raft_core.errors import RaftError
 from raft_core.events import Applied, Event, Persisted, Restored, Started
 from raft_core.ids import NO_WRITE, BootNumber, MessageId, NodeId, Term, WriteId
 from raft_core.invariants import check
-from raft_core.membership import Members
 from raft_core.messages import AppendReply, Message, RequestVote, VoteKind, VoteReply
 from raft_core.raft import Raft
 from raft_core.recovered import Recovered
@@ -33,13 +27,12 @@ from raft_core.roles.candidate import Candidate, PreCandidate
 from raft_core.roles.follower import Follower
 from raft_core.roles.leader import Leader
 from raft_core.settings import Settings
+from raft_core.testing.explored_keys import LEFT_OUT, Plain, plain
 
-__all__ = ["FIRST_NODE", "ExploredNode", "Outcome", "renamed"]
+__all__ = ["ExploredNode", "Outcome", "Packet"]
 
-FIRST_NODE: Final = 7_770_001
-"""The first node's name; the others follow. No other number in a small cluster is as large."""
-
-Names: TypeAlias = Mapping[NodeId, NodeId]
+Packet: TypeAlias = tuple[NodeId, NodeId, Message]
+"""Sender, addressee and message."""
 
 
 class _Dice(random.Random):
@@ -47,6 +40,12 @@ class _Dice(random.Random):
 
     def random(self) -> float:
         return 0.0
+
+    def getstate(self) -> tuple[int, ...]:
+        return ()
+
+    def setstate(self, state: object) -> None:
+        """A copy has nothing to take over."""
 
 
 _DICE: Final = _Dice()
@@ -58,7 +57,7 @@ class Outcome:
     """What a step did: the node afterwards, what left it, and what it broke."""
 
     node: ExploredNode
-    packets: tuple[tuple[NodeId, NodeId, Message], ...]
+    packets: tuple[Packet, ...]
     effects: tuple[Effect, ...]
     violation: str = ""
 
@@ -67,7 +66,7 @@ class Outcome:
 class ExploredNode:
     """A node at one moment. Never changed: steps and crashes return another one."""
 
-    __slots__ = ("campaigns", "disk", "durable", "granted", "key", "leads", "log", "name", "plain", "raft", "writes")
+    __slots__ = ("campaigns", "disk", "durable", "granted", "leads", "log", "name", "raft", "writes")
 
     def __init__(
         self,
@@ -80,15 +79,12 @@ class ExploredNode:
         self.raft = raft
         self.disk = disk  # what a restart would find now
         self.writes = writes  # ordered and not durable yet
-        self.granted = granted  # every real vote that ever left, own candidacies included: (term, candidate)
+        self.granted = granted  # real votes that left, own candidacies included, but for terms that the disk has left
         self.campaigns = campaigns
         self.name = disk.identity.node
         self.leads = isinstance(raft.role, Leader)
         self.log = tuple((entry.index, entry.term, entry.checksum) for entry in raft.log.entries())
         self.durable = tuple((entry.index, entry.term, entry.checksum) for entry in disk.entries)
-        core = [_plain(raft.role, set()), _plain(raft.server, set())]
-        self.plain = (core, _plain(disk, set()), _plain(writes, set()), _plain(granted, set()), campaigns)
-        self.key = msgspec.msgpack.encode(self.plain)
 
     @classmethod
     def begin(cls, recovered: Recovered, settings: Settings) -> ExploredNode:
@@ -109,22 +105,24 @@ class ExploredNode:
         deposed = isinstance(message, AppendReply) and isinstance(role, Follower)
         return message.term == term and (over or deposed)
 
-    def renamed_key(self, names: Names) -> bytes:
-        """The key of the same state in a cluster whose nodes are called so."""
-        return msgspec.msgpack.encode(_rename(self.plain, names))
+    def key(self, left_out: frozenset[str] = LEFT_OUT) -> Plain:
+        """What tells this state from others, by lists of atoms."""
+        raft = self.raft
+        core = plain([raft.role, raft.server], left_out)
+        return [core, plain([self.disk, self.writes, self.granted, self.campaigns], left_out)]
 
     def stepped(self, event: Event) -> Outcome:
-        """The event happens to a copy of the core. `Persisted` makes the oldest write durable."""
+        """The event happens to a copy of the core. `Persisted` makes the writes that it names durable."""
         return self._step_in_place(self.raft.copy(), event)
 
     def _step_in_place(self, raft: Raft, event: Event) -> Outcome:
         disk, writes = self.disk, self.writes
-        if isinstance(event, Persisted):
+        while isinstance(event, Persisted) and writes and writes[0].write <= event.upto:
             disk, writes = _written(disk, writes[0]), writes[1:]
         raft.server.messages_made = self.campaigns
         try:
             effects = _step_all(raft, event)
-        except RaftError as failure:
+        except Exception as failure:  # whatever it is, a core raises only where it is broken
             return Outcome(self, (), (), f"node {self.name}: {type(failure).__name__}: {failure}")
         campaigns = self.campaigns
         if isinstance(raft.role, PreCandidate | Candidate):
@@ -133,11 +131,27 @@ class ExploredNode:
         packets = tuple(
             (self.name, effect.to, _quiet(effect.message)) for effect in effects if isinstance(effect, Send)
         )
-        granted = tuple(sorted({*self.granted, *_grants(packets)}))
-        raft, writes = _rebased(raft, writes)
+        granted, violation = self._with_grants(packets, disk.hard.term)
         stopped = [effect for effect in effects if isinstance(effect, Stop)]
-        violation = f"node {self.name} stopped: {stopped[0].text}" if stopped else ""
+        if stopped:
+            violation = f"node {self.name} stopped: {stopped[0].text}"
+        raft, writes = _rebased(raft, writes)
         return Outcome(ExploredNode(raft, disk, writes, granted, campaigns), packets, tuple(effects), violation)
+
+    def _with_grants(self, packets: tuple[Packet, ...], durable: Term) -> tuple[tuple[tuple[Term, NodeId], ...], str]:
+        """The votes that have left, those that leave now among them, and whether any breaks a promise.
+
+        A vote rests on a disk that holds its term. Once that has gone on to a later term, any further vote in the
+        old one is a violation in itself, so that nobody needs to remember whom the first was for."""
+        new = _grants(packets)
+        granted = {*self.granted, *new}
+        kept = tuple(sorted([grant for grant in granted if grant[0] >= durable]))
+        if len({term for term, _ in granted}) != len(granted):
+            return kept, f"one vote per term (§5.2): node {self.name} has given two votes in one term"
+        for term, _ in new:
+            if term < self.disk.hard.term:
+                return kept, f"one vote per term (§5.2): node {self.name} votes in term {term}, which its disk has left"
+        return kept, ""
 
     def crashed(self, survived: int) -> Outcome:
         """A restart that finds the first `survived` of the writes under way on the disk, and nothing of the rest."""
@@ -181,7 +195,7 @@ def _quiet(message: Message) -> Message:
     return msgspec.structs.replace(message, id=MessageId(0))
 
 
-def _grants(packets: Iterable[tuple[NodeId, NodeId, Message]]) -> list[tuple[Term, NodeId]]:
+def _grants(packets: Iterable[Packet]) -> list[tuple[Term, NodeId]]:
     grants: list[tuple[Term, NodeId]] = []
     for sender, to, message in packets:
         if isinstance(message, RequestVote) and message.kind is not VoteKind.PRE:
@@ -208,67 +222,3 @@ def _rebased(raft: Raft, writes: tuple[Persist, ...]) -> tuple[Raft, tuple[Persi
     if isinstance(role, Candidate):
         role.own_write = less(role.own_write)
     return raft, tuple(msgspec.structs.replace(write, write=less(write.write)) for write in writes)
-
-
-# Keys.
-
-_LEFT_OUT: Final = frozenset({"server", "settings", "rng", "messages_made", "checksum", "highest_id"})
-_UNORDERED: Final = frozenset({"held"})  # messages that leave together: their order makes no difference
-_Plain: TypeAlias = "bool | int | str | bytes | list[_Plain] | None"
-
-
-def _plain(thing: Any, seen: set[int]) -> _Plain:
-    """The thing as lists of atoms. Any: it walks whatever a core is made of."""
-    if thing is None or isinstance(thing, bool | str | bytes):
-        return thing
-    if isinstance(thing, Enum):
-        return str(thing.value)
-    if isinstance(thing, int):
-        return thing if thing < 2**63 else str(thing)
-    if isinstance(thing, Entry) and thing.kind is MEMBERS:
-        return ["Entry", thing.index, thing.term, _plain(Members.decode(thing.data), seen)]
-    if isinstance(thing, dict):
-        return ["dict", *sorted([[_plain(key, seen), _plain(value, seen)] for key, value in thing.items()], key=_bytes)]
-    if isinstance(thing, set | frozenset):
-        return ["set", *sorted([_plain(item, seen) for item in thing], key=_bytes)]
-    if isinstance(thing, tuple | list | deque):
-        return [_plain(item, seen) for item in thing]
-    if isinstance(thing, msgspec.Struct):
-        names: Iterable[str] = thing.__struct_fields__
-    elif attrs.has(type(thing)):
-        names = [field.name for field in attrs.fields(type(thing))]
-    else:
-        if id(thing) in seen:
-            return None
-        seen.add(id(thing))
-        names = type(thing).__slots__
-    plain: list[_Plain] = [type(thing).__name__]
-    for name in names:
-        if name in _UNORDERED:
-            plain.append(["set", *sorted([_plain(item, seen) for item in getattr(thing, name)], key=_bytes)])
-        elif name not in _LEFT_OUT:
-            plain.append(_plain(getattr(thing, name), seen))
-    return plain
-
-
-def _bytes(plain: object) -> bytes:
-    return msgspec.msgpack.encode(plain)
-
-
-def _rename(plain: Any, names: Names) -> Any:
-    """The same with other names; lists of nodes and dicts are put in order again."""
-    if isinstance(plain, int) and not isinstance(plain, bool):
-        return names.get(NodeId(plain), plain)
-    if not isinstance(plain, list | tuple):
-        return plain
-    items = [_rename(item, names) for item in plain]
-    if len(items) > 1 and items[0] in ("dict", "set"):
-        return [items[0], *sorted(items[1:], key=_bytes)]
-    if items and all(type(item) is int and item >= FIRST_NODE for item in items):
-        return sorted(items)
-    return items
-
-
-def renamed(thing: Message | HardState | tuple[Any, ...], names: Names) -> bytes:
-    """The bytes of a value in a cluster whose nodes are called so."""
-    return msgspec.msgpack.encode(_rename(_plain(thing, set()), names))

@@ -1,0 +1,133 @@
+"""Which states of an explored cluster need not be followed, because one that was followed can do all that they can.
+
+What lives here: `Forms`, which gives each state a form, and the forms seen. Three things make states of one form, or
+one state covered by another:
+
+1. The names of nodes. Where nothing singles out a node, states that differ only in names are one.
+2. Messages under way. One that is never delivered is lost, so fewer messages allow nothing that more do not.
+3. What the bounds leave. Nothing has to be used up, so less allows nothing that more does not.
+"""
+
+from __future__ import annotations
+
+from itertools import permutations
+from typing import TypeAlias, final
+
+from raft_core.testing.explored_cluster import Cluster, State
+from raft_core.testing.explored_keys import as_bytes, plain, renamed
+
+__all__ = ["Form", "Forms"]
+
+Form: TypeAlias = tuple[int, int]
+"""A number for nodes and ghost, and a bit for each message under way and for each thing that the bounds leave."""
+
+_FEW: int = 1 << 24  # nobody waits for more states of single nodes
+
+
+@final
+class Forms:
+    """Forms under the names that give the smallest one, and those that were seen, in no form covered by another."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        names = cluster.names
+        self._renamings = [dict(zip(names, order, strict=True)) for order in permutations(names)]
+        if cluster.bounds.changes or cluster.bounds.joiners:
+            self._renamings = self._renamings[:1]  # a leader that is removed prefers a successor by its name
+        self._numbers: dict[object, int] = {}
+        self._nodes: list[tuple[int, ...]] = []  # by node: its number under each renaming
+        self._packet_bits: list[list[int]] = [[] for _ in self._renamings]
+        self._bits: dict[object, int] = {}
+        self._ghosts: list[tuple[int, ...]] = []
+        budgets = cluster.start()[2]
+        self._left_bits = [
+            [(1 << left) - 1 << sum(budgets[:at]) for left in range(n + 1)] for at, n in enumerate(budgets)
+        ]
+        self._shift = sum(budgets)
+        self._seen: dict[int, int | list[int]] = {}
+
+    def of(self, state: State) -> Form:
+        """The state's form."""
+        nodes, under_way, budgets, ghost = state
+        if len(self._nodes) < len(self._cluster.nodes) or len(self._ghosts) < len(self._cluster.ghosts):
+            self._rename_new()
+        table = self._nodes
+        named = [sorted(under) for under in zip(*[table[number] for number in nodes], strict=True)]
+        smallest = min(named)
+        ghosts = self._ghosts[ghost]
+        if named.count(smallest) == 1:
+            which = named.index(smallest)
+            last, messages = ghosts[which], self._under(which, under_way)
+        else:
+            ways = [which for which, form in enumerate(named) if form == smallest]
+            last, messages = min([(ghosts[which], self._under(which, under_way)) for which in ways])
+        key = last
+        for number in smallest:
+            key = key * _FEW + number
+        bits = messages << self._shift
+        for at, left in enumerate(budgets):
+            bits |= self._left_bits[at][left]
+        return key, bits
+
+    def covered(self, form: Form) -> bool:
+        """A state that was seen can do all that this one can."""
+        key, bits = form
+        known = self._seen.get(key)
+        if known is None:
+            return False
+        if type(known) is int:
+            return known & bits == bits
+        return any(other & bits == bits for other in known)  # type: ignore[union-attr]
+
+    def add(self, form: Form) -> bool:
+        """The form is among those seen; true if it was not covered before."""
+        key, bits = form
+        known = self._seen.get(key)
+        if known is None:
+            self._seen[key] = bits
+            return True
+        if type(known) is int:
+            if known & bits == bits:
+                return False
+            self._seen[key] = bits if known & bits == known else [known, bits]
+            return True
+        assert isinstance(known, list)
+        for other in known:
+            if other & bits == bits:
+                return False
+        known.append(bits)
+        return True
+
+    # Other names.
+
+    def _under(self, which: int, under_way: int) -> int:
+        table = self._packet_bits[which]
+        bits = 0
+        while under_way:
+            lowest = under_way & -under_way
+            under_way ^= lowest
+            packet = lowest.bit_length() - 1
+            if packet >= len(table):
+                self._rename_packets(packet)
+            bits |= table[packet]
+        return bits
+
+    def _rename_new(self) -> None:
+        cluster = self._cluster
+        for key in cluster.keys[len(self._nodes) :]:
+            forms = [as_bytes(renamed(key, names)) for names in self._renamings]
+            self._nodes.append(tuple([self._numbers.setdefault(form, len(self._numbers)) for form in forms]))
+        for ghost in cluster.ghosts[len(self._ghosts) :]:
+            forms = [ghost.renamed(names) for names in self._renamings]
+            numbers = [self._numbers.setdefault(("ghost", form), len(self._numbers)) for form in forms]
+            self._ghosts.append(tuple(numbers))
+
+    def _rename_packets(self, upto: int) -> None:
+        cluster = self._cluster
+        for which, names in enumerate(self._renamings):
+            table = self._packet_bits[which]
+            for number in range(len(table), upto + 1):
+                sender, to, message = cluster.packets[number]
+                content = as_bytes(renamed(plain(message), names))
+                key = (names[sender], names[to], content, cluster.copies[number])
+                table.append(self._bits.setdefault(key, 1 << len(self._bits)))

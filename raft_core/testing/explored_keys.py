@@ -1,0 +1,133 @@
+"""What tells two states of a node apart, as bytes, and the same bytes in a cluster whose nodes have other names.
+
+What lives here: the walk over whatever a core is made of. Nodes are called by large numbers that occur nowhere else,
+so that a key can be rewritten for other names. What a key leaves out must never matter to what is explored; the
+explorer's tests hold that, by searching without leaving anything out and comparing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from enum import Enum
+from functools import cache, lru_cache
+from typing import Any, Final, TypeAlias
+
+import attrs
+import msgspec
+
+from raft_core.entries import MEMBERS, Entry
+from raft_core.ids import NodeId
+from raft_core.membership import Members
+
+__all__ = ["FIRST_NODE", "LEFT_OUT", "Names", "Plain", "as_bytes", "plain", "renamed"]
+
+FIRST_NODE: Final = 7_770_001
+"""The first node's name; the others follow. No other number in a small cluster is as large."""
+
+Names: TypeAlias = Mapping[NodeId, NodeId]
+Plain: TypeAlias = "bool | int | str | bytes | list[Plain] | None"
+
+LEFT_OUT: Final = frozenset(
+    {
+        *("server", "settings", "rng"),  # the way back to what is walked anyway; equal on all nodes; always the same
+        "messages_made",  # set by the explorer before every step
+        "checksum",  # follows from the entry's content
+        "highest_id",  # only refuses to use an id again, and none is
+        *("_shared", "_shared_last", "_announcement"),  # the last message built, kept for the next follower
+        *("hurry_priority", "acked_at", "issued_at"),  # only for priorities and for disks that stall: neither is used
+        *("fresh_at", "bytes_since_snapshot"),  # only for stale reads and for snapshots
+    }
+)
+_UNORDERED: Final = frozenset({"held"})  # messages that leave together: their order makes no difference
+_ATOMS: Final = frozenset({bool, str, bytes, type(None)})
+
+
+def plain(thing: Any, left_out: frozenset[str] = LEFT_OUT) -> Plain:
+    """The thing as lists of atoms. Any: it walks whatever a core is made of."""
+    return _plain(thing, set(), left_out)
+
+
+def as_bytes(thing: object) -> bytes:
+    """The bytes of what `plain` or `renamed` returned."""
+    return msgspec.msgpack.encode(thing)
+
+
+def renamed(thing: Any, names: Names) -> Any:
+    """What `plain` returned, with other names; sets, dicts and lists of nodes are put in order again."""
+    kind = type(thing)
+    if kind is int:
+        return names.get(thing, thing) if thing >= FIRST_NODE else thing
+    if kind is not list and kind is not tuple:
+        return thing
+    items = [renamed(item, names) for item in thing]
+    if len(items) > 1:
+        if items[0] == "dict" or items[0] == "set":
+            return [items[0], *sorted(items[1:], key=as_bytes)]
+        if type(items[0]) is int and items[0] >= FIRST_NODE and all(_is_name(item) for item in items):
+            return sorted(items)
+    return items
+
+
+def _is_name(item: object) -> bool:
+    return type(item) is int and item >= FIRST_NODE
+
+
+def _plain(thing: Any, seen: set[int], left_out: frozenset[str]) -> Plain:
+    kind = type(thing)
+    if kind is int:
+        return thing if thing < 2**63 else str(thing)
+    if kind in _ATOMS:
+        return thing  # type: ignore[no-any-return]
+    if kind is tuple or kind is list or kind is deque:
+        return [_plain(item, seen, left_out) for item in thing]
+    if kind is Entry:
+        return _entry(thing)
+    if kind is Members:
+        return _members(thing)
+    if kind is dict:
+        pairs = [[_plain(key, seen, left_out), _plain(value, seen, left_out)] for key, value in thing.items()]
+        return ["dict", *sorted(pairs, key=as_bytes)]
+    if isinstance(thing, Enum):
+        return str(thing.value)
+    if isinstance(thing, set | frozenset):
+        return ["set", *sorted([_plain(item, seen, left_out) for item in thing], key=as_bytes)]
+    return _fields_of(thing, seen, left_out)
+
+
+def _fields_of(thing: Any, seen: set[int], left_out: frozenset[str]) -> Plain:
+    kind = type(thing)
+    shared, names = _fields(kind)  # type: ignore[arg-type]
+    if shared:  # an object with identity, which others may point to
+        if id(thing) in seen:
+            return None
+        seen.add(id(thing))
+    items: list[Plain] = [kind.__name__]
+    for name in names:
+        if name in _UNORDERED:
+            held = [_plain(item, seen, left_out) for item in getattr(thing, name)]
+            items.append(["set", *sorted(held, key=as_bytes)])
+        elif name not in left_out:
+            items.append(_plain(getattr(thing, name), seen, left_out))
+    return items
+
+
+@cache
+def _fields(kind: Any) -> tuple[bool, tuple[str, ...]]:
+    """Whether things of this kind have identity, and the names of their fields."""
+    if issubclass(kind, msgspec.Struct):
+        return False, tuple(kind.__struct_fields__)
+    if attrs.has(kind):
+        return False, tuple([field.name for field in attrs.fields(kind)])
+    return True, tuple(kind.__slots__)
+
+
+@lru_cache(maxsize=1 << 12)
+def _entry(entry: Entry) -> Plain:
+    content = _members(Members.decode(entry.data)) if entry.kind is MEMBERS else entry.data
+    return ["Entry", entry.index, entry.term, str(entry.kind.value), content]
+
+
+@lru_cache(maxsize=1 << 10)
+def _members(members: Members) -> Plain:
+    return _fields_of(members, set(), LEFT_OUT)

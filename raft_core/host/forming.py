@@ -51,6 +51,8 @@ class Verdict(Enum):
 
 @final
 class Judgement(Value, frozen=True):
+    """What to think of another node's hello, and why."""
+
     verdict: Verdict
     text: str = ""
 

@@ -217,12 +217,16 @@ class ConnectionOpened(Value, frozen=True):
 
 @final
 class DialFailed(Value, frozen=True):
+    """A connection that was ordered by `Dial` could not be made; `text` says why."""
+
     connection: ConnectionId
     text: str = ""
 
 
 @final
 class BytesReceived(Value, frozen=True):
+    """Bytes came over a connection."""
+
     connection: ConnectionId
     data: bytes
 
@@ -306,22 +310,30 @@ class StopAsked(Value, frozen=True):
 
 @final
 class Wrote(Value, frozen=True):
+    """Every write up to `upto` is durable."""
+
     upto: WriteId
 
 
 @final
 class Formed(Value, frozen=True):
+    """The founding state of a new cluster is durable."""
+
     recovered: Recovered
 
 
 @final
 class EntriesApplied(Value, frozen=True):
+    """The machine has applied everything up to `upto`, with these results."""
+
     upto: Index
     results: tuple[bytes, ...]
 
 
 @final
 class QueryAnswered(Value, frozen=True):
+    """The machine's answer to a query."""
+
     ticket: Ticket
     data: bytes
 
@@ -336,6 +348,8 @@ class QueryFailed(Value, frozen=True):
 
 @final
 class SnapshotBegun(Value, frozen=True, eq=False):
+    """The machine handed out the chunks of a snapshot that shows one moment."""
+
     meta: SnapshotMeta
     chunks: Iterator[bytes]
 
@@ -357,6 +371,8 @@ class SnapshotIncomplete(Value, frozen=True):
 
 @final
 class MachineRestored(Value, frozen=True):
+    """The machine stands at the snapshot at `index`."""
+
     index: Index
 
 
@@ -432,18 +448,24 @@ HostEvent: TypeAlias = (
 
 @final
 class Dial(Value, frozen=True):
+    """Open a connection to `address`; then report `Dialled` or `DialFailed`."""
+
     connection: ConnectionId
     address: str
 
 
 @final
 class Transmit(Value, frozen=True):
+    """Write these bytes to a connection; then report `Transmitted`."""
+
     connection: ConnectionId
     data: bytes
 
 
 @final
 class Disconnect(Value, frozen=True):
+    """Close a connection; `text` says why."""
+
     connection: ConnectionId
     text: str = ""
 
@@ -457,6 +479,8 @@ class WakeAt(Value, frozen=True):
 
 @final
 class Run(Value, frozen=True, eq=False):
+    """Have a worker of this lane do `job`; its result is the event to report."""
+
     lane: Lane
     job: Job
 
@@ -472,6 +496,8 @@ class Answer(Value, frozen=True, eq=False):
 
 @final
 class Finished(Value, frozen=True, eq=False):
+    """The node has ended, by `error` or as it was asked to."""
+
     error: RaftError | None = None
     text: str = ""
 

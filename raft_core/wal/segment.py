@@ -117,6 +117,7 @@ _PART: Final = ".part"
 
 
 def segment_name(sequence: int) -> str:
+    """The file of the segment with this number; names sort as numbers do."""
     return f"{sequence:016d}.log"
 
 

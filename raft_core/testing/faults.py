@@ -71,7 +71,7 @@ EVERY_FAULT: Final = tuple(Fault)
 class Profile:
     """How long and how hard each seed is. Times are virtual nanoseconds. Raises `SettingsError` on nonsense."""
 
-    chaos: int = 110 * SECOND
+    chaos: int = 116 * SECOND
     """How long faults strike."""
     liveness: int = 60 * SECOND
     """Within so much time after the last fault everything must work again."""

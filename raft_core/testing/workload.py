@@ -47,7 +47,6 @@ class Workload(Protocol):
         ...
 
 
-@final
 class RegisterMachine:
     """Registers by name. A command is (number, kind, key, argument) in MessagePack; its result is (number, result).
 

@@ -1,0 +1,221 @@
+"""The simulator: it finds nothing in this library, finds what is planted, and does the same thing twice.
+
+Long runs belong to the command; what is here takes seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import final
+
+import attrs
+import pytest
+
+from raft_core.effects import Persist
+from raft_core.entries import SnapshotMeta
+from raft_core.host.config import SECOND
+from raft_core.ids import Incarnation, Index, NodeId
+from raft_core.membership import Members
+from raft_core.recovered import Identity, Recovered
+from raft_core.storage import SnapshotReader, SnapshotWriter, Store
+from raft_core.testing.__main__ import main, open_file_store
+from raft_core.testing.crash_disk import CrashDisk
+from raft_core.testing.dice import Dice
+from raft_core.testing.faults import Fault, Profile
+from raft_core.testing.report import Report
+from raft_core.testing.simulator import run_seed, shrink, simulate
+from raft_core.testing.workload import RegisterMachine
+
+SHORT = Profile(chaos=40 * SECOND, operations=200)
+
+
+def assert_nothing_violated(report: Report) -> None:
+    assert not report.failures, report.table()
+
+
+def test_clusters_under_fire_keep_every_promise() -> None:
+    report = simulate(range(12), open_store=open_file_store, profile=SHORT)
+
+    assert_nothing_violated(report)
+    assert all(seed.operations >= 200 for seed in report.seeds)
+    assert len(report.faults) >= 20
+    assert "0 violations" in report.table()
+
+
+@pytest.mark.slow
+def test_many_clusters_under_fire_see_everything_that_must_be_seen() -> None:
+    report = simulate(range(10_000, 10_100), open_store=open_file_store)
+
+    assert_nothing_violated(report)
+    assert report.never_seen == ()
+    assert set(report.faults) == set(Fault)
+
+
+def test_a_cluster_without_faults_answers_everything_at_once() -> None:
+    seed = run_seed(3, open_store=open_file_store, profile=SHORT, faults=frozenset())
+
+    assert not seed.failed, seed.violation
+    assert seed.answered >= 200
+    assert seed.seen["outcome unknown to a client"] == 0
+
+
+_DIGESTS = """
+from raft_core.testing.__main__ import open_file_store
+from raft_core.testing.faults import Profile
+from raft_core.testing.simulator import run_seed
+for seed in range(20, 24):
+    print(run_seed(seed, open_store=open_file_store, profile=Profile(chaos=20 * 10**9, operations=60), digest=True).digest)
+"""
+
+
+def test_the_same_seeds_in_two_processes_with_other_hash_seeds_do_the_same_to_the_byte() -> None:
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", _DIGESTS],
+            env={**os.environ, "PYTHONHASHSEED": number},
+            cwd=Path(__file__).parent.parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for number in ("1", "2")
+    ]
+    assert found[0] == found[1]
+    assert len(set(found[0].split())) == 4
+
+
+# What must be found.
+
+
+@final
+class ForgetfulStore:
+    """A store that says "durable" and keeps term and vote in memory: what the best known library for Python does."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @property
+    def identity(self) -> Identity:
+        return self._store.identity
+
+    def recover(self) -> Recovered:
+        return self._store.recover()
+
+    def form(self, members: Members) -> Recovered:
+        return self._store.form(members)
+
+    def write(self, batch: list[Persist]) -> None:
+        self._store.write([persist for persist in batch if persist.entries or persist.snapshot is not None])
+
+    def create_snapshot(self, meta: SnapshotMeta) -> SnapshotWriter:
+        return self._store.create_snapshot(meta)
+
+    def resume_snapshot(self, meta: SnapshotMeta, source: str) -> SnapshotWriter:
+        return self._store.resume_snapshot(meta, source)
+
+    def open_snapshot(self, meta: SnapshotMeta) -> SnapshotReader:
+        return self._store.open_snapshot(meta)
+
+    def close(self) -> None:
+        self._store.close()
+
+
+def open_forgetful_store(disk: CrashDisk, node: NodeId, incarnation: Incarnation) -> Store:
+    return ForgetfulStore(open_file_store(disk, node, incarnation))  # type: ignore[return-value]
+
+
+class DirtyMachine(RegisterMachine):
+    """Its snapshot is not of one moment: it lacks the newest register."""
+
+    def snapshot(self) -> Iterator[bytes]:
+        if len(self._values) > 1:
+            self._values.pop(max(self._values))
+        return super().snapshot()
+
+
+class RandomMachine(RegisterMachine):
+    """Two of them do not give the same results."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        RandomMachine.made += 1
+        self._me = RandomMachine.made
+
+    def apply(self, index: Index, command: bytes) -> bytes:
+        return super().apply(index, command) + (b"" if self._me % 3 else b"!")
+
+
+def test_a_store_that_forgets_votes_is_found() -> None:
+    report = simulate(range(4), open_store=open_forgetful_store, profile=SHORT)
+
+    assert report.failures
+    assert "the disk came back wrong" in report.failures[0].violation
+
+
+@pytest.mark.parametrize("machine", [DirtyMachine, RandomMachine])
+def test_a_machine_that_breaks_its_contract_is_found(machine: type[RegisterMachine]) -> None:
+    report = simulate(range(4), open_store=open_file_store, machine=machine, profile=SHORT)
+
+    assert report.failures
+    assert report.failures[0].command.startswith("python -m raft_core.testing simulate --seed ")
+
+
+def test_a_failure_is_made_smaller_and_drawn() -> None:
+    failed = next(
+        seed for number in range(8) if (seed := run_seed(number, open_store=open_forgetful_store, profile=SHORT)).failed
+    )
+    small = shrink(failed, open_store=open_forgetful_store, profile=SHORT, tries=25)
+
+    assert small.failed
+    assert set(small.chosen) < set(failed.chosen)
+    page = small.page()
+    assert page.startswith(("<!doctype html>", "<!DOCTYPE html>"))
+    assert "the disk came back wrong" in page
+
+
+def test_the_command_prints_a_table_and_its_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    status = main(["simulate", "--seeds", "1", "--seed", "7", "--operations", "50", "--workers", "1"])
+
+    printed = capsys.readouterr().out
+    assert status == 0
+    for part in ("injected", "seen", "checked, after every step", "simulated hours per hour", "0 violations"):
+        assert part in printed
+
+
+def test_the_command_ends_with_1_and_a_picture_where_something_is_violated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    arguments = ["simulate", "--seeds", "2", "--seed", "0", "--workers", "1", "--no-shrink", "--page", str(page)]
+    status = main([*arguments, "--store", "tests.test_simulator:open_forgetful_store"])
+
+    printed = capsys.readouterr().out
+    assert status == 1
+    assert "again: python -m raft_core.testing simulate --seed" in printed
+    assert "came back wrong" in page.read_text(encoding="utf-8")
+
+
+def test_an_unknown_fault_is_refused_with_the_names_of_all(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refusal:
+        main(["simulate", "--faults", "fire"])
+    assert refusal.value.code == 2
+    assert "power_loss" in capsys.readouterr().err
+
+
+def test_leaving_a_fault_out_leaves_the_dice_of_all_others_alone() -> None:
+    dice = Dice(5)
+    first = [dice.fork("loss").below(1000), dice.fork("pause").below(1000)]
+    again = Dice(5)
+    again.below(10)
+    assert [again.fork("loss").below(1000), again.fork("pause").below(1000)] == first
+
+
+def test_a_profile_checks_itself() -> None:
+    with pytest.raises(Exception, match="positive"):
+        attrs.evolve(SHORT, clients=0)

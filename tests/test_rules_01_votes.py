@@ -43,6 +43,16 @@ def test_no_vote_leaves_before_it_is_durable() -> None:
     assert persist(raft) == [Send(NodeId(2), votes(2, 1))]
 
 
+def test_a_vote_in_a_term_that_is_durable_already_is_written_too() -> None:
+    """The vote is a promise of its own, not a passenger of the term."""
+    raft = core(term=3)
+
+    effects = step(raft, asks(3, 2, (1, 1)))
+
+    assert effects == [Persist(WriteId(1), HardState(Term(3), NodeId(2), Index(1)))]
+    assert persist(raft) == [Send(NodeId(2), votes(3, 1))]
+
+
 def test_a_crash_between_deciding_and_syncing_leaves_no_vote_behind() -> None:
     """Whatever was not durable was never said, so another candidate may have the vote."""
     cluster = Cluster(3, settings=PLAIN)

@@ -311,7 +311,8 @@ def test_a_snapshot_is_offered_only_to_those_who_are_there() -> None:
     for number in range(20):
         cluster.propose(1, b"%d" % number)
         cluster.tick()
-    assert offers == []
+    cluster[1].step(PeerConnected(NodeId(3)))
+    assert offers == [], "a connection alone is no sign of life"
 
     cluster[3].restart()
     cluster.tick(3)

@@ -72,6 +72,26 @@ def test_the_lease_begins_when_the_heartbeat_was_sent_and_is_shortened_by_the_dr
     assert lasting == 18, "twenty ticks less ten percent"
 
 
+def test_an_answer_that_comes_late_makes_no_longer_lease() -> None:
+    """What counts is when the heartbeat was sent, for the voter may have heard it at once."""
+    cluster = elected()
+    leader = cluster.leader
+    leader.step(Tick())
+    held, cluster.network = cluster.network, []
+    cluster.isolate(leader.id)
+    cluster.tick(10, nodes=[leader.id])
+    cluster.heal()
+    cluster.network = held
+    cluster.deliver()
+    cluster.isolate(leader.id)
+
+    lasting = 0
+    while answered(cluster, leader.id, 300 + lasting):
+        cluster.tick(1, nodes=[leader.id])
+        lasting += 1
+    assert lasting == 8
+
+
 def test_a_leader_that_was_cut_off_never_reads_by_lease_what_a_new_leader_has_overwritten() -> None:
     """With honest clocks. Two nodes that both lost the leader must not elect each other while its lease lasts."""
     overlaps = 0

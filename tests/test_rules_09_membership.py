@@ -7,11 +7,11 @@ import pytest
 
 from raft_core.effects import Effect, Refusal, RefusalReason, Respond, Send, Success, Uncertainty, UnknownReason
 from raft_core.entries import MEMBERS, Entry
-from raft_core.events import CampaignRequested, ChangeRequested, LeaveRequested, Tick, TransferRequested
+from raft_core.events import CampaignRequested, ChangeRequested, LeaveRequested, Proposed, Tick, TransferRequested
 from raft_core.ids import Incarnation, Index, NodeId, RequestId
 from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, Members, RemoveNode
 from raft_core.messages import AppendEntries, Message, RequestVote
-from tests.core_alone import append, asks, core, leader, only, persist, sent, step
+from tests.core_alone import accepted, append, asks, core, leader, only, persist, sent, step
 from tests.core_cluster import Cluster, Node, with_settings
 
 ADD_4 = AddVoter(NodeId(4))
@@ -273,6 +273,21 @@ def test_a_recovered_joint_configuration_is_left_only_after_it_is_committed_unde
     cluster.elect(1)
     cluster.tick(5)
     assert cluster[1].raft.members.voters == (1, 4, 5)
+
+
+def test_a_joint_configuration_is_not_left_before_it_is_committed_itself() -> None:
+    """The commit of an entry before it says nothing about it."""
+    raft = leader(core(), settled=True)
+    step(raft, Proposed(RequestId(1), (b"x",)))
+    step(raft, ask(ADD_4, AddVoter(NodeId(5)), RemoveNode(NodeId(3))))
+    persist(raft)
+
+    for node in (2, 3, 4):
+        step(raft, accepted(2, node, 3))
+
+    assert raft.server.commit == 3
+    assert raft.log.last_index == 4
+    assert raft.members.joint
 
 
 def test_an_explicit_joint_phase_is_left_on_request_only() -> None:

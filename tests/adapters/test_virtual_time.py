@@ -96,12 +96,18 @@ def test_time_goes_on_when_the_timer_and_something_else_come_at_once(open_node: 
                 await node.propose(b"a", timeout=3.5 * TICK)
             given_up += 1
 
+        async def tick() -> None:
+            clock.jump(TICK)
+
         async with trio.open_nursery() as nursery:
             for turn in range(1, 31):
                 nursery.start_soon(propose)
-                for _ in range(5):
-                    clock.jump(TICK)
-                    await settled()
+                nursery.start_soon(tick)  # in the same round of the event loop
+                await settled()
+                for _ in range(20):
+                    if given_up < turn:
+                        clock.jump(TICK)
+                        await settled()
                 assert given_up == turn
         valve.open.set()
 

@@ -470,6 +470,15 @@ def test_a_vote_request_waits_for_the_log_that_it_tells_of() -> None:
     assert {type(m) for m in requests} == {RequestVote}
 
 
+def test_a_pre_vote_request_waits_for_the_log_that_it_tells_of_too() -> None:
+    """It claims the same log end, and its answer leads to the real election."""
+    raft = core()
+    step(raft, append(1, 2, (1, 1), (2, 1)))
+
+    assert sent(step(raft, CampaignRequested())) == []
+    assert RequestVote in {type(m) for m in sent(persist(raft))}
+
+
 def test_a_candidate_that_crashed_with_an_unwritten_tail_does_not_use_the_votes_of_its_former_life() -> None:
     """The message numbers of a new life are new, and the term was durable before anybody was asked."""
     cluster = Cluster(3, settings=with_settings(pre_vote=False))

@@ -17,11 +17,21 @@ from raft_core.effects import (
     Stop,
     StopReason,
     Success,
+    TakeSnapshot,
     Uncertainty,
     UnknownReason,
 )
 from raft_core.entries import ENTRY_OVERHEAD, HardState, SnapshotMeta
-from raft_core.events import CampaignRequested, ChangeRequested, Proposed, Started, StopRequested, StorageFailed, Tick
+from raft_core.events import (
+    CampaignRequested,
+    ChangeRequested,
+    Proposed,
+    SnapshotTaken,
+    Started,
+    StopRequested,
+    StorageFailed,
+    Tick,
+)
 from raft_core.ids import Incarnation, Index, NodeId, RequestId, Term
 from raft_core.membership import AddVoter, Members
 from raft_core.raft import Raft
@@ -40,6 +50,7 @@ from tests.core_alone import (
     only,
     persist,
     role_of,
+    sent,
     step,
     tick,
     votes,
@@ -255,6 +266,35 @@ def test_the_log_of_a_follower_is_bounded_too() -> None:
         step(raft, append(1, 2, (index - 1, 1), (index, 1)))
 
     assert raft.log.size <= 1000
+
+
+def test_a_follower_without_room_for_anything_says_nothing() -> None:
+    """An answer would only bring the same entries again."""
+    small = with_settings(log_max_bytes=180, max_message_bytes=100, max_entry_bytes=10)
+    raft = core(settings=small)
+    step(raft, append(1, 2, (1, 1), (2, 1)))
+    persist(raft)
+
+    effects = step(raft, append(1, 2, (2, 1), (3, 1), (4, 1), (5, 1)))
+    effects += persist(raft)
+
+    assert sent(effects) == []
+    assert raft.log.last_index == 2
+
+
+def test_the_tail_kept_for_slow_followers_goes_before_anything_is_refused() -> None:
+    """What a snapshot covers is worth less than what a client wants to write."""
+    settings = with_settings(log_max_bytes=1600, snapshot_entries=10, check_quorum=False)
+    raft = leader(core(log=[1] * 12, commit=13, settings=settings), settled=True)
+    (order,) = only(TakeSnapshot, machine_done(raft))
+    assert isinstance(order, TakeSnapshot)
+    step(raft, SnapshotTaken(order.meta))
+    assert raft.log.base.index == 0
+
+    answers = [only(Respond, step(raft, Proposed(RequestId(n), (b"x" * 40,)))) for n in range(15)]
+
+    assert raft.log.base.index == order.meta.index
+    assert answers == [[]] * 15
 
 
 # What clients are told.

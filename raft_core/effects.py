@@ -149,7 +149,6 @@ class AlarmKind(StrEnum):
     DISK_STALL = "disk_stall"
     SNAPSHOT_STUCK = "snapshot_stuck"
     LOG_FULL = "log_full"
-    MATCH_LOST = "match_lost"  # a follower says that it no longer holds what it acknowledged
 
 
 @final

@@ -360,7 +360,7 @@ class SimulatedNode:
 
     def _alarmed(self, alarm: Alarm) -> None:
         self.simulation.seen[f"alarm: {alarm.kind.value}"] += 1
-        if alarm.kind in (AlarmKind.TWO_LEADERS, AlarmKind.COMMITTED_CONFLICT, AlarmKind.MATCH_LOST):
+        if alarm.kind in (AlarmKind.TWO_LEADERS, AlarmKind.COMMITTED_CONFLICT):
             self.simulation.overseer.fail(f"node {self.id} raised the alarm {alarm.kind.value}: {alarm.text}")
 
     def _finished(self, effect: Finished) -> None:

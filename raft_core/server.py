@@ -353,8 +353,9 @@ class Server:
         self.installing = (self.outbox.everything(self.log), meta)
 
     def restore_if_durable(self) -> None:
-        """The switch is durable: the machine is ordered to follow."""
-        if self.installing is not None and self.installing[0] <= self.outbox.durable:
+        """The switch is durable: the machine is ordered to follow, unless it still owes us an earlier restore."""
+        busy = any(page.restore for page in self.pages)
+        if self.installing is not None and self.installing[0] <= self.outbox.durable and not busy:
             meta = self.installing[1]
             self.installing = None
             self.restore(meta)
@@ -371,6 +372,7 @@ class Server:
             raise CallerError(f"Restored({report.index}) does not answer a Restore")
         self.pages.popleft()
         self.applied = report.index
+        self.restore_if_durable()
         self._after_progress(transfers_from)
 
     # The end.

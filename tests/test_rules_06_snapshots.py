@@ -5,6 +5,7 @@ from __future__ import annotations
 from raft_core.effects import (
     Alarm,
     AlarmKind,
+    Effect,
     Persist,
     ReceiveSnapshot,
     Respond,
@@ -286,6 +287,25 @@ def test_the_machine_gets_nothing_of_the_old_log_after_a_snapshot_was_installed(
 
     effects = machine_done(raft)
     assert (raft.server.applied, raft.server.applying) == (10, 10)
+
+
+def test_a_machine_that_hangs_is_ordered_one_restore_at_a_time_and_then_the_newest() -> None:
+    """However many snapshots come meanwhile, little is on its way to it."""
+    raft = core(log=[1, 1, 1], settings=with_settings(max_apply_bytes=1))
+    step(raft, append(1, 2, (4, 1), commit=4))
+    orders: list[Effect] = []
+    for index in (10, 20, 30):
+        meta = SnapshotMeta(Index(index), Term(1), THREE, Index(1))
+        step(raft, offered(meta, term=1))
+        step(raft, SnapshotReceived(meta))
+        orders += only(Restore, persist(raft))
+    assert [order.meta.index for order in orders if isinstance(order, Restore)] == [10]
+    assert len(raft.server.pages) == 3
+
+    effects = machine_done(raft)
+
+    assert [e.meta.index for e in effects if isinstance(e, Restore)] == [30]
+    assert raft.server.applied == raft.server.commit == 30
 
 
 def test_a_candidate_becomes_a_follower_before_it_installs() -> None:

@@ -15,8 +15,8 @@ from typing import Final, final
 
 import msgspec
 
-from raft_core.effects import Apply, Effect, Persist, Respond, Restore, Send, Stop
-from raft_core.entries import MEMBERS
+from raft_core.effects import Apply, Effect, Persist, Respond, Restore, Send, Stop, TakeSnapshot
+from raft_core.entries import MEMBERS, SnapshotMeta
 from raft_core.errors import InvariantBroken, RaftError
 from raft_core.events import Event, Persisted, ReadRequested, Started
 from raft_core.ids import Incarnation, NodeId
@@ -213,6 +213,8 @@ class Overseer:
                 watched.told.pending.append(effect)  # type: ignore[arg-type]
             elif kind is Apply:
                 self._apply_ordered(watched, effect)  # type: ignore[arg-type]
+            elif kind is TakeSnapshot:
+                self._snapshot_ordered(watched, effect.meta)  # type: ignore[union-attr]
             elif kind is Restore:
                 watched.applied = effect.meta.index  # type: ignore[union-attr]
 
@@ -352,6 +354,15 @@ class Overseer:
         self.require(
             watched.told.covers(last.index, last.term), f"node {watched.node} applies {last.index} before it is durable"
         )
+
+    def _snapshot_ordered(self, watched: Watched, meta: SnapshotMeta) -> None:
+        """A snapshot stands for a committed place, with the configuration that was in force there."""
+        log, index = watched.log, meta.index
+        self.require(log.term_at(index) == meta.term, f"node {watched.node}: a snapshot of index {index}, wrong term")
+        earlier = [place for place in log.configurations if place <= index]
+        if earlier:
+            right = log.entries[earlier[-1] - log.base - 1].data == meta.members.encode()
+            self.require(right, f"node {watched.node}: a snapshot at {index} with members of another index")
 
     # Promises.
 

@@ -53,6 +53,9 @@ __all__ = ["OpenStore", "Simulation"]
 OpenStore: TypeAlias = Callable[[CrashDisk, NodeId, Incarnation], Store]
 """Opens the store of a node on its disk, which is formatted with that incarnation if it is empty."""
 
+_LOOK: Final = 2 * SECOND
+_URGENT_BYTES: Final = 1024
+"""More than any message of the urgent lane takes."""
 _LIMIT: Final = 200_000
 """Configurations that the history checker may look at per key."""
 
@@ -256,6 +259,7 @@ class Simulation:
             client.think = spread
             client.start()
         self.at(SECOND, self.nemesis.begin)
+        self.at(_LOOK, self._look_at_queues)
         self._run_until(self.profile.chaos)
         if self.overseer.violation is None:
             self._make_peace()
@@ -282,6 +286,23 @@ class Simulation:
             action()
         self.now = overseer.now = max(self.now, end)
         return False
+
+    def _look_at_queues(self) -> None:
+        """What waits in a host is bounded by its configuration."""
+        for node in self.nodes.values():
+            if not node.alive or node.host is None:
+                continue
+            status, config = node.host.status, node.config
+            self.overseer.require(
+                status.waiting_clients <= config.max_clients, f"node {node.id}: {status.waiting_clients} clients wait"
+            )
+            most = config.bulk_limit(node.settings) + 2 * config.request_bytes + config.urgent_frames * _URGENT_BYTES
+            for peer in status.peers:
+                self.overseer.require(
+                    peer.queued_bytes <= most, f"node {node.id}: {peer.queued_bytes} bytes wait for node {peer.node}"
+                )
+        if not self.over:
+            self.at(_LOOK, self._look_at_queues)
 
     def _make_peace(self) -> None:
         """Faults stop: within the bound there is one leader, everybody is answered, all members are equal."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
+import attrs
 import pytest
 
 from raft_core.entries import HardState
@@ -10,6 +13,7 @@ from raft_core.log import Log
 from raft_core.messages import RequestVote
 from raft_core.outbox import Outbox
 from raft_core.server import Server
+from raft_core.testing import explorer
 from raft_core.testing.drawing import draw
 from raft_core.testing.explorer import Bounds, explore
 from raft_core.testing.traces import RecordKind, decode_trace, encode_trace
@@ -25,7 +29,7 @@ def test_one_election_and_one_value_are_searched_to_the_end() -> None:
 def test_a_crash_with_any_prefix_of_the_writes_is_searched_to_the_end() -> None:
     report = explore(Bounds(nodes=2, elections=1, values=1, crashes=1))
     assert report.complete
-    assert report.states > 300
+    assert report.states > 150
 
 
 def test_a_search_is_the_same_every_time() -> None:
@@ -100,3 +104,30 @@ def test_a_leader_that_counts_what_its_disk_has_not_written_is_found(monkeypatch
     report = explore(Bounds(elections=1, values=1))
     assert report.counterexample is not None
     assert report.counterexample.violation.startswith("durability")
+
+
+@pytest.mark.parametrize("values", [0, 1])
+def test_a_search_whose_work_is_shared_out_finds_the_same(values: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explorer, "_SHARE", 7)
+    bounds = Bounds(elections=1, values=values, duplicates=1)
+    asked: list[int] = []
+
+    def spread(work: Callable[[int], bytes], count: int) -> Iterable[bytes]:
+        asked.append(count)
+        backwards = [work(number) for number in reversed(range(count))]
+        return reversed(backwards)
+
+    alone, shared = explore(bounds), explore(bounds, spread=spread)
+    assert max(asked) > 3
+    assert attrs.evolve(shared, core_steps=0) == attrs.evolve(alone, core_steps=0)
+
+
+def test_a_search_whose_work_is_shared_out_finds_the_same_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explorer, "_SHARE", 3)
+    forget_votes(monkeypatch)
+    alone = explore(Bounds(elections=2, values=0))
+    shared = explore(Bounds(elections=2, values=0), spread=lambda work, count: map(work, range(count)))
+    assert shared.counterexample is not None
+    assert alone.counterexample is not None
+    assert len(shared.counterexample.trace) == len(alone.counterexample.trace)
+    assert shared.counterexample.violation.startswith("one vote per term (§5.2)")

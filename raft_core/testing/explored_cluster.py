@@ -23,7 +23,7 @@ from raft_core.testing.explored_keys import FIRST_NODE, LEFT_OUT, Plain, as_byte
 from raft_core.testing.explored_node import ExploredNode, Packet
 from raft_core.testing.explored_safety import Ghost, check_state, remember
 
-__all__ = ["CRASH", "REPEAT", "Action", "Bounds", "Cluster", "State"]
+__all__ = ["CRASH", "REPEAT", "SYNC", "Action", "Bounds", "Cluster", "State"]
 
 
 @final
@@ -38,7 +38,9 @@ class Bounds:
     duplicates: int = 0
     crashes: int = 0
     changes: int = 0
-    """Voters removed, or one of the joiners added."""
+    """Voters removed by a leader that stays, or joiners added."""
+    abdications: int = 0
+    """Leaders that remove themselves. Then names matter: the successor that they choose depends on them."""
     transfers: int = 0
     """Leaderships handed over, to any other node."""
     joiners: int = 0
@@ -74,9 +76,9 @@ State: TypeAlias = tuple[tuple[int, ...], int, tuple[int, ...], int]
 Action: TypeAlias = tuple[int, int, int]
 """What happens, to which node or with which message, and a number that says the rest."""
 
-DELIVER, REPEAT, SYNC, CRASH, CAMPAIGN, PROPOSE, TICK, REMOVE, ADD, TRANSFER = range(10)
-_BUDGETS: Final = ("elections", "values", "ticks", "duplicates", "crashes", "changes", "transfers")
-_ELECTIONS, _VALUES, _TICKS, _DUPLICATES, _CRASHES, _CHANGES, _TRANSFERS = range(7)
+DELIVER, REPEAT, SYNC, CRASH, CAMPAIGN, PROPOSE, TICK, REMOVE, ADD, TRANSFER, ABDICATE = range(11)
+_BUDGETS: Final = ("elections", "values", "ticks", "duplicates", "crashes", "changes", "transfers", "abdications")
+_ELECTIONS, _VALUES, _TICKS, _DUPLICATES, _CRASHES, _CHANGES, _TRANSFERS, _ABDICATIONS = range(8)
 _COST: Final = {
     CAMPAIGN: _ELECTIONS,
     PROPOSE: _VALUES,
@@ -86,6 +88,7 @@ _COST: Final = {
     REMOVE: _CHANGES,
     ADD: _CHANGES,
     TRANSFER: _TRANSFERS,
+    ABDICATE: _ABDICATIONS,
 }
 
 
@@ -120,7 +123,8 @@ class Cluster:
 
     # Numbering.
 
-    def _number_node(self, node: ExploredNode) -> int:
+    def number_node(self, node: ExploredNode) -> int:
+        """The number of the node's state, equal for states that are not told apart."""
         key = node.key(self._left_out)
         packed = as_bytes(key)
         number = self._node_numbers.get(packed)
@@ -132,7 +136,8 @@ class Cluster:
             self._outlived.append(0)
         return number
 
-    def _number_packet(self, packet: Packet, copy: int = 0) -> int:
+    def number_packet(self, packet: Packet, copy: int = 0) -> int:
+        """The number of a message of which `copy` others are under way before it."""
         number = self._packet_numbers.get((packet, copy))
         if number is None:
             number = self._packet_numbers[packet, copy] = len(self.packets)
@@ -141,7 +146,8 @@ class Cluster:
             self._addressed[self.place[packet[1]]] |= 1 << number
         return number
 
-    def _number_ghost(self, ghost: Ghost) -> int:
+    def number_ghost(self, ghost: Ghost) -> int:
+        """The ghost's number."""
         number = self._ghost_numbers.get(ghost)
         if number is None:
             number = self._ghost_numbers[ghost] = len(self.ghosts)
@@ -157,9 +163,9 @@ class Cluster:
             Recovered.fresh(name, members if at < self.bounds.nodes else None) for at, name in enumerate(self.names)
         ]
         disks = [*self._disks, *fresh[len(self._disks) :]]
-        numbers = [self._number_node(ExploredNode.begin(disk, self.bounds.settings())) for disk in disks]
+        numbers = [self.number_node(ExploredNode.begin(disk, self.bounds.settings())) for disk in disks]
         budgets = tuple([getattr(self.bounds, name) for name in _BUDGETS])
-        return tuple(numbers), 0, budgets, self._number_ghost(Ghost())
+        return tuple(numbers), 0, budgets, self.number_ghost(Ghost())
 
     def possible(self, state: State) -> Iterator[Action]:
         """Everything that can happen next."""
@@ -194,10 +200,13 @@ class Cluster:
         members = leader.raft.server.members
         if budgets[_CHANGES]:
             for name in members.voters:
-                yield REMOVE, place, name
+                if name != leader.name:
+                    yield REMOVE, place, name
             for name in self.names[self.bounds.nodes :]:
                 if not members.is_member(name):
                     yield ADD, place, name
+        if budgets[_ABDICATIONS]:
+            yield ABDICATE, place, leader.name
         if budgets[_TRANSFERS]:
             for name in members.voters:
                 if name != leader.name:
@@ -218,15 +227,13 @@ class Cluster:
             nodes = (*nodes[:place], number, *nodes[place + 1 :])
         for packet in sent:
             under_way = self._put(under_way, packet)
-        for at in range(len(nodes)) if sent else (place,):
-            under_way = self._without_outlived(nodes[at], at, under_way)
+        if sent:
+            under_way = self.without_outlived(nodes, under_way)
+        else:
+            under_way = self._without_outlived(number, place, under_way)
         if not violation:
             ghost, violation = self._judged(nodes, ghost, place)
         return (nodes, under_way, budgets, ghost), violation
-
-    def number_of(self, packet: Packet) -> int:
-        """The number of a message that was sent, or of the first of its copies."""
-        return self._number_packet(packet)
 
     def place_of(self, action: Action) -> int:
         """The node that the action happens to."""
@@ -237,7 +244,7 @@ class Cluster:
         copy = 0
         while under_way >> packet & 1:
             copy += 1
-            packet = self._number_packet(self.packets[packet], copy)
+            packet = self.number_packet(self.packets[packet], copy)
         return under_way | 1 << packet
 
     def _taken(self, under_way: int, packet: int) -> int:
@@ -259,7 +266,7 @@ class Cluster:
             if isinstance(remembered, str):
                 judged = (ghost, remembered)
             else:
-                judged = (self._number_ghost(remembered), check_state(remembered, cluster, place))
+                judged = (self.number_ghost(remembered), check_state(remembered, cluster, place))
             if len(self._judgements) >= _MOST_JUDGEMENTS:
                 self._judgements.clear()
             self._judgements[key] = judged
@@ -275,12 +282,17 @@ class Cluster:
             node = self.nodes[number]
             event = self.event(node, action)
             outcome = node.crashed(detail) if event is None else node.stepped(event)
-            sent = tuple([self._number_packet(packet) for packet in outcome.packets if packet[1] in self.place])
-            done = self._done[key] = (self._number_node(outcome.node), sent, outcome.violation)
+            sent = tuple([self.number_packet(packet) for packet in outcome.packets if packet[1] in self.place])
+            done = self._done[key] = (self.number_node(outcome.node), sent, outcome.violation)
         return done
 
+    def without_outlived(self, nodes: tuple[int, ...], under_way: int) -> int:
+        """The messages under way but for those that can never do anything any more."""
+        for place, number in enumerate(nodes):
+            under_way = self._without_outlived(number, place, under_way)
+        return under_way
+
     def _without_outlived(self, number: int, place: int, under_way: int) -> int:
-        """The messages under way but for those to this node that can never do anything any more."""
         new = under_way & self._addressed[place] & ~self._looked_at[number]
         while new:
             lowest = new & -new
@@ -306,7 +318,7 @@ class Cluster:
             return Tick()
         if kind == PROPOSE:
             return Proposed(RequestId(detail), (b"value %d" % detail,))
-        if kind == REMOVE:
+        if kind in (REMOVE, ABDICATE):
             return ChangeRequested(RequestId(1000), (RemoveNode(NodeId(detail)),))
         if kind == ADD:
             return ChangeRequested(RequestId(1000), (AddVoter(NodeId(detail)),))

@@ -18,8 +18,9 @@ from raft_core.testing.explored_keys import as_bytes, plain, renamed
 
 __all__ = ["Form", "Forms"]
 
-Form: TypeAlias = tuple[int, int]
-"""A number for nodes and ghost, and a bit for each message under way and for each thing that the bounds leave."""
+Form: TypeAlias = tuple[int, list[int]]
+"""A number for nodes and ghost; and a bit for each message under way and for each thing that the bounds leave: several
+times, where several ways to name the nodes give that number."""
 
 _FEW: int = 1 << 24  # nobody waits for more states of single nodes
 
@@ -30,10 +31,11 @@ class Forms:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        names = cluster.names
-        self._renamings = [dict(zip(names, order, strict=True)) for order in permutations(names)]
-        if cluster.bounds.changes or cluster.bounds.joiners:
-            self._renamings = self._renamings[:1]  # a leader that is removed prefers a successor by its name
+        founders, joiners = cluster.names[: cluster.bounds.nodes], cluster.names[cluster.bounds.nodes :]
+        orders = permutations(founders)
+        self._renamings = [dict(zip(cluster.names, (*order, *joiners), strict=True)) for order in orders]
+        if cluster.bounds.abdications:
+            self._renamings = self._renamings[:1]
         self._numbers: dict[object, int] = {}
         self._nodes: list[tuple[int, ...]] = []  # by node: its number under each renaming
         self._packet_bits: list[list[int]] = [[] for _ in self._renamings]
@@ -44,7 +46,7 @@ class Forms:
             [(1 << left) - 1 << sum(budgets[:at]) for left in range(n + 1)] for at, n in enumerate(budgets)
         ]
         self._shift = sum(budgets)
-        self._seen: dict[int, int | list[int]] = {}
+        self._seen: dict[int, tuple[int, ...]] = {}
 
     def of(self, state: State) -> Form:
         """The state's form."""
@@ -55,47 +57,34 @@ class Forms:
         named = [sorted(under) for under in zip(*[table[number] for number in nodes], strict=True)]
         smallest = min(named)
         ghosts = self._ghosts[ghost]
-        if named.count(smallest) == 1:
-            which = named.index(smallest)
-            last, messages = ghosts[which], self._under(which, under_way)
-        else:
+        ways = [named.index(smallest)]
+        if named.count(smallest) > 1:
             ways = [which for which, form in enumerate(named) if form == smallest]
-            last, messages = min([(ghosts[which], self._under(which, under_way)) for which in ways])
-        key = last
+            least = min([ghosts[which] for which in ways])
+            ways = [which for which in ways if ghosts[which] == least]
+        key = ghosts[ways[0]]
         for number in smallest:
             key = key * _FEW + number
-        bits = messages << self._shift
+        rest = 0
         for at, left in enumerate(budgets):
-            bits |= self._left_bits[at][left]
-        return key, bits
+            rest |= self._left_bits[at][left]
+        return key, [self._under(which, under_way) << self._shift | rest for which in ways]
 
     def covered(self, form: Form) -> bool:
         """A state that was seen can do all that this one can."""
-        key, bits = form
-        known = self._seen.get(key)
-        if known is None:
-            return False
-        if type(known) is int:
-            return known & bits == bits
-        return any(other & bits == bits for other in known)  # type: ignore[union-attr]
+        key, ways = form
+        for known in self._seen.get(key, ()):
+            for bits in ways:
+                if known & bits == bits:
+                    return True
+        return False
 
     def add(self, form: Form) -> bool:
         """The form is among those seen; true if it was not covered before."""
-        key, bits = form
-        known = self._seen.get(key)
-        if known is None:
-            self._seen[key] = bits
-            return True
-        if type(known) is int:
-            if known & bits == bits:
-                return False
-            self._seen[key] = bits if known & bits == known else [known, bits]
-            return True
-        assert isinstance(known, list)
-        for other in known:
-            if other & bits == bits:
-                return False
-        known.append(bits)
+        if self.covered(form):
+            return False
+        key, ways = form
+        self._seen[key] = (*self._seen.get(key, ()), ways[0])
         return True
 
     # Other names.

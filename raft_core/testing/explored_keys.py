@@ -20,7 +20,7 @@ from raft_core.entries import MEMBERS, Entry
 from raft_core.ids import NodeId
 from raft_core.membership import Members
 
-__all__ = ["FIRST_NODE", "LEFT_OUT", "Names", "Plain", "as_bytes", "plain", "renamed"]
+__all__ = ["ALWAYS_LEFT_OUT", "FIRST_NODE", "LEFT_OUT", "Names", "Plain", "as_bytes", "plain", "renamed"]
 
 FIRST_NODE: Final = 7_770_001
 """The first node's name; the others follow. No other number in a small cluster is as large."""
@@ -28,12 +28,17 @@ FIRST_NODE: Final = 7_770_001
 Names: TypeAlias = Mapping[NodeId, NodeId]
 Plain: TypeAlias = "bool | int | str | bytes | list[Plain] | None"
 
-LEFT_OUT: Final = frozenset(
+ALWAYS_LEFT_OUT: Final = frozenset(
     {
         *("server", "settings", "rng"),  # the way back to what is walked anyway; equal on all nodes; always the same
         "messages_made",  # set by the explorer before every step
         "checksum",  # follows from the entry's content
         "highest_id",  # only refuses to use an id again, and none is
+    }
+)
+LEFT_OUT: Final = frozenset(
+    {
+        *ALWAYS_LEFT_OUT,
         *("_shared", "_shared_last", "_announcement"),  # the last message built, kept for the next follower
         *("hurry_priority", "acked_at", "issued_at"),  # only for priorities and for disks that stall: neither is used
         *("fresh_at", "bytes_since_snapshot"),  # only for stale reads and for snapshots

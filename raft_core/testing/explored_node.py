@@ -4,6 +4,8 @@ What lives here: steps and crashes of one node. By what two states of a node are
 
 Writes are numbered from the last durable one, and messages only by campaigns (a reply to anything else is not matched
 by number where reads and leases are not used), so that how often something was counted before makes no difference.
+The number of a start is only there to keep the numbers of messages apart; here the count of campaigns does so, which
+outlives a crash, and so a crash that loses nothing leads back to where it came from.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import msgspec
 
 from raft_core.effects import Apply, Effect, Persist, Restore, Send, Stop
 from raft_core.events import Applied, Event, Persisted, Restored, Started
-from raft_core.ids import NO_WRITE, BootNumber, MessageId, NodeId, Term, WriteId
+from raft_core.ids import NO_WRITE, MessageId, NodeId, Term, WriteId
 from raft_core.invariants import check
 from raft_core.messages import AppendReply, Message, RequestVote, VoteKind, VoteReply
 from raft_core.raft import Raft
@@ -66,7 +68,7 @@ class Outcome:
 class ExploredNode:
     """A node at one moment. Never changed: steps and crashes return another one."""
 
-    __slots__ = ("campaigns", "disk", "durable", "granted", "leads", "log", "name", "raft", "writes")
+    __slots__ = ("campaigns", "disk", "granted", "leads", "log", "name", "raft", "writes")
 
     def __init__(
         self,
@@ -83,8 +85,7 @@ class ExploredNode:
         self.campaigns = campaigns
         self.name = disk.identity.node
         self.leads = isinstance(raft.role, Leader)
-        self.log = tuple((entry.index, entry.term, entry.checksum) for entry in raft.log.entries())
-        self.durable = tuple((entry.index, entry.term, entry.checksum) for entry in disk.entries)
+        self.log = raft.log.entries()
 
     @classmethod
     def begin(cls, recovered: Recovered, settings: Settings) -> ExploredNode:
@@ -102,7 +103,7 @@ class ExploredNode:
             return True
         role = self.raft.role
         over = isinstance(message, VoteReply) and not isinstance(role, Candidate)
-        deposed = isinstance(message, AppendReply) and isinstance(role, Follower)
+        deposed = isinstance(message, AppendReply) and isinstance(role, Follower | PreCandidate)
         return message.term == term and (over or deposed)
 
     def key(self, left_out: frozenset[str] = LEFT_OUT) -> Plain:
@@ -158,9 +159,8 @@ class ExploredNode:
         disk = self.disk
         for write in self.writes[:survived]:
             disk = _written(disk, write)
-        disk = attrs.evolve(disk, boot=BootNumber(disk.boot + 1))
         raft = Raft(self.raft.server.settings, disk, _DICE)
-        return ExploredNode(raft, disk, (), self.granted, 0)._step_in_place(raft, Started())
+        return ExploredNode(raft, disk, (), self.granted, self.campaigns)._step_in_place(raft, Started())
 
 
 def _step_all(raft: Raft, event: Event) -> list[Effect]:

@@ -7,19 +7,17 @@ term), and the checks over all nodes. What must hold within one node is in `inva
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias, final
+from typing import final
 
 import attrs
-import msgspec
 
-from raft_core.ids import Index, NodeId, Term
+from raft_core.entries import Entry
+from raft_core.ids import NodeId, Term
 from raft_core.quorum import quorum_reached
-from raft_core.testing.explored_keys import Names
+from raft_core.testing.explored_keys import Names, as_bytes, plain, renamed
 from raft_core.testing.explored_node import ExploredNode
 
 __all__ = ["Ghost", "check_state", "remember"]
-
-LogEntry: TypeAlias = tuple[Index, Term, bytes]
 
 
 @final
@@ -29,11 +27,11 @@ class Ghost:
     node that did so first."""
 
     leaders: tuple[tuple[Term, NodeId], ...] = ()
-    committed: tuple[tuple[LogEntry, Term], ...] = ()
+    committed: tuple[tuple[Entry, Term], ...] = ()
 
     def renamed(self, names: Names) -> bytes:
-        leaders = [(term, names[leader]) for term, leader in self.leaders]
-        return msgspec.msgpack.encode((leaders, self.committed))
+        """The bytes of the same ghost in a cluster whose nodes are called so."""
+        return as_bytes(renamed(plain((self.leaders, self.committed)), names))
 
 
 def remember(ghost: Ghost, nodes: Sequence[ExploredNode], place: int) -> Ghost | str:
@@ -45,12 +43,12 @@ def remember(ghost: Ghost, nodes: Sequence[ExploredNode], place: int) -> Ghost |
             return f"election safety (§5.2): two leaders in term {term}"
         for entry, committed_in in ghost.committed:
             if committed_in < term and entry not in node.log:
-                return f"leader completeness (§5.4): the leader of term {term} lacks committed entry {entry[0]}"
+                return f"leader completeness (§5.4): the leader of term {term} lacks committed entry {entry.index}"
         ghost = attrs.evolve(ghost, leaders=tuple(sorted((*ghost.leaders, (term, node.name)))))
     commit = node.raft.server.commit
     if commit > len(ghost.committed):
         tip = node.log[commit - 1]
-        durable = {other.name for other in nodes if tip in other.durable}
+        durable = {other.name for other in nodes if tip in other.disk.entries}
         if not quorum_reached(node.raft.server.members, durable.__contains__):  # of the members in force just now
             return f"durability: entry {commit} is committed but durable on no quorum"
         new = tuple((entry, term) for entry in node.log[len(ghost.committed) : commit])
@@ -70,11 +68,11 @@ def check_state(ghost: Ghost, nodes: Sequence[ExploredNode], place: int) -> str:
     return ""
 
 
-def _match(one: tuple[LogEntry, ...], other: tuple[LogEntry, ...]) -> bool:
+def _match(one: tuple[Entry, ...], other: tuple[Entry, ...]) -> bool:
     """From the last entry with the same index and term on, everything before is equal."""
     if one == other:
         return True
     for place in range(min(len(one), len(other)), 0, -1):
-        if one[place - 1][1] == other[place - 1][1]:
+        if one[place - 1].term == other[place - 1].term:
             return one[:place] == other[:place]
     return True

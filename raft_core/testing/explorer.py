@@ -96,7 +96,7 @@ class Search:
     """The states seen, the way to each, and the frontier."""
 
     def __init__(self, cluster: Cluster, spread: Spread | None = None) -> None:
-        self._cluster = cluster
+        self.cluster = cluster
         self._spread = spread
         self._limit = cluster.bounds.states
         self.forms = Forms(cluster)
@@ -110,7 +110,7 @@ class Search:
 
     def run(self, progress: Callable[[int, int, int], None] | None = None) -> Report:
         """Searches to the end. See `explore`."""
-        start = self._cluster.start()
+        start = self.cluster.start()
         self.forms.add(self.forms.of(start))
         self._frontier, depth = [(0, start)], 0
         while self._frontier:
@@ -124,7 +124,7 @@ class Search:
         return self._report(depth, complete=True)
 
     def _report(self, depth: int, *, complete: bool) -> Report:
-        cluster = self._cluster
+        cluster = self.cluster
         return Report(
             cluster.bounds,
             complete,
@@ -140,7 +140,7 @@ class Search:
 
     def _level(self) -> bool:
         """Everything that can happen next has happened; true if the search ends here."""
-        possible, take = self._cluster.possible, self._take
+        possible, take = self.cluster.possible, self._take
         self._met.clear()
         for parent, state in self._frontier:
             for action in possible(state):
@@ -155,7 +155,7 @@ class Search:
 
     def _take(self, parent: int, state: State, action: Action) -> None:
         """The action happens: what is violated is explained, what is new is followed."""
-        after, violation = self._cluster.after(state, action)
+        after, violation = self.cluster.after(state, action)
         if violation:
             self._found = self._found or self._explain(parent, action, violation)
         elif after not in self._met:
@@ -183,7 +183,7 @@ class Search:
 
     def _piece(self, number: int) -> bytes:
         """How many actions are possible in a piece of the frontier; and those worth a look, with their states."""
-        cluster, forms = self._cluster, self.forms
+        cluster, forms = self.cluster, self.forms
         found, count = array("q", [0]), 0
         met: set[State] = set()
         first = number * _SHARE
@@ -211,21 +211,21 @@ class Search:
             actions.append(_unpacked(self._actions[number]))
             number = self._parents[number]
         tracer = Tracer()
-        state = self._cluster.start()
+        state = self.cluster.start()
         ids: dict[int, int] = {}
         for time, action in enumerate(reversed(actions), 1):
             before = state
-            state, _ = self._cluster.after(state, action)
+            state, _ = self.cluster.after(state, action)
             self._record(tracer, time, before, state, action, ids)
         tracer.violated(violation)
-        small = [_with_small_names(record, self._cluster.place) for record in tracer.records]
+        small = [_with_small_names(record, self.cluster.place) for record in tracer.records]
         return Counterexample(small[-1].violation, tuple(small))
 
     def _record(
         self, tracer: Tracer, time: int, before: State, after: State, action: Action, ids: dict[int, int]
     ) -> None:
         """`ids`: the trace's numbers of the messages under way, by ours."""
-        cluster = self._cluster
+        cluster = self.cluster
         kind, what, detail = action
         place = cluster.place_of(action)
         node = cluster.nodes[before[0][place]]
@@ -241,7 +241,7 @@ class Search:
         numbers = tracer.stepped(time, node.name, outcome.node.raft, event, outcome.effects, received)
         for packet, number in zip(outcome.packets, numbers, strict=True):
             if packet[1] in cluster.place:
-                ids[cluster.number_of(packet)] = number
+                ids[cluster.number_packet(packet)] = number
 
 
 def _packed(action: Action) -> int:

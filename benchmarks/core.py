@@ -1,7 +1,7 @@
 """The core's speed: three nodes in one process, no disk, no bytes: what the protocol itself costs per entry.
 
-What lives here: a driver that is as thin as it can be, and the figures it takes. Unit: microseconds of processor time per entry, from
-its proposal until all three machines have applied it and the client has its answer.
+What lives here: a driver that is as thin as it can be, and the figures it takes. Unit: microseconds of processor time
+per entry, from its proposal until all three machines have applied it and the client has its answer.
 """
 
 from __future__ import annotations

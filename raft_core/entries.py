@@ -72,8 +72,7 @@ def checksum_matches(kind: EntryKind, data: bytes, checksum: bytes) -> bool:
 
 
 ENTRY_OVERHEAD: Final = 32
-"""Bytes that every entry is charged on top of its data, in memory and window accounting. A no-op is charged 0
-against the uncommitted limit, so that it can never be refused."""
+"""Bytes that every entry is charged on top of its data, wherever bytes of the log are counted."""
 
 
 @final

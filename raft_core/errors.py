@@ -15,7 +15,6 @@ __all__ = [
     "DirectoryInUse",
     "DiskError",
     "FrameError",
-    "HelloRefused",
     "InvariantBroken",
     "LogDamaged",
     "LogLost",
@@ -76,10 +75,6 @@ class PeerError(RaftError):
 
 class FrameError(PeerError):
     """A frame is too long, has a wrong checksum, an unknown kind or contents that do not decode."""
-
-
-class HelloRefused(PeerError):
-    """The other end is not whom we may talk to: other cluster, version, addressee or incarnation."""
 
 
 # The disk is at fault.

@@ -7,7 +7,7 @@ about an event is in `roles`; what all share, in `server`.
 from __future__ import annotations
 
 import random
-from typing import Final, TypeAlias, assert_never, final
+from typing import Final, TypeAlias, assert_never, final, get_args
 
 from raft_core import _state
 from raft_core.effects import (
@@ -78,6 +78,8 @@ from raft_core.transitions import LEGAL, PreStand, Stand, StepDown, TakeOffice, 
 __all__ = ["Raft"]
 
 Role: TypeAlias = Follower | PreCandidate | Candidate | Leader
+
+_MESSAGES: Final = frozenset(get_args(Message))
 
 RESTART_TEXT: Final = (
     "This disk no longer holds what this node has committed or applied: its log ends at {last}, but {commit} is known "
@@ -199,6 +201,8 @@ class Raft:
             case Started():
                 raise CallerError("Started() is the first event, exactly once")
             case _:
+                if type(event) not in _MESSAGES:
+                    raise CallerError(f"{event!r} is no event: give step() a message or one of raft_core.events")
                 self._receive(event)  # type: ignore[arg-type]
 
     # Messages.

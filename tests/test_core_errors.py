@@ -18,7 +18,6 @@ from raft_core.errors import (
     DirectoryInUse,
     DiskError,
     FrameError,
-    HelloRefused,
     InvariantBroken,
     LogDamaged,
     LogLost,
@@ -53,7 +52,6 @@ FAULT: dict[type[RaftError], type[RaftError]] = {
     SettingsError: CallerError,
     CoreIsDead: CallerError,
     FrameError: PeerError,
-    HelloRefused: PeerError,
     LogLost: DiskError,
     LogDamaged: DiskError,
     StorageBroken: DiskError,
@@ -121,12 +119,6 @@ def test_a_frame_that_does_not_decode_is_the_peers_fault() -> None:
         decode(Frame(FrameKind.MESSAGE, 0, b"\xc1"))  # type: ignore[arg-type]
     with pytest.raises(PeerError):
         decode(Frame(99, 0, b""))  # type: ignore[arg-type]
-
-
-def test_a_refused_hello_is_the_peers_fault() -> None:
-    with pytest.raises(HelloRefused) as caught:
-        raise HelloRefused("another cluster")
-    assert isinstance(caught.value, PeerError)
 
 
 def test_damage_names_file_offset_problem_and_remedy() -> None:

@@ -440,3 +440,11 @@ def test_messages_travel_through_their_bytes_unchanged() -> None:
     message = append(3, 2, (4, 2), (5, 3), commit=4)
 
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=Message) == message
+
+
+def test_something_that_is_no_event_is_the_callers_mistake() -> None:
+    raft = Raft(SMALL, Recovered.fresh(1, Members.initial([1])), random.Random(1))
+    raft.step(Started())
+
+    with pytest.raises(CallerError, match="no event"):
+        raft.step("tick")  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ PINNED: dict[str, str] = {
         " RequestId Term WriteId"
     ),
     "raft_core.errors": (
-        "CallerError CoreIsDead DirectoryInUse DiskError FrameError HelloRefused InvariantBroken LogDamaged LogLost"
+        "CallerError CoreIsDead DirectoryInUse DiskError FrameError InvariantBroken LogDamaged LogLost"
         " MembershipRefused NotLeader OutcomeUnknown PeerError QueueFull RaftError Refused RequestError SettingsError"
         " StorageBroken TransferInProgress WrongDirectory invariant"
     ),

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gc
 import importlib
 import multiprocessing
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -29,6 +30,9 @@ from raft_core.testing.simulator import run_seed, shrink
 from raft_core.testing.store_conformance import StoreViolation, crash_disk
 from raft_core.testing.traces import decode_trace
 from raft_core.wal.files import Files
+
+if TYPE_CHECKING:
+    from raft_core.testing.explorer import Spread
 
 __all__ = ["main", "open_file_store"]
 
@@ -160,12 +164,43 @@ def _explore(arguments: argparse.Namespace) -> int:
     def progress(depth: int, states: int, frontier: int) -> None:
         print(f"depth {depth}: {states:,} states, {frontier:,} to go on from", file=sys.stderr, flush=True)
 
-    report = explorer.explore(bounds, progress)
+    gc.disable()  # a search makes millions of values and no cycles
+    report = explorer.explore(bounds, progress, _forked(arguments.workers) if arguments.workers > 1 else None)
     seconds = time.monotonic() - begun
     print(report)
+    if report.counterexample is not None:
+        path = pathlib.Path(arguments.page)
+        path.write_text(draw(report.counterexample.trace, report.counterexample.violation), encoding="utf-8")
+        print(f"picture: {path}")
     print(f"{seconds:.1f} s, {report.states / seconds:,.0f} states/s")
     print("checked in every state: the safety properties of figure 3, and every invariant of a single core")
     return 0 if report.counterexample is None else 1
+
+
+_adopted: Callable[[int], bytes] | None = None
+"""In a process that was forked to share the work of a search: what it has to do."""
+
+
+def _forked(workers: int) -> Spread:
+    """Shares work out to processes that are forked for each level of a search, so that they know all that is known."""
+
+    def spread(work: Callable[[int], bytes], count: int) -> Iterable[bytes]:
+        if count < 2 * workers:
+            return map(work, range(count))  # not worth a fork
+        with multiprocessing.get_context("fork").Pool(workers, _adopt, (work,)) as pool:
+            return pool.map(_do_adopted, range(count), chunksize=1)
+
+    return spread
+
+
+def _adopt(work: Callable[[int], bytes]) -> None:
+    global _adopted
+    _adopted = work
+
+
+def _do_adopted(number: int) -> bytes:
+    assert _adopted is not None
+    return _adopted(number)
 
 
 def _crash_disk(arguments: argparse.Namespace) -> int:
@@ -233,6 +268,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     explore.add_argument("--bounds", choices=("small", "second"), default="small", help="how far (small)")
     explore.add_argument("--states", type=int, default=0, metavar="N", help="stop after so many distinct states")
+    explore.add_argument("--workers", type=int, default=1, metavar="N", help="processes at a time (1)")
+    explore.add_argument("--page", default="raft-explored.html", metavar="FILE", help="picture of a violation")
     explore.set_defaults(command=_explore)
 
     crash = commands.add_parser(

@@ -158,6 +158,8 @@ class Search:
         after, violation = self.cluster.after(state, action)
         if violation:
             self._found = self._found or self._explain(parent, action, violation)
+        elif after[0] is state[0] and not after[1] & ~state[1]:
+            return  # no node changed and nothing was sent: less is left than before
         elif after not in self._met:
             self._met.add(after)
             if self.forms.add(self.forms.of(after)):
@@ -192,7 +194,7 @@ class Search:
                 count += 1
                 after, violation = cluster.after(state, action)
                 if not violation:
-                    if after in met:
+                    if after in met or (after[0] is state[0] and not after[1] & ~state[1]):
                         continue
                     met.add(after)
                     if forms.covered(forms.of(after)):

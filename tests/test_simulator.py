@@ -63,19 +63,30 @@ def test_a_cluster_without_faults_answers_everything_at_once() -> None:
     assert seed.seen["outcome unknown to a client"] == 0
 
 
+def test_reads_by_lease_are_linearizable_while_all_clocks_run_alike() -> None:
+    profile = attrs.evolve(SHORT, leases=True)
+    faults = frozenset(Fault) - {Fault.CLOCK_RATE, Fault.CLOCK_JUMP}
+    report = simulate(range(300, 304), open_store=open_file_store, profile=profile, faults=faults)
+
+    assert_nothing_violated(report)
+
+
 _DIGESTS = """
 from raft_core.testing.__main__ import open_file_store
 from raft_core.testing.faults import Profile
 from raft_core.testing.simulator import run_seed
-for seed in range(20, 24):
-    print(run_seed(seed, open_store=open_file_store, profile=Profile(chaos=20 * 10**9, operations=60), digest=True).digest)
+import sys
+profile = Profile(chaos=20 * 10**9, operations=60)
+for seed in range(20, 20 + int(sys.argv[1])):
+    print(run_seed(seed, open_store=open_file_store, profile=profile, digest=True).digest)
 """
 
 
-def test_the_same_seeds_in_two_processes_with_other_hash_seeds_do_the_same_to_the_byte() -> None:
+@pytest.mark.parametrize("seeds", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_the_same_seeds_in_two_processes_with_other_hash_seeds_do_the_same_to_the_byte(seeds: int) -> None:
     found = [
         subprocess.run(
-            [sys.executable, "-c", _DIGESTS],
+            [sys.executable, "-c", _DIGESTS, str(seeds)],
             env={**os.environ, "PYTHONHASHSEED": number},
             cwd=Path(__file__).parent.parent,
             capture_output=True,
@@ -85,7 +96,7 @@ def test_the_same_seeds_in_two_processes_with_other_hash_seeds_do_the_same_to_th
         for number in ("1", "2")
     ]
     assert found[0] == found[1]
-    assert len(set(found[0].split())) == 4
+    assert len(set(found[0].split())) == seeds
 
 
 # What must be found.

@@ -87,6 +87,9 @@ class Profile:
     """Which share of the core's steps is done twice, on a copy, to see that equal steps have equal effects."""
     tick: int = 100 * MILLISECOND
     """How long the core's tick is."""
+    leases: bool = False
+    """Whether reads are answered from the leader's lease. That is linearizable only while clocks run alike, so leave
+    out `CLOCK_RATE` and `CLOCK_JUMP`."""
 
     def __attrs_post_init__(self) -> None:
         for name in ("chaos", "liveness", "clients", "operations", "mean_interval", "tick"):

@@ -18,6 +18,7 @@ __all__ = ["HostNumbers", "draw_config", "draw_settings"]
 class HostNumbers(TypedDict):
     """What all hosts of a seed have in common."""
 
+    leases: bool
     tick: int
     dial_delay: int
     dial_delay_max: int
@@ -35,15 +36,16 @@ class HostNumbers(TypedDict):
     urgent_frames: int
 
 
-def draw_settings(dice: Dice) -> Settings:
+def draw_settings(dice: Dice, profile: Profile) -> Settings:
     """Messages of one entry, windows of one message, a snapshot after every entry, next to the usual."""
     snapshot_entries = dice.choice((1, 8, 40, 40, 200))
     return Settings(
         election_ticks=10,
         heartbeat_ticks=2,
         short_ticks=2,
-        pre_vote=dice.chance(0.9),
-        check_quorum=dice.chance(0.9),
+        pre_vote=dice.chance(0.9) or profile.leases,
+        check_quorum=dice.chance(0.9) or profile.leases,
+        lease_reads=profile.leases,
         max_message_bytes=dice.choice((1, 200, 200_000)),
         max_inflight_messages=dice.choice((1, 3, 128)),
         max_inflight_bytes=dice.choice((1, 2000, 1 << 20)),
@@ -63,6 +65,7 @@ def draw_settings(dice: Dice) -> Settings:
 def draw_config(dice: Dice, profile: Profile) -> HostNumbers:
     """Short patience, and in some seeds tiny queues and pieces."""
     return HostNumbers(
+        leases=profile.leases,
         tick=profile.tick,
         dial_delay=50 * MILLISECOND,
         dial_delay_max=SECOND,

@@ -104,7 +104,7 @@ class Simulation:
         self.network.jitter = self.network.latency * dice.choice((0, 1, 3))
         self.network.cut_pieces = dice.chance(0.2)
         self._write_time = dice.choice((1, 3, 10)) * MILLISECOND
-        self._settings = draw_settings(dice.fork("settings"))
+        self._settings = draw_settings(dice.fork("settings"), profile)
         self._config = draw_config(dice.fork("config"), profile)
         self._founders = tuple(NodeId(n) for n in range(1, dice.choice((1, 2, 3, 3, 3, 3, 5, 5)) + 1))
         self.nemesis = Nemesis(self, dice.fork("nemesis"), only)

@@ -158,8 +158,8 @@ class Search:
         after, violation = self.cluster.after(state, action)
         if violation:
             self._found = self._found or self._explain(parent, action, violation)
-        elif after[0] is state[0] and not after[1] & ~state[1]:
-            return  # no node changed and nothing was sent: less is left than before
+        elif _has_less(after, state):
+            return
         elif after not in self._met:
             self._met.add(after)
             if self.forms.add(self.forms.of(after)):
@@ -194,7 +194,7 @@ class Search:
                 count += 1
                 after, violation = cluster.after(state, action)
                 if not violation:
-                    if after in met or (after[0] is state[0] and not after[1] & ~state[1]):
+                    if after in met or _has_less(after, state):
                         continue
                     met.add(after)
                     if forms.covered(forms.of(after)):
@@ -244,6 +244,11 @@ class Search:
         for packet, number in zip(outcome.packets, numbers, strict=True):
             if packet[1] in cluster.place:
                 ids[cluster.number_packet(packet)] = number
+
+
+def _has_less(after: State, before: State) -> bool:
+    """No node changed, nothing was sent and nothing became known: what is possible now was so before."""
+    return after[0] is before[0] and after[3] == before[3] and not after[1] & ~before[1]
 
 
 def _packed(action: Action) -> int:

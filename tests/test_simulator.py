@@ -28,6 +28,7 @@ from raft_core.testing.dice import Dice
 from raft_core.testing.faults import Fault, Profile
 from raft_core.testing.report import Report
 from raft_core.testing.simulator import run_seed, shrink, simulate
+from raft_core.testing.traces import encode_trace
 from raft_core.testing.workload import RegisterMachine
 
 SHORT = Profile(chaos=40 * SECOND, operations=200)
@@ -230,3 +231,18 @@ def test_leaving_a_fault_out_leaves_the_dice_of_all_others_alone() -> None:
 def test_a_profile_checks_itself() -> None:
     with pytest.raises(Exception, match="positive"):
         attrs.evolve(SHORT, clients=0)
+
+
+def test_the_command_draws_a_trace_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seed = run_seed(3, open_store=open_file_store, profile=attrs.evolve(SHORT, chaos=2 * SECOND), trace=True)
+    source, page = tmp_path / "trace.json", tmp_path / "page.html"
+    source.write_bytes(encode_trace(seed.trace[:100]))
+
+    assert main(["draw", str(source), "--output", str(page)]) == 0
+    assert capsys.readouterr().out.strip() == str(page)
+    assert "<svg" in page.read_text(encoding="utf-8")
+
+
+def test_the_command_refuses_a_name_that_names_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--seeds", "1", "--store", "tests"]) == 2
+    assert "package.module:attribute" in capsys.readouterr().err

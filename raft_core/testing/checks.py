@@ -122,7 +122,7 @@ class Overseer:
         self.violation: Violation | None = None
         self._dice = dice
         self._purity = purity
-        self._watched: dict[NodeId, Watched] = {}
+        self._watched: dict[tuple[NodeId, int], Watched] = {}  # by disk: also those that are lost
         self._leaders: dict[int, Watched] = {}
         self._leader_lives: dict[int, LogMirror] = {}
         self._votes: dict[tuple[NodeId, int, int], NodeId] = {}
@@ -134,8 +134,8 @@ class Overseer:
 
     def watch(self, node: NodeId, incarnation: Incarnation) -> Watched:
         """A node with a new disk exists."""
-        self._watched[node] = Watched(node, incarnation, self.ledger)
-        return self._watched[node]
+        watched = self._watched[node, incarnation] = Watched(node, incarnation, self.ledger)
+        return watched
 
     def fail(self, text: str) -> None:
         """A violation; the first is kept."""
@@ -312,12 +312,8 @@ class Overseer:
             self.seen["commit while joint"] += 1
 
         def holds(node: NodeId) -> bool:
-            known = self._watched.get(node)
-            return (
-                known is not None
-                and known.incarnation == members.incarnation_of(node)
-                and known.stable.covers(commit, term or 0)
-            )
+            known = self._watched.get((node, members.incarnation_of(node)))
+            return known is not None and known.stable.covers(commit, term or 0)
 
         durable = quorum_reached(members, holds)
         if not durable and watched.members is not None:
@@ -387,6 +383,8 @@ class Overseer:
 
     def _acknowledged(self, watched: Watched, reply: AppendReply | SnapshotReply) -> None:
         match, told = reply.match, watched.told
+        if told.hard.term > reply.term:
+            return  # released together with a later write, which may have replaced what this one rests on
         held = told.term_at(match)
         if held is None and not (told.snapshot is not None and told.snapshot.index >= match):
             self.fail(f"node {watched.node} acknowledged index {match}, its disk ends at {told.last}")
@@ -419,7 +417,7 @@ class Overseer:
             self._term_promised(watched, request)
             self._note_vote(watched, request.term, watched.node)
         last = request.last
-        if told.hard.term <= request.term and not told.covers(last.index, last.term) and last.index:
+        if told.hard.term <= request.term and not told.held(last.index, last.term) and last.index:
             self.fail(f"node {watched.node} campaigned with a log end of {last} that is not on its disk")
 
     def _note_vote(self, watched: Watched, term: int, candidate: NodeId) -> None:

@@ -160,14 +160,16 @@ class LogMirror:
 
 @final
 class DiskModel:
-    """What a disk must hold. `pending`: writes that were handed over and are not known to be done."""
+    """What a disk must hold. `pending`: writes that were handed over and are not known to be done. `ever`: places
+    (index, term) that it has held at some time in this life."""
 
-    __slots__ = ("entries", "hard", "pending", "snapshot")
+    __slots__ = ("entries", "ever", "hard", "pending", "snapshot")
 
     def __init__(self) -> None:
         self.hard = HardState()
         self.snapshot: SnapshotMeta | None = None
         self.entries: dict[int, Entry] = {}
+        self.ever: set[tuple[int, int]] = set()
         self.pending: list[Persist] = []
 
     def done(self, upto: WriteId) -> None:
@@ -183,6 +185,7 @@ class DiskModel:
                 del self.entries[index]
         for entry in persist.entries:
             self.entries[entry.index] = entry
+            self.ever.add((entry.index, entry.term))
         meta = persist.snapshot
         if meta is not None:
             held = self.entries.get(meta.index)
@@ -220,6 +223,10 @@ class DiskModel:
             return entry.term == term
         return self.snapshot is not None and self.snapshot.index >= index
 
+    def held(self, index: int, term: int) -> bool:
+        """The place was on the disk once: what rested on it was right, even if it left after a later write."""
+        return self.covers(index, term) or (index, term) in self.ever
+
     def recovered(self, found: Recovered) -> int:
         """How many of the pending writes the disk turns out to hold; they are done, the others are forgotten.
 
@@ -238,6 +245,7 @@ class DiskModel:
         """Just what was found, and nothing under way."""
         self.hard, self.snapshot, self.pending = found.hard, found.snapshot, []
         self.entries = {entry.index: entry for entry in found.entries}
+        self.ever = {(entry.index, entry.term) for entry in found.entries}
 
     def _difference(self, found: Recovered) -> str | None:
         if found.hard != self.hard:

@@ -85,6 +85,7 @@ class UnknownReason(StrEnum):
     STOPPING = "stopping"
     STORAGE_FAILED = "storage_failed"
     DEADLINE = "deadline"
+    TRANSFER_UNANSWERED = "transfer_unanswered"  # the successor was told to stand, and nothing was heard of it
     FORWARD_LOST = "forward_lost"  # sent to the leader, the connection broke before the answer
 
 

@@ -147,8 +147,11 @@ class ReadConsistency(StrEnum):
     """What a read promises.
 
     `LINEARIZABLE`: it sees every write that was answered before it was asked (§8).
-    `STALE_BOUNDED`: NOT linearizable; the state of at most `limit` ticks ago, by when the leader was last heard.
-    `MONOTONE`: NOT linearizable; the state at index `limit` or later, for a client that remembers what it has seen.
+    `STALE_BOUNDED`: NOT linearizable; what the leader had committed when it sent the last message that this node has
+    heard, at most `limit` ticks ago. The time that the message was on its way is not counted, and a leader that has
+    been deposed without knowing it may be among those heard, for up to an election timeout.
+    `MONOTONE`: NOT linearizable; the state at index `limit` or later, for a client that remembers what it has seen;
+    refused as stale where this node does not know yet that so much is committed.
     """
 
     LINEARIZABLE = "linearizable"

@@ -167,8 +167,7 @@ class Raft:
             case SnapshotTaken():
                 server.on_snapshot_taken(event, self._log_hold())
             case SnapshotFailed(index):
-                if index == server.snapshot_pending:
-                    server.snapshot_pending = NO_INDEX
+                server.on_snapshot_failed(index)
             case SnapshotReceived(meta):
                 if isinstance(role, Follower):
                     role.on_snapshot_received(meta)
@@ -382,7 +381,7 @@ class Raft:
         elif server.reads_full:
             server.refuse(event.request, RefusalReason.READS_FULL, leader=role.leader)
         elif event.consistency is ReadConsistency.MONOTONE:
-            server.read_when_applied(Index(event.limit), event.request)
+            self._read_monotone(event)
         elif type(role) is Leader:
             role.on_read(event)
         elif type(role) is Follower and event.consistency is ReadConsistency.STALE_BOUNDED:
@@ -394,6 +393,15 @@ class Raft:
             role.on_read(event)
         else:
             server.refuse(event.request, RefusalReason.NO_LEADER)
+
+    def _read_monotone(self, event: ReadRequested) -> None:
+        """Refused where this node does not know yet that the index is committed, so that nothing waits for ever."""
+        server = self._server
+        if event.limit > server.commit:
+            text = f"only {server.commit} is known to be committed here"
+            server.refuse(event.request, RefusalReason.STALE, leader=self._role.leader, text=text)
+        else:
+            server.read_when_applied(Index(event.limit), event.request)
 
     def _campaign(self) -> None:
         if type(self._role) is Follower:

@@ -32,7 +32,7 @@ from raft_core.effects import (
 from raft_core.entries import MEMBERS, START, Entry, SnapshotMeta
 from raft_core.errors import CallerError, invariant
 from raft_core.events import Applied, Restored, SnapshotTaken
-from raft_core.ids import NO_INDEX, NOBODY, Index, MessageId, NodeId, RequestId, Term, WriteId
+from raft_core.ids import NO_INDEX, NO_WRITE, NOBODY, Index, MessageId, NodeId, RequestId, Term, WriteId
 from raft_core.log import Log
 from raft_core.membership import Members
 from raft_core.messages import RequestVote, VoteKind, VoteReply
@@ -86,6 +86,8 @@ class Server:
         "settings",
         "snapshot",
         "snapshot_pending",
+        "snapshot_retry_at",
+        "snapshot_write",
         "stopping",
         "term",
         "vote",
@@ -109,6 +111,8 @@ class Server:
         self.pages: deque[Page] = deque()  # orders in the apply lane that are not yet reported
         self.bytes_since_snapshot = 0
         self.snapshot_pending: Index = NO_INDEX  # a TakeSnapshot that is not yet reported
+        self.snapshot_retry_at = 0  # not before this tick, after one has failed
+        self.snapshot_write = NO_WRITE  # the write that switched to `snapshot`
         self.receiving: ReceiveSnapshot | None = None  # a transfer to us that is under way
         self.installing: tuple[WriteId, SnapshotMeta] | None = None  # restore when this write is durable
         self.configurations = Configurations()
@@ -156,8 +160,9 @@ class Server:
     @property
     def bound(self) -> bool:
         """A leader may be reading by a lease that rests on this node: it neither votes nor stands, whatever its role,
-        except on that leader's own order (thesis 6.4.1). One tick longer than the lease, for the part of a tick."""
-        return self.loyalty > 0 and self.members.leases
+        except on that leader's own order (thesis 6.4.1). One tick longer than the lease, for the part of a tick. A new
+        voter that has not been told its cluster yet does not know whether leases are allowed, and is careful."""
+        return self.loyalty > 0 and (self.members.leases or self.members.empty)
 
     @property
     def may_campaign(self) -> bool:
@@ -283,6 +288,18 @@ class Server:
         if self.snapshot_pending == NO_INDEX and snapshot_due(self.settings, since, self.bytes_since_snapshot):
             self._take_snapshot()
 
+    def on_snapshot_failed(self, index: Index) -> None:
+        """It is ordered again after an election timeout: what failed once, such as a full disk, fails for a while."""
+        if index == self.snapshot_pending:
+            self.snapshot_pending = NO_INDEX
+            self.snapshot_retry_at = self.now + self.settings.election_ticks
+
+    @property
+    def snapshot_to_offer(self) -> SnapshotMeta | None:
+        """The newest snapshot, once the switch to it is durable: after a crash before that, the machine may write
+        another file under the same index and term, and a receiver must never be given parts of two."""
+        return self.snapshot if self.snapshot_write <= self.outbox.durable else None
+
     @property
     def reads_full(self) -> bool:
         """No further read may wait for the machine."""
@@ -299,6 +316,8 @@ class Server:
 
     def _take_snapshot(self) -> None:
         if self.installing is not None or self.applying <= self.log.base.index or self.outbox.failed:
+            return
+        if self.now < self.snapshot_retry_at:
             return
         index = self.applying  # at its place in the apply lane the machine will stand just there (§7)
         term = self.log.term_at(index)
@@ -326,10 +345,11 @@ class Server:
         if self.outbox.failed or not self.log.matches(meta.index, meta.term):
             return
         self.snapshot = meta
+        self.outbox.switch(meta, discard=False, cap=NO_INDEX)
+        self.snapshot_write = self.outbox.everything(self.log)
         self.bytes_since_snapshot = sum(
             [page.size for page in self.pages if not page.restore and page.last > meta.index]
         )
-        self.outbox.switch(meta, discard=False, cap=NO_INDEX)
         base = base_after_snapshot(self.settings, self.log, meta.index, transfers_from)
         if base > self.log.base.index:
             self.log.compact(base)
@@ -350,7 +370,13 @@ class Server:
         self.commit = meta.index
         self.requests.give_up(Uncertainty(UnknownReason.SNAPSHOT), self.respond)
         self.outbox.switch(meta, discard=True, cap=durable_before)
-        self.installing = (self.outbox.everything(self.log), meta)
+        self.snapshot_write = self.outbox.everything(self.log)
+        self.installing = (self.snapshot_write, meta)
+
+    @property
+    def restoring(self) -> bool:
+        """A received snapshot is being switched to, or the machine being set to one."""
+        return self.installing is not None or any(page.restore for page in self.pages)
 
     def restore_if_durable(self) -> None:
         """The switch is durable: the machine is ordered to follow, unless it still owes us an earlier restore."""

@@ -22,7 +22,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias
 
-from raft_core.errors import DiskError, RaftError
+from raft_core.errors import DiskError, InvariantBroken, RaftError
 from raft_core.host.values import HostEvent, Job, JobFailed, Lane
 from raft_core.host.work import Work
 from raft_core.storage import Store
@@ -73,6 +73,10 @@ class Lanes:
             events = self._work.run(lane, jobs)
         except RaftError as failure:
             events = [JobFailed(lane, failure)]
+        except BaseException as failure:  # a machine may raise SystemExit: the lane must not end without a word
+            error = InvariantBroken(f"a job of the {lane.value} lane raised {type(failure).__name__}: {failure}")
+            error.__cause__ = failure
+            events = [JobFailed(lane, error)]
         self._report(events)
 
     def close(self, seconds: float) -> None:

@@ -427,12 +427,13 @@ def test_a_follower_that_lacks_committed_entries_is_not_fresh() -> None:
     assert refused.outcome.reason is RefusalReason.STALE  # type: ignore[union-attr]
 
 
-def test_a_monotone_read_waits_for_what_its_client_has_seen_and_delays_no_other_read() -> None:
+def test_a_monotone_read_of_what_is_not_known_to_be_committed_is_refused_and_delays_no_other_read() -> None:
     raft = core(log=[1], applied=1)
 
-    assert step(raft, ReadRequested(RequestId(3), ReadConsistency.MONOTONE, 1000)) == []
+    (refused,) = only(Respond, step(raft, ReadRequested(RequestId(3), ReadConsistency.MONOTONE, 1000)))
     (ready,) = only(Respond, step(raft, ReadRequested(RequestId(4), ReadConsistency.MONOTONE, 1)))
 
+    assert refused.outcome.reason is RefusalReason.STALE  # type: ignore[union-attr]
     assert (ready.request, ready.outcome.index) == (4, 1)  # type: ignore[union-attr]
 
 

@@ -380,6 +380,7 @@ def test_a_snapshot_that_could_not_be_taken_is_ordered_again() -> None:
     assert isinstance(order, TakeSnapshot)
 
     step(raft, SnapshotFailed(order.meta.index))
+    tick(raft, raft.server.settings.election_ticks)
     step(raft, append(1, 2, (3, 1), (4, 1), commit=4))
     persist(raft)
     effects = machine_done(raft)

@@ -290,13 +290,13 @@ def test_waiting_reads_are_bounded_wherever_they_wait() -> None:
     boss = leader(core(settings=settings), settled=True)
     other = core(settings=settings)
     step(other, heartbeat(1, 2))
-    third = core(settings=settings)
+    third = core(log=[1, 1], commit=3, settings=settings)  # its machine has not answered
 
     for raft in (boss, other):
         answers = [only(Respond, step(raft, read(n))) for n in range(5)]
         assert [len(a) for a in answers] == [0, 0, 0, 1, 1]
         assert answers[4][0].outcome.reason is RefusalReason.READS_FULL  # type: ignore[union-attr]
-    waits = [step(third, ReadRequested(RequestId(n), ReadConsistency.MONOTONE, 99)) for n in range(5)]
+    waits = [step(third, ReadRequested(RequestId(n), ReadConsistency.MONOTONE, 3)) for n in range(5)]
     assert [len(w) for w in waits] == [0, 0, 0, 1, 1]
 
 

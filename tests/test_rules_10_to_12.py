@@ -249,7 +249,7 @@ def test_a_transfer_that_takes_longer_than_an_election_timeout_is_given_up() -> 
     effects = tick(raft, 10)
 
     (answer,) = only(Respond, effects)
-    assert answer.outcome.reason is RefusalReason.TRANSFER_FAILED  # type: ignore[union-attr]
+    assert answer.outcome.reason is UnknownReason.TRANSFER_UNANSWERED  # type: ignore[union-attr]
     assert only(Respond, step(raft, Proposed(RequestId(1), (b"x",)))) == []
 
 
@@ -278,7 +278,7 @@ def test_a_broken_connection_to_the_target_ends_the_transfer_at_once() -> None:
 
     (answer,) = only(Respond, step(raft, PeerUnreachable(NodeId(2))))
 
-    assert answer.outcome.reason is RefusalReason.TRANSFER_FAILED  # type: ignore[union-attr]
+    assert answer.outcome.reason is UnknownReason.TRANSFER_UNANSWERED  # type: ignore[union-attr]
 
 
 def test_a_target_that_is_removed_ends_the_transfer() -> None:

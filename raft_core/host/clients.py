@@ -169,11 +169,14 @@ class Clients:
                 self._give_rare(item)
                 continue
             try:
-                commands.append(self._prepare(request.command, wall))
+                command = self._prepare(request.command, wall)
+                if not isinstance(command, bytes):
+                    raise TypeError(f"prepare gives bytes, not {type(command).__name__}")
             except Exception as failure:  # the user's code: one caller's command must not end the node
                 text = f"the state machine's prepare raised {type(failure).__name__}: {failure}"
                 self._refuse(item, RefusalReason.PREPARE_FAILED, text=text)
                 continue
+            commands.append(command)
             items.append(item)
         if items:
             self._orders.events.append(Proposed(self._batch(items), tuple(commands)))
@@ -288,11 +291,17 @@ class Clients:
         elif isinstance(outcome, Refusal):
             if item.place is Place.DONE:
                 return
-            again = RETRYABLE_READ if item.is_read else _NOT_LEADER
-            if outcome.reason in again and item.ticket is not None:
+            if item.ticket is not None and self._may_ask_again(item, outcome.reason):
                 self._hold(item, outcome.leader)
                 return
             self._refuse(item, outcome.reason, outcome.leader, outcome.text)
+
+    def _may_ask_again(self, item: Waiting, reason: RefusalReason) -> bool:
+        request = item.request
+        if type(request) is not ClientAsked:
+            return reason in _NOT_LEADER
+        waits_for_commit = reason is RefusalReason.STALE and request.consistency is ReadConsistency.MONOTONE
+        return waits_for_commit or reason in RETRYABLE_READ
 
     def _query(self, item: Waiting) -> None:
         if item.place is Place.CORE and item.ticket is not None and type(item.request) is ClientAsked:

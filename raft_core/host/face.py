@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeAlias
 
+from raft_core.errors import CallerError
 from raft_core.events import ReadConsistency
 from raft_core.explain import Explanation
 from raft_core.host.host import Host
@@ -46,6 +47,12 @@ class Asking(Protocol):
         ...
 
 
+def _require_bytes(given: object) -> None:
+    if not isinstance(given, bytes):
+        text = f"commands and queries are bytes, not {type(given).__name__}; raft_core.typed puts classes over them"
+        raise CallerError(text)
+
+
 class NodeFace:
     """A running member of a cluster, made by `open_node`.
 
@@ -80,7 +87,10 @@ class NodeFace:
         return self.__host.recording()
 
     def propose(self, command: bytes, *, timeout: float | None = None) -> Reply:
-        """The machine's result, once `command` is committed and applied; a follower passes it to the leader."""
+        """The machine's result, once `command` is committed and applied; a follower passes it to the leader.
+
+        Raises `CallerError` where `command` is not bytes."""
+        _require_bytes(command)
         deadline = deadline_after(self.__loop.now(), timeout)
         return self.__loop.ask(lambda ticket: ClientProposed(ticket, command, deadline))
 
@@ -94,6 +104,7 @@ class NodeFace:
     ) -> Reply:
         """This node's machine's answer to `query`, as recent as `consistency` promises (`limit` belongs to it:
         ticks or an index; see `ReadConsistency`). Linearizable on every node, by asking the leader where needed."""
+        _require_bytes(query)
         deadline = deadline_after(self.__loop.now(), timeout)
         return self.__loop.ask(lambda ticket: ClientAsked(ticket, query, consistency, limit, deadline))
 

@@ -75,7 +75,7 @@ from raft_core.host.values import (
 )
 from raft_core.ids import NOBODY
 from raft_core.membership import Members
-from raft_core.messages import InstallSnapshot
+from raft_core.messages import InstallSnapshot, ReadIndex
 from raft_core.raft import Raft
 from raft_core.recorder import Recorder
 from raft_core.recovered import Recovered
@@ -129,6 +129,8 @@ class Host:
         self._formed = recovered.formed
         self._started = False
         self._retry_held = False
+        self._slept = False
+        self._late_reads: list[ReadIndex] = []
         self._now = 0
         self._last_tick = 0
         self._ticks = 0
@@ -144,11 +146,17 @@ class Host:
         if self._phase is Phase.ENDED:
             return self._after_the_end(events)
         self._set_time(now)
+        self._slept = self._now - self._last_tick >= 2 * self._config.tick
         for event in events:
             self._on_event(event)
             if self._orders.events or self._peers.lost:
                 self._settle()
         self._pass_time()
+        if self._slept:
+            self._slept = False
+            self._orders.events.extend(self._late_reads)
+            self._late_reads.clear()
+            self._settle()
         self._clients.on_time()
         leads = self._standing.role is RoleName.LEADER
         self._clients.flush(wall, self._standing.leader, leads=leads, retry=self._retry_held)
@@ -321,6 +329,9 @@ class Host:
                 event = events.popleft()
                 if self._raft is None:
                     self._peers.drop(Drop.NOT_READY)
+                    continue
+                if self._slept and type(event) is ReadIndex:
+                    self._late_reads.append(event)  # a lease may have ended while we slept: first the time, then this
                     continue
                 for effect in self._step(self._raft, event):
                     self._on_effect(effect)

@@ -74,6 +74,7 @@ _REFUSALS: Final[dict[RefusalReason, str]] = {
 _U = UnknownReason
 _UNKNOWNS: Final[dict[UnknownReason, str]] = {
     _U.LEADERSHIP_LOST: "the leader was deposed before the outcome was known",
+    _U.TRANSFER_UNANSWERED: "the successor was told to stand and may still do so; look who leads",
     _U.TRUNCATED: "a new leader replaced the entry here, but it may live on elsewhere",
     _U.SNAPSHOT: "a snapshot replaced the entries that would have told the outcome",
     _U.STOPPING: "the node stopped before the outcome was known",

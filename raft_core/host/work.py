@@ -158,7 +158,7 @@ class Work:
                 results.append(b"")
                 continue
             try:
-                results.append(apply(entry.index, entry.data))
+                results.append(_bytes(apply(entry.index, entry.data)))
             except Exception as failure:
                 text = f"the state machine raised {_named(failure)} when applying entry {entry.index}"
                 remedy = "the entry is committed and will be applied again after a restart: mend the machine first"
@@ -168,7 +168,7 @@ class Work:
     def _run_rare(self, job: Job) -> HostEvent:
         if isinstance(job, Query):
             try:
-                return QueryAnswered(job.ticket, self._machine.query(job.request))
+                return QueryAnswered(job.ticket, _bytes(self._machine.query(job.request)))
             except Exception as failure:
                 return QueryFailed(job.ticket, f"the state machine raised {_named(failure)} for this query")
         if isinstance(job, BeginSnapshot):
@@ -275,6 +275,13 @@ class Work:
         if writer is not None:
             with suppress(Exception):
                 writer.abort()
+
+
+def _bytes(given: object) -> bytes:
+    """What a machine gave, which it has promised to be bytes."""
+    if not isinstance(given, bytes):
+        raise TypeError(f"a state machine gives bytes, not {type(given).__name__}")
+    return given
 
 
 def _named(failure: BaseException) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final, final
 
 from raft_core.effects import AlarmKind, ReceiveSnapshot, RefusalReason, RoleName
-from raft_core.entries import ENTRY_OVERHEAD, MEMBERS, Entry, SnapshotMeta
+from raft_core.entries import COMMAND, ENTRY_OVERHEAD, MEMBERS, Entry, SnapshotMeta
 from raft_core.errors import LogLost
 from raft_core.events import ReadRequested
 from raft_core.ids import NO_INDEX, NOBODY, Index, MessageId, NodeId, RequestId
@@ -161,10 +161,12 @@ class Follower:
 
         A broken connection to the leader ends it, but not where leases rest on it."""
         server = self.server
-        if request.kind is VoteKind.TRANSFER or not server.settings.check_quorum:
+        if request.kind is VoteKind.TRANSFER:
             return False
+        if server.bound:
+            return True  # whatever our settings: somebody's lease may rest on this node
         loyal = self.elapsed < server.settings.election_ticks and self.leader != NOBODY
-        return server.bound or (self.heard and loyal and not self.suspect)
+        return server.settings.check_quorum and self.heard and loyal and not self.suspect
 
     def on_request_vote(self, request: RequestVote) -> Transition | None:
         """Only a vote given starts the timer anew: a refused candidate must not delay a better one (rule 1.3)."""
@@ -227,14 +229,17 @@ class Follower:
         return True
 
     def _room(self, entries: tuple[Entry, ...]) -> int:
-        """How many of `entries` fit below `log_max_bytes`; the rest comes again when there is room."""
+        """How many of `entries` fit below `log_max_bytes`; the rest comes again when there is room.
+
+        Only commands need room. A no-op or a configuration is never kept out: what makes room, applying and snapshots,
+        waits for a commit, which after a change of leader waits for just these."""
         server = self.server
         free = server.settings.log_max_bytes - server.log.size
         if free >= server.settings.max_message_bytes + server.settings.max_entry_bytes:
             return len(entries)
         for count, entry in enumerate(entries):
             free -= len(entry.data) + ENTRY_OVERHEAD
-            if free < 0:
+            if free < 0 and entry.kind is COMMAND:
                 server.make_room()
                 server.alarm(AlarmKind.LOG_FULL, NOBODY, "the log in memory is full; entries wait at the leader")
                 return count
@@ -364,6 +369,8 @@ class Follower:
         if meta.index <= server.commit:
             self._answer_snapshot(request.sender, request.id, meta.index, server.commit)
             return None
+        if server.restoring:
+            return None  # one at a time: the file that the machine is being set to must stay; it is offered again
         wanted = ReceiveSnapshot(request.sender, meta)
         if server.receiving != wanted:
             server.receiving = wanted

@@ -136,16 +136,20 @@ class Succession:
             self.order_if_ready()
         return None
 
-    def failed(self) -> StepDown | None:
-        """Work is taken up again, unless there is no choice but to go."""
-        self._end(RefusalReason.TRANSFER_FAILED)
+    def failed(self, *, answered: bool = False) -> StepDown | None:
+        """Work is taken up again, unless there is no choice but to go. `answered`: the target itself said no."""
+        self._end(RefusalReason.TRANSFER_FAILED, answered=answered)
         return StepDown() if self.leaving else None
 
-    def _end(self, reason: RefusalReason) -> None:
-        handover, self.handover = self.handover, None
-        if handover is not None:
-            for request in handover.requests:
-                self.server.refuse(request, reason, text=f"node {handover.target} did not take over")
+    def _end(self, reason: RefusalReason, *, answered: bool = False) -> None:
+        server, handover, self.handover = self.server, self.handover, None
+        if handover is None:
+            return
+        for request in handover.requests:
+            if handover.order_sent and not answered:  # the order may still arrive, and would be obeyed
+                server.respond(Respond(request, Uncertainty(UnknownReason.TRANSFER_UNANSWERED)))
+            else:
+                server.refuse(request, reason, text=f"node {handover.target} did not take over")
 
     def resign(self) -> None:
         """The leadership has ended: by the successor's election, as was wished, or by something else."""

@@ -288,6 +288,7 @@ class Leader:
 
     def on_persisted(self) -> Transition | None:
         """Our own entries are durable: now they count as one acknowledgement (rule 3.2)."""
+        self.replication.offer_when_durable()
         if self.server.outbox.durable_index > self.server.commit:
             return self._commit()
         return None
@@ -412,7 +413,7 @@ class Leader:
         self._spend_lease()
 
     def on_transfer_refused(self, reply: TransferRefused) -> Transition | None:
-        return self.succession.failed() if self.succession.target == reply.sender else None
+        return self.succession.failed(answered=True) if self.succession.target == reply.sender else None
 
     # Reads.
 

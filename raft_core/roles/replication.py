@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import final
 
 from raft_core.effects import AlarmKind
+from raft_core.entries import SnapshotMeta
 from raft_core.ids import NO_INDEX, Index, MessageId, NodeId, ReadId, Term
 from raft_core.messages import ANNOUNCEMENT, DATA, HEARTBEAT, AppendEntries, InstallSnapshot
 from raft_core.progress import Progress, ProgressState
@@ -22,7 +23,7 @@ class Replication:
     """Everybody who receives the log, in the order of their ids. `departing` are removed nodes that are still being
     told of it (rule 10.2): they count nowhere, until they have it or a few timeouts have passed."""
 
-    __slots__ = ("_announcement", "_shared", "_shared_last", "departing", "progress", "server")
+    __slots__ = ("_announcement", "_shared", "_shared_last", "departing", "offers_wait", "progress", "server")
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -30,6 +31,7 @@ class Replication:
         self.departing: dict[NodeId, tuple[Index, int]] = {}  # (the configuration it has to learn, tick of patience)
         self._shared: AppendEntries | None = None  # the last append built: followers in the same place share it
         self._shared_last: Index = NO_INDEX
+        self.offers_wait = False  # somebody needs a snapshot whose switch is not durable yet
         self._announcement: AppendEntries | None = None  # the last one built, shared likewise
         self.follow_members()
 
@@ -193,26 +195,36 @@ class Replication:
         server = self.server
         if peer.state is ProgressState.REPLICATE:
             peer.become_probe()
-        lately = peer.heard_within(server.settings.election_ticks, server.now)
-        if not lately or server.snapshot is None:
+        lately, meta = peer.heard_within(server.settings.election_ticks, server.now), server.snapshot_to_offer
+        if not lately or meta is None:
             peer.probe_sent = True  # its next heartbeat reply brings it back here
+            self.offers_wait = self.offers_wait or (lately and server.snapshot is not None)
             return
-        peer.become_snapshot(server.snapshot.index)
-        self._send_offer(peer)
+        peer.become_snapshot(meta.index)
+        self._send_offer(peer, meta)
+
+    def offer_when_durable(self) -> None:
+        """Those who wait only for the switch to our newest snapshot have been offered it, now that it is durable."""
+        if not self.offers_wait or self.server.snapshot_to_offer is None:
+            return
+        self.offers_wait = False
+        for peer in self.progress.values():
+            if peer.state is ProgressState.PROBE and peer.next <= self.server.log.base.index:
+                peer.probe_sent = False
+                self.fill(peer)
 
     def repeat_offer(self, peer: Progress) -> None:
         """The newest snapshot has been offered again: a receiver that is at work on it goes on (rule 6.10)."""
-        server = self.server
-        if server.snapshot is None:
+        meta = self.server.snapshot_to_offer
+        if meta is None:
             return
-        if peer.pending != server.snapshot.index:
-            peer.become_snapshot(server.snapshot.index)
-        self._send_offer(peer)
+        if peer.pending != meta.index:
+            peer.become_snapshot(meta.index)
+        self._send_offer(peer, meta)
 
-    def _send_offer(self, peer: Progress) -> None:
+    def _send_offer(self, peer: Progress, meta: SnapshotMeta) -> None:
         server = self.server
-        assert server.snapshot is not None
-        server.outbox.send(peer.node, InstallSnapshot(server.term, server.me, server.next_message(), server.snapshot))
+        server.outbox.send(peer.node, InstallSnapshot(server.term, server.me, server.next_message(), meta))
 
     def tick_snapshots(self, elapsed: int) -> None:
         """A transfer without progress for too long has failed (rule 6.2): progress counts, not duration."""

@@ -1,0 +1,180 @@
+"""Defects that a second pair of eyes found after all tests were green, each as the story that showed it."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from raft_core.effects import Effect, ReceiveSnapshot, Respond, TakeSnapshot, Uncertainty
+from raft_core.entries import SnapshotMeta
+from raft_core.errors import InvariantBroken
+from raft_core.events import PeerUnreachable, SnapshotReceived, TransferRequested
+from raft_core.host.values import (
+    ApplyEntries,
+    HostEvent,
+    JobFailed,
+    Lane,
+    Query,
+    QueryFailed,
+    Ticket,
+)
+from raft_core.host.work import Work
+from raft_core.ids import Index, MessageId, NodeId, ReadId, RequestId, Term
+from raft_core.membership import Members
+from raft_core.messages import HEARTBEAT, AppendEntries, InstallSnapshot, VoteReply
+from raft_core.recovered import Recovered
+from raft_storage import MemoryStore
+from raft_storage.lanes import Lanes
+from tests.core_alone import asks, core, entries, everybody_has_all, heartbeat, leader, only, step
+from tests.core_cluster import Cluster, Node, with_settings
+
+
+class Stuck(Node):
+    """Its machine's snapshots are never finished."""
+
+    def _do(self, effect: Effect) -> None:
+        if not isinstance(effect, TakeSnapshot):
+            super()._do(effect)
+
+
+def test_a_full_log_keeps_no_leader_from_taking_office(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing committed is known after a power loss of all, and what makes room waits for the new leader's no-op."""
+    settings = with_settings(
+        log_max_bytes=20_000,
+        max_uncommitted_bytes=5_000,
+        max_entry_bytes=900,
+        max_message_bytes=900,
+        snapshot_entries=5,
+        keep_entries=0,
+    )
+    monkeypatch.setattr("tests.core_cluster.Node", Stuck)
+    cluster = Cluster(3, settings=settings)
+    cluster.elect(1)
+    for size in (900, 500, 100, 20, 5, 1, 0):
+        for request in range(60):
+            cluster.propose(1, b"y" * size, request=request)
+            cluster.deliver()
+    assert all(node.raft.log.size > 20_000 - 33 for node in cluster.nodes.values())
+
+    for node in cluster.nodes.values():
+        node.crash()
+    cluster.network.clear()
+    for node in cluster.nodes.values():
+        node.restart()
+    cluster.tick(60)
+
+    assert cluster.leader.raft.status.commit == cluster.leader.raft.status.last_index
+
+
+def test_a_snapshot_is_offered_only_once_its_switch_is_durable() -> None:
+    """After a crash before that, the machine may write other bytes under the same place, and a receiver would mix."""
+    cluster = Cluster(3, settings=with_settings(snapshot_entries=3, keep_entries=0))
+    boss = cluster.elect(1)
+    cluster.isolate(3)
+    boss.auto_persist = False
+    cluster.propose(1, b"a", b"b", b"c")
+    boss.persist()
+    cluster.deliver()
+    assert boss.raft.status.snapshot_index > 0
+    assert boss.writes, "the switch is still on its way to the disk"
+
+    cluster.heal()
+    cluster.tick(3)
+    assert boss.writes
+    assert cluster[3].raft.status.snapshot_index == 0
+
+    boss.auto_persist = True
+    boss.persist()
+    cluster.tick(3)
+    assert cluster[3].raft.status.snapshot_index == boss.raft.status.snapshot_index > 0
+    assert cluster[3].data == [b"a", b"b", b"c"]
+
+
+def test_while_the_machine_is_set_to_one_snapshot_no_other_is_fetched() -> None:
+    """The switch to the second deletes the file that the machine is being set to."""
+    raft = core()
+    step(raft, heartbeat(3, 2))
+    first, second = snapshot_offer(10), snapshot_offer(20)
+    step(raft, first)
+    step(raft, SnapshotReceived(first.meta))
+    assert raft.server.restoring
+
+    assert only(ReceiveSnapshot, step(raft, second)) == []
+    assert raft.server.receiving is None
+
+
+def snapshot_offer(index: int) -> InstallSnapshot:
+    meta = SnapshotMeta(Index(index), Term(3), Members.initial([1, 2]))
+    return InstallSnapshot(Term(3), NodeId(2), MessageId(7), meta)
+
+
+def test_a_transfer_that_was_ordered_and_not_answered_is_not_called_refused() -> None:
+    """The order may still arrive, and would be obeyed."""
+    raft = leader(core(), settled=True)
+    everybody_has_all(raft)
+    step(raft, TransferRequested(RequestId(5), NodeId(2)))
+
+    (answer,) = only(Respond, step(raft, PeerUnreachable(NodeId(2))))
+
+    assert isinstance(answer.outcome, Uncertainty)  # type: ignore[union-attr]
+
+
+def test_where_leases_are_in_force_no_setting_frees_a_voter_from_its_leader() -> None:
+    """A node with CheckQuorum off joined a cluster with leases, and gave votes inside them."""
+    cluster = Cluster(members=Members.initial([1, 2, 3], leases=True))
+    joiner = cluster.add(Recovered.fresh(4), with_settings(check_quorum=False))
+    joiner.step(AppendEntries(Term(2), NodeId(1), MessageId(7), HEARTBEAT, Index(0), Term(0), Index(0), ReadId(0)))
+    assert joiner.raft.server.bound, "it does not know yet whether leases are allowed"
+
+    vote = asks(9, 2, last=(50, 8))
+    joiner.step(vote)
+    assert [m for sender, _, m in cluster.network if sender == 4 and isinstance(m, VoteReply)] == []
+
+
+class Rude:
+    """A machine that gives what it likes."""
+
+    def init(self) -> Index:
+        return Index(0)
+
+    def prepare(self, command: bytes, now: int) -> bytes:
+        return command
+
+    def apply(self, index: Index, command: bytes) -> bytes:
+        return None  # type: ignore[return-value]
+
+    def query(self, request: bytes) -> bytes:
+        if request == b"exit":
+            sys.exit(1)
+        return 7  # type: ignore[return-value]
+
+    def snapshot(self) -> object:
+        raise ValueError
+
+    def restore(self, chunks: object) -> None:
+        raise ValueError
+
+
+def test_a_machine_that_gives_no_bytes_ends_its_node_or_fails_its_caller_with_a_clear_word() -> None:
+    work = Work(MemoryStore(node=1), Rude())  # type: ignore[arg-type]
+
+    (failed,) = work.run(Lane.APPLY, [ApplyEntries(entries((1, 1)))])
+    (query,) = Work(MemoryStore(node=1), Rude()).run(Lane.APPLY, [Query(Ticket(1), b"x")])  # type: ignore[arg-type]
+
+    assert isinstance(failed, JobFailed)
+    assert "gives bytes, not NoneType" in str(failed.error)
+    assert isinstance(query, QueryFailed)
+    assert "gives bytes, not int" in query.text
+
+
+def test_a_lane_whose_job_raises_anything_at_all_says_so() -> None:
+    told: list[HostEvent] = []
+    lanes = Lanes(MemoryStore(node=1), Work(MemoryStore(node=2), Rude(), machine_blocks=True), "test")  # type: ignore[arg-type]
+    lanes.start(told.extend)
+
+    lanes.run(Lane.APPLY, [Query(Ticket(1), b"exit")])
+    lanes.close(5.0)
+
+    assert isinstance(told[0], JobFailed)
+    assert isinstance(told[0].error, InvariantBroken)

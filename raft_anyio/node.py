@@ -53,7 +53,7 @@ class Node(NodeFace):
         await self._loop.wait_ended()
 
     async def wait_finished(self) -> None:
-        """The node has ended: stopped, removed from its cluster, or failed, which `open_node` then raises."""
+        """The node has ended: stopped, or failed, which `open_node` then raises. Removal alone does not end it."""
         await self._loop.wait_ended()
 
 

@@ -82,7 +82,7 @@ left in the new directory as SALVAGE.txt. Without --i-understand-what-may-be-los
 """
 _SALVAGE_EXAMPLES: Final = """\
 example (nodes 1 and 2 of three are burnt, node 3's disk is left):
-      raft-kv salvage --cluster raft-kv --survivor 3=/var/lib/raft-kv \\
+      raft-kv salvage --cluster raft-kv --survivor /var/lib/raft-kv \\
           --new-cluster raft-kv-2026 --new-data /var/lib/raft-kv-new
 
 then start it as shown, and let new nodes join with new ids and empty directories.
@@ -191,7 +191,7 @@ def _add_demo_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add_salvage_flags(parser: argparse.ArgumentParser) -> None:
     survivor = "a surviving node's data directory, not in use; once for each survivor"
-    parser.add_argument("--survivor", metavar="ID=DIR", action="append", required=True, help=survivor)
+    parser.add_argument("--survivor", metavar="DIR", action="append", required=True, help=survivor)
     parser.add_argument("--cluster", metavar="NAME", default="raft-kv", help="the old cluster's name (raft-kv)")
     parser.add_argument("--new-cluster", metavar="NAME", required=True, help="a name that was never used")
     parser.add_argument("--new-data", metavar="DIR", required=True, help="an empty directory for the new cluster")

@@ -5,6 +5,6 @@ from __future__ import annotations
 from raft_storage.file_store import FileStore
 from raft_storage.files import OperatingFiles
 from raft_storage.memory_store import MemoryStore
-from raft_storage.salvage import salvage
+from raft_storage.salvage import Survivor, salvage
 
-__all__ = ["FileStore", "MemoryStore", "OperatingFiles", "salvage"]
+__all__ = ["FileStore", "MemoryStore", "OperatingFiles", "Survivor", "salvage"]

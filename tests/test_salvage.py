@@ -10,7 +10,7 @@ import pytest
 
 from raft_core.effects import Apply, Persist, Restore, Send
 from raft_core.entries import COMMAND, Entry, HardState, SnapshotMeta
-from raft_core.errors import CallerError
+from raft_core.errors import CallerError, DirectoryInUse, WrongDirectory
 from raft_core.events import Applied, CampaignRequested, Event, Persisted, Restored, Started
 from raft_core.ids import ClusterId, Index, NodeId, Term, WriteId
 from raft_core.membership import Members
@@ -19,12 +19,12 @@ from raft_core.recovered import Identity, Recovered
 from raft_core.salvage import best_survivor, log_end, plan_salvage
 from raft_core.settings import Settings
 from raft_kv.cli import main
-from raft_storage import FileStore, salvage
+from raft_storage import FileStore, Survivor, salvage
 
 TRIO = Members.initial([1, 2, 3])
 
 
-def a_survivor(place: Path, node: int, *data: bytes, term: int = 2, snapshot: bool = False) -> FileStore:
+def a_survivor(place: Path, node: int, *data: bytes, term: int = 2, snapshot: bool = False) -> Path:
     """A disk of the old cluster, with these commands behind the first entry."""
     store = FileStore.open(place, node=node, cluster="old")
     store.recover()
@@ -38,7 +38,7 @@ def a_survivor(place: Path, node: int, *data: bytes, term: int = 2, snapshot: bo
         writer.finish()
         store.write([Persist(WriteId(2), snapshot=meta, drop_before=Index(3))])
     store.close()
-    return FileStore.open(place, node=node, cluster="old")
+    return place
 
 
 def applied_by(recovered: Recovered) -> tuple[list[bytes], Raft, list[int]]:
@@ -70,11 +70,11 @@ def stores() -> Iterator[list[FileStore]]:
 
 
 def test_a_new_cluster_of_one_holds_everything_that_the_survivor_held(tmp_path: Path, stores: list[FileStore]) -> None:
-    source = a_survivor(tmp_path / "old", 3, b"a", b"b", b"c")
+    source = Survivor(a_survivor(tmp_path / "old", 3, b"a", b"b", b"c"), "old")
     target = FileStore.open(tmp_path / "new", node=3, cluster="new")
-    stores += [source]
 
-    statement = salvage(source, source.recover(), target)
+    statement = salvage(source, target)
+    source.close()
 
     assert (statement.last.index, statement.known_commit, statement.new_members_at) == (4, 2, 5)
     assert statement.gone == (1, 2)
@@ -88,11 +88,11 @@ def test_a_new_cluster_of_one_holds_everything_that_the_survivor_held(tmp_path: 
 
 
 def test_a_snapshot_is_copied_with_the_log_behind_it(tmp_path: Path, stores: list[FileStore]) -> None:
-    source = a_survivor(tmp_path / "old", 2, b"a", b"b", b"c", snapshot=True)
+    source = Survivor(a_survivor(tmp_path / "old", 2, b"a", b"b", b"c", snapshot=True), "old")
     target = FileStore.open(tmp_path / "new", node=2, cluster="new")
-    stores += [source]
 
-    salvage(source, source.recover(), target)
+    salvage(source, target)
+    source.close()
 
     target.close()
     stores.append(FileStore.open(tmp_path / "new", node=2, cluster="new"))
@@ -133,10 +133,10 @@ def test_the_new_cluster_needs_a_new_name_and_the_survivor_a_past() -> None:
 def test_the_command_asks_first_then_does_it_and_leaves_a_statement(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    a_survivor(tmp_path / "3", 3, b"a", b"b").close()
-    a_survivor(tmp_path / "2", 2, b"a").close()
-    before = {file.name for file in (tmp_path / "3").iterdir()}
-    words = ["salvage", "--cluster", "old", "--survivor", f"2={tmp_path / '2'}", "--survivor", f"3={tmp_path / '3'}"]
+    a_survivor(tmp_path / "3", 3, b"a", b"b")
+    a_survivor(tmp_path / "2", 2, b"a")
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    words = ["salvage", "--cluster", "old", "--survivor", str(tmp_path / "2"), "--survivor", str(tmp_path / "3")]
     words += ["--new-cluster", "new", "--new-data", str(tmp_path / "new")]
 
     assert main(words) == 1
@@ -148,7 +148,8 @@ def test_the_command_asks_first_then_does_it_and_leaves_a_statement(
     assert "node 3: log ends at entry 3, term 2  <- the most up to date" in told
     assert "May be lost: everything acknowledged by a majority without this disk, among nodes 1, 2." in told
     assert (tmp_path / "new" / "SALVAGE.txt").read_text("utf-8") in told
-    assert "identity" in before
+    assert {file: file.read_bytes() for file in before} == before, "the evidence is as it was"
+    assert {file for file in tmp_path.rglob("*") if file.is_file() and "new" not in file.parts} == set(before)
 
     store = FileStore.open(tmp_path / "new", node=3, cluster="new")
     assert applied_by(store.recover())[0] == [b"a", b"b"]
@@ -159,7 +160,23 @@ def test_the_command_asks_first_then_does_it_and_leaves_a_statement(
 def test_a_survivor_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--new-cluster", "new", "--new-data", str(tmp_path / "new")]
 
-    assert main(["salvage", "--survivor", f"3={tmp_path / 'nowhere'}", *words]) == 2
+    assert main(["salvage", "--survivor", str(tmp_path / "nowhere"), *words]) == 2
     assert "there is no directory" in capsys.readouterr().err
-    assert main(["salvage", "--survivor", "three", *words]) == 2
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_is_no_disk_of_this_cluster_or_still_in_use_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    place = a_survivor(tmp_path / "old", 3, b"a")
+
+    with pytest.raises(WrongDirectory, match="no file named"):
+        Survivor(tmp_path / "empty", "old")
+    assert list((tmp_path / "empty").iterdir()) == []
+    with pytest.raises(WrongDirectory, match="belongs to cluster 'old'"):
+        Survivor(place, "other")
+    running = FileStore.open(place, node=3, cluster="old")
+    with pytest.raises(DirectoryInUse, match="still runs"):
+        Survivor(place, "old")
+    running.close()

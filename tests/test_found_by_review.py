@@ -6,10 +6,11 @@ import sys
 
 import pytest
 
-from raft_core.effects import Effect, ReceiveSnapshot, Respond, TakeSnapshot, Uncertainty
+from raft_core.effects import Effect, ReceiveSnapshot, Respond, RoleName, TakeSnapshot, Uncertainty
 from raft_core.entries import SnapshotMeta
 from raft_core.errors import InvariantBroken
 from raft_core.events import PeerUnreachable, SnapshotReceived, TransferRequested
+from raft_core.host.config import MILLISECOND
 from raft_core.host.values import (
     ApplyEntries,
     HostEvent,
@@ -24,10 +25,12 @@ from raft_core.ids import Index, MessageId, NodeId, ReadId, RequestId, Term
 from raft_core.membership import Members
 from raft_core.messages import HEARTBEAT, AppendEntries, InstallSnapshot, VoteReply
 from raft_core.recovered import Recovered
+from raft_core.settings import Settings
 from raft_storage import MemoryStore
 from raft_storage.lanes import Lanes
 from tests.core_alone import asks, core, entries, everybody_has_all, heartbeat, leader, only, step
 from tests.core_cluster import Cluster, Node, with_settings
+from tests.host_cluster import Cluster as Hosts
 
 
 class Stuck(Node):
@@ -178,3 +181,31 @@ def test_a_lane_whose_job_raises_anything_at_all_says_so() -> None:
 
     assert isinstance(told[0], JobFailed)
     assert isinstance(told[0].error, InvariantBroken)
+
+
+def test_a_leader_that_slept_answers_no_read_by_the_clock_from_before_its_sleep() -> None:
+    """What a follower had asked was handled before the time that had passed, and so by a lease that was over."""
+    cluster = Hosts(5, seed=1, settings=Settings(lease_reads=True), leases=True)
+    cluster.start()
+    sleeper = cluster.elect()
+    cluster.wait(sleeper, sleeper.propose(b"old"))
+    cluster.run(200 * MILLISECOND)
+    asker = cluster.followers()[1]
+    others = [host for host in cluster.nodes.values() if host not in (sleeper, asker)]
+    awake, sleeper._handle = sleeper._handle, lambda: setattr(sleeper, "scheduled", False)  # type: ignore[method-assign]
+    for other in others:
+        cluster.partition(int(sleeper.id), int(other.id))
+        cluster.partition(int(asker.id), int(other.id))
+    cluster.run_until(lambda: any(other.role is RoleName.LEADER for other in others))
+    successor = next(other for other in others if other.role is RoleName.LEADER)
+    cluster.run_until(lambda: all(other.leader == successor.id for other in others))
+    cluster.wait(successor, successor.propose(b"new"))
+
+    question = asker.ask(b"all")
+    cluster.run(2 * MILLISECOND)
+    assert asker.leader == sleeper.id, "otherwise this shows nothing"
+    sleeper._handle = awake  # type: ignore[method-assign]
+    sleeper.tell()
+    cluster.run(5 * MILLISECOND)
+
+    assert not isinstance(asker.answers.get(question), bytes)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 
+import msgspec
 import pytest
 
 from raft_core.effects import Effect, ReceiveSnapshot, Respond, RoleName, TakeSnapshot, Uncertainty
-from raft_core.entries import SnapshotMeta
+from raft_core.entries import Entry, SnapshotMeta
 from raft_core.errors import InvariantBroken
 from raft_core.events import PeerUnreachable, SnapshotReceived, TransferRequested
 from raft_core.host.config import MILLISECOND
@@ -23,12 +24,12 @@ from raft_core.host.values import (
 from raft_core.host.work import Work
 from raft_core.ids import Index, MessageId, NodeId, ReadId, RequestId, Term
 from raft_core.membership import Members
-from raft_core.messages import HEARTBEAT, AppendEntries, InstallSnapshot, VoteReply
+from raft_core.messages import HEARTBEAT, AppendEntries, AppendReply, InstallSnapshot, VoteReply
 from raft_core.recovered import Recovered
 from raft_core.settings import Settings
 from raft_storage import MemoryStore
 from raft_storage.lanes import Lanes
-from tests.core_alone import asks, core, entries, everybody_has_all, heartbeat, leader, only, step
+from tests.core_alone import append, asks, core, entries, everybody_has_all, heartbeat, leader, only, sent, step
 from tests.core_cluster import Cluster, Node, with_settings
 from tests.host_cluster import Cluster as Hosts
 
@@ -209,3 +210,16 @@ def test_a_leader_that_slept_answers_no_read_by_the_clock_from_before_its_sleep(
     cluster.run(5 * MILLISECOND)
 
     assert not isinstance(asker.answers.get(question), bytes)
+
+
+def test_a_full_follower_says_what_it_holds_so_that_it_learns_what_is_committed() -> None:
+    """Restarted with a log full of entries not known to be committed, it was silent; nobody could tell it more."""
+    settings = with_settings(log_max_bytes=200)
+    raft = core(log=[1], settings=settings)
+    full = append(1, 2, (2, 1), (3, 1), commit=2)
+
+    effects = step(raft, msgspec.structs.replace(full, entries=(Entry.make(3, 1, b"x" * 200),)))
+
+    assert raft.status.commit == 2
+    assert [reply.match for reply in sent(effects, 2) if isinstance(reply, AppendReply)] == [2]
+    assert sent(step(raft, msgspec.structs.replace(full, entries=(Entry.make(3, 1, b"x" * 200),)))) == []

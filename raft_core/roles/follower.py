@@ -223,9 +223,10 @@ class Follower:
         if taken:
             server.append(entries[:taken])
         if taken < len(entries):
-            if held + taken:  # otherwise silence: an answer would only bring the same entries again at once
-                self._accept(request, Index(first + taken - 1))
-            return False
+            place = Index(first + taken - 1)
+            if held + taken or place > self.verified:
+                self._accept(request, place)  # what is verified may be committed, and then makes room
+            return False  # otherwise silence: an answer would only bring the same entries again at once
         return True
 
     def _room(self, entries: tuple[Entry, ...]) -> int:

@@ -15,7 +15,7 @@ from collections import deque
 from typing import final
 
 from raft_core._value import Value
-from raft_core.ids import NOBODY, Index, MessageId, NodeId, ReadId, RequestId
+from raft_core.ids import Index, MessageId, NodeId, ReadId, RequestId
 
 __all__ = ["ReadQueue", "ReadRound", "WaitingRead"]
 
@@ -81,9 +81,3 @@ class ReadQueue:
         self.rounds.clear()
         self.waiting = []
         return reads
-
-    @property
-    def own(self) -> list[RequestId]:
-        """The reads asked on this node, for explanations."""
-        every = [read for sent in self.rounds for read in sent.reads] + self.waiting
-        return [read.request for read in every if read.origin == NOBODY]

@@ -60,7 +60,6 @@ def test_draining_takes_every_read_that_waits_oldest_first() -> None:
     queue.ask(remote(3, 4))
     queue.ask(own(2))
 
-    assert queue.own == [1, 2]
     assert queue.drain() == [own(1), remote(3, 4), own(2)]
     assert len(queue) == 0
     assert queue.drain() == []

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import attrs
 import msgspec
 
-__all__ = ["copied", "fingerprint"]
+__all__ = ["alike", "copied", "fingerprint"]
 
 _T = TypeVar("_T")
 _ATOMS = (int, str, bytes, type(None), Enum, msgspec.Struct, tuple, frozenset)
@@ -52,6 +52,34 @@ def _copy(thing: Any, seen: dict[int, Any]) -> Any:
 def _is_shared(kind: type) -> bool:
     """Things of this kind never change: settings, members and the like."""
     return issubclass(kind, _ATOMS) or attrs.has(kind)
+
+
+def alike(one: object, other: object) -> bool:
+    """Whether two machines are in equal states: what `fingerprint` tells too, at a fraction of the cost for a machine
+    and a copy of it, because what they still share is equal without being looked at."""
+    return _alike(one, other, set())
+
+
+def _alike(one: Any, other: Any, seen: set[tuple[int, int]]) -> bool:
+    kind = type(one)
+    if one is other:
+        return True
+    if kind is not type(other):
+        return False
+    if _is_shared(kind):  # type: ignore[arg-type]  # a class is hashable, whatever mypy thinks of type[Any]
+        return bool(one == other)
+    if kind is list or kind is deque:
+        return len(one) == len(other) and all(
+            _alike(mine, theirs, seen) for mine, theirs in zip(one, other, strict=True)
+        )
+    if kind is dict:
+        return list(one) == list(other) and all(_alike(value, other[key], seen) for key, value in one.items())
+    if (id(one), id(other)) in seen:
+        return True
+    seen.add((id(one), id(other)))
+    if isinstance(one, random.Random):
+        return bool(one.getstate() == other.getstate())
+    return all(_alike(getattr(one, name), getattr(other, name), seen) for name in kind.__slots__)
 
 
 def fingerprint(thing: object) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from raft_core._state import alike
 from raft_core.effects import Alarm, AlarmKind, Apply, Effect, Persist, Respond, RoleName, Stop, StopReason
 from raft_core.entries import MEMBERS, Entry, LogPosition, SnapshotMeta
 from raft_core.errors import CallerError, CoreIsDead
@@ -339,6 +340,24 @@ def test_a_copy_lives_a_life_of_its_own(make: Callable[[], Raft]) -> None:
 
     assert story(raft, seed=4, steps=100) == told
     assert raft.fingerprint() == twin.fingerprint()
+
+
+@pytest.mark.parametrize("make", EVERYBODY)
+def test_cores_are_alike_exactly_where_their_fingerprints_are_equal(make: Callable[[], Raft]) -> None:
+    raft = make()
+    twin = raft.copy()
+    found = {True: 0, False: 0}
+
+    for seed in range(60):
+        story(raft, seed=seed, steps=1)
+        story(twin, seed=seed if seed % 3 else seed + 1, steps=1)
+        equal = raft.fingerprint() == twin.fingerprint()
+        assert alike(raft, twin) is equal
+        found[equal] += 1
+        if not equal:
+            twin = raft.copy()
+
+    assert all(found.values()), "both answers must have been seen"
 
 
 def test_every_event_changes_the_fingerprint_exactly_if_it_changes_the_state() -> None:

@@ -1,8 +1,9 @@
 """What must be true of a cluster after every step of every core, over all nodes and their whole lives.
 
 What lives here: `Overseer`, which stands in for `Raft.step` in every simulated host, and the checks that need to see
-more than one core. What is true of one core by itself is in `raft_core.invariants`, and is called here too. Every check
-is incremental: it costs what has changed, not what there is.
+more than one core; those on messages are in `promises`. What is true of one core by itself is in
+`raft_core.invariants`, and is called here too. Every check is incremental: it costs what has changed, not what there
+is.
 
 A violation is noted, not raised: the first one is kept, with its moment, and the simulation ends there.
 """
@@ -17,28 +18,19 @@ import msgspec
 
 from raft_core._state import alike
 from raft_core.effects import Apply, Effect, Persist, Respond, Restore, Send, Stop, TakeSnapshot
-from raft_core.entries import MEMBERS, SnapshotMeta
+from raft_core.entries import COMMAND, MEMBERS, SnapshotMeta
 from raft_core.errors import InvariantBroken, RaftError
 from raft_core.events import Event, Persisted, ReadRequested, Started
 from raft_core.ids import Incarnation, NodeId
 from raft_core.invariants import check
 from raft_core.membership import Members
-from raft_core.messages import (
-    AppendEntries,
-    AppendReply,
-    Message,
-    ReadIndex,
-    RequestVote,
-    SnapshotReply,
-    VoteKind,
-    VoteReply,
-)
-from raft_core.quorum import quorum_reached
+from raft_core.messages import AppendEntries, ReadIndex
 from raft_core.raft import Raft
 from raft_core.recovered import Recovered
 from raft_core.roles.leader import Leader
 from raft_core.testing.dice import Dice
-from raft_core.testing.mirrors import DiskModel, Ledger, LogMirror, Mismatch
+from raft_core.testing.mirrors import Ledger, Mismatch, Watched, majority_of_each_half
+from raft_core.testing.promises import Promises
 
 __all__ = ["CHECKS", "Overseer", "Violation", "Watched"]
 
@@ -51,11 +43,14 @@ CHECKS: Final = (
     "log matching: equal positions have equal pasts",
     "state machine safety: one entry per committed index, applied in order",
     "a commit is durable on a majority of each half",
-    "terms never fall, commits never fall, across restarts too",
+    "a leader commits by counting only entries of its own term",
+    "terms never fall, restarts included, and the commit index never falls in a life",
     "no promise leaves before the write it rests on",
     "no acknowledgement exceeds what the leader's log holds",
     "what is committed is never truncated",
-    "the configuration in force is the last one in the log",
+    "the configuration in force is the last one in the log, after truncation too",
+    "at most one uncommitted change of members in any log",
+    "every item of every request to a core has one answer",
     "equal steps have equal effects, and events are not changed",
     "every invariant of a single core (raft_core.invariants)",
     "a disk comes back with everything that was acknowledged, and nothing made up",
@@ -83,34 +78,6 @@ class Violation(Exception):
 
 
 @final
-class Watched:
-    """What the checks know of one node: beyond its death what its disk must hold, within a life its log."""
-
-    def __init__(self, node: NodeId, incarnation: Incarnation, ledger: Ledger) -> None:
-        self.node = node
-        self.incarnation = incarnation
-        self.ledger = ledger
-        self.stable = DiskModel()  # what is on the disk
-        self.told = DiskModel()  # what the core was told is on the disk
-        self.log = LogMirror(ledger)
-        self.term = 0
-        self.commit = 0
-        self.applied = 0
-        self.promised_term = 0
-        self.leads = 0  # the term it leads, 0 if it does not
-        self.members: Members | None = None
-        self.dead = False
-
-    def begin(self, recovered: Recovered) -> None:
-        """A new life on the same disk."""
-        self.told.load(recovered)
-        self.stable.load(recovered)
-        self.log = LogMirror(self.ledger)
-        self.term, self.commit, self.applied = recovered.hard.term, 0, 0
-        self.leads, self.members = 0, None
-
-
-@final
 class Overseer:
     """Watches all cores of one simulation. `now` is set by the simulation."""
 
@@ -125,10 +92,9 @@ class Overseer:
         self._purity = purity
         self._watched: dict[tuple[NodeId, int], Watched] = {}  # by disk: also those that are lost
         self._leaders: dict[int, Watched] = {}
-        self._leader_lives: dict[int, LogMirror] = {}
-        self._votes: dict[tuple[NodeId, int, int], NodeId] = {}
-        self._grants: dict[tuple[int, NodeId], set[tuple[NodeId, int]]] = {}
+        self._promises = Promises(self.fail, self.seen)
         self._committed: list[tuple[int, bytes]] = [(0, b"")]  # by index: term and chain
+        self._commands = [0]  # by index: where the last command up to there is
         self._marks: list[tuple[int, int]] = []  # (leader's term, index that it committed)
 
     # What the simulation tells.
@@ -159,6 +125,7 @@ class Overseer:
         self.steps += 1
         if type(event) is Persisted:
             watched.told.done(event.upto)
+        watched.answers.asked(event)
         twin = raft.copy() if self._dice.chance(self._purity) else None
         before = msgspec.msgpack.encode(event) if twin is not None else b""
         try:
@@ -194,30 +161,46 @@ class Overseer:
         if server.term != watched.term:
             self.require(server.term > watched.term, f"node {watched.node}: the term fell from {watched.term}")
             watched.term = server.term
-        cut, new = watched.log.follow(server.log)
-        if cut or new:
-            self._log_changed(watched, raft, event, cut)
         leads = server.term if type(role) is Leader else 0
+        if watched.leads and leads != watched.leads:
+            self._promises.resigned(watched.leads, watched.log)
+        cut, _ = watched.log.follow(server.log)
+        if cut:
+            self._log_changed(watched, event, cut, still_leads=bool(leads) and leads == watched.leads)
         if leads != watched.leads:
             watched.leads = leads
             if leads:
                 self._took_office(watched, raft)
         if server.commit != watched.commit:
             self._commit_moved(watched, raft)
+        place = watched.log.configurations[-1] if watched.log.configurations else 0
+        if cut or place != watched.configuration or server.members is not watched.members:
+            watched.configuration = place
+            self._configuration_moved(watched, raft, place)
         watched.members = server.members
         self._notice(raft, event, effects)
         for effect in effects:
             kind = type(effect)
             if kind is Send:
-                self._sent(watched, effect)  # type: ignore[arg-type]
+                self._promises.sent(watched, effect)  # type: ignore[arg-type]
             elif kind is Persist:
                 watched.told.pending.append(effect)  # type: ignore[arg-type]
             elif kind is Apply:
                 self._apply_ordered(watched, effect)  # type: ignore[arg-type]
+            elif kind is Respond:
+                wrong = watched.answers.answered(effect)  # type: ignore[arg-type]
+                self.require(not wrong, f"node {watched.node}: {wrong}")
             elif kind is TakeSnapshot:
                 self._snapshot_ordered(watched, effect.meta)  # type: ignore[union-attr]
             elif kind is Restore:
                 watched.applied = effect.meta.index  # type: ignore[union-attr]
+            elif kind is Stop:
+                self.all_answered(watched)
+
+    def all_answered(self, watched: Watched) -> None:
+        """Nobody waits for this core any more: it has stopped, or nothing has gone wrong for long."""
+        waiting = watched.answers.open
+        self.require(not waiting, f"node {watched.node} never answered the requests {waiting[:5]}")
 
     def _notice(self, raft: Raft, event: Event, effects: Iterable[Effect]) -> None:
         """Counts what proves that a run was not vacuous."""
@@ -237,48 +220,52 @@ class Overseer:
 
     # The log.
 
-    def _log_changed(self, watched: Watched, raft: Raft, event: Event, cut: int) -> None:
+    def _log_changed(self, watched: Watched, event: Event, cut: int, *, still_leads: bool) -> None:
+        """The log is another one from `cut` on."""
+        self.require(cut > watched.commit, f"node {watched.node}: truncated from {cut}, committed {watched.commit}")
+        self.require(not still_leads, f"node {watched.node}: a leader changed its own log from {cut} on")
+        if type(event) is AppendEntries:
+            self.seen["uncommitted tail overwritten by a new leader"] += 1
+
+    def _configuration_moved(self, watched: Watched, raft: Raft, place: int) -> None:
+        """The last configuration in the log, at `place`, is in force: the snapshot's where the log holds none."""
         log, server = watched.log, raft.server
-        if cut:
-            self.require(cut > watched.commit, f"node {watched.node}: truncated from {cut}, committed {watched.commit}")
-            self.require(
-                not watched.leads or raft.server.term != watched.leads or type(raft.role) is not Leader,
-                f"node {watched.node}: a leader changed its own log from {cut} on",
-            )
-            if type(event) is AppendEntries:
-                self.seen["uncommitted tail overwritten by a new leader"] += 1
         in_force = server.configurations.index
-        if log.configurations:
+        if place:
             self.require(
-                in_force == log.configurations[-1],
-                f"node {watched.node}: the configuration of {in_force} is in force, the last one is at "
-                f"{log.configurations[-1]}",
+                in_force == place, f"node {watched.node}: the configuration of {in_force} is in force, not of {place}"
             )
-            entry = log.entries[log.configurations[-1] - log.base - 1]
-            if server.members is not watched.members:
-                self.require(
-                    entry.data == server.members.encode(),
-                    f"node {watched.node}: other members are in force than in the log",
-                )
+            data = log.entries[place - log.base - 1].data
+            self.require(
+                data == server.members.encode(), f"node {watched.node}: other members are in force than in the log"
+            )
         else:
-            self.require(in_force <= log.base, f"node {watched.node}: a configuration is in force that no log holds")
+            holds = server.snapshot.members if server.snapshot is not None else Members()
+            self.require(
+                in_force <= log.base and server.members == holds,
+                f"node {watched.node}: a configuration of {in_force} is in force that no log holds",
+            )
+        if len(log.configurations) > 1:
+            earlier = log.configurations[-2]
+            self.require(
+                earlier <= self.committed,
+                f"node {watched.node}: members are changed at {place} before the change at {earlier} is committed",
+            )
 
     def _took_office(self, watched: Watched, raft: Raft) -> None:
         term, members = watched.leads, raft.server.members
         first = self._leaders.setdefault(term, watched)
         self.require(first is watched, f"nodes {first.node} and {watched.node} both lead term {term}")
-        self._leader_lives[term] = watched.log
+        self._promises.took_office(term, watched.log)
         self.seen["elections won"] += 1
         hard = watched.told.hard
         own = (hard.term, hard.vote) == (term, watched.node) or hard.term > term
         self.require(own, f"node {watched.node} leads term {term} with {hard} on its disk")
-        grants = self._grants.get((term, watched.node), set())
+        grants = self._promises.voters_for(watched.node, term)
         voters = {node for node, disk in grants if disk == members.incarnation_of(node)}
         voters.add(watched.node)
         before = watched.members or members
-        elected = quorum_reached(members, lambda node: node in voters) or quorum_reached(
-            before, lambda node: node in voters
-        )
+        elected = any(majority_of_each_half(some, voters.__contains__) for some in (members, before))
         self.require(elected, f"node {watched.node} leads term {term} elected by {sorted(voters)} of {members}")
         for marked, index in reversed(self._marks):
             if marked < term:
@@ -316,16 +303,20 @@ class Overseer:
             known = self._watched.get((node, members.incarnation_of(node)))
             return known is not None and known.stable.covers(commit, term or 0)
 
-        durable = quorum_reached(members, holds)
-        if not durable and watched.members is not None:
-            durable = quorum_reached(watched.members, holds)
+        before = watched.members or members
+        durable = majority_of_each_half(members, holds) or majority_of_each_half(before, holds)
         self.require(durable, f"leader {watched.node} commits {commit} (term {term}) without a durable majority")
+        self.require(
+            term == watched.leads, f"leader {watched.node} of term {watched.leads} commits {commit}, of term {term}"
+        )
+        later = self._promises.later_leader_without(commit, term or 0, watched.leads)
+        self.require(not later, f"the leader of term {later} lacks index {commit}, committed in {watched.leads}")
         for index in range(len(self._committed), commit + 1):
             chain, at = log.chain_at(index), log.term_at(index)
             if chain is None or at is None:
                 self.fail(f"leader {watched.node} commits index {index}, which its log does not hold")
                 return
-            self._committed.append((at, chain))
+            self._add_committed(index, at, chain)
         if self._marks and self._marks[-1][0] == watched.leads:
             self._marks.pop()
         self._marks.append((watched.leads, commit))
@@ -335,15 +326,24 @@ class Overseer:
         if self.committed == 0 and recovered.entries:
             entry = recovered.entries[0]
             if entry.kind is MEMBERS and entry.index == 1:
-                self._committed.append((entry.term, self.ledger.add(b"", entry)))
+                self._add_committed(1, entry.term, self.ledger.add(b"", entry))
                 self._marks.append((0, 1))
 
+    def _add_committed(self, index: int, term: int, chain: bytes) -> None:
+        entry = self.ledger.entry(index, term)
+        command = entry is not None and entry.kind is COMMAND
+        self._committed.append((term, chain))
+        self._commands.append(index if command else self._commands[-1])
+
     def _apply_ordered(self, watched: Watched, effect: Apply) -> None:
+        node = watched.node
         for entry in effect.entries:
             self.require(
-                entry.index == watched.applied + 1, f"node {watched.node} applies {entry.index} after {watched.applied}"
+                entry.index == watched.applied + 1, f"node {node} applies {entry.index} after {watched.applied}"
             )
             watched.applied = entry.index
+            known = self.ledger.entry(entry.index, entry.term)
+            self.require(known is entry or known == entry, f"node {node} applies {entry.index}, which no log holds so")
         last = effect.entries[-1]
         chain = self.ledger.chain(last.index, last.term)
         committed = last.index <= self.committed and self._committed[last.index][1] == chain
@@ -355,75 +355,23 @@ class Overseer:
     def _snapshot_ordered(self, watched: Watched, meta: SnapshotMeta) -> None:
         """A snapshot stands for a committed place, with the configuration that was in force there."""
         log, index = watched.log, meta.index
+        self.require(
+            index == watched.applied,
+            f"node {watched.node}: a snapshot of index {index} where {watched.applied} is applied",
+        )
         self.require(log.term_at(index) == meta.term, f"node {watched.node}: a snapshot of index {index}, wrong term")
         earlier = [place for place in log.configurations if place <= index]
         if earlier:
             right = log.entries[earlier[-1] - log.base - 1].data == meta.members.encode()
             self.require(right, f"node {watched.node}: a snapshot at {index} with members of another index")
 
-    # Promises.
-
-    def _sent(self, watched: Watched, effect: Send) -> None:
-        message = effect.message
-        kind = type(message)
-        if kind is AppendReply or kind is SnapshotReply:
-            self._term_promised(watched, message)
-            if message.ok:  # type: ignore[union-attr]
-                self._acknowledged(watched, message)  # type: ignore[arg-type]
-        elif kind is VoteReply:
-            self._vote_sent(watched, effect.to, message)  # type: ignore[arg-type]
-        elif kind is RequestVote:
-            self._vote_asked(watched, message)  # type: ignore[arg-type]
-
-    def _term_promised(self, watched: Watched, message: Message) -> None:
-        durable = watched.told.hard.term
-        if durable < message.term:
-            self.fail(f"node {watched.node} promised term {message.term} with term {durable} on its disk")
-        if message.term > watched.promised_term:
-            watched.promised_term = message.term
-
-    def _acknowledged(self, watched: Watched, reply: AppendReply | SnapshotReply) -> None:
-        match, told = reply.match, watched.told
-        if told.hard.term > reply.term:
-            return  # released together with a later write, which may have replaced what this one rests on
-        held = told.term_at(match)
-        if held is None and not (told.snapshot is not None and told.snapshot.index >= match):
-            self.fail(f"node {watched.node} acknowledged index {match}, its disk ends at {told.last}")
-            return
-        leader, log = self._leaders.get(reply.term), self._leader_lives.get(reply.term)
-        if leader is None or leader.leads != reply.term or leader.log is not log or log is None or held is None:
-            return
-        wanted = log.term_at(match)
-        if match > log.last or (wanted is not None and wanted != held):
-            self.fail(f"node {watched.node} acknowledged index {match} (term {held}), the leader holds term {wanted}")
-
-    def _vote_sent(self, watched: Watched, to: NodeId, reply: VoteReply) -> None:
-        if reply.kind is VoteKind.PRE:
-            if not reply.granted:
-                self.seen["pre-vote refused"] += 1
-                self._term_promised(watched, reply)
-            return
-        self._term_promised(watched, reply)
-        if not reply.granted:
-            return
-        hard = watched.told.hard
-        durable = hard.term > reply.term or (hard.term == reply.term and hard.vote == to)
-        self.require(durable, f"node {watched.node} voted for {to} in term {reply.term} with {hard} on its disk")
-        self._note_vote(watched, reply.term, to)
-        self._grants.setdefault((reply.term, to), set()).add((watched.node, watched.incarnation))
-
-    def _vote_asked(self, watched: Watched, request: RequestVote) -> None:
-        told = watched.told
-        if request.kind is not VoteKind.PRE:
-            self._term_promised(watched, request)
-            self._note_vote(watched, request.term, watched.node)
-        last = request.last
-        if told.hard.term <= request.term and not told.held(last.index, last.term) and last.index:
-            self.fail(f"node {watched.node} campaigned with a log end of {last} that is not on its disk")
-
-    def _note_vote(self, watched: Watched, term: int, candidate: NodeId) -> None:
-        first = self._votes.setdefault((watched.node, watched.incarnation, term), candidate)
-        self.require(first == candidate, f"node {watched.node} voted for {first} and for {candidate} in term {term}")
+    def machine_stands(self, watched: Watched, meta: SnapshotMeta, last: int) -> None:
+        """The machine was asked for a snapshot at `meta`, or set to one; the last command that it knows is `last`."""
+        wanted = self._commands[meta.index] if meta.index <= self.committed else -1
+        self.require(
+            last == wanted,
+            f"node {watched.node}: a snapshot of index {meta.index} holds commands up to {last}, not {wanted}",
+        )
 
     def restarted(self, watched: Watched, recovered: Recovered) -> None:
         """A disk was opened and found whole."""

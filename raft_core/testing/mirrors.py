@@ -1,22 +1,25 @@
 """Pictures of logs and disks that the simulator's checks keep for themselves, independent of the code under test.
 
 What lives here: `Ledger`, every entry that was ever in any log, chained; `LogMirror`, one core's log as last seen;
-`DiskModel`, what `Persist` means, spelled out. They hold and find differences; `checks` says which are violations.
+`DiskModel`, what `Persist` means, spelled out; `Watched`, all that is known of one node; and what a majority is. They
+hold and find differences; `checks` and `promises` say which are violations.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias, final
 
 from raft_core.effects import Persist
 from raft_core.entries import MEMBERS, Entry, HardState, SnapshotMeta
-from raft_core.ids import Index, WriteId
+from raft_core.ids import Incarnation, Index, NodeId, WriteId
 from raft_core.log import Log
+from raft_core.membership import Members
 from raft_core.recovered import Recovered
+from raft_core.testing.answers import Answers
 
-__all__ = ["Change", "DiskModel", "Ledger", "LogMirror", "Mismatch"]
+__all__ = ["Change", "DiskModel", "Ledger", "LogMirror", "Mismatch", "Watched", "majority_of_each_half"]
 
 
 class Mismatch(Exception):
@@ -27,6 +30,14 @@ Chain: TypeAlias = bytes
 """A hash over an entry and everything before it."""
 
 NO_CHAIN: Chain = b""
+
+
+def majority_of_each_half(members: Members, agrees: Callable[[NodeId], bool]) -> bool:
+    """More than half of the voters agree, and of those who are being voted out; whoever else agrees does not count.
+
+    Said here once more, because what the core takes for a quorum is under test."""
+    halves = [half for half in (members.voters, members.outgoing) if half]
+    return bool(halves) and all(2 * len([node for node in half if agrees(node)]) > len(half) for half in halves)
 
 
 @final
@@ -98,23 +109,32 @@ class LogMirror:
         place = index - self.base - 1
         return self.chains[place] if 0 <= place < len(self.chains) else None
 
+    def copy(self) -> LogMirror:
+        """The log as it is now, whatever becomes of it."""
+        twin = LogMirror(self._ledger)
+        twin.base, twin.base_term, twin.base_chain = self.base, self.base_term, self.base_chain
+        twin.entries, twin.chains = list(self.entries), list(self.chains)
+        twin.configurations = list(self.configurations)
+        return twin
+
     def follow(self, log: Log) -> Change:
         """The mirror equals the log again. Raises `Mismatch` where it contradicts the ledger."""
         last, base = log.last_index, log.base.index
         entries = self.entries
         if base == self.base and last == base + len(entries) and (not entries or log.entry(last) is entries[-1]):
             return (0, 0)
-        if base != self.base or log.base.term != self.base_term:
-            self._rebase(log)
-        cut = self._cut(log)
+        replaced = self._rebase(log) if base != self.base or log.base.term != self.base_term else 0
+        cut = replaced or self._cut(log)
         first_new = self.last + 1
         for index in range(first_new, last + 1):
             self._append(log.entry(Index(index)))
         return (cut, first_new if first_new <= last else 0)
 
-    def _rebase(self, log: Log) -> None:
+    def _rebase(self, log: Log) -> int:
+        """0 where the log lost its beginning; otherwise it is another one now, from the index returned on."""
         base, term = log.base.index, log.base.term
         place = base - self.base
+        replaced = 0
         if 0 < place <= len(self.entries) and self.entries[place - 1].term == term:
             self.base_chain = self.chains[place - 1]
             del self.entries[:place], self.chains[:place]
@@ -122,11 +142,13 @@ class LogMirror:
             chain = self._ledger.chain(base, term)
             if chain is None:
                 raise Mismatch(f"a log begins after index {base}, term {term}, which no log ever held")
+            replaced = base + 1 if self.last else 0
             self.entries.clear()
             self.chains.clear()
             self.base_chain = chain
         self.base, self.base_term = base, term
         self.configurations = [index for index in self.configurations if base < index <= self.last]
+        return replaced
 
     def _cut(self, log: Log) -> int:
         """The first index that the log does not hold as it was, 0 where it only grew."""
@@ -260,3 +282,33 @@ class DiskModel:
             ends = (found.entries[-1].index if found.entries else base, mine_after[-1].index if mine_after else base)
             return f"its log ends at {ends[0]}, {ends[1]} was acknowledged, or entries differ"
         return None
+
+
+@final
+class Watched:
+    """What the checks know of one node: beyond its death what its disk must hold, within a life its log."""
+
+    def __init__(self, node: NodeId, incarnation: Incarnation, ledger: Ledger) -> None:
+        self.node = node
+        self.incarnation = incarnation
+        self.ledger = ledger
+        self.stable = DiskModel()  # what is on the disk
+        self.told = DiskModel()  # what the core was told is on the disk
+        self.log = LogMirror(ledger)
+        self.answers = Answers()
+        self.term = 0
+        self.commit = 0
+        self.applied = 0
+        self.promised_term = 0
+        self.leads = 0  # the term it leads, 0 if it does not
+        self.members: Members | None = None
+        self.configuration = -1  # where the one in force was appended
+
+    def begin(self, recovered: Recovered) -> None:
+        """A new life on the same disk."""
+        self.told.load(recovered)
+        self.stable.load(recovered)
+        self.log = LogMirror(self.ledger)
+        self.answers = Answers()
+        self.term, self.commit, self.applied = recovered.hard.term, 0, 0
+        self.leads, self.members, self.configuration = 0, None, -1

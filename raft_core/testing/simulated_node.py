@@ -1,6 +1,7 @@
-"""One simulated node: a real `Host` and `Work` over a crash disk, a clock of its own, and the ways in which it dies.
+"""One simulated node: real `Driver`, `Host` and `Work` over a crash disk, a clock of its own, and the ways it dies.
 
-What lives here: `SimulatedNode`, which does a host's effects against the simulated network and disk; `NodeClock`.
+What lives here: `SimulatedNode`, which does what a node's loop does, in virtual time. What the driver orders of an
+adapter goes through `surroundings` to the simulated network and disk.
 When something bad happens to it is decided in `nemesis`.
 """
 
@@ -11,31 +12,28 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
+import msgspec
+
 from raft_core.effects import Alarm, AlarmKind, Announce, Effect, Persist, RoleName
 from raft_core.errors import DiskError, LogLost, RequestError
 from raft_core.events import Event
+from raft_core.host.clients import ClientEvent
 from raft_core.host.config import SECOND, HostConfig
+from raft_core.host.driver import Driver, outcome
+from raft_core.host.face import NodeFace
 from raft_core.host.host import Host
 from raft_core.host.values import (
     Answer,
-    ClientCancelled,
     ConnectionId,
-    Dial,
-    Disconnect,
-    Finished,
     FormCluster,
     Formed,
-    HostEffect,
     HostEvent,
-    HostStarted,
     Job,
     JobFailed,
     Lane,
     Run,
     Ticket,
-    TimerFired,
     Transmit,
-    WakeAt,
     Write,
     Wrote,
 )
@@ -46,16 +44,18 @@ from raft_core.recovered import formation
 from raft_core.settings import Settings
 from raft_core.storage import Store
 from raft_core.testing.checks import Watched
+from raft_core.testing.clock import NodeClock
 from raft_core.testing.crash_disk import Call, CrashDisk, FaultKind, PowerLost
 from raft_core.testing.crash_disk import Fault as DiskFault
 from raft_core.testing.dice import Dice
 from raft_core.testing.mirrors import Mismatch
+from raft_core.testing.surroundings import Surroundings
 from raft_core.testing.witness import Witness
 
 if TYPE_CHECKING:
     from raft_core.testing.simulation import Simulation
 
-__all__ = ["Death", "NodeClock", "Reply", "SimulatedNode"]
+__all__ = ["Death", "Reply", "SimulatedNode"]
 
 _WALL: Final = 1_700_000_000 * SECOND
 
@@ -70,32 +70,6 @@ class Death(Enum):
     POWER = auto()  # the machine: of what was not synced anything or nothing survives
     POWER_CLEAN = auto()  # the machine: nothing survives that was not synced
     ENDED = auto()  # the node decided to
-
-
-@final
-class NodeClock:
-    """A clock that runs at its own rate, in thousandths, and may jump; the monotonic part never goes back."""
-
-    __slots__ = ("_global", "_local", "rate", "wall_offset")
-
-    def __init__(self, offset: int) -> None:
-        self._global = 0
-        self._local = offset
-        self.rate = 1000
-        self.wall_offset = 0
-
-    def at(self, moment: int) -> int:
-        """What the clock shows at this moment of the simulation."""
-        return self._local + (moment - self._global) * self.rate // 1000
-
-    def moment(self, local: int) -> int:
-        """When the clock will show this."""
-        return self._global - (self._local - local) * 1000 // self.rate + 1
-
-    def change(self, moment: int, rate: int, *, jump: int = 0) -> None:
-        self._local = self.at(moment) + jump
-        self._global = moment
-        self.rate = rate
 
 
 @final
@@ -130,20 +104,22 @@ class SimulatedNode:
         self.crash_in = -1  # so many host effects from the next call on, then it dies
         self.faults: list[tuple[str, FaultKind, str]] = []  # armed: operation, what, in which kind of file
         self.fault_struck = False
-        self.finished: Finished | None = None
         self.standing = Announce(RoleName.FOLLOWER, self.watched.stable.hard.term, NOBODY)
         self.store: Store | None = None
         self.host: Host | None = None
         self.witness: Witness | None = None
-        self._work: Work | None = None
+        self.work: Work | None = None
+        self.face: NodeFace | None = None
+        self._driver: Driver | None = None
+        self._surroundings = Surroundings(self)
+        self._news = (0, 0)  # places in the driver's feeds: changes, alarms
         self._raft: Raft | None = None
         self._lanes: dict[Lane, deque[Job]] = {lane: deque() for lane in Lane}
         self._running: dict[Lane, list[Job]] = {}
-        self._inbox: list[HostEvent] = []
         self._scheduled = False
         self._connections = 1
         self._wake = 0
-        self._callers: dict[Ticket, Callable[[Reply], None]] = {}
+        self._callers: dict[Ticket, tuple[Ticket, Callable[[Reply], None]]] = {}  # with the driver's own ticket
 
     @property
     def raft(self) -> Raft | None:
@@ -177,7 +153,7 @@ class SimulatedNode:
         simulation.overseer.founded(self.watched, recovered)
         machine = simulation.new_machine()
         self.witness = Witness(machine, simulation.testimony)
-        self._work = Work(store, self.witness, machine_blocks=self.dice.chance(0.3))
+        self.work = Work(store, self.witness, machine_blocks=self.dice.chance(0.3))
         self._raft = None
         self.host = Host(
             self.config,
@@ -188,15 +164,18 @@ class SimulatedNode:
             self.dice.fork(f"host {self.life}").random,
             self._step,
         )
+        self._surroundings = Surroundings(self)
+        self._driver = Driver(self.host, self._surroundings, self._surroundings)
+        self.face = NodeFace(self.host, self._surroundings, self.config.address)
         self._lanes = {lane: deque() for lane in Lane}
-        self._running, self._inbox, self._scheduled, self._wake = {}, [], False, 0
+        self._running, self._scheduled, self._wake, self._news = {}, False, 0, (0, 0)
         self.paused_until, self.crash_in = 0, -1
         self.fault_struck = self.disk.capacity is not None
         self.harmed = False  # it opened, and is what it was: the damage did not matter
-        self.alive, self.finished = True, None
+        self.alive = True
         self.standing = Announce(RoleName.FOLLOWER, recovered.hard.term, NOBODY)
         simulation.record_life(self, "started")
-        self.tell(HostStarted())
+        self.schedule()
         return True
 
     def _step(self, raft: Raft, event: Event) -> list[Effect]:
@@ -258,12 +237,12 @@ class SimulatedNode:
         self.simulation.network.abandon(self, silently=silently)
         self.disk = self._after_power(clean=death is Death.POWER_CLEAN) if silently else self.disk.restart()
         callers, self._callers = self._callers, {}
-        for caller in callers.values():
+        for _, caller in callers.values():
             caller(None)
 
     def _finish_writes(self) -> None:
         """What the write lane was doing may get done, up to any point, before the process is gone."""
-        assert self._work is not None
+        assert self.work is not None
         jobs = self._running.pop(Lane.WRITE, []) or list(self._lanes[Lane.WRITE])
         if not jobs or not self.dice.chance(0.6):
             return
@@ -272,14 +251,18 @@ class SimulatedNode:
             at = self.disk.calls + 1 + self.dice.below(6)
             self.disk.faults[at] = DiskFault(FaultKind.POWER, self.dice.below(3000))
             self.simulation.seen["power lost in the middle of a write"] += 1
-        self._work.run(Lane.WRITE, jobs)
+        self.work.run(Lane.WRITE, jobs)
         self.simulation.seen["crash between persist and report"] += 1
 
-    # What the host orders.
+    # The loop.
 
     def tell(self, *events: HostEvent) -> None:
         """The events are handled at this very moment, with whatever else happens in it; later, while paused."""
-        self._inbox.extend(events)
+        assert self._driver is not None
+        self._driver.post_all(list(events))
+
+    def schedule(self) -> None:
+        """The driver has its turn at this very moment; later, while paused."""
         if not self._scheduled:
             self._scheduled = True
             self._at(max(0, self.paused_until - self.simulation.now), self._handle)
@@ -297,75 +280,73 @@ class SimulatedNode:
             self._at(self.paused_until - self.simulation.now, self._handle)
             return
         self._scheduled = False
-        events, self._inbox = self._inbox, []
-        host = self.host
-        assert host is not None
+        driver = self._driver
+        assert driver is not None
         local = self.clock.at(self.simulation.now)
-        effects = host.handle(events, local, _WALL + local + self.clock.wall_offset)
-        if self.crash_in >= 0 and effects:
-            self._handle_until_death(effects)
+        wall = _WALL + local + self.clock.wall_offset
+        if self.crash_in >= 0:
+            self._handle_until_death(driver, local, wall)
             return
-        for effect in effects:
-            self._do(effect)
+        driver.turn(self._surroundings, local, wall)
+        if self.disk.off:
+            self._power_lost()
+        elif driver.ended:
+            self._finished(driver.error)
+        elif driver.waiting:
+            self.schedule()
 
-    def _handle_until_death(self, effects: list[HostEffect]) -> None:
-        """Every prefix of an effect list is a state to die in."""
-        count, self.crash_in = self.crash_in % (len(effects) + 1), -1
+    def _handle_until_death(self, driver: Driver, local: int, wall: int) -> None:
+        """Every prefix of an effect list is a state to die in, so the driver's turn is taken apart here."""
+        assert self.host is not None
+        events, driver._inbox = driver._inbox, []
+        effects = self.host.handle(events, local, wall)
+        count = len(effects)
+        if effects:
+            count, self.crash_in = self.crash_in % (len(effects) + 1), -1
         for effect in effects[:count]:
-            self._do(effect)
+            driver._do(effect, self._surroundings)
+        if not effects:
+            return
         self.simulation.seen["died between two effects"] += 1
         wrote = any(type(effect) is Run and effect.lane is Lane.WRITE for effect in effects[:count])
         if wrote and any(type(effect) is Transmit for effect in effects[count:]):
             self.simulation.seen["crash between persist and send"] += 1
         self.die(self.dice.choice((Death.KILLED, Death.POWER, Death.POWER_CLEAN)))
 
-    def _do(self, effect: HostEffect) -> None:  # hottest first
-        network = self.simulation.network
-        if type(effect) is Transmit:
-            network.transmit(self, effect.connection, effect.data)
-        elif type(effect) is WakeAt:
-            self._wake_at(effect.at)
-        elif type(effect) is Run:
-            self._lanes[effect.lane].append(effect.job)
-            self._work_on(effect.lane)
-        elif type(effect) is Answer:
-            caller = self._callers.pop(effect.ticket, None)
-            if caller is not None:
-                caller(effect.error if effect.error is not None else effect.data)
-        elif type(effect) is Announce:
-            self.standing = effect
-        elif type(effect) is Dial:
-            network.dial(self, effect.connection, effect.address)
-        elif type(effect) is Disconnect:
-            network.close(self, effect.connection)
-        elif type(effect) is Alarm:
-            self._alarmed(effect)
-        elif type(effect) is Finished:
-            self._finished(effect)
+    def look_at_news(self) -> None:
+        """What the driver announces and what it warns of."""
+        driver = self._driver
+        assert driver is not None
+        changes, alarms = self._news
+        while (change := driver.changes.after(changes)) is not None:
+            self.standing, changes = change
+        while (alarm := driver.alarms.after(alarms)) is not None:
+            self._alarmed(alarm[0])
+            alarms = alarm[1]
+        self._news = (changes, alarms)
 
-    def _wake_at(self, local: int) -> None:
+    def wake_at(self, local: int) -> None:
+        """The driver has its turn when the node's clock shows this, at the latest; replaces the wish before."""
         self._wake = local
         moment = self.clock.moment(local)
 
         def fire() -> None:
             if self._wake == local:
-                self.tell(TimerFired())
+                self.schedule()
 
         self._at(max(0, moment - self.simulation.now), fire)
 
     def clock_changed(self) -> None:
         """Timers are set anew, by the clock as it is now."""
         if self.alive and self._wake:
-            self._wake_at(self._wake)
+            self.wake_at(self._wake)
 
     def _alarmed(self, alarm: Alarm) -> None:
         self.simulation.seen[f"alarm: {alarm.kind.value}"] += 1
         if alarm.kind in (AlarmKind.TWO_LEADERS, AlarmKind.COMMITTED_CONFLICT):
             self.simulation.overseer.fail(f"node {self.id} raised the alarm {alarm.kind.value}: {alarm.text}")
 
-    def _finished(self, effect: Finished) -> None:
-        self.finished = effect
-        error = effect.error
+    def _finished(self, error: Exception | None) -> None:
         if error is not None:
             self.simulation.seen[f"node ended: {type(error).__name__}"] += 1
         if isinstance(error, LogLost):
@@ -377,6 +358,20 @@ class SimulatedNode:
 
     # Lanes.
 
+    def queue_job(self, lane: Lane, job: Job) -> None:
+        """The job is done by the lane's worker, in order."""
+        self._lanes[lane].append(job)
+        self._work_on(lane)
+
+    def done_in_loop(self, jobs: list[Job]) -> list[HostEvent]:
+        """What these jobs of the machine come to, which the loop itself does."""
+        assert self.work is not None
+        return self.work.run(Lane.APPLY, jobs)
+
+    def _power_lost(self) -> None:
+        self.simulation.seen["power lost in the middle of a call"] += 1
+        self.die(Death.POWER)
+
     def _work_on(self, lane: Lane) -> None:
         if lane in self._running or not self._lanes[lane]:
             return
@@ -387,13 +382,12 @@ class SimulatedNode:
 
     def _work_done(self, lane: Lane) -> None:
         jobs = self._running.pop(lane)
-        assert self._work is not None
+        assert self.work is not None
         if lane is Lane.WRITE:
             self._hand_over(jobs)
-        reports = self._work.run(lane, jobs)
+        reports = self.work.run(lane, jobs)
         if self.disk.off:
-            self.simulation.seen["power lost in the middle of a call"] += 1
-            self.die(Death.POWER)
+            self._power_lost()
             return
         for report in reports:
             if type(report) is Wrote:
@@ -423,12 +417,28 @@ class SimulatedNode:
 
     # Callers.
 
-    def call(self, ticket: Ticket, event: HostEvent, caller: Callable[[Reply], None]) -> None:
-        """The event carries the ticket; the caller is told once."""
-        self._callers[ticket] = caller
-        self.tell(event)
+    def call(self, ticket: Ticket, event: ClientEvent, caller: Callable[[Reply], None]) -> None:
+        """The event is handled, under a ticket of the driver's; the caller is told once."""
+        driver = self._driver
+        if driver is None or not self.alive:
+            caller(None)
+            return
+
+        def deliver(answer: Answer) -> None:
+            if self._callers.pop(ticket, None) is None:
+                return
+            reply: Reply
+            try:
+                reply = outcome(answer)
+            except RequestError as error:
+                reply = error
+            caller(reply)
+
+        number = driver.ask(lambda number: msgspec.structs.replace(event, ticket=number), deliver)
+        self._callers[ticket] = (number, caller)
 
     def cancel(self, ticket: Ticket) -> None:
         """Nobody waits any more."""
-        if self._callers.pop(ticket, None) is not None and self.alive:
-            self.tell(ClientCancelled(ticket))
+        known = self._callers.pop(ticket, None)
+        if known is not None and self.alive and self._driver is not None:
+            self._driver.leave(known[0])

@@ -12,6 +12,7 @@ more than all of it. A state shares the entries of its log with the core.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from typing import Final, final
 
 import msgspec
@@ -59,18 +60,26 @@ class _Half:
 
 @final
 class Recorder:
-    """Let `step` stand in for `Raft.step`, for a host by `Host(..., step=recorder.step)`; all else stays as it is.
+    """Let `step` stand in for `Raft.step`, for a host by `Host(..., recorder=recorder)`; all else stays as it is.
+    `step` given to the recorder stands in for `Raft.step` in turn, for whoever checks each step of the core.
 
     At most `max_events` events and `max_bytes` of them are kept (at least one event is), besides two states. Another
     core than before begins another recording."""
 
-    __slots__ = ("_max_bytes", "_max_events", "_newer", "_older", "_raft")
+    __slots__ = ("_max_bytes", "_max_events", "_newer", "_older", "_raft", "_take")
 
-    def __init__(self, *, max_events: int = 20_000, max_bytes: int = 8 * 1024 * 1024) -> None:
+    def __init__(
+        self,
+        *,
+        max_events: int = 20_000,
+        max_bytes: int = 8 * 1024 * 1024,
+        step: Callable[[Raft, Event], list[Effect]] = Raft.step,
+    ) -> None:
         if max_events < 2 or max_bytes < 2:
             raise SettingsError("a recorder keeps at least two events and two bytes")
         self._max_events = max_events // 2
         self._max_bytes = max_bytes // 2
+        self._take = step
         self._raft: Raft | None = None
         self._older: _Half | None = None
         self._newer: _Half | None = None
@@ -90,7 +99,7 @@ class Recorder:
             events, total = half.events, size
         half.size = total
         events.append(event)
-        return raft.step(event)
+        return self._take(raft, event)
 
     def _begin(self, raft: Raft) -> _Half:
         self._raft = raft

@@ -16,7 +16,7 @@ from raft_core.ids import ClusterId
 from raft_core.recovered import Identity
 from raft_core.salvage import Statement, plan_salvage
 from raft_core.storage import Store
-from raft_core.wal.files import LockHeld, read_whole
+from raft_core.wal.files import Files, LockHeld, read_whole
 from raft_core.wal.segment import IDENTITY, LOCK, read_identity, snapshot_name
 from raft_core.wal.snapshot_file import SnapshotFileReader
 from raft_storage.directory import plan_in
@@ -32,13 +32,14 @@ class Survivor:
     """A data directory that is only looked at: `recovered` is what a node would start from. Close it after use.
 
     Nothing is written to it, repaired, counted or deleted, so that it stays as evidence, and so that a failing disk is
-    not asked for more than reading. Raises `WrongDirectory`, `DirectoryInUse`, `LogDamaged` or another `DiskError`."""
+    not asked for more than reading. `files` stands in for the operating system; `directory` then is only a name for
+    error texts. Raises `WrongDirectory`, `DirectoryInUse`, `LogDamaged` or another `DiskError`."""
 
-    def __init__(self, directory: str | os.PathLike[str], cluster: str) -> None:
+    def __init__(self, directory: str | os.PathLike[str], cluster: str, *, files: Files | None = None) -> None:
         place = Path(directory)
-        if not (place / IDENTITY).is_file():
+        if not (IDENTITY in files.names() if files is not None else (place / IDENTITY).is_file()):
             raise WrongDirectory(f"{place} is not a node's data directory: it holds no file named {IDENTITY}")
-        self._files = OperatingFiles(place)
+        self._files = files if files is not None else OperatingFiles(place)
         try:
             self._files.lock(LOCK)
             identity = read_identity(read_whole(self._files, IDENTITY))

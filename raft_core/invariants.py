@@ -11,6 +11,7 @@ from functools import lru_cache
 from raft_core.errors import invariant
 from raft_core.ids import NOBODY
 from raft_core.membership import Members
+from raft_core.outbox import MOST_HELD
 from raft_core.progress import Progress, ProgressState
 from raft_core.raft import Raft
 from raft_core.roles.candidate import Candidate
@@ -33,6 +34,7 @@ def check(raft: Raft) -> None:
         invariant(role.leader != server.me, "a follower never follows itself")
         invariant(role.verified <= server.log.last_index, "no more is verified than the log holds")
         invariant(not role.reads or role.leader != NOBODY, "reads wait only at a known leader")
+        invariant(len(role.reads) <= server.settings.max_waiting_reads, "reads asked of a leader are bounded")
     elif isinstance(role, Candidate):
         invariant(server.vote == server.me, "a candidate has voted for itself")
         own = role.campaign.votes.get(server.me)
@@ -49,6 +51,8 @@ def _positions(server: Server) -> None:
     invariant(server.applied <= server.applying, "applied does not exceed what was ordered")
     invariant(server.applying <= server.commit, "only committed entries are applied")
     invariant(server.commit <= log.last_index, "only what the log holds is committed")
+    invariant(snapshot <= server.commit, "a snapshot is of what is committed")
+    invariant(snapshot <= server.applied or server.restoring, "a snapshot is of what is applied, or being restored")
     if server.pages and not server.pages[-1].restore:
         invariant(server.applying == server.pages[-1].last, "the last page ends at what was ordered")
     invariant(len(server.pages) <= 3, "few pages are on their way to the machine")
@@ -67,6 +71,7 @@ def _outbox(server: Server) -> None:
     invariant(outbox.durable_index <= server.log.last_index, "no more is durable than the log holds")
     invariant(outbox.written_last <= server.log.last_index, "no more is written than the log holds")
     invariant(outbox.durable_index <= outbox.written_last, "no more is durable than was written")
+    invariant(len(outbox.held) <= MOST_HELD, "promises that wait for the disk are bounded")
     for rests_on, _ in outbox.held:
         invariant(rests_on > outbox.durable, "no promise is held longer than it must be")
         invariant(rests_on <= outbox.issued + 1, "every promise rests on a write that was or will be ordered")
@@ -93,6 +98,7 @@ def _leader(server: Server, role: Leader) -> None:
     everybody = sorted({*expected, *role.replication.departing})
     invariant(list(progress) == everybody, "there is a progress for every other member, in order")
     invariant(server.outbox.failed or server.vote in (server.me, NOBODY), "a leader has voted for itself")
+    invariant(len(role.reading.queue) <= server.settings.max_waiting_reads, "reads that wait for a round are bounded")
     if role.settled:  # before that, and on a follower, more may be committed than is known to be
         pending = [place for place, _ in server.configurations.held() if place > server.commit]
         invariant(len(pending) <= 1, "configurations change one at a time")
@@ -109,6 +115,8 @@ def _progress(server: Server, peer: Progress) -> None:
     invariant(peer.next <= server.log.last_index + 1, "next is at most one behind the end")
     invariant(len(peer.inflight) <= peer.max_messages, "the window is bounded in messages")
     invariant(sum([size for _, size in peer.inflight]) == peer.inflight_bytes, "the window's bytes are counted right")
+    if len(peer.inflight) > 1:  # a single message may be larger (rule 5.4)
+        invariant(peer.inflight_bytes - peer.inflight[-1][1] < peer.max_bytes, "the window is bounded in bytes")
     if peer.state is not ProgressState.REPLICATE:
         invariant(not peer.inflight, "only a replicating follower has a window")
     if peer.state is ProgressState.SNAPSHOT:

@@ -193,7 +193,7 @@ class Overseer:
             elif kind is TakeSnapshot:
                 self._snapshot_ordered(watched, effect.meta)  # type: ignore[union-attr]
             elif kind is Restore:
-                watched.applied = effect.meta.index  # type: ignore[union-attr]
+                watched.applied = watched.restore_at = effect.meta.index  # type: ignore[union-attr]
             elif kind is Stop:
                 self.all_answered(watched)
 
@@ -355,23 +355,21 @@ class Overseer:
     def _snapshot_ordered(self, watched: Watched, meta: SnapshotMeta) -> None:
         """A snapshot stands for a committed place, with the configuration that was in force there."""
         log, index = watched.log, meta.index
-        self.require(
-            index == watched.applied,
-            f"node {watched.node}: a snapshot of index {index} where {watched.applied} is applied",
-        )
+        watched.snapshot_at, at = index, watched.applied
+        self.require(index == at, f"node {watched.node}: a snapshot of index {index} where {at} is applied")
         self.require(log.term_at(index) == meta.term, f"node {watched.node}: a snapshot of index {index}, wrong term")
         earlier = [place for place in log.configurations if place <= index]
         if earlier:
             right = log.entries[earlier[-1] - log.base - 1].data == meta.members.encode()
             self.require(right, f"node {watched.node}: a snapshot at {index} with members of another index")
 
-    def machine_stands(self, watched: Watched, meta: SnapshotMeta, last: int) -> None:
-        """The machine was asked for a snapshot at `meta`, or set to one; the last command that it knows is `last`."""
-        wanted = self._commands[meta.index] if meta.index <= self.committed else -1
-        self.require(
-            last == wanted,
-            f"node {watched.node}: a snapshot of index {meta.index} holds commands up to {last}, not {wanted}",
-        )
+    def machine_stands(self, watched: Watched, last: int, *, taken: bool) -> None:
+        """The machine was asked for the snapshot ordered last (`taken`), or set to the one ordered last, when the last
+        command that it had applied was `last`."""
+        index = watched.snapshot_at if taken else watched.restore_at
+        wanted = self._commands[index] if index <= self.committed else -1
+        text = f"node {watched.node}: a snapshot of index {index} holds commands up to {last}, not {wanted}"
+        self.require(last == wanted, text)
 
     def restarted(self, watched: Watched, recovered: Recovered) -> None:
         """A disk was opened and found whole."""

@@ -95,6 +95,7 @@ class SimulatedClient:
                 self._command = encode_command(self._session, sequence, sequence, asked.data)
             else:
                 self._command = encode_plain(asked.data)
+                simulation.testimony.offered(self._command)
         self._send()
 
     # One attempt.
@@ -156,7 +157,7 @@ class SimulatedClient:
             self._rest()
         elif isinstance(reply, Result) and asked is not None:
             self._answered(asked, reply.data)
-            simulation.note_written(self._command)
+            simulation.note_written(self._command, answer)
         elif isinstance(reply, Expired):
             self._session = None
             self._unknown()

@@ -299,6 +299,8 @@ class Watched:
         self.term = 0
         self.commit = 0
         self.applied = 0
+        self.snapshot_at = 0  # the snapshot that the machine was last asked for
+        self.restore_at = 0  # the one that it was last set to
         self.promised_term = 0
         self.leads = 0  # the term it leads, 0 if it does not
         self.members: Members | None = None

@@ -18,7 +18,7 @@ from raft_core.effects import Alarm, AlarmKind, Announce, Effect, Persist, RoleN
 from raft_core.errors import DiskError, LogLost, RequestError
 from raft_core.events import Event
 from raft_core.host.clients import ClientEvent
-from raft_core.host.config import SECOND, HostConfig
+from raft_core.host.config import MILLISECOND, SECOND, HostConfig
 from raft_core.host.driver import Driver, outcome
 from raft_core.host.face import NodeFace
 from raft_core.host.host import Host
@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 __all__ = ["Death", "Reply", "SimulatedNode"]
 
 _WALL: Final = 1_700_000_000 * SECOND
+_LATE: Final = 100 * MILLISECOND
+"""So long after a deadline a living node must have said something."""
 
 Reply: TypeAlias = "bytes | RequestError | None"
 """What a caller gets: an answer, an error, or None where the node died."""
@@ -119,7 +121,8 @@ class SimulatedNode:
         self._scheduled = False
         self._connections = 1
         self._wake = 0
-        self._callers: dict[Ticket, tuple[Ticket, Callable[[Reply], None]]] = {}  # with the driver's own ticket
+        self._handled_at = 0  # by its own clock
+        self._callers: dict[Ticket, tuple[Ticket, Callable[[Reply], None], int]] = {}  # driver's own ticket, deadline
 
     @property
     def raft(self) -> Raft | None:
@@ -152,7 +155,7 @@ class SimulatedNode:
         simulation.overseer.restarted(self.watched, recovered)
         simulation.overseer.founded(self.watched, recovered)
         machine = simulation.new_machine()
-        self.witness = Witness(machine, simulation.testimony)
+        self.witness = Witness(machine, simulation.testimony, self._machine_stands)
         self.work = Work(store, self.witness, machine_blocks=self.dice.chance(0.3))
         self._raft = None
         self.host = Host(
@@ -183,6 +186,9 @@ class SimulatedNode:
         effects = self.simulation.overseer.step(self.watched, raft, event)
         self.simulation.record_step(self, raft, event, effects)
         return effects
+
+    def _machine_stands(self, last: int, taken: bool) -> None:
+        self.simulation.overseer.machine_stands(self.watched, last, taken=taken)
 
     def _refused_to_open(self, failure: DiskError) -> None:
         """Where the disk was harmed that is right; where a call failed it is opened again; otherwise it is wrong."""
@@ -237,7 +243,7 @@ class SimulatedNode:
         self.simulation.network.abandon(self, silently=silently)
         self.disk = self._after_power(clean=death is Death.POWER_CLEAN) if silently else self.disk.restart()
         callers, self._callers = self._callers, {}
-        for _, caller in callers.values():
+        for _, caller, _ in callers.values():
             caller(None)
 
     def _finish_writes(self) -> None:
@@ -288,6 +294,7 @@ class SimulatedNode:
             self._handle_until_death(driver, local, wall)
             return
         driver.turn(self._surroundings, local, wall)
+        self._handled_at = local
         if self.disk.off:
             self._power_lost()
         elif driver.ended:
@@ -435,10 +442,15 @@ class SimulatedNode:
             caller(reply)
 
         number = driver.ask(lambda number: msgspec.structs.replace(event, ticket=number), deliver)
-        self._callers[ticket] = (number, caller)
+        self._callers[ticket] = (number, caller, event.deadline)
 
     def cancel(self, ticket: Ticket) -> None:
-        """Nobody waits any more."""
+        """Nobody waits any more. A living node has answered everybody whose deadline has come."""
         known = self._callers.pop(ticket, None)
-        if known is not None and self.alive and self._driver is not None:
-            self._driver.leave(known[0])
+        if known is None or not self.alive or self._driver is None:
+            return
+        self._driver.leave(known[0])
+        late = self._handled_at - known[2] if known[2] else 0
+        self.simulation.overseer.require(
+            late <= _LATE, f"node {self.id} left a request unanswered for {late // MILLISECOND} ms after its deadline"
+        )

@@ -44,7 +44,7 @@ from raft_core.testing.network import Network
 from raft_core.testing.scenery import draw_config, draw_settings
 from raft_core.testing.simulated_node import Death, SimulatedNode
 from raft_core.testing.traces import RecordKind, Tracer
-from raft_core.testing.witness import Testimony
+from raft_core.testing.witness import Doer, Testimony
 from raft_core.testing.workload import Workload
 from raft_core.wire.codec import encode_message
 
@@ -148,7 +148,7 @@ class Simulation:
         return self._open_store(disk, node, incarnation)
 
     def new_machine(self) -> StateMachine:
-        return Sessions(self._machine())
+        return Sessions(Doer(self._machine(), self.testimony))
 
     def next_ticket(self) -> Ticket:
         self._tickets += 1
@@ -181,9 +181,10 @@ class Simulation:
             return node.dice.below(3) * MILLISECOND
         return node.dice.around(5 * self._write_time)
 
-    def note_written(self, command: bytes) -> None:
+    def note_written(self, command: bytes, answer: bytes) -> None:
         """A client was told that this command is applied."""
         self._written.append(command)
+        self.testimony.told(command, answer)
 
     def leader(self) -> SimulatedNode | None:
         """The living leader of the highest term."""
@@ -366,6 +367,7 @@ class Simulation:
         overseer.require(len(digests) == 1, f"the machines of {[node.id for node in members]} differ in the end")
         self._scan_writes(members)
         for node in members:
+            overseer.all_answered(node.watched)
             self._scan_disk(node)
         verdict = check(self.history.history(), self.workload.model, limit=_LIMIT)
         if verdict.decision is Decision.VIOLATED:

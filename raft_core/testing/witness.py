@@ -1,7 +1,8 @@
 """What is true of the machines: the same commands in the same order, the same results, the same snapshots.
 
-What lives here: `Witness`, a machine around the user's (and around `Sessions`), one per life of a node, and
-`Testimony`, in which all witnesses of a simulation write down what they saw, and find contradictions.
+What lives here: `Witness`, a machine around `Sessions`, one per life of a node, `Doer`, which stands between
+`Sessions` and the user's machine and counts what gets through, and `Testimony`, in which all witnesses of a simulation
+write down what they saw, and find contradictions.
 
 A witness puts what it has applied, as one hash, in front of every snapshot; so a restored snapshot can be compared
 with the entries that it stands for.
@@ -18,9 +19,11 @@ from typing import Final, final
 from raft_core.ids import NO_INDEX, Index
 from raft_core.machine import StateMachine
 
-__all__ = ["Testimony", "Witness"]
+__all__ = ["Doer", "Testimony", "Witness"]
 
 _HEAD: Final = Struct("<Q16s")
+_UNDER_A_SESSION: Final = 2
+_A_RESULT: Final = b"\0"
 _STAMP: Final = 9
 """Bytes of a command under sessions that its leader stamps: the same command sent twice differs in them."""
 
@@ -34,22 +37,53 @@ class Testimony:
         self.seen: Counter[str] = Counter()
         self.places: dict[bytes, int] = {}
         """Where each command was first applied, by the command without its stamp."""
+        self.carried_out = 0
+        """How many commands have come through to any machine."""
+        self._offered: Counter[bytes] = Counter()  # how often a client sent a command that no session guards
+        self._done: dict[bytes, set[int]] = {}  # where each command came through to a machine
+        self._results: dict[bytes, set[bytes]] = {}
         self._applied: dict[int, tuple[bytes, bytes]] = {0: (bytes(16), b"")}  # by index: hash so far, result
         self._snapshots: dict[int, bytes] = {}
 
-    def applied(self, index: int, chain: bytes, command: bytes, result: bytes) -> None:
-        """A machine has applied a command."""
+    def offered(self, command: bytes) -> None:
+        """A client sends the command, without a session, and will not send it again: it is carried out once at most."""
+        self._offered[_body(command)] += 1
+
+    def told(self, command: bytes, answer: bytes) -> None:
+        """A client was told this result of this command."""
+        if answer not in self._results.get(_body(command), ()):
+            self.fail(f"a client was answered {answer!r}, which is not the result of its command {command!r}")
+
+    def applied(self, index: int, chain: bytes, command: bytes, result: bytes, *, carried_out: bool) -> None:
+        """A machine was given a command; `carried_out`: it came through to the user's machine."""
         known = self._applied.get(index)
         if known is None:
             self._applied[index] = (chain, result)
-            body = command[:1] + command[_STAMP:]
-            if self.places.setdefault(body, index) != index and command[0] == 2:
-                self.seen["retry answered from its session"] += 1
-            return
-        if known[0] != chain:
+            self._first_applied(index, _body(command), result)
+        elif known[0] != chain:
             self.fail(f"two machines applied different commands up to index {index}")
         elif known[1] != result:
             self.fail(f"two machines gave different results at index {index}: {known[1]!r} and {result!r}")
+        if carried_out:
+            self._carried_out(index, command)
+
+    def _first_applied(self, index: int, body: bytes, result: bytes) -> None:
+        results = self._results.setdefault(body, set())
+        again = self.places.setdefault(body, index) != index
+        if again and body[0] == _UNDER_A_SESSION and result[:1] == _A_RESULT:
+            first = [one for one in results if one[:1] == _A_RESULT]
+            if first and first[0] != result:
+                self.fail(f"the command at {self.places[body]} was repeated at {index} and had another result")
+            self.seen["retry answered from its session"] += 1
+        results.add(result)
+
+    def _carried_out(self, index: int, command: bytes) -> None:
+        body = _body(command)
+        places = self._done.setdefault(body, set())
+        places.add(index)
+        most = 1 if body[0] == _UNDER_A_SESSION else self._offered.get(body, len(places))
+        if len(places) > most:
+            self.fail(f"a command that was sent to be applied once is applied at {sorted(places)}")
 
     def chain(self, index: int) -> bytes | None:
         """The hash of everything applied up to the command at `index`."""
@@ -62,13 +96,43 @@ class Testimony:
             self.fail(f"two machines have different states after index {index}")
 
 
+def _body(command: bytes) -> bytes:
+    """The command without what its leader stamps."""
+    return command[:1] + command[_STAMP:]
+
+
 @final
-class Witness:
-    """A machine that tells on the machine within."""
+class Doer:
+    """The user's machine, under `Sessions`: what it is given is carried out."""
 
     def __init__(self, machine: StateMachine, testimony: Testimony) -> None:
+        self._machine = machine
+        self._testimony = testimony
+        self.init = machine.init
+        self.prepare = machine.prepare
+        self.query = machine.query
+        self.snapshot = machine.snapshot
+        self.restore = machine.restore
+
+    def apply(self, index: Index, command: bytes) -> bytes:
+        self._testimony.carried_out += 1
+        return self._machine.apply(index, command)
+
+
+@final
+class Witness:
+    """A machine that tells on the machine within. `stands` is told where it stands whenever it is asked for a snapshot
+    (true) or was set to one (false)."""
+
+    def __init__(
+        self,
+        machine: StateMachine,
+        testimony: Testimony,
+        stands: Callable[[int, bool], None] = lambda last, taken: None,
+    ) -> None:
         self.machine = machine
         self._testimony = testimony
+        self._stands = stands
         self.last = 0
         self.chain = bytes(16)
 
@@ -84,6 +148,7 @@ class Witness:
         testimony = self._testimony
         if index <= self.last:
             testimony.fail(f"a machine was given index {index} after {self.last}")
+        before = testimony.carried_out
         try:
             result = self.machine.apply(index, command)
         except Exception as failure:
@@ -92,7 +157,7 @@ class Witness:
         content = b"%d:%d:" % (index, len(command)) + command
         self.chain = hashlib.blake2b(self.chain + content, digest_size=16).digest()
         self.last = index
-        testimony.applied(index, self.chain, command, result)
+        testimony.applied(index, self.chain, command, result, carried_out=testimony.carried_out > before)
         return result
 
     def query(self, request: bytes) -> bytes:
@@ -100,6 +165,7 @@ class Witness:
 
     def snapshot(self) -> Iterator[bytes]:
         """The machine's chunks, behind a head that says what they stand for."""
+        self._stands(self.last, True)
         return self._chunks(self.last, self.chain, self.machine.snapshot())
 
     def _chunks(self, last: int, chain: bytes, inner: Iterator[bytes]) -> Iterator[bytes]:
@@ -120,6 +186,7 @@ class Witness:
         middle = len(body) // 2
         self.machine.restore(iter([body[:middle], body[middle:]]))
         self.last, self.chain = last, chain
+        self._stands(last, False)
 
     def digest(self) -> bytes:
         """The machine's state as a hash."""

@@ -1,4 +1,5 @@
-"""The tools of this package as a command: `python -m raft_core.testing simulate | explore | crash-disk | draw`.
+"""The tools of this package as a command: `python -m raft_core.testing`, and then `simulate`, `determinism`, `explore`,
+`crash-disk` or `draw`.
 
 What lives here: arguments, worker processes, files and printing. This module alone of `raft_core` may do such things.
 The shipped file store is put under fire by default; `--machine`, `--workload` and `--store` name others.
@@ -7,10 +8,13 @@ The shipped file store is put under fire by default; `--machine`, `--workload` a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import gc
+import hashlib
 import importlib
 import multiprocessing
+import os
 import pathlib
 import sys
 import time
@@ -20,21 +24,25 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from raft_core.errors import CallerError
+from raft_core.host.config import SECOND
 from raft_core.ids import Incarnation, NodeId
+from raft_core.recovered import Recovered
+from raft_core.salvage import Statement
 from raft_core.storage import Store
 from raft_core.testing.crash_disk import CrashDisk
 from raft_core.testing.drawing import draw
 from raft_core.testing.faults import Fault, Profile
+from raft_core.testing.onlookers import Salvaged
 from raft_core.testing.report import Report, SeedReport, explain
 from raft_core.testing.simulator import run_seed, shrink
-from raft_core.testing.store_conformance import StoreViolation, crash_disk
+from raft_core.testing.store_conformance import CrashReport, StoreViolation, crash_disk_check
 from raft_core.testing.traces import decode_trace
 from raft_core.wal.files import Files
 
 if TYPE_CHECKING:
     from raft_core.testing.explorer import Spread
 
-__all__ = ["main", "open_file_store"]
+__all__ = ["main", "open_file_store", "salvage_file_store"]
 
 _SEGMENT_BYTES: Final = 16 * 1024
 _MERGE_BYTES: Final = 4 * 1024
@@ -53,6 +61,35 @@ def open_file_store(disk: CrashDisk, node: NodeId, incarnation: Incarnation) -> 
         incarnation=incarnation,
         segment_bytes=_SEGMENT_BYTES,
         merge_bytes=_MERGE_BYTES,
+    )
+    return opened
+
+
+def salvage_file_store(disk: CrashDisk, target: CrashDisk) -> Salvaged:
+    """A new cluster on what a simulated disk of the shipped store holds, as `raft-kv salvage` founds one."""
+    salvaging = importlib.import_module("raft_storage.salvage")
+    survivor = salvaging.Survivor("lost", "simulated", files=disk)
+    try:
+        recovered: Recovered = survivor.recovered
+        store = _open_salvaged(target, recovered.identity.node)
+        statement: Statement = salvaging.salvage(survivor, store)
+        store.close()
+    finally:
+        survivor.close()
+    found = _open_salvaged(target, recovered.identity.node)
+    founded = found.recover()
+    snapshot = None
+    if founded.snapshot is not None:
+        reader = found.open_snapshot(founded.snapshot)
+        snapshot = b"".join(reader.chunks())
+        reader.close()
+    return Salvaged(recovered, statement, founded, snapshot)
+
+
+def _open_salvaged(disk: CrashDisk, node: NodeId) -> Store:
+    store = importlib.import_module("raft_storage.file_store").FileStore
+    opened: Store = store.open(
+        "new", node=node, cluster="salvaged", files=disk, incarnation=1, segment_bytes=_SEGMENT_BYTES
     )
     return opened
 
@@ -86,10 +123,21 @@ def _faults(text: str) -> frozenset[Fault]:
 
 def _subject(arguments: argparse.Namespace) -> dict[str, Any]:
     """What is put under fire: the arguments of `run_seed` that are the same for all seeds."""
+    profile = Profile()
     subject: dict[str, Any] = {
         "open_store": _named(arguments.store) if arguments.store else open_file_store,
-        "profile": attrs.evolve(Profile(), operations=arguments.operations, purity=arguments.purity),
+        "profile": attrs.evolve(
+            profile,
+            chaos=profile.chaos if arguments.seconds is None else arguments.seconds * SECOND,
+            operations=arguments.operations,
+            mean_interval=profile.mean_interval if arguments.interval is None else arguments.interval * SECOND,
+            fault_chance=arguments.fault_chance,
+            purity=arguments.purity,
+            leases=arguments.leases,
+        ),
     }
+    if not arguments.store:
+        subject["salvage"] = salvage_file_store
     if arguments.machine:
         subject["machine"] = _named(arguments.machine)
     if arguments.workload:
@@ -97,8 +145,15 @@ def _subject(arguments: argparse.Namespace) -> dict[str, Any]:
     return subject
 
 
+def _repeatable(report: SeedReport, arguments: argparse.Namespace) -> SeedReport:
+    """The report with everything in its command that was asked for on this one."""
+    named = [f"--{name} {getattr(arguments, name)}" for name in ("machine", "workload", "store")]
+    given = [option for option in named if not option.endswith(" None")]
+    return attrs.evolve(report, options=" ".join([report.options, *given]).strip())
+
+
 def _one(seed: int, arguments: argparse.Namespace) -> SeedReport:
-    return run_seed(seed, faults=arguments.faults, **_subject(arguments))
+    return _repeatable(run_seed(seed, faults=arguments.faults, **_subject(arguments)), arguments)
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
@@ -136,18 +191,66 @@ def _tell(reports: list[SeedReport], count: int, begun: float) -> None:
     last = reports[-1]
     if last.failed:
         print(explain(last), file=sys.stderr, flush=True)
-    if len(reports) % 25 == 0 or len(reports) == count:
+    _tell_count(len(reports), count, begun)
+
+
+def _tell_count(done: int, count: int, begun: float) -> None:
+    """A line now and then, with the time that is left at this pace."""
+    if done % (25 if count < 2500 else 250) == 0 or done == count:
         seconds = time.monotonic() - begun
-        print(f"{len(reports)} of {count} seeds, {seconds:.0f} s", file=sys.stderr, flush=True)
+        left = seconds / done * (count - done)
+        print(f"{done} of {count} seeds, {seconds:.0f} s, about {left:.0f} s to go", file=sys.stderr, flush=True)
 
 
 def _write_failure(failed: SeedReport, arguments: argparse.Namespace) -> None:
     """The first failure, made smaller, with its picture."""
     print(f"making seed {failed.seed} smaller …", file=sys.stderr, flush=True)
-    small = shrink(failed, tries=0 if arguments.no_shrink else 60, **_subject(arguments))
+    small = _repeatable(shrink(failed, tries=0 if arguments.no_shrink else 60, **_subject(arguments)), arguments)
     path = pathlib.Path(arguments.page or f"raft-seed-{failed.seed}.html")
     path.write_text(small.page(), encoding="utf-8")
     print(f"{explain(small)}\n  picture: {path}")
+
+
+# determinism
+
+
+def _digest(seed: int) -> str:
+    return run_seed(seed, open_store=open_file_store, digest=True).digest
+
+
+def _determinism(arguments: argparse.Namespace) -> int:
+    """Every seed in two processes in which hashes of texts differ, so that an order which depends on them would."""
+    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
+    begun = time.monotonic()
+    here = importlib.import_module("raft_core.testing.__main__")
+    before = os.environ.get("PYTHONHASHSEED")
+    pools = []
+    try:
+        for number in ("1", "2"):
+            os.environ["PYTHONHASHSEED"] = number  # read by the processes that are started now
+            pools.append(multiprocessing.get_context("spawn").Pool(max(1, arguments.workers // 2)))
+        different: list[int] = []
+        found: list[str] = []
+        both = zip(*[pool.imap(here._digest, seeds, chunksize=1) for pool in pools], strict=True)
+        for seed, (one, other) in zip(seeds, both, strict=True):
+            found.append(one)
+            if one != other:
+                different.append(seed)
+                print(f"seed {seed} was not the same run twice", file=sys.stderr, flush=True)
+            _tell_count(len(found), len(seeds), begun)
+    finally:
+        for pool in pools:
+            pool.terminate()
+        os.environ.pop("PYTHONHASHSEED", None)
+        os.environ.update({} if before is None else {"PYTHONHASHSEED": before})
+    print("injected: the faults of each seed; and two processes that hash texts differently")
+    print(f"seen: {len(set(found))} different runs of {len(found)} seeds, {len(different)} not the same twice")
+    print("checked: all events and effects of all steps of all cores, with their times, byte for byte")
+    digest = hashlib.blake2b("".join(found).encode(), digest_size=8).hexdigest()
+    print(f"{time.monotonic() - begun:.0f} s; to compare with other machines, the digest of all is {digest}")
+    for seed in different[:1]:
+        print(f"to look for the reason: PYTHONHASHSEED=1 (and 2) python -m raft_core.testing simulate --seed {seed}")
+    return 1 if different else 0
 
 
 # explore, crash-disk, draw
@@ -203,20 +306,42 @@ def _do_adopted(number: int) -> bytes:
     return _adopted(number)
 
 
-def _crash_disk(arguments: argparse.Namespace) -> int:
+def _crash_one(number: int, store: str | None) -> CrashReport | str:
+    """One script; the text of a violation, where there is one."""
+
     def progress(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    open_store: Callable[[Files], Store] = _named(arguments.store) if arguments.store else _open_for_crash_check
-    begun = time.monotonic()
+    open_store: Callable[[Files], Store] = _named(store) if store else _open_for_crash_check
     try:
-        report = crash_disk(open_store, scripts=arguments.scripts, seed=arguments.seed, progress=progress)
+        return crash_disk_check(open_store, script_seed=number, progress=progress)
     except StoreViolation as violation:
-        print(f"violation: {violation}")
-        return 1
-    print(report)
-    print(f"{time.monotonic() - begun:.1f} s, no violation")
-    return 0
+        return f"violation: {violation}\n  again: python -m raft_core.testing crash-disk --seed {number}" + (
+            f" --store {store}" if store else ""
+        )
+
+
+def _crash_disk(arguments: argparse.Namespace) -> int:
+    begun = time.monotonic()
+    here = importlib.import_module("raft_core.testing.__main__")
+    work: Callable[[int], CrashReport | str] = functools.partial(here._crash_one, store=arguments.store)
+    numbers = range(arguments.seed, arguments.seed + arguments.scripts)
+    total, violations = CrashReport({}), 0
+    with contextlib.ExitStack() as stack:
+        reports: Iterable[CrashReport | str] = map(work, numbers)
+        if min(arguments.workers, arguments.scripts) > 1:
+            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(arguments.workers))
+            reports = pool.imap(work, numbers, chunksize=1)
+        for done, report in enumerate(reports, 1):
+            if isinstance(report, str):
+                violations += 1
+                print(report, flush=True)
+            else:
+                total += report
+            print(f"{done} of {len(numbers)} scripts, {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+    print(total.table())
+    print(f"{time.monotonic() - begun:.1f} s, {violations or 'no'} violation{'s' if violations > 1 else ''}")
+    return 1 if violations else 0
 
 
 def _draw(arguments: argparse.Namespace) -> int:
@@ -248,10 +373,33 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--seed", type=int, default=1, metavar="S", help="the first seed (1)")
     simulate.add_argument("--workers", type=int, default=2, metavar="N", help="processes at a time (2)")
     simulate.add_argument(
-        "--faults", type=_faults, default=None, metavar="A,B", help="only these kinds take part: " + _fault_names()
+        "--faults",
+        type=_faults,
+        default=None,
+        metavar="A,B",
+        help="of the kinds that a seed chooses, only these take part: " + _fault_names(),
+    )
+    simulate.add_argument(
+        "--fault-chance",
+        type=float,
+        default=Profile().fault_chance,
+        metavar="P",
+        help="with which probability a seed chooses a kind of fault (0.4)",
+    )
+    simulate.add_argument(
+        "--interval", type=int, metavar="N", help="mean virtual seconds from one fault of a kind to the next (16)"
     )
     simulate.add_argument(
         "--operations", type=int, default=Profile().operations, metavar="N", help="client operations per seed (260)"
+    )
+    simulate.add_argument(
+        "--seconds", type=int, metavar="N", help="virtual seconds under fire per seed (116); for long histories, more"
+    )
+    simulate.add_argument(
+        "--leases",
+        action="store_true",
+        help="answer reads from the leader's lease: linearizable only while clocks run alike, so that with the faults "
+        "clock_rate and clock_jump stale reads are found",
     )
     simulate.add_argument(
         "--purity", type=float, default=Profile().purity, metavar="P", help="share of steps that are done twice (0.01)"
@@ -262,6 +410,17 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--page", metavar="FILE", help="where the picture of a failure goes (raft-seed-S.html)")
     simulate.add_argument("--no-shrink", action="store_true", help="draw a failure as it is")
     simulate.set_defaults(command=_simulate)
+
+    determinism = commands.add_parser(
+        "determinism",
+        help="the same seed is the same run, in every process",
+        description="Runs every seed in two processes with different PYTHONHASHSEED, and compares all events and "
+        "effects of all cores, byte for byte. Prints a digest that can be compared between machines.",
+    )
+    determinism.add_argument("--seeds", type=int, default=20, metavar="N", help="how many seeds (20)")
+    determinism.add_argument("--seed", type=int, default=1, metavar="S", help="the first seed (1)")
+    determinism.add_argument("--workers", type=int, default=2, metavar="N", help="processes at a time, at least 2 (2)")
+    determinism.set_defaults(command=_determinism)
 
     explore = commands.add_parser(
         "explore", help="every interleaving of a small cluster", description="Searches all states within bounds."
@@ -280,6 +439,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     crash.add_argument("--scripts", type=int, default=1, metavar="N", help="how many histories (1)")
     crash.add_argument("--seed", type=int, default=0, metavar="S", help="the first one (0)")
+    crash.add_argument("--workers", type=int, default=2, metavar="N", help="processes at a time (2)")
     crash.add_argument("--store", metavar="M:NAME", help="package.module:function(files) → store")
     crash.set_defaults(command=_crash_disk)
 

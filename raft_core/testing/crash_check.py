@@ -61,6 +61,9 @@ class CrashReport:
 
     counts: dict[str, int]
 
+    def __add__(self, other: CrashReport) -> CrashReport:
+        return CrashReport(dict(Counter(self.counts) + Counter(other.counts)))
+
     def table(self) -> str:
         """One line per count."""
         width = max(map(len, self.counts), default=0)
@@ -75,11 +78,10 @@ def crash_disk(
     open_store: OpenOnFiles, *, progress: Progress = _silent, scripts: int = 1, seed: int = 0, every: int = 1
 ) -> CrashReport:
     """The whole check for `scripts` histories, the first made from `seed`. Raises `StoreViolation`."""
-    counts: Counter[str] = Counter()
+    total = CrashReport({})
     for number in range(seed, seed + scripts):
-        report = crash_disk_check(open_store, script_seed=number, progress=progress, every=every)
-        counts.update(report.counts)
-    return CrashReport(dict(counts))
+        total += crash_disk_check(open_store, script_seed=number, progress=progress, every=every)
+    return total
 
 
 def crash_disk_check(

@@ -46,7 +46,8 @@ class SeedReport:
     """One run. `violation` is empty where everything held; `moment` and `virtual` are virtual nanoseconds.
 
     `faults` counts what was injected, `seen` what happened, `met` which event reached which role. `chosen` are the
-    faults that took part, `digest` is equal for equal runs, `trace` is there if it was asked for."""
+    faults that took part, `digest` is equal for equal runs, `trace` is there if it was asked for. `options` is what
+    else has to be typed to see this run again."""
 
     seed: int
     violation: str
@@ -62,7 +63,7 @@ class SeedReport:
     met: Counter[str]
     digest: str = ""
     trace: tuple[TraceRecord, ...] = ()
-    operations_limit: int = 0
+    options: str = ""
 
     @property
     def failed(self) -> bool:
@@ -72,8 +73,8 @@ class SeedReport:
     def command(self) -> str:
         """What to type to see this run again."""
         names = ",".join(fault.name.lower() for fault in self.chosen) or "none"
-        limit = f" --operations {self.operations_limit}" if self.operations_limit else ""
-        return f"python -m raft_core.testing simulate --seed {self.seed} --seeds 1 --faults {names}{limit}"
+        options = f" {self.options}" if self.options else ""
+        return f"python -m raft_core.testing simulate --seed {self.seed} --seeds 1 --faults {names}{options}"
 
     def page(self) -> str:
         """A self-contained HTML page of the last steps before the violation."""

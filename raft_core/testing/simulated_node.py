@@ -129,6 +129,16 @@ class SimulatedNode:
         """The core, once there is one in this life; to be looked at."""
         return self._raft if self.alive else None
 
+    @property
+    def address(self) -> str:
+        """Where others dial it."""
+        return self.config.address
+
+    @property
+    def last_raft(self) -> Raft | None:
+        """The core of this life, or of the last one."""
+        return self._raft
+
     # Birth.
 
     def start(self) -> bool:
@@ -166,6 +176,7 @@ class SimulatedNode:
             self.dice.fork(f"core {self.life}").random,
             self.dice.fork(f"host {self.life}").random,
             self._step,
+            simulation.onlookers.recorder_for(self, self._step),
         )
         self._surroundings = Surroundings(self)
         self._driver = Driver(self.host, self._surroundings, self._surroundings)
@@ -185,6 +196,7 @@ class SimulatedNode:
         self._raft = raft
         effects = self.simulation.overseer.step(self.watched, raft, event)
         self.simulation.record_step(self, raft, event, effects)
+        self.simulation.onlookers.stepped(self, event, effects)
         return effects
 
     def _machine_stands(self, last: int, taken: bool) -> None:
@@ -195,6 +207,7 @@ class SimulatedNode:
         simulation = self.simulation
         if self.harmed:
             simulation.seen["damage detected on opening"] += 1
+            simulation.onlookers.disk_refused(self)
             self.retire()
         elif self.fault_struck:
             simulation.seen["opening failed with a disk error"] += 1
@@ -235,6 +248,7 @@ class SimulatedNode:
         """The process is gone, in this way; whoever waits learns nothing."""
         if not self.alive:
             return
+        self.simulation.onlookers.dying(self)
         self._finish_writes()
         self.alive = False
         self.watched.leads = 0
@@ -242,6 +256,7 @@ class SimulatedNode:
         silently = death in (Death.POWER, Death.POWER_CLEAN) or self.disk.off
         self.simulation.network.abandon(self, silently=silently)
         self.disk = self._after_power(clean=death is Death.POWER_CLEAN) if silently else self.disk.restart()
+        self.simulation.onlookers.disk_left(self)
         callers, self._callers = self._callers, {}
         for _, caller, _ in callers.values():
             caller(None)
@@ -320,6 +335,12 @@ class SimulatedNode:
             self.simulation.seen["crash between persist and send"] += 1
         self.die(self.dice.choice((Death.KILLED, Death.POWER, Death.POWER_CLEAN)))
 
+    def nudge(self, event: Event) -> None:
+        """The core is told something that hosts of ours never tell it. There is no way in from outside."""
+        assert self.host is not None
+        self.host._orders.events.append(event)
+        self.schedule()
+
     def look_at_news(self) -> None:
         """What the driver announces and what it warns of."""
         driver = self._driver
@@ -378,6 +399,7 @@ class SimulatedNode:
     def _power_lost(self) -> None:
         self.simulation.seen["power lost in the middle of a call"] += 1
         self.die(Death.POWER)
+        self.simulation.nemesis.revive(self)
 
     def _work_on(self, lane: Lane) -> None:
         if lane in self._running or not self._lanes[lane]:

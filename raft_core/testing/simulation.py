@@ -41,6 +41,7 @@ from raft_core.testing.linearizability import Decision, check
 from raft_core.testing.mirrors import Mismatch
 from raft_core.testing.nemesis import Nemesis
 from raft_core.testing.network import Network
+from raft_core.testing.onlookers import Onlookers, Salvage
 from raft_core.testing.scenery import draw_config, draw_settings
 from raft_core.testing.simulated_node import Death, SimulatedNode
 from raft_core.testing.traces import RecordKind, Tracer
@@ -75,6 +76,7 @@ class Simulation:
         only: frozenset[Fault] | None = None,
         tracer: Tracer | None = None,
         digest: bool = False,
+        salvage: Salvage | None = None,
     ) -> None:
         self.seed = seed
         self.profile = profile
@@ -108,6 +110,7 @@ class Simulation:
         self._config = draw_config(dice.fork("config"), profile)
         self._founders = tuple(NodeId(n) for n in range(1, dice.choice((1, 2, 3, 3, 3, 3, 5, 5)) + 1))
         self.nemesis = Nemesis(self, dice.fork("nemesis"), only)
+        self.onlookers = Onlookers(self, dice.fork("onlookers"), salvage)
         for _ in self._founders:
             self.new_node(self._founders)
         self.clients = [
@@ -155,7 +158,13 @@ class Simulation:
         return Ticket(self._tickets)
 
     def next_operation(self) -> int:
+        """The number of the operation that begins. Who falls behind, because operations take time, thinks less."""
         self.operations += 1
+        left = self.profile.operations - self.operations
+        if not self._peace and left > 0:
+            spread = (self.profile.chaos - self.now) * len(self.clients) // left
+            for client in self.clients:
+                client.think = max(client.think // 4, min(client.think, spread))
         return self.operations
 
     def may_begin(self) -> bool:
@@ -260,6 +269,7 @@ class Simulation:
             client.think = spread
             client.start()
         self.at(SECOND, self.nemesis.begin)
+        self.onlookers.begin()
         self.at(_LOOK, self._look_at_queues)
         self._run_until(self.profile.chaos)
         if self.overseer.violation is None:
@@ -312,15 +322,14 @@ class Simulation:
         before = {client: client.answered for client in self.clients}
         for client in self.clients:
             client.think = SECOND // 10
-        end = self.now + self.profile.liveness
+        begun, end = self.now, self.now + self.profile.liveness
 
         def at_peace() -> bool:
             answered = all(client.answered > before[client] for client in self.clients)
-            if answered and self.operations >= self.profile.operations:
+            if answered and (self.operations >= self.profile.operations or self.now > (begun + end) // 2):
                 self._closing = True
             return self._closing and all(client.idle for client in self.clients) and self._converged() is None
 
-        begun = self.now
         if self._run_until(end, at_peace):
             self.seen["virtual seconds until all was well"] += (self.now - begun) // SECOND
             return
@@ -369,6 +378,7 @@ class Simulation:
         for node in members:
             overseer.all_answered(node.watched)
             self._scan_disk(node)
+        self.onlookers.last_look(members)
         verdict = check(self.history.history(), self.workload.model, limit=_LIMIT)
         if verdict.decision is Decision.VIOLATED:
             overseer.fail(str(verdict))

@@ -15,44 +15,56 @@ from typing import Final
 
 import attrs
 
+from raft_core.host.config import SECOND
 from raft_core.machine import StateMachine
+from raft_core.testing.dice import Dice
 from raft_core.testing.faults import Fault, Profile
+from raft_core.testing.onlookers import Salvage, Salvaged
 from raft_core.testing.report import Report, SeedReport
 from raft_core.testing.simulation import OpenStore, Simulation
 from raft_core.testing.traces import Tracer
+from raft_core.testing.typed_registers import TypedRegisterWorkload, new_typed_registers
 from raft_core.testing.workload import RegisterMachine, RegisterWorkload, Workload
 
-__all__ = ["OpenStore", "Profile", "Report", "SeedReport", "run_seed", "shrink", "simulate"]
+__all__ = ["OpenStore", "Profile", "Report", "Salvage", "Salvaged", "SeedReport", "run_seed", "shrink", "simulate"]
 
 _STANDARD: Final = Profile()
+_TYPED_SHARE: Final = 0.25
+"""Of the seeds that nobody chose a machine for, those whose registers are a typed machine."""
 
 
 def run_seed(
     seed: int,
     *,
     open_store: OpenStore,
-    machine: Callable[[], StateMachine] = RegisterMachine,
-    workload: Callable[[], Workload] = RegisterWorkload,
+    machine: Callable[[], StateMachine] | None = None,
+    workload: Callable[[], Workload] | None = None,
     profile: Profile = _STANDARD,
     faults: frozenset[Fault] | None = None,
+    salvage: Salvage | None = None,
     trace: bool = False,
     digest: bool = False,
 ) -> SeedReport:
     """What came of one seed. `faults`: of those that the seed would choose, only these take part.
 
     `machine` makes the state machine of a node; it is put under `Sessions`. `workload` makes what clients do in this
-    run. `open_store` opens a node's store on its simulated disk. `trace`: record every step, for `SeedReport.page`.
-    `digest`: compute a hash over all events and effects, which is equal in equal runs."""
+    run. With neither, the seed chooses between the two machines of registers that come with the simulator. `open_store`
+    opens a node's store on its simulated disk, and `salvage`, where there is one, founds a new cluster on such a disk.
+    `trace`: record every step, for `SeedReport.page`. `digest`: compute a hash over all events and effects, which is
+    equal in equal runs."""
     tracer = Tracer() if trace else None
+    if machine is None and workload is None and Dice(seed).fork("machine").chance(_TYPED_SHARE):
+        machine, workload = new_typed_registers, TypedRegisterWorkload
     simulation = Simulation(
         seed,
-        machine=machine,
-        workload=workload(),
+        machine=machine or RegisterMachine,
+        workload=(workload or RegisterWorkload)(),
         open_store=open_store,
         profile=profile,
         only=faults,
         tracer=tracer,
         digest=digest,
+        salvage=salvage,
     )
     violation = simulation.run()
     overseer = simulation.overseer
@@ -74,25 +86,46 @@ def run_seed(
         met=overseer.met,
         digest=simulation.digest.hexdigest() if simulation.digest is not None else "",
         trace=tuple(tracer.records) if tracer is not None else (),
-        operations_limit=profile.operations if profile.operations != _STANDARD.operations else 0,
+        options=_options(profile),
     )
+
+
+def _options(profile: Profile) -> str:
+    """How the command is told of this profile, as far as it can be."""
+    options: list[str] = []
+    for option, name in (("seconds", "chaos"), ("interval", "mean_interval")):
+        if getattr(profile, name) != getattr(_STANDARD, name):
+            options.append(f"--{option} {getattr(profile, name) // SECOND}")
+    for name in ("operations", "fault_chance", "purity"):
+        if getattr(profile, name) != getattr(_STANDARD, name):
+            options.append(f"--{name.replace('_', '-')} {getattr(profile, name)}")
+    if profile.leases:
+        options.append("--leases")
+    return " ".join(options)
 
 
 def simulate(
     seeds: Iterable[int],
     *,
     open_store: OpenStore,
-    machine: Callable[[], StateMachine] = RegisterMachine,
-    workload: Callable[[], Workload] = RegisterWorkload,
+    machine: Callable[[], StateMachine] | None = None,
+    workload: Callable[[], Workload] | None = None,
     profile: Profile = _STANDARD,
     faults: frozenset[Fault] | None = None,
+    salvage: Salvage | None = None,
     progress: Callable[[SeedReport], None] = lambda seed: None,
 ) -> Report:
     """What came of all seeds, one after the other. `progress` is told of each."""
     reports: list[SeedReport] = []
     for seed in seeds:
         report = run_seed(
-            seed, open_store=open_store, machine=machine, workload=workload, profile=profile, faults=faults
+            seed,
+            open_store=open_store,
+            machine=machine,
+            workload=workload,
+            profile=profile,
+            faults=faults,
+            salvage=salvage,
         )
         reports.append(report)
         progress(report)
@@ -103,9 +136,10 @@ def shrink(
     failed: SeedReport,
     *,
     open_store: OpenStore,
-    machine: Callable[[], StateMachine] = RegisterMachine,
-    workload: Callable[[], Workload] = RegisterWorkload,
+    machine: Callable[[], StateMachine] | None = None,
+    workload: Callable[[], Workload] | None = None,
     profile: Profile = _STANDARD,
+    salvage: Salvage | None = None,
     tries: int = 60,
 ) -> SeedReport:
     """The same violation with fewer kinds of fault and fewer operations, as far as `tries` runs lead; with its trace.
@@ -126,6 +160,7 @@ def shrink(
             workload=workload,
             profile=attrs.evolve(profile, operations=operations),
             faults=faults,
+            salvage=salvage,
         )
         return _shape(found.violation) == wanted
 
@@ -144,6 +179,7 @@ def shrink(
         workload=workload,
         profile=attrs.evolve(profile, operations=operations),
         faults=faults,
+        salvage=salvage,
         trace=True,
     )
 

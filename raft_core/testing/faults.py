@@ -32,6 +32,8 @@ class Fault(StrEnum):
     BRIDGE = "bridge partition"
     OVERFLOW = "queue overflow"
     RESET = "connection reset"
+    REPLAY = "old messages delivered again"
+    STRANGERS = "strangers at the door"
     # Processes and clocks.
     POWER_LOSS = "power loss"
     KILL = "process killed"
@@ -59,8 +61,11 @@ class Fault(StrEnum):
     REPLACE = "member replaced"
     PROMOTE = "learner promoted"
     JOINT = "several members changed at once"
+    EXPLICIT = "joint until told to leave"
     TRANSFER = "leadership transfer"
     FLOOD = "proposal flood"
+    MISUSE = "requests that make no sense"
+    NUDGE = "told to stand, or to forget its leader"
 
 
 EVERY_FAULT: Final = tuple(Fault)

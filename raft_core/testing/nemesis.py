@@ -14,14 +14,18 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, final
 
+from raft_core.effects import RoleName
+from raft_core.events import CampaignRequested, ForgetLeaderRequested
 from raft_core.host.config import MILLISECOND, SECOND
 from raft_core.host.values import StopAsked
 from raft_core.ids import NodeId
 from raft_core.testing.crash_disk import CrashDisk, FaultKind
 from raft_core.testing.dice import Dice
 from raft_core.testing.faults import Fault
+from raft_core.testing.misuse import Misusers
 from raft_core.testing.operators import Operators
 from raft_core.testing.simulated_node import Death, SimulatedNode
+from raft_core.testing.strangers import Strangers
 
 if TYPE_CHECKING:
     from raft_core.testing.simulation import Simulation
@@ -42,6 +46,8 @@ class Nemesis:
         self._dice = dice
         self.counts: Counter[Fault] = Counter()
         self.operators = Operators(simulation, dice.fork("operators"), self.counts)
+        self._strangers = Strangers(simulation)
+        self._misusers = Misusers(simulation)
         profile = simulation.profile
         calm = dice.chance(0.02)
         chosen = [fault for fault in Fault if dice.fork(f"take {fault.name}").chance(profile.fault_chance) and not calm]
@@ -59,6 +65,8 @@ class Nemesis:
             Fault.BRIDGE: self._bridge,
             Fault.OVERFLOW: self._overflow,
             Fault.RESET: self._reset,
+            Fault.REPLAY: self._replay,
+            Fault.STRANGERS: self._stranger,
             Fault.POWER_LOSS: lambda d: self._die(d, Death.POWER, d.around(2 * _T)),
             Fault.LOST_SUFFIX: lambda d: self._die(d, Death.POWER_CLEAN, d.around(2 * _T)),
             Fault.KILL: lambda d: self._die(d, Death.KILLED, d.around(_T)),
@@ -84,15 +92,21 @@ class Nemesis:
             Fault.PROMOTE: self.operators.promote,
             Fault.JOINT: self.operators.joint,
             Fault.TRANSFER: self.operators.transfer,
+            Fault.EXPLICIT: self.operators.explicit,
             Fault.FLOOD: self.operators.flood,
+            Fault.MISUSE: lambda d: self._often(d, self._misusers.err),
+            Fault.NUDGE: lambda d: self._often(d, self._nudge),
         }
 
     def begin(self) -> None:
         """Every chosen fault strikes after a while, and again and again."""
         self.striking = True
+        self._simulation.network.recording = Fault.REPLAY in self.chosen or Fault.STRANGERS in self.chosen
+        calm = self._dice.fork("pace").choice((1, 1, 2))  # a seed with few faults gets further between two of them
+        interval = calm * self._simulation.profile.mean_interval // 2
         for fault in self.chosen:
             dice = self._dice.fork(fault.name)
-            pace = dice.choice((1, 2, 2, 4)) * self._simulation.profile.mean_interval // 2 * _SELDOM.get(fault, 1)
+            pace = dice.choice((1, 2, 2, 4)) * interval * _SELDOM.get(fault, 1)
             self._schedule(fault, dice, pace)
 
     def _schedule(self, fault: Fault, dice: Dice, pace: int) -> None:
@@ -225,7 +239,44 @@ class Nemesis:
         pair = self._pair(dice)
         return pair is not None and self._simulation.network.reset(*pair) > 0
 
+    def _replay(self, dice: Dice) -> bool:
+        """Old messages come once more, a number of them; best to whoever is standing for election."""
+        for _ in range(40):
+            self._later(dice.below(3 * _T), lambda: self._replay_one(dice))
+        return True
+
+    def _replay_one(self, dice: Dice) -> None:
+        alive = self._alive()
+        standing = [node for node in alive if node.standing.role in (RoleName.PRE_CANDIDATE, RoleName.CANDIDATE)]
+        alive = standing or alive
+        if len(self._simulation.nodes) < 2 or not alive:
+            return
+        to = dice.choice(alive).id
+        sender = dice.choice([node for node in sorted(self._simulation.nodes) if node != to])
+        if self._simulation.network.replay(sender, to, dice):
+            self._simulation.seen["old message delivered again"] += 1
+
+    def _stranger(self, dice: Dice) -> bool:
+        return self._often(dice, self._strangers.repeat if dice.chance(0.1) else self._strangers.knock)
+
+    def _often(self, dice: Dice, do: Callable[[SimulatedNode, Dice], bool]) -> bool:
+        """The same to several nodes, within a few seconds."""
+
+        def once() -> None:
+            node = self._victim(dice)
+            if node is not None:
+                do(node, dice)
+
+        for _ in range(dice.between(1, 8)):
+            self._later(dice.below(4 * _T), once)
+        return True
+
     # Processes and clocks.
+
+    def _nudge(self, node: SimulatedNode, dice: Dice) -> bool:
+        """An order that no host of ours gives, and another one may."""
+        node.nudge(CampaignRequested() if dice.chance(0.6) else ForgetLeaderRequested())
+        return True
 
     def _die(self, dice: Dice, death: Death, outage: int) -> bool:
         node = self._victim(dice)

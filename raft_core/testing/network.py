@@ -3,7 +3,8 @@
 What lives here: `Network`, with its lines. A line is a pair of ends and carries what one host transmits to the other
 in order. Frames that hold protocol messages may also be lost, doubled or overtaken: protocols must bear that, and it
 makes rare interleavings common. All other frames (greetings, forwarded requests, snapshot pieces) are lost only with
-their line, because for those the order and completeness of a stream is part of the contract.
+their line, because for those the order and completeness of a stream is part of the contract. While `recording`, some
+messages of each kind are kept, to be delivered again much later: `replay`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from raft_core.wire.frames import FRAME_OVERHEAD, FrameKind
 __all__ = ["Network", "Station"]
 
 _LENGTH: Final = Struct("<I")
+_KEPT: Final = 6
+"""Messages of one kind, from one node to another, that are kept."""
 _TAKEN_WHILE_CLOGGED: Final = 2
 """Transmissions that the operating system still takes on a line that moves nothing."""
 
@@ -46,6 +49,9 @@ class Station(Protocol):
     @property
     def life(self) -> int: ...
 
+    @property
+    def address(self) -> str: ...
+
     def tell(self, *events: HostEvent) -> None: ...
 
     def next_connection(self) -> ConnectionId: ...
@@ -55,11 +61,12 @@ class Station(Protocol):
 class _End:
     """One end of a line. `arrived`: when what was last sent from here is there."""
 
-    __slots__ = ("arrived", "closed", "held", "life", "number", "other", "station", "unreported")
+    __slots__ = ("arrived", "closed", "dialled", "held", "life", "number", "other", "station", "unreported")
 
-    def __init__(self, station: Station, number: ConnectionId) -> None:
+    def __init__(self, station: Station, number: ConnectionId, *, dialled: bool) -> None:
         self.station = station
         self.number = number
+        self.dialled = dialled
         self.life = station.life
         self.other: _End | None = None
         self.closed = False
@@ -92,6 +99,10 @@ class Network:
         self.cuts: dict[tuple[NodeId, NodeId], int] = {}  # how many faults cut this direction
         self.clogs: dict[tuple[NodeId, NodeId], int] = {}
         self.cut_pieces = False
+        self.recording = False
+        self._replays = dice.fork("replays")
+        self._recorded: dict[tuple[NodeId, NodeId], dict[int, list[bytes]]] = {}  # by the message's tag
+        self._greetings: dict[tuple[NodeId, NodeId], bytes] = {}
 
     def place(self, address: str, station: Station) -> None:
         """The station can be dialled there."""
@@ -155,11 +166,46 @@ class Network:
         self.loss = self.duplication = self.reordering = 0.0
         self.spike = 0
 
+    # What was said before.
+
+    def replay(self, sender: NodeId, to: NodeId, dice: Dice) -> bool:
+        """A message that the sender has sent to the other at some time arrives once more, on today's connection."""
+        end = next((e for (node, _), e in self._ends.items() if node == sender and _leads_to(e, to)), None)
+        kinds = self._recorded.get((sender, to))
+        if end is None or not kinds:
+            return False
+        self._arrive(end, dice.choice(kinds[dice.choice(sorted(kinds))]), self._delay(), in_order=False)
+        return True
+
+    def heard(self, sender: NodeId, to: NodeId) -> list[bytes]:
+        """The sender's last greeting of the other, and all its messages to it that were kept; empty if none."""
+        greeting = self._greetings.get((sender, to))
+        if greeting is None:
+            return []
+        kinds = self._recorded.get((sender, to), {})
+        return [greeting, *(frame for kind in sorted(kinds) for frame in kinds[kind])]
+
+    def _record(self, end: _End, data: bytes) -> None:
+        far = end.other
+        if far is None or end.station.address not in self._stations:
+            return
+        pair = (end.station.id, far.station.id)
+        for frame in _frames(data):
+            if frame[2] == FrameKind.HELLO and end.dialled:
+                self._greetings[pair] = frame
+            if frame[2] != FrameKind.MESSAGE:
+                continue
+            kept = self._recorded.setdefault(pair, {}).setdefault(frame[FRAME_OVERHEAD + 1], [])
+            if len(kept) < _KEPT:
+                kept.append(frame)
+            elif self._replays.chance(0.02):
+                kept[self._replays.below(_KEPT)] = frame
+
     # What hosts order.
 
     def dial(self, station: Station, number: ConnectionId, address: str) -> None:
         """The connection is opened, or fails, after a while; where a direction is cut nothing is ever heard."""
-        near = _End(station, number)
+        near = _End(station, number, dialled=True)
         self._ends[station.id, number] = near
         target = self._stations.get(address)
 
@@ -177,7 +223,7 @@ class Network:
                 station.tell(DialFailed(number, "refused"))
                 return
             assert target is not None
-            far = _End(target, target.next_connection())
+            far = _End(target, target.next_connection(), dialled=False)
             near.other, far.other = far, near
             self._ends[target.id, far.number] = far
             target.tell(ConnectionOpened(far.number, accepted=True))
@@ -252,7 +298,9 @@ class Network:
         if far is None or self.is_cut(end.station.id, far.station.id):
             self.seen["transmissions lost in a partition"] += 1
             return
-        if self.loss or self.duplication or self.reordering:
+        if self.recording:
+            self._record(end, data)
+        if (self.loss or self.duplication or self.reordering) and end.station.address in self._stations:
             data = self._mistreat(end, data)
             if not data:
                 return
@@ -298,6 +346,10 @@ class Network:
                 far.station.tell(BytesReceived(far.number, data))
 
         self._at(moment - now, arrive)
+
+
+def _leads_to(end: _End, to: NodeId) -> bool:
+    return end.dialled and end.other is not None and end.other.station.id == to
 
 
 def _frames(data: bytes) -> list[bytes]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from raft_core.errors import OutcomeUnknown
 from raft_core.host.config import MILLISECOND, SECOND
-from raft_core.host.values import ClientChanged, ClientProposed, ClientTransferred
+from raft_core.host.values import ClientChanged, ClientLeft, ClientProposed, ClientTransferred
 from raft_core.ids import Incarnation, NodeId
 from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, RemoveNode
 from raft_core.sessions import Sequence, SessionId, encode_command
@@ -41,11 +41,13 @@ class Operators:
         self._quiet_until = 0
         self._mourned: list[SimulatedNode] = []
         self._ended = False
+        self._staying = False  # in a joint configuration, until the operator says so
 
     @property
     def busy(self) -> bool:
         """A change may still be on its way, or a disk is lost and its node not replaced yet."""
-        return self._changing or self._simulation.now < self._quiet_until or bool(self._mourned)
+        waits = self._changing or self._staying or bool(self._mourned)
+        return waits or self._simulation.now < self._quiet_until
 
     def end(self) -> None:
         """Nothing new is begun."""
@@ -176,6 +178,39 @@ class Operators:
         if len(voters) - 1 + len(learners) < 1:
             return False
         return self._ask(tuple(changes), ChangeMode.JOINT, lambda _: None)
+
+    def explicit(self, dice: Dice) -> bool:
+        """Two places are swapped, by way of a joint configuration that stays until the operator has seen enough."""
+        voters, learners = self._members()
+        if not self._room() or self._staying or not voters:
+            return False
+        changes: list[Change] = [AddVoter(dice.choice(learners))] if learners else []
+        if len(voters) > 1:
+            changes.append(AddLearner(dice.choice(voters)))
+        if not changes or not self._ask(tuple(changes), ChangeMode.EXPLICIT, lambda _: None):
+            return False
+        self._staying = True
+        self._simulation.at(dice.around(4 * SECOND), self._leave_joint)
+        return True
+
+    def _leave_joint(self) -> None:
+        """The joint configuration is left, in peace too; asked again and again until it is."""
+        simulation = self._simulation
+        node = simulation.leader()
+        server = node.raft.server if node is not None and node.raft is not None else None
+        settled = server is not None and server.configurations.index <= server.commit
+        if server is not None and settled and not self._changing and not server.members.joint:
+            self._staying = False
+            return
+        if node is not None and server is not None and server.members.joint:
+            ticket = simulation.next_ticket()
+            deadline = node.clock.at(simulation.now) + SECOND
+            node.call(ticket, ClientLeft(ticket, deadline), self._on_left)
+        simulation.at(2 * SECOND, self._leave_joint)
+
+    def _on_left(self, reply: Reply) -> None:
+        if isinstance(reply, bytes):
+            self._simulation.seen["joint configuration left when told to"] += 1
 
     def replace(self, dice: Dice) -> bool:
         """One member goes and a new node comes, in one step."""

@@ -97,6 +97,9 @@ class Asked(Coroutine[Any, Any, bytes]):
         """Whoever called was cancelled."""
         raise failure[0]
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def __await__(self) -> Generator[Any, Any, bytes]:
         raise CallerError("nothing is awaited in a simulation: hand this to `converse`")
 

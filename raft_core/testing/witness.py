@@ -22,7 +22,7 @@ from raft_core.machine import StateMachine
 __all__ = ["Doer", "Testimony", "Witness"]
 
 _HEAD: Final = Struct("<Q16s")
-_UNDER_A_SESSION: Final = 2
+_UNDER_A_SESSION: Final = b"\2"
 _A_RESULT: Final = b"\0"
 _STAMP: Final = 9
 """Bytes of a command under sessions that its leader stamps: the same command sent twice differs in them."""
@@ -70,7 +70,7 @@ class Testimony:
     def _first_applied(self, index: int, body: bytes, result: bytes) -> None:
         results = self._results.setdefault(body, set())
         again = self.places.setdefault(body, index) != index
-        if again and body[0] == _UNDER_A_SESSION and result[:1] == _A_RESULT:
+        if again and body[:1] == _UNDER_A_SESSION and result[:1] == _A_RESULT:
             first = [one for one in results if one[:1] == _A_RESULT]
             if first and first[0] != result:
                 self.fail(f"the command at {self.places[body]} was repeated at {index} and had another result")
@@ -81,7 +81,7 @@ class Testimony:
         body = _body(command)
         places = self._done.setdefault(body, set())
         places.add(index)
-        most = 1 if body[0] == _UNDER_A_SESSION else self._offered.get(body, len(places))
+        most = 1 if body[:1] == _UNDER_A_SESSION else self._offered.get(body, len(places))
         if len(places) > most:
             self.fail(f"a command that was sent to be applied once is applied at {sorted(places)}")
 

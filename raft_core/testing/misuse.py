@@ -1,0 +1,309 @@
+"""Requests that make no sense, or come at the wrong place: what applications, operators and adapters do wrong.
+
+What lives here: `Misusers`. They ask through `NodeFace`, as applications do, for changes, transfers, commands and reads
+that must be refused, with deadlines that cannot be kept, and leave before the answer comes. A request that must be
+refused is never carried out; one that is cancelled is never answered; a mistake that the caller's own program makes is
+an error at once, and on a copy of a core it is final.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeAlias, final
+
+from raft_core._state import alike
+from raft_core.effects import Alarm, AlarmKind
+from raft_core.entries import MEMBERS, Entry, SnapshotMeta
+from raft_core.errors import CallerError, CoreIsDead, Refused
+from raft_core.events import Applied, Event, Persisted, ReadConsistency, Restored, Started, Tick
+from raft_core.host.config import SECOND
+from raft_core.host.face import Done, NodeFace
+from raft_core.host.face import Reply as Call
+from raft_core.host.values import ClientProposed
+from raft_core.ids import Incarnation, Index, MessageId, NodeId, ReadId, WriteId
+from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, Members, RemoveNode
+from raft_core.messages import DATA, AppendEntries, InstallSnapshot, ReadIndex
+from raft_core.raft import Raft
+from raft_core.roles.leader import Leader
+from raft_core.sessions import Sequence, SessionId, encode_command
+from raft_core.testing.dice import Dice
+from raft_core.testing.simulated_node import Reply, SimulatedNode
+from raft_core.testing.surroundings import converse
+
+if TYPE_CHECKING:
+    from raft_core.testing.simulation import Simulation
+
+__all__ = ["Misusers"]
+
+_PATIENCE: Final = 3.0
+"""Seconds."""
+_FAR: Final = 1 << 40
+_NEVER: Final = 1e-9
+"""Seconds within which nobody can answer."""
+
+_Mistake: TypeAlias = Callable[[SimulatedNode, NodeFace, Dice], bool]
+
+
+@final
+class Misusers:
+    """Everybody who asks for what makes no sense, in one simulation."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self._mistakes: tuple[_Mistake, ...] = (
+            self._senseless_change,
+            self._senseless_change,
+            self._change_of_another_configuration,
+            self._senseless_transfer,
+            self._leave,
+            self._large_command,
+            self._garbage,
+            self._no_time,
+            self._odd_read,
+            self._odd_read,
+            self._gone,
+            self._wrong_program,
+            self._adapters_mistake,
+            self._slander,
+        )
+
+    def err(self, node: SimulatedNode, dice: Dice) -> bool:
+        """One mistake, at this node."""
+        if node.face is None:
+            return False
+        mistake = dice.choice(self._mistakes)
+        done = mistake(node, node.face, dice)
+        if done:
+            self._simulation.seen[f"misuse: {mistake.__name__.strip('_').replace('_', ' ')}"] += 1
+        return done
+
+    # How answers are taken.
+
+    def _ask(self, node: SimulatedNode, call: Call | Done, then: Callable[[Reply], None] = lambda _: None) -> bool:
+        """The call is made; whoever made it leaves a while after its deadline, and should have been answered."""
+        ticket = converse(node, call, then)
+        self._simulation.at(int(4 * _PATIENCE * SECOND), lambda: node.cancel(ticket))
+        return True
+
+    def _refused(self, what: str) -> Callable[[Reply], None]:
+        """The reply must not say that it was carried out."""
+
+        def look(reply: Reply) -> None:
+            if isinstance(reply, bytes):
+                self._simulation.overseer.fail(f"{what} was carried out")
+
+        return look
+
+    # Operators.
+
+    def _members(self, node: SimulatedNode) -> Members:
+        return node.raft.members if node.raft is not None else Members()
+
+    def _senseless_change(self, node: SimulatedNode, face: NodeFace, dice: Dice) -> bool:
+        """Wherever it arrives, and whatever the members are by then, it cannot be made."""
+        known = [NodeId(number) for number in self._simulation.nodes]
+        one = NodeId(1)  # a founder: its id was used, whether it is still a member or not
+        changes: tuple[Change, ...] = dice.choice(
+            (
+                (),
+                (RemoveNode(NodeId(_FAR)),),
+                (AddVoter(one), RemoveNode(one)),
+                (AddLearner(one), AddLearner(one, promote_when_ready=True)),
+                (AddVoter(NodeId(0)),),
+                (AddLearner(NodeId(-5)),),
+                (AddVoter(NodeId(1 << 70)),),
+                (AddVoter(NodeId(_FAR)),),  # nobody has heard of it, so nobody knows its disk
+                (AddVoter(one, Incarnation(_FAR)),),
+                tuple(RemoveNode(node) for node in known),
+            )
+        )
+        mode = dice.choice((ChangeMode.AUTO, ChangeMode.AUTO, ChangeMode.JOINT, ChangeMode.EXPLICIT))
+        call = face.change_members(changes, mode=mode, timeout=_PATIENCE)
+        return self._ask(node, call, self._refused(f"a change without sense ({changes})"))
+
+    def _change_of_another_configuration(self, node: SimulatedNode, face: NodeFace, dice: Dice) -> bool:
+        """A change that would be possible, if the configuration were another one; or that changes nothing."""
+        members = self._members(node)
+        server = node.raft.server if node.raft is not None else None
+        if server is None or members.joint or not members.voters or server.configurations.index > server.commit:
+            return False
+        index = server.configurations.index
+        one = dice.choice(members.voters)
+        call = face.change_members((AddLearner(one),), expected=_FAR, timeout=_PATIENCE)
+        if dice.chance(0.5):
+            call = face.change_members((AddVoter(one),), expected=index, timeout=_PATIENCE)
+        elif dice.chance(0.3):
+            changes = tuple(RemoveNode(voter) for voter in members.voters)
+            call = face.change_members(changes, expected=index, timeout=_PATIENCE)
+        return self._ask(node, call, self._refused("a change that changes nothing, or too much,"))
+
+    def _senseless_transfer(self, node: SimulatedNode, face: NodeFace, dice: Dice) -> bool:
+        to = dice.choice((-1, 1 << 70, _FAR))
+        learners = self._members(node).learners
+        if learners and dice.chance(0.6):
+            return self._ask(node, face.transfer(dice.choice(learners), timeout=_PATIENCE))  # a voter by then, perhaps
+        if dice.chance(0.2):
+            return self._ask(node, face.transfer(node.id, timeout=_PATIENCE))
+        return self._ask(node, face.transfer(to, timeout=_PATIENCE), self._refused(f"a transfer to {to}"))
+
+    def _leave(self, node: SimulatedNode, face: NodeFace, dice: Dice) -> bool:
+        """Nobody may have to leave, so that it is refused; or a joint configuration is left a little earlier."""
+        return self._ask(node, face.leave_joint(timeout=_PATIENCE))
+
+    # Applications.
+
+    def _large_command(self, node: SimulatedNode, face: NodeFace, dice: Dice) -> bool:
+        size = node.settings.max_entry_bytes + 1
+        return self._ask(node, face.propose(bytes(size), timeout=_PATIENCE), self._refused("a command too large"))
+
+    def _garbage(self, node: SimulatedNode, face: NodeFace, dice: Dice) -> bool:
+        """Commands that name no session, or are none; and a question that the machine may not understand."""
+        number = Sequence(1 + dice.below(5))
+        unknown = encode_command(SessionId(1 << 40), number, number, b"of a session that never was")
+        command = dice.choice((b"", b"\xff" * 30, unknown, unknown[:12]))
+        if dice.chance(0.3):
+            return self._ask(node, face.read(dice.random.randbytes(dice.below(20)), timeout=_PATIENCE))
+        return self._ask(node, face.propose(command, timeout=dice.choice((_PATIENCE, None))))
+
+    def _no_time(self, node: SimulatedNode, face: NodeFace, dice: Dice) -> bool:
+        """The deadline has come before anybody could do anything, or will at once."""
+        if dice.chance(0.5):
+            ticket = self._simulation.next_ticket()
+            event = ClientProposed(ticket, b"", deadline=1)
+            node.call(ticket, event, self._refused("a command whose deadline had passed"))
+            return True
+        calls: tuple[Callable[[], Call | Done], ...] = (
+            lambda: face.propose(b"", timeout=_NEVER),
+            lambda: face.read(b"", timeout=_NEVER),
+            lambda: face.change_members((), timeout=_NEVER),
+            lambda: face.transfer(timeout=_NEVER),
+        )
+        return self._ask(node, dice.choice(calls)())
+
+    def _odd_read(self, node: SimulatedNode, face: NodeFace, dice: Dice) -> bool:
+        """Reads that promise less, each from another mood: what is promised must be kept."""
+        if dice.chance(0.4):
+            call = face.read(
+                b"", consistency=ReadConsistency.STALE_BOUNDED, limit=dice.choice((0, 3, 30)), timeout=_PATIENCE
+            )
+            return self._ask(node, call)
+        index = dice.choice((self._simulation.overseer.committed, self._simulation.overseer.committed, _FAR))
+        life = node.life
+
+        def look(reply: Reply) -> None:
+            answered = isinstance(reply, bytes) or (isinstance(reply, Refused) and reply.reason == "query_failed")
+            if answered and node.life == life and node.last_raft is not None:
+                applied = node.last_raft.server.applied
+                self._simulation.overseer.require(
+                    applied >= index, f"node {node.id} answered a read at {index} with {applied} applied"
+                )
+
+        call = face.read(b"", consistency=ReadConsistency.MONOTONE, limit=index, timeout=_PATIENCE)
+        return self._ask(node, call, look)
+
+    def _gone(self, node: SimulatedNode, face: NodeFace, dice: Dice) -> bool:
+        """Whoever asked is gone before the answer comes, and is told nothing."""
+        gone = [False]
+
+        def never(reply: Reply) -> None:
+            if gone[0]:
+                self._simulation.overseer.fail(f"node {node.id} answered somebody who had left: {reply!r}")
+
+        timeout = dice.choice((None, _PATIENCE))
+        call = face.propose(b"", timeout=timeout) if dice.chance(0.5) else face.read(b"", timeout=timeout)
+        ticket = converse(node, call, never)
+
+        def leave() -> None:
+            gone[0] = True
+            node.cancel(ticket)
+
+        self._simulation.at(dice.choice((0, SECOND // 100, SECOND // 5)), leave)
+        return True
+
+    def _wrong_program(self, node: SimulatedNode, face: NodeFace, dice: Dice) -> bool:
+        """What is no command, and times that are none: an error in the program, told to it at once."""
+        calls: tuple[Callable[[], object], ...] = (
+            lambda: face.propose("text"),  # type: ignore[arg-type]
+            lambda: face.read(None),  # type: ignore[arg-type]
+            lambda: face.propose(b"", timeout=0),
+            lambda: face.read(b"", timeout=float("nan")),
+            lambda: face.transfer(timeout=-1.0),
+        )
+        self._must_raise(dice.choice(calls), CallerError)
+        return True
+
+    def _must_raise(self, call: Callable[[], object], expected: type[Exception]) -> None:
+        try:
+            call()
+        except expected:
+            return
+        self._simulation.overseer.fail(f"a mistake was not an error: {expected.__name__} was to be raised")
+
+    # Adapters, on a copy of the core.
+
+    def _adapters_mistake(self, node: SimulatedNode, face: NodeFace, dice: Dice) -> bool:
+        """Reports of what was never ordered raise, and from then on the core is dead."""
+        if node.raft is None:
+            return False
+        core = node.raft.copy()
+        mistakes: tuple[object, ...] = (
+            Started(),
+            Tick(0),
+            Persisted(WriteId(_FAR)),
+            Applied(Index(_FAR)),
+            Applied(core.server.applied),
+            Restored(Index(_FAR)),
+            "no event",
+        )
+        mistake = dice.choice(mistakes)
+        self._must_raise(lambda: core.step(mistake), CallerError)  # type: ignore[arg-type]
+        self._must_raise(lambda: core.step(Tick()), CoreIsDead)
+        self._simulation.overseer.require(core.stopped, "a core that was misused goes on")
+        return True
+
+    # Peers that are broken, on a copy of the core.
+
+    def _slander(self, node: SimulatedNode, face: NodeFace, dice: Dice) -> bool:
+        """What no link lets through, but another way in might, and what only a broken peer says: it is dropped with an
+        alarm, and nothing changes."""
+        if node.raft is None:
+            return False
+        core = node.raft.copy()
+        server = core.server
+        leader = core.role.leader
+        other = NodeId(_FAR)
+        known, kind = leader or other, AlarmKind.MALFORMED
+        gap = (Entry.make(server.log.last_index + 5, server.term, b"gap"),)
+        unreadable = (Entry.make(server.log.last_index + 1, server.term, b"none", MEMBERS),)
+        said: list[tuple[Event, AlarmKind]] = [
+            (ReadIndex(server.term, NodeId(0), MessageId(1)), kind),
+            (ReadIndex(server.term, server.me, MessageId(1)), kind),
+        ]
+        if not isinstance(core.role, Leader) and leader:
+            said += [(_append(core, known, gap), kind), (_append(core, known, unreadable), kind)]
+        if leader:
+            said += [
+                (_append(core, other, ()), AlarmKind.TWO_LEADERS),
+                (_offer(core, other), AlarmKind.TWO_LEADERS),
+            ]
+        event, alarm = dice.choice(said)
+        before = core.copy()
+        effects = core.step(event)
+        told = [effect.kind for effect in effects if isinstance(effect, Alarm)]
+        self._simulation.overseer.require(
+            told == [alarm] and len(effects) == 1 and alike(core, before),
+            f"node {node.id} believed {event!r}: {effects}",
+        )
+        return True
+
+
+def _append(core: Raft, sender: NodeId, entries: tuple[Entry, ...]) -> AppendEntries:
+    last = core.server.log.last
+    return AppendEntries(
+        core.server.term, sender, MessageId(1), DATA, last.index, last.term, core.server.commit, ReadId(0), entries
+    )
+
+
+def _offer(core: Raft, sender: NodeId) -> InstallSnapshot:
+    meta = SnapshotMeta(Index(core.server.log.last_index + 1), core.server.term, core.members)
+    return InstallSnapshot(core.server.term, sender, MessageId(1), meta)

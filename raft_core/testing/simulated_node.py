@@ -139,16 +139,6 @@ class SimulatedNode:
         """The core of this life, or of the last one."""
         return self._raft
 
-    @property
-    def address(self) -> str:
-        """Where others dial it."""
-        return self.config.address
-
-    @property
-    def last_raft(self) -> Raft | None:
-        """The core of this life, or of the last one."""
-        return self._raft
-
     # Birth.
 
     def start(self) -> bool:
@@ -344,12 +334,6 @@ class SimulatedNode:
         if wrote and any(type(effect) is Transmit for effect in effects[count:]):
             self.simulation.seen["crash between persist and send"] += 1
         self.die(self.dice.choice((Death.KILLED, Death.POWER, Death.POWER_CLEAN)))
-
-    def nudge(self, event: Event) -> None:
-        """The core is told something that hosts of ours never tell it. There is no way in from outside."""
-        assert self.host is not None
-        self.host._orders.events.append(event)
-        self.schedule()
 
     def nudge(self, event: Event) -> None:
         """The core is told something that hosts of ours never tell it. There is no way in from outside."""

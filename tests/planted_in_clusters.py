@@ -1,0 +1,266 @@
+"""Mistakes planted into whole simulated clusters: stores, machines, queues, hosts.
+
+What lives here: plants for the checks that only a run shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+import attrs
+import msgspec
+import pytest
+
+from raft_core.entries import Entry
+from raft_core.errors import LogDamaged
+from raft_core.events import (
+    Tick,
+)
+from raft_core.host.config import SECOND
+from raft_core.ids import Incarnation, Index, NodeId
+from raft_core.roles.candidate import Campaign
+from raft_core.server import Server
+from raft_core.sessions import encode_plain
+from raft_core.storage import Store
+from raft_core.testing import witness as witnesses
+from raft_core.testing.__main__ import open_file_store
+from raft_core.testing.crash_disk import CrashDisk
+from raft_core.testing.faults import Fault, Profile
+from raft_core.testing.simulation import Simulation
+from raft_core.testing.simulator import run_seed
+from raft_core.testing.workload import Asked, RegisterMachine, RegisterWorkload
+from tests.planted import shows
+from tests.test_simulator import open_forgetful_store
+from tests.watched_cores import Stage
+
+# Whole clusters.
+
+BRIEF: Final = Profile(chaos=4 * SECOND, operations=40, liveness=8 * SECOND)
+
+
+def found(**subject: Any) -> str:
+    """The violation in a short run without faults."""
+    chosen = {"open_store": open_file_store, "profile": BRIEF, "faults": frozenset[Fault](), **subject}
+    return run_seed(1, **chosen).violation
+
+
+@shows("an answer belongs to its request", "got an answer that is not its own: this is the result of command")
+def answers_change_places(patch: pytest.MonkeyPatch) -> str:
+    class Confused(RegisterWorkload):  # type: ignore[misc]
+        """Believes that every answer is for somebody else."""
+
+        def result(self, asked: Asked, answer: bytes) -> Any:
+            if not asked.reads:
+                raise ValueError("this is the result of command 7")
+            return super().result(asked, answer)
+
+    return found(workload=Confused)
+
+
+@shows("every invariant of a single core (raft_core.invariants)", "only committed entries are applied")
+def a_core_breaks_its_own_invariant(patch: pytest.MonkeyPatch) -> str:
+    patch.undo()
+    stage = Stage()
+    stage.raft(2).server.applying = Index(2)
+    stage.step(2, Tick())
+    return stage.text
+
+
+DISK: Final = "a disk comes back with everything that was acknowledged, and nothing made up"
+
+
+@shows(DISK, "the disk came back wrong: it holds HardState(term=")
+def a_store_forgets_votes(patch: pytest.MonkeyPatch) -> str:
+    return found(open_store=open_forgetful_store)
+
+
+@shows(DISK, "the disk came back wrong: its log ends at")
+def a_store_loses_the_last_entry(patch: pytest.MonkeyPatch) -> str:
+    return found(open_store=OpeningOtherwise(lambda entries: entries[:-1]))
+
+
+class OpeningOtherwise:
+    """Opens stores that recover other entries than they hold."""
+
+    def __init__(self, change: Callable[[tuple[Entry, ...]], tuple[Entry, ...]]) -> None:
+        self._change = change
+
+    def __call__(self, disk: CrashDisk, node: NodeId, incarnation: Incarnation) -> Store:
+        store = open_file_store(disk, node, incarnation)
+        recover = store.recover
+
+        def broken() -> Any:
+            recovered = recover()
+            if len(recovered.entries) > 1:
+                recovered = attrs.evolve(recovered, entries=self._change(recovered.entries))
+            return recovered
+
+        store.recover = broken  # type: ignore[method-assign]
+        return store
+
+
+@shows("a disk refuses to open only when it was harmed", "a disk that nothing happened to was refused: ")
+def a_store_refuses_for_no_reason(patch: pytest.MonkeyPatch) -> str:
+    def refuse(disk: CrashDisk, node: NodeId, incarnation: Incarnation) -> Store:
+        raise LogDamaged("0.log", 0, "imagined damage", "none")
+
+    return found(open_store=refuse)
+
+
+@shows("histories are linearizable per key", "not linearizable")
+def a_machine_answers_reads_from_the_past(patch: pytest.MonkeyPatch) -> str:
+    class Slow(RegisterMachine):
+        """Reads see the register as it was two writes before."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._past: dict[str, list[str | None]] = {}
+
+        def apply(self, index: Index, command: bytes) -> bytes:
+            result = super().apply(index, command)
+            for key, value in self._values.items():
+                past = self._past.setdefault(key, [None])
+                if past[-1] != value:
+                    past.append(value)
+            return result
+
+        def query(self, request: bytes) -> bytes:
+            past = self._past.get(request.decode(), [None])
+            return msgspec.msgpack.encode((request, past[max(0, len(past) - 3)]))
+
+    return found(machine=Slow)
+
+
+class Unfinished:
+    """A simulated cluster without faults, after its run, to look at again."""
+
+    def __init__(self) -> None:
+        self.simulation = Simulation(
+            1,
+            machine=RegisterMachine,
+            workload=RegisterWorkload(),
+            open_store=open_file_store,
+            profile=BRIEF,
+            only=frozenset(),
+        )
+        assert self.simulation.run() is None
+
+    @property
+    def text(self) -> str:
+        violation = self.simulation.overseer.violation
+        return violation.text if violation is not None else ""
+
+
+class Status:
+    """What a host says of its queues, but for one number."""
+
+    def __init__(self, truth: Any, **changes: object) -> None:
+        self._truth = truth
+        self.__dict__.update(changes)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._truth, name)
+
+
+def queues_of(changed: Callable[[Any], Status]) -> str:
+    """What is said where the host of node 1 says this of its queues."""
+    simulation = Simulation(
+        1,
+        machine=RegisterMachine,
+        workload=RegisterWorkload(),
+        open_store=open_file_store,
+        profile=BRIEF,
+        only=frozenset(),
+    )
+    for node in simulation.nodes.values():
+        node.start()
+    simulation._run_until(3 * SECOND)
+    node = simulation.nodes[NodeId(1)]
+    simulation._look_at_queues()
+    assert simulation.overseer.violation is None
+    assert node.host is not None
+    status = changed(node.host.status)
+    node.host = Status(node.host, status=status)  # type: ignore[assignment]
+    simulation._look_at_queues()
+    assert simulation.overseer.violation is not None
+    return simulation.overseer.violation.text
+
+
+@shows("queues are bounded", "node 1: 1000000 clients wait")
+def too_many_clients_wait(patch: pytest.MonkeyPatch) -> str:
+    return queues_of(lambda status: Status(status, waiting_clients=1_000_000))
+
+
+@shows("queues are bounded", "node 1: 1000000000 bytes wait for node")
+def too_much_waits_for_a_peer(patch: pytest.MonkeyPatch) -> str:
+    return queues_of(lambda status: Status(status, peers=[Status(peer, queued_bytes=10**9) for peer in status.peers]))
+
+
+PEACE: Final = "with a majority up and no faults there is one leader, and everybody is answered"
+
+
+@shows(PEACE, "no peace 8 s after the last fault: 0 nodes lead")
+def nobody_is_ever_elected(patch: pytest.MonkeyPatch) -> str:
+    patch.setattr(Campaign, "count", lambda campaign, *vote, **fate: campaign.verdict())
+    return found()
+
+
+@shows(PEACE, "left a request unanswered for")
+def nobody_is_ever_answered(patch: pytest.MonkeyPatch) -> str:
+    patch.setattr("raft_core.requests.Requests.applied", lambda requests, upto, results, respond: None)
+    patch.setattr("raft_core.host.waiting.Deadlines.passed", lambda deadlines, now: [])
+    return found(profile=attrs.evolve(BRIEF, chaos=10 * SECOND))
+
+
+CONVERGED: Final = "all members converge to the same state"
+
+
+@shows(CONVERGED, "no peace 8 s after the last fault: node 2 has not applied")
+def one_member_falls_behind(patch: pytest.MonkeyPatch) -> str:
+    emit = Server.emit_apply
+    patch.setattr(Server, "emit_apply", lambda server: emit(server) if server.me != 2 else None)
+    return found()
+
+
+@shows(CONVERGED, "differ in the end")
+def machines_differ_inside(patch: pytest.MonkeyPatch) -> str:
+    class Marked(RegisterMachine):
+        """Its state holds something of its own, which no result shows."""
+
+        made = 0
+
+        def __init__(self) -> None:
+            super().__init__()
+            Marked.made += 1
+            self._mark = b"%d" % Marked.made
+
+        def snapshot(self) -> Iterator[bytes]:
+            return iter([*super().snapshot(), self._mark])
+
+        def restore(self, chunks: Iterable[bytes]) -> None:
+            super().restore([b"".join(chunks)[: -len(self._mark)]])
+
+    patch.setattr(witnesses.Testimony, "snapshot", lambda testimony, index, digest: None)
+    return found(machine=Marked)
+
+
+EVERYWHERE: Final = "every acknowledged command is on every member"
+
+
+@shows(EVERYWHERE, "an acknowledged command was never applied")
+def a_command_is_acknowledged_and_not_applied(patch: pytest.MonkeyPatch) -> str:
+    after = Unfinished()
+    after.simulation._written.append(encode_plain(b"never"))
+    after.simulation._scan_writes(list(after.simulation.nodes.values()))
+    return after.text
+
+
+@shows(EVERYWHERE, "node 1 lacks the acknowledged command at index")
+def a_member_lacks_a_command(patch: pytest.MonkeyPatch) -> str:
+    after = Unfinished()
+    witness = after.simulation.nodes[NodeId(1)].witness
+    assert witness is not None
+    witness.last -= 1
+    after.simulation._scan_writes(list(after.simulation.nodes.values()))
+    return after.text

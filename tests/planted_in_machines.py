@@ -1,0 +1,206 @@
+"""Mistakes of state machines and of what gives them commands, and what the witnesses say of them.
+
+What lives here: plants for the checks on results, snapshots and commands that are applied twice.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+import msgspec
+import pytest
+
+from raft_core.effects import Effect, TakeSnapshot
+from raft_core.ids import Index, Term
+from raft_core.membership import Members
+from raft_core.sessions import Sequence, SessionId, Sessions, encode_command, encode_plain
+from raft_core.testing import witness as witnesses
+from raft_core.testing.witness import Doer, Witness
+from raft_core.testing.workload import RegisterMachine
+from tests.planted import shows
+from tests.test_simulator import DirtyMachine, RandomMachine
+from tests.watched_cores import PLAIN, Stage
+
+# Machines.
+
+
+def under_sessions(testimony: witnesses.Testimony, machine: RegisterMachine) -> Witness:
+    return Witness(Sessions(Doer(machine, testimony)), testimony)
+
+
+def register(number: int, value: str) -> bytes:
+    return msgspec.msgpack.encode((number, "write", "r", [value]))
+
+
+class Lenient(RegisterMachine):
+    """It does not notice a command that comes twice: what most machines are like."""
+
+    def apply(self, index: Index, command: bytes) -> bytes:
+        self._numbers.clear()
+        return super().apply(index, command)
+
+
+TWICE: Final = "no command is applied twice"
+
+
+def applied_at_two_places(command: bytes, *, sent: int, sessions: bool) -> str:
+    """What is said where the same command comes through to a machine at two places of the log."""
+    said = [""]
+    testimony = witnesses.Testimony(said.append)
+    for _ in range(sent):
+        testimony.offered(command)
+    machine = Doer(Lenient(), testimony)
+    body = command[9:] if command[0] == 0 else command[33:]
+    for index in (2, 3):
+        before = testimony.carried_out
+        result = machine.apply(Index(index), body) if sessions else b""
+        testimony.applied(index, b"%d" % index, command, result, carried_out=testimony.carried_out > before)
+    return said[-1]
+
+
+@shows(TWICE, "applied once is applied at [2, 3]")
+def a_session_that_forgets(patch: pytest.MonkeyPatch) -> str:
+    command = encode_command(SessionId(1), Sequence(1), Sequence(1), register(1, "a"))
+    return applied_at_two_places(command, sent=0, sessions=True)
+
+
+@shows(TWICE, "applied once is applied at [2, 3]")
+def a_command_without_a_session_that_is_sent_again(patch: pytest.MonkeyPatch) -> str:
+    return applied_at_two_places(encode_plain(register(1, "a")), sent=1, sessions=True)
+
+
+@shows(TWICE, "the machine raised ValueError at index 3: command 1 is applied a second time")
+def a_machine_notices_by_itself(patch: pytest.MonkeyPatch) -> str:
+    said = [""]
+    witness = under_sessions(witnesses.Testimony(said.append), RegisterMachine())
+    witness.apply(Index(2), encode_plain(register(1, "a")))
+    with pytest.raises(ValueError, match="second time"):
+        witness.apply(Index(3), encode_plain(register(1, "a")))
+    return said[-1]
+
+
+SAME: Final = "equal entries have equal results on all machines"
+
+
+@shows(SAME, "two machines gave different results at index 2")
+def machines_that_differ(patch: pytest.MonkeyPatch) -> str:
+    said = [""]
+    testimony = witnesses.Testimony(said.append)
+    for _ in range(3):
+        under_sessions(testimony, RandomMachine()).apply(Index(2), encode_plain(register(1, "a")))
+    return said[-1]
+
+
+@shows(SAME, "two machines applied different commands up to index 2")
+def machines_that_are_given_different_commands(patch: pytest.MonkeyPatch) -> str:
+    said = [""]
+    testimony = witnesses.Testimony(said.append)
+    for value in ("a", "b"):
+        under_sessions(testimony, RegisterMachine()).apply(Index(2), encode_plain(register(1, value)))
+    return said[-1]
+
+
+@shows(SAME, "a machine was given index 2 after 2")
+def a_machine_is_given_an_entry_again(patch: pytest.MonkeyPatch) -> str:
+    said = [""]
+    witness = under_sessions(witnesses.Testimony(said.append), RegisterMachine())
+    witness.apply(Index(2), encode_plain(register(1, "a")))
+    witness.apply(Index(2), encode_plain(register(2, "a")))
+    return said[1]
+
+
+SNAPSHOT: Final = "a snapshot equals the applied prefix"
+
+
+@shows(SNAPSHOT, "two machines have different states after index 3")
+def a_snapshot_lacks_something(patch: pytest.MonkeyPatch) -> str:
+    said = [""]
+    testimony = witnesses.Testimony(said.append)
+    for machine in (RegisterMachine(), DirtyMachine()):
+        witness = under_sessions(testimony, machine)
+        witness.apply(Index(2), encode_plain(register(1, "a")))
+        witness.apply(Index(3), encode_plain(msgspec.msgpack.encode((2, "write", "s", ["b"]))))
+        for _ in witness.snapshot():
+            pass
+    return said[-1]
+
+
+@shows(SNAPSHOT, "a snapshot does not equal the applied prefix up to index 2")
+def a_snapshot_of_another_past(patch: pytest.MonkeyPatch) -> str:
+    said = [""]
+    testimony = witnesses.Testimony(said.append)
+    other = under_sessions(witnesses.Testimony(said.append), RegisterMachine())
+    other.apply(Index(2), encode_plain(register(1, "b")))
+    under_sessions(testimony, RegisterMachine()).apply(Index(2), encode_plain(register(1, "a")))
+    under_sessions(testimony, RegisterMachine()).restore(other.snapshot())
+    return said[-1]
+
+
+@shows(SNAPSHOT, "node 1: a snapshot of index 3 holds commands up to 2, not 3")
+def a_snapshot_is_taken_before_its_place(patch: pytest.MonkeyPatch) -> str:
+    stage = Stage(settings=attrs.evolve(PLAIN, snapshot_entries=3))
+    stage.elect(1)
+    stage.propose(1, b"x")
+    stage.deliver()
+    stage.overseer.machine_stands(stage.watched[1], 3, taken=True)
+    assert stage.text == ""
+    stage.overseer.machine_stands(stage.watched[1], 2, taken=True)
+    return stage.text
+
+
+def ordered_snapshot(**changes: object) -> str:
+    """What is said where the core orders a snapshot with another meta than it should."""
+
+    def broken(effect: Effect) -> Effect:
+        if not isinstance(effect, TakeSnapshot):
+            return effect
+        return TakeSnapshot(msgspec.structs.replace(effect.meta, **changes))
+
+    stage = Stage(settings=attrs.evolve(PLAIN, snapshot_entries=3))
+    stage.elect(1)
+    stage.doctor(1, lambda effects: [broken(effect) for effect in effects])
+    stage.propose(1, b"x")
+    stage.deliver()
+    return stage.text
+
+
+@shows(SNAPSHOT, "node 1: a snapshot of index 2 where 3 is applied")
+def a_snapshot_is_ordered_of_another_place(patch: pytest.MonkeyPatch) -> str:
+    return ordered_snapshot(index=Index(2))
+
+
+@shows(SNAPSHOT, "node 1: a snapshot of index 3, wrong term")
+def a_snapshot_is_ordered_of_another_term(patch: pytest.MonkeyPatch) -> str:
+    return ordered_snapshot(term=Term(1))
+
+
+@shows(SNAPSHOT, "node 1: a snapshot at 3 with members of another index")
+def a_snapshot_is_ordered_with_other_members(patch: pytest.MonkeyPatch) -> str:
+    return ordered_snapshot(members=Members.initial([1, 2]))
+
+
+ANSWER: Final = "an answer belongs to its request"
+
+
+@shows(ANSWER, "a client was answered b'two', which is not the result of its command")
+def an_answer_of_another_command(patch: pytest.MonkeyPatch) -> str:
+    said = [""]
+    testimony = witnesses.Testimony(said.append)
+    one, two = encode_plain(register(1, "a")), encode_plain(register(2, "a"))
+    testimony.applied(2, b"", one, b"one", carried_out=True)
+    testimony.applied(3, b"", two, b"two", carried_out=True)
+    testimony.told(one, b"one")
+    assert said == [""]
+    testimony.told(one, b"two")
+    return said[-1]
+
+
+@shows(ANSWER, "was repeated at 3 and had another result")
+def a_repeated_command_has_another_result(patch: pytest.MonkeyPatch) -> str:
+    said = [""]
+    testimony = witnesses.Testimony(said.append)
+    command = encode_command(SessionId(1), Sequence(1), Sequence(1), b"add")
+    testimony.applied(2, b"", command, b"\0one", carried_out=True)
+    testimony.applied(3, b"", command, b"\0two", carried_out=False)
+    return said[-1]

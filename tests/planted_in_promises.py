@@ -1,0 +1,126 @@
+"""Messages that promise more than they may, and what the overseer says of them.
+
+What lives here: plants for the checks on terms, votes, candidacies and acknowledgements. What each core checks about
+itself is switched off while they run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+import pytest
+
+from raft_core.effects import Send
+from raft_core.entries import HardState
+from raft_core.events import (
+    CampaignRequested,
+    Tick,
+)
+from raft_core.ids import NOBODY, Incarnation, Index, MessageId, NodeId, Term
+from raft_core.log import Log
+from raft_core.messages import AppendReply, RequestVote, SnapshotReply, VoteKind, VoteReply
+from raft_core.outbox import Outbox
+from raft_core.testing.mirrors import Ledger, LogMirror, Watched
+from raft_core.testing.promises import Promises
+from tests.planted import shows
+from tests.watched_cores import Stage, acknowledged, entry
+
+# Promises.
+
+PROMISE: Final = "no promise leaves before the write it rests on"
+
+
+def promise_at_once(patch: pytest.MonkeyPatch, name: str) -> None:
+    patch.setattr(Outbox, name, lambda outbox, to, message, *_: outbox.send(to, message))
+
+
+@shows(PROMISE, "node 2 promised term 2 with term 1 on its disk")
+def a_term_is_promised_too_early(patch: pytest.MonkeyPatch) -> str:
+    promise_at_once(patch, "promise_term")
+    stage = Stage()
+    stage.seats[2].held = True
+    stage.step(1, CampaignRequested())
+    stage.deliver(to=[2])
+    return stage.text
+
+
+@shows(PROMISE, "node 2 voted for 3 in term 3 with HardState(term=3, vote=0")
+def a_vote_is_given_too_early(patch: pytest.MonkeyPatch) -> str:
+    promise_at_once(patch, "promise_term")
+    stage = Stage()
+    stage.step(1, CampaignRequested())
+    stage.step(1, CampaignRequested())
+    stage.step(2, VoteReply(Term(3), NodeId(1), Incarnation(0), MessageId(1), VoteKind.REAL, granted=False))
+    stage.seats[2].held = True
+    ask = RequestVote(Term(3), NodeId(3), MessageId(1), VoteKind.REAL, stage.raft(3).log.last)
+    stage.step(2, ask)
+    return stage.text
+
+
+@shows(PROMISE, "node 2 acknowledged index 2, its disk ends at 1")
+def entries_are_acknowledged_too_early(patch: pytest.MonkeyPatch) -> str:
+    promise_at_once(patch, "promise_entries")
+    stage = Stage()
+    stage.elect(1)
+    stage.seats[2].held = True
+    stage.propose(1, b"x")
+    stage.deliver(to=[2])
+    return stage.text
+
+
+@shows(PROMISE, "node 1 campaigned with a log end of LogPosition(index=3, term=2) that is not on its disk")
+def a_candidacy_rests_on_nothing(patch: pytest.MonkeyPatch) -> str:
+    stage = Stage()
+    stage.elect(1)
+    stage.seats[1].held = True
+    stage.propose(1, b"x")
+    ask = RequestVote(Term(2), NodeId(1), MessageId(1), VoteKind.PRE, stage.raft(1).log.last)
+    stage.doctor(1, lambda effects: [*effects, Send(NodeId(2), ask)])
+    stage.step(1, Tick())
+    return stage.text
+
+
+HONEST: Final = "no acknowledgement exceeds what the leader's log holds"
+
+
+def dishonest_acknowledgement(match: int, *, resigned: bool, of_snapshot: bool = False) -> str:
+    """What is said where a follower holds entries up to 4, and acknowledges up to `match` to a leader of up to 3."""
+    ledger, said = Ledger(), [""]
+    log = Log(entries=[entry(1, 1, b""), entry(2, 1), entry(3, 2, b"new")])
+    mirror = LogMirror(ledger)
+    mirror.follow(log)
+    promises = Promises(lambda text: said.append(text), Counter())
+    promises.took_office(2, mirror)
+    if resigned:
+        promises.resigned(2, mirror)
+        log.truncate_from(Index(2))
+        mirror.follow(log)
+    follower = Watched(NodeId(2), Incarnation(0), ledger)
+    follower.told.hard = HardState(Term(2), NOBODY, Index(0))
+    follower.told.entries = {at: entry(at, 1) for at in (1, 2, 3, 4)}
+    reply: AppendReply | SnapshotReply = acknowledged(2, 2, match)
+    if of_snapshot:
+        reply = SnapshotReply(Term(2), NodeId(2), Incarnation(0), MessageId(1), Index(match), Index(match), ok=True)
+    promises.sent(follower, Send(NodeId(1), reply))
+    return said[-1]
+
+
+@shows(HONEST, "node 2 acknowledged index 4 (term 1), the leader holds term None")
+def more_is_acknowledged_than_the_leader_has(patch: pytest.MonkeyPatch) -> str:
+    return dishonest_acknowledgement(4, resigned=False)
+
+
+@shows(HONEST, "node 2 acknowledged index 3 (term 1), the leader holds term 2")
+def another_entry_is_acknowledged(patch: pytest.MonkeyPatch) -> str:
+    return dishonest_acknowledgement(3, resigned=False)
+
+
+@shows(HONEST, "node 2 acknowledged index 3 (term 1), the leader holds term 2")
+def another_entry_is_acknowledged_to_a_leader_that_is_gone(patch: pytest.MonkeyPatch) -> str:
+    return dishonest_acknowledgement(3, resigned=True)
+
+
+@shows(HONEST, "node 2 acknowledged index 4 (term 1), the leader holds term None")
+def a_snapshot_is_acknowledged_that_the_leader_never_had(patch: pytest.MonkeyPatch) -> str:
+    return dishonest_acknowledgement(4, resigned=True, of_snapshot=True)

@@ -64,6 +64,11 @@ CHECKS: Final = (
     "with a majority up and no faults there is one leader, and everybody is answered",
     "all members converge to the same state",
     "every acknowledged command is on every member",
+    "status and explanations say what is so, raise nothing, and change nothing",
+    "a recording, tiny ones included, replays to the same effects and the same state; a damaged one is refused",
+    "salvage changes no byte of a disk, brings out nothing that was not there, and lacks nothing that was committed",
+    "every event and every effect has a line of words",
+    "what a machine cannot decode has an error as its result, and changes nothing",
 )
 
 

@@ -66,13 +66,13 @@ where the first is damaged, and `CallerError` where it has never been part of a 
 _ASKED_EVERY: Final = 9 * SECOND
 _STILL_SHARE: Final = 0.25
 """Of the questions, those after which the core is compared with what it was before."""
-_RECORDED_SEEDS: Final = 0.12
-_REPLAYED_EVENTS: Final = 4000
+_RECORDED_SEEDS: Final = 0.1
+_REPLAYED_EVENTS: Final = 3000
 """How many events are replayed per seed at most."""
 _READ_WHOLE: Final = 0.02
 """Seeds in which every event and effect is put in words; in the others it is one step of so many:"""
-_READ_EVERY: Final = 80
-_SALVAGED_SEEDS: Final = 0.15
+_READ_EVERY: Final = 120
+_SALVAGED_SEEDS: Final = 0.25
 _SALVAGED_CRASHES: Final = 0.15
 _FAR: Final = 1 << 63
 _STRANGER: Final = NodeId(99)

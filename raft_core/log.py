@@ -13,7 +13,7 @@ from typing import final
 
 from raft_core.entries import ENTRY_OVERHEAD, START, Entry, LogPosition
 from raft_core.errors import invariant
-from raft_core.ids import NO_TERM, Index, Term
+from raft_core.ids import Index, Term
 
 __all__ = ["Log"]
 
@@ -166,14 +166,13 @@ class Log:
         end = upto - self.base.index
         if end <= 0:
             return self.base.index
-        place = bisect_left(self._totals, self._totals[end - 1] - most_bytes, 0, end)
-        if self._before >= self._totals[end - 1] - most_bytes:
-            place = -1
-        return Index(max(self.base.index + place + 1, upto - most_entries))
+        spared = self._totals[end - 1] - most_bytes
+        dropped = bisect_left(self._totals, spared) + 1 if spared > self._before else 0
+        return Index(max(self.base.index + dropped, upto - most_entries))
 
     def _find_end(self) -> None:
         if self._entries:
             last = self._entries[-1]
             self.last_index, self.last_term = last.index, last.term
         else:
-            self.last_index, self.last_term = self.base.index, self.base.term if self.base.index else NO_TERM
+            self.last_index, self.last_term = self.base.index, self.base.term

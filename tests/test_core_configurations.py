@@ -16,6 +16,12 @@ def three() -> Configurations:
     return configurations
 
 
+def test_a_node_that_was_told_nothing_has_an_empty_configuration() -> None:
+    configurations = Configurations()
+
+    assert (configurations.index, configurations.members) == (0, Members())
+
+
 def test_the_last_configuration_appended_is_in_force() -> None:
     configurations = three()
 
@@ -28,9 +34,16 @@ def test_a_truncated_configuration_never_was() -> None:
 
     assert configurations.truncate_from(Index(9))
     assert (configurations.index, configurations.members) == (5, TWO)
-    assert not configurations.truncate_from(Index(6))
+    assert configurations.truncate_from(Index(6)) is False
     assert configurations.truncate_from(Index(2))
     assert (configurations.index, configurations.members) == (1, ONE)
+
+
+def test_the_oldest_configuration_stays_even_if_its_own_place_is_truncated() -> None:
+    configurations = three()
+
+    assert configurations.truncate_from(Index(1)) is True
+    assert configurations.held() == ((1, ONE),)
 
 
 def test_the_newest_configuration_at_or_before_what_is_applied_stays_known() -> None:
@@ -53,7 +66,7 @@ def test_a_snapshot_is_told_the_configuration_at_its_own_index_not_the_latest() 
 def test_the_configuration_before_another_is_known_until_it_is_forgotten() -> None:
     configurations = three()
 
-    assert configurations.before(Index(9)) == TWO
+    assert [configurations.before(Index(index)) for index in (1, 5, 9, 10)] == [None, ONE, TWO, THREE]
     configurations.forget_before(Index(9))
     assert configurations.before(Index(9)) is None
 

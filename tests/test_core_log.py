@@ -39,18 +39,19 @@ def test_a_log_knows_terms_from_its_base_to_its_end_and_nothing_beyond() -> None
     log = log_of(4, 4, 6, base=at(10, 3))
 
     assert [log.term_at(Index(i)) for i in range(8, 16)] == [None, None, 3, 4, 4, 6, None, None]
+    assert tuple(log.entry(Index(i)) for i in range(11, 14)) == log.entries() == entries((11, 4), (12, 4), (13, 6))
 
 
 def test_entries_that_do_not_follow_the_last_one_cannot_be_appended() -> None:
     log = log_of(1, 2)
 
-    with pytest.raises(InvariantBroken, match="follow the last entry"):
+    with pytest.raises(InvariantBroken, match=r"^appended entries follow the last entry$"):
         log.append(entries((4, 2)))
-    with pytest.raises(InvariantBroken, match="terms never fall"):
+    with pytest.raises(InvariantBroken, match=r"^terms never fall along the log$"):
         log.append(entries((3, 1)))
-    with pytest.raises(InvariantBroken, match="can be truncated"):
+    with pytest.raises(InvariantBroken, match=r"^only entries after the base can be truncated$"):
         log_of(base=at(5, 1)).truncate_from(Index(5))
-    with pytest.raises(InvariantBroken, match="can be compacted"):
+    with pytest.raises(InvariantBroken, match=r"^the log can be compacted only at a place that it holds$"):
         log.compact(Index(3))
 
 
@@ -89,6 +90,16 @@ def test_a_reset_log_holds_nothing_behind_its_new_base() -> None:
     assert (log.base, log.last, len(log), log.size) == (at(20, 5), at(20, 5), 0, 0)
 
 
+def test_a_log_that_was_reset_counts_its_bytes_from_nothing() -> None:
+    log = log_of(1, 1, 2)
+    log.compact(Index(1))
+    log.reset(at(20, 5))
+
+    log.append(entries((21, 5), (22, 6)))
+
+    assert log.size == log.size_between(Index(20), Index(22)) == entry_bytes(log.entries())
+
+
 def test_a_slice_stops_at_its_bytes_but_holds_at_least_one_entry() -> None:
     log = log_of(1, 1, 1, 1)
     each = ENTRY_OVERHEAD + len(b"1@1")
@@ -98,6 +109,7 @@ def test_a_slice_stops_at_its_bytes_but_holds_at_least_one_entry() -> None:
     assert log.slice(Index(2), Index(4), 2 * each - 1) == entries((2, 1))
     assert log.slice(Index(2), Index(4), 0) == entries((2, 1))
     assert log.slice(Index(2), Index(3), 10**9) == entries((2, 1), (3, 1))
+    assert log.slice(Index(5), Index(4), 10**9) == log.slice(Index(3), Index(2), 10**9) == ()
 
 
 def test_the_first_conflict_is_the_first_entry_that_is_new_or_of_another_term() -> None:
@@ -117,7 +129,8 @@ def test_a_hint_is_the_last_place_whose_term_is_not_above() -> None:
     assert log.last_at_most(Index(7), Term(3)) == at(5, 1)
     assert log.last_at_most(Index(4), Term(9)) == at(4, 1)
     assert log.last_at_most(Index(8), Term(0)) == at(2, 1)
-    assert log.last_at_most(Index(1), Term(9)) == at(2, 1)
+    assert log.last_at_most(Index(3), Term(9)) == at(3, 1)
+    assert [log.last_at_most(Index(index), Term(9)) for index in (0, 1, 2)] == [at(2, 1)] * 3
 
 
 def test_the_place_to_keep_from_is_bounded_by_entries_and_by_bytes() -> None:
@@ -129,6 +142,20 @@ def test_the_place_to_keep_from_is_bounded_by_entries_and_by_bytes() -> None:
     assert log.place_to_keep(Index(4), 99, 10**9) == 0
     assert log.place_to_keep(Index(4), 99, 3 * each) == 1
     assert log.place_to_keep(Index(4), 99, 3 * each - 1) == 2
+    assert log.place_to_keep(Index(4), 99, 4 * each) == 0
+    assert log.place_to_keep(Index(4), 99, 4 * each - 1) == 1
+    assert log.place_to_keep(Index(1), 0, 0) == 1
+
+
+def test_the_place_to_keep_from_is_never_before_the_base() -> None:
+    log = log_of(1, 1, 1, base=at(10, 1))
+    each = entry_bytes(log.entries()) // 3
+
+    assert [log.place_to_keep(Index(upto), 0, 0) for upto in (9, 10, 11, 12)] == [10, 10, 11, 12]
+    assert log.place_to_keep(Index(13), 99, 2 * each) == 11
+    log.compact(Index(11))
+    assert [log.place_to_keep(Index(13), 99, size) for size in (0, each, 2 * each)] == [13, 12, 11]
+    assert Log(at(10, 1)).place_to_keep(Index(10), 5, 5) == 10
 
 
 @settings(max_examples=80, deadline=None)
@@ -163,6 +190,10 @@ def test_whatever_happens_to_a_log_it_equals_a_plain_list(data: st.DataObject) -
         first = data.draw(st.integers(base + 1, last + 1))
         limit = data.draw(st.integers(0, 200))
         assert log.size_between(Index(first - 1), Index(last)) == entry_bytes(held[first - base - 1 :])
+        upto, most = data.draw(st.integers(base, last)), data.draw(st.integers(0, 4))
+        kept = [held[place - base : upto - base] for place in range(base, upto + 1)]
+        place = next(at for at, rest in enumerate(kept, base) if len(rest) <= most and entry_bytes(rest) <= limit)
+        assert log.place_to_keep(Index(upto), most, limit) == place
         if held and first <= last:
             fitting = [n for n in range(1, last - first + 2) if entry_bytes(held[first - base - 1 :][:n]) <= limit]
             count = max([1, *fitting])

@@ -49,6 +49,22 @@ THREE = Members.initial([1, 2, 3])
 FOUR = Members.initial([1, 2, 3], learners=[4])
 
 
+def test_leases_are_allowed_only_where_that_was_said_at_formation() -> None:
+    assert not Members.initial([1]).leases
+    assert Members.initial([1], leases=True).leases
+    assert changed(Members.initial([1], leases=True), AddVoter(node(2))).leases
+
+
+def test_a_configuration_says_who_takes_part_in_it_and_how() -> None:
+    members = Members(voters=(node(3),), outgoing=(node(1), node(2)), learners=(node(5),), highest_id=node(5))
+
+    assert (members.joint, members.nodes, members.all_voters) == (True, (1, 2, 3, 5), (1, 2, 3))
+    assert [members.is_voter(node(n)) for n in range(1, 7)] == [True, True, True, False, False, False]
+    assert [members.is_member(node(n)) for n in range(1, 7)] == [True, True, True, False, True, False]
+    assert (THREE.joint, THREE.all_voters) == (False, (1, 2, 3))
+    assert [one.empty for one in (Members(), THREE, Members(learners=(node(1),)))] == [True, False, False]
+
+
 # Simple changes.
 
 
@@ -188,18 +204,48 @@ def test_a_simple_configuration_cannot_be_left() -> None:
     refused = THREE.left()
 
     assert isinstance(refused, Problem)
-    assert refused.kind is ChangeProblem.NOT_JOINT
+    assert refused == Problem(ChangeProblem.NOT_JOINT, "there is no joint configuration to leave")
 
 
 def test_a_member_cannot_come_back_with_another_disk() -> None:
     known = Members.initial([1, 2, 3], incarnations={node(3): Incarnation(33)})
 
     assert problem(known, AddLearner(node(3), Incarnation(34))) is ChangeProblem.WRONG_INCARNATION
-    assert changed(known, AddLearner(node(3), Incarnation(33))).learners == (3,)
+    for named in (Incarnation(33), Incarnation(0)):
+        demoted = changed(known, AddLearner(node(3), named))
+        assert (demoted.learners, demoted.incarnation_of(node(3))) == ((3,), 33)
+    assert problem(THREE, AddVoter(node(3), Incarnation(1))) is ChangeProblem.WRONG_INCARNATION
+
+
+JOINT = changed(THREE, AddVoter(node(4)), mode=ChangeMode.JOINT)
+
+
+@pytest.mark.parametrize(
+    ("members", "changes", "refusal"),
+    [
+        (JOINT, (AddVoter(node(5)),), "already_joint: leave the joint configuration first"),
+        (THREE, (), "contradictory_change: name at least one node, and each node once"),
+        (THREE, (AddVoter(node(-1)),), "bad_id: a node id is a positive number, not -1"),
+        (THREE, (RemoveNode(node(9)),), "unknown_node: node 9 is not a member"),
+        (
+            but(THREE, highest_id=8),
+            (AddVoter(node(7)),),
+            "id_reused: id 7 was used before or skipped; take one above 8",
+        ),
+        (THREE, (AddVoter(node(2), Incarnation(5)),), "wrong_incarnation: node 2 is a member with another disk"),
+        (Members.initial([1]), (RemoveNode(node(1)),), "no_voters: the change leaves no voter"),
+        (Members(), (AddVoter(node(1)), AddVoter(node(2))), "no_voters: a joint change needs voters to start from"),
+    ],
+)
+def test_every_refusal_says_which_rule_and_why(members: Members, changes: tuple[Change, ...], refusal: str) -> None:
+    result = members.changed(changes)
+
+    assert isinstance(result, Problem)
+    assert f"{result.kind}: {result.text}" == refusal
 
 
 def test_a_cluster_that_makes_no_sense_cannot_be_formed() -> None:
-    with pytest.raises(CallerError, match="at least one voter"):
+    with pytest.raises(CallerError, match=r"^a cluster needs at least one voter$"):
         Members.initial([])
     with pytest.raises(CallerError, match="voter and learner"):
         Members.initial([1, 2], learners=[2])
@@ -218,28 +264,54 @@ def test_equal_configurations_have_equal_bytes_whatever_way_led_there() -> None:
     assert Members.decode(one.encode()) == one
 
 
-BROKEN = {
-    "voters must be sorted": but(THREE, voters=(2, 1, 3)),
-    "outgoing must be between": but(THREE, outgoing=(4,)),
-    "voter and learner": but(THREE, learners=(1,)),
-    "outgoing voter can be waiting": but(THREE, learners_next=(1,)),
-    "only a learner can wait for promotion": but(THREE, promotable=(1,)),
-    "only a joint configuration can be left": but(THREE, auto_leave=True),
-    "needs incoming voters": but(THREE, voters=(), outgoing=(1,)),
-    "incarnations must be sorted": but(THREE, incarnations=((NodeId(7), Incarnation(1)),)),
-}
+WITHOUT_1 = but(THREE, voters=(2, 3), outgoing=(1, 2, 3))
+BROKEN = [
+    ("voters must be sorted and without doubles", but(THREE, voters=(2, 1, 3))),
+    ("outgoing must be sorted and without doubles", but(THREE, outgoing=(1, 1))),
+    ("learners must be sorted and without doubles", but(FOUR, learners=(4, 4))),
+    ("learners_next must be sorted and without doubles", but(WITHOUT_1, learners_next=(1, 1))),
+    ("promotable must be sorted and without doubles", but(FOUR, promotable=(4, 4))),
+    ("voters must be between 1 and the highest id ever used", but(THREE, voters=(0, 1))),
+    ("outgoing must be between 1 and the highest id ever used", but(THREE, outgoing=(4,))),
+    ("learners must be between 1 and the highest id ever used", but(THREE, learners=(4,))),
+    ("a node is voter and learner at once", but(THREE, learners=(1,))),
+    ("a node is voter and learner at once", but(WITHOUT_1, learners=(1,))),
+    ("only an outgoing voter can be waiting to become a learner", but(THREE, learners_next=(1,))),
+    ("only an outgoing voter can be waiting to become a learner", but(WITHOUT_1, learners_next=(2,))),
+    ("only a learner can wait for promotion", but(THREE, promotable=(1,))),
+    ("only a joint configuration can be left", but(THREE, auto_leave=True)),
+    ("a joint configuration needs incoming voters", but(THREE, voters=(), outgoing=(1,))),
+    ("incarnations must be sorted and belong to members", but(THREE, incarnations=((7, 1),))),
+    ("incarnations must be sorted and belong to members", but(THREE, incarnations=((2, 1), (1, 1)))),
+]
 
 
-@pytest.mark.parametrize("rule", BROKEN)
-def test_a_configuration_that_breaks_its_own_rules_does_not_decode(rule: str) -> None:
-    with pytest.raises(MembersUndecodable, match=rule):
-        Members.decode(BROKEN[rule].encode())
+@pytest.mark.parametrize(("rule", "members"), BROKEN)
+def test_a_configuration_that_breaks_its_own_rules_does_not_decode(rule: str, members: Members) -> None:
+    assert members.problem() == rule
+    assert not Members.readable(members.encode())
+    with pytest.raises(MembersUndecodable) as caught:
+        Members.decode(members.encode())
+    assert str(caught.value) == rule
 
 
-@pytest.mark.parametrize("data", [b"", b"\xc1", b"\x93\x01\x02\x03", msgspec.msgpack.encode({"voters": "all"})])
-def test_bytes_that_are_no_configuration_do_not_decode(data: bytes) -> None:
-    with pytest.raises(MembersUndecodable):
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "truncated"),
+        (b"\xc1", "invalid opcode"),
+        (b"\x93\x01\x02\x03", "Expected `object`, got `array`"),
+        (msgspec.msgpack.encode({"voters": "all"}), r"Expected `array`, got `str` - at `\$\.voters`"),
+    ],
+)
+def test_bytes_that_are_no_configuration_do_not_decode(data: bytes, reason: str) -> None:
+    assert not Members.readable(data)
+    with pytest.raises(MembersUndecodable, match=reason):
         Members.decode(data)
+
+
+def test_what_decodes_is_readable() -> None:
+    assert all(Members.readable(members.encode()) for members in (Members(), THREE, FOUR, JOINT))
 
 
 # By random walks.

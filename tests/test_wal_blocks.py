@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raft_core.effects import Persist
 from raft_core.entries import Entry, HardState, SnapshotMeta
-from raft_core.errors import LogDamaged, WrongDirectory
-from raft_core.ids import BootNumber, ClusterId, Incarnation, Index, NodeId, Term, WriteId
+from raft_core.ids import Index, NodeId, Term
 from raft_core.membership import Members
 from raft_core.wal import records
 from raft_core.wal.blocks import (
@@ -26,20 +27,7 @@ from raft_core.wal.blocks import (
     frame_batch,
     parse_head,
 )
-from raft_core.wal.image import LogOutline
 from raft_core.wal.records import Change, RecordsUndecodable
-from raft_core.wal.segment import (
-    Anchor,
-    IdentityFile,
-    part_name,
-    read_anchor,
-    read_identity,
-    sealed,
-    segment_name,
-    segment_number,
-    snapshot_name,
-    snapshot_position,
-)
 
 AT = Position(3, 4 * BLOCK)
 
@@ -106,44 +94,29 @@ def test_bytes_that_are_no_records_are_refused(payload: bytes) -> None:
         records.decode(payload)
 
 
-def test_small_files_read_back() -> None:
-    identity = IdentityFile(ClusterId("c"), NodeId(4), Incarnation(2**63 - 1))
-    anchor = Anchor(BootNumber(9), AT)
-    assert read_identity(sealed(identity)) == identity
-    assert read_anchor(sealed(anchor)) == anchor
+@pytest.mark.parametrize("payload", [b"", b"payload", bytes(range(256)) * 4])
+def test_a_batch_is_what_the_format_says(payload: bytes) -> None:
+    blocks = -(-(44 + len(payload)) // 511)
+    content = payload + bytes(blocks * 511 - 44 - len(payload))
+    head = struct.pack("<IIQQQQ", len(payload), zlib.crc32(content), 3, 2048, 2, 512)
+    stream = struct.pack("<I", zlib.crc32(head)) + head + content
+    marks = [b"\xa6", *[b"\x59"] * (blocks - 1)]
+    wanted = b"".join(stream[511 * number : 511 * number + 511] + mark for number, mark in enumerate(marks))
+
+    assert frame_batch(payload, Position(3, 2048), Position(2, 512)) == wanted
+    assert len(wanted) == batch_bytes(len(payload)) == 512 * blocks
 
 
-def test_every_flipped_bit_and_every_prefix_of_a_small_file_is_refused() -> None:
-    data = sealed(Anchor(BootNumber(9), AT))
-    for bit in range(len(data) * 8):
-        flipped = bytearray(data)
-        flipped[bit // 8] ^= 1 << bit % 8
-        with pytest.raises((LogDamaged, WrongDirectory)):
-            read_anchor(bytes(flipped))
-    for length in range(len(data)):
-        with pytest.raises(LogDamaged):
-            read_anchor(data[:length])
+def test_a_batch_of_four_gigabytes_is_refused() -> None:
+    class Huge(bytes):
+        def __len__(self) -> int:
+            return 2**32
+
+    with pytest.raises(ValueError, match=r"^a batch holds less than 4 GiB$"):
+        frame_batch(Huge(), AT, NOWHERE)
 
 
-def test_one_small_file_does_not_pass_for_the_other() -> None:
-    with pytest.raises(LogDamaged):
-        read_identity(sealed(Anchor(BootNumber(1), AT)))
-
-
-def test_names_read_back_and_other_names_mean_nothing() -> None:
-    position = SnapshotMeta(Index(70), Term(3), Members()).position
-    assert segment_number(segment_name(12)) == 12
-    assert snapshot_position(snapshot_name(position)) == position
-    for other in ("12.log", "lock", part_name(position, None), part_name(position, "peer"), "0000000000000012.log.new"):
-        assert segment_number(other) is None
-        assert snapshot_position(other) is None
-
-
-def test_the_outline_knows_the_terms_of_what_was_written() -> None:
-    outline = LogOutline()
-    entries = tuple(Entry.make(index, 1 + index // 3) for index in range(1, 9))
-
-    outline.change(Persist(WriteId(1), entries=entries))
-    outline.change(Persist(WriteId(2), truncate_from=Index(5), entries=(Entry.make(5, 7),)))
-
-    assert [outline.term_at(Index(index)) for index in range(7)] == [0, 1, 1, 2, 2, 7, 0]
+def test_a_head_that_is_cut_short_or_has_another_checksum_is_none() -> None:
+    framed = frame_batch(b"payload", AT, NOWHERE)
+    assert parse_head(framed[:HEAD_BYTES]) == parse_head(framed)
+    assert [parse_head(framed[:length]) for length in range(HEAD_BYTES)] == [None] * HEAD_BYTES

@@ -190,7 +190,8 @@ def _read_until(end: Position, read: Callable[[str], bytes], identity: IdentityF
 def _header(number: int, records: list[Record], identity: IdentityFile) -> SegmentHeader:
     header = records[0].body
     name = segment_name(number)
-    if type(header) is not SegmentHeader or header.magic != MAGIC or header.sequence != number:
+    assert type(header) is SegmentHeader  # the reader accepts no segment that begins with anything else
+    if header.magic != MAGIC or header.sequence != number:
         raise _damage(number, 0, "the header is not one of this segment")
     if header.version > FORMAT_VERSION:
         raise WrongDirectory(f"{name} has format {header.version}, this library reads {FORMAT_VERSION}")
@@ -239,8 +240,7 @@ def _agrees(header: SegmentHeader, image: LogImage) -> bool:
 
 def _apply(segment: _Segment, record: Record, image: LogImage) -> None:
     change = record.body
-    if type(change) is not Change:
-        raise _damage(segment.sequence, record.at, "a header stands where a change belongs")
+    assert type(change) is Change  # the reader accepts a header at a segment's beginning only
     if change.group:
         raise WrongDirectory(f"{segment_name(segment.sequence)} holds group {change.group}: use a newer library")
     if (problem := image.problem(change)) is not None:

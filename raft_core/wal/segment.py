@@ -140,8 +140,10 @@ def snapshot_position(name: str) -> LogPosition | None:
 
 def part_name(position: LogPosition, source: str | None) -> str:
     """Of a snapshot being written: this node's own, or one received from `source`."""
-    origin = "own" if source is None else f"from-{zlib.crc32(source.encode()):08x}-{len(source)}"
-    return f"{snapshot_name(position)}-{origin}{_PART}"
+    if source is None:
+        return f"{snapshot_name(position)}-own{_PART}"
+    name = source.encode()
+    return f"{snapshot_name(position)}-from-{zlib.crc32(name):08x}-{len(name)}{_PART}"
 
 
 def new_name(name: str) -> str:

@@ -125,14 +125,15 @@ class SnapshotFileReader:
     def __init__(self, file: File) -> None:
         self._file = file
         self._layout = _read_layout(file)
-        trailer = file.read_at(max(0, file.size() - _TRAILER_BYTES), _TRAILER_BYTES)
+        place = file.size() - _TRAILER_BYTES  # not negative: a header is longer than a trailer
+        trailer = file.read_at(place, _TRAILER_BYTES)
         magic: bytes
         self._size: int
         self._seal: int
-        magic, self._size, self._seal = _TRAILER.unpack_from(trailer.ljust(_TRAILER_BYTES, b"\0"))
+        magic, self._size, self._seal = _TRAILER.unpack_from(trailer)
         right = _CHECKSUM.pack(zlib.crc32(trailer[: _TRAILER.size], self._layout.seal)) == trailer[_TRAILER.size :]
-        if magic != _TRAILER_MAGIC or not right or file.size() != self._end() + _TRAILER_BYTES:
-            raise _damaged(file, max(0, file.size() - _TRAILER_BYTES), "the trailer is missing or wrong")
+        if magic != _TRAILER_MAGIC or not right or place != self._end():
+            raise _damaged(file, place, "the trailer is missing or wrong")
 
     def _end(self) -> int:
         """Where the trailer begins."""
@@ -200,7 +201,7 @@ class SnapshotFileWriter:
         self._chunks = 0
         self._seal = self._layout.seal
         self._synced = 0
-        resumed = file.size() > 0 and self.belongs(file, header)
+        resumed = self.belongs(file, header)
         if rewrite or not resumed:
             write_whole(file, 0, _header_bytes(header))
         if resumed:

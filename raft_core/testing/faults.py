@@ -40,6 +40,8 @@ class Fault(StrEnum):
     CRASH_IN_EFFECTS = "crash in the middle of effects"
     CRASH_IN_RECOVERY = "crash while recovering"
     STOP = "orderly stop"
+    FORMING = "trouble while the cluster forms"
+    MACHINE = "state machine raises"
     OUTAGE = "long outage"
     PAUSE = "process paused"
     CLOCK_RATE = "clock too fast or slow"
@@ -49,6 +51,7 @@ class Fault(StrEnum):
     LOST_SUFFIX = "unsynced suffix lost"
     TORN_WRITE = "torn write"
     BIT_FLIP = "bit flipped"
+    DAMAGE = "file damaged"
     WRITE_ERROR = "write error"
     SYNC_ERROR = "sync error"
     READ_ERROR = "read error"
@@ -65,6 +68,7 @@ class Fault(StrEnum):
     TRANSFER = "leadership transfer"
     FLOOD = "proposal flood"
     MISUSE = "requests that make no sense"
+    MISCONFIGURED = "started with nonsense"
     NUDGE = "told to stand, or to forget its leader"
 
 

@@ -19,13 +19,16 @@ from raft_core.events import CampaignRequested, ForgetLeaderRequested
 from raft_core.host.config import MILLISECOND, SECOND
 from raft_core.host.values import StopAsked
 from raft_core.ids import NodeId
+from raft_core.testing.blunders import Blunders
 from raft_core.testing.crash_disk import CrashDisk, FaultKind
 from raft_core.testing.dice import Dice
 from raft_core.testing.faults import Fault
 from raft_core.testing.misuse import Misusers
 from raft_core.testing.operators import Operators
+from raft_core.testing.ruin import ruin
 from raft_core.testing.simulated_node import Death, SimulatedNode
 from raft_core.testing.strangers import Strangers
+from raft_core.testing.troubled import TROUBLES
 
 if TYPE_CHECKING:
     from raft_core.testing.simulation import Simulation
@@ -34,7 +37,14 @@ __all__ = ["Nemesis"]
 
 _T: Final = SECOND
 """About an election timeout."""
-_SELDOM: Final = {Fault.BIT_FLIP: 4, Fault.WIPE: 4, Fault.OUTAGE: 3, Fault.ISOLATE_LEADER: 1, Fault.GROW: 2}
+_SELDOM: Final = {
+    Fault.BIT_FLIP: 4,
+    Fault.DAMAGE: 4,
+    Fault.WIPE: 4,
+    Fault.OUTAGE: 3,
+    Fault.ISOLATE_LEADER: 1,
+    Fault.GROW: 2,
+}
 
 
 @final
@@ -46,6 +56,7 @@ class Nemesis:
         self._dice = dice
         self.counts: Counter[Fault] = Counter()
         self.operators = Operators(simulation, dice.fork("operators"), self.counts)
+        self._blunders = Blunders(simulation, self._start)
         self._strangers = Strangers(simulation)
         self._misusers = Misusers(simulation)
         profile = simulation.profile
@@ -74,6 +85,8 @@ class Nemesis:
             Fault.CRASH_IN_RECOVERY: self._crash_in_recovery,
             Fault.STOP: self._stop,
             Fault.OUTAGE: lambda d: self._die(d, Death.POWER, d.around(20 * _T)),
+            Fault.FORMING: lambda d: False,  # it is over when faults begin to strike: see `found`
+            Fault.MACHINE: self._trouble,
             Fault.PAUSE: self._pause,
             Fault.CLOCK_RATE: self._clock_rate,
             Fault.CLOCK_JUMP: self._clock_jump,
@@ -85,6 +98,7 @@ class Nemesis:
             Fault.SNAPSHOT_CUT: self._snapshot_cut,
             Fault.NO_SPACE: self._no_space,
             Fault.BIT_FLIP: self._bit_flip,
+            Fault.DAMAGE: self._damage,
             Fault.WIPE: self._wipe,
             Fault.GROW: self.operators.grow,
             Fault.SHRINK: self.operators.shrink,
@@ -95,8 +109,15 @@ class Nemesis:
             Fault.EXPLICIT: self.operators.explicit,
             Fault.FLOOD: self.operators.flood,
             Fault.MISUSE: lambda d: self._often(d, self._misusers.err),
+            Fault.MISCONFIGURED: self._misconfigure,
             Fault.NUDGE: lambda d: self._often(d, self._nudge),
         }
+
+    def found(self, nodes: list[SimulatedNode]) -> None:
+        """The founders are started, not all of them in peace where that fault takes part."""
+        self.striking = disturbed = Fault.FORMING in self.chosen
+        self.counts[Fault.FORMING] += disturbed
+        self._blunders.found(nodes, self._dice.fork(Fault.FORMING.name) if disturbed else None)
 
     def begin(self) -> None:
         """Every chosen fault strikes after a while, and again and again."""
@@ -128,6 +149,7 @@ class Nemesis:
         self.operators.end()
         for node in simulation.nodes.values():
             node.slow_disk, node.faults, node.crash_in = 0, [], -1
+            node.troubles.clear()
             node.disk.faults.clear()
             node.disk.capacity = None
             node.clock.change(simulation.now, 1000)
@@ -324,6 +346,18 @@ class Nemesis:
         self._later(dice.around(4 * _T), lambda: self._start(node))
         return True
 
+    def _trouble(self, dice: Dice) -> bool:
+        """The machine of this node will raise, or give what is no bytes."""
+        node = self._victim(dice)
+        if node is None:
+            return False
+        node.troubles.append(dice.choice(TROUBLES))
+        return True
+
+    def _misconfigure(self, dice: Dice) -> bool:
+        node = self._victim(dice)
+        return node is not None and self._blunders.misconfigure(node, dice)
+
     def _pause(self, dice: Dice) -> bool:
         node = self._victim(dice)
         if node is None:
@@ -397,20 +431,33 @@ class Nemesis:
 
     def _bit_flip(self, dice: Dice) -> bool:
         """A bit of a file turns over while the node is down. Opening finds it, or it did not matter."""
+        return self._harm(dice, self._flip)
+
+    def _damage(self, dice: Dice) -> bool:
+        """A file vanishes, or holds noise, while the node is down. Opening finds it, or it did not matter."""
+        return self._harm(dice, ruin)
+
+    def _harm(self, dice: Dice, do: Callable[[CrashDisk, Dice], bool]) -> bool:
         node = self._victim(dice)
         if node is None or not self._may_lose(node):
             return False
         node.die(Death.KILLED)
-        disk = node.disk = node.disk.crash(range(node.disk.unsynced))
+        node.disk = node.disk.crash(range(node.disk.unsynced))
+        self._later(dice.around(_T), lambda: self._start(node))
+        if not do(node.disk, dice):
+            return False
+        node.harmed = True
+        self.operators.mourn(node)
+        return True
+
+    @staticmethod
+    def _flip(disk: CrashDisk, dice: Dice) -> bool:
         files = [name for name in disk.listing() if disk.content(name)]
         if not files:
             return False
         name = dice.choice(files)
         used = len(disk.content(name).rstrip(b"\0"))
         disk.flip(name, dice.below(8 * max(used, 1)))
-        node.harmed = True
-        self._later(dice.around(_T), lambda: self._start(node))
-        self.operators.mourn(node)
         return True
 
     def _wipe(self, dice: Dice) -> bool:

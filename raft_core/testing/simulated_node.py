@@ -50,6 +50,7 @@ from raft_core.testing.crash_disk import Fault as DiskFault
 from raft_core.testing.dice import Dice
 from raft_core.testing.mirrors import Mismatch
 from raft_core.testing.surroundings import Surroundings
+from raft_core.testing.troubled import Troubled
 from raft_core.testing.witness import Witness
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class SimulatedNode:
         self.crash_in = -1  # so many host effects from the next call on, then it dies
         self.faults: list[tuple[str, FaultKind, str]] = []  # armed: operation, what, in which kind of file
         self.fault_struck = False
+        self.troubles: list[str] = []  # to come in the machine
         self.standing = Announce(RoleName.FOLLOWER, self.watched.stable.hard.term, NOBODY)
         self.store: Store | None = None
         self.host: Host | None = None
@@ -166,13 +168,14 @@ class SimulatedNode:
         simulation.overseer.founded(self.watched, recovered)
         machine = simulation.new_machine()
         self.witness = Witness(machine, simulation.testimony, self._machine_stands)
-        self.work = Work(store, self.witness, machine_blocks=self.dice.chance(0.3))
+        troubled = Troubled(self.witness, self.troubles, self._machine_raised)
+        self.work = Work(store, troubled, machine_blocks=self.dice.chance(0.3))
         self._raft = None
         self.host = Host(
             self.config,
             self.settings,
             recovered,
-            self.witness.prepare,
+            troubled.prepare,
             self.dice.fork(f"core {self.life}").random,
             self.dice.fork(f"host {self.life}").random,
             self._step,
@@ -198,6 +201,10 @@ class SimulatedNode:
         self.simulation.record_step(self, raft, event, effects)
         self.simulation.onlookers.stepped(self, event, effects)
         return effects
+
+    def _machine_raised(self, trouble: str) -> None:
+        self.simulation.seen[f"machine: trouble in {trouble}"] += 1
+        self.fault_struck = self.fault_struck or trouble in ("apply", "restore")
 
     def _machine_stands(self, last: int, taken: bool) -> None:
         self.simulation.overseer.machine_stands(self.watched, last, taken=taken)

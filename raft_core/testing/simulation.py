@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, TypeAlias, final
 
+import attrs
 import msgspec
 
 from raft_core.effects import Effect, RoleName, Send
@@ -145,6 +146,9 @@ class Simulation:
         """The node's disk is another one now."""
         node.wiped = True
         node.incarnation = Incarnation(node.incarnation + 1_000_000)
+        if node.config.founders == (node.id,):  # told to found alone again, it would: operators must not tell it so
+            peers = {peer: f"n{peer}" for peer in self.nodes if peer != node.id}
+            node.config = attrs.evolve(node.config, founders=(), peers=peers)
         node.watched = self.overseer.watch(node.id, node.incarnation)
 
     def open_store(self, disk: CrashDisk, node: NodeId, incarnation: Incarnation) -> Store:
@@ -262,8 +266,7 @@ class Simulation:
 
     def run(self) -> Violation | None:
         """All phases; the first violation, if there is one."""
-        for node in list(self.nodes.values()):
-            node.start()
+        self.nemesis.found(list(self.nodes.values()))
         spread = self.profile.chaos * self.profile.clients // max(1, self.profile.operations)
         for client in self.clients:
             client.think = spread

@@ -1,0 +1,194 @@
+"""Nodes that are set up wrongly, or disturbed while their cluster forms: what people do on the first day.
+
+What lives here: `Blunders`. Numbers that contradict each other, a disk under another node's name, a store that claims
+what cannot be: each must be refused with a typed error, before anything happens. Founders that come late, name the
+wrong companions first, or lose power between the others' founding and their own: they must find into the cluster all
+the same.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final, final
+
+import attrs
+
+from raft_core.effects import Stop, StopReason
+from raft_core.entries import HardState
+from raft_core.errors import CallerError, CoreIsDead, DiskError, SettingsError
+from raft_core.events import Started, Tick
+from raft_core.host.config import MILLISECOND, SECOND, HostConfig
+from raft_core.host.node import NodeConfig
+from raft_core.ids import Index, NodeId, Term
+from raft_core.membership import Members
+from raft_core.raft import Raft
+from raft_core.recovered import Recovered
+from raft_core.sessions import Sequence, SessionId, SessionLimits, encode_command
+from raft_core.settings import Settings
+from raft_core.testing.crash_disk import FaultKind
+from raft_core.testing.dice import Dice
+from raft_core.testing.simulated_node import Death, SimulatedNode
+from raft_core.wire.link import Limits
+
+if TYPE_CHECKING:
+    from raft_core.testing.simulation import Simulation
+
+__all__ = ["Blunders"]
+
+_LOOK: Final = 2 * MILLISECOND
+_FORMED_BY: Final = 5 * SECOND
+
+NONSENSE: Final[tuple[Callable[[], object], ...]] = (
+    lambda: Settings(heartbeat_ticks=0),
+    lambda: Settings(heartbeat_ticks=50),
+    lambda: Settings(short_ticks=51),
+    lambda: Settings(lease_reads=True, pre_vote=False),
+    lambda: Settings(clock_drift_percent=100),
+    lambda: HostConfig(tick=0),
+    lambda: HostConfig(bulk_bytes=-1),
+    lambda: HostConfig(dial_delay=2 * SECOND, dial_delay_max=SECOND),
+    lambda: HostConfig(ping=SECOND, silence=SECOND),
+    lambda: HostConfig(peers={NodeId(0): "n0:1"}),
+    lambda: HostConfig(founders=(NodeId(1), NodeId(1))),
+    lambda: NodeConfig(node=0, cluster="c", listen="n1:1", data="d"),
+    lambda: NodeConfig(node=1, cluster="", listen="n1:1", data="d"),
+    lambda: NodeConfig(node=1, cluster="c", listen="n1:1"),
+    lambda: NodeConfig(node=1, cluster="c", listen="n1:1", data="d", founders=(2, 3)),
+    lambda: NodeConfig(node=1, cluster="c", listen="n1", data="d"),
+    lambda: NodeConfig(node=1, cluster="c", listen="[::1]:99999", data="d"),
+    lambda: NodeConfig(node=1, cluster="c", listen="n1:1", data="d", recorder_bytes=-1),
+    lambda: SessionLimits(max_sessions=0),
+    lambda: Limits(max_frame=1),
+    lambda: Members.initial((0, 1)),
+    lambda: Members.initial(()),
+    lambda: encode_command(SessionId(0), Sequence(1), Sequence(1), b""),
+    lambda: encode_command(SessionId(1), Sequence(1), Sequence(2), b""),
+)
+"""What no node is made of: each raises `SettingsError` or another `CallerError`."""
+
+
+@final
+class Blunders:
+    """What goes wrong at starts, in one simulation. `start` starts a node, again and again until its disk opens."""
+
+    def __init__(self, simulation: Simulation, start: Callable[[SimulatedNode], None]) -> None:
+        self._simulation = simulation
+        self._start = start
+
+    # A start with nonsense.
+
+    def misconfigure(self, node: SimulatedNode, dice: Dice) -> bool:
+        """Somebody tries to run this node as what it is not, and is told so; afterwards it is started as it should."""
+        self._must_raise(dice.choice(NONSENSE), CallerError)
+        if dice.chance(0.5):
+            return True
+        node.die(Death.KILLED)
+        self._open_as_another(node)
+        self._start_what_cannot_be(node)
+        self._simulation.at(dice.around(SECOND), lambda: self._start(node))
+        return True
+
+    def _must_raise(self, call: Callable[[], object], *expected: type[Exception]) -> None:
+        try:
+            call()
+        except expected:
+            return
+        names = " or ".join(error.__name__ for error in expected)
+        self._simulation.overseer.fail(f"a mistake was not an error: {names} was to be raised")
+
+    def _open_as_another(self, node: SimulatedNode) -> None:
+        """The disk is opened under another node's name, while it is whole: refused, and left as it is."""
+        if node.harmed or node.disk.capacity is not None or not node.disk.listing():
+            return
+        disk = node.disk.twin()
+        before = {name: disk.content(name) for name in disk.listing()}
+        self._must_raise(lambda: self._simulation.open_store(disk, NodeId(node.id + 100), node.incarnation), DiskError)
+        after = {name: disk.content(name) for name in disk.listing()}
+        kept = all(after.get(name) == content for name, content in before.items())
+        self._simulation.overseer.require(kept, f"a refused opening has changed the disk of node {node.id}")
+
+    def _start_what_cannot_be(self, node: SimulatedNode) -> None:
+        """What was recovered is made into what no honest store gives: the core ends, or does not begin."""
+        if node.harmed or node.disk.capacity is not None:
+            return
+        disk = node.disk.twin()
+        try:
+            recovered = self._simulation.open_store(disk, node.id, node.incarnation).recover()
+        except DiskError:
+            return  # its damage is told when the node itself is started
+        members = Raft(node.settings, recovered, random.Random(0)).members
+        settings = attrs.evolve(node.settings, lease_reads=not members.leases, pre_vote=True, check_quorum=True)
+        if members.leases:
+            settings = attrs.evolve(settings, pre_vote=False)
+        if not members.empty:
+            self._must_raise(lambda: Raft(settings, recovered, random.Random(0)), SettingsError)
+        stranger = attrs.evolve(recovered, identity=attrs.evolve(recovered.identity, node=NodeId(0)))
+        self._must_raise(lambda: Raft(node.settings, stranger, random.Random(0)), SettingsError)
+        last = recovered.entries[-1].index if recovered.entries else Index(0)
+        if last:
+            self._must_stop(node, attrs.evolve(recovered, applied=Index(last + 1)))
+            self._must_stop(node, attrs.evolve(recovered, hard=HardState(Term(0))))
+            self._must_stop(node, attrs.evolve(recovered, entries=(), hard=HardState(Term(9), commit=last)))
+
+    def _must_stop(self, node: SimulatedNode, recovered: Recovered) -> None:
+        core = Raft(node.settings, recovered, random.Random(0))
+        self._must_raise(lambda: core.copy().step(Tick()), CallerError)
+        effects = core.step(Started())
+        stops = [effect.reason for effect in effects if isinstance(effect, Stop)]
+        self._simulation.overseer.require(
+            stops == [StopReason.LOG_LOST], f"node {node.id} started on a disk that had lost something"
+        )
+        self._must_raise(lambda: core.step(Tick()), CoreIsDead)
+
+    # Founding.
+
+    def found(self, nodes: list[SimulatedNode], dice: Dice | None) -> None:
+        """All founders are started; with `dice`, each after a mishap of its own, or without one."""
+        for node in nodes:
+            fate = dice.below(6) if dice is not None else 0
+            if dice is None or fate < 2:
+                self._start(node)
+            elif fate == 2:
+                self._simulation.at(dice.around(3 * SECOND), partial(self._start, node))
+            elif fate == 3 and len(nodes) > 1:
+                self._name_others_first(node, dice)
+            elif fate == 4:
+                self._start(node)
+                kind = dice.choice((FaultKind.POWER, FaultKind.ERROR))
+                node.faults.append((dice.choice(("create", "write", "sync", "sync directory")), kind, ""))
+            else:
+                self._start(node)
+                self._interrupt(node, dice)
+
+    def _name_others_first(self, node: SimulatedNode, dice: Dice) -> None:
+        """A typing error in the list of founders: the others do not talk to this node until it is mended."""
+        right = node.config
+        wrong = (*right.founders, NodeId(77))
+        if len(right.founders) > 2 and dice.chance(0.5):
+            forgotten = dice.choice(right.founders)
+            wrong = tuple(founder for founder in right.founders if founder != forgotten)
+        node.config = attrs.evolve(right, founders=tuple({*wrong, node.id}))
+        self._start(node)
+        self._simulation.seen["founder with the wrong companions"] += 1
+
+        def mend() -> None:
+            node.die(Death.KILLED)
+            node.config = right
+            self._start(node)
+
+        self._simulation.at(dice.around(2 * SECOND), mend)
+
+    def _interrupt(self, node: SimulatedNode, dice: Dice) -> None:
+        """Power is lost when others have founded the cluster, and this node has not; for a moment or for long."""
+        simulation = self._simulation
+        others = [other for other in simulation.nodes.values() if other is not node]
+        if simulation.now > _FORMED_BY or node.raft is not None or not node.alive:
+            return
+        if not any(other.raft is not None for other in others):
+            simulation.at(_LOOK, lambda: self._interrupt(node, dice))
+            return
+        simulation.seen["founder lost power while others founded"] += 1
+        node.die(Death.POWER_CLEAN)
+        simulation.at(dice.choice((1, 20)) * SECOND, lambda: self._start(node))

@@ -1,0 +1,70 @@
+"""A state machine that raises now and then, as users' machines do.
+
+What lives here: `Troubled`, around a node's machine. What it has not raised in, it passes on unchanged, so the machine
+within never sees half a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, final
+
+from raft_core.ids import Index
+from raft_core.machine import StateMachine
+
+__all__ = ["TROUBLES", "Troubled"]
+
+TROUBLES: Final = ("prepare", "apply", "query", "snapshot", "chunks", "restore", "no bytes")
+"""In which call it raises; the last one answers a query with something that is no bytes."""
+
+
+@final
+class Troubled:
+    """The machine within, with `troubles` to come, each once. `struck` is called when one does."""
+
+    def __init__(self, machine: StateMachine, troubles: list[str], struck: Callable[[str], None]) -> None:
+        self._machine = machine
+        self._troubles = troubles
+        self._struck = struck
+
+    def _strikes(self, trouble: str) -> bool:
+        if trouble not in self._troubles:
+            return False
+        self._troubles.remove(trouble)
+        self._struck(trouble)
+        return True
+
+    def _may_raise(self, trouble: str) -> None:
+        if self._strikes(trouble):
+            raise RuntimeError(f"this machine has trouble in {trouble}")
+
+    def init(self) -> Index:
+        return self._machine.init()
+
+    def prepare(self, command: bytes, now: int) -> bytes:
+        self._may_raise("prepare")
+        return self._machine.prepare(command, now)
+
+    def apply(self, index: Index, command: bytes) -> bytes:
+        self._may_raise("apply")
+        return self._machine.apply(index, command)
+
+    def query(self, request: bytes) -> bytes:
+        self._may_raise("query")
+        if self._strikes("no bytes"):
+            return "text"  # type: ignore[return-value]
+        return self._machine.query(request)
+
+    def snapshot(self) -> Iterator[bytes]:
+        self._may_raise("snapshot")
+        chunks = self._machine.snapshot()
+        return self._broken(chunks) if self._strikes("chunks") else chunks
+
+    @staticmethod
+    def _broken(chunks: Iterator[bytes]) -> Iterator[bytes]:
+        yield from (next(chunks, b""),)
+        raise RuntimeError("this machine has trouble in the middle of a snapshot")
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        self._may_raise("restore")
+        self._machine.restore(chunks)

@@ -39,7 +39,8 @@ class HostConfig:
     """Addresses known from the start. Others are learned from greetings; a greeting wins over what stands here."""
     founders: tuple[NodeId, ...] = attrs.field(default=(), converter=_in_order)
     """The first members of a new cluster, this node among them; all must name the same. Empty: a joiner, which
-    waits to be added. Looked at only while the disk has never been part of a cluster."""
+    waits to be added. Looked at only while the disk has never been part of a cluster. One that is to found alone asks
+    nobody, so if its disk may have been lost while the cluster has grown, start it without founders."""
     leases: bool = False
     """Whether the cluster being founded allows lease reads; all founders must agree."""
 

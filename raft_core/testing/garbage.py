@@ -341,7 +341,7 @@ def answers_to_nothing(victim: Victim, dice: Dice) -> list[bytes]:
 def a_forward_without_sense(victim: Victim, dice: Dice) -> list[bytes]:
     payloads: tuple[Forward | ForwardReply, ...] = (
         Forward(-1, 0, ProposeLeave()),
-        Forward(1, 0, ProposeChange((RemoveNode(NodeId(-_HUGE - 5)),))),
+        Forward(1, 0, ProposeChange((RemoveNode(NodeId(-_HUGE)),))),
         Forward(1, 0, ProposeChange((RemoveNode(NodeId(1)),), expected=Index(-1))),
         Forward(1, 0, Transfer(NodeId(_HUGE + 5))),
         ForwardReply(1),

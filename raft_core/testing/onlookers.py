@@ -69,6 +69,8 @@ _STILL_SHARE: Final = 0.25
 _RECORDED_SEEDS: Final = 0.1
 _REPLAYED_EVENTS: Final = 3000
 """How many events are replayed per seed at most."""
+_DRAWN_SHARE: Final = 0.05
+"""Of the recordings that are replayed, those that are drawn."""
 _READ_WHOLE: Final = 0.02
 """Seeds in which every event and effect is put in words; in the others it is one step of so many:"""
 _READ_EVERY: Final = 120
@@ -288,7 +290,7 @@ class _Recordings:
         return None
 
     def _drawn(self, dump: bytes, count: int) -> str | None:
-        if not self._dice.chance(0.05):
+        if not self._dice.chance(_DRAWN_SHARE):
             return None
         records = trace_of(dump)
         page = draw(records[-40:], "recording")
@@ -382,8 +384,8 @@ class _Rescuers:
             return f"no statement is {statement.text()!r}"
         if founded.entries[:-1] != survivor.entries or founded.snapshot != survivor.snapshot:
             return "the new disk does not hold what the old one did"
-        last = founded.entries[-1]
-        if last.kind is not MEMBERS or Members.decode(last.data).nodes != (salvaged.founded.identity.node,):
+        last = founded.entries[-1] if founded.entries else None
+        if last is None or last.kind is not MEMBERS or Members.decode(last.data).nodes != (founded.identity.node,):
             return f"the new cluster begins with {last}"
         return self._snapshot_untrue(survivor, salvaged.snapshot)
 

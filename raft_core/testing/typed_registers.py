@@ -22,15 +22,18 @@ from raft_core.typed import MAX_DEPTH, TypedMachine, Undecodable, Vocabulary
 
 __all__ = [
     "UNDECODABLE",
+    "Command",
     "CompareAndSet",
     "Done",
     "Exchanged",
     "Held",
+    "Outcome",
     "Read",
     "TypedRegisterWorkload",
     "TypedRegisters",
     "Write",
     "new_typed_registers",
+    "vocabulary",
 ]
 
 UNDECODABLE: Final = "undecodable"
@@ -149,6 +152,11 @@ class TypedRegisters:
         self._values, self._numbers = dict(state.values), set(state.numbers)
 
 
+def vocabulary() -> Vocabulary[Command, Outcome, Read, Held, Registers]:
+    """What clients and machines have in common."""
+    return _VOCABULARY
+
+
 def new_typed_registers() -> StateMachine:
     """A machine for a simulated node."""
     return TypedMachine(TypedRegisters(), _VOCABULARY)
@@ -171,7 +179,6 @@ class _WithGarbage:
         return kind == _GARBAGE or self._register.changed_nothing(kind, result)
 
 
-@final
 class TypedRegisterWorkload:
     """Reads, writes of values that are never written twice, compare-and-set, and garbage, over a few registers."""
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from raft_core.effects import Persist
-from raft_core.entries import Entry, SnapshotMeta
+from raft_core.entries import Entry, HardState, SnapshotMeta
 from raft_core.errors import CallerError
 from raft_core.ids import Index, Term, WriteId
 from raft_core.membership import Members
-from raft_core.wal.image import LogOutline
+from raft_core.wal.image import LogImage, LogOutline
 
 
 def test_the_outline_knows_the_terms_of_what_was_written() -> None:
@@ -97,3 +97,59 @@ def test_a_truncation_fits_from_behind_the_snapshot_up_to_the_next_entry(start: 
     outline.change(Persist(WriteId(3), truncate_from=Index(start), snapshot=snapshot_at(2, 1)))
 
     assert outline.next == start
+
+
+def image_of(*terms: int, forget: int = 1) -> LogImage:
+    image = LogImage()
+    image.change(Persist(WriteId(1), entries=tuple(Entry.make(index, term) for index, term in enumerate(terms, 1))))
+    image.forget(Index(forget))
+    return image
+
+
+def held(image: LogImage) -> list[tuple[int, int]]:
+    return [(entry.index, entry.term) for entry in image.entries]
+
+
+def test_an_image_holds_the_entries_from_where_it_knows_them() -> None:
+    image = image_of(1, 1, 2, 3, forget=3)
+
+    assert (held(image), image.known_from, terms_of(image, 5)) == ([(3, 2), (4, 3)], 3, [0, 0, 0, 2, 3, 0])
+    image.forget(Index(3))
+    image.forget(Index(1))
+    assert (held(image), image.known_from) == ([(3, 2), (4, 3)], 3)
+
+
+@pytest.mark.parametrize(
+    ("start", "left", "known_from"), [(5, [(3, 2), (4, 3)], 3), (4, [(3, 2)], 3), (3, [], 3), (2, [], 2), (1, [], 1)]
+)
+def test_a_truncation_takes_entries_out_of_an_image(start: int, left: list[tuple[int, int]], known_from: int) -> None:
+    image = image_of(1, 1, 2, 3, forget=3)
+
+    image.change(Persist(WriteId(2), truncate_from=Index(start), entries=(Entry.make(start, 9),)))
+
+    assert (held(image), image.known_from, image.next) == ([*left, (start, 9)], known_from, start + 1)
+
+
+def test_a_snapshot_that_discards_the_log_empties_the_image() -> None:
+    image = image_of(1, 1, 2)
+    image.change(Persist(WriteId(2), snapshot=snapshot_at(2, 1)))
+    assert held(image) == [(1, 1), (2, 1), (3, 2)]
+    image.change(Persist(WriteId(3), entries=(Entry.make(4, 2),), snapshot=snapshot_at(8, 2)))
+    assert (held(image), image.known_from, image.next) == ([], 9, 9)
+
+
+def test_the_outline_of_an_image_says_the_same_and_changes_by_itself() -> None:
+    image = image_of(1, 1, 2, 3, forget=2)
+    image.change(Persist(WriteId(2), hard=HardState(Term(3)), snapshot=snapshot_at(2, 1), drop_before=Index(2)))
+
+    outline = image.outline()
+
+    def known(log: LogOutline) -> tuple[object, ...]:
+        return log.hard, log.snapshot, log.first, log.next, log.known_from, terms_of(log, 6)
+
+    before = known(image)
+    assert type(outline) is LogOutline
+    assert known(outline) == before
+    assert before == (HardState(Term(3)), snapshot_at(2, 1), 2, 5, 2, [0, 0, 1, 2, 3, 0, 0])
+    outline.change(Persist(WriteId(3), truncate_from=Index(4), entries=(Entry.make(4, 8), Entry.make(5, 9))))
+    assert known(image) == before

@@ -9,8 +9,8 @@ import pytest
 
 from raft_core.entries import Entry, HardState
 from raft_core.ids import BootNumber, ClusterId, Incarnation, Index, NodeId, Term
-from raft_core.wal.blocks import BLOCK, FIRST, NOWHERE, ROOM, Position, frame_batch
-from raft_core.wal.reader import Record, VerdictKind, WalReader
+from raft_core.wal.blocks import BLOCK, FIRST, NEXT, NOWHERE, ROOM, Position, frame_batch
+from raft_core.wal.reader import Record, Verdict, VerdictKind, WalReader
 from raft_core.wal.records import FORMAT_VERSION, MAGIC, Body, Change, SegmentHeader, encode
 
 SEGMENT = 5
@@ -52,6 +52,10 @@ def read(data: bytes) -> tuple[list[Record], WalReader]:
     return reader.feed(data), reader
 
 
+def damaged(offset: int, problem: str) -> Verdict:
+    return Verdict(VerdictKind.DAMAGED, offset, problem)
+
+
 def bodies(records: Sequence[Record]) -> list[Body]:
     return [record.body for record in records]
 
@@ -62,8 +66,12 @@ def test_a_whole_segment_reads_clean() -> None:
     records, reader = read(data)
 
     assert bodies(records) == [HEADER, *(change for batch in BATCHES for change in batch)]
-    assert reader.verdict.kind is VerdictKind.CLEAN
+    assert reader.verdict == Verdict(VerdictKind.CLEAN, len(data) - 4 * BLOCK)
     assert reader.end == len(data) - 4 * BLOCK
+    assert [record.at for record in records] == [
+        0,
+        *(at for at, batch in zip(starts[1:], BATCHES, strict=True) for _ in batch),
+    ]
     assert reader.proven == starts[-1]
 
 
@@ -119,8 +127,8 @@ def test_a_zeroed_batch_is_damage_where_a_later_one_proves_that_it_was_synced() 
     data, starts = segment(*BATCHES)
     for number in range(len(starts) - 1):
         broken = data[: starts[number]] + bytes(starts[number + 1] - starts[number]) + data[starts[number + 1] :]
-        verdict = read(broken)[1].verdict
-        assert (verdict.kind, verdict.offset) == (VerdictKind.DAMAGED, starts[number])
+        wanted = f"a block is missing that was synced before offset {starts[number + 1]} was written"
+        assert read(broken)[1].verdict == damaged(starts[number], wanted)
 
 
 def test_a_missing_block_of_the_last_batch_is_a_torn_tail() -> None:
@@ -128,7 +136,8 @@ def test_a_missing_block_of_the_last_batch_is_a_torn_tail() -> None:
     for block in range(starts[-1] // BLOCK, len(data) // BLOCK - 4):
         torn = data[: block * BLOCK] + bytes(BLOCK) + data[(block + 1) * BLOCK :]
         records, reader = read(torn)
-        assert (reader.verdict.kind, reader.end) == (VerdictKind.TORN, starts[-1])
+        assert reader.verdict == Verdict(VerdictKind.TORN, starts[-1], "a batch is not complete")
+        assert reader.end == starts[-1]
         assert reader.proven == (starts[-1] if block > starts[-1] // BLOCK else starts[-2])
         assert len(records) == 1 + 2 + 3 + 1
 
@@ -159,30 +168,16 @@ def test_nothing_is_read_behind_a_torn_batch() -> None:
 def test_a_batch_from_another_place_or_segment_is_damage() -> None:
     data, starts = segment(*BATCHES)
     doubled = data[: starts[2]] + data[starts[1] :]
-    assert read(doubled)[1].verdict == WalReaderVerdict(starts[2])
+    assert read(doubled)[1].verdict == damaged(starts[2], "the head of a batch is not readable")
     foreign = WalReader(SEGMENT + 1)
     assert foreign.feed(data) == []
-    assert foreign.verdict == WalReaderVerdict(0)
-
-
-class WalReaderVerdict:
-    """Equal to every verdict of damage at an offset."""
-
-    def __init__(self, offset: int) -> None:
-        self.offset = offset
-
-    def __eq__(self, other: object) -> bool:
-        found = (getattr(other, "kind", None), getattr(other, "offset", None))
-        return found == (VerdictKind.DAMAGED, self.offset)
-
-    __hash__ = None  # type: ignore[assignment]
+    assert foreign.verdict == damaged(0, "the head of a batch is not readable")
 
 
 @pytest.mark.parametrize("batch", [[HEADER], [Change(), HEADER]])
 def test_a_segment_has_one_header_at_its_beginning(batch: list[Body]) -> None:
     data, starts = segment(batch)
-    verdict = read(data)[1].verdict
-    assert (verdict.kind, verdict.offset) == (VerdictKind.DAMAGED, starts[1])
+    assert read(data)[1].verdict == damaged(starts[1], "a segment has one header, at its beginning")
 
 
 def test_an_empty_batch_says_nothing_and_is_allowed() -> None:
@@ -192,28 +187,86 @@ def test_an_empty_batch_says_nothing_and_is_allowed() -> None:
 
 
 def test_a_segment_without_a_header_is_damage() -> None:
-    data = frame_batch(encode([Change()]), Position(SEGMENT, 0), NOWHERE)
-    assert read(data)[1].verdict.kind is VerdictKind.DAMAGED
+    batches: list[list[Body]] = [[Change()], [Change(), HEADER], []]
+    for batch in batches:
+        data = frame_batch(encode(batch), Position(SEGMENT, 0), NOWHERE)
+        assert read(data)[1].verdict == damaged(0, "a segment has one header, at its beginning")
 
 
 def test_a_right_checksum_over_nonsense_is_damage() -> None:
     data = frame_batch(b"\xff\xff", Position(SEGMENT, 0), NOWHERE)
-    verdict = read(data)[1].verdict
-    assert verdict.kind is VerdictKind.DAMAGED
-    assert "decoded" in verdict.problem
+    records, reader = read(data)
+    problem = reader.verdict.problem
+    assert (records, reader.verdict) == ([], damaged(0, problem))
+    assert problem.startswith("a batch with a right checksum cannot be decoded: Expected `array`")
 
 
 def test_a_first_mark_inside_a_batch_is_damage() -> None:
     data, starts = segment(*BATCHES)
     broken = bytearray(data)
     broken[starts[2] + BLOCK + ROOM] = FIRST
-    verdict = read(bytes(broken))[1].verdict
-    assert (verdict.kind, verdict.offset) == (VerdictKind.DAMAGED, starts[2] + BLOCK)
+    assert read(bytes(broken))[1].verdict == damaged(starts[2] + BLOCK, "the mark of a block is 0xa6")
+
+
+def test_a_mark_that_does_not_exist_is_damage_wherever_it_is() -> None:
+    data, starts = segment(*BATCHES)
+    problems = {starts[2]: "the head of a batch is not readable", starts[2] + BLOCK: "the mark of a block is 0x07"}
+    for place, problem in problems.items():
+        broken = bytearray(data)
+        broken[place + ROOM] = 7
+        assert read(bytes(broken))[1].verdict == damaged(place, problem)
+
+
+def test_a_block_behind_a_torn_batch_that_is_not_readable_is_damage() -> None:
+    data, _ = segment(*BATCHES[:1], tail=6 * BLOCK)
+    end = len(data) - 6 * BLOCK
+    behind = end + 3 * BLOCK
+    for mark in (FIRST, 7):
+        broken = bytearray(data)
+        broken[end + BLOCK + ROOM] = NEXT
+        broken[behind + ROOM] = mark
+        assert read(bytes(broken))[1].verdict == damaged(behind, "a block is not readable")
+
+
+def test_what_a_torn_batch_left_without_a_head_is_torn_in_pieces_of_any_size() -> None:
+    data, _ = segment(*BATCHES[:1], tail=6 * BLOCK)
+    end = len(data) - 6 * BLOCK
+    broken = bytearray(data)
+    broken[end + BLOCK + ROOM] = broken[end + 2 * BLOCK + ROOM] = NEXT
+    for size in (100, BLOCK, 3 * BLOCK, len(data)):
+        reader = WalReader(SEGMENT)
+        for place in range(0, len(data), size):
+            reader.feed(bytes(broken[place : place + size]))
+        assert reader.verdict == Verdict(VerdictKind.TORN, end, "a batch is not complete")
+
+
+def test_a_later_head_proves_what_is_before_it_in_pieces_of_any_size() -> None:
+    data, starts = segment(*BATCHES)
+    broken = data[: starts[2]] + bytes(starts[3] - starts[2]) + data[starts[3] :]
+    wanted = damaged(starts[2], f"a block is missing that was synced before offset {starts[3]} was written")
+    for size in (100, BLOCK, 3 * BLOCK, len(data)):
+        reader = WalReader(SEGMENT)
+        for place in range(0, len(data), size):
+            reader.feed(broken[place : place + size])
+        assert (reader.verdict, reader.end, reader.proven) == (wanted, starts[2], starts[3])
+
+
+def test_what_another_segment_synced_proves_nothing_here() -> None:
+    at, far = Position(SEGMENT, 0), Position(SEGMENT - 1, 100 * BLOCK)
+    _, reader = read(frame_batch(encode([HEADER]), at, far))
+    assert (reader.verdict, reader.proven) == (Verdict(VerdictKind.CLEAN, BLOCK), 0)
+
+
+def test_dirt_behind_the_log_that_fills_no_block_is_a_torn_batch() -> None:
+    data, _ = segment(*BATCHES, tail=0)
+    assert read(data + bytes(100))[1].verdict == Verdict(VerdictKind.CLEAN, len(data))
+    assert read(data + b"x" * 100)[1].verdict == Verdict(VerdictKind.TORN, len(data), "a batch is not complete")
+    assert read(data + bytes(ROOM) + b"\xa6")[1].verdict.kind is VerdictKind.DAMAGED
 
 
 def test_a_promise_about_the_future_is_damage() -> None:
     data = frame_batch(encode([HEADER]), Position(SEGMENT, 0), Position(SEGMENT, BLOCK))
-    assert read(data)[1].verdict.kind is VerdictKind.DAMAGED
+    assert read(data)[1].verdict == damaged(0, "the head of a batch is not readable")
 
 
 def test_an_entry_may_hold_what_looks_like_a_log() -> None:

@@ -142,6 +142,7 @@ def test_the_fresh_segment_begins_with_all_that_the_log_says_besides_entries() -
     assert unproven.changes == (Change(entries=entries(13, 13, 3)), Change(drop_before=Index(7)))
     assert [(live.sequence, live.next) for live in unproven.kept] == [(1, 1), (2, 5), (3, 9)]
     recovered = unproven.recovered(Identity(NodeId(1), ClusterId("c"), Incarnation(7)))
+    assert recovered.identity == Identity(NodeId(1), ClusterId("c"), Incarnation(7))
     assert (recovered.hard, recovered.snapshot, recovered.boot) == (hard, META, 2)
     assert recovered.entries == entries(7, 12) + entries(13, 13, 3)
 
@@ -291,6 +292,37 @@ def test_entries_behind_the_snapshot_are_needed_whatever_else_was_said() -> None
     del directory.files[segment_name(1)]
     del directory.files[segment_name(2)]
     assert damage(directory) == (segment_name(2), 0, "the file is missing; it held entries from 7 to 8")
+
+
+def test_a_single_missing_entry_behind_the_snapshot_is_damage() -> None:
+    directory = three_segments()
+    meta = SnapshotMeta(Index(7), Term(1), Members.initial([1]))
+    directory.files[snapshot_name(meta.position)] = b""
+    directory.write(snapshot=meta)
+    del directory.files[segment_name(1)]
+    del directory.files[segment_name(2)]
+    assert damage(directory) == (segment_name(2), 0, "the file is missing; it held entries from 8 to 8")
+
+
+def test_changes_in_the_batch_of_a_header_are_kept_whatever_is_merged() -> None:
+    directory = Directory()
+    directory.begin(1)
+    directory.write(entries=entries(1, 2))
+    old_end = directory.at
+    image = directory.image
+    begun = header_of(image, OURS, sequence=2, boot=BootNumber(1), follows=old_end)
+    first = image.change(Persist(WriteId(1), entries=entries(3, 4)))
+    directory.files[segment_name(2)] = b""
+    directory.at = Position(2, 0)
+    directory._write([begun, first])
+    directory.anchor = Anchor(BootNumber(1), directory.at)
+
+    for merge_bytes in (0, BLOCK, 10**6):
+        plan = directory.plan(merge_bytes=merge_bytes)
+        assert tuple(plan.image.entries) == entries(1, 4)
+    merged = directory.plan(merge_bytes=BLOCK)
+    assert ([live.sequence for live in merged.kept], merged.header.follows) == ([1], old_end)
+    assert merged.changes == (Change(entries=entries(3, 4)), Change(drop_before=Index(1)))
 
 
 def test_a_snapshot_that_discards_the_log_makes_all_older_segments_superfluous() -> None:

@@ -9,7 +9,7 @@ have reached the disk; `Plan` says what goes into that segment and what may be d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import final
+from typing import TypeAlias, final
 
 import attrs
 
@@ -109,21 +109,19 @@ def plan_recovery(
     image, cut_image = _replay(chain)
     _check_complete(chain, image)
     _check_snapshot(names, image)
-    fresh = max([anchor.synced.segment, *numbers], default=0) + 1
+    fresh = max([anchor.synced.segment, *numbers]) + 1
     boot = BootNumber(max([anchor.boot, *(segment.header.boot for segment in chain)]) + 1)
     image.forget(Index(image.base + 1))
-    keep, header, changes = _cut(chain, image, cut_image, merge_bytes, identity)
-    header = _replace(header, sequence=fresh, boot=boot)
+
+    def begun(like: LogOutline, follows: Position) -> SegmentHeader:
+        return header_of(like, identity, sequence=fresh, boot=boot, follows=follows)
+
+    keep, header, changes = _cut(chain, image, cut_image, merge_bytes, begun)
     image.first = Index(image.base + 1)  # what is below is not even recovered
     if keep:
         changes = (*changes, Change(drop_before=image.first))
     kept = tuple(LiveSegment(segment.sequence, segment.header.next) for segment in keep)
     return Plan(image, header, changes, kept, _obsolete(names, {segment.sequence for segment in kept}, image))
-
-
-def _replace(header: SegmentHeader, *, sequence: int, boot: BootNumber) -> SegmentHeader:
-    fields = {name: getattr(header, name) for name in SegmentHeader.__struct_fields__}
-    return SegmentHeader(**{**fields, "sequence": sequence, "boot": boot})
 
 
 # The chain.
@@ -265,9 +263,12 @@ def _check_snapshot(names: Sequence[str], image: LogImage) -> None:
 
 # What has to be done.
 
+_Begun: TypeAlias = Callable[[LogOutline, Position], SegmentHeader]
+"""The header of the fresh segment, if the log is like this where it begins and was left there."""
+
 
 def _cut(
-    chain: list[_Segment], image: LogImage, cut_image: LogImage, merge_bytes: int, identity: IdentityFile
+    chain: list[_Segment], image: LogImage, cut_image: LogImage, merge_bytes: int, begun: _Begun
 ) -> tuple[list[_Segment], SegmentHeader, tuple[Change, ...]]:
     """The segments to keep; the header of the fresh one, and the changes behind it."""
     start = _merged_from(chain, merge_bytes)
@@ -275,20 +276,19 @@ def _cut(
     if head is not None and head.proven == 0:
         start = min(start, len(chain) - 1)
     if start == 0:
-        return [], *_written_anew(image, identity)
+        return [], *_written_anew(image, begun)
     if start < len(chain) or head is None:
-        return chain[:start], chain[start].header, _changes(*chain[start:])
-    follows = Position(head.sequence, head.proven)
-    header = header_of(cut_image, identity, sequence=0, boot=BootNumber(0), follows=follows)
+        merged = chain[start].header
+        return chain[:start], begun(LogOutline(merged), merged.follows), _changes(*chain[start:])
+    header = begun(cut_image, Position(head.sequence, head.proven))
     return chain, header, _changes(head, start=head.proven)
 
 
-def _written_anew(image: LogImage, identity: IdentityFile) -> tuple[SegmentHeader, tuple[Change, ...]]:
+def _written_anew(image: LogImage, begun: _Begun) -> tuple[SegmentHeader, tuple[Change, ...]]:
     """The whole log as if it had just begun behind the snapshot."""
     begin = _frozen(image)
     begin.first = begin.next = Index(image.base + 1)
-    header = header_of(begin, identity, sequence=0, boot=BootNumber(0), follows=NOWHERE)
-    return header, (Change(entries=tuple(image.entries)),) if image.entries else ()
+    return begun(begin, NOWHERE), (Change(entries=tuple(image.entries)),) if image.entries else ()
 
 
 def _changes(*segments: _Segment, start: int = 0) -> tuple[Change, ...]:

@@ -21,7 +21,7 @@ from raft_core.recovered import Recovered
 from raft_core.settings import Settings
 from raft_core.testing.explored_keys import FIRST_NODE, LEFT_OUT, Plain, as_bytes
 from raft_core.testing.explored_node import ExploredNode, Packet
-from raft_core.testing.explored_safety import Ghost, check_state, remember
+from raft_core.testing.explored_safety import Ghost, check_state, check_step, remember
 
 __all__ = ["CRASH", "REPEAT", "SYNC", "Action", "Bounds", "Cluster", "State"]
 
@@ -282,8 +282,9 @@ class Cluster:
             node = self.nodes[number]
             event = self.event(node, action)
             outcome = node.crashed(detail) if event is None else node.stepped(event)
+            violation = outcome.violation or (check_step(node, outcome.node) if event is not None else "")
             sent = tuple([self.number_packet(packet) for packet in outcome.packets if packet[1] in self.place])
-            done = self._done[key] = (self.number_node(outcome.node), sent, outcome.violation)
+            done = self._done[key] = (self.number_node(outcome.node), sent, violation)
         return done
 
     def without_outlived(self, nodes: tuple[int, ...], under_way: int) -> int:

@@ -1,7 +1,8 @@
 """What must hold in every state of an explored cluster (figure 3 of the paper, and what it rests on).
 
 What lives here: the ghost, which remembers what no node has to (who led which term, what was committed and in which
-term), and the checks over all nodes. What must hold within one node is in `invariants.check`.
+term), the checks over all nodes, and those over one step of one node. What must hold within one node at one moment is
+in `invariants.check`.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from typing import final
 
 import attrs
 
-from raft_core.entries import Entry
+from raft_core.entries import MEMBERS, Entry
 from raft_core.ids import NodeId, Term
-from raft_core.quorum import quorum_reached
 from raft_core.testing.explored_keys import Names, as_bytes, plain, renamed
 from raft_core.testing.explored_node import ExploredNode
+from raft_core.testing.mirrors import majority_of_each_half
 
-__all__ = ["Ghost", "check_state", "remember"]
+__all__ = ["Ghost", "check_state", "check_step", "remember"]
 
 
 @final
@@ -49,7 +50,8 @@ def remember(ghost: Ghost, nodes: Sequence[ExploredNode], place: int) -> Ghost |
     if commit > len(ghost.committed):
         tip = node.log[commit - 1]
         durable = {other.name for other in nodes if tip in other.disk.entries}
-        if not quorum_reached(node.raft.server.members, durable.__contains__):  # of the members in force just now
+        members = node.raft.server.members  # in force just now
+        if not majority_of_each_half(members, durable.__contains__):
             return f"durability: entry {commit} is committed but durable on no quorum"
         new = tuple((entry, term) for entry in node.log[len(ghost.committed) : commit])
         ghost = attrs.evolve(ghost, committed=(*ghost.committed, *new))
@@ -65,6 +67,19 @@ def check_state(ghost: Ghost, nodes: Sequence[ExploredNode], place: int) -> str:
     for other in nodes:
         if other is not node and not _match(node.log, other.log):
             return f"log matching (§5.3): nodes {node.name} and {other.name} differ before an entry that they share"
+    changes = [entry.index for entry in node.log[len(ghost.committed) :] if entry.kind is MEMBERS]
+    if len(changes) > 1:
+        return f"one change of members at a time (thesis 4.1): node {node.name} holds those at {changes}, uncommitted"
+    return ""
+
+
+def check_step(before: ExploredNode, after: ExploredNode) -> str:
+    """The property that this step of one node broke, a restart being none, or nothing."""
+    old, new = before.raft.server, after.raft.server
+    if new.term < old.term or new.commit < old.commit:
+        return f"node {after.name} went back from term {old.term}, commit {old.commit} to {new.term}, {new.commit}"
+    if before.leads and after.leads and new.term == old.term and after.log[: len(before.log)] != before.log:
+        return f"leader append-only (§5.3): node {after.name} changed its own log in term {new.term}"
     return ""
 
 

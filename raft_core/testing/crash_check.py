@@ -48,6 +48,8 @@ ALL_SUBSETS: Final = 10
 """Up to this many unsynced changes, every subset of them is tried."""
 LOG_BYTES: Final = 16 * 1024
 """How long the log is of which every bit is flipped."""
+EMPTY_BYTES: Final = 64
+"""Of the empty space behind a segment's last batch, every bit of so many bytes is flipped too."""
 
 
 class StoreViolation(AssertionError):
@@ -340,14 +342,16 @@ class _Check:
     # Changed bytes.
 
     def flipped_bits(self) -> None:
-        """Every bit of a log of 16 KiB, and of every other file."""
+        """Every bit of a log of 16 KiB, of the empty space behind it, and of every other file."""
         script = plain_script(self.seed, LOG_BYTES)
         disk = self._written(script, orderly=False)
         budget = LOG_BYTES * 8
         for name in disk.names():
-            bits = min(used_bytes(disk.content(name)) * 8, budget) if name.endswith(".log") else 0
+            used = used_bytes(disk.content(name)) * 8
+            bits = min(used, budget) if name.endswith(".log") else 0
             budget -= bits
-            self._flip_each(disk, script, name, bits)
+            behind = min(len(disk.content(name)) * 8 - used, EMPTY_BYTES * 8) if 0 < bits == used else 0
+            self._flip_each(disk, script, name, bits + behind)
         small = self._written(self.script, orderly=True)
         for name in small.names():
             if not name.endswith(".log"):
@@ -363,22 +367,25 @@ class _Check:
         trial.watch = note
         for bit in range(0, bits, self.every):
             trial.flip(name, bit)
-            self._refuses(trial, script, name, f"bit {bit} of {name} flipped", "flipped bits")
+            self._refuses(trial, script, name, f"bit {bit} of {name} flipped", "flipped bits", damaged=bit // 8)
             if changed[0]:
                 trial, changed[0] = disk.twin(), False
                 trial.watch = note
             else:
                 trial.flip(name, bit)
 
-    def _refuses(self, disk: CrashDisk, script: Script, name: str, where: str, kind: str, *, at_risk: int = 0) -> None:
-        """The store names the file, or recovers everything all the same, save the last `at_risk` persists."""
+    def _refuses(
+        self, disk: CrashDisk, script: Script, name: str, where: str, kind: str, *, damaged: int, at_risk: int = 0
+    ) -> None:
+        """The store names the file and a place not behind the byte at `damaged`, where a reader would begin to look;
+        or it recovers everything all the same, save the last `at_risk` persists."""
         self.counts[f"{kind}: tried"] += 1
         try:
             store = self.open_store(disk)
             recovered = store.recover()
         except LogDamaged as damage:
-            if name not in (damage.file, "") or damage.offset < 0:
-                self._violated(where, f"the error names another file: {damage}")
+            if damage.file != name or not 0 <= damage.offset <= damaged:
+                self._violated(where, f"the error names another place: {damage}")
             self.counts[f"{kind}: refused"] += 1
             return
         except DiskError as failure:
@@ -420,7 +427,7 @@ class _Check:
                 trial = disk.twin()
                 trial.overwrite(name, broken)
                 where = f"record at {start} of {name} {what}"
-                self._refuses(trial, script, name, where, f"records {what}", at_risk=at_risk)
+                self._refuses(trial, script, name, where, f"records {what}", damaged=end, at_risk=at_risk)
 
     def _refuses_missing(self, disk: CrashDisk, script: Script, name: str) -> None:
         self.counts["segments removed: tried"] += 1

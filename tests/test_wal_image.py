@@ -7,9 +7,11 @@ import pytest
 from raft_core.effects import Persist
 from raft_core.entries import Entry, HardState, SnapshotMeta
 from raft_core.errors import CallerError
-from raft_core.ids import Index, Term, WriteId
+from raft_core.ids import BootNumber, ClusterId, Incarnation, Index, NodeId, Term, WriteId
 from raft_core.membership import Members
+from raft_core.wal.blocks import Position
 from raft_core.wal.image import LogImage, LogOutline
+from raft_core.wal.records import FORMAT_VERSION, MAGIC, SegmentHeader
 
 
 def test_the_outline_knows_the_terms_of_what_was_written() -> None:
@@ -35,6 +37,31 @@ def snapshot_at(index: int, term: int) -> SnapshotMeta:
 
 def terms_of(outline: LogOutline, last: int) -> list[Term]:
     return [outline.term_at(Index(index)) for index in range(last + 1)]
+
+
+def test_a_log_begins_as_the_header_of_its_oldest_segment_says() -> None:
+    hard, snapshot = HardState(Term(4), NodeId(2), Index(5)), snapshot_at(6, 3)
+    header = SegmentHeader(
+        magic=MAGIC,
+        version=FORMAT_VERSION,
+        sequence=9,
+        cluster=ClusterId("c"),
+        node=NodeId(1),
+        incarnation=Incarnation(0),
+        boot=BootNumber(1),
+        follows=Position(8, 512),
+        first=Index(5),
+        next=Index(8),
+        hard=hard,
+        snapshot=snapshot,
+    )
+    for log in (LogOutline(header), LogImage(header)):
+        assert (log.hard, log.snapshot, log.base) == (hard, snapshot, 6)
+        assert (log.first, log.next, log.known_from) == (5, 8, 8)
+        assert terms_of(log, 8) == [0, 0, 0, 0, 0, 0, 3, 0, 0]
+    new = LogOutline()
+    assert (new.hard, new.snapshot, new.base) == (HardState(), None, 0)
+    assert (new.first, new.next, new.known_from) == (1, 1, 1)
 
 
 def test_a_truncation_alone_leaves_what_is_before_it() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raft_core.effects import Persist
-from raft_core.entries import Entry, HardState, SnapshotMeta
+from raft_core.entries import Entry, HardState, LogPosition, SnapshotMeta
 from raft_core.errors import CallerError, LogDamaged, LogLost, WrongDirectory
 from raft_core.ids import NO_INDEX, BootNumber, ClusterId, GroupId, Incarnation, Index, NodeId, Term, WriteId
 from raft_core.membership import Members
@@ -145,6 +145,25 @@ def test_the_fresh_segment_begins_with_all_that_the_log_says_besides_entries() -
     assert recovered.identity == Identity(NodeId(1), ClusterId("c"), Incarnation(7))
     assert (recovered.hard, recovered.snapshot, recovered.boot) == (hard, META, 2)
     assert recovered.entries == entries(7, 12) + entries(13, 13, 3)
+
+
+def test_a_segment_that_is_merged_begins_as_it_did_before() -> None:
+    directory = three_segments()
+    directory.files[snapshot_name(META.position)] = b""
+    directory.write(snapshot=META, hard=HardState(Term(9)), drop_before=Index(5))
+    end = directory.at
+    directory.begin(4)
+    directory.write(entries=entries(13, 14))
+    for number in (1, 2):
+        del directory.files[segment_name(number)]
+    directory.write(snapshot=SnapshotMeta(Index(13), Term(1), Members.initial([1])))
+    directory.files[snapshot_name(LogPosition(Index(13), Term(1)))] = b""
+    plan = directory.plan(merge_bytes=len(directory.files[segment_name(4)]))
+
+    begun = {"boot": 2, "follows": end, "first": 5, "next": 13, "hard": HardState(Term(9)), "snapshot": META}
+    assert [live.sequence for live in plan.kept] == [3]
+    assert plan.header == header(5, **begun)
+    assert tuple(plan.image.entries) == entries(14, 14)
 
 
 def test_after_an_orderly_close_nothing_has_to_be_written_again() -> None:

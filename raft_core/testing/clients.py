@@ -19,6 +19,7 @@ from raft_core.sessions import (
     Result,
     Sequence,
     SessionId,
+    Stale,
     decode_reply,
     encode_command,
     encode_plain,
@@ -39,6 +40,8 @@ __all__ = ["SimulatedClient"]
 
 _PATIENCE: Final = 4 * SECOND
 """The deadline that a client gives."""
+_ECHOED: Final = 0.05
+"""Of the answered commands, those that come once more."""
 _GRACE: Final = 1 * SECOND
 """How much later it gives up on a node that says nothing."""
 
@@ -52,6 +55,8 @@ class SimulatedClient:
         self._number = number
         self._dice = dice
         self._with_session = with_session
+        self._lag = dice.fork("lag").choice((0, 0, 2))  # how many answers it keeps to itself
+        self._echoes = dice.fork("echoes")
         self._session: SessionId | None = None
         self._sequence = 0
         self._asked: Asked | None = None
@@ -91,8 +96,8 @@ class SimulatedClient:
         if not asked.reads:
             if self._session is not None:
                 self._sequence += 1
-                sequence = Sequence(self._sequence)
-                self._command = encode_command(self._session, sequence, sequence, asked.data)
+                lowest = Sequence(max(1, self._sequence - self._lag))
+                self._command = encode_command(self._session, Sequence(self._sequence), lowest, asked.data)
             else:
                 self._command = encode_plain(asked.data)
                 simulation.testimony.offered(self._command)
@@ -140,6 +145,26 @@ class SimulatedClient:
     def _again(self) -> None:
         self._simulation.at(self._dice.around(self.think), self._send)
 
+    def _repeat(self, command: bytes, first: Result) -> None:
+        """A command that has been answered long ago comes once more, late: the same answer, or none any more."""
+        simulation = self._simulation
+        doors = simulation.doors()
+        if not doors:
+            return
+
+        def on_reply(reply: Reply) -> None:
+            if isinstance(reply, bytes):
+                said = decode_reply(reply)
+                simulation.overseer.require(
+                    said == first or isinstance(said, Stale | Expired),
+                    f"a command answered with {first!r} came again and was answered with {said!r}",
+                )
+                simulation.seen["late repetition not carried out again"] += 1
+
+        node, ticket = self._echoes.choice(doors), simulation.next_ticket()
+        deadline = node.clock.at(simulation.now) + _PATIENCE * node.clock.rate // 1000
+        node.call(ticket, ClientProposed(ticket, command, deadline), on_reply)
+
     # How it ended.
 
     def _on_answer(self, answer: bytes) -> None:
@@ -158,10 +183,16 @@ class SimulatedClient:
         elif isinstance(reply, Result) and asked is not None:
             self._answered(asked, reply.data)
             simulation.note_written(self._command, answer)
+            if self._session is not None and self._echoes.chance(_ECHOED):
+                command, first = self._command, reply
+                simulation.at(self._echoes.around(2 * SECOND), lambda: self._repeat(command, first))
         elif isinstance(reply, Expired):
             self._session = None
             self._unknown()
-        elif isinstance(reply, Full):
+        elif isinstance(reply, Full) and asked is not None and self._session is not None:
+            simulation.seen["client told which answers it has"] += 1
+            sequence = Sequence(self._sequence)
+            self._command = encode_command(self._session, sequence, sequence, asked.data)
             self._again()
         else:
             simulation.overseer.fail(f"client {self._number} was answered {reply!r}")

@@ -47,6 +47,9 @@ _SELDOM: Final = {
 }
 
 
+_CLOCKS: Final = (Fault.CLOCK_RATE, Fault.CLOCK_JUMP)
+
+
 @final
 class Nemesis:
     """The faults of one seed. `counts` says how often each has struck."""
@@ -62,7 +65,8 @@ class Nemesis:
         profile = simulation.profile
         calm = dice.chance(0.02)
         chosen = [fault for fault in Fault if dice.fork(f"take {fault.name}").chance(profile.fault_chance) and not calm]
-        self.chosen = tuple(fault for fault in chosen if only is None or fault in only)
+        spared = _CLOCKS if profile.leases else ()  # leases promise nothing where clocks do not run alike
+        self.chosen = tuple(fault for fault in chosen if fault not in spared and (only is None or fault in only))
         self.striking = False
         self._strikes: dict[Fault, Callable[[Dice], bool]] = {
             Fault.LOSS: lambda d: self._rate("loss", d.choice((0.02, 0.1, 0.3)), d),

@@ -23,7 +23,7 @@ import msgspec
 from raft_core.effects import Effect, RoleName, Send
 from raft_core.errors import DiskError
 from raft_core.events import Event
-from raft_core.host.config import MILLISECOND, SECOND, HostConfig
+from raft_core.host.config import MILLISECOND, SECOND
 from raft_core.host.values import Lane, Ticket
 from raft_core.ids import Incarnation, NodeId
 from raft_core.machine import StateMachine
@@ -43,7 +43,15 @@ from raft_core.testing.mirrors import Mismatch
 from raft_core.testing.nemesis import Nemesis
 from raft_core.testing.network import Network
 from raft_core.testing.onlookers import Onlookers, Salvage
-from raft_core.testing.scenery import draw_config, draw_settings
+from raft_core.testing.queues import queue_of_host
+from raft_core.testing.scenery import (
+    address_of,
+    draw_config,
+    draw_leases,
+    draw_limits,
+    draw_settings,
+    host_config,
+)
 from raft_core.testing.simulated_node import Death, SimulatedNode
 from raft_core.testing.traces import RecordKind, Tracer
 from raft_core.testing.witness import Doer, Testimony
@@ -56,8 +64,6 @@ OpenStore: TypeAlias = Callable[[CrashDisk, NodeId, Incarnation], Store]
 """Opens the store of a node on its disk, which is formatted with that incarnation if it is empty."""
 
 _LOOK: Final = 2 * SECOND
-_URGENT_BYTES: Final = 1024
-"""More than any message of the urgent lane takes."""
 _LIMIT: Final = 200_000
 """Configurations that the history checker may look at per key."""
 
@@ -107,8 +113,10 @@ class Simulation:
         self.network.jitter = self.network.latency * dice.choice((0, 1, 3))
         self.network.cut_pieces = dice.chance(0.2)
         self._write_time = dice.choice((1, 3, 10)) * MILLISECOND
+        self.profile = profile = draw_leases(dice.fork("leases"), profile)
         self._settings = draw_settings(dice.fork("settings"), profile)
         self._config = draw_config(dice.fork("config"), profile)
+        self._limits = draw_limits(dice.fork("limits"))
         self._founders = tuple(NodeId(n) for n in range(1, dice.choice((1, 2, 3, 3, 3, 3, 5, 5)) + 1))
         self.nemesis = Nemesis(self, dice.fork("nemesis"), only)
         self.onlookers = Onlookers(self, dice.fork("onlookers"), salvage)
@@ -129,12 +137,7 @@ class Simulation:
     def new_node(self, founders: tuple[NodeId, ...] = ()) -> SimulatedNode:
         """A node with a new id and an empty disk, not started; without founders it waits to be added."""
         node = NodeId(len(self.nodes) + 1)
-        config = HostConfig(
-            address=f"n{node}",
-            peers={peer: f"n{peer}" for peer in (*self._founders, *self.nodes) if peer != node},
-            founders=founders,
-            **self._config,
-        )
+        config = host_config(node, (*self._founders, *self.nodes), founders, self._settings, self._config)
         made = SimulatedNode(
             self, node, Incarnation(1000 + node), config, self._settings, self._dice.fork(f"node {node}")
         )
@@ -147,7 +150,7 @@ class Simulation:
         node.wiped = True
         node.incarnation = Incarnation(node.incarnation + 1_000_000)
         if node.config.founders == (node.id,):  # told to found alone again, it would: operators must not tell it so
-            peers = {peer: f"n{peer}" for peer in self.nodes if peer != node.id}
+            peers = {peer: address_of(peer) for peer in self.nodes if peer != node.id}
             node.config = attrs.evolve(node.config, founders=(), peers=peers)
         node.watched = self.overseer.watch(node.id, node.incarnation)
 
@@ -155,7 +158,7 @@ class Simulation:
         return self._open_store(disk, node, incarnation)
 
     def new_machine(self) -> StateMachine:
-        return Sessions(Doer(self._machine(), self.testimony))
+        return Sessions(Doer(self._machine(), self.testimony), self._limits)
 
     def next_ticket(self) -> Ticket:
         self._tickets += 1
@@ -306,15 +309,8 @@ class Simulation:
         for node in self.nodes.values():
             if not node.alive or node.host is None:
                 continue
-            status, config = node.host.status, node.config
-            self.overseer.require(
-                status.waiting_clients <= config.max_clients, f"node {node.id}: {status.waiting_clients} clients wait"
-            )
-            most = config.bulk_limit(node.settings) + 2 * config.request_bytes + config.urgent_frames * _URGENT_BYTES
-            for peer in status.peers:
-                self.overseer.require(
-                    peer.queued_bytes <= most, f"node {node.id}: {peer.queued_bytes} bytes wait for node {peer.node}"
-                )
+            too_much = queue_of_host(node.host.status, node.config, node.settings)
+            self.overseer.require(not too_much, f"node {node.id}: {too_much}")
         if not self.over:
             self.at(_LOOK, self._look_at_queues)
 

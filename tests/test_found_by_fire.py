@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from raft_core.effects import Apply, Persist, TakeSnapshot
+from raft_core.effects import Apply, Persist, Refusal, RefusalReason, Respond, TakeSnapshot
 from raft_core.entries import Entry, HardState, SnapshotMeta
 from raft_core.events import Applied, CampaignRequested, ChangeRequested, Persisted, Proposed, SnapshotReceived, Started
 from raft_core.ids import Index, MessageId, NodeId, ReadId, RequestId, Term, WriteId
@@ -14,6 +14,7 @@ from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered, formation
 from raft_core.roles.candidate import Candidate
 from raft_core.roles.leader import Leader
+from tests.core_alone import core, leader, only, step
 from tests.core_cluster import SMALL, with_settings
 
 ME = Identity(NodeId(1))
@@ -94,3 +95,17 @@ def test_a_snapshot_carries_the_members_at_its_index_and_not_those_appended_sinc
 
     # then the snapshot at 3 does not know the learner
     assert TakeSnapshot(SnapshotMeta(Index(3), Term(2), alone, Index(1))) in effects
+
+
+def test_of_many_large_commands_only_one_is_taken_where_nothing_else_waits() -> None:
+    # given a settled leader that may have 100 bytes uncommitted
+    raft = leader(core(settings=with_settings(max_uncommitted_bytes=100)), settled=True)
+    assert raft.server.commit == raft.log.last_index
+
+    # when it is asked to append five commands in one batch, each of which is larger than that
+    effects = step(raft, Proposed(RequestId(1), (bytes(200),) * 5))
+
+    # then it takes one, as it must, and refuses the other four; not every second one
+    full = Refusal(RefusalReason.UNCOMMITTED_FULL)
+    assert only(Respond, effects) == [Respond(RequestId(1), full, place) for place in (1, 2, 3, 4)]
+    assert raft.log.last_index == raft.server.commit + 1

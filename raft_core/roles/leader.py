@@ -125,7 +125,6 @@ class Leader:
         """Each command is appended, or refused for a reason of its own. One always fits if nothing else waits."""
         server, settings = self.server, self.server.settings
         uncommitted = self.uncommitted
-        room = settings.max_uncommitted_bytes - uncommitted
         free = settings.log_max_bytes - server.log.size
         taken: list[bytes] = []
         start = 0  # the first of the commands not yet appended or refused
@@ -134,14 +133,14 @@ class Leader:
             refusal = None
             if len(command) > settings.max_entry_bytes:
                 refusal = RefusalReason.TOO_LARGE
-            elif size > room and (uncommitted or taken):
+            elif uncommitted and uncommitted + size > settings.max_uncommitted_bytes:
                 refusal = RefusalReason.UNCOMMITTED_FULL
             elif size > free:
                 refusal = RefusalReason.LOG_FULL
                 server.make_room()  # too late for this one
             if refusal is None:
                 taken.append(command)
-                room -= size
+                uncommitted += size
                 free -= size
                 continue
             self._append_commands(event.request, start, taken)

@@ -71,6 +71,11 @@ def transfer(to: int = 0, request: int = 8) -> TransferRequested:
     return TransferRequested(RequestId(request), NodeId(to))
 
 
+def ordered(effects: Sequence[object]) -> list[TimeoutNow]:
+    """Orders to stand, with their ids."""
+    return [e.message for e in effects if isinstance(e, Send) and isinstance(e.message, TimeoutNow)]
+
+
 def change(cluster: Cluster, *changes: AddVoter | AddLearner | RemoveNode) -> None:
     cluster.leader.step(ChangeRequested(RequestId(9), changes))
     cluster.deliver()
@@ -255,12 +260,36 @@ def test_a_transfer_that_takes_longer_than_an_election_timeout_is_given_up() -> 
 
 def test_a_target_that_cannot_stand_says_no_and_work_goes_on_at_once() -> None:
     raft = settled()
-    step(raft, transfer(2))
+    (order,) = ordered(step(raft, transfer(2)))
 
-    (answer,) = step(raft, TransferRefused(Term(2), NodeId(2), MessageId(7)))
+    (answer,) = step(raft, TransferRefused(Term(2), NodeId(2), order.id))
 
     assert answer.outcome.reason is RefusalReason.TRANSFER_FAILED  # type: ignore[union-attr]
     assert raft.status.transfer_to == 0
+
+
+def test_a_no_to_an_earlier_transfer_does_not_end_this_one() -> None:
+    """The answer was late: this transfer's order is on its way, and may well be obeyed."""
+    raft = settled()
+    (first,) = ordered(step(raft, transfer(2)))
+    step(raft, PeerUnreachable(NodeId(2)))
+    step(raft, transfer(2))
+
+    effects = step(raft, TransferRefused(Term(2), NodeId(2), first.id))
+
+    assert effects == []
+    assert raft.status.transfer_to == 2
+
+
+def test_a_target_that_was_told_twice_and_says_no_once_may_still_stand() -> None:
+    raft = settled()
+    (first,) = ordered(step(raft, transfer(2)))
+    everybody_has_all(raft)
+    assert ordered(tick(raft, raft.server.settings.heartbeat_ticks))
+
+    (answer,) = only(Respond, step(raft, TransferRefused(Term(2), NodeId(2), first.id)))
+
+    assert answer.outcome == Uncertainty(UnknownReason.TRANSFER_UNANSWERED)
 
 
 def test_a_learner_that_is_told_to_stand_says_no() -> None:

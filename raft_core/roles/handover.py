@@ -11,8 +11,8 @@ from typing import final
 
 from raft_core.effects import RefusalReason, Respond, Success, Uncertainty, UnknownReason
 from raft_core.events import TransferRequested
-from raft_core.ids import NOBODY, NodeId, RequestId
-from raft_core.messages import TimeoutNow
+from raft_core.ids import NOBODY, MessageId, NodeId, RequestId
+from raft_core.messages import TimeoutNow, TransferRefused
 from raft_core.roles.replication import Replication
 from raft_core.server import Server
 from raft_core.transitions import StepDown
@@ -33,7 +33,7 @@ class HandoverCause(StrEnum):
 class Handover:
     """A transfer to `target`: first it catches up, then it is told to stand at once. `age` in ticks."""
 
-    __slots__ = ("age", "cause", "order_sent", "requests", "target")
+    __slots__ = ("age", "cause", "order_sent", "orders", "requests", "target")
 
     def __init__(self, target: NodeId, cause: HandoverCause, requests: list[RequestId]) -> None:
         self.target = target
@@ -41,6 +41,7 @@ class Handover:
         self.requests = requests  # who waits for it; usually one, none for causes of our own
         self.age = 0
         self.order_sent = False  # TimeoutNow went out: from then on no lease is valid in this leadership
+        self.orders: list[MessageId] = []  # which of them, oldest first
 
 
 @final
@@ -121,7 +122,9 @@ class Succession:
         if self.replication.progress[handover.target].match < server.log.last_index:
             return
         handover.order_sent = True
-        server.outbox.send(handover.target, TimeoutNow(server.term, server.me, server.next_message()))
+        order = server.next_message()
+        handover.orders.append(order)
+        server.outbox.send(handover.target, TimeoutNow(server.term, server.me, order))
 
     def on_tick(self) -> StepDown | None:
         """The order is repeated, for it may be lost; after an election timeout the transfer is given up."""
@@ -135,6 +138,14 @@ class Succession:
         if handover.age % settings.heartbeat_ticks == 0:
             self.order_if_ready()
         return None
+
+    def refused(self, reply: TransferRefused) -> StepDown | None:
+        """The target says no to one of our orders; to one of an earlier transfer it may have said so long ago. If it
+        was ordered more than once, the other orders may still be obeyed."""
+        handover = self.handover
+        if handover is None or handover.target != reply.sender or reply.id not in handover.orders:
+            return None
+        return self.failed(answered=len(handover.orders) == 1)
 
     def failed(self, *, answered: bool = False) -> StepDown | None:
         """Work is taken up again, unless there is no choice but to go. `answered`: the target itself said no."""

@@ -412,7 +412,7 @@ class Leader:
         self._spend_lease()
 
     def on_transfer_refused(self, reply: TransferRefused) -> Transition | None:
-        return self.succession.failed(answered=True) if self.succession.target == reply.sender else None
+        return self.succession.refused(reply)
 
     # Reads.
 

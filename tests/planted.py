@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 import pytest
 
-__all__ = ["SHOWN", "Spoil", "shows"]
+__all__ = ["SHOWN", "SHOWN_BY_ONLOOKERS", "Spoil", "shows"]
 
 Spoil: TypeAlias = Callable[[pytest.MonkeyPatch], str]
 """Plants a mistake, lets it show, and gives the violation."""
@@ -28,3 +28,28 @@ def shows(check: str, says: str) -> Callable[[Spoil], Spoil]:
         return spoil
 
     return note
+
+
+SHOWN_BY_ONLOOKERS: Final = {
+    "status and explanations say what is so, raise nothing, and change nothing": (
+        "test_a_node_that_lies_about_its_status_is_a_violation",
+        "test_a_question_that_raises_is_a_violation",
+        "test_a_question_that_changes_a_core_is_a_violation",
+        "test_a_node_that_explains_wrongly_is_a_violation",
+    ),
+    "a recording, tiny ones included, replays to the same effects and the same state; a damaged one is refused": (
+        "test_a_recorder_that_forgets_an_event_is_found",
+        "test_a_recorder_without_bounds_is_found",
+        "test_a_damaged_recording_that_is_accepted_is_found",
+    ),
+    "salvage changes no byte of a disk, brings out nothing that was not there, and lacks nothing that was committed": (
+        "test_a_salvage_that_makes_things_up_is_found",
+        "test_a_salvage_that_does_harm_or_gives_up_is_found",
+    ),
+    "every event and every effect has a line of words": ("test_an_event_without_a_line_is_found",),
+    "what a machine cannot decode has an error as its result, and changes nothing": (
+        "test_a_typed_machine_with_a_mistake_is_found",
+        "test_a_machine_that_takes_garbage_for_a_command_is_found",
+    ),
+}
+"""By the text of the check: the tests in `test_simulator_onlookers` that show it fail."""

@@ -20,8 +20,10 @@ from raft_core.events import (
 from raft_core.host.config import SECOND
 from raft_core.ids import Incarnation, Index, NodeId
 from raft_core.roles.candidate import Campaign
+from raft_core.roles.leader import Leader
 from raft_core.server import Server
 from raft_core.sessions import encode_plain
+from raft_core.settings import Settings
 from raft_core.storage import Store
 from raft_core.testing import witness as witnesses
 from raft_core.testing.__main__ import open_file_store
@@ -32,7 +34,7 @@ from raft_core.testing.simulator import run_seed
 from raft_core.testing.workload import Asked, RegisterMachine, RegisterWorkload
 from tests.planted import shows
 from tests.test_simulator import open_forgetful_store
-from tests.watched_cores import Stage
+from tests.watched_cores import PLAIN, Stage
 
 # Whole clusters.
 
@@ -187,14 +189,46 @@ def queues_of(changed: Callable[[Any], Status]) -> str:
     return simulation.overseer.violation.text
 
 
-@shows("queues are bounded", "node 1: 1000000 clients wait")
+QUEUES: Final = "queues are bounded, in cores and in hosts"
+
+
+@shows(QUEUES, "node 1: 1000000 clients wait")
 def too_many_clients_wait(patch: pytest.MonkeyPatch) -> str:
     return queues_of(lambda status: Status(status, waiting_clients=1_000_000))
 
 
-@shows("queues are bounded", "node 1: 1000000000 bytes wait for node")
+@shows(QUEUES, "node 1: 1000000000 bytes wait for node")
 def too_much_waits_for_a_peer(patch: pytest.MonkeyPatch) -> str:
     return queues_of(lambda status: Status(status, peers=[Status(peer, queued_bytes=10**9) for peer in status.peers]))
+
+
+@shows(QUEUES, "node 1: 1000000000 bytes of clients wait")
+def too_many_bytes_wait(patch: pytest.MonkeyPatch) -> str:
+    return queues_of(lambda status: Status(status, waiting_bytes=10**9))
+
+
+@shows(QUEUES, "node 1: 100000 requests are with the leader")
+def too_many_requests_are_forwarded(patch: pytest.MonkeyPatch) -> str:
+    return queues_of(lambda status: Status(status, forwarded=100_000))
+
+
+def everything_is_appended(patch: pytest.MonkeyPatch, settings: Settings) -> str:
+    """What is said where a leader does not look at its limits."""
+    patch.setattr(Leader, "_fits", lambda leader, commands: True)
+    stage = Stage(settings=settings)
+    stage.elect(1)
+    stage.propose(1, *[bytes(1000)] * 20)
+    return stage.text
+
+
+@shows(QUEUES, "bytes are in the log, at most 2000 may be")
+def a_log_outgrows_its_limit(patch: pytest.MonkeyPatch) -> str:
+    return everything_is_appended(patch, attrs.evolve(PLAIN, max_entry_bytes=1000, log_max_bytes=2000))
+
+
+@shows(QUEUES, "bytes of the log are uncommitted, at most")
+def too_much_is_uncommitted(patch: pytest.MonkeyPatch) -> str:
+    return everything_is_appended(patch, attrs.evolve(PLAIN, max_entry_bytes=1000, max_uncommitted_bytes=2000))
 
 
 PEACE: Final = "with a majority up and no faults there is one leader, and everybody is answered"

@@ -6,8 +6,6 @@ What lives here: the tests over the table in `planted`. A check that is added to
 
 from __future__ import annotations
 
-import importlib
-from importlib.util import find_spec
 from typing import Final
 
 import attrs
@@ -20,8 +18,14 @@ from raft_core.events import (
 from raft_core.ids import NodeId, RequestId
 from raft_core.membership import AddLearner
 from raft_core.testing.checks import CHECKS
-from tests import planted_in_clusters, planted_in_cores, planted_in_machines, planted_in_promises
-from tests.planted import SHOWN, Spoil
+from tests import (
+    planted_in_clusters,
+    planted_in_cores,
+    planted_in_machines,
+    planted_in_promises,
+    test_simulator_onlookers,
+)
+from tests.planted import SHOWN, SHOWN_BY_ONLOOKERS, Spoil
 from tests.watched_cores import PLAIN, Stage
 
 PLANTED: Final = (planted_in_clusters, planted_in_cores, planted_in_machines, planted_in_promises)
@@ -44,13 +48,11 @@ def test_a_planted_mistake_is_found_by_the_check_for_it(
 
 
 def test_every_check_has_been_seen_to_fail() -> None:
-    """The second table is in the tests of what onlookers check, where there are any."""
-    elsewhere: set[str] = set()
-    if find_spec("tests.test_simulator_onlookers") is not None:
-        elsewhere = set(getattr(importlib.import_module("tests.test_simulator_onlookers"), "SHOWN", ()))
-
-    assert set(CHECKS) - elsewhere <= set(SHOWN)
-    assert set(SHOWN) <= set(CHECKS)
+    """A new check needs a plant, or a line in the second table, which names tests of the onlookers."""
+    assert set(SHOWN) | set(SHOWN_BY_ONLOOKERS) == set(CHECKS)
+    assert not set(SHOWN) & set(SHOWN_BY_ONLOOKERS)
+    for name in [name for names in SHOWN_BY_ONLOOKERS.values() for name in names]:
+        assert callable(getattr(test_simulator_onlookers, name))
 
 
 def test_cores_that_nobody_tampers_with_are_left_in_peace() -> None:

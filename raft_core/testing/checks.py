@@ -31,6 +31,7 @@ from raft_core.roles.leader import Leader
 from raft_core.testing.dice import Dice
 from raft_core.testing.mirrors import Ledger, Mismatch, Watched, majority_of_each_half
 from raft_core.testing.promises import Promises
+from raft_core.testing.queues import queue_of_core
 
 __all__ = ["CHECKS", "Overseer", "Violation", "Watched"]
 
@@ -60,7 +61,7 @@ CHECKS: Final = (
     "no command is applied twice",
     "an answer belongs to its request",
     "histories are linearizable per key",
-    "queues are bounded",
+    "queues are bounded, in cores and in hosts",
     "with a majority up and no faults there is one leader, and everybody is answered",
     "all members converge to the same state",
     "every acknowledged command is on every member",
@@ -169,7 +170,7 @@ class Overseer:
         leads = server.term if type(role) is Leader else 0
         if watched.leads and leads != watched.leads:
             self._promises.resigned(watched.leads, watched.log)
-        cut, _ = watched.log.follow(server.log)
+        cut, new = watched.log.follow(server.log)
         if cut:
             self._log_changed(watched, event, cut, still_leads=bool(leads) and leads == watched.leads)
         if leads != watched.leads:
@@ -183,6 +184,9 @@ class Overseer:
             watched.configuration = place
             self._configuration_moved(watched, raft, place)
         watched.members = server.members
+        if new:
+            too_much = queue_of_core(raft, event)
+            self.require(not too_much, f"node {watched.node}: {too_much}")
         self._notice(raft, event, effects)
         for effect in effects:
             kind = type(effect)

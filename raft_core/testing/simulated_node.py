@@ -18,7 +18,7 @@ from raft_core.effects import Alarm, AlarmKind, Announce, Effect, Persist, RoleN
 from raft_core.errors import DiskError, LogLost, RequestError
 from raft_core.events import Event
 from raft_core.host.clients import ClientEvent
-from raft_core.host.config import MILLISECOND, SECOND, HostConfig
+from raft_core.host.config import SECOND, HostConfig
 from raft_core.host.driver import Driver, outcome
 from raft_core.host.face import NodeFace
 from raft_core.host.host import Host
@@ -59,8 +59,8 @@ if TYPE_CHECKING:
 __all__ = ["Death", "Reply", "SimulatedNode"]
 
 _WALL: Final = 1_700_000_000 * SECOND
-_LATE: Final = 100 * MILLISECOND
-"""So long after a deadline a living node must have said something."""
+_LATE: Final = 2
+"""So many ticks after a deadline a living node must have said something."""
 
 Reply: TypeAlias = "bytes | RequestError | None"
 """What a caller gets: an answer, an error, or None where the node died."""
@@ -479,7 +479,7 @@ class SimulatedNode:
         if known is None or not self.alive or self._driver is None:
             return
         self._driver.leave(known[0])
-        late = self._handled_at - known[2] if known[2] else 0
+        late = (self._handled_at - known[2]) // self.config.tick if known[2] else 0
         self.simulation.overseer.require(
-            late <= _LATE, f"node {self.id} left a request unanswered for {late // MILLISECOND} ms after its deadline"
+            late <= _LATE, f"node {self.id} left a request unanswered for {late} ticks after its deadline"
         )

@@ -1,0 +1,55 @@
+"""What may wait in a node, and whether more does.
+
+What lives here: `queue_of_core` and `queue_of_host`, which name a queue that is longer than its limit. The limits are
+those of `Settings` and `HostConfig`; what may exceed one by a single item is said at the place.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from raft_core.entries import ENTRY_OVERHEAD
+from raft_core.events import Event, Proposed
+from raft_core.host.config import HostConfig
+from raft_core.host.status import HostStatus
+from raft_core.raft import Raft
+from raft_core.roles.leader import Leader
+from raft_core.settings import Settings
+
+__all__ = ["queue_of_core", "queue_of_host"]
+
+_UNREFUSED: Final = 8192
+"""Bytes of no-ops and configurations, which are never kept out of a log."""
+_URGENT_BYTES: Final = 1024
+"""More than any message of the urgent lane takes."""
+
+
+def queue_of_core(raft: Raft, event: Event) -> str:
+    """The log and its uncommitted end, where they are too long; looked at whenever the event has made the log grow.
+
+    A new leader may begin with more that is uncommitted as far as it knows; it takes no proposals then."""
+    server = raft.server
+    settings, log = server.settings, server.log
+    if log.size > settings.log_max_bytes + _UNREFUSED:
+        return f"{log.size} bytes are in the log, at most {settings.log_max_bytes} may be"
+    if type(event) is Proposed and type(raft.role) is Leader:
+        most = settings.max_uncommitted_bytes + settings.max_entry_bytes + ENTRY_OVERHEAD + _UNREFUSED
+        if raft.role.uncommitted > most:  # one entry may exceed the limit, where nothing else waits
+            return f"{raft.role.uncommitted} bytes of the log are uncommitted, at most {most} may be"
+    return ""
+
+
+def queue_of_host(status: HostStatus, config: HostConfig, settings: Settings) -> str:
+    """What waits for the core, for the leader, or for a peer, where it is too much."""
+    for what, waits, most in (
+        ("clients wait", status.waiting_clients, config.max_clients),
+        ("bytes of clients wait", status.waiting_bytes, config.max_client_bytes),
+        ("requests are with the leader", status.forwarded, config.max_forwarded),
+    ):
+        if waits > most:
+            return f"{waits} {what}, at most {most} may"
+    most = config.bulk_limit(settings) + 2 * config.request_bytes + config.urgent_frames * _URGENT_BYTES
+    for peer in status.peers:
+        if peer.queued_bytes > most:
+            return f"{peer.queued_bytes} bytes wait for node {peer.node}, at most {most} may"
+    return ""

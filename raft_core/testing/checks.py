@@ -110,10 +110,10 @@ class Overseer:
         watched = self._watched[node, incarnation] = Watched(node, incarnation, self.ledger)
         return watched
 
-    def fail(self, text: str) -> None:
-        """A violation; the first is kept."""
+    def fail(self, text: str, *, moment: int | None = None) -> None:
+        """A violation, now or at a moment that is past; the first that is found is kept."""
         if self.violation is None:
-            self.violation = Violation(text, self.now)
+            self.violation = Violation(text, self.now if moment is None else moment)
 
     def require(self, holds: bool, text: str) -> None:
         if not holds:

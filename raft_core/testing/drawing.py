@@ -22,6 +22,8 @@ __all__ = ["draw"]
 _LEFT: Final = 96  # step and time stand here
 _COLUMN: Final = 236
 _TOP: Final = 12
+_NANOSECONDS: Final = 1_000_000  # a time above this is not counted in steps or ticks
+_LETTER: Final = 8  # the width of one in a violation's text
 _PLAIN_ROW: Final = 17
 _STATE_ROW: Final = 31
 _WIDEST: Final = 33  # characters of an event that fit beside its column
@@ -38,13 +40,15 @@ def draw(trace: Sequence[TraceRecord], title: str = "trace") -> str:
     ]
     violations = [record for record in trace if record.violation]
     summary = "".join(
-        f'<a class="broken" href="#step{record.step}">step {record.step}: {escape(record.violation)}</a>'
+        f'<a class="broken" href="#step{record.step}">step {record.step}: {escape(_first_line(record.violation))}</a>'
         for record in violations
     )
+    pictures = "".join(f"<pre>{escape(record.violation)}</pre>" for record in violations if "\n" in record.violation)
     details = [_details(record) for record in trace]
     return (
         PAGE.replace("@TITLE@", escape(title))
         .replace("@SUMMARY@", summary or '<span class="quiet">no violation</span>')
+        .replace("@PICTURES@", pictures)
         .replace("@COUNT@", f"{len(trace)} steps, {len(drawing.nodes)} nodes")
         .replace("@HEADS@", "".join(heads))
         .replace("@WIDTH@", str(drawing.width))
@@ -57,12 +61,21 @@ def draw(trace: Sequence[TraceRecord], title: str = "trace") -> str:
 def _details(record: TraceRecord) -> list[str]:
     """What hovering tells, line by line; the first is the headline, the second the violation or nothing."""
     where = f"node {record.node}: " if record.node else ""
-    lines = [f"step {record.step}, time {record.time}", record.violation, where + record.event]
+    lines = [f"step {record.step}, time {_moment(record.time)}", record.violation, where + record.event]
     if record.picture is not None:
         lines.append(_state_in_words(record.picture))
     lines += [f"→ {effect}" for effect in record.effects]
     lines += [f"→ send to {send.to}: {send.text}" for send in record.sends]
     return lines
+
+
+def _moment(time: int) -> str:
+    """Steps and ticks as they are; nanoseconds, which are large, as seconds."""
+    return str(time) if time < _NANOSECONDS else f"{time / 1e9:.4f} s"
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
 
 
 def _state_in_words(picture: NodePicture) -> str:
@@ -115,7 +128,7 @@ class _Drawing:
         return height + 18 if record.violation else height
 
     def _record(self, record: TraceRecord, y: int) -> None:
-        time = f'<tspan class="time"> {record.time}</tspan>' if record.time != record.step else ""
+        time = f'<tspan class="time"> {_moment(record.time)}</tspan>' if record.time != record.step else ""
         hover = f'<rect class="row" id="step{record.step}" data-n="{record.step - self._trace[0].step}"'
         self._bands.append(f'{hover} x="0" y="{y - 9}" width="{self.width}" height="{self._row_height(record)}"/>')
         self._marks.append(f'<text class="step" x="6" y="{y + 4}">{record.step}{time}</text>')
@@ -237,9 +250,10 @@ class _Drawing:
     def _violation(self, record: TraceRecord, y: int) -> None:
         height = self._row_height(record)
         self._bands.append(f'<rect class="violation" x="0" y="{y - 9}" width="{self.width}" height="{height}"/>')
-        self._marks.append(
-            f'<text class="violated" x="{_LEFT}" y="{y - 9 + height - 5}">✖ {escape(record.violation)}</text>'
-        )
+        text, room = _first_line(record.violation), (self.width - _LEFT) // _LETTER - 2
+        if len(text) > room:
+            text = text[: room - 1] + "…"
+        self._marks.append(f'<text class="violated" x="{_LEFT}" y="{y - 9 + height - 5}">✖ {escape(text)}</text>')
 
 
 def _family(text: str) -> str:

@@ -20,6 +20,9 @@ header { position: sticky; top: 0; z-index: 2; background: #fff; border-bottom: 
 .heads { position: relative; height: 22px; } .head { position: absolute; top: 2px; font-weight: 600; font-size: 13px; }
 .broken { display: inline-block; color: #fff; background: #c62828; padding: 1px 8px; border-radius: 3px;
   margin-right: 6px; text-decoration: none; } .quiet { color: #2e7d32; }
+pre { font: 12px/1.4 "DejaVu Sans Mono", monospace; margin: 0; padding: 10px 12px; overflow-x: auto;
+  background: #fff5f5;
+  border-bottom: 1px solid #ccc; }
 svg { display: block; font: 11px "DejaVu Sans", system-ui, sans-serif; }
 svg text { paint-order: stroke; stroke: #fff; stroke-width: 3px; stroke-linejoin: round; pointer-events: none; }
 .row { fill: #fff; } .row:nth-of-type(even) { fill: #fafaf8; } .row.here { fill: #fff3c4; }
@@ -60,7 +63,7 @@ svg text { paint-order: stroke; stroke: #fff; stroke-width: 3px; stroke-linejoin
 <span><i style="color:#d32f2f;border-top-style:dashed"></i>lost</span>
 <span>✖ crash</span><span>▲ restart</span>
 <span>t term &nbsp; v vote &nbsp; c commit &nbsp; a applied; bold: changed</span></div>
-<div class="heads">@HEADS@</div></header>
+<div class="heads">@HEADS@</div></header>@PICTURES@
 <svg width="@WIDTH@" height="@HEIGHT@" viewBox="0 0 @WIDTH@ @HEIGHT@">
 @BODY@
 </svg>

@@ -38,6 +38,8 @@ MUST_BE_SEEN: Final = (
 
 _SHOWN: Final = 300
 """Records of a trace that a page shows: the last ones, up to the violation."""
+_SHOWN_AFTER: Final = 10
+"""And so many that follow it, where the run went on."""
 
 
 @final
@@ -77,9 +79,9 @@ class SeedReport:
         return f"python -m raft_core.testing simulate --seed {self.seed} --seeds 1 --faults {names}{options}"
 
     def page(self) -> str:
-        """A self-contained HTML page of the last steps before the violation."""
-        title = f"seed {self.seed}: {self.violation.splitlines()[0] if self.violation else 'no violation'}"
-        return draw(self.trace[-_SHOWN:], title)
+        """A self-contained HTML page of the last steps up to the violation, or of the run."""
+        end = next((at for at, record in enumerate(self.trace, 1) if record.violation), len(self.trace))
+        return draw(self.trace[max(0, end - _SHOWN) : end + _SHOWN_AFTER], f"seed {self.seed}")
 
 
 @final

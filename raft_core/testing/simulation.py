@@ -284,7 +284,7 @@ class Simulation:
             self._last_look()
         self.over = True
         if self.overseer.violation is not None and self._tracer is not None and self._tracer.records:
-            self._tracer.violated(self.overseer.violation.text)
+            self._tracer.violated(self.overseer.violation.text, self.overseer.violation.moment)
         return self.overseer.violation
 
     def _run_until(self, end: int, reached: Callable[[], bool] | None = None) -> bool:
@@ -380,7 +380,7 @@ class Simulation:
         self.onlookers.last_look(members)
         verdict = check(self.history.history(), self.workload.model, limit=_LIMIT)
         if verdict.decision is Decision.VIOLATED:
-            overseer.fail(str(verdict))
+            overseer.fail(str(verdict), moment=verdict.failures[0].blocked.returned_at)
         self.seen[f"history {verdict.decision.value}"] += 1
 
     def _scan_writes(self, members: list[SimulatedNode]) -> None:

@@ -12,6 +12,8 @@ from raft_core.testing.history import Datum, Operation, plain
 
 __all__ = ["draw_timeline"]
 
+_NANOSECONDS: Final = 1_000_000
+"""A moment above this is not one of a history that counts its events."""
 _SHOWN_BEFORE: Final = 10
 """How many placed operations are drawn before the one that could not be placed."""
 
@@ -102,10 +104,15 @@ def _rows(mine: Sequence[Operation], columns: dict[int, int], numbers: dict[int,
     return rows
 
 
+def _shown(moment: int) -> str:
+    """Small numbers as they are; nanoseconds as seconds."""
+    return str(moment) if moment < _NANOSECONDS else f"{moment / 1e9:.4f} s"
+
+
 def _axis(shown: Sequence[Operation], columns: dict[int, int]) -> str:
     """The moments above their columns, as many as have room."""
     line = ""
     for moment, column in columns.items():
         if len(line) <= column:
-            line = line.ljust(column) + f"{moment} "
+            line = line.ljust(column) + f"{_shown(moment)} "
     return line.rstrip()

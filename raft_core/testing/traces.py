@@ -163,6 +163,9 @@ class Tracer:
         """Something happened that is no step of a core: a crash, a restart, a loss, a partition."""
         self.records.append(TraceRecord(len(self.records) + 1, time, node, text, kind, message=message))
 
-    def violated(self, text: str) -> None:
-        """What happened last broke a safety property."""
-        self.records[-1] = msgspec.structs.replace(self.records[-1], violation=text)
+    def violated(self, text: str, moment: int | None = None) -> None:
+        """What happened last broke a safety property; or what happened last up to that moment."""
+        place = len(self.records) - 1
+        while moment is not None and place > 0 and self.records[place].time > moment:
+            place -= 1
+        self.records[place] = msgspec.structs.replace(self.records[place], violation=text)

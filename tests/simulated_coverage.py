@@ -38,7 +38,6 @@ EXCLUDED: Final = {
     r"assert_never\(": "a type checker proves that nothing comes here",
     r"^\s*\.\.\.$": "the body of a protocol's method: a declaration",
     r"raise AssertionError\(": "says that a closed union has another member than it has",
-    r"pragma: no cover": "marked at the line, with the reason there",
 }
 """Lines that no run can come to: patterns, and why."""
 

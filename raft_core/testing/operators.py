@@ -42,6 +42,8 @@ class Operators:
         self._mourned: list[SimulatedNode] = []
         self._ended = False
         self._staying = False  # in a joint configuration, until the operator says so
+        self._stay_until = 0
+        self._leaving = False  # somebody looks after that
 
     @property
     def busy(self) -> bool:
@@ -190,19 +192,24 @@ class Operators:
         if not changes or not self._ask(tuple(changes), ChangeMode.EXPLICIT, lambda _: None):
             return False
         self._staying = True
-        self._simulation.at(dice.around(4 * SECOND), self._leave_joint)
+        stay = dice.around(4 * SECOND)
+        self._stay_until = self._simulation.now + stay
+        if not self._leaving:
+            self._leaving = True
+            self._simulation.at(stay, self._leave_joint)
         return True
 
     def _leave_joint(self) -> None:
-        """The joint configuration is left, in peace too; asked again and again until it is."""
+        """The joint configuration is left, in peace too; asked again and again until it is.
+
+        That is never over: a change whose outcome is not known may get in long after it was given up."""
         simulation = self._simulation
         node = simulation.leader()
         server = node.raft.server if node is not None and node.raft is not None else None
         settled = server is not None and server.configurations.index <= server.commit
         if server is not None and settled and not self._changing and not server.members.joint:
             self._staying = False
-            return
-        if node is not None and server is not None and server.members.joint:
+        if node is not None and server is not None and server.members.joint and simulation.now >= self._stay_until:
             ticket = simulation.next_ticket()
             deadline = node.clock.at(simulation.now) + SECOND
             node.call(ticket, ClientLeft(ticket, deadline), self._on_left)

@@ -571,7 +571,6 @@ def test_a_salvage_that_does_harm_or_gives_up_is_found(
 @pytest.mark.usefixtures("curious")
 def test_choosing_the_worst_survivor_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onlookers, "_SALVAGED_CRASHES", 0.0)
-    monkeypatch.setattr(onlookers, "best_survivor", lambda survivors: len(survivors) - 1)
 
     def short_of_one(disk: CrashDisk, target: CrashDisk) -> Salvaged:
         """What a disk would hold that missed the last entry."""
@@ -705,3 +704,30 @@ def test_a_machine_that_takes_garbage_for_a_command_is_found() -> None:
     report = brief(machine=Lenient, workload=TypedRegisterWorkload, profile=profile)
 
     assert "garbage was answered Done" in report.violation
+
+
+@pytest.mark.usefixtures("curious")
+def test_a_recorder_that_miscounts_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Recorder, "kept_bytes", property(lambda recorder: 1 << 40))
+
+    reports = (brief(seed, salvage=None) for seed in range(2, 9))
+    assert any("of 1099511627776 bytes" in report.violation for report in reports)
+
+
+@pytest.mark.usefixtures("curious")
+def test_a_salvage_under_the_old_name_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onlookers, "plan_salvage", lambda survivor, target: None)
+
+    assert "under the old name" in brief().violation
+
+
+def test_a_machine_that_loses_a_note_is_found() -> None:
+    class Wordless(TypedRegisters):
+        def apply_command(self, index: Index, command: Command) -> Outcome:
+            result = super().apply_command(index, command)
+            return Done(result.number) if isinstance(result, Done) else result
+
+    def machine() -> StateMachine:
+        return TypedMachine(Wordless(), vocabulary())
+
+    assert "has the result Done" in brief(machine=machine, workload=TypedRegisterWorkload).violation

@@ -8,10 +8,12 @@ dice of their own, so that leaving them out does not deal anybody else a differe
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 import attrs
+import msgspec
 
 from raft_core._state import alike
 from raft_core.effects import Effect
@@ -22,9 +24,9 @@ from raft_core.host.config import SECOND
 from raft_core.ids import Index, NodeId
 from raft_core.membership import Members
 from raft_core.raft import Raft
-from raft_core.recorder import Recorder
+from raft_core.recorder import EVENT_OVERHEAD, Recorder
 from raft_core.recovered import Recovered
-from raft_core.salvage import Statement, best_survivor, log_end
+from raft_core.salvage import Statement, best_survivor, log_end, plan_salvage
 from raft_core.testing.crash_disk import Call, CrashDisk
 from raft_core.testing.dice import Dice
 from raft_core.testing.drawing import draw
@@ -228,7 +230,7 @@ class _Recordings:
         self._dice = dice
         self._takes_part = dice.chance(_RECORDED_SEEDS)
         self._left = _REPLAYED_EVENTS
-        self._bounds: dict[NodeId, tuple[int, int]] = {}
+        self._recorders: dict[NodeId, tuple[Recorder, int, int]] = {}
         self.kept: dict[NodeId, list[list[Effect]]] = {}
 
     def recorder_for(self, node: SimulatedNode, step: Callable[[Raft, Event], list[Effect]]) -> Recorder | None:
@@ -238,8 +240,9 @@ class _Recordings:
             return None
         self.kept[node.id] = []
         events, size = self._dice.choice(((2, 1000), (100, 20_000), (100, 2), (20_000, 30_000), (1000, 1 << 23)))
-        self._bounds[node.id] = (events, size)
-        return Recorder(max_events=events, max_bytes=size, step=step)
+        recorder = Recorder(max_events=events, max_bytes=size, step=step)
+        self._recorders[node.id] = (recorder, events, size)
+        return recorder
 
     def look(self, node: SimulatedNode, share: float) -> None:
         """The node's recording, with this probability, is replayed, and holds what the node did."""
@@ -272,16 +275,21 @@ class _Recordings:
             return f"its {count} events have other effects than {len(kept)} steps had"
         if replayed.failure:
             return f"it raised {replayed.failure}"
-        most_events, _ = self._bounds[node.id]
+        recorder, most_events, most_bytes = self._recorders[node.id]
         if count > max(2, most_events) and not raft.stopped:
             return f"it holds {count} events, {most_events} are allowed"
+        charged = recorder.kept_bytes if recorder.kept_events == count else -1
+        largest = EVENT_OVERHEAD + max([len(msgspec.msgpack.encode(event)) for event in replayed.events])
+        if not count * EVENT_OVERHEAD <= charged <= most_bytes + 2 * largest and not raft.stopped:  # one of each half
+            return f"it says {recorder.kept_events} events of {charged} bytes, {most_bytes} are allowed"
         return self._damaged(dump) or self._drawn(dump, count)
 
     def _damaged(self, dump: bytes) -> str | None:
         """A dump that lost a bit, or its end, on the way is refused."""
         place = self._dice.below(len(dump))
         flipped = bytes((dump[place] ^ 1 << self._dice.below(8),))
-        for bad in (dump[:place] + flipped + dump[place + 1 :], dump[:place]):
+        strange = b"raft recording 1\n" + zlib.crc32(flipped).to_bytes(4, "little") + flipped
+        for bad in (dump[:place] + flipped + dump[place + 1 :], dump[:place], strange):
             try:
                 replay(bad)
             except CallerError:
@@ -326,6 +334,8 @@ class _Rescuers:
         found = [salvaged.survivor for node in members if (salvaged := self._try(node, damaged=False)) is not None]
         if not found:
             return
+        if not _refused(lambda: best_survivor(())) or not _refused(lambda: plan_salvage(found[0], found[0].identity)):
+            self._simulation.overseer.fail("salvage founds a cluster on nothing, or under the old name")
         best, committed = log_end(found[best_survivor(found)]), self._simulation.overseer.committed
         if best.index < committed:
             self._simulation.overseer.fail(
@@ -399,6 +409,14 @@ class _Rescuers:
         except Exception as failure:
             return f"a machine cannot restore its snapshot: {type(failure).__name__}: {failure}"
         return None
+
+
+def _refused(question: Callable[[], object]) -> bool:
+    try:
+        question()
+    except CallerError:
+        return True
+    return False
 
 
 def _alike(one: CrashDisk, other: CrashDisk) -> bool:

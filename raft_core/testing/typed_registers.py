@@ -27,10 +27,13 @@ __all__ = [
     "Done",
     "Exchanged",
     "Held",
+    "Note",
     "Outcome",
     "Read",
+    "Signed",
     "TypedRegisterWorkload",
     "TypedRegisters",
+    "Weighed",
     "Write",
     "new_typed_registers",
     "vocabulary",
@@ -47,12 +50,32 @@ _NEVER_USED: Final = b"\xc1"
 
 @final
 @attrs.frozen
+class Signed:
+    """A note by somebody."""
+
+    name: str
+
+
+@final
+@attrs.frozen
+class Weighed:
+    """A note with a number."""
+
+    weight: float
+
+
+Note: TypeAlias = Signed | Weighed | None
+
+
+@final
+@attrs.frozen
 class Write:
-    """The register `key` shall hold `value`. `number` is unique among all commands of a run."""
+    """The register `key` shall hold `value`. `number` is unique among all commands of a run; the note comes back."""
 
     number: int
     key: str
     value: str
+    note: Note = None
 
 
 @final
@@ -69,9 +92,10 @@ class CompareAndSet:
 @final
 @attrs.frozen
 class Done:
-    """Write `number` is carried out."""
+    """Write `number` is carried out, and had this note."""
 
     number: int
+    note: Note = None
 
 
 @final
@@ -135,7 +159,7 @@ class TypedRegisters:
         self._numbers.add(command.number)
         if isinstance(command, Write):
             self._values[command.key] = command.value
-            return Done(command.number)
+            return Done(command.number, command.note)
         holds = self._values.get(command.key) == command.expected
         if holds:
             self._values[command.key] = command.value
@@ -201,7 +225,9 @@ class TypedRegisterWorkload:
         known = self._written.setdefault(key, [None])
         known.append(value)
         if fate < 0.75:
-            return Asked("write", key, value, _VOCABULARY.encode_command(Write(number, key, value)))
+            return Asked(
+                "write", key, value, _VOCABULARY.encode_command(Write(number, key, value, _note(dice, number)))
+            )
         expected = dice.choice(known[-4:])
         command = CompareAndSet(number, key, expected, value)
         return Asked("cas", key, (expected, value), _VOCABULARY.encode_command(command))
@@ -216,6 +242,8 @@ class TypedRegisterWorkload:
         assert not isinstance(command, Undecodable)
         if isinstance(result, Undecodable) or result.number != command.number:
             raise ValueError(f"this is the result {result}, not that of command {command.number}")
+        if isinstance(command, Write) and result != Done(command.number, command.note):
+            raise ValueError(f"{command} has the result {result}")
         return result.exchanged if isinstance(result, Exchanged) else None
 
     @staticmethod
@@ -226,6 +254,10 @@ class TypedRegisterWorkload:
         if isinstance(held, Undecodable) or held.key != asked.key:
             raise ValueError(f"asked for {asked.key!r}, answered {held}")
         return held.value
+
+
+def _note(dice: Dice, number: int) -> Note:
+    return dice.choice((None, Signed(f"client of {number}"), Weighed(number / 8), Weighed(float(number))))
 
 
 def _undecodable(found: object) -> Datum:
@@ -246,6 +278,8 @@ def _garbage(dice: Dice, number: int, key: str) -> bytes:
         ["Write", {"number": number, "key": key}],  # a field is missing
         ["Write", {**fields, "number": f"{number}"}],  # a number as text
         ["Write", {**fields, "value": b"bytes"}],
+        ["Write", {**fields, "note": ["Weighed", {"weight": "much"}]}],
+        ["Write", {**fields, "note": ["Painted", {"colour": number}]}],
         ["Write", {**fields, "value": nested}],  # too deep
         ["CompareAndSet", {**fields, "expected": number}],  # neither text nor nothing
         ["Delete", fields],  # a class of a newer release

@@ -20,14 +20,17 @@ from raft_core.entries import HardState
 from raft_core.errors import CallerError, CoreIsDead, DiskError, SettingsError
 from raft_core.events import Started, Tick
 from raft_core.host.config import MILLISECOND, SECOND, HostConfig
+from raft_core.host.driver import host_at
+from raft_core.host.host import Host
 from raft_core.host.node import NodeConfig
+from raft_core.host.values import HostStarted
 from raft_core.ids import Index, NodeId, Term
 from raft_core.membership import Members
 from raft_core.raft import Raft
 from raft_core.recovered import Recovered
 from raft_core.sessions import Sequence, SessionId, SessionLimits, encode_command
 from raft_core.settings import Settings
-from raft_core.testing.crash_disk import FaultKind
+from raft_core.testing.crash_disk import CrashDisk, FaultKind
 from raft_core.testing.dice import Dice
 from raft_core.testing.simulated_node import Death, SimulatedNode
 from raft_core.wire.link import Limits
@@ -61,6 +64,8 @@ NONSENSE: Final[tuple[Callable[[], object], ...]] = (
     lambda: NodeConfig(node=1, cluster="c", listen="n1:1", data="d", recorder_bytes=-1),
     lambda: SessionLimits(max_sessions=0),
     lambda: Limits(max_frame=1),
+    lambda: NodeConfig(node=1, cluster="c", listen="n1:1", data="d", store=None, peers={2: "nowhere"}),
+    lambda: NodeConfig(node=1, cluster="c", listen=":1", data="d", advertise="[::1]:1"),
     lambda: Members.initial((0, 1)),
     lambda: Members.initial(()),
     lambda: encode_command(SessionId(0), Sequence(1), Sequence(1), b""),
@@ -86,6 +91,7 @@ class Blunders:
             return True
         node.die(Death.KILLED)
         self._open_as_another(node)
+        self._join_as_no_founder(node)
         self._start_what_cannot_be(node)
         self._simulation.at(dice.around(SECOND), lambda: self._start(node))
         return True
@@ -109,6 +115,48 @@ class Blunders:
         kept = all(after.get(name) == content for name, content in before.items())
         self._simulation.overseer.require(kept, f"a refused opening has changed the disk of node {node.id}")
 
+    def _join_as_no_founder(self, node: SimulatedNode) -> None:
+        """An empty disk is given to a node that others have not named as a founder."""
+        config = attrs.evolve(node.config, founders=(NodeId(node.id + 1),))
+        dice = random.Random(0)
+        empty = Recovered.fresh(node.id)
+        self._must_raise(lambda: Host(config, node.settings, empty, lambda c, _: c, dice, dice), CallerError)
+        founded = Recovered.fresh(node.id, Members.initial((node.id,), leases=node.config.leases))
+        host = Host(config, node.settings, founded, lambda c, _: c, dice, dice)  # it has been part of a cluster before
+        host.handle([HostStarted()], 0, 0)
+        self._must_raise(lambda: host.handle([HostStarted()], 1, 1), CallerError)
+        self._must_raise(host.recording, CallerError)
+
+    def open_damaged(self, node: SimulatedNode, harm: Callable[[CrashDisk, Dice], bool], dice: Dice) -> None:
+        """A copy of the node's disk is damaged and opened: that is found, or it says what the whole one says."""
+        survived = node.disk.crash(range(node.disk.unsynced))
+        harmed = survived.twin()
+        try:
+            whole = self._contents(survived, node)
+        except DiskError:
+            return  # it waits for nothing but to be opened again
+        if not harm(harmed, dice):
+            return
+        try:
+            found = self._contents(harmed, node)
+        except DiskError:
+            self._simulation.seen["damage found on a copy of a disk"] += 1
+            return
+        self._simulation.overseer.require(
+            found == whole,
+            f"node {node.id}: damage to a copy of its disk made it say something else",
+        )
+
+    def _contents(self, disk: CrashDisk, node: SimulatedNode) -> tuple[object, ...]:
+        store = self._simulation.open_store(disk, node.id, node.incarnation)
+        recovered = store.recover()
+        state = b""
+        if recovered.snapshot is not None:
+            reader = store.open_snapshot(recovered.snapshot)
+            state = b"".join(reader.chunks())
+            reader.close()
+        return recovered.hard, recovered.snapshot, recovered.entries, state
+
     def _start_what_cannot_be(self, node: SimulatedNode) -> None:
         """What was recovered is made into what no honest store gives: the core ends, or does not begin."""
         if node.harmed or node.disk.capacity is not None:
@@ -118,6 +166,7 @@ class Blunders:
             recovered = self._simulation.open_store(disk, node.id, node.incarnation).recover()
         except DiskError:
             return  # its damage is told when the node itself is started
+        self._run_beside(node, recovered)
         members = Raft(node.settings, recovered, random.Random(0)).members
         settings = attrs.evolve(node.settings, lease_reads=not members.leases, pre_vote=True, check_quorum=True)
         if members.leases:
@@ -131,6 +180,24 @@ class Blunders:
             self._must_stop(node, attrs.evolve(recovered, applied=Index(last + 1)))
             self._must_stop(node, attrs.evolve(recovered, hard=HardState(Term(0))))
             self._must_stop(node, attrs.evolve(recovered, entries=(), hard=HardState(Term(9), commit=last)))
+
+    def _run_beside(self, node: SimulatedNode, recovered: Recovered) -> None:
+        """A host made as adapters make it, on a copy of the disk, and recorded: it stands where the disk says."""
+        config = NodeConfig(
+            node=node.id,
+            cluster=recovered.identity.cluster,
+            listen=node.address,
+            data="disk",
+            settings=node.settings,
+            host=attrs.evolve(node.config, founders=()),
+            recorder_bytes=100_000,
+        )
+        machine = self._simulation.new_machine()
+        host = host_at(node.address, config, recovered, machine, seed=node.id)
+        host.handle([HostStarted()], 0, 0)
+        status = host.status
+        right = (status.node, status.term) == (node.id, recovered.hard.term) and bool(host.recording())
+        self._simulation.overseer.require(right, f"node {node.id} does not stand where its disk says")
 
     def _must_stop(self, node: SimulatedNode, recovered: Recovered) -> None:
         core = Raft(node.settings, recovered, random.Random(0))

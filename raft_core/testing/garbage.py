@@ -57,7 +57,7 @@ from raft_core.wire.values import (
     Transfer,
 )
 
-__all__ = ["ODDITIES", "Oddity", "Victim"]
+__all__ = ["ODDITIES", "Oddity", "Victim", "late_answer"]
 
 _HEADER: Final = Struct("<HBBIIII")
 _CRC: Final = Struct("<I")
@@ -387,6 +387,19 @@ def pieces_of_snapshots(victim: Victim, dice: Dice) -> list[bytes]:
     )
     said = [encode_payload(payload) for payload in dice.some(payloads, 0.3)]
     return _after_greeting(victim, *said * dice.choice((1, 1, 20)))
+
+
+def late_answer(term: Term, sender: NodeId, dice: Dice) -> Message:
+    """An answer of this term to a question that nobody remembers; so late that it says nothing to anybody."""
+    disk, number = Incarnation(0), MessageId(1)
+    said: tuple[Message, ...] = (
+        AppendReply(term, sender, disk, number, DATA, ReadId(0), Index(0)),
+        SnapshotReply(term, sender, disk, number, Index(0), Index(0), ok=False),
+        TransferRefused(term, sender, number),
+        ReadIndex(term, sender, number),
+        ReadIndexReply(term, sender, number, Index(0), ok=False),
+    )
+    return dice.choice(said)
 
 
 ODDITIES: Final[tuple[Oddity, ...]] = (

@@ -12,17 +12,29 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from raft_core._state import alike
-from raft_core.effects import Alarm, AlarmKind
+from raft_core.effects import Alarm, AlarmKind, Refusal, Respond, Stop, StopReason
 from raft_core.entries import MEMBERS, Entry, SnapshotMeta
 from raft_core.errors import CallerError, CoreIsDead, Refused
-from raft_core.events import Applied, Event, Persisted, ReadConsistency, Restored, Started, Tick
+from raft_core.events import (
+    Applied,
+    ChangeRequested,
+    Event,
+    LeaveRequested,
+    Persisted,
+    Proposed,
+    ReadConsistency,
+    Restored,
+    Started,
+    Tick,
+    TransferRequested,
+)
 from raft_core.host.config import SECOND
 from raft_core.host.face import Done, NodeFace
 from raft_core.host.face import Reply as Call
-from raft_core.host.values import ClientProposed
-from raft_core.ids import Incarnation, Index, MessageId, NodeId, ReadId, WriteId
+from raft_core.host.values import ClientProposed, DropReceived, Job, Lane, Query, Ticket
+from raft_core.ids import Incarnation, Index, MessageId, NodeId, ReadId, RequestId, Term, WriteId
 from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, Members, RemoveNode
-from raft_core.messages import DATA, AppendEntries, InstallSnapshot, ReadIndex
+from raft_core.messages import DATA, HEARTBEAT, AppendEntries, InstallSnapshot, ReadIndex
 from raft_core.raft import Raft
 from raft_core.roles.leader import Leader
 from raft_core.sessions import Sequence, SessionId, encode_command
@@ -64,6 +76,9 @@ class Misusers:
             self._gone,
             self._wrong_program,
             self._adapters_mistake,
+            self._wrong_lane,
+            self._past_the_host,
+            self._proof_of_loss,
             self._slander,
         )
 
@@ -230,6 +245,12 @@ class Misusers:
             lambda: face.transfer(timeout=-1.0),
         )
         self._must_raise(dice.choice(calls), CallerError)
+        try:
+            recording = face.recording()
+        except CallerError:
+            recording = b""  # most nodes record nothing
+        known = isinstance(recording, bytes) and face.address == node.address
+        self._simulation.overseer.require(known, f"node {node.id} does not know what it is")
         return True
 
     def _must_raise(self, call: Callable[[], object], expected: type[Exception]) -> None:
@@ -261,6 +282,63 @@ class Misusers:
         self._simulation.overseer.require(core.stopped, "a core that was misused goes on")
         return True
 
+    def _wrong_lane(self, node: SimulatedNode, face: NodeFace, dice: Dice) -> bool:
+        """A job in a lane that does not know it is refused, and not done; so is a ticket that waits already."""
+        work = node.work
+        if work is None:
+            return False
+        lanes: dict[Lane, Job] = {
+            Lane.WRITE: Query(Ticket(1), b""),
+            Lane.APPLY: DropReceived(),
+            Lane.SNAPSHOT: Query(Ticket(1), b""),
+            Lane.TRANSFER: Query(Ticket(1), b""),
+        }
+        lane = dice.choice(list(lanes))
+        self._must_raise(lambda: work.run(lane, [lanes[lane]]), CallerError)
+        return True
+
+    def _past_the_host(self, node: SimulatedNode, face: NodeFace, dice: Dice) -> bool:
+        """What a host refuses by itself, the core refuses too, and nothing is appended."""
+        if node.raft is None:
+            return False
+        core, request = node.raft.copy(), RequestId(_FAR)
+        large = bytes(node.settings.max_entry_bytes + 1)
+        orders: tuple[Event, ...] = (
+            Proposed(request, (large,)),
+            ChangeRequested(request, (AddVoter(NodeId(0)),)),
+            ChangeRequested(request, (RemoveNode(NodeId(_FAR)),)),
+            TransferRequested(request, NodeId(_FAR)),
+        )
+        if not isinstance(core.role, Leader):
+            orders = (*orders, Proposed(request, (b"small",)), LeaveRequested(request), TransferRequested(request))
+        order, last = dice.choice(orders), core.log.last
+        outcomes = [e.outcome for e in core.step(order) if isinstance(e, Respond) and e.request == request]
+        refused = len(outcomes) == 1 and isinstance(outcomes[0], Refusal) and core.log.last == last
+        self._simulation.overseer.require(refused, f"node {node.id} did not refuse {order!r}, but said {outcomes}")
+        return True
+
+    def _proof_of_loss(self, node: SimulatedNode, face: NodeFace, dice: Dice) -> bool:
+        """A leader names what this node has acknowledged, and it is not there: the disk has lost it, and it ends."""
+        if node.raft is None or isinstance(node.raft.role, Leader):
+            return False
+        core = node.raft.copy()
+        last = core.log.last
+        beyond = AppendEntries(
+            Term(core.server.term + 1),
+            NodeId(_FAR),
+            MessageId(1),
+            HEARTBEAT,
+            Index(last.index + 1),
+            last.term,
+            core.server.commit,
+            ReadId(0),
+        )
+        stops = [effect.reason for effect in core.step(beyond) if isinstance(effect, Stop)]
+        self._simulation.overseer.require(
+            stops == [StopReason.LOG_LOST], f"node {node.id} goes on without what it has acknowledged"
+        )
+        return True
+
     # Peers that are broken, on a copy of the core.
 
     def _slander(self, node: SimulatedNode, face: NodeFace, dice: Dice) -> bool:
@@ -275,12 +353,15 @@ class Misusers:
         known, kind = leader or other, AlarmKind.MALFORMED
         gap = (Entry.make(server.log.last_index + 5, server.term, b"gap"),)
         unreadable = (Entry.make(server.log.last_index + 1, server.term, b"none", MEMBERS),)
+        conflict = _conflict(core, known)
         said: list[tuple[Event, AlarmKind]] = [
             (ReadIndex(server.term, NodeId(0), MessageId(1)), kind),
             (ReadIndex(server.term, server.me, MessageId(1)), kind),
         ]
         if not isinstance(core.role, Leader) and leader:
             said += [(_append(core, known, gap), kind), (_append(core, known, unreadable), kind)]
+        if conflict is not None and leader and not isinstance(core.role, Leader):
+            said += [(conflict, AlarmKind.COMMITTED_CONFLICT)] * 3
         if leader:
             said += [
                 (_append(core, other, ()), AlarmKind.TWO_LEADERS),
@@ -301,6 +382,19 @@ def _append(core: Raft, sender: NodeId, entries: tuple[Entry, ...]) -> AppendEnt
     last = core.server.log.last
     return AppendEntries(
         core.server.term, sender, MessageId(1), DATA, last.index, last.term, core.server.commit, ReadId(0), entries
+    )
+
+
+def _conflict(core: Raft, sender: NodeId) -> AppendEntries | None:
+    """Another entry where one is committed; None where none can be made up."""
+    server = core.server
+    place = server.commit
+    before, term = server.log.term_at(Index(place - 1)), server.log.term_at(place)
+    if before is None or term in (None, server.term):
+        return None
+    entry = Entry.make(place, server.term, b"another")
+    return AppendEntries(
+        server.term, sender, MessageId(1), DATA, Index(place - 1), before, Index(0), ReadId(0), (entry,)
     )
 
 

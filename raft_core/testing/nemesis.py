@@ -23,6 +23,7 @@ from raft_core.testing.blunders import Blunders
 from raft_core.testing.crash_disk import CrashDisk, FaultKind
 from raft_core.testing.dice import Dice
 from raft_core.testing.faults import Fault
+from raft_core.testing.garbage import late_answer
 from raft_core.testing.misuse import Misusers
 from raft_core.testing.operators import Operators
 from raft_core.testing.ruin import ruin
@@ -39,7 +40,6 @@ _T: Final = SECOND
 """About an election timeout."""
 _SELDOM: Final = {
     Fault.BIT_FLIP: 4,
-    Fault.DAMAGE: 4,
     Fault.WIPE: 4,
     Fault.OUTAGE: 3,
     Fault.ISOLATE_LEADER: 1,
@@ -267,17 +267,20 @@ class Nemesis:
 
     def _replay(self, dice: Dice) -> bool:
         """Old messages come once more, a number of them; best to whoever is standing for election."""
-        for _ in range(40):
-            self._later(dice.below(3 * _T), lambda: self._replay_one(dice))
+        for _ in range(100):
+            self._later(dice.below(4 * _T), lambda: self._replay_one(dice))
         return True
 
     def _replay_one(self, dice: Dice) -> None:
         alive = self._alive()
         standing = [node for node in alive if node.standing.role in (RoleName.PRE_CANDIDATE, RoleName.CANDIDATE)]
-        alive = standing or alive
-        if len(self._simulation.nodes) < 2 or not alive:
+        if len(self._simulation.nodes) < 2 or not alive or not (standing or dice.chance(0.3)):
             return
-        to = dice.choice(alive).id
+        victim = dice.choice(standing or alive)
+        if dice.chance(0.3):
+            victim.nudge(late_answer(victim.standing.term, dice.choice(sorted(self._simulation.nodes)), dice))
+            return
+        to = victim.id
         sender = dice.choice([node for node in sorted(self._simulation.nodes) if node != to])
         if self._simulation.network.replay(sender, to, dice):
             self._simulation.seen["old message delivered again"] += 1
@@ -439,7 +442,17 @@ class Nemesis:
 
     def _damage(self, dice: Dice) -> bool:
         """A file vanishes, or holds noise, while the node is down. Opening finds it, or it did not matter."""
-        return self._harm(dice, ruin)
+        examined = self._examine(dice)
+        return (dice.chance(0.25) and self._harm(dice, ruin)) or examined
+
+    def _examine(self, dice: Dice) -> bool:
+        """Copies of a disk are damaged in several ways, for nobody but their own store to find."""
+        node = self._victim(dice)
+        if node is None or node.harmed or node.disk.capacity is not None:
+            return False
+        for _ in range(6):
+            self._blunders.open_damaged(node, ruin if dice.chance(0.6) else self._flip, dice)
+        return True
 
     def _harm(self, dice: Dice, do: Callable[[CrashDisk, Dice], bool]) -> bool:
         node = self._victim(dice)

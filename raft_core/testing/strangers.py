@@ -78,9 +78,9 @@ class Strangers:
 
     def knock(self, node: SimulatedNode, dice: Dice) -> bool:
         """A stranger comes to this node, and says one of the things that no peer says."""
-        if node.host is None:
+        if node.face is None:
             return False
-        victim = Victim(node.host.status, NodeId(_FIRST_ID + self._count), node.settings)
+        victim = Victim(node.face.status, NodeId(_FIRST_ID + self._count), node.settings)
         oddity = dice.choice(ODDITIES)
         said = oddity(victim, dice)
         if not said:

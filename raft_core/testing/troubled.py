@@ -14,8 +14,8 @@ from raft_core.machine import StateMachine
 
 __all__ = ["TROUBLES", "Troubled"]
 
-TROUBLES: Final = ("prepare", "apply", "query", "snapshot", "chunks", "restore", "no bytes")
-"""In which call it raises; the last one answers a query with something that is no bytes."""
+TROUBLES: Final = ("prepare", "apply", "query", "snapshot", "chunks", "restore", "no bytes", "no bytes from prepare")
+"""In which call it raises; the last two give something that is no bytes."""
 
 
 @final
@@ -43,6 +43,8 @@ class Troubled:
 
     def prepare(self, command: bytes, now: int) -> bytes:
         self._may_raise("prepare")
+        if self._strikes("no bytes from prepare"):
+            return "text"  # type: ignore[return-value]
         return self._machine.prepare(command, now)
 
     def apply(self, index: Index, command: bytes) -> bytes:

@@ -179,12 +179,12 @@ def queues_of(changed: Callable[[Any], Status]) -> str:
         node.start()
     simulation._run_until(3 * SECOND)
     node = simulation.nodes[NodeId(1)]
-    simulation._look_at_queues()
+    node.look_at_queues()
     assert simulation.overseer.violation is None
     assert node.host is not None
     status = changed(node.host.status)
     node.host = Status(node.host, status=status)  # type: ignore[assignment]
-    simulation._look_at_queues()
+    node.look_at_queues()
     assert simulation.overseer.violation is not None
     return simulation.overseer.violation.text
 

@@ -49,6 +49,7 @@ from raft_core.testing.crash_disk import Call, CrashDisk, FaultKind, PowerLost
 from raft_core.testing.crash_disk import Fault as DiskFault
 from raft_core.testing.dice import Dice
 from raft_core.testing.mirrors import Mismatch
+from raft_core.testing.queues import queue_of_host
 from raft_core.testing.surroundings import Surroundings
 from raft_core.testing.troubled import Troubled
 from raft_core.testing.witness import Witness
@@ -317,12 +318,19 @@ class SimulatedNode:
             return
         driver.turn(self._surroundings, local, wall)
         self._handled_at = local
+        self.look_at_queues()
         if self.disk.off:
             self._power_lost()
         elif driver.ended:
             self._finished(driver.error)
         elif driver.waiting:
             self.schedule()
+
+    def look_at_queues(self) -> None:
+        """What waits in the host is bounded by its configuration."""
+        if self.host is not None:
+            too_much = queue_of_host(self.host.status, self.config, self.settings)
+            self.simulation.overseer.require(not too_much, f"node {self.id}: {too_much}")
 
     def _handle_until_death(self, driver: Driver, local: int, wall: int) -> None:
         """Every prefix of an effect list is a state to die in, so the driver's turn is taken apart here."""

@@ -43,7 +43,6 @@ from raft_core.testing.mirrors import Mismatch
 from raft_core.testing.nemesis import Nemesis
 from raft_core.testing.network import Network
 from raft_core.testing.onlookers import Onlookers, Salvage
-from raft_core.testing.queues import queue_of_host
 from raft_core.testing.scenery import (
     address_of,
     draw_config,
@@ -63,7 +62,6 @@ __all__ = ["OpenStore", "Simulation"]
 OpenStore: TypeAlias = Callable[[CrashDisk, NodeId, Incarnation], Store]
 """Opens the store of a node on its disk, which is formatted with that incarnation if it is empty."""
 
-_LOOK: Final = 2 * SECOND
 _LIMIT: Final = 200_000
 """Configurations that the history checker may look at per key."""
 
@@ -276,7 +274,6 @@ class Simulation:
             client.start()
         self.at(SECOND, self.nemesis.begin)
         self.onlookers.begin()
-        self.at(_LOOK, self._look_at_queues)
         self._run_until(self.profile.chaos)
         if self.overseer.violation is None:
             self._make_peace()
@@ -303,16 +300,6 @@ class Simulation:
             action()
         self.now = overseer.now = max(self.now, end)
         return False
-
-    def _look_at_queues(self) -> None:
-        """What waits in a host is bounded by its configuration."""
-        for node in self.nodes.values():
-            if not node.alive or node.host is None:
-                continue
-            too_much = queue_of_host(node.host.status, node.config, node.settings)
-            self.overseer.require(not too_much, f"node {node.id}: {too_much}")
-        if not self.over:
-            self.at(_LOOK, self._look_at_queues)
 
     def _make_peace(self) -> None:
         """Faults stop: within the bound there is one leader, everybody is answered, all members are equal."""

@@ -19,6 +19,7 @@ from raft_core.entries import MEMBERS, Entry, HardState, LogPosition
 from raft_core.events import (
     CampaignRequested,
     Proposed,
+    StorageFailed,
     Tick,
 )
 from raft_core.ids import NOBODY, Index, NodeId, Term
@@ -437,6 +438,16 @@ def an_answer_is_never_given(patch: pytest.MonkeyPatch) -> str:
     stage.doctor(2, lambda effects: [effect for effect in effects if type(effect) is not Respond])
     stage.propose(2, b"x")
     stage.overseer.all_answered(stage.watched[2])
+    return stage.text
+
+
+@shows("every item of every request to a core has one answer", "node 1 never answered the requests (1,)")
+def a_core_stops_without_a_word(patch: pytest.MonkeyPatch) -> str:
+    patch.setattr(Server, "answer_everybody", lambda server, outcome: None)
+    stage = Stage()
+    stage.elect(1)
+    stage.propose(1, b"x")
+    stage.step(1, StorageFailed("gone"))
     return stage.text
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, final
 import attrs
 
 from raft_core.effects import Stop, StopReason
-from raft_core.entries import HardState
+from raft_core.entries import Entry, HardState, SnapshotMeta
 from raft_core.errors import CallerError, CoreIsDead, DiskError, SettingsError
 from raft_core.events import Started, Tick
 from raft_core.host.config import MILLISECOND, SECOND, HostConfig
@@ -32,6 +32,7 @@ from raft_core.sessions import Sequence, SessionId, SessionLimits, encode_comman
 from raft_core.settings import Settings
 from raft_core.testing.crash_disk import CrashDisk, FaultKind
 from raft_core.testing.dice import Dice
+from raft_core.testing.ruin import blank
 from raft_core.testing.simulated_node import Death, SimulatedNode
 from raft_core.wire.link import Limits
 
@@ -147,7 +148,32 @@ class Blunders:
             f"node {node.id}: damage to a copy of its disk made it say something else",
         )
 
-    def _contents(self, disk: CrashDisk, node: SimulatedNode) -> tuple[object, ...]:
+    def open_blanked(self, node: SimulatedNode, dice: Dice) -> None:
+        """A sector of a copy of the node's disk is zeros. Where it may never have been written, what lies before it is
+        what there is; nothing of a later term may appear, and the log has no hole."""
+        survived = node.disk.crash(range(node.disk.unsynced))
+        disk = survived.twin()
+        try:
+            most = self._contents(survived, node)[0].term
+        except DiskError:
+            return  # it waits for nothing but to be opened again
+        if not blank(disk, dice):
+            return
+        try:
+            hard, _, entries, _ = self._contents(disk, node)
+        except DiskError:
+            self._simulation.seen["missing sector found on a copy of a disk"] += 1
+            return
+        places = [entry.index for entry in entries]
+        whole = places == list(range(places[0], places[0] + len(places))) if places else True
+        self._simulation.overseer.require(
+            whole and hard.term <= most,
+            f"node {node.id}: a copy of its disk without one sector says what was never written",
+        )
+
+    def _contents(
+        self, disk: CrashDisk, node: SimulatedNode
+    ) -> tuple[HardState, SnapshotMeta | None, tuple[Entry, ...], bytes]:
         store = self._simulation.open_store(disk, node.id, node.incarnation)
         recovered = store.recover()
         state = b""

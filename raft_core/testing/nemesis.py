@@ -113,7 +113,7 @@ class Nemesis:
             Fault.TRANSFER: self.operators.transfer,
             Fault.EXPLICIT: self.operators.explicit,
             Fault.FLOOD: self.operators.flood,
-            Fault.MISUSE: lambda d: self._often(d, self._misusers.err),
+            Fault.MISUSE: lambda d: self._often(d, self._misusers.err, 12),
             Fault.MISCONFIGURED: self._misconfigure,
             Fault.NUDGE: lambda d: self._often(d, self._nudge),
         }
@@ -289,7 +289,7 @@ class Nemesis:
     def _stranger(self, dice: Dice) -> bool:
         return self._often(dice, self._strangers.repeat if dice.chance(0.1) else self._strangers.knock)
 
-    def _often(self, dice: Dice, do: Callable[[SimulatedNode, Dice], bool]) -> bool:
+    def _often(self, dice: Dice, do: Callable[[SimulatedNode, Dice], bool], most: int = 8) -> bool:
         """The same to several nodes, within a few seconds."""
 
         def once() -> None:
@@ -297,7 +297,7 @@ class Nemesis:
             if node is not None:
                 do(node, dice)
 
-        for _ in range(dice.between(1, 8)):
+        for _ in range(dice.between(1, most)):
             self._later(dice.below(4 * _T), once)
         return True
 
@@ -453,6 +453,7 @@ class Nemesis:
             return False
         for _ in range(6):
             self._blunders.open_damaged(node, ruin if dice.chance(0.6) else self._flip, dice)
+            self._blunders.open_blanked(node, dice)
         return True
 
     def _harm(self, dice: Dice, do: Callable[[CrashDisk, Dice], bool]) -> bool:

@@ -1,8 +1,8 @@
 """What may become of a disk's medium while nobody looks, beyond single bits.
 
-What lives here: `ruin`, one such damage. Each is of a kind that a store has to find: a file that has vanished, noise
-in place of a sector, one sector in place of another. A sector of zeros does not come, for behind the last proven sync
-it cannot be told from one that was never written.
+What lives here: `ruin`, one such damage of a kind that a store has to find: a file that has vanished, noise in place of
+a sector, one sector in place of another. And `blank`, a sector of zeros, which behind the last proven sync cannot be
+told from one that was never written.
 """
 
 from __future__ import annotations
@@ -10,7 +10,20 @@ from __future__ import annotations
 from raft_core.testing.crash_disk import SECTOR, CrashDisk
 from raft_core.testing.dice import Dice
 
-__all__ = ["ruin"]
+__all__ = ["blank", "ruin"]
+
+
+def blank(disk: CrashDisk, dice: Dice) -> bool:
+    """One sector of one file is zeros; False where there is none."""
+    files = [name for name in disk.listing() if disk.content(name)]
+    if not files:
+        return False
+    name = dice.choice(files)
+    content = bytearray(disk.content(name))
+    start = dice.below(max(1, -(-len(content.rstrip(b"\0")) // SECTOR))) * SECTOR
+    content[start : start + SECTOR] = bytes(len(content[start : start + SECTOR]))
+    disk.overwrite(name, bytes(content))
+    return True
 
 
 def ruin(disk: CrashDisk, dice: Dice) -> bool:

@@ -260,7 +260,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes at a time (2)")
     parser.add_argument("--missing", action="store_true", help="also list the lines and branches never reached")
     parser.add_argument(
-        "--least", type=float, default=0.0, metavar="PERCENT", help="fail where less than this is reached (0)"
+        "--least",
+        type=float,
+        default=0.0,
+        metavar="PERCENT",
+        help="fail where less of all statements and branches is reached (0)",
     )
     return parser
 
@@ -278,7 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(failure)
     if never:
         print(f"never met: {', '.join(never)}")
-    enough = min(reached.percent, reached.branch_percent) >= wanted.least
+    enough = reached.percent >= wanted.least
     if not enough:
         print(f"less than {wanted.least:g}% reached")
     return 1 if reached.failures or never or not enough else 0

@@ -289,7 +289,7 @@ def test_a_target_that_was_told_twice_and_says_no_once_may_still_stand() -> None
 
     (answer,) = only(Respond, step(raft, TransferRefused(Term(2), NodeId(2), first.id)))
 
-    assert answer.outcome == Uncertainty(UnknownReason.TRANSFER_UNANSWERED)
+    assert answer == Respond(RequestId(8), Uncertainty(UnknownReason.TRANSFER_UNANSWERED))
 
 
 def test_a_learner_that_is_told_to_stand_says_no() -> None:

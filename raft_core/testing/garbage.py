@@ -390,8 +390,12 @@ def pieces_of_snapshots(victim: Victim, dice: Dice) -> list[bytes]:
 
 
 def late_answer(term: Term, sender: NodeId, dice: Dice) -> Message:
-    """An answer of this term to a question that nobody remembers; so late that it says nothing to anybody."""
+    """An answer of this term to a question that nobody remembers, or an offer of an earlier leader; so late that it
+    says nothing to anybody."""
     disk, number = Incarnation(0), MessageId(1)
+    offer = InstallSnapshot(Term(term - 1), sender, number, SnapshotMeta(Index(1), Term(1), Members.initial((1,))))
+    if term > 1 and dice.chance(0.2):
+        return offer
     said: tuple[Message, ...] = (
         AppendReply(term, sender, disk, number, DATA, ReadId(0), Index(0)),
         SnapshotReply(term, sender, disk, number, Index(0), Index(0), ok=False),

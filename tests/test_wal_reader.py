@@ -228,6 +228,17 @@ def test_a_block_behind_a_torn_batch_that_is_not_readable_is_damage() -> None:
         assert read(bytes(broken))[1].verdict == damaged(behind, "a block is not readable")
 
 
+def test_a_head_behind_a_torn_batch_is_believed_only_under_its_mark() -> None:
+    at = [Position(SEGMENT, offset) for offset in (0, BLOCK, 2 * BLOCK)]
+    later = bytearray(frame_batch(encode(changes(2, 1, 9)), at[2], at[1]))
+    data = frame_batch(encode([HEADER]), at[0], NOWHERE) + bytes(BLOCK)
+    assert read(data + bytes(later))[1].verdict.kind is VerdictKind.TORN
+
+    later[ROOM] ^= 1
+
+    assert read(data + bytes(later))[1].verdict == damaged(2 * BLOCK, "a block is not readable")
+
+
 def test_what_a_torn_batch_left_without_a_head_is_torn_in_pieces_of_any_size() -> None:
     data, _ = segment(*BATCHES[:1], tail=6 * BLOCK)
     end = len(data) - 6 * BLOCK

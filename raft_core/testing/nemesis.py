@@ -18,10 +18,10 @@ from raft_core.effects import RoleName
 from raft_core.events import CampaignRequested, ForgetLeaderRequested
 from raft_core.host.config import MILLISECOND, SECOND
 from raft_core.host.values import StopAsked
-from raft_core.ids import NodeId
 from raft_core.testing.blunders import Blunders
 from raft_core.testing.crash_disk import CrashDisk, FaultKind
 from raft_core.testing.dice import Dice
+from raft_core.testing.disruptions import Disruptions
 from raft_core.testing.faults import Fault
 from raft_core.testing.garbage import late_answer
 from raft_core.testing.misuse import Misusers
@@ -59,6 +59,7 @@ class Nemesis:
         self._dice = dice
         self.counts: Counter[Fault] = Counter()
         self.operators = Operators(simulation, dice.fork("operators"), self.counts)
+        self._disruptions = Disruptions(simulation, self._later, self.operators.flood)
         self._blunders = Blunders(simulation, self._start)
         self._strangers = Strangers(simulation)
         self._misusers = Misusers(simulation)
@@ -70,17 +71,17 @@ class Nemesis:
         self.chosen = tuple(fault for fault in chosen if fault not in spared and (only is None or fault in only))
         self.striking = False
         self._strikes: dict[Fault, Callable[[Dice], bool]] = {
-            Fault.LOSS: lambda d: self._rate("loss", d.choice((0.02, 0.1, 0.3)), d),
-            Fault.DUPLICATION: lambda d: self._rate("duplication", d.choice((0.02, 0.1, 0.5)), d),
-            Fault.REORDERING: lambda d: self._rate("reordering", d.choice((0.02, 0.1, 0.5)), d),
-            Fault.DELAY: self._delay,
-            Fault.CLOG: lambda d: self._clog(d, d.around(2 * _T)),
-            Fault.ONE_WAY: self._one_way,
-            Fault.PARTITION: self._partition,
-            Fault.ISOLATE_LEADER: self._isolate_leader,
-            Fault.BRIDGE: self._bridge,
-            Fault.OVERFLOW: self._overflow,
-            Fault.RESET: self._reset,
+            Fault.LOSS: lambda d: self._disruptions.rate("loss", d.choice((0.02, 0.1, 0.3)), d),
+            Fault.DUPLICATION: lambda d: self._disruptions.rate("duplication", d.choice((0.02, 0.1, 0.5)), d),
+            Fault.REORDERING: lambda d: self._disruptions.rate("reordering", d.choice((0.02, 0.1, 0.5)), d),
+            Fault.DELAY: self._disruptions.delay,
+            Fault.CLOG: lambda d: self._disruptions.clog(d, d.around(2 * _T)),
+            Fault.ONE_WAY: self._disruptions.one_way,
+            Fault.PARTITION: self._disruptions.partition,
+            Fault.ISOLATE_LEADER: self._disruptions.isolate_leader,
+            Fault.BRIDGE: self._disruptions.bridge,
+            Fault.OVERFLOW: self._disruptions.overflow,
+            Fault.RESET: self._disruptions.reset,
             Fault.REPLAY: self._replay,
             Fault.STRANGERS: self._stranger,
             Fault.POWER_LOSS: lambda d: self._die(d, Death.POWER, d.around(2 * _T)),
@@ -179,92 +180,7 @@ class Nemesis:
     def _later(self, delay: int, action: Callable[[], None]) -> None:
         self._simulation.at(delay, lambda: action() if self.striking else None)
 
-    # The network.
-
-    def _rate(self, name: str, rate: float, dice: Dice) -> bool:
-        network = self._simulation.network
-        setattr(network, name, rate)
-        self._later(dice.around(3 * _T), lambda: setattr(network, name, 0.0))
-        return True
-
-    def _delay(self, dice: Dice) -> bool:
-        network = self._simulation.network
-        network.spike = dice.around(dice.choice((_T // 10, _T, 3 * _T)))
-
-        def over() -> None:
-            network.spike = 0
-
-        self._later(dice.around(2 * _T), over)
-        return True
-
-    def _pair(self, dice: Dice) -> tuple[NodeId, NodeId] | None:
-        nodes = sorted(self._simulation.nodes)
-        if len(nodes) < 2:
-            return None
-        one = dice.choice(nodes)
-        return one, dice.choice([node for node in nodes if node != one])
-
-    def _clog(self, dice: Dice, duration: int) -> bool:
-        pair = self._pair(dice)
-        if pair is None:
-            return False
-        network = self._simulation.network
-        network.clog(*pair)
-        self._later(duration, lambda: network.unclog(*pair))
-        return True
-
-    def _cut(self, pairs: list[tuple[NodeId, NodeId]], dice: Dice, duration: int) -> bool:
-        network = self._simulation.network
-        for sender, to in pairs:
-            network.cut(sender, to)
-        if dice.chance(0.5):
-            for sender, to in pairs:
-                network.reset(sender, to)
-
-        def mend() -> None:
-            for sender, to in pairs:
-                network.mend(sender, to)
-
-        self._later(duration, mend)
-        return bool(pairs)
-
-    def _one_way(self, dice: Dice) -> bool:
-        pair = self._pair(dice)
-        return pair is not None and self._cut([pair], dice, dice.around(4 * _T))
-
-    def _partition(self, dice: Dice) -> bool:
-        nodes = sorted(self._simulation.nodes)
-        side = set(dice.some(nodes, 0.5))
-        return self._split([(a, b) for a in nodes for b in nodes if (a in side) != (b in side)], dice)
-
-    def _isolate_leader(self, dice: Dice) -> bool:
-        leader = self._simulation.leader()
-        if leader is None:
-            return False
-        others = [node for node in self._simulation.nodes if node != leader.id]
-        pairs = [(leader.id, other) for other in others]
-        if dice.chance(0.7):
-            pairs += [(other, leader.id) for other in others]
-        return self._split(pairs, dice)
-
-    def _bridge(self, dice: Dice) -> bool:
-        """Two sides that see one another only through one node."""
-        nodes = sorted(self._simulation.nodes)
-        middle = dice.choice(nodes)
-        side = set(dice.some(nodes, 0.5))
-        apart = [(a, b) for a in nodes for b in nodes if middle not in (a, b) and (a in side) != (b in side)]
-        return self._split(apart, dice)
-
-    def _split(self, pairs: list[tuple[NodeId, NodeId]], dice: Dice) -> bool:
-        return self._cut(pairs, dice, dice.around(dice.choice((2, 5, 10)) * _T))
-
-    def _overflow(self, dice: Dice) -> bool:
-        """A line that moves nothing, and more proposals than its queue takes."""
-        return self._clog(dice, 4 * _T) and self.operators.flood(dice)
-
-    def _reset(self, dice: Dice) -> bool:
-        pair = self._pair(dice)
-        return pair is not None and self._simulation.network.reset(*pair) > 0
+    # Old messages, and strangers.
 
     def _replay(self, dice: Dice) -> bool:
         """Old messages come once more, a number of them; best to whoever is standing for election."""

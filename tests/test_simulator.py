@@ -23,13 +23,16 @@ from raft_core.membership import Members
 from raft_core.recovered import Identity, Recovered
 from raft_core.storage import SnapshotReader, SnapshotWriter, Store
 from raft_core.testing.__main__ import main, open_file_store
+from raft_core.testing.checks import Violation
 from raft_core.testing.crash_disk import CrashDisk
 from raft_core.testing.dice import Dice
 from raft_core.testing.faults import Fault, Profile
 from raft_core.testing.report import Report
+from raft_core.testing.simulated_node import SimulatedNode
+from raft_core.testing.simulation import Simulation
 from raft_core.testing.simulator import run_seed, shrink, simulate
 from raft_core.testing.traces import encode_trace
-from raft_core.testing.workload import RegisterMachine
+from raft_core.testing.workload import RegisterMachine, RegisterWorkload
 
 SHORT = Profile(chaos=40 * SECOND, operations=200)
 
@@ -70,6 +73,58 @@ def test_reads_by_lease_are_linearizable_while_all_clocks_run_alike() -> None:
     report = simulate(range(300, 304), open_store=open_file_store, profile=profile, faults=faults)
 
     assert_nothing_violated(report)
+
+
+def _isolated_leaders(seed: int, *, leases: bool, skewed: bool) -> Violation | None:
+    """A run in which leaders are cut off again and again, by clocks that run alike or ones that do not."""
+    simulation = Simulation(
+        seed,
+        machine=RegisterMachine,
+        workload=RegisterWorkload(keys=1),
+        open_store=open_file_store,
+        profile=Profile(chaos=40 * SECOND, leases=leases, operations=3000, clients=16),
+        only=frozenset(),
+    )
+
+    def set_clocks(rates: dict[SimulatedNode, int]) -> None:
+        for node, rate in rates.items():
+            node.clock.change(simulation.now, rate)
+            node.clock_changed()
+
+    def strike() -> None:
+        leader = simulation.leader()
+        simulation.at(8 * SECOND, strike)
+        if leader is None or simulation.now > 35 * SECOND:
+            return
+        others = [node for node in simulation.nodes.values() if node is not leader]
+        for node in others:
+            simulation.network.cut(leader.id, node.id)
+            simulation.network.cut(node.id, leader.id)
+        if skewed:
+            set_clocks({leader: 500, **dict.fromkeys(others, 2000)})
+
+        def mend() -> None:
+            simulation.network.heal()
+            set_clocks(dict.fromkeys([leader, *others], 1000))
+
+        simulation.at(3 * SECOND, mend)
+
+    simulation.at(4 * SECOND, strike)
+    return simulation.run()
+
+
+@pytest.mark.slow
+def test_clocks_that_do_not_run_alike_make_reads_by_lease_stale_and_no_others() -> None:
+    for seed in range(60):
+        stale = _isolated_leaders(seed, leases=True, skewed=True)
+        if stale is not None:
+            break
+
+    assert stale is not None, "a lease must be shown to depend on clocks"
+    assert stale.text.startswith("not linearizable")
+    assert "stuck at: client" in stale.text
+    assert _isolated_leaders(seed, leases=True, skewed=False) is None
+    assert _isolated_leaders(seed, leases=False, skewed=True) is None
 
 
 _DIGESTS = """

@@ -22,6 +22,7 @@ from raft_core.ids import Incarnation, Index, NodeId
 from raft_core.membership import Members
 from raft_core.recovered import Identity, Recovered
 from raft_core.storage import SnapshotReader, SnapshotWriter, Store
+from raft_core.testing import __main__ as testing_command
 from raft_core.testing.__main__ import main, open_file_store
 from raft_core.testing.checks import Violation
 from raft_core.testing.crash_disk import CrashDisk
@@ -131,18 +132,16 @@ _DIGESTS = """
 from raft_core.testing.__main__ import open_file_store
 from raft_core.testing.faults import Profile
 from raft_core.testing.simulator import run_seed
-import sys
 profile = Profile(chaos=20 * 10**9, operations=60)
-for seed in range(20, 20 + int(sys.argv[1])):
+for seed in range(20, 23):
     print(run_seed(seed, open_store=open_file_store, profile=profile, digest=True).digest)
 """
 
 
-@pytest.mark.parametrize("seeds", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_the_same_seeds_in_two_processes_with_other_hash_seeds_do_the_same_to_the_byte(seeds: int) -> None:
+def test_the_same_seeds_in_two_processes_with_other_hash_seeds_do_the_same_to_the_byte() -> None:
     found = [
         subprocess.run(
-            [sys.executable, "-c", _DIGESTS, str(seeds)],
+            [sys.executable, "-c", _DIGESTS],
             env={**os.environ, "PYTHONHASHSEED": number},
             cwd=Path(__file__).parent.parent,
             capture_output=True,
@@ -152,7 +151,23 @@ def test_the_same_seeds_in_two_processes_with_other_hash_seeds_do_the_same_to_th
         for number in ("1", "2")
     ]
     assert found[0] == found[1]
-    assert len(set(found[0].split())) == seeds
+    assert len(set(found[0].split())) == 3
+
+
+def test_the_command_compares_runs_in_two_processes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["determinism", "--seeds", "2", "--seed", "44"]) == 0
+    assert "2 different runs of 2 seeds, 0 not the same twice" in capsys.readouterr().out
+
+
+def test_the_command_tells_of_a_seed_that_is_not_the_same_run_twice(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(testing_command, "_digests", lambda seeds, workers: iter([("a", "a"), ("b", "c")]))
+
+    assert main(["determinism", "--seeds", "2", "--seed", "44"]) == 1
+    told = capsys.readouterr()
+    assert "seed 45 was not the same run twice" in told.err
+    assert "1 not the same twice" in told.out
 
 
 # What must be found.

@@ -18,7 +18,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -218,31 +218,33 @@ def _digest(seed: int) -> str:
     return run_seed(seed, open_store=open_file_store, digest=True).digest
 
 
+def _digests(seeds: Sequence[int], workers: int) -> Iterator[tuple[str, str]]:
+    """For each seed the digests of its two runs."""
+    here = importlib.import_module("raft_core.testing.__main__")
+    before = {name: value for name, value in os.environ.items() if name == "PYTHONHASHSEED"}
+    with contextlib.ExitStack() as stack:
+        runs: list[Iterator[str]] = []
+        for number in ("1", "2"):
+            os.environ["PYTHONHASHSEED"] = number  # read by the processes that are started now
+            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(max(1, workers // 2)))
+            runs.append(pool.imap(here._digest, seeds, chunksize=1))
+        del os.environ["PYTHONHASHSEED"]
+        os.environ.update(before)
+        yield from zip(runs[0], runs[1], strict=True)
+
+
 def _determinism(arguments: argparse.Namespace) -> int:
     """Every seed in two processes in which hashes of texts differ, so that an order which depends on them would."""
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     begun = time.monotonic()
-    here = importlib.import_module("raft_core.testing.__main__")
-    before = os.environ.get("PYTHONHASHSEED")
-    pools = []
-    try:
-        for number in ("1", "2"):
-            os.environ["PYTHONHASHSEED"] = number  # read by the processes that are started now
-            pools.append(multiprocessing.get_context("spawn").Pool(max(1, arguments.workers // 2)))
-        different: list[int] = []
-        found: list[str] = []
-        both = zip(*[pool.imap(here._digest, seeds, chunksize=1) for pool in pools], strict=True)
-        for seed, (one, other) in zip(seeds, both, strict=True):
-            found.append(one)
-            if one != other:
-                different.append(seed)
-                print(f"seed {seed} was not the same run twice", file=sys.stderr, flush=True)
-            _tell_count(len(found), len(seeds), begun)
-    finally:
-        for pool in pools:
-            pool.terminate()
-        os.environ.pop("PYTHONHASHSEED", None)
-        os.environ.update({} if before is None else {"PYTHONHASHSEED": before})
+    different: list[int] = []
+    found: list[str] = []
+    for seed, (one, other) in zip(seeds, _digests(seeds, arguments.workers), strict=True):
+        found.append(one)
+        if one != other:
+            different.append(seed)
+            print(f"seed {seed} was not the same run twice", file=sys.stderr, flush=True)
+        _tell_count(len(found), len(seeds), begun)
     print("injected: the faults of each seed; and two processes that hash texts differently")
     print(f"seen: {len(set(found))} different runs of {len(found)} seeds, {len(different)} not the same twice")
     print("checked: all events and effects of all steps of all cores, with their times, byte for byte")

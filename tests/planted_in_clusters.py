@@ -20,6 +20,7 @@ from raft_core.events import (
     Tick,
 )
 from raft_core.host.config import SECOND
+from raft_core.host.status import Load
 from raft_core.ids import Incarnation, Index, NodeId
 from raft_core.roles.candidate import Campaign
 from raft_core.roles.leader import Leader
@@ -173,18 +174,14 @@ class Unfinished:
         return violation.text if violation is not None else ""
 
 
-class Status:
-    """What a host says of its queues, but for one number."""
+class Boaster:
+    """A host that says this of its queues."""
 
-    def __init__(self, truth: Any, **changes: object) -> None:
-        self._truth = truth
-        self.__dict__.update(changes)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._truth, name)
+    def __init__(self, load: Load) -> None:
+        self.load = load
 
 
-def queues_of(changed: Callable[[Any], Status]) -> str:
+def queues_of(**changes: int) -> str:
     """What is said where the host of node 1 says this of its queues."""
     simulation = made(plain_seed())
     for node in simulation.nodes.values():
@@ -194,8 +191,7 @@ def queues_of(changed: Callable[[Any], Status]) -> str:
     node.look_at_queues()
     assert simulation.overseer.violation is None
     assert node.host is not None
-    status = changed(node.host.status)
-    node.host = Status(node.host, status=status)  # type: ignore[assignment]
+    node.host = Boaster(attrs.evolve(node.host.load, **changes))  # type: ignore[assignment]
     node.look_at_queues()
     assert simulation.overseer.violation is not None
     return simulation.overseer.violation.text
@@ -206,22 +202,22 @@ QUEUES: Final = "queues are bounded, in cores and in hosts"
 
 @shows(QUEUES, "node 1: 1000000 clients wait")
 def too_many_clients_wait(patch: pytest.MonkeyPatch) -> str:
-    return queues_of(lambda status: Status(status, waiting_clients=1_000_000))
+    return queues_of(clients=1_000_000)
 
 
-@shows(QUEUES, "node 1: 1000000000 bytes wait for node")
+@shows(QUEUES, "node 1: 1000000000 bytes wait for one peer")
 def too_much_waits_for_a_peer(patch: pytest.MonkeyPatch) -> str:
-    return queues_of(lambda status: Status(status, peers=[Status(peer, queued_bytes=10**9) for peer in status.peers]))
+    return queues_of(peer_bytes=10**9)
 
 
 @shows(QUEUES, "node 1: 1000000000 bytes of clients wait")
 def too_many_bytes_wait(patch: pytest.MonkeyPatch) -> str:
-    return queues_of(lambda status: Status(status, waiting_bytes=10**9))
+    return queues_of(client_bytes=10**9)
 
 
 @shows(QUEUES, "node 1: 100000 requests are with the leader")
 def too_many_requests_are_forwarded(patch: pytest.MonkeyPatch) -> str:
-    return queues_of(lambda status: Status(status, forwarded=100_000))
+    return queues_of(forwarded=100_000)
 
 
 def everything_is_appended(patch: pytest.MonkeyPatch, settings: Settings) -> str:

@@ -301,6 +301,12 @@ def test_a_thousand_waiting_clients_are_all_answered() -> None:
     for number in range(1000):
         node = cluster[1 + number % 3]
         asked.append((node, node.propose(b"%d" % number) if number % 2 else node.ask(b"len")))
+    cluster.run_until(lambda: all(node.host.load.clients for node in cluster.nodes.values()), within=SECOND)
+    for node in cluster.nodes.values():
+        status, load = node.host.status, node.host.load
+        assert (load.clients, load.client_bytes) == (status.waiting_clients, status.waiting_bytes)
+        assert load.forwarded == status.forwarded
+        assert load.peer_bytes == max(peer.queued_bytes for peer in status.peers)
     cluster.run_until(lambda: all(ticket in node.answers for node, ticket in asked), within=5 * SECOND)
 
     assert not [answer for node in cluster.nodes.values() for answer in node.answers.values() if answer is None]

@@ -42,9 +42,9 @@ from tests.core_cluster import SMALL, Cluster, Node, with_settings
 class RecordedNode:
     """A node of the test cluster whose every event goes through a recorder."""
 
-    def __init__(self, node: Node, **limits: int) -> None:
+    def __init__(self, node: Node, *, max_events: int = 20_000, max_bytes: int = 1 << 23) -> None:
         self.effects: list[tuple[Effect, ...]] = []
-        self.recorder = Recorder(**limits)
+        self.recorder = Recorder(max_events=max_events, max_bytes=max_bytes)
         self.raft = node.raft
         node.raft = self  # type: ignore[assignment]
 

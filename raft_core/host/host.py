@@ -39,7 +39,7 @@ from raft_core.host.lanes import job_of, report_of
 from raft_core.host.orders import Orders
 from raft_core.host.outcomes import refusal_error
 from raft_core.host.peers import Peers
-from raft_core.host.status import Drop, HostStatus, Phase
+from raft_core.host.status import Drop, HostStatus, Load, Phase
 from raft_core.host.transfers import Receiving, Serving
 from raft_core.host.values import (
     Answer,
@@ -482,6 +482,12 @@ class Host:
     def explain(self) -> tuple[Explanation, ...]:
         """Everything that waits in the core, and why; empty before there is one."""
         return () if self._raft is None else self._raft.explain()
+
+    @property
+    def load(self) -> Load:
+        """What waits here."""
+        clients = self._clients
+        return Load(clients.count, clients.bytes, clients.forwarded, self._peers.most_queued)
 
     @property
     def status(self) -> HostStatus:

@@ -436,6 +436,11 @@ class Peers:
         known = {*self._members, *self._config.peers, *self._accepted, *self._dialled} - {self._identity.node, NOBODY}
         return tuple(self._status_of(peer) for peer in sorted(known))
 
+    @property
+    def most_queued(self) -> int:
+        """How many bytes wait for the peer for which most do."""
+        return max([connection.queued_bytes for connection in self._dialled.values()], default=0)
+
     def _status_of(self, peer: NodeId) -> PeerStatus:
         out = self._dialled.get(peer)
         return PeerStatus(

@@ -15,7 +15,7 @@ from raft_core.ids import NodeId, Term
 from raft_core.recovered import Identity
 from raft_core.status import Status
 
-__all__ = ["Drop", "HostStatus", "PeerStatus", "Phase"]
+__all__ = ["Drop", "HostStatus", "Load", "PeerStatus", "Phase"]
 
 
 class Drop(StrEnum):
@@ -60,6 +60,18 @@ class PeerStatus:
     heard: bool
     queued_bytes: int
     last_error: str
+
+
+@final
+@attrs.frozen
+class Load:
+    """What waits in a node: clients and their bytes, requests that are with the leader, and the bytes for that peer
+    for which most wait. Cheap to ask for, unlike the whole picture."""
+
+    clients: int
+    client_bytes: int
+    forwarded: int
+    peer_bytes: int
 
 
 @final

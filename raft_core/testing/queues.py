@@ -11,7 +11,7 @@ from typing import Final
 from raft_core.entries import ENTRY_OVERHEAD
 from raft_core.events import Event, Proposed
 from raft_core.host.config import HostConfig
-from raft_core.host.status import HostStatus
+from raft_core.host.status import Load
 from raft_core.raft import Raft
 from raft_core.roles.leader import Leader
 from raft_core.settings import Settings
@@ -39,17 +39,16 @@ def queue_of_core(raft: Raft, event: Event) -> str:
     return ""
 
 
-def queue_of_host(status: HostStatus, config: HostConfig, settings: Settings) -> str:
+def queue_of_host(load: Load, config: HostConfig, settings: Settings) -> str:
     """What waits for the core, for the leader, or for a peer, where it is too much."""
     for what, waits, most in (
-        ("clients wait", status.waiting_clients, config.max_clients),
-        ("bytes of clients wait", status.waiting_bytes, config.max_client_bytes),
-        ("requests are with the leader", status.forwarded, config.max_forwarded),
+        ("clients wait", load.clients, config.max_clients),
+        ("bytes of clients wait", load.client_bytes, config.max_client_bytes),
+        ("requests are with the leader", load.forwarded, config.max_forwarded),
     ):
         if waits > most:
             return f"{waits} {what}, at most {most} may"
     most = config.bulk_limit(settings) + 2 * config.request_bytes + config.urgent_frames * _URGENT_BYTES
-    for peer in status.peers:
-        if peer.queued_bytes > most:
-            return f"{peer.queued_bytes} bytes wait for node {peer.node}, at most {most} may"
+    if load.peer_bytes > most:
+        return f"{load.peer_bytes} bytes wait for one peer, at most {most} may"
     return ""

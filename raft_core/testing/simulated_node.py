@@ -329,7 +329,7 @@ class SimulatedNode:
     def look_at_queues(self) -> None:
         """What waits in the host is bounded by its configuration."""
         if self.host is not None:
-            too_much = queue_of_host(self.host.status, self.config, self.settings)
+            too_much = queue_of_host(self.host.load, self.config, self.settings)
             self.simulation.overseer.require(not too_much, f"node {self.id}: {too_much}")
 
     def _handle_until_death(self, driver: Driver, local: int, wall: int) -> None:

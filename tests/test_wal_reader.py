@@ -131,6 +131,18 @@ def test_a_zeroed_batch_is_damage_where_a_later_one_proves_that_it_was_synced() 
         assert read(broken)[1].verdict == damaged(starts[number], wanted)
 
 
+def test_a_missing_block_of_a_batch_is_damage_where_a_later_one_proves_that_it_was_synced() -> None:
+    data, starts = segment(*BATCHES)
+    block = starts[2] + BLOCK
+    broken = data[:block] + bytes(BLOCK) + data[block + BLOCK :]
+    wanted = damaged(starts[2], f"a block is missing that was synced before offset {starts[3]} was written")
+    for piece in (len(broken), 700):
+        reader = WalReader(SEGMENT)
+        for place in range(0, len(broken), piece):
+            reader.feed(broken[place : place + piece])
+        assert reader.verdict == wanted
+
+
 def test_a_missing_block_of_the_last_batch_is_a_torn_tail() -> None:
     data, starts = segment(*BATCHES[:4])
     for block in range(starts[-1] // BLOCK, len(data) // BLOCK - 4):

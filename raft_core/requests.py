@@ -79,8 +79,8 @@ class Requests:
                     outcome = Refusal(RefusalReason.SUPERSEDED)
                 respond(Respond(waiting.request, outcome, waiting.offset + at - waiting.first))
 
-    def give_up(self, outcome: Outcome, respond: Callable[[Respond], None], upto: Index | None = None) -> None:
-        """All that wait for entries up to `upto` (None: all) are answered with `outcome`."""
-        while self._queue and (upto is None or self._queue[0].first <= upto):
+    def give_up(self, outcome: Outcome, respond: Callable[[Respond], None]) -> None:
+        """All that wait are answered with `outcome`."""
+        while self._queue:
             waiting = self._queue.popleft()
             respond(Respond(waiting.request, outcome, waiting.offset, waiting.last - waiting.first + 1))

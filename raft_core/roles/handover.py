@@ -6,7 +6,6 @@ What lives here: one transfer. It dies with the leadership, because only the lea
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import final
 
 from raft_core.effects import RefusalReason, Respond, Success, Uncertainty, UnknownReason
@@ -17,27 +16,17 @@ from raft_core.roles.replication import Replication
 from raft_core.server import Server
 from raft_core.transitions import StepDown
 
-__all__ = ["Handover", "HandoverCause", "Succession"]
-
-
-class HandoverCause(StrEnum):
-    """Why the leader hands over."""
-
-    REQUESTED = "requested"
-    STOPPING = "stopping"
-    REMOVED = "removed"
-    DISK_STALL = "disk_stall"
+__all__ = ["Handover", "Succession"]
 
 
 @final
 class Handover:
     """A transfer to `target`: first it catches up, then it is told to stand at once. `age` in ticks."""
 
-    __slots__ = ("age", "cause", "order_sent", "orders", "requests", "target")
+    __slots__ = ("age", "order_sent", "orders", "requests", "target")
 
-    def __init__(self, target: NodeId, cause: HandoverCause, requests: list[RequestId]) -> None:
+    def __init__(self, target: NodeId, requests: list[RequestId]) -> None:
         self.target = target
-        self.cause = cause
         self.requests = requests  # who waits for it; usually one, none for causes of our own
         self.age = 0
         self.order_sent = False  # TimeoutNow went out: from then on no lease is valid in this leadership
@@ -77,9 +66,9 @@ class Succession:
             self.handover.requests.append(event.request)
         else:
             self._end(RefusalReason.TRANSFER_FAILED)
-            self._begin(target, HandoverCause.REQUESTED, [event.request])
+            self._begin(target, [event.request])
 
-    def leave(self, cause: HandoverCause) -> StepDown | None:
+    def leave(self) -> StepDown | None:
         """The leadership has to end: handing over first, where there is anybody (rule 11.5, thesis 4.2.2)."""
         if self.leaving:
             return None
@@ -89,14 +78,14 @@ class Succession:
         target = self.best_voter()
         if target == NOBODY:
             return StepDown()
-        self._begin(target, cause, [])
+        self._begin(target, [])
         return None
 
     def flee_stall(self, since: int) -> None:
         """Our disk has stalled since then: a voter whose disk has answered later takes over; without one, we stay."""
         target = self.best_voter(answered_since=since + 1)
         if target != NOBODY:
-            self._begin(target, HandoverCause.DISK_STALL, [])
+            self._begin(target, [])
 
     def best_voter(self, answered_since: int = 0) -> NodeId:
         """The voter with the most of our log, among those heard lately; 0 where there is none."""
@@ -109,8 +98,8 @@ class Succession:
                 best, match = node, peer.match
         return best
 
-    def _begin(self, target: NodeId, cause: HandoverCause, requests: list[RequestId]) -> None:
-        self.handover = Handover(target, cause, requests)
+    def _begin(self, target: NodeId, requests: list[RequestId]) -> None:
+        self.handover = Handover(target, requests)
         self.order_if_ready()
         if not self.handover.order_sent:
             self.replication.fill(self.replication.progress[target])

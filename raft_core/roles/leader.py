@@ -37,7 +37,7 @@ from raft_core.messages import (
 from raft_core.progress import UNMARKED, Progress, ProgressState
 from raft_core.quorum import INFINITE, committed_index, quorum_reached
 from raft_core.requests import Waiting
-from raft_core.roles.handover import HandoverCause, Succession
+from raft_core.roles.handover import Succession
 from raft_core.roles.reading import Reading
 from raft_core.roles.reconfiguration import Reconfiguration
 from raft_core.roles.replication import Replication
@@ -317,11 +317,11 @@ class Leader:
         self.replication.announce_all()
         self.reading.begin_if_wanted()
         if arrow is None and not server.members.is_voter(server.me) and not self.change.pending:
-            return self._leave(HandoverCause.REMOVED)  # thesis 4.2.2: the configuration without us is committed
+            return self._leave()  # thesis 4.2.2: the configuration without us is committed
         return arrow
 
-    def _leave(self, cause: HandoverCause) -> Transition | None:
-        arrow = self.succession.leave(cause)
+    def _leave(self) -> Transition | None:
+        arrow = self.succession.leave()
         self.quorum_ticks = 0
         self._spend_lease()
         return arrow
@@ -393,7 +393,7 @@ class Leader:
 
     def on_stop(self) -> Transition | None:
         """The node is to end: hand over first, if there is anybody (rule 11.5)."""
-        return self._leave(HandoverCause.STOPPING)
+        return self._leave()
 
     def resign(self) -> None:
         """The leadership ends: everything that only a leader can answer is answered."""

@@ -33,6 +33,7 @@ from raft_core.host.values import (
     Lane,
     Run,
     Ticket,
+    TimerFired,
     Transmit,
     Write,
     Wrote,
@@ -313,10 +314,10 @@ class SimulatedNode:
         assert driver is not None
         local = self.clock.at(self.simulation.now)
         wall = _WALL + local + self.clock.wall_offset
-        if self.crash_in >= 0:
-            self._handle_until_death(driver, local, wall)
+        if self.crash_in < 0:
+            driver.turn(self._surroundings, local, wall)
+        elif self._turn_until_death(driver, local, wall):
             return
-        driver.turn(self._surroundings, local, wall)
         self._handled_at = local
         self.look_at_queues()
         if self.disk.off:
@@ -332,23 +333,29 @@ class SimulatedNode:
             too_much = queue_of_host(self.host.load, self.config, self.settings)
             self.simulation.overseer.require(not too_much, f"node {self.id}: {too_much}")
 
-    def _handle_until_death(self, driver: Driver, local: int, wall: int) -> None:
-        """Every prefix of an effect list is a state to die in, so the driver's turn is taken apart here."""
+    def _turn_until_death(self, driver: Driver, local: int, wall: int) -> bool:
+        """Whether it died in its turn. Every prefix of an effect list is a state to die in, so the driver's turn is
+        taken apart here."""
         assert self.host is not None
-        events, driver._inbox = driver._inbox, []
+        events, driver._inbox = driver._inbox or [TimerFired()], []
         effects = self.host.handle(events, local, wall)
-        count = len(effects)
-        if effects:
-            count, self.crash_in = self.crash_in % (len(effects) + 1), -1
+        # Half of the deaths wait for something that is written: what comes after it may promise it already.
+        writes = any(type(effect) is Run and effect.lane is Lane.WRITE for effect in effects)
+        dies = writes or (bool(effects) and self.crash_in % 2 == 0)
+        count = self.crash_in // 2 % (len(effects) + 1) if dies else len(effects)
         for effect in effects[:count]:
             driver._do(effect, self._surroundings)
-        if not effects:
-            return
+        if not dies:
+            driver._inbox += driver._lanes.run_inline()
+            return False
+        self.crash_in = -1
         self.simulation.seen["died between two effects"] += 1
         wrote = any(type(effect) is Run and effect.lane is Lane.WRITE for effect in effects[:count])
         if wrote and any(type(effect) is Transmit for effect in effects[count:]):
             self.simulation.seen["crash between persist and send"] += 1
         self.die(self.dice.choice((Death.KILLED, Death.POWER, Death.POWER_CLEAN)))
+        self.simulation.nemesis.revive(self)
+        return True
 
     def nudge(self, event: Event) -> None:
         """The core is told something that hosts of ours never tell it. There is no way in from outside."""

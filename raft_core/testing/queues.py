@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import attrs
+
 from raft_core.entries import ENTRY_OVERHEAD
 from raft_core.events import Event, Proposed
 from raft_core.host.config import HostConfig
@@ -16,7 +18,7 @@ from raft_core.raft import Raft
 from raft_core.roles.leader import Leader
 from raft_core.settings import Settings
 
-__all__ = ["queue_of_core", "queue_of_host"]
+__all__ = ["limits_of_host", "queue_of_core", "queue_of_host"]
 
 _UNREFUSED: Final = 8192
 """Bytes of no-ops and configurations, which are never kept out of a log."""
@@ -39,16 +41,21 @@ def queue_of_core(raft: Raft, event: Event) -> str:
     return ""
 
 
-def queue_of_host(load: Load, config: HostConfig, settings: Settings) -> str:
-    """What waits for the core, for the leader, or for a peer, where it is too much."""
-    for what, waits, most in (
-        ("clients wait", load.clients, config.max_clients),
-        ("bytes of clients wait", load.client_bytes, config.max_client_bytes),
-        ("requests are with the leader", load.forwarded, config.max_forwarded),
-    ):
-        if waits > most:
-            return f"{waits} {what}, at most {most} may"
+def limits_of_host(config: HostConfig, settings: Settings) -> Load:
+    """The most that may wait for the core, for the leader, and for a peer."""
     most = config.bulk_limit(settings) + 2 * config.request_bytes + config.urgent_frames * _URGENT_BYTES
-    if load.peer_bytes > most:
-        return f"{load.peer_bytes} bytes wait for one peer, at most {most} may"
-    return ""
+    return Load(config.max_clients, config.max_client_bytes, config.max_forwarded, most)
+
+
+def queue_of_host(load: Load, limits: Load) -> str:
+    """What waits in a host, where it is too much; asked after every turn, so it is quick where all is well."""
+    if (
+        load.clients <= limits.clients
+        and load.client_bytes <= limits.client_bytes
+        and load.forwarded <= limits.forwarded
+        and load.peer_bytes <= limits.peer_bytes
+    ):
+        return ""
+    what = ("clients wait", "bytes of clients wait", "requests are with the leader", "bytes wait for one peer")
+    numbers = zip(what, attrs.astuple(load), attrs.astuple(limits), strict=True)
+    return ", ".join([f"{waits} {name}, at most {most} may" for name, waits, most in numbers if waits > most])

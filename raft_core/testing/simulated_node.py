@@ -50,7 +50,7 @@ from raft_core.testing.crash_disk import Call, CrashDisk, FaultKind, PowerLost
 from raft_core.testing.crash_disk import Fault as DiskFault
 from raft_core.testing.dice import Dice
 from raft_core.testing.mirrors import Mismatch
-from raft_core.testing.queues import queue_of_host
+from raft_core.testing.queues import limits_of_host, queue_of_host
 from raft_core.testing.surroundings import Surroundings
 from raft_core.testing.troubled import Troubled
 from raft_core.testing.witness import Witness
@@ -126,6 +126,7 @@ class SimulatedNode:
         self._connections = 1
         self._wake = 0
         self._handled_at = 0  # by its own clock
+        self._limits = limits_of_host(config, settings)
         self._callers: dict[Ticket, tuple[Ticket, Callable[[Reply], None], int]] = {}  # driver's own ticket, deadline
 
     @property
@@ -330,8 +331,9 @@ class SimulatedNode:
     def look_at_queues(self) -> None:
         """What waits in the host is bounded by its configuration."""
         if self.host is not None:
-            too_much = queue_of_host(self.host.load, self.config, self.settings)
-            self.simulation.overseer.require(not too_much, f"node {self.id}: {too_much}")
+            too_much = queue_of_host(self.host.load, self._limits)
+            if too_much:
+                self.simulation.overseer.fail(f"node {self.id}: {too_much}")
 
     def _turn_until_death(self, driver: Driver, local: int, wall: int) -> bool:
         """Whether it died in its turn. Every prefix of an effect list is a state to die in, so the driver's turn is

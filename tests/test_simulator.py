@@ -162,12 +162,19 @@ def test_the_command_compares_runs_in_two_processes(capsys: pytest.CaptureFixtur
 def test_the_command_tells_of_a_seed_that_is_not_the_same_run_twice(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(testing_command, "_digests", lambda seeds, workers: iter([("a", "a"), ("b", "c")]))
+    report = run_seed(44, open_store=open_file_store, profile=Profile(chaos=SECOND, operations=1), digest=True)
+    other = attrs.evolve(report, digest="another")
+    monkeypatch.setattr(testing_command, "_run_twice", lambda *_: iter([(report, report), (report, other)]))
 
     assert main(["determinism", "--seeds", "2", "--seed", "44"]) == 1
     told = capsys.readouterr()
     assert "seed 45 was not the same run twice" in told.err
     assert "1 not the same twice" in told.out
+
+    broken = attrs.evolve(report, violation="something is wrong")
+    monkeypatch.setattr(testing_command, "_run_twice", lambda *_: iter([(broken, broken)]))
+    assert main(["determinism", "--seeds", "1"]) == 1
+    assert "something is wrong" in capsys.readouterr().out
 
 
 # What must be found.

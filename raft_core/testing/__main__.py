@@ -214,16 +214,16 @@ def _write_failure(failed: SeedReport, arguments: argparse.Namespace) -> None:
 # determinism
 
 
-def _digest(seed: int) -> str:
-    return run_seed(seed, open_store=open_file_store, digest=True).digest
+def _digest(seed: int) -> SeedReport:
+    return run_seed(seed, open_store=open_file_store, salvage=salvage_file_store, digest=True)
 
 
-def _digests(seeds: Sequence[int], workers: int) -> Iterator[tuple[str, str]]:
-    """For each seed the digests of its two runs."""
+def _run_twice(seeds: Sequence[int], workers: int) -> Iterator[tuple[SeedReport, SeedReport]]:
+    """For each seed its two runs."""
     here = importlib.import_module("raft_core.testing.__main__")
     before = {name: value for name, value in os.environ.items() if name == "PYTHONHASHSEED"}
     with contextlib.ExitStack() as stack:
-        runs: list[Iterator[str]] = []
+        runs: list[Iterator[SeedReport]] = []
         for number in ("1", "2"):
             os.environ["PYTHONHASHSEED"] = number  # read by the processes that are started now
             pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(max(1, workers // 2)))
@@ -238,12 +238,14 @@ def _determinism(arguments: argparse.Namespace) -> int:
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     begun = time.monotonic()
     different: list[int] = []
+    violated: list[SeedReport] = []
     found: list[str] = []
-    for seed, (one, other) in zip(seeds, _digests(seeds, arguments.workers), strict=True):
-        found.append(one)
-        if one != other:
+    for seed, (one, other) in zip(seeds, _run_twice(seeds, arguments.workers), strict=True):
+        found.append(one.digest)
+        if one.digest != other.digest:
             different.append(seed)
             print(f"seed {seed} was not the same run twice", file=sys.stderr, flush=True)
+        violated += [report for report in (one, other) if report.failed]
         _tell_count(len(found), len(seeds), begun)
     print("injected: the faults of each seed; and two processes that hash texts differently")
     print(f"seen: {len(set(found))} different runs of {len(found)} seeds, {len(different)} not the same twice")
@@ -252,7 +254,9 @@ def _determinism(arguments: argparse.Namespace) -> int:
     print(f"{time.monotonic() - begun:.0f} s; to compare with other machines, the digest of all is {digest}")
     for seed in different[:1]:
         print(f"to look for the reason: PYTHONHASHSEED=1 (and 2) python -m raft_core.testing simulate --seed {seed}")
-    return 1 if different else 0
+    for report in violated:
+        print(explain(report))
+    return 1 if different or violated else 0
 
 
 # explore, crash-disk, draw

@@ -86,6 +86,8 @@ def main() -> int:
     arguments = parser.parse_args()
     survivors: list[str] = []
     mutants = chosen(arguments.only, arguments.part)
+    if not mutants:
+        parser.error(f"no mutant is called {arguments.only!r}: --list names them")
     for mutant in mutants:
         if arguments.list:
             print(f"{mutant.name}: {mutant.mistake}")
@@ -101,7 +103,7 @@ def main() -> int:
         print(f"{mutant.name}: {catcher or 'SURVIVED'} ({time.monotonic() - begun:.1f} s)", flush=True)
     if not arguments.list:
         print(f"{len(mutants) - len(survivors)} of {len(mutants)} caught; survived: {', '.join(survivors) or 'none'}")
-    return 1 if survivors or not mutants else 0
+    return 1 if survivors else 0
 
 
 if __name__ == "__main__":

@@ -472,6 +472,22 @@ MUTANTS: Final = (
         "",
         _REMOVAL,
     ),
+    Mutant(
+        "late-no-ends-a-transfer",
+        "A refusal of an earlier transfer, which comes late, is taken for an answer to the present one.",
+        "raft_core/roles/handover.py",
+        "        if handover is None or handover.target != reply.sender or reply.id not in handover.orders:\n",
+        "        if handover is None or handover.target != reply.sender:\n",
+        _REMOVAL,
+    ),
+    Mutant(
+        "batch-not-counted",
+        "What a batch has added already does not count against the limit of what is uncommitted.",
+        _LEADER,
+        "                uncommitted += size\n",
+        "",
+        ("tests/test_found_by_fire.py", _FIRE),
+    ),
     # Promises and the disk.
     Mutant(
         "promises-leave-at-once",

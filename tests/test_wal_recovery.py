@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from raft_core.effects import Persist
@@ -440,6 +441,18 @@ def test_another_groups_records_are_refused() -> None:
     directory.begin(1)
     directory._write([Change(group=GroupId(4))])
     with pytest.raises(WrongDirectory, match=r"^0000000000000001\.log holds group 4: use a newer library$"):
+        directory.plan()
+
+
+def test_a_segment_that_begins_with_another_groups_state_is_refused() -> None:
+    directory = Directory()
+    directory.begin(1)
+    header = header_of(directory.image, OURS, sequence=2, boot=BootNumber(1), follows=directory.at)
+    directory.at = Position(2, 0)
+    directory.files[segment_name(2)] = b""
+    directory._write([msgspec.structs.replace(header, group=GroupId(4))])
+    directory.anchor = Anchor(BootNumber(1), directory.at)
+    with pytest.raises(WrongDirectory, match=r"^0000000000000002\.log begins with group 4: use a newer library$"):
         directory.plan()
 
 

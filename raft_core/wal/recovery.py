@@ -198,6 +198,8 @@ def _header(number: int, records: list[Record], identity: IdentityFile) -> Segme
             f"{name} was written by node {header.node} of cluster {header.cluster!r} (incarnation"
             f" {header.incarnation}): put that node's own files back"
         )
+    if header.group:
+        raise WrongDirectory(f"{name} begins with group {header.group}: use a newer library")
     return header
 
 

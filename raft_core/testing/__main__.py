@@ -1,7 +1,8 @@
 """The tools of this package as a command: `python -m raft_core.testing`, and then `simulate`, `determinism`, `explore`,
 `crash-disk` or `draw`.
 
-What lives here: arguments, worker processes, files and printing. This module alone of `raft_core` may do such things.
+What lives here: the commands, with their worker processes, files and printing. This module alone of `raft_core` may do
+such things. Which arguments there are is said in `command_line`.
 The shipped file store is put under fire by default; `--machine`, `--workload` and `--store` name others.
 """
 
@@ -29,9 +30,10 @@ from raft_core.ids import Incarnation, NodeId
 from raft_core.recovered import Recovered
 from raft_core.salvage import Statement
 from raft_core.storage import Store
+from raft_core.testing.command_line import parser
 from raft_core.testing.crash_disk import CrashDisk
 from raft_core.testing.drawing import draw
-from raft_core.testing.faults import Fault, Profile
+from raft_core.testing.faults import Profile
 from raft_core.testing.onlookers import Salvaged
 from raft_core.testing.report import Report, SeedReport, explain
 from raft_core.testing.simulator import run_seed, shrink
@@ -111,16 +113,6 @@ def _named(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def _faults(text: str) -> frozenset[Fault]:
-    if text in ("", "none"):
-        return frozenset()
-    known = {fault.name.lower(): fault for fault in Fault}
-    unknown = [name for name in text.split(",") if name not in known]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"no fault is called {unknown[0]!r}; there are: {', '.join(known)}")
-    return frozenset(known[name] for name in text.split(","))
-
-
 def _subject(arguments: argparse.Namespace) -> dict[str, Any]:
     """What is put under fire: the arguments of `run_seed` that are the same for all seeds."""
     profile = Profile()
@@ -171,9 +163,8 @@ def _simulate(arguments: argparse.Namespace) -> int:
 
 
 def _all_seeds(seeds: list[int], arguments: argparse.Namespace, begun: float) -> list[SeedReport]:
-    plain = argparse.Namespace(**{name: value for name, value in vars(arguments).items() if name != "command"})
     here = importlib.import_module("raft_core.testing.__main__")  # a worker can find it by this name only
-    work: Callable[[int], SeedReport] = functools.partial(here._one, arguments=plain)
+    work: Callable[[int], SeedReport] = functools.partial(here._one, arguments=arguments)
     reports: list[SeedReport] = []
     if arguments.workers <= 1 or len(seeds) == 1:
         for seed in seeds:
@@ -358,117 +349,23 @@ def _draw(arguments: argparse.Namespace) -> int:
     return 0
 
 
-# The command line.
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m raft_core.testing",
-        description="Puts a replicated state machine and its store under fire, deterministically.",
-        epilog="Exit status: 0 where everything held, 1 where something was violated, 2 for wrong arguments.",
-    )
-    commands = parser.add_subparsers(required=True, metavar="command")
-    simulate = commands.add_parser(
-        "simulate",
-        help="whole clusters with faults, in virtual time",
-        description="Runs seeds. Each is a cluster of real nodes with simulated network, disks, clocks and clients, "
-        "about two minutes of virtual time; every step of every core is checked. The first seed that fails is made "
-        "smaller and drawn as an HTML page.",
-    )
-    simulate.add_argument("--seeds", type=int, default=100, metavar="N", help="how many seeds (100)")
-    simulate.add_argument("--seed", type=int, default=1, metavar="S", help="the first seed (1)")
-    simulate.add_argument("--workers", type=int, default=2, metavar="N", help="processes at a time (2)")
-    simulate.add_argument(
-        "--faults",
-        type=_faults,
-        default=None,
-        metavar="A,B",
-        help="of the kinds that a seed chooses, only these take part: " + _fault_names(),
-    )
-    simulate.add_argument(
-        "--fault-chance",
-        type=float,
-        default=Profile().fault_chance,
-        metavar="P",
-        help="with which probability a seed chooses a kind of fault (0.4)",
-    )
-    simulate.add_argument(
-        "--interval", type=int, metavar="N", help="mean virtual seconds from one fault of a kind to the next (16)"
-    )
-    simulate.add_argument(
-        "--operations", type=int, default=Profile().operations, metavar="N", help="client operations per seed (260)"
-    )
-    simulate.add_argument(
-        "--seconds", type=int, metavar="N", help="virtual seconds under fire per seed (116); for long histories, more"
-    )
-    simulate.add_argument(
-        "--leases",
-        action="store_true",
-        help="answer reads from the leader's lease: linearizable only while clocks run alike, so that with the faults "
-        "clock_rate and clock_jump stale reads are found",
-    )
-    simulate.add_argument(
-        "--purity", type=float, default=Profile().purity, metavar="P", help="share of steps that are done twice (0.01)"
-    )
-    simulate.add_argument("--machine", metavar="M:NAME", help="package.module:factory of a state machine")
-    simulate.add_argument("--workload", metavar="M:NAME", help="package.module:factory of what clients do to it")
-    simulate.add_argument("--store", metavar="M:NAME", help="package.module:function(disk, node, incarnation) → store")
-    simulate.add_argument("--page", metavar="FILE", help="where the picture of a failure goes (raft-seed-S.html)")
-    simulate.add_argument("--no-shrink", action="store_true", help="draw a failure as it is")
-    simulate.set_defaults(command=_simulate)
-
-    determinism = commands.add_parser(
-        "determinism",
-        help="the same seed is the same run, in every process",
-        description="Runs every seed in two processes with different PYTHONHASHSEED, and compares all events and "
-        "effects of all cores, byte for byte. Prints a digest that can be compared between machines.",
-    )
-    determinism.add_argument("--seeds", type=int, default=20, metavar="N", help="how many seeds (20)")
-    determinism.add_argument("--seed", type=int, default=1, metavar="S", help="the first seed (1)")
-    determinism.add_argument("--workers", type=int, default=2, metavar="N", help="processes at a time, at least 2 (2)")
-    determinism.set_defaults(command=_determinism)
-
-    explore = commands.add_parser(
-        "explore", help="every interleaving of a small cluster", description="Searches all states within bounds."
-    )
-    explore.add_argument("--bounds", choices=("small", "second"), default="small", help="how far (small)")
-    explore.add_argument("--states", type=int, default=0, metavar="N", help="stop after so many distinct states")
-    explore.add_argument("--workers", type=int, default=1, metavar="N", help="processes at a time (1)")
-    explore.add_argument("--page", default="raft-explored.html", metavar="FILE", help="picture of a violation")
-    explore.set_defaults(command=_explore)
-
-    crash = commands.add_parser(
-        "crash-disk",
-        help="a store under every crash and every flipped bit",
-        description="Runs scripted histories against a store, with a power loss at every call and in every write, "
-        "every call failing once, every bit of the log flipped, and records dropped, doubled and zeroed.",
-    )
-    crash.add_argument("--scripts", type=int, default=1, metavar="N", help="how many histories (1)")
-    crash.add_argument("--seed", type=int, default=0, metavar="S", help="the first one (0)")
-    crash.add_argument("--workers", type=int, default=2, metavar="N", help="processes at a time (2)")
-    crash.add_argument("--store", metavar="M:NAME", help="package.module:function(files) → store")
-    crash.set_defaults(command=_crash_disk)
-
-    drawing = commands.add_parser("draw", help="a recorded trace as a page", description="Makes an HTML page.")
-    drawing.add_argument("trace", help="a trace in JSON: of the simulator, the explorer, or a node's recorder")
-    drawing.add_argument("--output", metavar="FILE", help="where the page goes (the trace's name with .html)")
-    drawing.set_defaults(command=_draw)
-    return parser
-
-
-def _fault_names() -> str:
-    return ", ".join(fault.name.lower() for fault in Fault)
+_COMMANDS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
+    "simulate": _simulate,
+    "determinism": _determinism,
+    "explore": _explore,
+    "crash-disk": _crash_disk,
+    "draw": _draw,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Does what the command line says; the exit status."""
-    parsed = _parser().parse_args(arguments)
+    parsed = parser().parse_args(arguments)
     try:
-        status: int = parsed.command(parsed)
+        return _COMMANDS[parsed.command](parsed)
     except CallerError as failure:
         print(failure, file=sys.stderr)
         return 2
-    return status
 
 
 if __name__ == "__main__":

@@ -1,20 +1,19 @@
 """One simulated node: real `Driver`, `Host` and `Work` over a crash disk, a clock of its own, and the ways it dies.
 
 What lives here: `SimulatedNode`, which does what a node's loop does, in virtual time. What the driver orders of an
-adapter goes through `surroundings` to the simulated network and disk.
-When something bad happens to it is decided in `nemesis`.
+adapter goes through `surroundings` to the simulated network, and to `simulated_lanes`, where the disk and the machine
+do their work. When something bad happens to it is decided in `nemesis`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 import msgspec
 
-from raft_core.effects import Alarm, AlarmKind, Announce, Effect, Persist, RoleName
+from raft_core.effects import Alarm, AlarmKind, Announce, Effect, RoleName
 from raft_core.errors import DiskError, LogLost, RequestError
 from raft_core.events import Event
 from raft_core.host.clients import ClientEvent
@@ -22,26 +21,10 @@ from raft_core.host.config import SECOND, HostConfig
 from raft_core.host.driver import Driver, outcome
 from raft_core.host.face import NodeFace
 from raft_core.host.host import Host
-from raft_core.host.values import (
-    Answer,
-    ConnectionId,
-    FormCluster,
-    Formed,
-    HostEvent,
-    Job,
-    JobFailed,
-    Lane,
-    Run,
-    Ticket,
-    TimerFired,
-    Transmit,
-    Write,
-    Wrote,
-)
+from raft_core.host.values import Answer, ConnectionId, HostEvent, Lane, Run, Ticket, TimerFired, Transmit
 from raft_core.host.work import Work
-from raft_core.ids import NOBODY, Incarnation, NodeId, WriteId
+from raft_core.ids import NOBODY, Incarnation, NodeId
 from raft_core.raft import Raft
-from raft_core.recovered import formation
 from raft_core.settings import Settings
 from raft_core.storage import Store
 from raft_core.testing.checks import Watched
@@ -51,6 +34,7 @@ from raft_core.testing.crash_disk import Fault as DiskFault
 from raft_core.testing.dice import Dice
 from raft_core.testing.mirrors import Mismatch
 from raft_core.testing.queues import limits_of_host, queue_of_host
+from raft_core.testing.simulated_lanes import SimulatedLanes
 from raft_core.testing.surroundings import Surroundings
 from raft_core.testing.troubled import Troubled
 from raft_core.testing.witness import Witness
@@ -116,12 +100,11 @@ class SimulatedNode:
         self.witness: Witness | None = None
         self.work: Work | None = None
         self.face: NodeFace | None = None
+        self.lanes = SimulatedLanes(self)
         self._driver: Driver | None = None
         self._surroundings = Surroundings(self)
         self._news = (0, 0)  # places in the driver's feeds: changes, alarms
         self._raft: Raft | None = None
-        self._lanes: dict[Lane, deque[Job]] = {lane: deque() for lane in Lane}
-        self._running: dict[Lane, list[Job]] = {}
         self._scheduled = False
         self._connections = 1
         self._wake = 0
@@ -187,8 +170,8 @@ class SimulatedNode:
         self._surroundings = Surroundings(self)
         self._driver = Driver(self.host, self._surroundings, self._surroundings)
         self.face = NodeFace(self.host, self._surroundings, self.config.address)
-        self._lanes = {lane: deque() for lane in Lane}
-        self._running, self._scheduled, self._wake, self._news = {}, False, 0, (0, 0)
+        self.lanes = SimulatedLanes(self)
+        self._scheduled, self._wake, self._news = False, 0, (0, 0)
         self.paused_until, self.crash_in = 0, -1
         self.fault_struck = self.disk.capacity is not None
         self.harmed = False  # it opened, and is what it was: the damage did not matter
@@ -259,7 +242,7 @@ class SimulatedNode:
         if not self.alive:
             return
         self.simulation.onlookers.dying(self)
-        self._finish_writes()
+        self.lanes.finish_writes()
         self.alive = False
         self.watched.leads = 0
         self.simulation.record_life(self, f"died: {death.name.lower()}")
@@ -271,19 +254,11 @@ class SimulatedNode:
         for _, caller, _ in callers.values():
             caller(None)
 
-    def _finish_writes(self) -> None:
-        """What the write lane was doing may get done, up to any point, before the process is gone."""
-        assert self.work is not None
-        jobs = self._running.pop(Lane.WRITE, []) or list(self._lanes[Lane.WRITE])
-        if not jobs or not self.dice.chance(0.6):
-            return
-        self._hand_over(jobs)
-        if self.dice.chance(0.5):
-            at = self.disk.calls + 1 + self.dice.below(6)
-            self.disk.faults[at] = DiskFault(FaultKind.POWER, self.dice.below(3000))
-            self.simulation.seen["power lost in the middle of a write"] += 1
-        self.work.run(Lane.WRITE, jobs)
-        self.simulation.seen["crash between persist and report"] += 1
+    def power_lost(self) -> None:
+        """The disk went off in the middle of a call: the node dies of it, and is revived."""
+        self.simulation.seen["power lost in the middle of a call"] += 1
+        self.die(Death.POWER)
+        self.simulation.nemesis.revive(self)
 
     # The loop.
 
@@ -296,9 +271,10 @@ class SimulatedNode:
         """The driver has its turn at this very moment; later, while paused."""
         if not self._scheduled:
             self._scheduled = True
-            self._at(max(0, self.paused_until - self.simulation.now), self._handle)
+            self.at(max(0, self.paused_until - self.simulation.now), self._handle)
 
-    def _at(self, delay: int, action: Callable[[], None]) -> None:
+    def at(self, delay: int, action: Callable[[], None]) -> None:
+        """The action is taken after so long, unless the node has died by then."""
         life = self.life
         self.simulation.at(delay, lambda: action() if self.alive and self.life == life else None)
 
@@ -308,7 +284,7 @@ class SimulatedNode:
 
     def _handle(self) -> None:
         if self.paused_until > self.simulation.now:
-            self._at(self.paused_until - self.simulation.now, self._handle)
+            self.at(self.paused_until - self.simulation.now, self._handle)
             return
         self._scheduled = False
         driver = self._driver
@@ -322,7 +298,7 @@ class SimulatedNode:
         self._handled_at = local
         self.look_at_queues()
         if self.disk.off:
-            self._power_lost()
+            self.power_lost()
         elif driver.ended:
             self._finished(driver.error)
         elif driver.waiting:
@@ -386,7 +362,7 @@ class SimulatedNode:
             if self._wake == local:
                 self.schedule()
 
-        self._at(max(0, moment - self.simulation.now), fire)
+        self.at(max(0, moment - self.simulation.now), fire)
 
     def clock_changed(self) -> None:
         """Timers are set anew, by the clock as it is now."""
@@ -408,67 +384,11 @@ class SimulatedNode:
             self.simulation.overseer.fail(f"node {self.id} ended for no reason: {error}")
         self.die(Death.ENDED)
 
-    # Lanes.
-
-    def queue_job(self, lane: Lane, job: Job) -> None:
-        """The job is done by the lane's worker, in order."""
-        self._lanes[lane].append(job)
-        self._work_on(lane)
-
-    def done_in_loop(self, jobs: list[Job]) -> list[HostEvent]:
-        """What these jobs of the machine come to, which the loop itself does."""
-        assert self.work is not None
-        return self.work.run(Lane.APPLY, jobs)
-
-    def _power_lost(self) -> None:
-        self.simulation.seen["power lost in the middle of a call"] += 1
-        self.die(Death.POWER)
-        self.simulation.nemesis.revive(self)
-
-    def _work_on(self, lane: Lane) -> None:
-        if lane in self._running or not self._lanes[lane]:
-            return
-        jobs = list(self._lanes[lane])
-        self._lanes[lane].clear()
-        self._running[lane] = jobs
-        self._at(self.simulation.duration(self, lane), lambda: self._work_done(lane))
-
-    def _work_done(self, lane: Lane) -> None:
-        jobs = self._running.pop(lane)
-        assert self.work is not None
-        if lane is Lane.WRITE:
-            self._hand_over(jobs)
-        reports = self.work.run(lane, jobs)
-        if self.disk.off:
-            self._power_lost()
-            return
-        for report in reports:
-            if type(report) is Wrote:
-                self.watched.stable.done(report.upto)
-            elif type(report) is Formed:
-                self.watched.stable.done(WriteId(0))
-                self.watched.told.load(report.recovered)
-                self.simulation.overseer.founded(self.watched, report.recovered)
-            elif type(report) is JobFailed and lane is Lane.SNAPSHOT:
-                self.simulation.seen["snapshot not stored"] += 1
-        if reports:
-            self.tell(*reports)
-        self._work_on(lane)
-
-    def _hand_over(self, jobs: list[Job]) -> None:
-        """The disk model knows what may be found from now on."""
-        for job in jobs:
-            if type(job) is Write:
-                self.watched.stable.pending.append(job.persist)
-            elif type(job) is FormCluster:
-                hard, entry = formation(job.members)
-                self.watched.stable.pending.append(Persist(WriteId(0), hard=hard, entries=(entry,)))
+    # Callers and connections.
 
     def next_connection(self) -> ConnectionId:
         self._connections += 2
         return ConnectionId(self._connections)
-
-    # Callers.
 
     def call(self, ticket: Ticket, event: ClientEvent, caller: Callable[[Reply], None]) -> None:
         """The event is handled, under a ticket of the driver's; the caller is told once."""

@@ -2,7 +2,7 @@
 
 What lives here: `Surroundings`, which stands in for an adapter of one node in one of its lives, and `converse`, by
 which a call of a `NodeFace` is made as an application makes it, without an event loop. Everything is decided in
-`simulated_node`; here it only changes hands.
+`simulated_node` and `simulated_lanes`; here it only changes hands.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class Surroundings:
         if self._node.work.inline(lane):
             self._inline.append(job)
         else:
-            self._node.queue_job(lane, job)
+            self._node.lanes.queue_job(lane, job)
 
     def run_inline(self) -> list[HostEvent]:
         """What the loop itself does comes to this; nothing, where the node has died meanwhile."""
         jobs, self._inline = self._inline, []
         if not jobs or not self._node.alive:
             return []
-        return self._node.done_in_loop(jobs)
+        return self._node.lanes.done_in_loop(jobs)
 
     # The loop.
 

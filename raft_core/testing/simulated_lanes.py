@@ -1,0 +1,104 @@
+"""The lanes of one simulated node: what its disk and its machine have to do, in order, each taking its virtual time.
+
+What lives here: `SimulatedLanes`, one life's queues and the work that is under way in them, with what the model of the
+disk is told before a write and after it. How long a job takes is decided in `simulation`, and when the node dies
+in `nemesis`; what came of a job is told to the loop in `simulated_node`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, final
+
+from raft_core.effects import Persist
+from raft_core.host.values import FormCluster, Formed, HostEvent, Job, JobFailed, Lane, Write, Wrote
+from raft_core.ids import WriteId
+from raft_core.recovered import formation
+from raft_core.testing.crash_disk import Fault as DiskFault
+from raft_core.testing.crash_disk import FaultKind
+
+if TYPE_CHECKING:
+    from raft_core.testing.simulated_node import SimulatedNode
+
+__all__ = ["SimulatedLanes"]
+
+
+@final
+class SimulatedLanes:
+    """The workers of one life: each takes all that waits in its lane, and is done with it some time later."""
+
+    def __init__(self, node: SimulatedNode) -> None:
+        self._node = node
+        self._waiting: dict[Lane, deque[Job]] = {lane: deque() for lane in Lane}
+        self._running: dict[Lane, list[Job]] = {}
+
+    def queue_job(self, lane: Lane, job: Job) -> None:
+        """The job is done by the lane's worker, in order."""
+        self._waiting[lane].append(job)
+        self._work_on(lane)
+
+    def done_in_loop(self, jobs: list[Job]) -> list[HostEvent]:
+        """What these jobs of the machine come to, which the loop itself does."""
+        assert self._node.work is not None
+        return self._node.work.run(Lane.APPLY, jobs)
+
+    def finish_writes(self) -> None:
+        """What the write lane was doing may get done, up to any point, before the process is gone."""
+        node = self._node
+        assert node.work is not None
+        jobs = self._running.pop(Lane.WRITE, []) or list(self._waiting[Lane.WRITE])
+        if not jobs or not node.dice.chance(0.6):
+            return
+        self._hand_over(jobs)
+        if node.dice.chance(0.5):
+            at = node.disk.calls + 1 + node.dice.below(6)
+            node.disk.faults[at] = DiskFault(FaultKind.POWER, node.dice.below(3000))
+            node.simulation.seen["power lost in the middle of a write"] += 1
+        node.work.run(Lane.WRITE, jobs)
+        node.simulation.seen["crash between persist and report"] += 1
+
+    def _work_on(self, lane: Lane) -> None:
+        if lane in self._running or not self._waiting[lane]:
+            return
+        jobs = list(self._waiting[lane])
+        self._waiting[lane].clear()
+        self._running[lane] = jobs
+        self._node.at(self._node.simulation.duration(self._node, lane), lambda: self._work_done(lane))
+
+    def _work_done(self, lane: Lane) -> None:
+        node = self._node
+        jobs = self._running.pop(lane)
+        assert node.work is not None
+        if lane is Lane.WRITE:
+            self._hand_over(jobs)
+        reports = node.work.run(lane, jobs)
+        if node.disk.off:
+            node.power_lost()
+            return
+        for report in reports:
+            self._note(lane, report)
+        if reports:
+            node.tell(*reports)
+        self._work_on(lane)
+
+    def _hand_over(self, jobs: list[Job]) -> None:
+        """The disk model knows what may be found from now on."""
+        stable = self._node.watched.stable
+        for job in jobs:
+            if type(job) is Write:
+                stable.pending.append(job.persist)
+            elif type(job) is FormCluster:
+                hard, entry = formation(job.members)
+                stable.pending.append(Persist(WriteId(0), hard=hard, entries=(entry,)))
+
+    def _note(self, lane: Lane, report: HostEvent) -> None:
+        """The disk model knows what must be found from now on."""
+        node = self._node
+        if type(report) is Wrote:
+            node.watched.stable.done(report.upto)
+        elif type(report) is Formed:
+            node.watched.stable.done(WriteId(0))
+            node.watched.told.load(report.recovered)
+            node.simulation.overseer.founded(node.watched, report.recovered)
+        elif type(report) is JobFailed and lane is Lane.SNAPSHOT:
+            node.simulation.seen["snapshot not stored"] += 1

@@ -81,11 +81,16 @@ def test_a_conflict_with_what_is_committed_is_dropped_with_an_alarm() -> None:
     raft = core(log=[1, 1, 1], commit=4)
     before = raft.log.entries()
 
-    first = step(raft, append(2, 2, (2, 1), (3, 2), (4, 2), (5, 2)))
-    second = step(raft, append(2, 2, (3, 1), (4, 2)))
-
-    kinds = [alarm.kind for alarm in only(Alarm, [*first, *second])]  # type: ignore[union-attr]
-    assert AlarmKind.COMMITTED_CONFLICT in kinds
+    for contradiction in (
+        append(2, 2, (2, 1), (3, 2), (4, 2), (5, 2)),  # beyond what is committed
+        append(2, 2, (3, 1), (4, 2)),  # up to it
+        append(2, 2, (2, 1), (3, 2)),  # below it
+        append(2, 2, (3, 2)),  # with nothing but its own place
+    ):
+        effects = step(raft, contradiction)
+        kinds = [alarm.kind for alarm in only(Alarm, effects)]  # type: ignore[union-attr]
+        assert kinds == [AlarmKind.COMMITTED_CONFLICT], contradiction
+        assert only(Send, effects) == [], "nothing is acknowledged"
     assert raft.log.entries() == before
     assert not raft.stopped
 

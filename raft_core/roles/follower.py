@@ -277,7 +277,7 @@ class Follower:
         server = self.server
         commit = server.commit
         if verified <= commit:
-            self._accept_known(request, commit)
+            self._accept_known(request, verified, commit)
             return
         place = commit - request.prev_index - 1
         if request.entries[place].term != server.log.term_at(commit):
@@ -297,11 +297,16 @@ class Follower:
         if self._store(rest):
             self._accept(rest, verified)
 
-    def _accept_known(self, request: AppendEntries, commit: Index) -> None:
-        """Rule 4.1: everything in the append is committed here; the answer tells up to where."""
+    def _accept_known(self, request: AppendEntries, verified: Index, commit: Index) -> None:
+        """Rule 4.1: everything in the append is committed here; the answer tells up to where. Its last place tells
+        whether the leader's log is another one: logs that agree there agree before it (§5.3)."""
+        server = self.server
+        held = server.log.term_at(verified)
+        if held is not None and held != (request.entries[-1].term if request.entries else request.prev_term):
+            self._conflict(request)
+            return
         if request.purpose is ANNOUNCEMENT:
             return
-        server = self.server
         reply = AppendReply(
             server.term, server.me, server.identity.incarnation, request.id, request.purpose, request.read, commit
         )

@@ -371,8 +371,10 @@ class Misusers:
         before = core.copy()
         effects = core.step(event)
         told = [effect.kind for effect in effects if isinstance(effect, Alarm)]
-        self._simulation.overseer.require(
-            told == [alarm] and len(effects) == 1 and alike(core, before),
+        conflict_only = alarm is AlarmKind.COMMITTED_CONFLICT
+        same = alike(core.log, before.log) if conflict_only else alike(core, before)
+        self._simulation.overseer.require(  # a leader whose log is another one has been heard, and is not followed
+            told == [alarm] and len(effects) == 1 and same and core.server.commit == before.server.commit,
             f"node {node.id} believed {event!r}: {effects}",
         )
         return True

@@ -293,6 +293,14 @@ MUTANTS: Final = (
         _APPEND,
     ),
     Mutant(
+        "committed-entries-not-compared",
+        "An append that ends at or below the commit index is acknowledged without a look at its end.",
+        _FOLLOWER,
+        "        if held is not None and held != (request.entries[-1].term if request.entries else request.prev_term):\n",
+        "        if False:\n",
+        _APPEND,
+    ),
+    Mutant(
         "older-terms-accepted",
         "Messages of an older term are processed after all.",
         "raft_core/raft.py",

@@ -121,6 +121,7 @@ def _subject(arguments: argparse.Namespace) -> dict[str, Any]:
         "profile": attrs.evolve(
             profile,
             chaos=profile.chaos if arguments.seconds is None else arguments.seconds * SECOND,
+            clients=arguments.clients,
             operations=arguments.operations,
             mean_interval=profile.mean_interval if arguments.interval is None else arguments.interval * SECOND,
             fault_chance=arguments.fault_chance,

@@ -74,6 +74,13 @@ def _arguments_of_simulate(simulate: argparse.ArgumentParser) -> None:
         "--interval", type=int, metavar="N", help="mean virtual seconds from one fault of a kind to the next (16)"
     )
     simulate.add_argument(
+        "--clients",
+        type=int,
+        default=Profile().clients,
+        metavar="N",
+        help="clients per seed, one operation at a time (5)",
+    )
+    simulate.add_argument(
         "--operations", type=int, default=Profile().operations, metavar="N", help="client operations per seed (260)"
     )
     simulate.add_argument(

@@ -96,7 +96,7 @@ def _options(profile: Profile) -> str:
     for option, name in (("seconds", "chaos"), ("interval", "mean_interval")):
         if getattr(profile, name) != getattr(_STANDARD, name):
             options.append(f"--{option} {getattr(profile, name) // SECOND}")
-    for name in ("operations", "fault_chance", "purity"):
+    for name in ("clients", "operations", "fault_chance", "purity"):
         if getattr(profile, name) != getattr(_STANDARD, name):
             options.append(f"--{name.replace('_', '-')} {getattr(profile, name)}")
     if profile.leases:

@@ -131,3 +131,17 @@ def test_a_search_whose_work_is_shared_out_finds_the_same_violation(monkeypatch:
     assert alone.counterexample is not None
     assert len(shared.counterexample.trace) == len(alone.counterexample.trace)
     assert shared.counterexample.violation.startswith("one vote per term (§5.2)")
+
+
+def test_the_table_says_what_could_happen_what_was_seen_and_what_was_checked() -> None:
+    table = explore(Bounds(nodes=2, elections=1, values=1, crashes=1)).table()
+
+    for line in (
+        "a cluster of 2 nodes",
+        "          1  crashes",
+        "states of single nodes",
+        "  election safety",
+        "complete: ",
+    ):
+        assert line in table
+    assert "duplicates" not in table

@@ -31,6 +31,7 @@ from raft_core.recovered import Recovered
 from raft_core.salvage import Statement
 from raft_core.storage import Store
 from raft_core.testing.command_line import parser
+from raft_core.testing.crash_check import CHECKED
 from raft_core.testing.crash_disk import CrashDisk
 from raft_core.testing.drawing import draw
 from raft_core.testing.faults import Profile
@@ -268,13 +269,12 @@ def _explore(arguments: argparse.Namespace) -> int:
     gc.disable()  # a search makes millions of values and no cycles
     report = explorer.explore(bounds, progress, _forked(arguments.workers) if arguments.workers > 1 else None)
     seconds = time.monotonic() - begun
-    print(report)
+    print(report.table())
     if report.counterexample is not None:
         path = pathlib.Path(arguments.page)
         path.write_text(draw(report.counterexample.trace, report.counterexample.violation), encoding="utf-8")
         print(f"picture: {path}")
     print(f"{seconds:.1f} s, {report.states / seconds:,.0f} states/s")
-    print("checked in every state: the safety properties of figure 3, and every invariant of a single core")
     return 0 if report.counterexample is None else 1
 
 
@@ -337,7 +337,8 @@ def _crash_disk(arguments: argparse.Namespace) -> int:
             else:
                 total += report
             print(f"{done} of {len(numbers)} scripts, {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
-    print(total.table())
+    print(f"injected, and what came of it\n{total.table()}\n")
+    print("\n".join(["checked, after each", *[f"  {check}" for check in CHECKED], ""]))
     print(f"{time.monotonic() - begun:.1f} s, {violations or 'no'} violation{'s' if violations > 1 else ''}")
     return 1 if violations else 0
 

@@ -38,12 +38,20 @@ from raft_core.testing.crash_script import (
 )
 from raft_core.wal.files import Files
 
-__all__ = ["CrashReport", "OpenOnFiles", "StoreViolation", "crash_disk", "crash_disk_check"]
+__all__ = ["CHECKED", "CrashReport", "OpenOnFiles", "StoreViolation", "crash_disk", "crash_disk_check"]
 
 OpenOnFiles: TypeAlias = Callable[[Files], Store]
 """Opens, or formats, the store on this directory."""
 Progress: TypeAlias = Callable[[str], None]
 
+CHECKED: Final = (
+    "what is recovered is the model after some prefix of the history that includes everything that was acknowledged",
+    "nothing that was truncated or never written appears",
+    "damage that is not an unacknowledged tail raises, and names the file and the place",
+    "opening again finds the same",
+    "after a call that failed, nothing is acknowledged until the store is opened again",
+)
+"""What holds after every fault of a run that found no violation."""
 ALL_SUBSETS: Final = 10
 """Up to this many unsynced changes, every subset of them is tried."""
 LOG_BYTES: Final = 16 * 1024

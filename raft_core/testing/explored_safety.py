@@ -8,7 +8,7 @@ in `invariants.check`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
+from typing import Final, final
 
 import attrs
 
@@ -18,7 +18,20 @@ from raft_core.testing.explored_keys import Names, as_bytes, plain, renamed
 from raft_core.testing.explored_node import ExploredNode
 from raft_core.testing.mirrors import majority_of_each_half
 
-__all__ = ["Ghost", "check_state", "check_step", "remember"]
+__all__ = ["CHECKED", "Ghost", "check_state", "check_step", "remember"]
+
+CHECKED: Final = (
+    "election safety: at most one leader in a term, ever",
+    "one vote per node and term, restarts included",
+    "leader completeness: a new leader has everything that was committed in earlier terms",
+    "leader append-only: a log only grows while its node leads",
+    "log matching and state machine safety",
+    "at most one uncommitted change of members in any log",
+    "durability: what is first taken for committed is on the disks of a quorum, of each half of a joint configuration",
+    "no node's term or commit index goes back; no core raises, or stops for no reason",
+    "every invariant of a single core (raft_core.invariants)",
+)
+"""What holds in every state, or after every step, of a search that found no violation."""
 
 
 @final

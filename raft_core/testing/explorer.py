@@ -27,6 +27,7 @@ from raft_core.ids import NodeId
 from raft_core.recovered import Recovered
 from raft_core.testing.explored_cluster import CRASH, REPEAT, Action, Bounds, Cluster, State
 from raft_core.testing.explored_forms import Forms
+from raft_core.testing.explored_safety import CHECKED
 from raft_core.testing.traces import RecordKind, Tracer, TraceRecord
 
 __all__ = ["SECOND_BOUNDS", "SMALL_BOUNDS", "Bounds", "Counterexample", "Report", "Search", "Spread", "explore"]
@@ -38,6 +39,17 @@ Spread: TypeAlias = Callable[[Callable[[int], bytes], int], Iterable[bytes]]
 """`spread(work, count)` returns `work(0)` … `work(count - 1)`, in this order. `work` changes nothing that lasts and may
 run in processes that were forked for this call: it needs this moment's memory, and only its bytes have to come back."""
 
+_COUNTED: Final = (
+    "elections",
+    "values",
+    "ticks",
+    "duplicates",
+    "crashes",
+    "changes",
+    "abdications",
+    "transfers",
+    "joiners",
+)
 _SHARE: Final = 2_000  # states in one piece of work
 
 
@@ -77,6 +89,33 @@ class Report:
             f"{self.node_states:,} states of single nodes, {self.core_steps:,} steps of the core"
         )
         return line if self.counterexample is None else f"{line}\n{self.counterexample}"
+
+    def table(self) -> str:
+        """What could happen, what was seen, and what was checked."""
+        limits = {name: getattr(self.bounds, name) for name in _COUNTED}
+        injected = [f"{most:>11,}  {name}" for name, most in limits.items() if most]
+        seen = {
+            "states": self.states,
+            "transitions": self.transitions,
+            "depth": self.depth,
+            "states of single nodes": self.node_states,
+            "steps of the core": self.core_steps,
+        }
+        return "\n".join(
+            [
+                f"injected, in any order, in a cluster of {self.bounds.nodes} nodes, at most in one run",
+                *injected,
+                "      no limit  messages late, out of order, or lost; slow disks",
+                "",
+                "seen",
+                *[f"{count:>11,}  {what}" for what, count in seen.items()],
+                "",
+                "checked in every state",
+                *[f"  {check}" for check in CHECKED],
+                "",
+                str(self),
+            ]
+        )
 
 
 def explore(

@@ -206,6 +206,10 @@ def host_at(address: str, config: NodeConfig, recovered: Recovered, machine: Sta
 
 def outcome(answer: Answer) -> bytes:
     """What a caller gets: the answer's data, or its error raised."""
-    if answer.error is not None:
-        raise answer.error
-    return answer.data
+    error = answer.error
+    if error is None:
+        return answer.data
+    try:
+        raise error
+    finally:
+        del answer, error  # an exception knows the frame that raised it: nothing in the frame may know the exception

@@ -147,7 +147,7 @@ class RestoreMachine(Value, frozen=True):
 
 
 @final
-class StoreSnapshot(Value, frozen=True, eq=False):
+class StoreSnapshot(Value, frozen=True, eq=False, gc=True):
     """Write the chunks of a begun snapshot to the store."""
 
     meta: SnapshotMeta
@@ -347,7 +347,7 @@ class QueryFailed(Value, frozen=True):
 
 
 @final
-class SnapshotBegun(Value, frozen=True, eq=False):
+class SnapshotBegun(Value, frozen=True, eq=False, gc=True):
     """The machine handed out the chunks of a snapshot that shows one moment."""
 
     meta: SnapshotMeta
@@ -404,7 +404,7 @@ class SnapshotComplete(Value, frozen=True):
 
 
 @final
-class JobFailed(Value, frozen=True):
+class JobFailed(Value, frozen=True, gc=True):
     """A job failed for good; the node stops acknowledging, steps down and ends with `error`. In the transfer lane
     only the snapshot being received is given up: the leader offers it again."""
 
@@ -478,7 +478,7 @@ class WakeAt(Value, frozen=True):
 
 
 @final
-class Run(Value, frozen=True, eq=False):
+class Run(Value, frozen=True, eq=False, gc=True):
     """Have a worker of this lane do `job`; its result is the event to report."""
 
     lane: Lane
@@ -486,7 +486,7 @@ class Run(Value, frozen=True, eq=False):
 
 
 @final
-class Answer(Value, frozen=True, eq=False):
+class Answer(Value, frozen=True, eq=False, gc=True):
     """`data` is a machine's answer, b"" for requests without one; `error` is a `RequestError` to raise instead."""
 
     ticket: Ticket
@@ -495,7 +495,7 @@ class Answer(Value, frozen=True, eq=False):
 
 
 @final
-class Finished(Value, frozen=True, eq=False):
+class Finished(Value, frozen=True, eq=False, gc=True):
     """The node has ended, by `error` or as it was asked to."""
 
     error: RaftError | None = None

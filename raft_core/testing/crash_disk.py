@@ -154,7 +154,7 @@ class _Node:
 
 
 @final
-class _Name(Value, frozen=True, eq=False):
+class _Name(Value, frozen=True, eq=False, gc=True):
     """A change of names that no directory sync has covered."""
 
     removed: str

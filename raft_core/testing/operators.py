@@ -107,6 +107,10 @@ class Operators:
     def _add(self, node: SimulatedNode, dice: Dice, *, tries: int) -> None:
         if self._ended or node.retired:
             return
+        if node.harmed or node.wiped:  # before anybody was to rely on it: nobody adds what does not come up
+            if tries:
+                self._simulation.at(2 * SECOND, lambda: self._add(node, dice, tries=tries - 1))
+            return
         disk = node.incarnation if dice.chance(0.5) else Incarnation(0)
         kind = dice.below(3)
         change: Change = AddVoter(node.id, disk)
@@ -230,7 +234,7 @@ class Operators:
         return True
 
     def _swap(self, node: SimulatedNode, old: NodeId) -> None:
-        if self._ended:
+        if self._ended or node.retired or node.harmed or node.wiped:
             return
         changes = (AddVoter(node.id, node.incarnation), RemoveNode(old))
         if not self._ask(changes, ChangeMode.AUTO, lambda made: self._farewell(old if made else node.id)):

@@ -615,3 +615,30 @@ def test_the_same_seed_gives_the_same_effects() -> None:
         ]
 
     assert transcript() == transcript()
+
+
+def test_reads_at_a_founder_that_waits_for_the_others_are_answered_too() -> None:
+    cluster = Cluster(3)
+    cluster.start(1)
+    node = cluster[1]
+    without, with_deadline = node.ask(b"len"), node.ask(b"len", timeout=8 * SECOND)
+
+    cluster.run_until(lambda: without in node.answers, within=node.config.leader_wait + SECOND)
+    assert isinstance(node.answers[without], NotLeader)
+    assert with_deadline not in node.answers
+    cluster.start(2, 3)
+    cluster.run_until(lambda: with_deadline in node.answers)
+    assert node.answers[with_deadline] == b"0"
+
+
+def test_reads_at_a_founder_that_waits_for_the_others_leave_nothing_behind() -> None:
+    cluster = Cluster(3)
+    cluster.start(1)
+    node = cluster[1]
+    tickets = [node.ask(b"len", timeout=100 * MILLISECOND) for _ in range(50)]
+    cluster.run_until(lambda: all(ticket in node.answers for ticket in tickets))
+    cluster.run(2 * SECOND)
+
+    assert node.host.load.clients == 0
+    assert not node.host._clients._batches
+    assert not node.host._clients._held

@@ -159,7 +159,8 @@ class Host:
             self._settle()
         self._clients.on_time()
         leads = self._standing.role is RoleName.LEADER
-        self._clients.flush(wall, self._standing.leader, leads=leads, retry=self._retry_held)
+        forming = self._raft is None
+        self._clients.flush(wall, self._standing.leader, leads=leads, retry=self._retry_held, forming=forming)
         self._retry_held = False
         self._settle()
         if self._ended():

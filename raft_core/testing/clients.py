@@ -42,6 +42,8 @@ _PATIENCE: Final = 4 * SECOND
 """The deadline that a client gives."""
 _ECHOED: Final = 0.05
 """Of the answered commands, those that come once more."""
+_PATIENT_SHARE: Final = 0.05
+"""Of the requests, those without a deadline: they wait while their node lives, and must be answered in peace."""
 _GRACE: Final = 1 * SECOND
 """How much later it gives up on a node that says nothing."""
 
@@ -57,6 +59,7 @@ class SimulatedClient:
         self._with_session = with_session
         self._lag = dice.fork("lag").choice((0, 0, 2))  # how many answers it keeps to itself
         self._echoes = dice.fork("echoes")
+        self._moods = dice.fork("moods")
         self._session: SessionId | None = None
         self._sequence = 0
         self._asked: Asked | None = None
@@ -114,7 +117,8 @@ class SimulatedClient:
         self.attempts += 1
         node = self._dice.choice(doors)
         ticket = simulation.next_ticket()
-        deadline = node.clock.at(simulation.now) + _PATIENCE * node.clock.rate // 1000
+        patient = self._moods.chance(_PATIENT_SHARE)
+        deadline = 0 if patient else node.clock.at(simulation.now) + _PATIENCE * node.clock.rate // 1000
         asked = self._asked
         event: ClientAsked | ClientProposed
         if asked is not None and asked.reads:
@@ -128,7 +132,8 @@ class SimulatedClient:
                 node.cancel(ticket)
                 self._on_reply(ticket, None)
 
-        simulation.at(_PATIENCE + _GRACE, give_up)
+        if not patient:
+            simulation.at(_PATIENCE + _GRACE, give_up)
         node.call(ticket, event, lambda reply: self._on_reply(ticket, reply))
 
     def _on_reply(self, ticket: Ticket, reply: Reply) -> None:

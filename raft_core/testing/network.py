@@ -3,8 +3,9 @@
 What lives here: `Network`, with its lines. A line is a pair of ends and carries what one host transmits to the other
 in order. Frames that hold protocol messages may also be lost, doubled or overtaken: protocols must bear that, and it
 makes rare interleavings common. All other frames (greetings, forwarded requests, snapshot pieces) are lost only with
-their line, because for those the order and completeness of a stream is part of the contract. While `recording`, some
-messages of each kind are kept, to be delivered again much later: `replay`.
+their line, because for those the order and completeness of a stream is part of the contract: a line that loses one of
+them in a partition is torn. While `recording`, some messages of each kind are kept, to be delivered again much later:
+`replay`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Final, Protocol, final
 
-from raft_core.host.config import MILLISECOND
+from raft_core.host.config import MILLISECOND, SECOND
+from raft_core.host.peers import PING
 from raft_core.host.values import (
     BytesReceived,
     ConnectionClosed,
@@ -26,11 +28,13 @@ from raft_core.host.values import (
 )
 from raft_core.ids import NodeId
 from raft_core.testing.dice import Dice
+from raft_core.wire.codec import encode_payload
 from raft_core.wire.frames import FRAME_OVERHEAD, FrameKind
 
 __all__ = ["Network", "Station"]
 
 _LENGTH: Final = Struct("<I")
+_PING: Final = encode_payload(PING)
 _KEPT: Final = 6
 """Messages of one kind, from one node to another, that are kept."""
 _TAKEN_WHILE_CLOGGED: Final = 2
@@ -61,7 +65,7 @@ class Station(Protocol):
 class _End:
     """One end of a line. `arrived`: when what was last sent from here is there."""
 
-    __slots__ = ("arrived", "closed", "dialled", "held", "life", "number", "other", "station", "unreported")
+    __slots__ = ("arrived", "closed", "dialled", "held", "life", "number", "other", "station", "torn", "unreported")
 
     def __init__(self, station: Station, number: ConnectionId, *, dialled: bool) -> None:
         self.station = station
@@ -71,6 +75,7 @@ class _End:
         self.other: _End | None = None
         self.closed = False
         self.arrived = 0
+        self.torn = False  # something is missing in what was sent from here
         self.held: list[bytes] = []  # sent into a clog
         self.unreported = False  # a Transmitted that waits for the clog to end
 
@@ -149,11 +154,7 @@ class Network:
             if end.station.id == one and end.other is not None and end.other.station.id == other
         ]
         for end in found:
-            assert end.other is not None
-            for side in (end, end.other):
-                self._drop_end(side)
-                if side.station.alive and side.station.life == side.life:
-                    side.station.tell(ConnectionClosed(side.number))
+            self._break(end)
         return len(found)
 
     def heal(self) -> None:
@@ -295,8 +296,10 @@ class Network:
 
     def _carry(self, end: _End, data: bytes) -> None:
         far = end.other
-        if far is None or self.is_cut(end.station.id, far.station.id):
-            self.seen["transmissions lost in a partition"] += 1
+        if far is None or end.torn:
+            return
+        if self.is_cut(end.station.id, far.station.id):
+            self._lose(end, data)
             return
         if self.recording:
             self._record(end, data)
@@ -305,6 +308,26 @@ class Network:
             if not data:
                 return
         self._arrive(end, data, self._delay())
+
+    def _lose(self, end: _End, data: bytes) -> None:
+        """What is sent into a partition is gone. Where that leaves a gap in the stream the line is of no use any more:
+        nothing comes behind the gap, and after a while both sides hear that it is broken."""
+        self.seen["transmissions lost in a partition"] += 1
+        whole = end.station.address in self._stations  # strangers send what they like
+        if not whole or all(frame[2] == FrameKind.MESSAGE or frame == _PING for frame in _frames(data)):
+            return
+        end.torn = True
+        self.seen["lines torn by a partition"] += 1
+        self._at(self._dice.around(2 * SECOND), lambda: self._break(end))
+
+    def _break(self, end: _End) -> None:
+        """Both sides hear that the line is broken."""
+        assert end.other is not None
+        for side in (end, end.other):
+            heard = side.usable
+            self._drop_end(side)
+            if heard:
+                side.station.tell(ConnectionClosed(side.number))
 
     def _mistreat(self, end: _End, data: bytes) -> bytes:
         """What is left in its place of the frames in `data`."""
@@ -337,7 +360,10 @@ class Network:
             return  # nothing overtakes the greeting
 
         def arrive() -> None:
-            if not far.usable or self.is_cut(end.station.id, far.station.id):
+            if not far.usable or end.torn:
+                return
+            if self.is_cut(end.station.id, far.station.id):
+                self._lose(end, data)
                 return
             if self.cut_pieces and len(data) > 1:
                 place = 1 + self._dice.below(len(data) - 1)

@@ -5,6 +5,7 @@ Long runs belong to the command; what is here takes seconds.
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -295,6 +296,18 @@ def test_an_unknown_fault_is_refused_with_the_names_of_all(capsys: pytest.Captur
         main(["simulate", "--faults", "fire"])
     assert refusal.value.code == 2
     assert "power_loss" in capsys.readouterr().err
+
+
+def test_a_cluster_leaves_nothing_behind_in_memory() -> None:
+    def things() -> int:
+        gc.collect()
+        return len(gc.get_objects())
+
+    simulate(range(3), open_store=open_file_store, profile=SHORT)
+    before = things()
+    simulate(range(3, 9), open_store=open_file_store, profile=SHORT)
+
+    assert things() < before + 500, "a host, a core, or an error that somebody was told is never freed"
 
 
 def test_leaving_a_fault_out_leaves_the_dice_of_all_others_alone() -> None:

@@ -489,6 +489,22 @@ MUTANTS: Final = (
         _REMOVAL,
     ),
     Mutant(
+        "error-never-freed",
+        "A value that holds an exception is not tracked by the garbage collector, so that every error a caller is told keeps its frames for ever.",
+        "raft_core/host/values.py",
+        "class Answer(Value, frozen=True, eq=False, gc=True):",
+        "class Answer(Value, frozen=True, eq=False):",
+        ("tests/test_values.py",),
+    ),
+    Mutant(
+        "reads-lost-while-forming",
+        "A read at a node that has no core yet is handed to nobody, and never answered.",
+        "raft_core/host/clients.py",
+        "        if not forming:\n            self._ask_core_to_read(",
+        "        if True:\n            self._ask_core_to_read(",
+        _CLIENTS,
+    ),
+    Mutant(
         "batch-not-counted",
         "What a batch has added already does not count against the limit of what is uncommitted.",
         _LEADER,

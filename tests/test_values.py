@@ -98,13 +98,13 @@ def test_an_error_that_a_caller_was_told_does_not_stay_for_ever() -> None:
 
 
 def test_an_error_goes_at_once_with_whoever_caught_it_and_needs_no_collector() -> None:
-    gc.collect()
+    before = count(NotLeader)  # other tests have left theirs
     gc.disable()
     try:
         for _ in range(20):
             with contextlib.suppress(NotLeader):
                 outcome(Answer(Ticket(1), error=refusal_error(RefusalReason.NO_LEADER)))
-        assert sum(type(thing) is NotLeader for thing in gc.get_objects()) == 0
+        assert sum(type(thing) is NotLeader for thing in gc.get_objects()) <= before
     finally:
         gc.enable()
 

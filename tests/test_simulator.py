@@ -77,6 +77,27 @@ def test_reads_by_lease_are_linearizable_while_all_clocks_run_alike() -> None:
     assert_nothing_violated(report)
 
 
+@pytest.mark.parametrize(("asked", "named", "strike"), [(False, True, False), (True, False, False), (True, True, True)])
+def test_clocks_of_clusters_with_leases_run_alike_unless_both_are_asked_for(
+    asked: bool, named: bool, strike: bool
+) -> None:
+    found: list[bool] = []
+    for seed in range(20):
+        simulation = Simulation(
+            seed,
+            machine=RegisterMachine,
+            workload=RegisterWorkload(),
+            open_store=open_file_store,
+            profile=Profile(leases=asked, fault_chance=1.0),
+            only=frozenset({Fault.CLOCK_RATE}) if named else None,
+        )
+        if simulation.profile.leases:
+            found.append(Fault.CLOCK_RATE in simulation.nemesis.chosen)
+
+    assert found, "some seeds have leases"
+    assert any(found) is strike
+
+
 def _isolated_leaders(seed: int, *, leases: bool, skewed: bool) -> Violation | None:
     """A run in which leaders are cut off again and again, by clocks that run alike or ones that do not."""
     simulation = Simulation(

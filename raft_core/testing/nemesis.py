@@ -66,8 +66,9 @@ class Nemesis:
         profile = simulation.profile
         calm = dice.chance(0.02)
         chosen = [fault for fault in Fault if dice.fork(f"take {fault.name}").chance(profile.fault_chance) and not calm]
-        # Leases promise nothing where clocks do not run alike; who wants to see that names the faults of clocks.
-        spared = _CLOCKS if profile.leases and only is None else ()
+        # Leases promise nothing where clocks do not run alike; who wants to see that asks for both by name.
+        asked = simulation.leases_asked and only is not None
+        spared = _CLOCKS if profile.leases and not asked else ()
         self.chosen = tuple(fault for fault in chosen if fault not in spared and (only is None or fault in only))
         self.striking = False
         self._strikes: dict[Fault, Callable[[Dice], bool]] = {

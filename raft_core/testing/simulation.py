@@ -111,6 +111,7 @@ class Simulation:
         self.network.jitter = self.network.latency * dice.choice((0, 1, 3))
         self.network.cut_pieces = dice.chance(0.2)
         self._write_time = dice.choice((1, 3, 10)) * MILLISECOND
+        self.leases_asked = profile.leases
         self.profile = profile = draw_leases(dice.fork("leases"), profile)
         self._settings = draw_settings(dice.fork("settings"), profile)
         self._config = draw_config(dice.fork("config"), profile)

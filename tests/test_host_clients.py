@@ -106,7 +106,7 @@ class Desk:
 
     def flush(self, leader: NodeId = NOBODY, *, leads: bool = False, retry: bool = True) -> list[Event]:
         self.orders.events.clear()
-        self.clients.flush(7, leader, leads=leads, retry=retry)
+        self.clients.flush(7, leader, leads=leads, retry=retry, forming=False)
         return list(self.orders.events)
 
     def client(self, *events: ClientEvent) -> None:

@@ -141,9 +141,9 @@ class Clients:
 
     # Requests move on.
 
-    def flush(self, wall: int, leader: NodeId, *, leads: bool, retry: bool, forming: bool = False) -> None:
+    def flush(self, wall: int, leader: NodeId, *, leads: bool, retry: bool, forming: bool) -> None:
         """Everything new (and, with `retry`, everything held) is with the core, with the leader, or held. `forming`:
-        there is no core yet, which only reads need in any case."""
+        there is no core yet, which reads need even where another node leads."""
         if self._held and (retry or (self._full and 2 * len(self._forwards) <= self._config.max_forwarded)):
             self._full = False
             waiting, self._held = self._held + self._new, []
@@ -153,17 +153,18 @@ class Clients:
             return
         self._new = []
         waiting = [item for item in waiting if item.place is Place.HELD]
-        if not forming:
-            self._ask_core_to_read([item for item in waiting if item.is_read])
-        writes = [item for item in waiting if forming or not item.is_read]
+        reads = [item for item in waiting if item.is_read]
+        writes = [item for item in waiting if not item.is_read]
+        if forming:
+            for item in reads:
+                self._hold(item, leader)
+        else:
+            self._ask_core_to_read(reads)
         if leads:
             self._give_to_core(writes, wall)
             return
         for item in writes:
-            if item.is_read:
-                self._hold(item, leader)
-            else:
-                self._forward(item, leader)
+            self._forward(item, leader)
 
     def _give_to_core(self, waiting: list[Waiting], wall: int) -> None:
         commands: list[bytes] = []

@@ -44,7 +44,7 @@ class Stranger:
         self._pause = pause
 
     def next_connection(self) -> ConnectionId:
-        raise NotImplementedError("nobody dials a stranger")
+        raise AssertionError("nobody dials a stranger")
 
     def dial(self, address: str) -> None:
         self._simulation.network.dial(self, ConnectionId(2), address)

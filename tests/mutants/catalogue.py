@@ -500,8 +500,8 @@ MUTANTS: Final = (
         "reads-lost-while-forming",
         "A read at a node that has no core yet is handed to nobody, and never answered.",
         "raft_core/host/clients.py",
-        "        if not forming:\n            self._ask_core_to_read(",
-        "        if True:\n            self._ask_core_to_read(",
+        "        if forming:\n            for item in reads:",
+        "        if False:\n            for item in reads:",
         _CLIENTS,
     ),
     Mutant(

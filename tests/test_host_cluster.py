@@ -12,7 +12,7 @@ from raft_core.errors import CallerError, LogLost, NotLeader, OutcomeUnknown, Qu
 from raft_core.host import MILLISECOND, SECOND, Phase
 from raft_core.host.values import Answer, ClientChanged, ClientProposed, ClientTransferred, Ticket
 from raft_core.ids import ClusterId, Incarnation, NodeId
-from raft_core.membership import AddLearner, RemoveNode
+from raft_core.membership import AddLearner, AddVoter, RemoveNode
 from raft_core.settings import Settings
 from raft_core.wire import encode_payload
 from raft_core.wire.values import WIRE_VERSION, Hello
@@ -642,3 +642,24 @@ def test_reads_at_a_founder_that_waits_for_the_others_leave_nothing_behind() -> 
     assert node.host.load.clients == 0
     assert not node.host._clients._batches
     assert not node.host._clients._held
+
+
+def test_a_sole_founder_whose_disk_was_lost_does_not_found_again_if_it_is_given_the_others() -> None:
+    """As the operators' page says: started with the addresses of those that were added, it cannot found alone."""
+    cluster = Cluster(2, joiners=(2,))
+    cluster.start()
+    first = cluster[1]
+    cluster.run_until(lambda: first.role is RoleName.LEADER)
+    cluster.run(SECOND)
+    ticket = cluster.next_ticket()
+    first.tell(ClientChanged(ticket, (AddVoter(NodeId(2)),)))
+    cluster.run_until(lambda: ticket in first.answers)
+    assert isinstance(first.answers[ticket], bytes)
+    cluster.crash(1)
+
+    wiped = cluster.add(1, (NodeId(1), NodeId(2)), 2, incarnation=9999)
+    wiped.start()
+    cluster.run_until(lambda: wiped.finished is not None, within=5 * SECOND)
+
+    assert wiped.finished is not None
+    assert isinstance(wiped.finished.error, LogLost)

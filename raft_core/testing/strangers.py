@@ -39,6 +39,7 @@ class Stranger:
         self.id = NodeId(number)
         self.connected = False
         self.closed = False
+        self.spoke_at = 0
         self._simulation = simulation
         self._said = said
         self._pause = pause
@@ -64,6 +65,7 @@ class Stranger:
 
     def _say_next(self) -> None:
         if self._said and not self.closed:
+            self.spoke_at = self._simulation.now
             self._simulation.network.transmit(self, ConnectionId(2), self._said.pop(0))
             self._simulation.at(self._pause, self._say_next)
 
@@ -113,7 +115,8 @@ class Strangers:
         simulation = self._simulation
         if not stranger.connected or stranger.closed or not node.alive or node.life != life:
             return
-        if node.paused_until > simulation.now - _PATIENCE or node.clock.at(simulation.now) < until:
+        lately = simulation.now - _PATIENCE
+        if max(node.paused_until, stranger.spoke_at) > lately or node.clock.at(simulation.now) < until:
             simulation.at(_PATIENCE, lambda: self._must_be_gone(stranger, node, life, until))
             return
         simulation.overseer.fail(f"node {node.id} has kept the connection of a stranger")

@@ -20,7 +20,8 @@ import anyio.lowlevel
 from raft_anyio.connections import Connections
 from raft_core.host.driver import Driver, Feed, outcome
 from raft_core.host.host import Host
-from raft_core.host.values import Answer, HostEvent, Ticket
+from raft_core.host.jobs import Ticket
+from raft_core.host.values import Answer, HostEvent
 from raft_storage.lanes import Lanes
 
 __all__ = ["Loop"]

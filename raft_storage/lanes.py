@@ -23,7 +23,8 @@ from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias
 
 from raft_core.errors import DiskError, InvariantBroken, RaftError
-from raft_core.host.values import HostEvent, Job, JobFailed, Lane
+from raft_core.host.jobs import Job, Lane
+from raft_core.host.values import HostEvent, JobFailed
 from raft_core.host.work import Work
 from raft_core.storage import Store
 

@@ -17,7 +17,8 @@ import trio
 
 from raft_core.host.driver import Driver, Feed, outcome
 from raft_core.host.host import Host
-from raft_core.host.values import Answer, HostEvent, Ticket
+from raft_core.host.jobs import Ticket
+from raft_core.host.values import Answer, HostEvent
 from raft_storage.lanes import Lanes
 from raft_trio.connections import Connections
 

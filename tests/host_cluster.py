@@ -16,6 +16,7 @@ from raft_core.effects import Alarm, Announce, RoleName
 from raft_core.errors import RaftError, RequestError
 from raft_core.events import ReadConsistency
 from raft_core.host import MILLISECOND, SECOND, Host, HostConfig, Phase, Work
+from raft_core.host.jobs import Job, Lane, Ticket
 from raft_core.host.values import (
     Answer,
     BytesReceived,
@@ -31,11 +32,8 @@ from raft_core.host.values import (
     HostEffect,
     HostEvent,
     HostStarted,
-    Job,
-    Lane,
     Run,
     StopAsked,
-    Ticket,
     TimerFired,
     Transmit,
     Transmitted,

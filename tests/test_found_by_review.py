@@ -12,15 +12,13 @@ from raft_core.entries import Entry, SnapshotMeta
 from raft_core.errors import InvariantBroken
 from raft_core.events import PeerUnreachable, SnapshotReceived, TransferRequested
 from raft_core.host.config import MILLISECOND
-from raft_core.host.values import (
+from raft_core.host.jobs import (
     ApplyEntries,
-    HostEvent,
-    JobFailed,
     Lane,
     Query,
-    QueryFailed,
     Ticket,
 )
+from raft_core.host.values import HostEvent, JobFailed, QueryFailed
 from raft_core.host.work import Work
 from raft_core.ids import Index, MessageId, NodeId, ReadId, RequestId, Term
 from raft_core.membership import Members

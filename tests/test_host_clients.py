@@ -26,8 +26,9 @@ from raft_core.errors import (
     TransferInProgress,
 )
 from raft_core.events import ChangeRequested, Event, LeaveRequested, Proposed, ReadRequested, TransferRequested
-from raft_core.host.clients import ClientEvent, Clients
+from raft_core.host.clients import Clients
 from raft_core.host.config import MILLISECOND, SECOND, HostConfig
+from raft_core.host.jobs import Lane, Query, Ticket
 from raft_core.host.orders import Orders
 from raft_core.host.peers import Peers
 from raft_core.host.values import (
@@ -41,15 +42,13 @@ from raft_core.host.values import (
     ConnectionId,
     ConnectionOpened,
     HostEffect,
-    Lane,
-    Query,
     QueryAnswered,
     QueryFailed,
     Run,
-    Ticket,
     Transmit,
     Transmitted,
 )
+from raft_core.host.waiting import ClientEvent
 from raft_core.ids import NOBODY, ClusterId, Incarnation, Index, NodeId, RequestId
 from raft_core.membership import AddLearner, AddVoter, Members, RemoveNode
 from raft_core.recovered import Identity

@@ -10,7 +10,13 @@ import pytest
 from raft_core.effects import AlarmKind, RefusalReason, RoleName, UnknownReason
 from raft_core.errors import CallerError, LogLost, NotLeader, OutcomeUnknown, QueueFull, Refused, RequestError
 from raft_core.host import MILLISECOND, SECOND, Phase
-from raft_core.host.values import Answer, ClientChanged, ClientProposed, ClientTransferred, Ticket
+from raft_core.host.jobs import Ticket
+from raft_core.host.values import (
+    Answer,
+    ClientChanged,
+    ClientProposed,
+    ClientTransferred,
+)
 from raft_core.ids import ClusterId, Incarnation, NodeId
 from raft_core.membership import AddLearner, AddVoter, RemoveNode
 from raft_core.settings import Settings

@@ -46,10 +46,20 @@ from raft_core.events import (
     Tick,
 )
 from raft_core.host import MILLISECOND, SECOND, Drop, Host, HostConfig, Phase
-from raft_core.host.values import (
-    Answer,
+from raft_core.host.jobs import (
     ApplyEntries,
     BeginSnapshot,
+    FormCluster,
+    Job,
+    Lane,
+    RestoreMachine,
+    StoreChunk,
+    StoreSnapshot,
+    Ticket,
+    Write,
+)
+from raft_core.host.values import (
+    Answer,
     BytesReceived,
     ChunkStored,
     ClientAsked,
@@ -61,30 +71,22 @@ from raft_core.host.values import (
     Disconnect,
     EntriesApplied,
     Finished,
-    FormCluster,
     Formed,
     HostEffect,
     HostEvent,
     HostStarted,
-    Job,
     JobFailed,
-    Lane,
     MachineRestored,
-    RestoreMachine,
     Run,
     SnapshotBegun,
     SnapshotComplete,
     SnapshotIncomplete,
     SnapshotStored,
     StopAsked,
-    StoreChunk,
-    StoreSnapshot,
-    Ticket,
     TimerFired,
     Transmit,
     Transmitted,
     WakeAt,
-    Write,
     Wrote,
 )
 from raft_core.ids import ClusterId, Incarnation, Index, MessageId, NodeId, ReadId, Term, WriteId

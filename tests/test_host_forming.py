@@ -8,8 +8,9 @@ from raft_core.entries import SnapshotMeta
 from raft_core.errors import CallerError
 from raft_core.host import HostConfig
 from raft_core.host.forming import Forming, Judgement, Verdict
+from raft_core.host.jobs import FormCluster, Lane
 from raft_core.host.orders import Orders
-from raft_core.host.values import FormCluster, Lane, Run
+from raft_core.host.values import Run
 from raft_core.ids import ClusterId, Incarnation, Index, NodeId, Term
 from raft_core.membership import Members
 from raft_core.recovered import Identity, Recovered

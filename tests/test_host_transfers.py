@@ -7,6 +7,13 @@ import random
 from raft_core.entries import SnapshotMeta
 from raft_core.events import SnapshotProgress, SnapshotReceived, SnapshotRejected
 from raft_core.host import SECOND, Drop, HostConfig
+from raft_core.host.jobs import (
+    DropReceived,
+    Job,
+    Lane,
+    ReadChunk,
+    StoreChunk,
+)
 from raft_core.host.orders import Orders
 from raft_core.host.peers import Peers
 from raft_core.host.transfers import Receiving, Serving
@@ -16,12 +23,7 @@ from raft_core.host.values import (
     ConnectionClosed,
     ConnectionId,
     ConnectionOpened,
-    DropReceived,
-    Job,
-    Lane,
-    ReadChunk,
     Run,
-    StoreChunk,
     Transmit,
     Transmitted,
 )

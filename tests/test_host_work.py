@@ -10,32 +10,34 @@ from raft_core.effects import Persist
 from raft_core.entries import MEMBERS, Entry, HardState, SnapshotMeta
 from raft_core.errors import CallerError, StorageBroken
 from raft_core.host import Work
-from raft_core.host.values import (
+from raft_core.host.jobs import (
     ApplyEntries,
     BeginSnapshot,
-    ChunkRead,
-    ChunkStored,
     DropReceived,
-    EntriesApplied,
     FormCluster,
-    Formed,
     Job,
-    JobFailed,
     Lane,
-    MachineRestored,
     Query,
-    QueryAnswered,
-    QueryFailed,
     ReadChunk,
     RestoreMachine,
-    SnapshotBegun,
-    SnapshotComplete,
-    SnapshotIncomplete,
-    SnapshotStored,
     StoreChunk,
     StoreSnapshot,
     Ticket,
     Write,
+)
+from raft_core.host.values import (
+    ChunkRead,
+    ChunkStored,
+    EntriesApplied,
+    Formed,
+    JobFailed,
+    MachineRestored,
+    QueryAnswered,
+    QueryFailed,
+    SnapshotBegun,
+    SnapshotComplete,
+    SnapshotIncomplete,
+    SnapshotStored,
     Wrote,
 )
 from raft_core.ids import Index, NodeId, Term, WriteId

@@ -12,7 +12,13 @@ import pytest
 
 from raft_core.effects import Persist
 from raft_core.errors import CallerError
-from raft_core.host.values import DropReceived, HostEvent, Job, JobFailed, Lane, Write, Wrote
+from raft_core.host.jobs import (
+    DropReceived,
+    Job,
+    Lane,
+    Write,
+)
+from raft_core.host.values import HostEvent, JobFailed, Wrote
 from raft_core.host.work import Work
 from raft_core.ids import WriteId
 from raft_core.storage import Store

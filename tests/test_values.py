@@ -19,8 +19,9 @@ from raft_core._value import Value
 from raft_core.effects import RefusalReason
 from raft_core.errors import NotLeader, StorageBroken
 from raft_core.host.driver import outcome
+from raft_core.host.jobs import Lane, Ticket
 from raft_core.host.outcomes import refusal_error
-from raft_core.host.values import Answer, JobFailed, Lane, Ticket
+from raft_core.host.values import Answer, JobFailed
 
 ATOMS = (int, str, bytes, bool, float, type(None))
 

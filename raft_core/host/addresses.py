@@ -12,7 +12,8 @@ from typing import Final, final
 import msgspec
 
 from raft_core.host.config import HostConfig
-from raft_core.ids import NodeId
+from raft_core.ids import Incarnation, NodeId
+from raft_core.membership import AddLearner, AddVoter, Change, Members
 from raft_core.wire.values import Hello
 
 __all__ = ["Addresses", "Redial"]
@@ -63,6 +64,24 @@ class Addresses:
     def in_greeting(self, introduction: Hello) -> Hello:
         """The introduction with our own address and some that we know."""
         return msgspec.structs.replace(introduction, address=self._mine, known=self.known()[:_MOST_TOLD])
+
+    def with_disks(self, changes: tuple[Change, ...], members: Members) -> tuple[Change, ...] | str:
+        """The changes with the incarnations that new members greeted with; a text where one never greeted. Where the
+        members' disks are known by number, a new one must be too, or a wiped disk could vote under its id."""
+        if not members.incarnations:
+            return changes
+        filled: list[Change] = []
+        for change in changes:
+            if isinstance(change, AddVoter | AddLearner) and not change.incarnation:
+                disk = members.incarnation_of(change.node) or self.disks.get(change.node, 0)
+                if not disk and not members.is_member(change.node):
+                    return (
+                        f"node {change.node} has not been heard from, so its disk is not known: start it with this "
+                        "cluster's name and addresses, and ask again; or name its incarnation"
+                    )
+                change = msgspec.structs.replace(change, incarnation=Incarnation(disk))
+            filled.append(change)
+        return tuple(filled)
 
 
 @final

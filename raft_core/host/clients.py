@@ -12,9 +12,7 @@ connection breaks is unknown. Reads are harmless, so they are asked again for as
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeAlias, assert_never, final
-
-import msgspec
+from typing import Final, final
 
 from raft_core.effects import ReadReady, Refusal, RefusalReason, Respond, Success, Uncertainty, UnknownReason
 from raft_core.errors import CallerError, Refused, RequestError
@@ -27,35 +25,26 @@ from raft_core.events import (
     TransferRequested,
 )
 from raft_core.host.config import HostConfig
+from raft_core.host.jobs import Lane, Query, Ticket
 from raft_core.host.orders import Orders
 from raft_core.host.outcomes import RETRYABLE_READ, refusal_error, unknown_error
 from raft_core.host.peers import Peers
 from raft_core.host.values import (
     Answer,
     ClientAsked,
-    ClientChanged,
-    ClientLeft,
-    ClientProposed,
-    ClientTransferred,
     ConnectionId,
-    Lane,
-    Query,
     QueryAnswered,
     QueryFailed,
-    Ticket,
 )
-from raft_core.host.waiting import Batch, Deadlines, Place, Request, Waiting
-from raft_core.ids import NOBODY, Incarnation, NodeId, RequestId
-from raft_core.membership import AddLearner, AddVoter, Change, Members
+from raft_core.host.waiting import Batch, ClientEvent, Deadlines, Place, Waiting, impossible_node, request_of
+from raft_core.ids import NOBODY, NodeId, RequestId
+from raft_core.membership import Members
 from raft_core.settings import Settings
 from raft_core.wire.link import Limits
 from raft_core.wire.values import Forward, ForwardReply, ProposeChange, ProposeCommand, ProposeLeave, Transfer
 
-__all__ = ["ClientEvent", "Clients"]
+__all__ = ["Clients"]
 
-ClientEvent: TypeAlias = ClientProposed | ClientAsked | ClientChanged | ClientLeft | ClientTransferred
-
-_HIGHEST_ID: Final = (1 << 63) - 1
 _REPLY_ROOM: Final = 4096
 """What an answer's frame holds besides a machine's result."""
 
@@ -104,7 +93,7 @@ class Clients:
         """The caller waits, or is refused at once."""
         if event.ticket in self._tickets:
             raise CallerError(f"ticket {event.ticket} is already waiting; number every caller anew")
-        waiting = Waiting(_request_of(event), deadline=event.deadline, held_since=self.now, ticket=event.ticket)
+        waiting = Waiting(request_of(event), deadline=event.deadline, held_since=self.now, ticket=event.ticket)
         self._tickets[event.ticket] = waiting
         self._admit(waiting)
 
@@ -125,7 +114,7 @@ class Clients:
             self._refuse(waiting, RefusalReason.CLIENTS_FULL)
         elif waiting.size > self._settings.max_entry_bytes and not waiting.is_read:
             self._refuse(waiting, RefusalReason.TOO_LARGE)
-        elif (odd := _impossible_node(waiting.request)) is not None:
+        elif (odd := impossible_node(waiting.request)) is not None:
             self._refuse(waiting, RefusalReason.BAD_ID, text=f"a node id is a positive 63-bit number, not {odd}")
         elif waiting.deadline and waiting.deadline <= self.now:
             self._refuse(waiting, RefusalReason.DEADLINE)
@@ -190,7 +179,7 @@ class Clients:
     def _give_rare(self, item: Waiting) -> None:
         request = item.request
         if isinstance(request, ProposeChange):
-            changes = self._with_disks(request.changes)
+            changes = self._peers.addresses.with_disks(request.changes, self.members)
             if isinstance(changes, str):
                 self._refuse(item, RefusalReason.WRONG_INCARNATION, text=changes)
                 return
@@ -200,24 +189,6 @@ class Clients:
             self._orders.events.append(LeaveRequested(self._batch([item])))
         elif isinstance(request, Transfer):
             self._orders.events.append(TransferRequested(self._batch([item]), request.to))
-
-    def _with_disks(self, changes: tuple[Change, ...]) -> tuple[Change, ...] | str:
-        """The changes with the incarnations that new members greeted with; a text where one never greeted. Where the
-        members' disks are known by number, a new one must be too, or a wiped disk could vote under its id."""
-        if not self.members.incarnations:
-            return changes
-        filled: list[Change] = []
-        for change in changes:
-            if isinstance(change, AddVoter | AddLearner) and not change.incarnation:
-                disk = self.members.incarnation_of(change.node) or self._peers.addresses.disks.get(change.node, 0)
-                if not disk and not self.members.is_member(change.node):
-                    return (
-                        f"node {change.node} has not been heard from, so its disk is not known: start it with this "
-                        "cluster's name and addresses, and ask again; or name its incarnation"
-                    )
-                change = msgspec.structs.replace(change, incarnation=Incarnation(disk))
-            filled.append(change)
-        return tuple(filled)
 
     def _batch(self, items: list[Waiting]) -> RequestId:
         self._last_request += 1
@@ -443,29 +414,3 @@ _READ_REASONS: Final = {
 }
 _UNCERTAIN: Final = frozenset({Place.CORE, Place.LEADER})
 _NOTHING: Final = ProposeLeave()
-
-
-def _request_of(event: ClientEvent) -> Request:
-    if isinstance(event, ClientProposed):
-        return ProposeCommand(event.command)
-    if isinstance(event, ClientAsked):
-        return event
-    if isinstance(event, ClientChanged):
-        return ProposeChange(event.changes, event.mode, event.expected)
-    if isinstance(event, ClientLeft):
-        return ProposeLeave()
-    if isinstance(event, ClientTransferred):
-        return Transfer(event.to)
-    assert_never(event)
-
-
-def _impossible_node(request: Request) -> int | None:
-    """A node id that cannot even be written down, so that the leader could not refuse it."""
-    if type(request) is ProposeCommand:
-        return None
-    if isinstance(request, ProposeChange):
-        odd = [change.node for change in request.changes if not 0 < change.node <= _HIGHEST_ID]
-        return odd[0] if odd else None
-    if isinstance(request, Transfer) and not 0 <= request.to <= _HIGHEST_ID:
-        return request.to
-    return None

@@ -15,6 +15,7 @@ from typing import Final, Generic, Protocol, TypeAlias, TypeVar, assert_never, f
 from raft_core.effects import Alarm, Announce, RefusalReason, UnknownReason
 from raft_core.errors import OutcomeUnknown, Refused
 from raft_core.host.host import Host
+from raft_core.host.jobs import Job, Lane, Ticket
 from raft_core.host.node import NodeConfig
 from raft_core.host.values import (
     Answer,
@@ -26,10 +27,7 @@ from raft_core.host.values import (
     HostEffect,
     HostEvent,
     HostStarted,
-    Job,
-    Lane,
     Run,
-    Ticket,
     TimerFired,
     Transmit,
     WakeAt,

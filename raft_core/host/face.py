@@ -13,6 +13,7 @@ from raft_core.errors import CallerError
 from raft_core.events import ReadConsistency
 from raft_core.explain import Explanation
 from raft_core.host.host import Host
+from raft_core.host.jobs import Ticket
 from raft_core.host.node import deadline_after
 from raft_core.host.status import HostStatus
 from raft_core.host.values import (
@@ -22,7 +23,6 @@ from raft_core.host.values import (
     ClientProposed,
     ClientTransferred,
     HostEvent,
-    Ticket,
 )
 from raft_core.ids import NOBODY, Index, NodeId
 from raft_core.membership import Change, ChangeMode

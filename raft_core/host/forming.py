@@ -30,8 +30,8 @@ from raft_core._value import Value
 from raft_core.entries import MEMBERS
 from raft_core.errors import CallerError
 from raft_core.host.config import HostConfig
+from raft_core.host.jobs import FormCluster, Lane
 from raft_core.host.orders import Orders
-from raft_core.host.values import FormCluster, Lane
 from raft_core.ids import Incarnation, Index, NodeId
 from raft_core.membership import Members
 from raft_core.recovered import Recovered

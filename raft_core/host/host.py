@@ -35,6 +35,7 @@ from raft_core.host.clients import Clients
 from raft_core.host.config import HostConfig
 from raft_core.host.connection import Connection
 from raft_core.host.forming import Forming, Verdict, lost_text
+from raft_core.host.jobs import Lane, StoreSnapshot
 from raft_core.host.lanes import job_of, report_of
 from raft_core.host.orders import Orders
 from raft_core.host.outcomes import refusal_error
@@ -46,12 +47,7 @@ from raft_core.host.values import (
     BytesReceived,
     ChunkRead,
     ChunkStored,
-    ClientAsked,
     ClientCancelled,
-    ClientChanged,
-    ClientLeft,
-    ClientProposed,
-    ClientTransferred,
     ConnectionClosed,
     ConnectionOpened,
     DialFailed,
@@ -61,18 +57,17 @@ from raft_core.host.values import (
     HostEvent,
     HostStarted,
     JobFailed,
-    Lane,
     QueryAnswered,
     QueryFailed,
     SnapshotBegun,
     SnapshotComplete,
     SnapshotIncomplete,
     StopAsked,
-    StoreSnapshot,
     TimerFired,
     Transmitted,
     WakeAt,
 )
+from raft_core.host.waiting import ClientEvent
 from raft_core.ids import NOBODY
 from raft_core.membership import Members
 from raft_core.messages import InstallSnapshot, ReadIndex
@@ -186,7 +181,7 @@ class Host:
         elif kind is Transmitted:
             assert isinstance(event, Transmitted)
             self._peers.on_transmitted(event)
-        elif isinstance(event, ClientProposed | ClientAsked | ClientChanged | ClientLeft | ClientTransferred):
+        elif isinstance(event, ClientEvent):
             self._clients.on_client(event)
         elif (report := report_of(event)) is not None:
             self._orders.events.append(report)
@@ -465,7 +460,7 @@ class Host:
         return self._orders.taken()
 
     def _refuse_client(self, event: HostEvent) -> None:
-        if isinstance(event, ClientProposed | ClientAsked | ClientChanged | ClientLeft | ClientTransferred):
+        if isinstance(event, ClientEvent):
             self._orders.effects.append(Answer(event.ticket, error=refusal_error(RefusalReason.STOPPING)))
 
     # For people.

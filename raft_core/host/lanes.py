@@ -9,18 +9,20 @@ from typing import Final
 
 from raft_core.effects import Apply, Effect, Persist, Restore, TakeSnapshot
 from raft_core.events import Applied, Event, Persisted, Restored, SnapshotFailed, SnapshotTaken
-from raft_core.host.values import (
+from raft_core.host.jobs import (
     ApplyEntries,
     BeginSnapshot,
-    EntriesApplied,
-    HostEvent,
     Job,
     Lane,
-    MachineRestored,
     RestoreMachine,
+    Write,
+)
+from raft_core.host.values import (
+    EntriesApplied,
+    HostEvent,
+    MachineRestored,
     SnapshotIncomplete,
     SnapshotStored,
-    Write,
     Wrote,
 )
 

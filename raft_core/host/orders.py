@@ -10,7 +10,8 @@ from collections import deque
 from typing import final
 
 from raft_core.events import Event
-from raft_core.host.values import HostEffect, Job, Lane, Run
+from raft_core.host.jobs import Job, Lane
+from raft_core.host.values import HostEffect, Run
 
 __all__ = ["Orders"]
 

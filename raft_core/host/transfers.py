@@ -13,10 +13,16 @@ from typing import final
 from raft_core.entries import SnapshotMeta
 from raft_core.events import SnapshotProgress, SnapshotReceived, SnapshotRejected
 from raft_core.host.config import HostConfig
+from raft_core.host.jobs import (
+    DropReceived,
+    Lane,
+    ReadChunk,
+    StoreChunk,
+)
 from raft_core.host.orders import Orders
 from raft_core.host.peers import Peers
 from raft_core.host.status import Drop
-from raft_core.host.values import ChunkRead, ChunkStored, ConnectionId, DropReceived, Lane, ReadChunk, StoreChunk
+from raft_core.host.values import ChunkRead, ChunkStored, ConnectionId
 from raft_core.ids import Index, NodeId, Term
 from raft_core.membership import Members
 from raft_core.wire.values import Chunk, Pull

@@ -1,9 +1,10 @@
 """What an adapter tells a `Host`, and what a `Host` orders an adapter to do.
 
-What lives here: values and the closed unions `HostEvent`, `HostEffect` and `Job`. An adapter hands over everything
-that has happened in one call, `effects = host.handle(events, now, wall)`, and does each effect by its type alone.
-`now`: nanoseconds of a monotonic clock (deadlines and `WakeAt` are on it); `wall`: nanoseconds since 1970, which a
-machine's `prepare` may stamp into commands, and which decides nothing else. The first event is `HostStarted`.
+What lives here: values and the closed unions `HostEvent` and `HostEffect`; the jobs of `Run` are in `jobs.py`. An
+adapter hands over everything that has happened in one call, `effects = host.handle(events, now, wall)`, and does each
+effect by its type alone. `now`: nanoseconds of a monotonic clock (deadlines and `WakeAt` are on it); `wall`:
+nanoseconds since 1970, which a machine's `prepare` may stamp into commands, and which decides nothing else. The first
+event is `HostStarted`.
 
     Dial        open a connection; report `ConnectionOpened` or `DialFailed`
     Transmit    write these bytes; report `Transmitted`. At most one is under way per connection
@@ -20,22 +21,20 @@ machine's `prepare` may stamp into commands, and which decides nothing else. The
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum
 from typing import NewType, TypeAlias, final
 
 from raft_core._value import Value
-from raft_core.effects import Alarm, Announce, Persist
-from raft_core.entries import Entry, SnapshotMeta
+from raft_core.effects import Alarm, Announce
+from raft_core.entries import SnapshotMeta
 from raft_core.errors import RaftError, RequestError
 from raft_core.events import ReadConsistency
+from raft_core.host.jobs import Job, Lane, Ticket
 from raft_core.ids import Index, NodeId, WriteId
-from raft_core.membership import Change, ChangeMode, Members
+from raft_core.membership import Change, ChangeMode
 from raft_core.recovered import Recovered
 
 __all__ = [
     "Answer",
-    "ApplyEntries",
-    "BeginSnapshot",
     "BytesReceived",
     "ChunkRead",
     "ChunkStored",
@@ -51,147 +50,31 @@ __all__ = [
     "Dial",
     "DialFailed",
     "Disconnect",
-    "DropReceived",
     "EntriesApplied",
     "Finished",
-    "FormCluster",
     "Formed",
     "HostEffect",
     "HostEvent",
     "HostStarted",
-    "Job",
     "JobFailed",
-    "Lane",
     "MachineRestored",
-    "Query",
     "QueryAnswered",
     "QueryFailed",
-    "ReadChunk",
-    "RestoreMachine",
     "Run",
     "SnapshotBegun",
     "SnapshotComplete",
     "SnapshotIncomplete",
     "SnapshotStored",
     "StopAsked",
-    "StoreChunk",
-    "StoreSnapshot",
-    "Ticket",
     "TimerFired",
     "Transmit",
     "Transmitted",
     "WakeAt",
-    "Write",
     "Wrote",
 ]
 
 ConnectionId = NewType("ConnectionId", int)
 """A connection's number. The host numbers those it dials (even), the adapter those it accepts (odd)."""
-Ticket = NewType("Ticket", int)
-"""The adapter's number for one waiting caller."""
-
-
-class Lane(Enum):
-    """A queue of blocking work, done in order by a worker of its own."""
-
-    WRITE = "write"  # Write, FormCluster
-    APPLY = "apply"  # ApplyEntries, Query, BeginSnapshot, RestoreMachine
-    SNAPSHOT = "snapshot"  # StoreSnapshot
-    TRANSFER = "transfer"  # ReadChunk, StoreChunk, DropReceived
-
-
-# Jobs: what a lane's worker does. `raft_core.host.work.Work` knows how.
-
-
-@final
-class Write(Value, frozen=True):
-    """Make it durable. All writes in one call to `run` share one sync."""
-
-    persist: Persist
-
-
-@final
-class FormCluster(Value, frozen=True):
-    """Write the first entry of a new cluster."""
-
-    members: Members
-
-
-@final
-class ApplyEntries(Value, frozen=True):
-    """Apply committed entries to the machine."""
-
-    entries: tuple[Entry, ...]
-
-
-@final
-class Query(Value, frozen=True):
-    """Ask the machine a question on behalf of `ticket`."""
-
-    ticket: Ticket
-    request: bytes
-
-
-@final
-class BeginSnapshot(Value, frozen=True):
-    """Take hold of the machine's state at this moment."""
-
-    meta: SnapshotMeta
-
-
-@final
-class RestoreMachine(Value, frozen=True):
-    """Set the machine to a stored snapshot."""
-
-    meta: SnapshotMeta
-
-
-@final
-class StoreSnapshot(Value, frozen=True, eq=False, gc=True):
-    """Write the chunks of a begun snapshot to the store."""
-
-    meta: SnapshotMeta
-    chunks: Iterator[bytes]
-
-
-@final
-class ReadChunk(Value, frozen=True):
-    """Read a piece of a snapshot for `peer`."""
-
-    peer: NodeId
-    meta: SnapshotMeta
-    offset: int
-    length: int
-
-
-@final
-class StoreChunk(Value, frozen=True):
-    """Store a piece of a snapshot that `source` sends; the first has no data and asks where to go on."""
-
-    meta: SnapshotMeta
-    source: str
-    offset: int
-    data: bytes
-    last: bool
-
-
-@final
-class DropReceived(Value, frozen=True):
-    """Forget the snapshot being received."""
-
-
-Job: TypeAlias = (
-    Write
-    | FormCluster
-    | ApplyEntries
-    | Query
-    | BeginSnapshot
-    | RestoreMachine
-    | StoreSnapshot
-    | ReadChunk
-    | StoreChunk
-    | DropReceived
-)
 
 
 # Events.

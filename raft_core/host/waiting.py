@@ -1,20 +1,31 @@
 """One waiting request, whoever asked, and the order in which deadlines fall.
 
-What lives here: `Waiting` and `Deadlines`, which hold; `clients` decides.
+What lives here: `Waiting` and `Deadlines`, which hold, and what a request is by itself; `clients` decides.
 """
 
 from __future__ import annotations
 
 import heapq
 from enum import Enum, auto
-from typing import Final, TypeAlias, final
+from typing import Final, TypeAlias, assert_never, final
 
-from raft_core.host.values import ClientAsked, ConnectionId, Ticket
-from raft_core.wire.values import Forwarded, ProposeCommand
+from raft_core.host.jobs import Ticket
+from raft_core.host.values import (
+    ClientAsked,
+    ClientChanged,
+    ClientLeft,
+    ClientProposed,
+    ClientTransferred,
+    ConnectionId,
+)
+from raft_core.wire.values import Forwarded, ProposeChange, ProposeCommand, ProposeLeave, Transfer
 
-__all__ = ["Batch", "Deadlines", "Place", "Waiting"]
+__all__ = ["Batch", "ClientEvent", "Deadlines", "Place", "Request", "Waiting", "impossible_node", "request_of"]
 
+ClientEvent: TypeAlias = ClientProposed | ClientAsked | ClientChanged | ClientLeft | ClientTransferred
 Request: TypeAlias = Forwarded | ClientAsked
+
+_HIGHEST_ID: Final = (1 << 63) - 1
 
 
 class Place(Enum):
@@ -25,6 +36,33 @@ class Place(Enum):
     LEADER = auto()  # sent to the leader
     MACHINE = auto()  # a read that may be done: the machine is being asked
     DONE = auto()  # answered, or nobody waits for it any more
+
+
+def request_of(event: ClientEvent) -> Request:
+    """What the caller wants, as it is passed on to a leader; a read as it came."""
+    if isinstance(event, ClientProposed):
+        return ProposeCommand(event.command)
+    if isinstance(event, ClientAsked):
+        return event
+    if isinstance(event, ClientChanged):
+        return ProposeChange(event.changes, event.mode, event.expected)
+    if isinstance(event, ClientLeft):
+        return ProposeLeave()
+    if isinstance(event, ClientTransferred):
+        return Transfer(event.to)
+    assert_never(event)
+
+
+def impossible_node(request: Request) -> int | None:
+    """A node id that cannot even be written down, so that the leader could not refuse it."""
+    if type(request) is ProposeCommand:
+        return None
+    if isinstance(request, ProposeChange):
+        odd = [change.node for change in request.changes if not 0 < change.node <= _HIGHEST_ID]
+        return odd[0] if odd else None
+    if isinstance(request, Transfer) and not 0 <= request.to <= _HIGHEST_ID:
+        return request.to
+    return None
 
 
 @final

@@ -15,32 +15,34 @@ from typing import Final, final
 from raft_core.effects import Persist
 from raft_core.entries import COMMAND, Entry, SnapshotMeta
 from raft_core.errors import CallerError, DiskError, RaftError, StorageBroken
-from raft_core.host.values import (
+from raft_core.host.jobs import (
     ApplyEntries,
     BeginSnapshot,
-    ChunkRead,
-    ChunkStored,
     DropReceived,
-    EntriesApplied,
     FormCluster,
-    Formed,
-    HostEvent,
     Job,
-    JobFailed,
     Lane,
-    MachineRestored,
     Query,
-    QueryAnswered,
-    QueryFailed,
     ReadChunk,
     RestoreMachine,
+    StoreChunk,
+    StoreSnapshot,
+    Write,
+)
+from raft_core.host.values import (
+    ChunkRead,
+    ChunkStored,
+    EntriesApplied,
+    Formed,
+    HostEvent,
+    JobFailed,
+    MachineRestored,
+    QueryAnswered,
+    QueryFailed,
     SnapshotBegun,
     SnapshotComplete,
     SnapshotIncomplete,
     SnapshotStored,
-    StoreChunk,
-    StoreSnapshot,
-    Write,
     Wrote,
 )
 from raft_core.machine import StateMachine

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final, final
 
 from raft_core.errors import OutcomeUnknown, RequestError
 from raft_core.host.config import MILLISECOND, SECOND
-from raft_core.host.values import ClientAsked, ClientProposed, Ticket
+from raft_core.host.jobs import Ticket
+from raft_core.host.values import ClientAsked, ClientProposed
 from raft_core.sessions import (
     Expired,
     Full,

@@ -11,7 +11,18 @@ from collections import deque
 from typing import TYPE_CHECKING, final
 
 from raft_core.effects import Persist
-from raft_core.host.values import FormCluster, Formed, HostEvent, Job, JobFailed, Lane, Write, Wrote
+from raft_core.host.jobs import (
+    FormCluster,
+    Job,
+    Lane,
+    Write,
+)
+from raft_core.host.values import (
+    Formed,
+    HostEvent,
+    JobFailed,
+    Wrote,
+)
 from raft_core.ids import WriteId
 from raft_core.recovered import formation
 from raft_core.testing.crash_disk import Fault as DiskFault

@@ -16,12 +16,20 @@ import msgspec
 from raft_core.effects import Alarm, AlarmKind, Announce, Effect, RoleName
 from raft_core.errors import DiskError, LogLost, RequestError
 from raft_core.events import Event
-from raft_core.host.clients import ClientEvent
 from raft_core.host.config import SECOND, HostConfig
 from raft_core.host.driver import Driver, outcome
 from raft_core.host.face import NodeFace
 from raft_core.host.host import Host
-from raft_core.host.values import Answer, ConnectionId, HostEvent, Lane, Run, Ticket, TimerFired, Transmit
+from raft_core.host.jobs import Lane, Ticket
+from raft_core.host.values import (
+    Answer,
+    ConnectionId,
+    HostEvent,
+    Run,
+    TimerFired,
+    Transmit,
+)
+from raft_core.host.waiting import ClientEvent
 from raft_core.host.work import Work
 from raft_core.ids import NOBODY, Incarnation, NodeId
 from raft_core.raft import Raft

@@ -24,7 +24,7 @@ from raft_core.effects import Effect, RoleName, Send
 from raft_core.errors import DiskError
 from raft_core.events import Event
 from raft_core.host.config import MILLISECOND, SECOND
-from raft_core.host.values import Lane, Ticket
+from raft_core.host.jobs import Lane, Ticket
 from raft_core.ids import Incarnation, NodeId
 from raft_core.machine import StateMachine
 from raft_core.membership import Members

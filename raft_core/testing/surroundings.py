@@ -11,10 +11,11 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, final
 
 from raft_core.errors import CallerError, RequestError
-from raft_core.host.clients import ClientEvent
 from raft_core.host.driver import outcome
 from raft_core.host.face import Done, Reply
-from raft_core.host.values import Answer, ConnectionId, HostEvent, Job, Lane, Ticket
+from raft_core.host.jobs import Job, Lane, Ticket
+from raft_core.host.values import Answer, ConnectionId, HostEvent
+from raft_core.host.waiting import ClientEvent
 
 if TYPE_CHECKING:
     from raft_core.testing.simulated_node import SimulatedNode

@@ -23,6 +23,7 @@ from raft_core.errors import RaftError, Refused, SettingsError
 from raft_core.events import ReadConsistency
 from raft_core.host import values as host
 from raft_core.host.driver import host_at
+from raft_core.host.jobs import Ticket
 from raft_core.host.node import NodeConfig, deadline_after, join_address, split_address
 from raft_core.host.status import HostStatus
 from raft_core.machine import StateMachine
@@ -46,7 +47,7 @@ class ThreadsNode:
         self._config, self._heard = config, heard
         self._inbox: Final[Queue[host.HostEvent]] = Queue(256)  # full: readers, callers and lanes wait, the loop never
         self._tickets: Final = count(1)
-        self._callers: Final[dict[host.Ticket, Future[bytes]]] = {}
+        self._callers: Final[dict[Ticket, Future[bytes]]] = {}
         self._connections: Final[_Known] = {}
         self._wake_at = 0
         self._finished: Final[Future[RaftError | None]] = Future()
@@ -74,8 +75,8 @@ class ThreadsNode:
         if (error := self._finished.result(2 * self._config.patience)) is not None:
             raise error
 
-    def _ask(self, event: Callable[[host.Ticket], host.HostEvent]) -> bytes:
-        ticket, answer = host.Ticket(next(self._tickets)), Future[bytes]()
+    def _ask(self, event: Callable[[Ticket], host.HostEvent]) -> bytes:
+        ticket, answer = Ticket(next(self._tickets)), Future[bytes]()
         self._callers[ticket] = answer
         self._inbox.put(event(ticket))
         if self._finished.done() and self._callers.pop(ticket, None) is not None:

@@ -11,12 +11,11 @@ from typing import Final
 import attrs
 import pytest
 
-from raft_core.events import (
-    ChangeRequested,
-    ReadRequested,
-)
+from raft_core.effects import RoleName
+from raft_core.events import CampaignRequested, ChangeRequested, ReadRequested, Tick
 from raft_core.ids import NodeId, RequestId
 from raft_core.membership import AddLearner
+from raft_core.messages import AppendEntries, RequestVote
 from raft_core.testing.checks import CHECKS
 from tests import (
     planted_in_clusters,
@@ -74,3 +73,29 @@ def test_cores_that_nobody_tampers_with_are_left_in_peace() -> None:
     assert stage.overseer.seen["elections won"] == 3
     assert stage.overseer.seen["steps done twice"] > 20
     assert not stage.watched[2].answers.open
+
+
+def test_a_log_end_that_was_overwritten_before_it_was_written_may_have_been_claimed() -> None:
+    """While the disk has enough to do, an end waits for the next write. If that write has the next leader's entries in
+    its place, the claim leaves with it: as if one write had appended both, one after the other."""
+    stage = Stage(settings=attrs.evolve(PLAIN, max_persist_bytes=1, pre_vote=True, check_quorum=True))
+    stage.elect(1)
+    stage.seats[1].held = True
+    stage.propose(1, b"fills the disk")
+    stage.propose(1, b"waits", request=2)
+    claimed = stage.raft(1).log.last
+    for node in [1, 2, 3] * 2 * PLAIN.election_ticks:
+        stage.step(node, Tick())
+        stage.network.clear()
+    stage.step(1, CampaignRequested())
+    assert stage.raft(1).role.name is RoleName.PRE_CANDIDATE
+    assert stage.raft(1).server.outbox.written_last < claimed.index
+    stage.step(2, CampaignRequested())
+    stage.deliver(to=[2, 3])
+    stage.network = [sent for sent in stage.network if isinstance(sent[2], AppendEntries)]
+    stage.deliver()
+    stage.flush(1)
+
+    claims = [message.last for *_, message in stage.network if isinstance(message, RequestVote)]
+    assert claimed in claims
+    assert stage.text == ""

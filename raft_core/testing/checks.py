@@ -193,7 +193,7 @@ class Overseer:
             if kind is Send:
                 self._promises.sent(watched, effect)  # type: ignore[arg-type]
             elif kind is Persist:
-                watched.told.pending.append(effect)  # type: ignore[arg-type]
+                watched.told.ordered(effect, watched.log)  # type: ignore[arg-type]
             elif kind is Apply:
                 self._apply_ordered(watched, effect)  # type: ignore[arg-type]
             elif kind is Respond:

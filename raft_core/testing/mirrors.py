@@ -82,10 +82,11 @@ Change: TypeAlias = tuple[int, int]
 class LogMirror:
     """One core's log, followed from step to step at the cost of what changed."""
 
-    __slots__ = ("_ledger", "base", "base_chain", "base_term", "chains", "configurations", "entries")
+    __slots__ = ("_ledger", "base", "base_chain", "base_term", "chains", "configurations", "cut_off", "entries")
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self.cut_off: list[tuple[int, int]] = []  # places (index, term) cut since somebody last took them
         self.base = 0
         self.base_term = 0
         self.base_chain: Chain = NO_CHAIN
@@ -143,6 +144,7 @@ class LogMirror:
             if chain is None:
                 raise Mismatch(f"a log begins after index {base}, term {term}, which no log ever held")
             replaced = base + 1 if self.last else 0
+            self.cut_off += [(entry.index, entry.term) for entry in self.entries]
             self.entries.clear()
             self.chains.clear()
             self.base_chain = chain
@@ -165,6 +167,7 @@ class LogMirror:
             index -= 1
         if first_different:
             place = first_different - self.base - 1
+            self.cut_off += [(entry.index, entry.term) for entry in self.entries[place:]]
             del self.entries[place:], self.chains[place:]
             while self.configurations and self.configurations[-1] >= first_different:
                 self.configurations.pop()
@@ -183,9 +186,10 @@ class LogMirror:
 @final
 class DiskModel:
     """What a disk must hold. `pending`: writes that were handed over and are not known to be done. `ever`: places
-    (index, term) that it has held at some time in this life."""
+    (index, term) that it has held at some time in this life, or that were overwritten while they waited for a write:
+    that write stands for both."""
 
-    __slots__ = ("entries", "ever", "hard", "pending", "snapshot")
+    __slots__ = ("_overwritten", "entries", "ever", "hard", "pending", "snapshot")
 
     def __init__(self) -> None:
         self.hard = HardState()
@@ -193,11 +197,20 @@ class DiskModel:
         self.entries: dict[int, Entry] = {}
         self.ever: set[tuple[int, int]] = set()
         self.pending: list[Persist] = []
+        self._overwritten: dict[WriteId, list[tuple[int, int]]] = {}
+
+    def ordered(self, persist: Persist, log: LogMirror) -> None:
+        """A write of this log is handed over, with what the log lost since the one before."""
+        self.pending.append(persist)
+        if log.cut_off:
+            self._overwritten[persist.write], log.cut_off = log.cut_off, []
 
     def done(self, upto: WriteId) -> None:
         """The writes up to `upto` are durable."""
         while self.pending and self.pending[0].write <= upto:
-            self._write(self.pending.pop(0))
+            persist = self.pending.pop(0)
+            self._write(persist)
+            self.ever.update(self._overwritten.pop(persist.write, ()))
 
     def _write(self, persist: Persist) -> None:
         if persist.hard is not None:
@@ -266,6 +279,7 @@ class DiskModel:
     def load(self, found: Recovered) -> None:
         """Just what was found, and nothing under way."""
         self.hard, self.snapshot, self.pending = found.hard, found.snapshot, []
+        self._overwritten.clear()
         self.entries = {entry.index: entry for entry in found.entries}
         self.ever = {(entry.index, entry.term) for entry in found.entries}
 

@@ -312,6 +312,14 @@ class Server:
         else:
             insort_right(self.ready_reads, (index, request), key=_index_of)
 
+    def reads_beyond_commit(self) -> list[RequestId]:
+        """Confirmed reads, waiting no longer, at indexes that only a leader can bring. All others are answered by what
+        this node has."""
+        beyond = bisect_right(self.ready_reads, self.commit, key=_index_of)
+        requests = [request for _, request in self.ready_reads[beyond:]]
+        del self.ready_reads[beyond:]
+        return requests
+
     # Snapshots of our own.
 
     def _take_snapshot(self) -> None:

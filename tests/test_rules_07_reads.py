@@ -8,7 +8,7 @@ from raft_core.ids import Index, MessageId, NodeId, RequestId, Term
 from raft_core.membership import AddLearner, AddVoter, RemoveNode
 from raft_core.messages import HEARTBEAT, AppendEntries, AppendReply, Message, ReadIndex, ReadIndexReply
 from raft_core.raft import Raft
-from tests.core_alone import accepted, core, heartbeat, leader, machine_done, only, persist, sent, step, tick
+from tests.core_alone import accepted, append, core, heartbeat, leader, machine_done, only, persist, sent, step, tick
 from tests.core_cluster import SMALL, Cluster, with_settings
 
 
@@ -229,6 +229,25 @@ def test_a_follower_that_loses_its_leader_refuses_its_reads() -> None:
     effects = step(raft, heartbeat(2, 3))
 
     assert only(Respond, effects) == [refused(1, RefusalReason.LEADERSHIP_LOST)]
+
+
+def test_a_confirmed_read_that_needs_more_of_a_lost_leader_is_refused_and_one_that_does_not_is_not() -> None:
+    """Nobody else may ever bring the entries: this node may have been removed, and not have learned it (rule 7.5)."""
+    raft = following()
+    step(raft, append(1, 2, (1, 1), (2, 1), commit=2))
+    first, second = asked(raft, 1), asked(raft, 2)
+    assert step(raft, answer(first, 2)) == []
+    assert step(raft, answer(second, 3)) == []
+    assert raft.status.waiting_reads == 2
+
+    for _ in range(2 * raft.server.settings.election_ticks):
+        effects = tick(raft)
+        if only(Respond, effects):
+            break
+
+    # the index of the second was beyond what is known to be committed here
+    assert only(Respond, effects) == [refused(2, RefusalReason.LEADERSHIP_LOST)]
+    assert raft.status.waiting_reads == 1
 
 
 def test_without_a_leader_a_read_is_refused_at_once() -> None:

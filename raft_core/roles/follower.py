@@ -457,7 +457,8 @@ class Follower:
                 self.server.refuse(request, RefusalReason.LEADERSHIP_LOST, leader=self.leader)
 
     def refuse_reads(self) -> None:
-        """Reads asked of a leader that is gone are refused: asking again is harmless."""
+        """Reads asked of a leader that is gone are refused, those that need entries of it too: asking again is
+        harmless, and a node that no leader comes back to would never answer (rule 7.5)."""
         waiting, self.reads = self.reads, []
-        for _, request in waiting:
+        for request in [*(request for _, request in waiting), *self.server.reads_beyond_commit()]:
             self.server.refuse(request, RefusalReason.LEADERSHIP_LOST)

@@ -505,6 +505,14 @@ MUTANTS: Final = (
         _CLIENTS,
     ),
     Mutant(
+        "confirmed-reads-left-behind",
+        "A confirmed read that needs entries of a leader that is gone waits for ever.",
+        "raft_core/roles/follower.py",
+        "*self.server.reads_beyond_commit()",
+        "",
+        ("tests/test_rules_07_reads.py",),
+    ),
+    Mutant(
         "batch-not-counted",
         "What a batch has added already does not count against the limit of what is uncommitted.",
         _LEADER,

@@ -481,6 +481,46 @@ def test_founders_that_disagree_do_not_form_and_say_so() -> None:
     assert any("give all founders the same list" in alarm.text for alarm in cluster[1].alarms)
 
 
+def test_founders_of_which_one_wants_leases_do_not_form_and_both_sides_say_so() -> None:
+    """They formed with first entries that differed, talked and acknowledged until a connection broke."""
+    cluster = Cluster(3)
+    cluster[3].config = attrs.evolve(cluster[3].config, leases=True)
+    cluster.start()
+    cluster.run(5 * SECOND)
+
+    assert all(node.host.status.phase is Phase.FORMING for node in cluster.nodes.values())
+    for node in cluster.nodes.values():
+        assert any("leases=true" in alarm.text and "leases=false" in alarm.text for alarm in node.alarms)
+
+
+def test_nodes_that_form_differently_after_they_have_met_talk_no_more() -> None:
+    """Node 2's disk is replaced after node 3 has met it and before node 1 has; both write at the same time."""
+    cluster = Cluster(3)
+    for number in (1, 3):
+        cluster[number].stall_disk(True)
+    cluster.start(1, 3)
+    cluster.run(SECOND)
+    cluster.cut.add(frozenset((NodeId(1), NodeId(2))))
+    cluster.start(2)
+    cluster[2].stall_disk(True)
+    cluster.run(SECOND)  # node 3 is writing, with the disk that is lost now
+    cluster.crash(2)
+    cluster.cut = {frozenset((NodeId(2), NodeId(3)))}
+    cluster.add(2, (NodeId(1), NodeId(2), NodeId(3)), 3, incarnation=9999).start()
+    cluster.run(SECOND)  # node 1 is writing
+    cluster.heal()
+    for number in (1, 3):
+        cluster[number].stall_disk(False)
+    leader = cluster.elect_among(1, 2)
+
+    assert leader.id in (1, 2)
+    assert cluster.wait(leader, leader.propose(b"a")) == [b"ok:a"]
+    cluster.run(3 * SECOND)
+    assert cluster[3].machine.commands == []
+    assert not any(peer.connected for peer in cluster[3].host.status.peers)
+    assert any("two clusters of one name" in alarm.text for alarm in cluster[3].alarms)
+
+
 def test_a_node_that_is_not_among_its_founders_is_refused_at_once() -> None:
     cluster = Cluster(3)
     node = cluster.add(4, (NodeId(1), NodeId(2)), 4)

@@ -349,7 +349,7 @@ def test_a_snapshot_offered_anew_makes_every_pull_progress_again() -> None:
 # Forming.
 
 
-def test_who_was_greeted_before_the_core_was_there_is_connected_for_it() -> None:
+def test_a_node_that_has_formed_greets_everybody_anew_before_its_core_says_a_word() -> None:
     stage = Stage(empty(), founders=(ME, OTHER))
     stage.start()
     hello = attrs_hello(formed=False, founders=(ME, OTHER))
@@ -361,20 +361,40 @@ def test_who_was_greeted_before_the_core_was_there_is_connected_for_it() -> None
     assert stage.script.heard() == []
     assert dict(stage.host.status.drops)[Drop.NOT_READY] >= 1
 
-    stage.tell(Formed(attrs.evolve(Recovered.fresh(1, job.members), identity=empty().identity)))
+    accepted = ConnectionId(1)
+    stage.tell(ConnectionOpened(accepted, accepted=True))  # it has not said anything yet
+    effects = stage.tell(Formed(attrs.evolve(Recovered.fresh(1, job.members), identity=empty().identity)))
+    text = "this node has become part of a cluster, and greets anew"
+    assert [effect for effect in effects if isinstance(effect, Disconnect | Dial)] == [
+        Disconnect(ConnectionId(2), text),
+        Disconnect(accepted, text),
+        Dial(ConnectionId(4), "n2"),
+    ]
+
+    assert stage.script.heard() == [Started()]
+    assert stage.host.status.phase is Phase.RUNNING
+    greeting = said_hello(stage, 3, attrs_hello(formed=False, founders=(ME, OTHER)))
+    assert greeting.formed
+    assert greeting.founding == job.members.encode()
+
+
+def test_who_was_greeted_before_the_core_was_there_is_connected_for_it() -> None:
+    stage = Stage(empty(), founders=(ME, OTHER))
+    stage.start()
+    stage.tell(ConnectionOpened(ConnectionId(2), accepted=False))
+    stage.tell(BytesReceived(ConnectionId(2), encode_payload(attrs_hello(formed=True, founders=()))))
 
     assert stage.script.heard() == [Started(), PeerConnected(OTHER)]
-    assert stage.host.status.phase is Phase.RUNNING
 
 
 def attrs_hello(*, formed: bool, founders: tuple[NodeId, ...]) -> Hello:
     return Hello(WIRE_VERSION, CLUSTER, OTHER, Incarnation(22), to=ME, address="n2", formed=formed, founders=founders)
 
 
-def said_hello(stage: Stage, number: int) -> Hello:
+def said_hello(stage: Stage, number: int, hello: Hello = HELLO) -> Hello:
     """What our greeting to a newly accepted connection says."""
     connection = ConnectionId(number)
-    events = (ConnectionOpened(connection, accepted=True), BytesReceived(connection, encode_payload(HELLO)))
+    events = (ConnectionOpened(connection, accepted=True), BytesReceived(connection, encode_payload(hello)))
     (data,) = [e.data for e in stage.tell(*events) if isinstance(e, Transmit) and e.connection == connection]
     (greeted,) = Link(HELLO, dialer=True, peer=ME).receive(data)
     assert isinstance(greeted, Greeted)

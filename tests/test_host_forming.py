@@ -20,6 +20,7 @@ FOUNDERS = (NodeId(1), NodeId(2), NodeId(3))
 DISKS = {NodeId(1): Incarnation(11), NodeId(2): Incarnation(22), NodeId(3): Incarnation(33)}
 MEMBERS = Members.initial(FOUNDERS, incarnations=DISKS)
 FINE = Judgement(Verdict.FINE)
+OTHERS = (NodeId(2), NodeId(3))
 
 
 def empty() -> Recovered:
@@ -52,10 +53,10 @@ def jobs(orders: Orders) -> list[tuple[Lane, object]]:
 def test_a_founder_writes_once_all_others_have_greeted() -> None:
     forming, orders = founder()
     forming.begin()
-    assert forming.judge(greeting(2, 22)) == FINE
+    assert forming.judge(greeting(2, 22), OTHERS) == FINE
     assert jobs(orders) == []
-    assert forming.judge(greeting(3, 33)) == FINE
-    assert forming.judge(greeting(3, 33)) == FINE
+    assert forming.judge(greeting(3, 33), OTHERS) == FINE
+    assert forming.judge(greeting(3, 33), OTHERS) == FINE
 
     assert jobs(orders) == [(Lane.WRITE, FormCluster(MEMBERS))]
     assert not forming.ready, "not before it is durable"
@@ -66,9 +67,9 @@ def test_a_founder_writes_once_all_others_have_greeted() -> None:
 
 def test_a_disk_that_was_replaced_while_founding_counts_as_it_greeted_last() -> None:
     forming, orders = founder()
-    forming.judge(greeting(2, 99))
-    forming.judge(greeting(2, 22))
-    forming.judge(greeting(3, 33))
+    forming.judge(greeting(2, 99), OTHERS)
+    forming.judge(greeting(2, 22), OTHERS)
+    forming.judge(greeting(3, 33), OTHERS)
 
     assert jobs(orders) == [(Lane.WRITE, FormCluster(MEMBERS))]
 
@@ -84,18 +85,52 @@ def test_a_lone_founder_writes_at_once_and_says_whether_leases_are_allowed() -> 
 def test_founders_that_name_others_are_refused_and_do_not_count() -> None:
     forming, orders = founder()
     for founders in ((NodeId(2), NodeId(3)), (), (*FOUNDERS, NodeId(4))):
-        judgement = forming.judge(greeting(2, 22, founders=founders))
+        judgement = forming.judge(greeting(2, 22, founders=founders), OTHERS)
         assert judgement.verdict is Verdict.REFUSE
         assert "same list" in judgement.text
-    forming.judge(greeting(3, 33))
+    forming.judge(greeting(3, 33), OTHERS)
 
+    assert jobs(orders) == []
+
+
+@pytest.mark.parametrize("leases", [True, False])
+def test_founders_with_other_settings_are_refused_before_anything_is_written(leases: bool) -> None:
+    forming, orders = founder(leases=leases)
+    theirs = founder(leases=not leases)[0].founding
+    assert forming.judge(greeting(2, 22, founding=forming.founding), OTHERS) == FINE
+    judgement = forming.judge(greeting(3, 33, founding=theirs), OTHERS)
+
+    assert judgement.verdict is Verdict.REFUSE
+    assert f"with leases={str(not leases).lower()}, this node" in judgement.text
+    assert jobs(orders) == []
+
+
+def test_a_founder_that_is_gone_is_waited_for_because_it_may_have_formed_with_others_since() -> None:
+    forming, orders = founder()
+    forming.judge(greeting(3, 33), (NodeId(3),))
+    forming.judge(greeting(2, 22), (NodeId(2),))
+    assert jobs(orders) == []
+    forming.judge(greeting(3, 33), OTHERS)
+
+    assert jobs(orders) == [(Lane.WRITE, FormCluster(MEMBERS))]
+
+
+def test_a_founder_that_is_writing_talks_to_nobody_who_was_founded_differently() -> None:
+    forming, orders = founder()
+    forming.judge(greeting(2, 99), OTHERS)
+    forming.judge(greeting(3, 33), OTHERS)
+    (written,) = [job.members for _, job in jobs(orders) if isinstance(job, FormCluster)]
+
+    assert forming.judge(greeting(2, 22, formed=True, founding=MEMBERS.encode()), OTHERS).verdict is Verdict.REFUSE
+    assert forming.judge(greeting(2, 99, formed=True, founding=written.encode()), OTHERS) == FINE
+    assert forming.judge(greeting(2, 99, formed=True), OTHERS) == FINE, "there is nothing to compare"
     assert jobs(orders) == []
 
 
 def test_a_founder_that_missed_the_moment_writes_what_the_others_wrote() -> None:
     forming, orders = founder()
-    assert forming.judge(greeting(2, 22, formed=True, founding=MEMBERS.encode())) == FINE
-    assert forming.judge(greeting(3, 33, formed=True, founding=MEMBERS.encode())) == FINE
+    assert forming.judge(greeting(2, 22, formed=True, founding=MEMBERS.encode()), OTHERS) == FINE
+    assert forming.judge(greeting(3, 33, formed=True, founding=MEMBERS.encode()), OTHERS) == FINE
 
     assert jobs(orders) == [(Lane.WRITE, FormCluster(MEMBERS))]
 
@@ -103,7 +138,7 @@ def test_a_founder_that_missed_the_moment_writes_what_the_others_wrote() -> None
 def test_a_founder_that_the_cluster_knows_with_another_disk_is_lost() -> None:
     forming, orders = founder()
     others = Members.initial(FOUNDERS, incarnations={**DISKS, NodeId(1): Incarnation(99)})
-    judgement = forming.judge(greeting(2, 22, formed=True, founding=others.encode()))
+    judgement = forming.judge(greeting(2, 22, formed=True, founding=others.encode()), OTHERS)
 
     assert judgement.verdict is Verdict.LOST
     assert "never used" in judgement.text
@@ -113,7 +148,7 @@ def test_a_founder_that_the_cluster_knows_with_another_disk_is_lost() -> None:
 @pytest.mark.parametrize("founding", [b"", Members.initial([2, 3]).encode()])
 def test_a_founder_that_finds_a_cluster_which_it_did_not_found_joins_it(founding: bytes) -> None:
     forming, orders = founder()
-    assert forming.judge(greeting(2, 22, formed=True, founding=founding)).verdict is Verdict.JOIN
+    assert forming.judge(greeting(2, 22, formed=True, founding=founding), OTHERS).verdict is Verdict.JOIN
 
     assert forming.ready
     assert forming.founding == b""
@@ -125,10 +160,12 @@ def test_nodes_founded_differently_do_not_talk() -> None:
     others = Members.initial(FOUNDERS, incarnations={**DISKS, NodeId(3): Incarnation(99)})
 
     assert forming.ready
-    assert forming.judge(greeting(2, 22, formed=True, founding=MEMBERS.encode())) == FINE
-    assert forming.judge(greeting(2, 22, formed=True)) == FINE
-    assert forming.judge(greeting(2, 22)) == FINE, "it will hear from us how we were founded"
-    assert forming.judge(greeting(2, 22, formed=True, founding=others.encode())).verdict is Verdict.REFUSE
+    assert forming.judge(greeting(2, 22, formed=True, founding=MEMBERS.encode()), OTHERS) == FINE
+    assert forming.judge(greeting(2, 22, formed=True), OTHERS) == FINE
+    assert forming.judge(greeting(2, 22), OTHERS) == FINE, "it will hear from us how we were founded"
+    plan = Members.initial(FOUNDERS).encode()
+    assert forming.judge(greeting(2, 22, founding=plan), OTHERS) == FINE, "a plan names no disks"
+    assert forming.judge(greeting(2, 22, formed=True, founding=others.encode()), OTHERS).verdict is Verdict.REFUSE
 
 
 def test_the_founding_is_not_known_when_the_first_entry_is_compacted() -> None:

@@ -4,12 +4,14 @@ What lives here: `Forming`, which judges greetings for as long as the disk is no
 checks that others were founded as we were.
 
 *Founding.* Every founder must write the same first entry, and that entry names every founder's disk. So a founder
-waits until it has been greeted by all others, each naming the same founders, and then writes. One that missed the
-moment finds the entry in the greeting of those who did not, and writes the same, if it names its own disk.
+waits until it is connected with all others, each having greeted it with the same plan (who founds, with or without
+leases), and then writes. One that missed the moment finds the entry in the greeting of those who did not, and writes
+the same, if it names its own disk.
 
 *Two foundings.* Should a founder's disk be wiped while the others are meeting, two of them may write different
 entries. Each node writes only one in its life, and nodes whose entries differ do not talk to one another; so at
-most one of the two can ever gather a majority.
+most one of the two can ever gather a majority. What was said before the entry was written does not tell: therefore a
+node that has formed closes all its connections and greets everybody anew, before its core says a word.
 
 *A founder that finds a cluster whose first entry is compacted* starts empty, as a follower that never stands before
 it has been told its cluster. That is safe if the configuration in force names its very disk: a disk is marked as part
@@ -23,6 +25,7 @@ take part under its id, and ends with `LogLost`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import Enum, auto
 from typing import Final, final
 
@@ -62,7 +65,8 @@ _FINE: Final = Judgement(Verdict.FINE)
 
 @final
 class Forming:
-    """One node's way into its cluster. `ready` once a core may be built; `founding` is the first entry's data."""
+    """One node's way into its cluster. `ready` once a core may be built; `founding` is the first entry's data, and
+    before there is one, what a founder plans to write, without disks."""
 
     __slots__ = ("_config", "_disks", "_me", "_orders", "_writing", "founding", "ready")
 
@@ -70,7 +74,7 @@ class Forming:
         self._config = config
         self._orders = orders
         self._me = recovered.identity
-        self._writing = False
+        self._writing: Members | None = None
         self._disks: dict[NodeId, Incarnation] = {self._me.node: self._me.incarnation}
         self.ready = recovered.formed or not config.founders
         self.founding = b""
@@ -81,20 +85,24 @@ class Forming:
                 f"node {self._me.node} is not among the founders {list(config.founders)}: name it there, or start it "
                 "without founders, so that it waits to be added"
             )
+        elif config.founders:
+            self.founding = Members.initial(config.founders, leases=config.leases).encode()
 
     def formed(self, recovered: Recovered) -> None:
         """The disk is part of a cluster. Its founding is known while the first entry is there."""
         self.ready = True
+        self.founding = b""
         first = recovered.entries[0] if recovered.entries else None
         if first is not None and first.index == Index(1) and first.kind is MEMBERS:
             self.founding = first.data
 
     def begin(self) -> None:
         """A founder without companions writes at once."""
-        self._write_if_complete()
+        self._write_if_complete(())
 
-    def judge(self, hello: Hello) -> Judgement:
-        """What this greeting means, and the next step of founding where it was the last one missing."""
+    def judge(self, hello: Hello, connected: Collection[NodeId]) -> Judgement:
+        """What this greeting means, and the next step of founding where it was the last one missing. `connected`: who
+        has greeted us on a connection that stands. Founders that are gone may have formed with others since."""
         if self.ready:
             return self._compare(hello)
         if hello.formed:
@@ -103,27 +111,31 @@ class Forming:
             theirs = f"node {hello.sender} says that {_named(hello.founders)} found the cluster"
             ours = f"this node says {_named(self._config.founders)}"
             return Judgement(Verdict.REFUSE, f"{theirs}, {ours}; give all founders the same list")
+        if hello.founding and hello.founding != self.founding:
+            theirs = _plan(Members.decode(hello.founding))  # the link has checked that it decodes
+            ours = _plan(Members.decode(self.founding))
+            text = f"node {hello.sender} would found the cluster {theirs}, this node {ours}"
+            return Judgement(Verdict.REFUSE, f"{text}; nothing is written before all founders have the same settings")
         self._disks[hello.sender] = hello.incarnation
-        self._write_if_complete()
+        self._write_if_complete(connected)
         return _FINE
 
-    def _write_if_complete(self) -> None:
-        founders = self._config.founders
-        if self.ready or self._writing or any(node not in self._disks for node in founders):
+    def _write_if_complete(self, connected: Collection[NodeId]) -> None:
+        founders, me = self._config.founders, self._me.node
+        if self._writing is not None or not all(n == me or (n in connected and n in self._disks) for n in founders):
             return
         disks = {node: self._disks[node] for node in founders if self._disks[node]}
         self._write(Members.initial(founders, incarnations=disks, leases=self._config.leases))
 
     def _write(self, members: Members) -> None:
-        self._writing = True
+        self._writing = members
         self._orders.run(Lane.WRITE, FormCluster(members))
 
     def _meet_cluster(self, hello: Hello) -> Judgement:
-        if self._writing:
-            return _FINE
-        me = self._me
-        if hello.founding:
-            founders = Members.decode(hello.founding)  # the link has checked that it decodes
+        me, founders = self._me, Members.decode(hello.founding) if hello.founding else None
+        if self._writing is not None:
+            return _FINE if founders in (None, self._writing) else _other_founding(hello.sender)
+        if founders is not None:
             disk = founders.incarnation_of(me.node)
             if founders.is_member(me.node) and disk not in (0, me.incarnation):
                 return Judgement(Verdict.LOST, lost_text(me.node))
@@ -131,16 +143,27 @@ class Forming:
                 self._write(founders)
                 return _FINE
         self.ready = True
+        self.founding = b""
         return Judgement(Verdict.JOIN)
 
     def _compare(self, hello: Hello) -> Judgement:
-        if not (self.founding and hello.founding) or self.founding == hello.founding:
-            return _FINE
-        text = (
-            f"node {hello.sender} was founded with other first members or disks than this node, so they belong to two "
-            "clusters of one name; wipe whichever holds no data, and give all founders the same settings"
-        )
-        return Judgement(Verdict.REFUSE, text)
+        if not (hello.formed and self.founding and hello.founding) or self.founding == hello.founding:
+            return _FINE  # one that has not formed will hear from us how we were founded
+        return _other_founding(hello.sender)
+
+
+def _other_founding(sender: NodeId) -> Judgement:
+    text = (
+        f"node {sender} was founded with other first members, disks or settings than this node, so they belong to two "
+        "clusters of one name, of which at most one can have a majority. Where one has a leader, set the data "
+        "directories of the other's nodes aside, and let them join under ids that were never used; where none has, "
+        "nothing was ever acknowledged: give all founders the same settings and empty directories"
+    )
+    return Judgement(Verdict.REFUSE, text)
+
+
+def _plan(members: Members) -> str:
+    return f"of {_named(members.voters)} with leases={str(members.leases).lower()}"
 
 
 def lost_text(node: NodeId) -> str:

@@ -251,7 +251,7 @@ class Host:
             assert_never(payload)
 
     def _on_greeted(self, connection: Connection, hello: Hello) -> None:
-        judgement = self._forming.judge(hello)
+        judgement = self._forming.judge(hello, self._peers.greeted_peers())
         if judgement.verdict is Verdict.REFUSE:
             self._peers.refuse(connection, Drop.WRONG_FOUNDING, judgement.text)
             return
@@ -303,10 +303,13 @@ class Host:
         self._peers.dial_due()
 
     def _on_formed(self, recovered: Recovered) -> None:
+        """The node runs, and greets everybody anew: whom it met before may have been founded differently."""
         self._forming.formed(recovered)
         self._formed = True
         self._introduce()
+        self._peers.greet_anew()
         self._build_core(recovered)
+        self._peers.dial_due()
 
     def _build_core(self, recovered: Recovered) -> None:
         """The node runs. What was greeted before is connected for the core from the beginning."""

@@ -289,6 +289,13 @@ class Peers:
         self._orders.effects.append(Disconnect(connection.id, text))
         self._forget(connection, text)
 
+    def greet_anew(self) -> None:
+        """Every connection is closed, and may be dialled again at once: what was said on it of our disk is outdated."""
+        for connection in list(self._connections.values()):
+            if not connection.closing:
+                self.close(connection, "this node has become part of a cluster, and greets anew")
+                self._redial.now(connection.peer)
+
     def close_all(self) -> None:
         """The node is ending."""
         for identifier in self._connections:
@@ -384,6 +391,10 @@ class Peers:
     def connected_peers(self) -> tuple[NodeId, ...]:
         """Everybody whom messages can be sent to, sorted."""
         return tuple(sorted(peer for peer, connection in self._dialled.items() if connection.greeted))
+
+    def greeted_peers(self) -> frozenset[NodeId]:
+        """Everybody who has greeted us on a connection that stands, whoever dialled it."""
+        return frozenset({*self._accepted, *self.connected_peers()})
 
     def accepted_from(self, peer: NodeId) -> ConnectionId | None:
         """The connection that the peer dialled, where its questions come from."""

@@ -50,7 +50,8 @@ class Hello(Value, frozen=True, array_like=True):
     address: str = ""
     known: tuple[tuple[NodeId, str], ...] = ()
     founding: bytes = b""
-    """Of a formed node: its founding `Members.encode()`, by which a founder that missed the moment can form too."""
+    """Of a formed node: its founding `Members.encode()`, by which a founder that missed the moment can form too. Of a
+    founder that has not formed: what it plans to write, without incarnations, so that others can object before."""
 
 
 @final

@@ -620,6 +620,22 @@ MUTANTS: Final = (
     ),
     # The host, its workers, and sessions.
     Mutant(
+        "greeted-before-founding-is-enough",
+        "Founders that met before they wrote different first entries go on talking, until a connection breaks.",
+        "raft_core/host/host.py",
+        "        self._peers.greet_anew()\n",
+        "",
+        ("tests/test_host_cluster.py", "tests/test_host_decisions.py"),
+    ),
+    Mutant(
+        "founders-that-are-gone-are-counted",
+        "A founder writes with the disks of others that have formed without it since.",
+        "raft_core/host/forming.py",
+        "(n in connected and n in self._disks)",
+        "n in self._disks",
+        ("tests/test_host_forming.py",),
+    ),
+    Mutant(
         "broken-store-lives-on",
         "A node whose store broke while it fetched a snapshot lives on, and refuses every snapshot.",
         "raft_core/host/work.py",

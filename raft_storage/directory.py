@@ -7,9 +7,10 @@ unformatted or formatted. `identity` is what makes it formatted, so it is writte
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Final
 
-from raft_core.errors import LogDamaged, WrongDirectory
+from raft_core.errors import DiskError, LogDamaged, WrongDirectory
 from raft_core.ids import BootNumber, ClusterId, Incarnation, NodeId
 from raft_core.wal.blocks import NOWHERE
 from raft_core.wal.files import Files, read_whole, write_whole
@@ -30,7 +31,7 @@ from raft_core.wal.segment import (
 )
 from raft_storage.snapshots import verify_snapshot
 
-__all__ = ["identity_in", "plan_in", "replace_file"]
+__all__ = ["discard", "identity_in", "plan_in", "put_in_force", "replace_file", "write_new"]
 
 _INCARNATION_BITS: Final = 63
 _IGNORED: Final = frozenset({LOCK, "lost+found"})
@@ -38,17 +39,38 @@ _IGNORED: Final = frozenset({LOCK, "lost+found"})
 
 def replace_file(files: Files, name: str, data: bytes) -> None:
     """The file `name` holds `data`, durably; at every moment before, it was the old one or the new one."""
+    write_new(files, name, data)
+    put_in_force(files, name)
+
+
+def write_new(files: Files, name: str, data: bytes) -> None:
+    """`data` is durable beside the file `name`, which `put_in_force` then replaces. All of it that needs room is done;
+    where there is none, nothing is left."""
     new = new_name(name)
     if new in files.names():
         files.unlink(new)
     file = files.create(new)
     try:
-        write_whole(file, 0, data)
-        file.sync()
-    finally:
-        file.close()
-    files.rename(new, name)
+        try:
+            write_whole(file, 0, data)
+            file.sync()
+        finally:
+            file.close()
+    except BaseException:
+        discard(files, new)
+        raise
+
+
+def put_in_force(files: Files, name: str) -> None:
+    """The file `name` holds what `write_new` was given, durably."""
+    files.rename(new_name(name), name)
     files.sync_directory()
+
+
+def discard(files: Files, name: str) -> None:
+    """The file is gone, as far as a failing disk allows; its room may be what somebody waits for."""
+    with suppress(DiskError):
+        files.unlink(name)
 
 
 def identity_in(files: Files, place: str, node: NodeId, cluster: ClusterId, incarnation: int | None) -> IdentityFile:

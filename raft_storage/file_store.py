@@ -5,7 +5,9 @@ the operating system is asked is in `raft_storage.files`. The order of the steps
 
 - a batch is written into zeros that were never written before, and synced once;
 - a new segment is synced, then the directory, then the anchor names it, and only then is anything in it acknowledged;
-- a file is deleted only when what makes it superfluous is durable;
+- a file is deleted only when what makes it superfluous is durable; one to which nothing can refer, before its room may
+  be needed;
+- what needs room is done before anything of it is in force, and is undone where there is none;
 - after any failure the store is broken: nothing is tried again on files of which nobody knows what is on the disk.
 """
 
@@ -32,10 +34,11 @@ from raft_core.wal.segment import (
     LOCK,
     Anchor,
     IdentityFile,
+    new_name,
     sealed,
     segment_name,
 )
-from raft_storage.directory import identity_in, plan_in, replace_file
+from raft_storage.directory import discard, identity_in, plan_in, put_in_force, replace_file, write_new
 from raft_storage.files import OperatingFiles
 from raft_storage.snapshots import SnapshotShelf
 
@@ -63,6 +66,8 @@ class FileStore:
         self._file: File | None = None
         self._room = 0
         self._anchored = NOWHERE
+        for name in plan.rubbish:
+            files.unlink(name)
         self._begin_segment(plan.header, list(plan.changes))
         self._shelf = SnapshotShelf(files, identity.cluster, plan.image.snapshot)
         for name in plan.obsolete:
@@ -183,30 +188,36 @@ class FileStore:
 
     def _begin_segment(self, header: SegmentHeader, changes: Sequence[Body]) -> None:
         """A new segment begins with these changes; it is durable, and the anchor names it."""
-        at = Position(header.sequence, 0)
-        framed = frame_batch(encode([header, *changes]), at, header.follows)
+        framed = frame_batch(encode([header, *changes]), Position(header.sequence, 0), header.follows)
         room = max(self._segment_bytes, len(framed))
-        file = self._files.create(segment_name(header.sequence))
+        at = Position(header.sequence, len(framed))
+        write_new(self._files, ANCHOR, sealed(Anchor(self._boot, at)))
+        file = self._create_segment(header.sequence, framed, room)
+        old, self._file = self._file, file
+        self._room, self._at = room, at
+        self._kept.append(LiveSegment(header.sequence, header.next))
+        if old is not None:
+            old.close()
+        put_in_force(self._files, ANCHOR)
+        self._anchored = at
+
+    def _create_segment(self, sequence: int, framed: bytes, room: int) -> File:
+        """A new segment is durable, with this batch in it. If that fails it is gone again, and its room is free: the
+        anchor does not name it yet, so nothing in it was acknowledged."""
+        file: File | None = None
         try:
+            file = self._files.create(segment_name(sequence))
             file.preallocate(room)
             write_whole(file, 0, framed)
             file.sync()
             self._files.sync_directory()
         except BaseException:
-            file.close()
+            discard(self._files, new_name(ANCHOR))
+            if file is not None:  # otherwise the name may be somebody else's
+                discard(self._files, file.name)
+                file.close()
             raise
-        old, self._file = self._file, file
-        self._room = room
-        self._at = Position(header.sequence, len(framed))
-        self._kept.append(LiveSegment(header.sequence, header.next))
-        self._write_anchor()
-        if old is not None:
-            old.close()
-
-    def _write_anchor(self) -> None:
-        """The anchor says that the log was synced up to here."""
-        replace_file(self._files, ANCHOR, sealed(Anchor(self._boot, self._at)))
-        self._anchored = self._at
+        return file
 
     def _drop_segments(self) -> None:
         """Segments are gone whose entries are all below `drop_before`: what else they said is said again later."""
@@ -236,12 +247,14 @@ class FileStore:
         """The directory is free for others. What was written stays; a broken store is closed without another write."""
         if self._failure is None and self._anchored != self._at:
             with suppress(DiskError), self._guarded():
-                self._write_anchor()
+                replace_file(self._files, ANCHOR, sealed(Anchor(self._boot, self._at)))
         self._failure = self._failure or "the store is closed"
         file, self._file = self._file, None
-        if file is not None:
-            file.close()
-        self._files.close()
+        try:
+            if file is not None:
+                file.close()
+        finally:
+            self._files.close()
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

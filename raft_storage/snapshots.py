@@ -16,7 +16,7 @@ from raft_core.entries import LogPosition, SnapshotMeta
 from raft_core.errors import CallerError, DiskError, LogDamaged
 from raft_core.ids import ClusterId
 from raft_core.wal.files import Files
-from raft_core.wal.segment import is_unfinished, part_name, snapshot_name
+from raft_core.wal.segment import is_received, is_unfinished, part_name, snapshot_name
 from raft_core.wal.snapshot_file import (
     CHUNK_BYTES,
     SNAPSHOT_REMEDY,
@@ -55,9 +55,6 @@ class SnapshotShelf:
         self._open_parts: dict[str, _Writer] = {}
         self._inherited = {name for name in files.names() if is_unfinished(name)}
         """Parts written before this opening, by a process of which nobody knows whether its syncs failed."""
-        for name in files.names():
-            if is_unfinished(name) and "-from-" not in name:
-                files.unlink(name)
 
     def require(self, meta: SnapshotMeta) -> None:
         """Nothing if the snapshot is finished; otherwise `CallerError`."""
@@ -76,7 +73,7 @@ class SnapshotShelf:
         wanted = part_name(meta.position, source)
         with self._lock:
             for name in self._files.names():
-                if is_unfinished(name) and "-from-" in name and name != wanted:
+                if is_received(name) and name != wanted:
                     self._discard(name)
             writer = self._open_parts.pop(wanted, None)
             if writer is not None:

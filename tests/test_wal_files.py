@@ -20,6 +20,7 @@ from raft_core.wal.segment import (
     RESTORE_REMEDY,
     Anchor,
     IdentityFile,
+    is_received,
     is_unfinished,
     new_name,
     part_name,
@@ -110,6 +111,7 @@ def test_names_are_what_the_format_says() -> None:
     assert new_name(ANCHOR) == "anchor.new"
     for unfinished in (new_name(ANCHOR), part_name(position, None), part_name(position, "peer")):
         assert is_unfinished(unfinished)
+        assert is_received(unfinished) == (unfinished == part_name(position, "peer"))
     assert not any(is_unfinished(name) for name in (ANCHOR, IDENTITY, snapshot, segment_name(1)))
 
 

@@ -189,25 +189,46 @@ def test_the_fresh_segment_has_a_number_above_every_one_that_was_used() -> None:
     assert directory.plan().header.sequence == 7
 
 
-def test_only_files_that_mean_nothing_any_more_are_obsolete() -> None:
+def test_files_to_which_nothing_can_refer_are_rubbish_and_superseded_ones_obsolete() -> None:
     directory = three_segments()
     old = SnapshotMeta(Index(2), Term(1), Members.initial([1]))
     newer = SnapshotMeta(Index(7), Term(2), Members.initial([1]))
-    part = part_name(newer.position, "peer")
+    part, own = part_name(newer.position, "peer"), part_name(newer.position, None)
     directory.write(snapshot=META)
-    for name in (*(snapshot_name(meta.position) for meta in (old, META, newer)), part, "identity", "lock"):
+    for name in (
+        *(snapshot_name(meta.position) for meta in (old, META, newer)),
+        part,
+        own,
+        "anchor.new",
+        "identity",
+        "lock",
+    ):
         directory.files[name] = b""
     directory.files[segment_name(9)] = b""
 
     plan = directory.plan()
 
-    assert plan.obsolete == (segment_name(9), snapshot_name(old.position), snapshot_name(newer.position))
+    assert plan.rubbish == (segment_name(9), "anchor.new", snapshot_name(newer.position), own)
+    assert plan.obsolete == (snapshot_name(old.position),)
 
 
-def test_every_snapshot_is_obsolete_where_the_log_names_none() -> None:
+def test_every_snapshot_is_rubbish_where_the_log_names_none() -> None:
     directory = three_segments()
     directory.files[snapshot_name(META.position)] = b""
-    assert directory.plan().obsolete == (snapshot_name(META.position),)
+    assert (directory.plan().rubbish, directory.plan().obsolete) == ((snapshot_name(META.position),), ())
+
+
+def test_what_the_end_of_the_log_makes_superfluous_stays_until_that_end_is_durable() -> None:
+    directory = three_segments()
+    old = SnapshotMeta(Index(2), Term(1), Members.initial([1]))
+    directory.write(snapshot=META, drop_before=Index(7))
+    for meta in (old, META):
+        directory.files[snapshot_name(meta.position)] = b""
+
+    plan = directory.plan(merge_bytes=100_000)
+
+    assert plan.rubbish == ()
+    assert plan.obsolete == (*(segment_name(number) for number in (1, 2, 3)), snapshot_name(old.position))
 
 
 def test_an_older_segment_that_lacks_its_last_batch_is_damage() -> None:
@@ -377,7 +398,7 @@ def test_a_torn_new_segment_was_never_begun() -> None:
     directory.files[segment_name(4)] = bytes(BLOCK) + b"rest of a torn batch".ljust(BLOCK, b"\0")
     plan = directory.plan()
     assert tuple(plan.image.entries) == entries(1, 12)
-    assert plan.obsolete == (segment_name(4),)
+    assert plan.rubbish == (segment_name(4),)
     assert plan.header.sequence == 5
 
 

@@ -415,9 +415,12 @@ class _OpenFile:
         return taken
 
     def preallocate(self, size: int) -> None:
-        """The file is `size` zeros."""
-        self._disk._enter("preallocate", self._name, life=self._life)
-        self._disk._reserve("preallocate", self._name, size - self._node.size)
+        """The file is `size` zeros; or as many as there is room for, and the call fails."""
+        disk = self._disk
+        disk._enter("preallocate", self._name, life=self._life)
+        if disk.capacity is not None:
+            self._node.grow(min(size, self._node.size + max(0, disk.capacity - disk.used())))
+        disk._reserve("preallocate", self._name, size - self._node.size)
         self._node.grow(size)
 
     def sync(self) -> None:

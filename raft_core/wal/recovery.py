@@ -25,6 +25,8 @@ from raft_core.wal.segment import (
     RESTORE_REMEDY,
     Anchor,
     IdentityFile,
+    is_received,
+    is_unfinished,
     segment_name,
     segment_number,
     snapshot_name,
@@ -47,13 +49,16 @@ class LiveSegment(Value, frozen=True):
 class Plan:
     """What a directory holds, and what makes that certain.
 
-    First `header` and `changes` go, as one batch, into the new segment `header.sequence`, and are synced with the
-    directory; then the anchor is replaced; then `obsolete` may be deleted. `kept` are the segments before it."""
+    First `rubbish` may be deleted, to which nothing refers whichever part of what was read is on the medium: the rest
+    may need its room. Then `header` and `changes` go, as one batch, into the new segment `header.sequence`, and are
+    synced with the directory; then the anchor is replaced; then `obsolete` may be deleted. `kept` are the segments
+    before the new one."""
 
     image: LogImage
     header: SegmentHeader
     changes: tuple[Change, ...]
     kept: tuple[LiveSegment, ...]
+    rubbish: tuple[str, ...]
     obsolete: tuple[str, ...]
 
     def recovered(self, identity: Identity) -> Recovered:
@@ -121,7 +126,10 @@ def plan_recovery(
     if keep:
         changes = (*changes, Change(drop_before=image.first))
     kept = tuple(LiveSegment(segment.sequence, segment.header.next) for segment in keep)
-    return Plan(image, header, changes, kept, _obsolete(names, {segment.sequence for segment in kept}, image))
+    rubbish = _rubbish(names, chain[-1].sequence if chain else 0, image)
+    left = [name for name in names if name not in rubbish]
+    obsolete = _obsolete(left, {segment.sequence for segment in kept}, image)
+    return Plan(image, header, changes, kept, rubbish, obsolete)
 
 
 # The chain.
@@ -308,6 +316,19 @@ def _merged_from(chain: list[_Segment], merge_bytes: int) -> int:
             break
         start = number
     return start
+
+
+def _rubbish(names: Sequence[str], head: int, image: LogImage) -> tuple[str, ...]:
+    """Files that nothing can refer to, even if the end of the log was read from a page cache and is lost after all:
+    segments whose creation was never completed, snapshots that were never switched to, and unfinished files."""
+    found = []
+    for name in names:
+        number, position = segment_number(name), snapshot_position(name)
+        never_begun = number is not None and number > head
+        never_in_force = position is not None and position.index > image.base
+        if never_begun or never_in_force or (is_unfinished(name) and not is_received(name)):
+            found.append(name)
+    return tuple(found)
 
 
 def _obsolete(names: Sequence[str], kept: set[int], image: LogImage) -> tuple[str, ...]:

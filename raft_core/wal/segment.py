@@ -28,6 +28,7 @@ __all__ = [
     "RESTORE_REMEDY",
     "Anchor",
     "IdentityFile",
+    "is_received",
     "is_unfinished",
     "new_name",
     "part_name",
@@ -114,6 +115,7 @@ _SEGMENT: Final = re.compile(r"([0-9]{16})\.log")
 _SNAPSHOT: Final = re.compile(r"snapshot-([0-9]{20})-([0-9]{20})")
 _NEW: Final = ".new"
 _PART: Final = ".part"
+_RECEIVED: Final = "-from-"
 
 
 def segment_name(sequence: int) -> str:
@@ -143,7 +145,7 @@ def part_name(position: LogPosition, source: str | None) -> str:
     if source is None:
         return f"{snapshot_name(position)}-own{_PART}"
     name = source.encode()
-    return f"{snapshot_name(position)}-from-{zlib.crc32(name):08x}-{len(name)}{_PART}"
+    return f"{snapshot_name(position)}{_RECEIVED}{zlib.crc32(name):08x}-{len(name)}{_PART}"
 
 
 def new_name(name: str) -> str:
@@ -154,3 +156,8 @@ def new_name(name: str) -> str:
 def is_unfinished(name: str) -> bool:
     """The name of a file that nothing refers to: a snapshot being written, a small file before its renaming."""
     return name.endswith((_NEW, _PART))
+
+
+def is_received(name: str) -> bool:
+    """The name of an unfinished snapshot that comes from another node, and whose transfer may be continued."""
+    return name.endswith(_PART) and _RECEIVED in name

@@ -611,6 +611,22 @@ MUTANTS: Final = (
         ("tests/test_crash_disk.py", _FIRE),
     ),
     Mutant(
+        "full-disk-eats-what-is-freed",
+        "A segment for which there was no room is left behind, by every restart another one.",
+        "raft_storage/file_store.py",
+        "                discard(self._files, file.name)\n",
+        "",
+        ("tests/test_full_disk.py",),
+    ),
+    Mutant(
+        "superfluous-deleted-too-early",
+        "A segment that a later one repeats is deleted before that later one is known to be on the medium.",
+        "raft_core/wal/recovery.py",
+        "never_begun = number is not None and number > head",
+        "never_begun = number is not None and number != head",
+        ("tests/test_wal_recovery.py", "tests/test_crash_disk.py"),
+    ),
+    Mutant(
         "goes-on-after-a-failed-sync",
         "After a failed sync the store acknowledges again.",
         "raft_storage/file_store.py",

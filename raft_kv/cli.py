@@ -7,9 +7,7 @@ good order. 1: could not start, or failed; the message says what and the remedy.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +23,8 @@ from raft_core.errors import (
     WrongDirectory,
 )
 from raft_kv.config import LOOPS, ServeConfig, read_file, serve_config
+from raft_kv.descriptors import most_open_files, within_descriptors
+from raft_kv.telling import tell
 from raft_kv.version import version
 
 __all__ = ["main"]
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(status: int, text: str) -> int:
-    print(f"raft-kv: {text}", file=sys.stderr, flush=True)
+    tell(f"raft-kv: {text}")
     return status
 
 
@@ -241,7 +241,9 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _run(config: ServeConfig) -> None:
     """Serves on the loop that was asked for; only that loop's packages are imported."""
-    _allow_files()
+    config, told = within_descriptors(config, most_open_files())
+    if told:
+        tell(told)
     if config.loop == "trio":
         from raft_kv import serve_trio
 
@@ -250,15 +252,6 @@ def _run(config: ServeConfig) -> None:
     from raft_kv import serve_anyio
 
     serve_anyio.run(config)
-
-
-def _allow_files() -> None:
-    """As many open files as the system lets this process have: each client is one."""
-    with suppress(ImportError, OSError, ValueError):
-        import resource
-
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _demo(options: argparse.Namespace) -> int:

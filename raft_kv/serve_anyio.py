@@ -2,38 +2,41 @@
 
 What lives here: tasks. What a client's bytes mean is its `Session`'s business; what a request comes to, the node's.
 While a request is open nothing more is read from its client; a second task writes, so that a client which sends
-much before it reads cannot block itself.
+much before it reads cannot block itself. How much may wait to be written is its `Conversation`'s business.
 """
 
 from __future__ import annotations
 
 import signal
-import sys
 import traceback
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Final
 
 import anyio
-from anyio.abc import SocketAttribute, SocketStream
+from anyio import abc
+from anyio.abc import SocketAttribute, SocketListener, SocketStream, TaskGroup
 
 from raft_anyio import Node, open_node
+from raft_anyio.connections import Listener
 from raft_core.errors import OutcomeUnknown, Refused
 from raft_core.host.node import join_address, split_address
 from raft_kv.config import ServeConfig
+from raft_kv.conversation import LOOK_SECONDS, Conversation
 from raft_kv.machine import KeyValueMachine
-from raft_kv.service import MAX_UNSENT_BYTES, READ_BYTES, TOO_MANY, Service, wall_clock
-from raft_kv.session import Session
-from raft_kv.session_values import (
-    Ask,
-    ChangeMembers,
-    Close,
-    HandOver,
-    Inspect,
-    LeaveJoint,
-    Propose,
-    Send,
-    SessionEffect,
+from raft_kv.service import (
+    ACCEPT_PAUSE,
+    DRAIN_SECONDS,
+    KEEPALIVE,
+    QUIET_LOOK,
+    READ_BYTES,
+    TOO_MANY,
+    Service,
+    wall_clock,
 )
+from raft_kv.session import Session
+from raft_kv.session_values import Ask, ChangeMembers, HandOver, Inspect, LeaveJoint, Propose, SessionEffect
+from raft_kv.telling import announce, tell
 
 __all__ = ["run", "serve"]
 
@@ -54,111 +57,113 @@ async def serve(config: ServeConfig, ready: Callable[[str], None] | None = None)
             listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
             bound = listener.extra(SocketAttribute.local_address)
             assert isinstance(bound, tuple)
-            service = Service(config, machine, join_address(bound[0], bound[1]), node.address)
+            service = Service(config, machine, join_address(bound[0], bound[1]), node.address, anyio.Event)
             server = _Server(service, node)
             async with listener, anyio.create_task_group() as group:
                 group.start_soon(server.stop_on_signal, signals)
                 group.start_soon(server.report_alarms)
                 group.start_soon(server.report_changes)
-                group.start_soon(listener.serve, server.client)
-                (ready or _say)(service.ready_line())
-                await node.wait_finished()
+                group.start_soon(server.look_after_clients)
+                (ready or announce)(service.ready_line())
+                await server.accept_until_finished(group, listener)
                 group.cancel_scope.cancel()
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-class _Unsent:
-    """What waits to be written to one client."""
-
-    __slots__ = ("chunks", "ended", "size", "wake")
-
-    def __init__(self) -> None:
-        self.chunks: list[bytes] = []
-        self.size = 0
-        self.ended = False
-        self.wake = anyio.Event()
-
-    def put(self, data: bytes) -> None:
-        self.chunks.append(data)
-        self.size += len(data)
-        self.wake.set()
-
-    def end(self) -> None:
-        self.ended = True
-        self.wake.set()
 
 
 class _Server:
     """The tasks of one server."""
 
-    __slots__ = ("_node", "_service", "_timeout")
+    __slots__ = ("_node", "_scopes", "_service", "_timeout")
 
-    def __init__(self, service: Service, node: Node) -> None:
+    def __init__(self, service: Service[anyio.Event], node: Node) -> None:
         self._service: Final = service
         self._node: Final = node
         self._timeout: Final = service.config.request_timeout
+        self._scopes: Final[dict[Conversation[anyio.Event], anyio.CancelScope]] = {}
 
     # Around the clients.
 
     async def stop_on_signal(self, signals: AsyncIterator[signal.Signals]) -> None:
         """The first signal ends the node in good order, within `stop_timeout`; later ones change nothing."""
         async for number in signals:
-            print(f"node {self._service.config.id}: {number.name}, handing over", file=sys.stderr, flush=True)
+            tell(f"node {self._service.config.id}: {number.name}, handing over")
             await self._node.stop()
             return
 
     async def report_alarms(self) -> None:
         async for alarm in self._node.alarms():
-            print(self._service.alarm_line(alarm), file=sys.stderr, flush=True)
+            tell(self._service.alarm_line(alarm))
 
     async def report_changes(self) -> None:
         if self._service.config.verbose:
             async for change in self._node.changes():
-                print(self._service.change_line(change), file=sys.stderr, flush=True)
+                tell(self._service.change_line(change))
 
-    # One client.
+    async def look_after_clients(self) -> None:
+        """Cuts off who has stopped reading."""
+        while True:
+            await anyio.sleep(LOOK_SECONDS)
+            for talk, scope in self._scopes.items():
+                if talk.stalled():
+                    scope.cancel()
 
-    async def client(self, stream: SocketStream) -> None:
+    # Clients.
+
+    async def accept_until_finished(self, group: TaskGroup, listener: Listener) -> None:
+        """Every client has a task in `group`. Returns once the node has ended and those who waited have an answer."""
+        async with anyio.create_task_group() as accepting:
+            for one in listener.listeners:
+                accepting.start_soon(self._accept_from, one, group)
+            await self._node.wait_finished()
+            accepting.cancel_scope.cancel()
+        await listener.aclose()
+        with anyio.move_on_after(DRAIN_SECONDS):
+            while not self._service.quiet:
+                await anyio.sleep(QUIET_LOOK)
+
+    async def _accept_from(self, listener: abc.Listener[SocketStream], group: TaskGroup) -> None:
+        assert isinstance(listener, SocketListener)
+        while True:
+            try:
+                stream = await listener.accept()
+            except (OSError, anyio.BrokenResourceError):  # no file descriptor left, or gone before it was accepted
+                await anyio.sleep(ACCEPT_PAUSE)
+            else:
+                group.start_soon(self._client, stream)
+
+    async def _client(self, stream: SocketStream) -> None:
         """Serves one connection until one side ends it."""
-        session = self._service.admit()
-        if session is None:
-            await _refuse(stream)
-            return
+        talk = self._service.admit()
         try:
-            unsent = _Unsent()
-            async with anyio.create_task_group() as group:
-                group.start_soon(_write, stream, unsent, group.cancel_scope)
-                await self._read(stream, session, unsent)
-                unsent.end()
+            if talk is None:
+                await _refuse(stream)
+                return
+            _keep_alive(stream)
+            async with anyio.create_task_group() as both:
+                self._scopes[talk] = both.cancel_scope
+                both.start_soon(_write, stream, talk, both.cancel_scope)
+                await self._read(stream, talk)
+                talk.end()
         except Exception:  # a defect met by one client must not take the node from all others
-            print(self._service.defect_line(session), traceback.format_exc(), file=sys.stderr, flush=True)
+            if talk is not None:
+                tell(f"{self._service.defect_line(talk.session)}\n{traceback.format_exc()}")
         finally:
-            self._service.leave(session)
+            if talk is not None:
+                self._service.leave(talk)
+                self._scopes.pop(talk, None)
             await anyio.aclose_forcefully(stream)
 
-    async def _read(self, stream: SocketStream, session: Session, unsent: _Unsent) -> None:
-        while True:
+    async def _read(self, stream: SocketStream, talk: Conversation[anyio.Event]) -> None:
+        session = talk.session
+        while not talk.closed:
             try:
                 data = await stream.receive(READ_BYTES)
             except (anyio.EndOfStream, anyio.BrokenResourceError):
                 return
-            effects = session.receive(data, wall_clock())
-            while effects:
-                order: SessionEffect | None = None
-                for effect in effects:
-                    if type(effect) is Send:
-                        unsent.put(effect.data)
-                    elif type(effect) is Close:
-                        return
-                    else:
-                        order = effect
-                if unsent.size > MAX_UNSENT_BYTES:
-                    unsent.chunks.clear()
-                    return
-                effects = [] if order is None else await self._carry_out(order, session)
+            order = talk.take(session.receive(data, wall_clock()))
+            while order is not None:
+                await _until_there_is_room(talk)
+                order = talk.take(await self._carry_out(order, session))
+            await _until_there_is_room(talk)
 
     async def _carry_out(self, order: SessionEffect, session: Session) -> list[SessionEffect]:
         """What the session says to the outcome of its order."""
@@ -178,30 +183,38 @@ class _Server:
             elif type(order) is HandOver:
                 await node.transfer(order.to, timeout=timeout)
             else:
-                assert type(order) is Send or type(order) is Close
-                raise AssertionError("these are done by the reader")
+                raise AssertionError(f"{order} is not for the server to carry out")
         except (Refused, OutcomeUnknown) as failure:
             return session.failed(failure, wall_clock())
         return session.answered(data, wall_clock())
 
 
-async def _write(stream: SocketStream, unsent: _Unsent, both: anyio.CancelScope) -> None:
+async def _until_there_is_room(talk: Conversation[anyio.Event]) -> None:
+    while talk.crowded:
+        await talk.room().wait()
+
+
+async def _write(stream: SocketStream, talk: Conversation[anyio.Event], both: anyio.CancelScope) -> None:
     """Writes what waits until it ends, then ends the connection's tasks."""
     while True:
-        while not unsent.chunks:
-            if unsent.ended:
+        while not (piece := talk.next_piece()):
+            if talk.ended:
                 both.cancel()
                 return
-            unsent.wake = anyio.Event()
-            await unsent.wake.wait()
-        data = b"".join(unsent.chunks)
-        unsent.chunks.clear()
+            await talk.more().wait()
         try:
-            await stream.send(data)
+            await stream.send(piece)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             both.cancel()
             return
-        unsent.size -= len(data)
+        talk.wrote(piece)
+
+
+def _keep_alive(stream: SocketStream) -> None:
+    with suppress(OSError):  # the client is gone already
+        connection = stream.extra(SocketAttribute.raw_socket)
+        for option in KEEPALIVE:
+            connection.setsockopt(*option)
 
 
 async def _refuse(stream: SocketStream) -> None:

@@ -2,15 +2,16 @@
 
 What lives here: tasks. What a client's bytes mean is its `Session`'s business; what a request comes to, the node's.
 While a request is open nothing more is read from its client; a second task writes, so that a client which sends
-much before it reads cannot block itself.
+much before it reads cannot block itself. How much may wait to be written is its `Conversation`'s business.
 """
 
 from __future__ import annotations
 
 import signal
-import sys
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import trio
@@ -18,20 +19,12 @@ import trio
 from raft_core.errors import OutcomeUnknown, Refused
 from raft_core.host.node import join_address, split_address
 from raft_kv.config import ServeConfig
+from raft_kv.conversation import LOOK_SECONDS, Conversation
 from raft_kv.machine import KeyValueMachine
-from raft_kv.service import MAX_UNSENT_BYTES, READ_BYTES, TOO_MANY, Service, wall_clock
+from raft_kv.service import DRAIN_SECONDS, KEEPALIVE, QUIET_LOOK, READ_BYTES, TOO_MANY, Service, wall_clock
 from raft_kv.session import Session
-from raft_kv.session_values import (
-    Ask,
-    ChangeMembers,
-    Close,
-    HandOver,
-    Inspect,
-    LeaveJoint,
-    Propose,
-    Send,
-    SessionEffect,
-)
+from raft_kv.session_values import Ask, ChangeMembers, HandOver, Inspect, LeaveJoint, Propose, SessionEffect
+from raft_kv.telling import announce, tell
 from raft_trio import Node, open_node
 
 __all__ = ["run", "serve"]
@@ -52,52 +45,28 @@ async def serve(config: ServeConfig, ready: Callable[[str], None] | None = None)
             host, port = split_address(config.listen)
             listeners = await trio.open_tcp_listeners(port, host=host)
             bound = listeners[0].socket.getsockname()
-            service = Service(config, machine, join_address(bound[0], bound[1]), node.address)
+            service = Service(config, machine, join_address(bound[0], bound[1]), node.address, trio.Event)
             server = _Server(service, node)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(server.stop_on_signal, signals)
                 nursery.start_soon(server.report_alarms)
                 nursery.start_soon(server.report_changes)
-                nursery.start_soon(trio.serve_listeners, server.client, listeners)
-                (ready or _say)(service.ready_line())
-                await node.wait_finished()
+                nursery.start_soon(server.look_after_clients)
+                (ready or announce)(service.ready_line())
+                await server.accept_until_finished(nursery, listeners)
                 nursery.cancel_scope.cancel()
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-class _Unsent:
-    """What waits to be written to one client."""
-
-    __slots__ = ("chunks", "ended", "size", "wake")
-
-    def __init__(self) -> None:
-        self.chunks: list[bytes] = []
-        self.size = 0
-        self.ended = False
-        self.wake = trio.Event()
-
-    def put(self, data: bytes) -> None:
-        self.chunks.append(data)
-        self.size += len(data)
-        self.wake.set()
-
-    def end(self) -> None:
-        self.ended = True
-        self.wake.set()
 
 
 class _Server:
     """The tasks of one server."""
 
-    __slots__ = ("_node", "_service", "_timeout")
+    __slots__ = ("_node", "_scopes", "_service", "_timeout")
 
-    def __init__(self, service: Service, node: Node) -> None:
+    def __init__(self, service: Service[trio.Event], node: Node) -> None:
         self._service: Final = service
         self._node: Final = node
         self._timeout: Final = service.config.request_timeout
+        self._scopes: Final[dict[Conversation[trio.Event], trio.CancelScope]] = {}
 
     # Around the clients.
 
@@ -105,62 +74,76 @@ class _Server:
         """The first signal ends the node in good order, within `stop_timeout`; later ones change nothing."""
         async for number in signals:
             name = signal.Signals(number).name
-            print(f"node {self._service.config.id}: {name}, handing over", file=sys.stderr, flush=True)
+            tell(f"node {self._service.config.id}: {name}, handing over")
             await self._node.stop()
             return
 
     async def report_alarms(self) -> None:
         async for alarm in self._node.alarms():
-            print(self._service.alarm_line(alarm), file=sys.stderr, flush=True)
+            tell(self._service.alarm_line(alarm))
 
     async def report_changes(self) -> None:
         if self._service.config.verbose:
             async for change in self._node.changes():
-                print(self._service.change_line(change), file=sys.stderr, flush=True)
+                tell(self._service.change_line(change))
 
-    # One client.
+    async def look_after_clients(self) -> None:
+        """Cuts off who has stopped reading."""
+        while True:
+            await trio.sleep(LOOK_SECONDS)
+            for talk, scope in self._scopes.items():
+                if talk.stalled():
+                    scope.cancel()
 
-    async def client(self, stream: trio.SocketStream) -> None:
+    # Clients.
+
+    async def accept_until_finished(self, nursery: trio.Nursery, listeners: Sequence[trio.SocketListener]) -> None:
+        """Every client has a task in `nursery`. Returns once the node has ended and those who waited have an answer."""
+        async with trio.open_nursery() as accepting:
+            accepting.start_soon(partial(trio.serve_listeners, self._client, listeners, handler_nursery=nursery))
+            await self._node.wait_finished()
+            accepting.cancel_scope.cancel()
+        with trio.move_on_after(DRAIN_SECONDS):
+            while not self._service.quiet:
+                await trio.sleep(QUIET_LOOK)
+
+    async def _client(self, stream: trio.SocketStream) -> None:
         """Serves one connection until one side ends it."""
-        session = self._service.admit()
-        if session is None:
-            await _refuse(stream)
-            return
+        talk = self._service.admit()
         try:
-            unsent = _Unsent()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_write, stream, unsent, nursery.cancel_scope)
-                await self._read(stream, session, unsent)
-                unsent.end()
+            if talk is None:
+                await _refuse(stream)
+                return
+            _keep_alive(stream)
+            async with trio.open_nursery() as both:
+                self._scopes[talk] = both.cancel_scope
+                both.start_soon(_write, stream, talk, both.cancel_scope)
+                await self._read(stream, talk)
+                talk.end()
         except Exception:  # a defect met by one client must not take the node from all others
-            print(self._service.defect_line(session), traceback.format_exc(), file=sys.stderr, flush=True)
+            if talk is not None:
+                tell(f"{self._service.defect_line(talk.session)}\n{traceback.format_exc()}")
         finally:
-            self._service.leave(session)
+            if talk is not None:
+                self._service.leave(talk)
+                self._scopes.pop(talk, None)
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(stream)
 
-    async def _read(self, stream: trio.SocketStream, session: Session, unsent: _Unsent) -> None:
-        while True:
+    async def _read(self, stream: trio.SocketStream, talk: Conversation[trio.Event]) -> None:
+        session = talk.session
+        while not talk.closed:
             try:
                 data = await stream.receive_some(READ_BYTES)
             except trio.BrokenResourceError:
                 return
             if not data:
                 return
-            effects = session.receive(bytes(data), wall_clock())
-            while effects:
-                order: SessionEffect | None = None
-                for effect in effects:
-                    if type(effect) is Send:
-                        unsent.put(effect.data)
-                    elif type(effect) is Close:
-                        return
-                    else:
-                        order = effect
-                if unsent.size > MAX_UNSENT_BYTES:
-                    unsent.chunks.clear()
-                    return
-                effects = [] if order is None else await self._carry_out(order, session)
+            order = talk.take(session.receive(bytes(data), wall_clock()))
+            while order is not None:
+                await _until_there_is_room(talk)
+                order = talk.take(await self._carry_out(order, session))
+            await _until_there_is_room(talk)
 
     async def _carry_out(self, order: SessionEffect, session: Session) -> list[SessionEffect]:
         """What the session says to the outcome of its order."""
@@ -180,30 +163,37 @@ class _Server:
             elif type(order) is HandOver:
                 await node.transfer(order.to, timeout=timeout)
             else:
-                assert type(order) is Send or type(order) is Close
-                raise AssertionError("these are done by the reader")
+                raise AssertionError(f"{order} is not for the server to carry out")
         except (Refused, OutcomeUnknown) as failure:
             return session.failed(failure, wall_clock())
         return session.answered(data, wall_clock())
 
 
-async def _write(stream: trio.SocketStream, unsent: _Unsent, both: trio.CancelScope) -> None:
+async def _until_there_is_room(talk: Conversation[trio.Event]) -> None:
+    while talk.crowded:
+        await talk.room().wait()
+
+
+async def _write(stream: trio.SocketStream, talk: Conversation[trio.Event], both: trio.CancelScope) -> None:
     """Writes what waits until it ends, then ends the connection's tasks."""
     while True:
-        while not unsent.chunks:
-            if unsent.ended:
+        while not (piece := talk.next_piece()):
+            if talk.ended:
                 both.cancel()
                 return
-            unsent.wake = trio.Event()
-            await unsent.wake.wait()
-        data = b"".join(unsent.chunks)
-        unsent.chunks.clear()
+            await talk.more().wait()
         try:
-            await stream.send_all(data)
+            await stream.send_all(piece)
         except trio.BrokenResourceError:
             both.cancel()
             return
-        unsent.size -= len(data)
+        talk.wrote(piece)
+
+
+def _keep_alive(stream: trio.SocketStream) -> None:
+    with suppress(OSError):  # the client is gone already
+        for option in KEEPALIVE:
+            stream.setsockopt(*option)
 
 
 async def _refuse(stream: trio.SocketStream) -> None:

@@ -7,15 +7,18 @@ nothing else.
 from __future__ import annotations
 
 import os
+import socket
 import time
+from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Final, final
+from typing import Final, Generic, final
 
 import attrs
 
 from raft_core.effects import Alarm, Announce
 from raft_core.host.face import NodeFace
 from raft_kv.config import ServeConfig
+from raft_kv.conversation import Conversation, SignalT
 from raft_kv.keyspace import Millis
 from raft_kv.machine import KeyValueMachine
 from raft_kv.node_view import picture_of
@@ -25,13 +28,38 @@ from raft_kv.session import Session
 from raft_kv.session_values import SessionLimits
 from raft_kv.version import version
 
-__all__ = ["MAX_UNSENT_BYTES", "READ_BYTES", "TOO_MANY", "Service", "wall_clock"]
+__all__ = [
+    "ACCEPT_PAUSE",
+    "DRAIN_SECONDS",
+    "KEEPALIVE",
+    "QUIET_LOOK",
+    "READ_BYTES",
+    "TOO_MANY",
+    "Service",
+    "wall_clock",
+]
 
 READ_BYTES: Final = 128 * 1024
 """What is read from a client at once; with the session's limits, what one client can occupy."""
-MAX_UNSENT_BYTES: Final = 64 * 1024 * 1024
-"""A client that does not read its replies is cut off here."""
 TOO_MANY: Final = b"-ERR max number of clients reached\r\n"
+ACCEPT_PAUSE: Final = 0.1
+"""Seconds until accepting is tried again after it failed."""
+DRAIN_SECONDS: Final = 1.0
+"""How long a server that stops waits until everybody who asked has an answer."""
+QUIET_LOOK: Final = 0.01
+"""Seconds between two looks whether that is so."""
+
+
+def _keepalive() -> Iterator[tuple[int, int, int]]:
+    yield socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1
+    for name, value in (("TCP_KEEPIDLE", 300), ("TCP_KEEPINTVL", 100), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):
+            yield socket.IPPROTO_TCP, getattr(socket, name), value
+
+
+KEEPALIVE: Final = tuple(_keepalive())
+"""Socket options as in Redis: a client whose machine or network is gone is noticed after some ten minutes. A client
+that is only silent stays as long as it likes."""
 
 
 def wall_clock() -> Millis:
@@ -41,14 +69,17 @@ def wall_clock() -> Millis:
 
 @final
 @attrs.define(eq=False)
-class Service:
-    """One server's facts and counters. `listen` and `peer_address` hold the ports that it really got."""
+class Service(Generic[SignalT]):
+    """One server's facts and counters. `listen` and `peer_address` hold the ports that it really got; `make` gives
+    an event of the loop."""
 
     config: ServeConfig
     machine: KeyValueMachine
     listen: str
     peer_address: str
-    connections: int = 0
+    make: Callable[[], SignalT]
+    talks: set[Conversation[SignalT]] = attrs.field(factory=set)
+    """One for each connection."""
     received: int = 0
     commands: int = 0
     _limits: SessionLimits = attrs.field(init=False)
@@ -61,18 +92,24 @@ class Service:
         batch = min(SessionLimits().batch_bytes, entry // 4)
         self._limits = SessionLimits(requests=requests, batch_bytes=batch, transaction_bytes=entry)
 
-    def admit(self) -> Session | None:
-        """A session for a new connection, or None where there are too many; `leave` ends it."""
-        if self.connections >= self.config.max_clients:
+    def admit(self) -> Conversation[SignalT] | None:
+        """A conversation for a new connection, or None where there are too many; `leave` ends it."""
+        if len(self.talks) >= self.config.max_clients:
             return None
-        self.connections += 1
         self.received += 1
-        return Session(next(self._numbers), self._limits)
+        talk = Conversation(Session(next(self._numbers), self._limits), self.make)
+        self.talks.add(talk)
+        return talk
 
-    def leave(self, session: Session) -> None:
-        """The session's connection is gone."""
-        self.connections -= 1
-        self.commands += session.commands
+    def leave(self, talk: Conversation[SignalT]) -> None:
+        """The conversation's connection is gone."""
+        self.talks.discard(talk)
+        self.commands += talk.session.commands
+
+    @property
+    def quiet(self) -> bool:
+        """Nobody waits for anything."""
+        return not any(talk.busy for talk in self.talks)
 
     def defect_line(self, session: Session) -> str:
         """What is printed, with the traceback, when a connection ends by a mistake of this program."""
@@ -90,7 +127,7 @@ class Service:
             process=os.getpid(),
             data=self.config.directory,
             uptime_seconds=int(time.monotonic() - self._started),
-            connections=self.connections,
+            connections=len(self.talks),
             connections_received=self.received,
             commands=self.commands,
             keys=census.keys,

@@ -101,9 +101,11 @@ class FileStore:
         used = files if files is not None else OperatingFiles(directory)
         try:
             used.lock(LOCK)
-        except LockHeld as failure:
+        except FileFailed as failure:
             if files is None:
                 used.close()
+            if not isinstance(failure, LockHeld):
+                raise
             raise DirectoryInUse(
                 f"{place} is in use by another process: stop that process, or give this node a directory of its own"
             ) from failure

@@ -19,6 +19,7 @@ __all__ = ["OperatingFile", "OperatingFiles"]
 
 _ZEROS: Final = bytes(1024 * 1024)
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_READ_ONLY: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
 _FULL_SYNC: Final[int | None] = getattr(fcntl, "F_FULLFSYNC", None)
 """On macOS `fsync` does not reach the medium; this does."""
 
@@ -106,15 +107,20 @@ class OperatingFile:
 
 @final
 class OperatingFiles:
-    """A directory, which is made where it does not exist."""
+    """A directory, which is made where it does not exist.
 
-    __slots__ = ("_directory", "_held", "_path")
+    With `read_only`, nothing in it is changed, and it need not be writable: its files can be read, and its lock be held
+    beside other readers, against everybody who writes."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    __slots__ = ("_directory", "_held", "_path", "_read_only")
+
+    def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
         self._path = os.fspath(path)
+        self._read_only = read_only
         self._held: int | None = None
         with _named("make directory", self._path):
-            self._make()
+            if not read_only:
+                self._make()
             self._directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)
 
     def _make(self) -> None:
@@ -137,8 +143,8 @@ class OperatingFiles:
             return sorted(os.listdir(self._path))
 
     def open(self, name: str) -> File:
-        """An existing file, for reading and writing."""
-        return self._open(name, os.O_RDWR)
+        """An existing file, for reading and, unless the directory is read only, for writing."""
+        return self._open(name, os.O_RDONLY if self._read_only else os.O_RDWR)
 
     def create(self, name: str) -> File:
         """A new empty file."""
@@ -166,19 +172,41 @@ class OperatingFiles:
     def lock(self, name: str) -> None:
         """This process holds the lock until `close`, or until it ends, however it ends."""
         with _named("lock", name):
-            held = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self._directory)
+            held = self._open_lock(name)
+            if held is None:
+                return
+            try:
+                fcntl.flock(held, (fcntl.LOCK_SH if self._read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            except BlockingIOError as failure:
+                os.close(held)
+                raise LockHeld("lock", name, str(failure)) from failure
+            except BaseException:
+                os.close(held)
+                raise
+            self._held = held
+
+    def _open_lock(self, name: str) -> int | None:
+        """The lock's file, made where it is missing. None where it is and cannot be made: then nobody else holds it."""
+        if not self._read_only:
+            return os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self._directory)
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return os.open(name, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self._directory)
         except OSError as failure:
-            os.close(held)
-            raise LockHeld("lock", name, str(failure)) from failure
-        self._held = held
+            if failure.errno not in _READ_ONLY:
+                raise
+        try:
+            return os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory)
+        except FileNotFoundError:
+            return None
 
     def close(self) -> None:
         """The lock is free; harmless when done twice."""
         held, self._held = self._held, None
-        if held is not None:
-            os.close(held)
         directory, self._directory = self._directory, -1
-        if directory >= 0:
-            os.close(directory)
+        with _named("close", self._path):
+            try:
+                if held is not None:
+                    os.close(held)
+            finally:
+                if directory >= 0:
+                    os.close(directory)

@@ -31,15 +31,18 @@ _NO_MERGING: Final = 0
 class Survivor:
     """A data directory that is only looked at: `recovered` is what a node would start from. Close it after use.
 
-    Nothing is written to it, repaired, counted or deleted, so that it stays as evidence, and so that a failing disk is
-    not asked for more than reading. `files` stands in for the operating system; `directory` then is only a name for
-    error texts. Raises `WrongDirectory`, `DirectoryInUse`, `LogDamaged` or another `DiskError`."""
+    Nothing in it is written, repaired, counted or deleted, so that it stays as evidence, and so that a failing disk is
+    not asked for more than reading; it may be mounted read-only. Only a missing `lock` is made where that is possible,
+    so that no node starts on it meanwhile.
+
+    `files` stands in for the operating system; `directory` then is only a name for error texts. Raises
+    `WrongDirectory`, `DirectoryInUse`, `LogDamaged` or another `DiskError`."""
 
     def __init__(self, directory: str | os.PathLike[str], cluster: str, *, files: Files | None = None) -> None:
         place = Path(directory)
         if not (IDENTITY in files.names() if files is not None else (place / IDENTITY).is_file()):
             raise WrongDirectory(f"{place} is not a node's data directory: it holds no file named {IDENTITY}")
-        self._files = files if files is not None else OperatingFiles(place)
+        self._files = files if files is not None else OperatingFiles(place, read_only=True)
         try:
             self._files.lock(LOCK)
             identity = read_identity(read_whole(self._files, IDENTITY))

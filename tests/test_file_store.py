@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -33,6 +34,7 @@ from raft_core.testing.store_conformance import FUNCTIONAL_CHECKS, OpenStore
 from raft_core.wal.files import FileFailed, FileMissing, Files, LockHeld, NoSpace
 from raft_core.wal.segment import ANCHOR, IDENTITY, part_name, segment_name, snapshot_name
 from raft_storage import FileStore, MemoryStore, OperatingFiles
+from raft_storage.files import OperatingFile
 
 SEGMENT_BYTES = 64 * 1024
 
@@ -178,6 +180,38 @@ def test_a_second_process_is_refused_while_the_first_lives(tmp_path: Path) -> No
         open_at(tmp_path)
     store.write([append(1, 1)])
     store.close()
+    open_at(tmp_path).close()
+
+
+def test_a_file_that_cannot_be_closed_does_not_keep_the_directory_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = OperatingFile.close
+
+    def failing(file: OperatingFile) -> None:
+        real(file)
+        if file.name.endswith(".log"):
+            raise FileFailed("close", file.name, "Input/output error")
+
+    store = open_at(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(OperatingFile, "close", failing)
+        with pytest.raises(FileFailed, match="close"):
+            store.close()
+    open_at(tmp_path).close()
+
+
+def test_a_lock_that_cannot_be_asked_for_is_no_lock_that_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", broken)
+        with pytest.raises(FileFailed, match="No locks available") as caught:
+            open_at(tmp_path)
+    assert not isinstance(caught.value, LockHeld)
     open_at(tmp_path).close()
 
 

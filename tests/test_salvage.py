@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,6 +104,51 @@ def test_a_snapshot_is_copied_with_the_log_behind_it(tmp_path: Path, stores: lis
     assert b"".join(stores[-1].open_snapshot(recovered.snapshot).chunks()) == b"state at two"
     applied, _, restored = applied_by(recovered)
     assert (applied, restored) == ([b"b", b"c"], [2])
+
+
+def refuse_writing(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    """As on a disk that the kernel has remounted read-only because of its errors."""
+    real = os.open
+
+    def read_only(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        inside = dir_fd is not None and os.path.samestat(os.fstat(dir_fd), os.stat(place))
+        missing = inside and path not in os.listdir(place)
+        if inside and (flags & (os.O_WRONLY | os.O_RDWR) or (flags & os.O_CREAT and missing)):
+            raise OSError(errno.EROFS, "Read-only file system", path)
+        return real(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", read_only)
+
+
+@pytest.mark.parametrize("lock", [True, False], ids=["with its lock", "copied without its lock"])
+def test_a_disk_that_can_only_be_read_is_salvaged(
+    tmp_path: Path, stores: list[FileStore], monkeypatch: pytest.MonkeyPatch, *, lock: bool
+) -> None:
+    place = a_survivor(tmp_path / "old", 2, b"a", b"b", b"c", snapshot=True)
+    if not lock:
+        (place / "lock").unlink()
+    before = {file.name: file.read_bytes() for file in place.iterdir()}
+    refuse_writing(monkeypatch, place)
+
+    source = Survivor(place, "old")
+    stores.append(FileStore.open(tmp_path / "new", node=2, cluster="new"))
+    salvage(source, stores[-1])
+    source.close()
+
+    assert {file.name: file.read_bytes() for file in place.iterdir()} == before
+    monkeypatch.undo()
+
+
+def test_no_node_starts_on_a_disk_while_it_is_salvaged(tmp_path: Path) -> None:
+    place = a_survivor(tmp_path / "old", 3, b"a")
+    (place / "lock").unlink()
+    first, second = Survivor(place, "old"), Survivor(place, "old")  # readers do not mind one another
+
+    first.close()
+    with pytest.raises(DirectoryInUse):
+        FileStore.open(place, node=3, cluster="old")
+    second.close()
+    FileStore.open(place, node=3, cluster="old").close()
 
 
 def test_the_survivor_whose_log_an_election_would_choose_is_the_best() -> None:

@@ -619,6 +619,22 @@ MUTANTS: Final = (
         ("tests/test_full_disk.py",),
     ),
     Mutant(
+        "salvage-needs-a-writable-disk",
+        "What is only read is opened for writing: a disk that was remounted read-only cannot be salvaged.",
+        "raft_storage/salvage.py",
+        "OperatingFiles(place, read_only=True)",
+        "OperatingFiles(place)",
+        ("tests/test_salvage.py",),
+    ),
+    Mutant(
+        "failed-close-keeps-the-lock",
+        "A file that cannot be closed keeps the directory locked.",
+        "raft_storage/file_store.py",
+        "        finally:\n            self._files.close()\n",
+        "        except LockHeld:\n            raise\n        self._files.close()\n",
+        ("tests/test_file_store.py",),
+    ),
+    Mutant(
         "superfluous-deleted-too-early",
         "A segment that a later one repeats is deleted before that later one is known to be on the medium.",
         "raft_core/wal/recovery.py",

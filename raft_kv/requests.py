@@ -81,15 +81,13 @@ class RequestParser:
         size = len(buffer)
         start = run = arrays = 0  # so many arrays lie complete between `run` and `start`, for hiredis to parse at once
         while start < size:
-            if buffer[start] == _STAR:
+            if buffer[start] == _STAR and buffer[start + 1 : start + 2] != b"-":
                 end = self._array_end(start, size)
                 arrays += bool(end)
             else:
                 self._parse(run, start, arrays, requests)
                 arrays = 0
-                run = end = self._line_end(start)
-                if end and (words := self._inline(bytes(buffer[start:end]))):
-                    requests.append(words)
+                run = end = self._alone(start, size, requests)
             if not end or self._failure is not None:
                 break
             start = end
@@ -104,6 +102,18 @@ class RequestParser:
     def _fail(self, text: str) -> int:
         self._failure = ParseFailure(f"ERR Protocol error: {text}")
         return 0
+
+    def _alone(self, start: int, size: int, requests: list[Request]) -> int:
+        """Where what begins at `start` ends, which hiredis is not shown: a line, or an array of less than nothing,
+        which is an empty request to Redis and an error to hiredis; 0 as in `_array_end`."""
+        if self._failure is not None:
+            return 0
+        if self._buffer[start] == _STAR:
+            return self._array_end(start, size)
+        end = self._line_end(start)
+        if end and (words := self._inline(bytes(self._buffer[start:end]))):
+            requests.append(words)
+        return end
 
     # Arrays.
 

@@ -89,6 +89,11 @@ def test_a_length_that_is_out_of_bounds_is_refused_before_its_bytes_arrive() -> 
 
 def test_empty_requests_and_empty_lines_are_passed_over() -> None:
     assert parsed(b"*0\r\n*-1\r\n\r\n\n" + array(b"PING")) == [[b"PING"]]
+    assert parsed(b"*-2\r\nPING\r\n" + array(b"GET", b"a") + b"*-99\r\n") == [[b"PING"], [b"GET", b"a"]]
+
+
+def test_nothing_after_a_failure_is_carried_out() -> None:
+    assert parsed(b"*-x\r\nPING\r\n") == [ParseFailure("ERR Protocol error: invalid multibulk length")]
 
 
 def test_a_browser_that_was_lured_here_is_cut_off_without_a_word() -> None:

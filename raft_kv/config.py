@@ -19,9 +19,10 @@ from raft_core.host.config import HostConfig
 from raft_core.host.node import NodeConfig, split_address
 from raft_core.settings import Settings
 
-__all__ = ["LOOPS", "ServeConfig", "override", "read_file", "serve_config"]
+__all__ = ["LOOPS", "ServeConfig", "check_name", "override", "read_file", "serve_config"]
 
 LOOPS: Final = ("trio", "asyncio", "uvloop")
+_HIGHEST_NODE: Final = (1 << 63) - 1
 T = TypeVar("T", Settings, HostConfig)
 
 
@@ -68,7 +69,13 @@ class ServeConfig:
             raise SettingsError(f"max-clients must be at least 1, not {self.max_clients}")
         if self.join and not self.peers:
             raise SettingsError("a node that joins needs the address of at least one peer: --peer ID=HOST:PORT")
-        split_address(self.listen)
+        for node in (self.id, *self.peers):
+            _check_node(node)
+        check_name(self.cluster)
+        if "\0" in self.data:
+            raise SettingsError(f"--data is a directory, not {self.data!r}")
+        for address in (self.listen, self.peer_listen, *self.peers.values(), *filter(None, [self.advertise])):
+            _check_address(address)
         self.node_config()
 
     @property
@@ -90,6 +97,28 @@ class ServeConfig:
             host=self.host,
             advertise=self.advertise or None,
         )
+
+
+def _check_node(node: int) -> None:
+    """Raises `SettingsError` where `node` is no node's number."""
+    if not 0 < node <= _HIGHEST_NODE:
+        raise SettingsError(f"a node's number is positive and below 2**63, not {node}")
+
+
+def check_name(cluster: str) -> None:
+    """Raises `SettingsError` where `cluster` cannot be written into a data directory."""
+    try:
+        cluster.encode("utf-8")
+    except UnicodeEncodeError:
+        raise SettingsError(f"a cluster's name is text in UTF-8, not {cluster!r}") from None
+
+
+def _check_address(address: str) -> None:
+    host, _port = split_address(address)
+    try:
+        host.encode("idna")  # what looking the name up begins with
+    except UnicodeError as failure:
+        raise SettingsError(f"{address!r} is not an address: {failure}") from None
 
 
 def read_file(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from raft_core.errors import SettingsError
 from raft_core.salvage import best_survivor, log_end
+from raft_kv.config import check_name
 from raft_storage import FileStore, Survivor, salvage
 
 __all__ = ["run_salvage"]
@@ -30,6 +31,8 @@ def run_salvage(
     """The best of the surviving disks has become a new cluster of one, or nothing has been changed; the exit status.
 
     `sources`: the data directory of every survivor. Without `agreed` only says what would be done."""
+    for name in (cluster, new_cluster):
+        check_name(name)
     with ExitStack() as stack:
         disks: list[Survivor] = []
         for source in sources:

@@ -1,7 +1,8 @@
 """Patterns as in `KEYS user:*`, made into regular expressions that cannot run away.
 
 What lives here: one function. After a star the shortest match of what follows is final (an atomic group), so that
-`a*a*a*a*b` costs no more than the product of lengths, not an exponential: a client must not be able to stop a node.
+`a*a*a*a*b` costs no more than the product of lengths, not an exponential; and a pattern has a bound, so that this is
+no more than a microsecond for each byte of a key. A client must not be able to stop a node.
 """
 
 from __future__ import annotations
@@ -9,13 +10,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Final
 
-__all__ = ["matcher"]
+from raft_kv.replies import CommandError
+
+__all__ = ["MAX_PATTERN_BYTES", "matcher"]
+
+MAX_PATTERN_BYTES: Final = 512
+"""A longer one is refused, in the same words on every replica."""
 
 
 @lru_cache(maxsize=256)
 def matcher(pattern: bytes) -> Callable[[bytes], object]:
-    """A function that returns something true for the keys that match `pattern`: `*` `?` `[a-c]` `[^x]` and `\\`."""
+    """A function that returns something true for the keys that match `pattern`: `*` `?` `[a-c]` `[^x]` and `\\`.
+
+    Raises `CommandError` for a pattern of more than `MAX_PATTERN_BYTES`."""
+    if len(pattern) > MAX_PATTERN_BYTES:
+        raise CommandError(f"ERR a pattern has at most {MAX_PATTERN_BYTES} bytes")
     chunks: list[bytes] = [b""]
     position = 0
     while position < len(pattern):

@@ -75,6 +75,9 @@ class Keyspace:
     """How many of the keys have a deadline."""
     asked_at: Millis = 0
     """While a question is being answered: the asker's clock; 0 while applying."""
+    work: int = attrs.field(default=0, init=False)
+    """How many bytes the commands of this entry or transaction have copied, or could have in their time. `machine`
+    bounds it."""
     _deadlines: list[tuple[Millis, bytes]] = attrs.field(factory=list, init=False)
     """A heap of all deadlines, with stale ones among them."""
     _order: list[bytes] = attrs.field(factory=list, init=False)

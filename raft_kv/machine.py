@@ -41,6 +41,11 @@ _RESULT_BYTES: Final = 4 * 1024 * 1024
 """The replies to one entry travel back to a follower in one frame, which has room for so much. The same everywhere:
 a constant, because every replica has to come to the same result."""
 _TOO_LONG: Final = encode_failure("ERR carried out, but the replies to one log entry would be too long to be sent")
+_WORK: Final = 1024 * 1024 * 1024
+"""The commands of one entry or transaction may copy so many bytes, and then one more command may. Few bytes can ask
+for much: each APPEND to a long value and each GET of one copies it. Every replica would stand still for as long, and
+again at every restart, so there is a bound, the same everywhere."""
+_TOO_MUCH: Final = encode_failure("ERR not carried out: the commands before it took too much work; send fewer at once")
 
 
 class SnapshotUnreadable(ValueError):
@@ -148,8 +153,10 @@ def _call(keyspace: Keyspace, call: list[bytes], protocol: int) -> bytes:
 def _calls(keyspace: Keyspace, calls: list[list[bytes]], protocol: int, room: int) -> list[bytes]:
     """The reply to each command; an error in place of one for which there is no more room."""
     replies: list[bytes] = []
+    keyspace.work = 0
     for call in calls:
-        reply = _call(keyspace, call, protocol)
+        reply = _call(keyspace, call, protocol) if keyspace.work <= _WORK else _TOO_MUCH
+        keyspace.work += len(reply)
         if len(reply) > room:
             reply = _TOO_LONG
         room -= len(reply)

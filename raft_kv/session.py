@@ -84,6 +84,9 @@ _Open: TypeAlias = _Writing | _Reading | _Executing | _Watching | _Inspecting | 
 _NOTHING: Final = Keyspace()
 """For commands that need no keys."""
 _AT_ONCE_IN_TRANSACTION: Final = frozenset({"exec", "discard", "multi", "watch", "quit", "reset"})
+_SWEEPING: Final = frozenset({b"keys", b"scan"})
+"""What they cost grows with the number of keys. Each is asked alone, so that others are served between two of them; and
+none enters the log, where it would hold up every replica, and again at each restart."""
 
 
 @final
@@ -93,6 +96,7 @@ class _Transaction:
 
     calls: list[list[bytes]] = attrs.field(factory=list)
     writes: bool = False
+    sweeps: bool = False
     spoiled: bool = False
     size: int = 0
 
@@ -218,19 +222,15 @@ class Session:
         queue = self._queue
         while queue and len(calls) < self.limits.batch_calls:
             call = queue[0]
-            if isinstance(call, ParseFailure):
+            if isinstance(call, ParseFailure) or (calls and not _may_follow(call, flag)):
                 break
-            if calls:
-                try:
-                    if flag not in look_up(call).flags:
-                        break
-                except CommandError:
-                    break
             size += sum(map(len, call))
             if calls and size > self.limits.batch_bytes:
                 break
             queue.popleft()
             calls.append(call)
+            if _sweeps(call):
+                break
         return calls
 
     def _ask(self, calls: list[list[bytes]], now: Millis) -> Ask:
@@ -286,6 +286,8 @@ class Session:
     def _collect(self, transaction: _Transaction, command: Command, call: list[bytes]) -> None:
         """Queues a command of a transaction, or spoils it."""
         transaction.size += sum(map(len, call))
+        writes = transaction.writes or WRITE in command.flags
+        sweeps = transaction.sweeps or _sweeps(call)
         limits = self.limits
         problem = ""
         if SESSION in command.flags:
@@ -293,13 +295,15 @@ class Session:
         elif transaction.size > limits.transaction_bytes or len(transaction.calls) >= limits.transaction_calls:
             transaction.calls.clear()
             problem = "ERR the transaction is too large for one log entry"
+        elif writes and sweeps:
+            problem = "ERR KEYS and SCAN are not allowed in a transaction that writes"
         if problem:
             transaction.spoiled = True
             self._replies.append(encode_failure(problem))
             return
         if not transaction.spoiled:
             transaction.calls.append(call)
-            transaction.writes |= WRITE in command.flags
+            transaction.writes, transaction.sweeps = writes, sweeps
         self._say(Simple("QUEUED"))
 
     def _execute(self, now: Millis) -> SessionEffect | None:
@@ -373,6 +377,18 @@ class Session:
             return None
         self._open = _Executing(executing.question, touching=True)
         return Propose(entries.encode_entry(Clock()))
+
+
+def _sweeps(call: list[bytes]) -> bool:
+    return call[0].lower() in _SWEEPING
+
+
+def _may_follow(call: list[bytes], flag: str) -> bool:
+    """`call` may travel with others that have `flag`."""
+    try:
+        return flag in look_up(call).flags and not _sweeps(call)
+    except CommandError:
+        return False
 
 
 def _failure_replies(waiting: _Open | None, error: Refused | OutcomeUnknown) -> bytes:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raft_core.ids import Index
-from raft_kv.commands import READ, SESSION, TABLE, WRITE, look_up
+from raft_kv.commands import READ, SESSION, TABLE, WRITE, look_up, strings
 from raft_kv.entries import Calls, encode_entry, stamp
 from raft_kv.glob import matcher
 from raft_kv.machine import KeyValueMachine
@@ -92,6 +92,8 @@ def naive(data: dict[str, str], action: tuple[str, ...]) -> object:
             try:
                 total = int(old or "0") if old != "" else int("not a number")
             except ValueError:
+                return "ERR value is not an integer or out of range"
+            if not -(2**63) <= total < 2**63:
                 return "ERR value is not an integer or out of range"
             if not -(2**63) <= total + step < 2**63:
                 return "ERR increment or decrement would overflow"
@@ -266,6 +268,22 @@ def test_a_pattern_matches_as_in_redis(pattern: str, yes: list[str], no: list[st
 
 def test_a_hostile_pattern_costs_no_more_than_a_kind_one() -> None:
     assert not matcher(b"*a" * 30 + b"b")(b"a" * 5000)  # would take longer than the universe has, if it backtracked
+
+
+def test_a_pattern_has_a_bound() -> None:
+    replica = Replica()
+    too_long = "ERR a pattern has at most 512 bytes"
+    assert replica.say("keys", "a" * 512) == []
+    assert replica.say("keys", "a" * 513) == too_long
+    assert replica.say("scan", 0, "match", "a" * 513) == too_long
+
+
+def test_one_command_gives_no_more_than_fits_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strings, "MAX_REPLY_BYTES", 100)
+    replica = Replica()
+    replica.say("set", "a", "x" * 50)
+    assert replica.say("mget", "a", "a", "nope") == [b"x" * 50, b"x" * 50, None]
+    assert replica.say("mget", "a", "a", "a") == "ERR the reply would be too long; ask for fewer keys at once"
 
 
 def test_every_row_of_the_table_makes_sense() -> None:

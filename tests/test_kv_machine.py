@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from raft_core.ids import Index
 from raft_core.machine import StateMachine
 from raft_kv import entries
+from raft_kv import machine as machine_module
 from raft_kv.entries import Answered, Calls, Clock, Question, Transaction, Versions
 from raft_kv.keyspace import Record
 from raft_kv.machine import Census, KeyValueMachine, SnapshotUnreadable
@@ -258,6 +259,25 @@ def test_a_restored_machine_goes_on_with_deadlines_cursors_and_watches() -> None
     assert ask(other, "scan 1 count 1") == ([[b"0", [b"c"]]], False)
     other.apply(Index(10), calls("set z 1", at=START + 500))
     assert sorted(other.keyspace.records) == [b"c", b"z"]
+
+
+def test_an_entry_that_takes_too_much_work_carries_out_only_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_module, "_WORK", 1000)
+    machine = KeyValueMachine()
+    refused = b"-ERR not carried out: the commands before it took too much work; send fewer at once\r\n"
+
+    appended = machine.apply(Index(1), calls("setrange a 499 x", *["append a y"] * 4, "set b 1"))
+    assert appended == b":500\r\n:501\r\n" + refused * 4
+    assert machine.apply(Index(2), calls("append a y", "append a y")) == b":502\r\n:503\r\n"  # each entry anew
+
+    machine.apply(Index(4), calls("set long " + "x" * 600))
+    question = Question(2, [], [[b"get", b"long"]] * 4, True)
+    replies = entries.decode_answer(machine.query(entries.encode_question(question, 0))).replies
+    assert replies.count(b"x" * 600) == 2
+    assert replies.endswith(refused * 2)
+    sweeping = Question(2, [], [[b"keys", b"x*"], [b"scan", b"0"], [b"keys", b"x*"]], True)
+    swept = entries.decode_answer(machine.query(entries.encode_question(sweeping, 0))).replies
+    assert swept.count(refused) == 1  # three keys and two are looked at, which is more than 1000 bytes
 
 
 @pytest.mark.parametrize("cut", [0, 5, 19, 21, 30, -1])

@@ -12,7 +12,7 @@ from raft_core.effects import RefusalReason, UnknownReason
 from raft_core.errors import MembershipRefused, NotLeader, OutcomeUnknown, QueueFull, Refused, TransferInProgress
 from raft_core.ids import Index, NodeId
 from raft_core.membership import AddLearner, AddVoter, RemoveNode
-from raft_kv.entries import Clock, decode_entry
+from raft_kv.entries import Clock, Question, decode_entry, decode_question
 from raft_kv.machine import KeyValueMachine
 from raft_kv.picture import PeerView, Picture
 from raft_kv.requests import RequestLimits
@@ -310,6 +310,23 @@ def test_a_transaction_is_bounded() -> None:
     assert talk.say(f"multi; set a {'x' * 120}; exec")[1] == "ERR the transaction is too large for one log entry"
     assert talk.say("multi; incr a; incr a; incr a; incr a; exec")[-1].__class__ is str
     assert talk.say("multi; incr a; exec")[-1] == [1]
+
+
+def test_a_transaction_that_writes_may_not_go_through_all_keys_on_every_replica() -> None:
+    talk = Talk()
+    abort = "EXECABORT Transaction discarded because of previous errors."
+    problem = "ERR KEYS and SCAN are not allowed in a transaction that writes"
+    assert talk.say("multi; set a 1; keys *; exec") == [b"OK", b"QUEUED", problem, abort]
+    assert talk.say("multi; scan 0; set a 1; get a; exec") == [b"OK", b"QUEUED", problem, b"QUEUED", abort]
+    assert talk.say("multi; keys *; dbsize; exec")[-1] == [[], 0]
+    assert talk.say("multi; set a 1; dbsize; exec")[-1] == [b"OK", 1]
+
+
+def test_a_command_that_goes_through_all_keys_is_asked_alone() -> None:
+    talk = Talk()
+    talk.say("get a; get b; keys *; KEYS x; scan 0; get c; get d")
+    asked = [decode_question(order.question)[1] for order in talk.orders if isinstance(order, Ask)]
+    assert [len(question.calls) for question in asked if isinstance(question, Question)] == [2, 1, 1, 1, 2]
 
 
 # When the cluster cannot.

@@ -17,6 +17,8 @@ from raft_kv.replies import OK, CommandError, Reply, Simple
 __all__ = ["COMMANDS"]
 
 _MAX_SCAN: Final = 1_000_000
+_VISIT: Final = 256
+"""How many bytes could be copied while a key is looked at."""
 
 
 def _del(keyspace: Keyspace, call: Call) -> Reply:
@@ -67,6 +69,7 @@ def _flush(keyspace: Keyspace, call: Call) -> Reply:
 
 
 def _keys(keyspace: Keyspace, call: Call) -> Reply:
+    keyspace.work += _VISIT * len(keyspace.records)
     if call[1] == b"*":
         return list(keyspace.everything())
     matches = matcher(call[1])
@@ -80,6 +83,7 @@ def _scan(keyspace: Keyspace, call: Call) -> Reply:
         raise CommandError("ERR invalid cursor")
     wanted, count, kind = _scan_options(call)
     page = list(islice(keyspace.created_after(cursor), count + 1))
+    keyspace.work += _VISIT * len(page)
     found = [
         key
         for key, record in page[:count]

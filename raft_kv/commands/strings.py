@@ -14,10 +14,12 @@ from raft_kv.commands.table import INT64_MAX, INT64_MIN, Call, Command, integer,
 from raft_kv.keyspace import STRING, Keyspace, Millis, Record
 from raft_kv.replies import OK, CommandError, Reply
 
-__all__ = ["COMMANDS", "MAX_STRING_BYTES"]
+__all__ = ["COMMANDS", "MAX_REPLY_BYTES", "MAX_STRING_BYTES"]
 
 MAX_STRING_BYTES: Final = 64 * 1024 * 1024
 """What a string may grow to by APPEND and SETRANGE; the same on every replica, therefore a constant."""
+MAX_REPLY_BYTES: Final = 256 * 1024 * 1024
+"""What MGET may give at once, or a few keys named a million times would be more than any memory."""
 _TOO_LONG: Final = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 
 
@@ -27,6 +29,7 @@ def _value(record: Record | None) -> bytes | None:
 
 def _keeping(keyspace: Keyspace, key: bytes, value: bytes, old: Record | None) -> None:
     """The key holds `value` and keeps its deadline."""
+    keyspace.work += len(value)
     keyspace.put(key, STRING, value, 0 if old is None else old.deadline)
 
 
@@ -167,7 +170,10 @@ def _get(keyspace: Keyspace, call: Call) -> Reply:
 
 def _mget(keyspace: Keyspace, call: Call) -> Reply:
     records = [keyspace.find(key) for key in call[1:]]
-    return [record.value if record is not None and record.kind == STRING else None for record in records]
+    values = [record.value if record is not None and record.kind == STRING else None for record in records]
+    if sum(map(len, filter(None, values))) > MAX_REPLY_BYTES:
+        raise CommandError("ERR the reply would be too long; ask for fewer keys at once")
+    return values
 
 
 def _strlen(keyspace: Keyspace, call: Call) -> Reply:

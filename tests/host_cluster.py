@@ -96,6 +96,7 @@ class Pipe:
     number: ConnectionId
     other: Pipe | None = None
     closed: bool = False
+    free: int = 0  # when everything sent from this end will have left it, where the line is slow
 
 
 @dataclass

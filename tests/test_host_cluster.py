@@ -9,13 +9,16 @@ import pytest
 
 from raft_core.effects import AlarmKind, RefusalReason, RoleName, UnknownReason
 from raft_core.errors import CallerError, LogLost, NotLeader, OutcomeUnknown, QueueFull, Refused, RequestError
-from raft_core.host import MILLISECOND, SECOND, Phase
+from raft_core.host import MILLISECOND, SECOND, Drop, Phase
 from raft_core.host.jobs import Ticket
 from raft_core.host.values import (
     Answer,
+    BytesReceived,
     ClientChanged,
     ClientProposed,
     ClientTransferred,
+    Transmit,
+    Transmitted,
 )
 from raft_core.ids import ClusterId, Incarnation, NodeId
 from raft_core.membership import AddLearner, AddVoter, RemoveNode
@@ -24,6 +27,7 @@ from raft_core.wire import encode_payload
 from raft_core.wire.values import WIRE_VERSION, Hello
 from tests.host_cluster import Cluster, Node, error_of
 
+MIB = 1024 * 1024
 SMALL_LOG = Settings(snapshot_entries=20, keep_entries=2)
 
 
@@ -406,6 +410,46 @@ def test_a_command_that_the_machine_cannot_apply_ends_the_node_and_is_not_skippe
     assert isinstance(node.finished.error, CallerError)
     assert "RuntimeError: cannot apply" in str(node.finished.error)
     assert isinstance(node.answers[ticket], OutcomeUnknown)
+
+
+class SlowLine(Cluster):
+    """Nodes 1 and 3 have a line of 150 kB a second, and operating systems that take 4 MiB at once."""
+
+    def transmit(self, node: Node, effect: Transmit) -> None:
+        near = node.pipes.get(effect.connection)
+        far = None if near is None else near.other
+        if near is None or far is None or {node.id, far.node.id} != {1, 3}:
+            super().transmit(node, effect)
+            return
+        end = max(self.now, near.free)
+        for start in range(0, len(effect.data), 65_536):
+            piece = effect.data[start : start + 65_536]
+            end += len(piece) * SECOND // 150_000
+
+            def arrive(piece: bytes = piece) -> None:
+                if not far.closed and not near.closed:
+                    far.node.tell(BytesReceived(far.number, piece))
+
+            self.at(end - self.now, far.node, arrive)
+        near.free = end
+        taken = max(self.now, end - 4 * MIB * SECOND // 150_000)
+        self.at(taken - self.now + 1000, node, lambda: node.tell(Transmitted(effect.connection)))
+
+
+@pytest.mark.parametrize("size", [950_000, 8 * MIB])
+def test_an_entry_that_takes_longer_than_silence_may_last_arrives(size: int) -> None:
+    """Pings waited behind it, the connection was closed after five seconds, and it was sent again, for ever."""
+    cluster = SlowLine(3, settings=Settings(max_entry_bytes=8 * MIB))
+    cluster.start()
+    cluster.elect()
+    cluster.run_until(lambda: cluster[3].host.status.core is not None)
+    cluster.crash(2)
+    leader = cluster.elect_among(1, 3)
+    other = cluster[4 - int(leader.id)]
+    leader.propose(b"x" * size)
+    cluster.run_until(lambda: len(other.machine.commands) == 1, within=120 * SECOND)
+
+    assert Drop.SILENT not in {**leader.drops, **other.drops}
 
 
 # Forming.

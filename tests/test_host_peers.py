@@ -35,6 +35,7 @@ from raft_core.wire.values import WIRE_VERSION, Chunk, ForwardReply, Hello
 ME, OTHER, THIRD = NodeId(1), NodeId(2), NodeId(3)
 CLUSTER = ClusterId("c")
 HELLO = Hello(WIRE_VERSION, CLUSTER, OTHER, Incarnation(22), to=ME, address="n2")
+PONG = encode_payload(Chunk(Index(0), Term(0), 0, 0, b"", gone=True))
 SETTINGS = Settings(max_message_bytes=1000, max_inflight_bytes=2000, max_entry_bytes=1000)
 
 
@@ -141,6 +142,105 @@ def test_one_transmission_at_a_time_and_the_urgent_lane_first() -> None:
     assert net.effects() == [Transmit(connection, encode_message(third))]
     net.peers.on_transmitted(Transmitted(connection))
     assert net.effects() == []
+
+
+def test_a_large_frame_goes_out_in_pieces_with_nothing_in_between() -> None:
+    net = Net(transmit_bytes=400)
+    net.peers.dial_due()
+    connection = net.greet()
+    net.effects()
+    large, small = encode_message(append(900)), encode_message(append(100, number=2))
+    for message in (heartbeat(1), append(900), append(100, number=2)):
+        net.peers.send(OTHER, message)
+    first = encode_message(heartbeat(1)) + large[:400]
+    sent = [*net.effects()]
+    net.peers.send(OTHER, heartbeat(2))
+    while net.peers.most_queued:
+        net.peers.on_transmitted(Transmitted(connection))
+        sent += net.effects()
+
+    data = [first, large[400:800], large[800:], encode_message(heartbeat(2)) + small]
+    assert sent == [Transmit(connection, piece) for piece in data]
+
+
+def silences(net: Net, ticks: int, *, heard: ConnectionId | None = None) -> list[ConnectionId]:
+    """The connections that are closed for silence meanwhile; on `heard` the peer says something at each tick."""
+    closed: list[ConnectionId] = []
+    for _ in range(ticks):
+        if heard is not None:
+            net.peers.on_bytes(heard, encode_payload(PING))
+        net.later(10 * MILLISECOND)
+        silent = "nothing was heard for too long"
+        closed += [e.connection for e in net.effects() if isinstance(e, Disconnect) and e.text == silent]
+    return closed
+
+
+def test_a_line_that_takes_a_large_frame_piece_by_piece_is_not_silent_until_it_takes_no_more() -> None:
+    net = Net(transmit_bytes=100)
+    net.peers.dial_due()
+    connection = net.greet()
+    net.effects()
+    net.peers.send(OTHER, append(900))
+    net.effects()
+    for _ in range(5):
+        assert silences(net, 400) == []
+        net.peers.on_transmitted(Transmitted(connection))
+
+    assert silences(net, 500) == []
+    assert silences(net, 1) == [connection]
+
+
+def test_frames_that_are_taken_whole_are_no_sign_of_life() -> None:
+    net = Net()
+    net.peers.dial_due()
+    connection = net.greet()
+    closed = []
+    for number in range(51):
+        net.peers.send(OTHER, append(900, number=number))
+        net.effects()
+        net.peers.on_transmitted(Transmitted(connection))
+        closed += silences(net, 10)
+
+    assert closed == [connection]
+
+
+def test_what_is_under_way_excuses_silence_as_long_as_the_peer_is_heard() -> None:
+    net = Net(lowest_rate=100)
+    net.peers.dial_due()
+    ours, theirs = net.greet(), net.accept(1)
+    net.effects()
+    net.peers.on_transmitted(Transmitted(ours))
+    assert silences(net, 100, heard=theirs) == []
+    net.peers.on_transmitted(Transmitted(ours))  # the ping
+    net.peers.on_bytes(ours, PONG)  # what was said until then has arrived
+    net.peers.send(OTHER, append(900))
+    ((_, data),) = [(e.connection, e.data) for e in net.effects() if isinstance(e, Transmit) and e.connection == ours]
+
+    excused = len(encode_payload(PING) + data)
+    assert silences(net, 500 + excused, heard=theirs) == []
+    assert silences(net, 1, heard=theirs) == [ours]
+
+
+def test_what_is_under_way_to_a_peer_that_is_not_heard_excuses_nothing() -> None:
+    net = Net(lowest_rate=1)
+    net.peers.dial_due()
+    ours, theirs = net.greet(), net.accept(1)
+    net.peers.send(OTHER, append(900))
+    net.effects()
+
+    assert silences(net, 500) == []
+    assert silences(net, 2) == [theirs, ours]
+
+
+def test_so_much_cannot_be_under_way_that_a_dead_line_is_never_noticed() -> None:
+    net = Net(lowest_rate=4 * 1024 * 1024)
+    net.peers.dial_due()
+    ours, theirs = net.greet(), net.accept(1)
+    net.effects()
+    net.peers._connections[ours].handed += 1 << 40
+
+    assert silences(net, 600, heard=theirs) == []
+    assert silences(net, 1, heard=theirs) == [ours]
 
 
 def test_an_append_to_several_followers_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,8 +432,7 @@ def test_a_silent_dialled_connection_is_pinged_and_then_given_up() -> None:
     for _ in range(100):
         net.later(10 * MILLISECOND)
     assert Transmit(connection, encode_payload(PING)) in net.effects()
-    pong = encode_payload(Chunk(Index(0), Term(0), 0, 0, b"", gone=True))
-    assert net.peers.on_bytes(connection, pong) == []
+    assert net.peers.on_bytes(connection, PONG) == []
     for _ in range(500):
         net.later(10 * MILLISECOND)
     assert not [e for e in net.effects() if isinstance(e, Disconnect) and e.connection == connection]
@@ -350,8 +449,7 @@ def test_a_ping_is_answered_on_the_connection_it_came_on() -> None:
     net.peers.on_transmitted(Transmitted(connection))
     assert net.peers.on_bytes(connection, encode_payload(PING)) == []
 
-    pong = encode_payload(Chunk(Index(0), Term(0), 0, 0, b"", gone=True))
-    assert net.effects() == [Transmit(connection, pong)]
+    assert net.effects() == [Transmit(connection, PONG)]
 
 
 def test_a_long_pause_of_our_own_blames_nobody() -> None:

@@ -58,6 +58,9 @@ class HostConfig:
     silence: int = 5 * SECOND
     """A connection on which nothing was heard for so long is dead; counted in ticks handled, so that a paused
     process does not blame its peers."""
+    lowest_rate: int = 64 * _KIB
+    """Bytes a second that a line carries at least: so much longer than `silence` a peer that is otherwise heard may
+    be silent on a connection, for what is under way to it (but for 4 MiB at most)."""
     leader_wait: int = 1 * SECOND
     """A request waits so long for a leader to appear before it is refused."""
     stop_timeout: int = 5 * SECOND
@@ -119,6 +122,7 @@ _POSITIVE: Final = (
     "hello_timeout",
     "ping",
     "silence",
+    "lowest_rate",
     "leader_wait",
     "stop_timeout",
     "urgent_frames",

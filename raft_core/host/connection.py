@@ -5,7 +5,9 @@ transmission. Who is dialled, greeted and given up is decided in `peers`.
 
 The lanes: *urgent* (votes, heartbeats and their replies) goes out whole and first; *requests* (forwarded requests,
 snapshot pieces, and the answers to both) and *bulk* (appends in the window) go out in bounded portions, so that a
-heartbeat never waits behind more than one transmission.
+heartbeat never waits behind more than one transmission. Only behind a frame that is larger than two portions it
+waits for all of that: nothing can be said in the middle of a frame. Such a frame goes out piece by piece, because a
+piece that is taken while others wait shows that the line moves, however slowly.
 """
 
 from __future__ import annotations
@@ -56,6 +58,8 @@ class Connection:
     """What this node knows of one connection. `peer` is `NOBODY` on an accepted one until its greeting."""
 
     __slots__ = (
+        "_rest",
+        "arrived",
         "bulk",
         "busy",
         "closing",
@@ -63,10 +67,12 @@ class Connection:
         "dialled",
         "greeted",
         "greeted_at",
+        "handed",
         "id",
         "link",
         "open",
         "peer",
+        "pings",
         "queued",
         "requests",
         "silent_ticks",
@@ -86,23 +92,58 @@ class Connection:
         self.busy = False  # a Transmit is under way: at most one at a time
         self.queued = False  # it stands in the list of those to be looked at before `handle` returns
         self.silent_ticks = 0
+        self.handed = 0  # bytes given to the operating system; invariant: arrived <= handed
+        self.arrived = 0  # of these, what the other side has certainly read
+        self.pings: deque[int] = deque()  # of each that is unanswered: what had been handed over before it
+        self._rest = memoryview(b"")  # of a frame of which a part is out
         self.urgent = Queue()
         self.requests = Queue()
         self.bulk = Queue()
 
     @property
     def queued_bytes(self) -> int:
-        return self.urgent.bytes + self.requests.bytes + self.bulk.bytes
+        return self.urgent.bytes + self.requests.bytes + self.bulk.bytes + len(self._rest)
+
+    @property
+    def mid_frame(self) -> bool:
+        """The other side has been given a part of a frame, and the rest waits."""
+        return len(self._rest) > 0
+
+    def ping(self, frame: bytes) -> None:
+        """A ping waits to go out, before everything but what is half out."""
+        self.urgent.push(frame)
+        self.pings.append(self.handed)
+
+    def ponged(self) -> None:
+        """What was handed over before the oldest ping has been read: streams keep their order."""
+        if self.pings:
+            self.arrived = self.pings.popleft()
 
     def next_transmission(self, portion: int) -> bytes:
         """The bytes to hand to the operating system now; b"" where nothing waits or something is under way."""
         if self.busy or not self.open:
             return b""
+        data = self._next_piece(portion) if self.mid_frame else self._next_frames(portion)
+        if data:
+            self.busy = True
+            self.handed += len(data)
+        return data
+
+    def _next_piece(self, portion: int) -> bytes:
+        piece, self._rest = self._rest[:portion], self._rest[portion:]
+        return bytes(piece)
+
+    def _next_frames(self, portion: int) -> bytes:
         taken: list[bytes] = []
         self.urgent.take(1 << 62, taken)
         self.requests.take(portion, taken)
-        self.bulk.take(portion, taken)
+        if not (taken and len(taken[-1]) > 2 * portion):
+            self.bulk.take(portion, taken)
         if not taken:
             return b""
-        self.busy = True
-        return taken[0] if len(taken) == 1 else b"".join(taken)
+        data, last = taken[0] if len(taken) == 1 else b"".join(taken), len(taken[-1])
+        if last <= 2 * portion:
+            return data
+        start = len(data) - last + portion
+        self._rest = memoryview(data)[start:]
+        return data[:start]

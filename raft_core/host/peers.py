@@ -56,6 +56,9 @@ PING: Final = Pull(Index(0), Term(0), 0, 0)
 """A pull of nothing: answered with a chunk of nothing by anybody who lives."""
 _ALARM_EVERY: Final = 60 * SECOND
 _MOST_ALARMED: Final = 1000
+_MOST_UNDER_WAY: Final = 4 * 1024 * 1024
+"""Bytes that operating systems hold for one connection; more than these are no excuse for silence."""
+_PING_FRAME: Final = encode_payload(PING)
 _FAULT_DROPS: Final[dict[LinkFault, Drop]] = {
     LinkFault.BAD_FRAME: Drop.BAD_FRAME,
     LinkFault.OUT_OF_ORDER: Drop.BAD_FRAME,
@@ -192,6 +195,8 @@ class Peers:
         connection = self._connections.get(event.connection)
         if connection is not None:
             connection.busy = False
+            if connection.mid_frame:
+                connection.silent_ticks = 0  # it takes the frame piece by piece; a dead line does so until it is full
             self._touch(connection)
 
     def on_bytes(self, identifier: ConnectionId, data: bytes) -> list[tuple[Connection, LinkEvent]]:
@@ -226,7 +231,10 @@ class Peers:
         if type(payload) is Pull and payload == PING:
             self.answer(connection.id, Chunk(Index(0), Term(0), 0, 0, b"", gone=True))
             return True
-        return type(payload) is Chunk and payload.index == 0
+        if type(payload) is Chunk and payload.index == 0:
+            connection.ponged()
+            return True
+        return False
 
     def _on_greeted(self, connection: Connection, hello: Hello) -> None:
         peer = hello.sender
@@ -432,13 +440,21 @@ class Peers:
                 if self.now >= connection.deadline:
                     self.drop(Drop.NO_GREETING)
                     self.close(connection, "no greeting came in time")
-            elif connection.silent_ticks > self._silence_ticks:
+            elif connection.silent_ticks > self._patience(connection):
                 self.drop(Drop.SILENT)
                 self.close(connection, "nothing was heard for too long")
             elif connection.dialled and connection.silent_ticks % self._ping_ticks == 0:
-                connection.urgent.push(encode_payload(PING))
+                connection.ping(_PING_FRAME)
                 self._touch(connection)
         self.dial_due()
+
+    def _patience(self, connection: Connection) -> int:
+        """Ticks of silence until the connection is dead. On one that we dialled little is said but answers to pings,
+        and pings wait behind what is under way: the time for that is granted as long as the peer itself is heard."""
+        if not connection.dialled or connection.peer not in self._accepted:
+            return self._silence_ticks
+        under_way = min(connection.handed - connection.arrived, _MOST_UNDER_WAY)
+        return self._silence_ticks + under_way * SECOND // self._config.lowest_rate // self._config.tick
 
     # For people.
 

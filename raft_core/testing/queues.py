@@ -43,10 +43,10 @@ def queue_of_core(raft: Raft, event: Event) -> str:
 
 def limits_of_host(config: HostConfig, settings: Settings) -> Load:
     """The most that may wait for the core, for the leader, and for a peer. In a lane where nothing else waits a single
-    message may be larger than the lane's limit, or it could never be sent; an entry is never cut."""
+    message may be larger than the lane's limit, or it could never be sent; and another may be half out."""
     single = max(settings.max_message_bytes, settings.max_entry_bytes) + _URGENT_BYTES
     bulk = max(config.bulk_limit(settings), single)
-    most = bulk + 2 * config.request_bytes + config.urgent_frames * _URGENT_BYTES
+    most = bulk + single + 2 * config.request_bytes + config.urgent_frames * _URGENT_BYTES
     return Load(config.max_clients, config.max_client_bytes, config.max_forwarded, most)
 
 

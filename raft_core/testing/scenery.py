@@ -104,7 +104,7 @@ def draw_config(dice: Dice, profile: Profile) -> HostNumbers:
         stop_timeout=3 * SECOND,
         pull_timeout=SECOND,
         bulk_bytes=dice.choice((0, 0, 3000)),
-        transmit_bytes=dice.choice((1, 300, 1 << 18)),
+        transmit_bytes=dice.choice((100, 300, 1 << 18)),
         chunk_bytes=dice.choice((64, 1000, 1 << 18)),
         chunk_window=dice.choice((1, 4)),
         max_clients=dice.choice((10, 10_000)),

@@ -660,6 +660,14 @@ MUTANTS: Final = (
         ("tests/test_host_cluster.py", "tests/test_host_decisions.py"),
     ),
     Mutant(
+        "slow-is-taken-for-dead",
+        "A connection is closed because pings wait behind an entry that takes long, which is then sent again for ever.",
+        "raft_core/host/peers.py",
+        "connection.silent_ticks > self._patience(connection)",
+        "connection.silent_ticks > self._silence_ticks",
+        ("tests/test_host_peers.py", "tests/test_host_cluster.py"),
+    ),
+    Mutant(
         "founders-that-are-gone-are-counted",
         "A founder writes with the disks of others that have formed without it since.",
         "raft_core/host/forming.py",

@@ -9,6 +9,9 @@ of its own and a trio token 193 (37), `trio.to_thread` 258 (56); on asyncio `cal
 `anyio.from_thread` 225 (40), `anyio.to_thread` 220 (56); on uvloop 156 (22), 176 (29) and 192 (44). A pool costs as
 much as the hop itself once more.
 
+The lane of a machine that does not block has no thread: the loop does its jobs itself. But a machine is restored from
+the disk, for seconds where its state is big, so that job has a thread all the same, and those behind it wait.
+
 The threads are daemons. One that hangs in a system call of a dead disk can neither be cancelled nor joined;
 `close` waits for it for a bounded time and then leaves it behind, and with it the store, which it may still use.
 """
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -24,7 +28,7 @@ from typing import Final, TypeAlias
 
 from raft_core.errors import DiskError, InvariantBroken, RaftError
 from raft_core.host.jobs import Job, Lane
-from raft_core.host.values import HostEvent, JobFailed
+from raft_core.host.values import HostEvent, JobFailed, TimerFired
 from raft_core.host.work import Work
 from raft_core.storage import Store
 
@@ -41,9 +45,9 @@ class Lanes:
         self._store: Final = store
         self._work: Final = work
         self._report: Report = _nobody
-        self._inline: Final[dict[Lane, list[Job]]] = {lane: [] for lane in Lane if work.inline(lane)}
-        self._workers: Final[dict[Lane, _Worker]] = {
-            lane: _Worker(self, lane, f"{name} {lane.value}") for lane in Lane if lane not in self._inline
+        self._workers: Final[dict[Lane, _Worker]] = {lane: _Worker(self, lane, f"{name} {lane.value}") for lane in Lane}
+        self._inline: Final[dict[Lane, _InlineLane]] = {
+            lane: _InlineLane(work, lane, self._workers[lane]) for lane in Lane if work.inline(lane)
         }
 
     def start(self, report: Report) -> None:
@@ -52,20 +56,18 @@ class Lanes:
 
     def put(self, lane: Lane, job: Job) -> None:
         """The job is queued behind its lane's others. For the loop."""
-        worker = self._workers.get(lane)
-        if worker is not None:
-            worker.put(job)
+        inline = self._inline.get(lane)
+        if inline is None:
+            self._workers[lane].put(job)
         else:
-            self._inline[lane].append(job)
+            inline.jobs.append(job)
 
     def run_inline(self) -> list[HostEvent]:
         """What the queued jobs of the lanes that need no thread came to. For the loop."""
         events: list[HostEvent] = []
-        for lane, jobs in self._inline.items():
-            if jobs:
-                batch = jobs.copy()
-                jobs.clear()
-                events += self._work.run(lane, batch)
+        for lane in self._inline.values():
+            if lane.jobs or lane.away:
+                events += lane.run()
         return events
 
     def run(self, lane: Lane, jobs: list[Job]) -> None:
@@ -78,7 +80,12 @@ class Lanes:
             error = InvariantBroken(f"a job of the {lane.value} lane raised {type(failure).__name__}: {failure}")
             error.__cause__ = failure
             events = [JobFailed(lane, error)]
-        self._report(events)
+        inline = self._inline.get(lane)
+        if inline is None:
+            self._report(events)
+            return
+        inline.back.put(events)  # the loop takes it in order with what it does itself, so it only has to be woken
+        self._report([TimerFired()])
 
     def close(self, seconds: float) -> None:
         """Every thread has ended and the store is closed, or `seconds` have passed. Blocks; queued jobs are dropped."""
@@ -102,6 +109,39 @@ def _nobody(_events: list[HostEvent]) -> None:
 def _join(thread: threading.Thread, give_up: float) -> bool:
     thread.join(max(0.0, give_up - time.monotonic()))
     return not thread.is_alive()
+
+
+class _InlineLane:
+    """A lane whose jobs the loop does itself, in order; while a thread does one that blocks, those behind it wait."""
+
+    def __init__(self, work: Work, lane: Lane, worker: _Worker) -> None:
+        self._work: Final = work
+        self._lane: Final = lane
+        self._worker: Final = worker
+        self.jobs: Final[deque[Job]] = deque()
+        self.back: Final[SimpleQueue[list[HostEvent]]] = SimpleQueue()
+        self.away = False
+
+    def run(self) -> list[HostEvent]:
+        """What came of the jobs that could be done by now. For the loop."""
+        events: list[HostEvent] = []
+        if self.away:
+            try:
+                events += self.back.get_nowait()
+            except Empty:
+                return events
+            self.away = False
+        batch: list[Job] = []
+        while self.jobs and not self.away:
+            job = self.jobs.popleft()
+            self.away = self._work.blocks(job)
+            if not self.away:
+                batch.append(job)
+        if batch:
+            events += self._work.run(self._lane, batch)
+        if self.away:
+            self._worker.put(job)
+        return events
 
 
 class _Worker:

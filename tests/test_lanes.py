@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import cast
 
 import pytest
 
 from raft_core.effects import Persist
-from raft_core.errors import CallerError
+from raft_core.entries import Entry, SnapshotMeta
+from raft_core.errors import CallerError, InvariantBroken
 from raft_core.host.jobs import (
+    ApplyEntries,
     DropReceived,
     Job,
     Lane,
+    RestoreMachine,
     Write,
 )
-from raft_core.host.values import HostEvent, JobFailed, Wrote
+from raft_core.host.values import EntriesApplied, HostEvent, JobFailed, MachineRestored, TimerFired, Wrote
 from raft_core.host.work import Work
-from raft_core.ids import WriteId
+from raft_core.ids import Index, Term, WriteId
+from raft_core.membership import Members
 from raft_core.storage import Store
+from raft_storage import MemoryStore
 from raft_storage.lanes import Lanes
 
 
@@ -41,6 +46,9 @@ class Bench:
 
     def inline(self, lane: Lane) -> bool:
         return lane is Lane.APPLY
+
+    def blocks(self, job: Job) -> bool:
+        return False
 
     def run(self, lane: Lane, jobs: Sequence[Job]) -> list[HostEvent]:
         self.threads.add(threading.current_thread().name)
@@ -143,3 +151,139 @@ def test_lanes_that_were_never_used_close_the_store_at_once(bench: Bench) -> Non
     bench.lanes.close(10)
     assert bench.closed
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("test ")]
+
+
+# A lane without a thread, and the one job in it that has one.
+
+META = SnapshotMeta(Index(5), Term(1), Members.initial([1]))
+
+
+class SlowMachine:
+    """Restoring waits while it is shut; all that is done to it is written down, with the thread that did it."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.restoring = threading.Event()
+        self.done: list[tuple[str, bool]] = []
+
+    def init(self) -> Index:
+        return Index(0)
+
+    def prepare(self, command: bytes, now: int) -> bytes:
+        return command
+
+    def apply(self, index: Index, command: bytes) -> bytes:
+        self.note(f"applied {index}")
+        return command
+
+    def query(self, request: bytes) -> bytes:
+        self.note("asked")
+        return request
+
+    def snapshot(self) -> Iterator[bytes]:
+        return iter(())
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        self.restoring.set()
+        self.open.wait(10)
+        state = b"".join(chunks).decode()
+        if state == "bad":
+            raise SystemExit(state)
+        self.note(f"restored {state}")
+
+    def note(self, what: str) -> None:
+        self.done.append((what, threading.current_thread() is threading.main_thread()))
+
+
+def restoring_lanes(machine: SlowMachine, state: bytes) -> tuple[Lanes, SimpleQueue[list[HostEvent]]]:
+    store = MemoryStore(1)
+    writer = store.create_snapshot(META)
+    writer.write(state)
+    writer.finish()
+    lanes, reports = Lanes(store, Work(store, machine), "restoring"), SimpleQueue[list[HostEvent]]()
+    lanes.start(reports.put)
+    return lanes, reports
+
+
+def applying(index: int) -> ApplyEntries:
+    return ApplyEntries((Entry.make(index, 1, b"x"),))
+
+
+def test_a_machine_is_restored_in_a_thread_and_what_comes_behind_it_waits_its_turn() -> None:
+    machine = SlowMachine()
+    lanes, reports = restoring_lanes(machine, b"state")
+    for job in (applying(1), RestoreMachine(META), applying(6)):
+        lanes.put(Lane.APPLY, job)
+
+    before = lanes.run_inline()
+    machine.restoring.wait(10)
+    lanes.put(Lane.APPLY, applying(7))
+    meanwhile = lanes.run_inline()
+    machine.open.set()
+    woken = reports.get(timeout=10)
+    after = lanes.run_inline()
+    lanes.put(Lane.APPLY, applying(8))
+
+    assert before == [EntriesApplied(Index(1), (b"x",))]
+    assert meanwhile == []
+    assert woken == [TimerFired()]
+    assert after == [MachineRestored(Index(5)), EntriesApplied(Index(7), (b"x", b"x"))]
+    assert lanes.run_inline() == [EntriesApplied(Index(8), (b"x",))]
+    assert machine.done == [
+        ("applied 1", True),
+        ("restored state", False),
+        ("applied 6", True),
+        ("applied 7", True),
+        ("applied 8", True),
+    ]
+    lanes.close(10)
+
+
+def test_two_restorings_behind_one_another_are_done_in_order() -> None:
+    machine = SlowMachine()
+    machine.open.set()
+    lanes, reports = restoring_lanes(machine, b"state")
+    for job in (RestoreMachine(META), RestoreMachine(META), applying(6)):
+        lanes.put(Lane.APPLY, job)
+
+    events: list[HostEvent] = lanes.run_inline()
+    for _ in range(2):
+        reports.get(timeout=10)
+        events += lanes.run_inline()
+
+    assert events == [MachineRestored(Index(5)), MachineRestored(Index(5)), EntriesApplied(Index(6), (b"x",))]
+    assert reports.empty()
+    lanes.close(10)
+
+
+def test_a_restoring_that_fails_in_its_thread_is_told_by_the_loop() -> None:
+    machine = SlowMachine()
+    machine.open.set()
+    lanes, reports = restoring_lanes(machine, b"bad")
+    lanes.put(Lane.APPLY, RestoreMachine(META))
+
+    assert lanes.run_inline() == []
+    assert reports.get(timeout=10) == [TimerFired()]
+    (failed,) = lanes.run_inline()
+
+    assert isinstance(failed, JobFailed)
+    assert failed.lane is Lane.APPLY
+    assert isinstance(failed.error, InvariantBroken)
+    lanes.close(10)
+
+
+def test_a_disk_that_hangs_while_a_machine_is_restored_does_not_hold_up_the_end() -> None:
+    machine = SlowMachine()
+    lanes, _ = restoring_lanes(machine, b"state")
+    lanes.put(Lane.APPLY, RestoreMachine(META))
+    assert lanes.run_inline() == []
+    machine.restoring.wait(10)
+
+    began = time.monotonic()
+    lanes.close(0.05)
+
+    assert time.monotonic() - began < 5
+    machine.open.set()
+    for thread in threading.enumerate():
+        if thread.name == "restoring apply":
+            thread.join(10)

@@ -12,7 +12,8 @@ from typing import Final, Protocol, final
 import attrs
 
 from raft_core.errors import CallerError, SettingsError
-from raft_core.host.config import SECOND, HostConfig
+from raft_core.host.addresses import is_everywhere
+from raft_core.host.config import HIGHEST_NODE, SECOND, HostConfig
 from raft_core.ids import NodeId
 from raft_core.settings import Settings
 from raft_core.storage import Store
@@ -91,11 +92,12 @@ class NodeConfig:
     host: HostConfig = HostConfig()
     """How the node behaves around it; `address`, `peers` and `founders` in it are replaced by those given here."""
     machine_blocks: bool = False
-    """Whether applying, asking or restoring the machine can take long enough (several milliseconds) to hold up the
-    loop. It then happens in a thread of its own, one call at a time, which costs each command a switch of threads."""
+    """Whether applying to or asking the machine can take long enough (several milliseconds) to hold up the loop. It
+    then happens in a thread of its own, one call at a time, which costs each command a switch of threads. Restoring it
+    always does."""
     advertise: str | None = None
-    """Where peers can dial this node; None: where it listens. Needed when it listens on every interface."""
-
+    """Where peers can dial this node; None: where it listens. Where that is every interface (0.0.0.0, [::]) peers are
+    told nothing, and dial what they were configured with; one that nobody was configured with needs this."""
     recorder_bytes: int = 0
     """Keep a recording of what the core is told, of at most so many bytes, for `Node.recording`; 0: none. It costs
     about a microsecond per event."""
@@ -103,23 +105,25 @@ class NodeConfig:
     def __attrs_post_init__(self) -> None:
         if self.recorder_bytes < 0:
             raise SettingsError(f"recorder_bytes is a number of bytes, not {self.recorder_bytes}")
-        if self.node <= 0:
-            raise SettingsError(f"a node id is a positive number, not {self.node}")
+        for node in (self.node, *self.peers, *self.founders):
+            if not 0 < node <= HIGHEST_NODE:
+                raise SettingsError(f"a node id is a positive number below 2**63, not {node}")
         if not self.cluster:
             raise SettingsError("a cluster needs a name, so that it is never mixed up with another")
         if (self.data is None) == (self.store is None):
             raise SettingsError("give exactly one of data and store: a node keeps its promises on one disk")
         if self.founders and self.node not in self.founders:
             raise SettingsError(f"node {self.node} is not among the founders; leave them out for a node that joins")
+        if self.advertise and is_everywhere(self.advertise):
+            raise SettingsError(f"nobody can dial {self.advertise}: advertise an address of this machine, or none")
         for address in (self.listen, *self.peers.values(), *filter(None, [self.advertise])):
             split_address(address)
 
     def host_config(self, listening_at: str) -> HostConfig:
         """What the host is given once the node listens at `listening_at`."""
         peers = {node: address for node, address in self.peers.items() if node != self.node}
-        return attrs.evolve(
-            self.host, address=self.advertise or listening_at, peers=_names(peers), founders=_nodes(self.founders)
-        )
+        address = self.advertise or ("" if is_everywhere(listening_at) else listening_at)
+        return attrs.evolve(self.host, address=address, peers=_names(peers), founders=_nodes(self.founders))
 
     @property
     def patience(self) -> float:

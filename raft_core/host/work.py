@@ -69,8 +69,12 @@ class Work:
         self._completed: SnapshotMeta | None = None
 
     def inline(self, lane: Lane) -> bool:
-        """Jobs of this lane are so short that the loop does them itself."""
+        """Jobs of this lane are so short that the loop does them itself, save those that `blocks`."""
         return lane is Lane.APPLY and not self._machine_blocks
+
+    def blocks(self, job: Job) -> bool:
+        """This job takes a thread even in a lane that needs none: it reads the disk, and lasts as long as it is big."""
+        return type(job) is RestoreMachine
 
     def run(self, lane: Lane, jobs: Sequence[Job]) -> list[HostEvent]:
         """The reports of all jobs, in order. After a failure that ends the lane, the rest is not done."""

@@ -40,12 +40,16 @@ def test_a_timeout_becomes_a_deadline_and_none_stays_none() -> None:
     "wrong",
     [
         lambda: NodeConfig(node=0, cluster="c", listen="h:1", data="d"),
+        lambda: NodeConfig(node=1 << 63, cluster="c", listen="h:1", data="d"),
+        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", peers={1 << 63: "h:2"}),
+        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", founders=(1, 1 << 63)),
         lambda: NodeConfig(node=1, cluster="", listen="h:1", data="d"),
         lambda: NodeConfig(node=1, cluster="c", listen="h", data="d"),
         lambda: NodeConfig(node=1, cluster="c", listen="h:1"),
         lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", founders=(2, 3)),
         lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", peers={2: "nowhere"}),
         lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", advertise="nowhere"),
+        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", advertise="0.0.0.0:1"),
     ],
 )
 def test_a_configuration_that_cannot_work_is_refused(wrong: Callable[[], NodeConfig]) -> None:
@@ -59,3 +63,11 @@ def test_a_node_tells_others_what_it_advertises_or_else_where_it_listens_and_doe
     assert (there.address, dict(there.peers), there.founders) == ("h:77", {2: "i:2"}, (1, 2))
     elsewhere = NodeConfig(node=1, cluster="c", listen="0.0.0.0:1", data="d", advertise="h:9")
     assert elsewhere.host_config("0.0.0.0:1").address == "h:9"
+
+
+@pytest.mark.parametrize("everywhere", ["0.0.0.0:7379", "[::]:7379", "[0:0::0]:7379"])
+def test_a_node_that_listens_on_every_interface_tells_others_nothing(everywhere: str) -> None:
+    """It told them that address, and each of them then dialled itself there."""
+    assert NodeConfig(node=1, cluster="c", listen=everywhere, data="d").host_config(everywhere).address == ""
+    for here in ("10.0.0.0:7379", "[::1]:7379", "[fe00::]:1", "a:0"):
+        assert NodeConfig(node=1, cluster="c", listen=everywhere, data="d").host_config(here).address == here

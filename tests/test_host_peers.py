@@ -539,6 +539,54 @@ def test_addresses_come_from_greetings_and_what_a_node_says_of_itself_wins() -> 
     assert net.peers.addresses.of(ME) == ""
 
 
+def test_every_interface_is_no_address_of_a_peer() -> None:
+    net = Net()
+    hearsay = ((NodeId(4), "[::]:7400"), (NodeId(5), "n5:7400"))
+    net.accept(1, Hello(WIRE_VERSION, CLUSTER, OTHER, Incarnation(22), address="0.0.0.0:7400", known=hearsay))
+
+    assert net.peers.addresses.known() == ((OTHER, "n2"), (THIRD, "n3"), (NodeId(5), "n5:7400"))
+
+
+def test_a_peer_that_is_not_found_where_it_says_is_dialled_where_it_was_configured_and_the_other_way_round() -> None:
+    net = Net(max_connections=10)
+    net.accept(1, Hello(WIRE_VERSION, CLUSTER, OTHER, Incarnation(22), address="said"))
+    net.effects()
+    dialled = []
+    for _ in range(4):
+        net.later(2 * SECOND)
+        ours = net.peers._dialled[OTHER]
+        dialled += [e.address for e in net.effects() if isinstance(e, Dial) and e.connection == ours.id]
+        net.peers.on_dial_failed(DialFailed(ours.id))
+    assert dialled == ["said", "n2", "said", "n2"]
+
+    net.peers.addresses.failed(OTHER)
+    net.accept(3, Hello(WIRE_VERSION, CLUSTER, OTHER, Incarnation(22), address="moved"))
+    assert net.peers.addresses.of(OTHER) == "moved", "what is new has not failed yet"
+
+
+def test_where_a_peer_was_found_it_is_looked_for_again() -> None:
+    net = Net()
+    net.peers.addresses.learn(Hello(WIRE_VERSION, CLUSTER, OTHER, Incarnation(22), address="said"))
+    net.peers.addresses.failed(OTHER)
+    net.peers.dial_due()
+    connection = net.greet(hello=Hello(WIRE_VERSION, CLUSTER, OTHER, Incarnation(22), to=ME, address="said"))
+    net.peers.on_closed(ConnectionClosed(connection))
+
+    assert net.peers.addresses.of(OTHER) == "n2"
+
+
+def test_a_peer_that_nobody_can_dial_raises_an_alarm_that_says_what_to_do() -> None:
+    net = Net()
+    for number in (1, 3):
+        net.accept(number, Hello(WIRE_VERSION, CLUSTER, NodeId(4), Incarnation(44)))
+    net.accept(5, Hello(WIRE_VERSION, CLUSTER, OTHER, Incarnation(22)))
+
+    (alarm,) = [effect for effect in net.effects() if isinstance(effect, Alarm)]
+    assert alarm.peer == 4
+    assert "an address to advertise" in alarm.text
+    assert net.peers.drops == {Drop.NO_ADDRESS: 2}
+
+
 def test_members_in_force_are_dialled_where_their_address_is_known() -> None:
     net = Net()
     net.accept(1, Hello(WIRE_VERSION, CLUSTER, OTHER, Incarnation(22), address="n2", known=((NodeId(4), "n4"),)))
@@ -594,4 +642,6 @@ def test_a_founder_named_twice_or_impossible_is_refused() -> None:
         HostConfig(founders=(NodeId(1), NodeId(1)))
     with pytest.raises(SettingsError):
         HostConfig(peers={NodeId(0): "x"})
+    with pytest.raises(SettingsError):
+        HostConfig(founders=(NodeId(1), NodeId(1 << 63)))
     assert HostConfig(founders=(NodeId(2), NodeId(1))).founders == (1, 2)

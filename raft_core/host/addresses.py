@@ -16,19 +16,25 @@ from raft_core.ids import Incarnation, NodeId
 from raft_core.membership import AddLearner, AddVoter, Change, Members
 from raft_core.wire.values import Hello
 
-__all__ = ["Addresses", "Redial"]
+__all__ = ["Addresses", "Redial", "is_everywhere"]
 
 _MOST_LEARNED: Final = 1000
 _MOST_TOLD: Final = 100
 _LONGEST: Final = 300
 
 
+def is_everywhere(address: str) -> bool:
+    """It means every interface, as 0.0.0.0:7400 and [::]:7400 do. One listens there, and whoever dials it reaches
+    itself."""
+    return not (address.rpartition(":")[0] or address).strip("[]0.:")
+
+
 @final
 class Addresses:
-    """The address book. What a node says about itself wins over what others say and over what was configured;
-    what others say is only believed where nothing better is known."""
+    """The address book. What a node says about itself wins over what was configured, until it cannot be reached there;
+    then the two take turns. What others say is only believed where neither is known."""
 
-    __slots__ = ("_configured", "_from_itself", "_hearsay", "_me", "_mine", "disks")
+    __slots__ = ("_configured", "_failures", "_from_itself", "_hearsay", "_me", "_mine", "disks")
 
     def __init__(self, config: HostConfig, me: NodeId) -> None:
         self._me = me
@@ -36,22 +42,31 @@ class Addresses:
         self._configured = dict(config.peers)
         self._from_itself: dict[NodeId, str] = {}
         self._hearsay: dict[NodeId, str] = {}
+        self._failures: dict[NodeId, int] = {}
         self.disks: dict[NodeId, int] = {}
         """The incarnation that each node last greeted with."""
 
     def of(self, node: NodeId) -> str:
         """Where to dial the node, "" where nobody knows."""
-        return self._from_itself.get(node) or self._configured.get(node) or self._hearsay.get(node, "")
+        said, configured = self._from_itself.get(node, ""), self._configured.get(node, "")
+        if said and configured:
+            return configured if self._failures.get(node, 0) % 2 else said
+        return said or configured or self._hearsay.get(node, "")
+
+    def failed(self, node: NodeId) -> None:
+        """Nobody who is that node answered where it was dialled."""
+        self._failures[node] = self._failures.get(node, 0) + 1
 
     def learn(self, hello: Hello) -> None:
         """The greeting's sender and whom it knows can be dialled."""
         if len(self.disks) >= _MOST_LEARNED and hello.sender not in self.disks:
             return
         self.disks[hello.sender] = hello.incarnation
-        if hello.address and len(hello.address) <= _LONGEST:
+        if _can_be_dialled(hello.address) and hello.address != self._from_itself.get(hello.sender):
             self._from_itself[hello.sender] = hello.address
+            self._failures.pop(hello.sender, None)
         for node, address in hello.known:
-            if node == self._me or not address or len(address) > _LONGEST:
+            if node == self._me or not _can_be_dialled(address):
                 continue
             if node in self._hearsay or len(self._hearsay) < _MOST_LEARNED:
                 self._hearsay[node] = address
@@ -82,6 +97,10 @@ class Addresses:
                 change = msgspec.structs.replace(change, incarnation=Incarnation(disk))
             filled.append(change)
         return tuple(filled)
+
+
+def _can_be_dialled(address: str) -> bool:
+    return len(address) <= _LONGEST and not is_everywhere(address)
 
 
 @final

@@ -15,10 +15,12 @@ from raft_core.errors import SettingsError
 from raft_core.ids import NodeId
 from raft_core.settings import Settings
 
-__all__ = ["MILLISECOND", "SECOND", "HostConfig"]
+__all__ = ["HIGHEST_NODE", "MILLISECOND", "SECOND", "HostConfig"]
 
 MILLISECOND: Final = 1_000_000
 SECOND: Final = 1_000_000_000
+HIGHEST_NODE: Final = NodeId((1 << 63) - 1)
+"""The highest number that a node may have: what fits into a message and a log."""
 _KIB: Final = 1024
 _MIB: Final = 1024 * 1024
 
@@ -34,9 +36,11 @@ class HostConfig:
 
     # Who and where.
     address: str = ""
-    """Where peers can dial this node; told to them in every greeting."""
+    """Where peers can dial this node; told to them in every greeting. Empty: nobody is told anything, and peers use
+    what they were configured with."""
     peers: Mapping[NodeId, str] = attrs.field(factory=dict)
-    """Addresses known from the start. Others are learned from greetings; a greeting wins over what stands here."""
+    """Addresses known from the start. Others are learned from greetings; a greeting wins over what stands here,
+    until the node cannot be reached where its greeting said."""
     founders: tuple[NodeId, ...] = attrs.field(default=(), converter=_in_order)
     """The first members of a new cluster, this node among them; all must name the same. Empty: a joiner, which
     waits to be added. Looked at only while the disk has never been part of a cluster. One that is to found alone asks
@@ -104,8 +108,9 @@ class HostConfig:
             raise SettingsError("dial_delay_max must not be below dial_delay")
         if self.silence <= 2 * self.ping:
             raise SettingsError("silence must be more than twice ping, or a healthy connection is taken for dead")
-        if any(node <= 0 for node in (*self.peers, *self.founders)):
-            raise SettingsError("a node id is a positive number")
+        for node in (*self.peers, *self.founders):
+            if not 0 < node <= HIGHEST_NODE:
+                raise SettingsError(f"a node id is a positive number below 2**63, not {node}")
         if len(set(self.founders)) != len(self.founders):
             raise SettingsError("a founder is named twice")
 

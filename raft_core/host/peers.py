@@ -5,9 +5,9 @@ connection that it dialled. What answers a question (`ForwardReply` a `Forward`,
 connection that the question came on, so that a question is lost exactly when its connection is. A `Pull` of nothing
 asks for a sign of life.
 
-A node is an id and an incarnation; its address is whatever its last greeting said. The newest connection that a peer
-dialled wins: an older one is a remnant of a process or a route that is gone, and then our own connection to that
-peer may lead nowhere as well, so it is made anew.
+A node is an id and an incarnation; its address is what its last greeting said, as long as it is found there. The newest
+connection that a peer dialled wins: an older one is a remnant of a process or a route that is gone, and then our own
+connection to that peer may lead nowhere as well, so it is made anew.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from __future__ import annotations
 import random
 from typing import Final, final
 
-from raft_core.effects import Alarm, AlarmKind
 from raft_core.events import PeerConnected, PeerUnreachable
 from raft_core.host.addresses import Addresses, Redial
+from raft_core.host.alarms import FAULT_DROPS, Warnings
 from raft_core.host.config import SECOND, HostConfig
 from raft_core.host.connection import Connection
 from raft_core.host.orders import Orders
@@ -44,7 +44,6 @@ from raft_core.wire.link import (
     Link,
     LinkBroken,
     LinkEvent,
-    LinkFault,
     MessageReceived,
     PayloadReceived,
 )
@@ -54,22 +53,9 @@ __all__ = ["PING", "Peers"]
 
 PING: Final = Pull(Index(0), Term(0), 0, 0)
 """A pull of nothing: answered with a chunk of nothing by anybody who lives."""
-_ALARM_EVERY: Final = 60 * SECOND
-_MOST_ALARMED: Final = 1000
 _MOST_UNDER_WAY: Final = 4 * 1024 * 1024
 """Bytes that operating systems hold for one connection; more than these are no excuse for silence."""
 _PING_FRAME: Final = encode_payload(PING)
-_FAULT_DROPS: Final[dict[LinkFault, Drop]] = {
-    LinkFault.BAD_FRAME: Drop.BAD_FRAME,
-    LinkFault.OUT_OF_ORDER: Drop.BAD_FRAME,
-    LinkFault.WRONG_SENDER: Drop.BAD_FRAME,
-    LinkFault.WRONG_VERSION: Drop.WRONG_VERSION,
-    LinkFault.WRONG_CLUSTER: Drop.WRONG_CLUSTER,
-    LinkFault.WRONG_ADDRESSEE: Drop.WRONG_PEER,
-    LinkFault.WRONG_PEER: Drop.WRONG_PEER,
-    LinkFault.WRONG_INCARNATION: Drop.WRONG_INCARNATION,
-    LinkFault.REFUSED: Drop.REFUSED_BY_PEER,
-}
 
 
 @final
@@ -96,7 +82,7 @@ class Peers:
         self._to_flush: list[Connection] = []
         self._frames: dict[int, tuple[Message, bytes]] = {}
         self._errors: dict[NodeId, str] = {}
-        self._alarmed: dict[tuple[Drop, NodeId], int] = {}
+        self._warnings = Warnings(orders)
         self._introduction = Hello(WIRE_VERSION, identity.cluster, identity.node, identity.incarnation)
         self.now = 0
         """The time, set by the host before anything else in a call."""
@@ -244,6 +230,9 @@ class Peers:
         if connection.dialled:
             self._orders.events.append(PeerConnected(peer))
             return
+        if not self.addresses.of(peer):
+            self.drop(Drop.NO_ADDRESS)
+            self._warnings.warn(Drop.NO_ADDRESS, peer, _no_address(peer), self.now)
         connection.urgent.push(connection.link.hello())
         self._touch(connection)
         older, self._accepted[peer] = self._accepted.get(peer), connection
@@ -258,21 +247,10 @@ class Peers:
 
     def _on_broken(self, connection: Connection, broken: LinkBroken) -> None:
         """Says why, closes, counts; and raises an alarm where a person made a mistake."""
-        self.drop(_FAULT_DROPS[broken.fault])
-        peer = connection.peer
-        self._warn(_FAULT_DROPS[broken.fault], peer, broken.text)
+        reason = FAULT_DROPS[broken.fault]
+        self.drop(reason)
+        self._warnings.warn(reason, connection.peer, broken.text, self.now)
         self._close_politely(connection, connection.link.refusal(broken), broken.text)
-
-    def _warn(self, reason: Drop, peer: NodeId, text: str) -> None:
-        """A person should look; but peers dial again and again, and once a minute is enough."""
-        last = self._alarmed.get((reason, peer))
-        if last is not None and self.now - last < _ALARM_EVERY:
-            return
-        if len(self._alarmed) > _MOST_ALARMED:
-            self._alarmed.clear()
-        self._alarmed[reason, peer] = self.now
-        kind = AlarmKind.WRONG_INCARNATION if reason is Drop.WRONG_INCARNATION else AlarmKind.MALFORMED
-        self._orders.effects.append(Alarm(kind, peer, text))
 
     def _close_politely(self, connection: Connection, last_words: bytes, text: str) -> None:
         """Nobody uses the connection any more; it is closed once the last words are out."""
@@ -289,7 +267,7 @@ class Peers:
         """A greeted peer turned out to be one that we must not talk to."""
         if not connection.closing:
             self.drop(reason)
-            self._warn(reason, connection.peer, text)
+            self._warnings.warn(reason, connection.peer, text, self.now)
             self._close_politely(connection, encode_refusal(text), text)
 
     def close(self, connection: Connection, text: str) -> None:
@@ -327,6 +305,8 @@ class Peers:
             self._errors[peer] = text
             if self._dialled.get(peer) is connection:
                 del self._dialled[peer]
+            if not connection.greeted:
+                self.addresses.failed(peer)
             lasted = self.now - connection.greeted_at if connection.greeted else 0
             self._redial.later(peer, self.now, lasted)
         elif self._accepted.get(peer) is connection:
@@ -478,3 +458,10 @@ class Peers:
             queued_bytes=0 if out is None else out.queued_bytes,
             last_error=self._errors.get(peer, ""),
         )
+
+
+def _no_address(peer: NodeId) -> str:
+    return (
+        f"node {peer} does not say where it can be dialled, and nobody else has, so nothing can be sent to it: start "
+        "it with an address to advertise, or start this node with the address of that one"
+    )

@@ -32,6 +32,7 @@ class Drop(StrEnum):
     WRONG_INCARNATION = "wrong_incarnation"
     WRONG_FOUNDING = "wrong_founding"  # other founders, or another founding of the same cluster
     REFUSED_BY_PEER = "refused_by_peer"
+    NO_ADDRESS = "no_address"  # a peer that can be heard and not dialled: it does not say where, and nobody else does
     NO_GREETING = "no_greeting"
     SILENT = "silent"
     TOO_MANY_CONNECTIONS = "too_many_connections"

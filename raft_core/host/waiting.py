@@ -9,6 +9,7 @@ import heapq
 from enum import Enum, auto
 from typing import Final, TypeAlias, assert_never, final
 
+from raft_core.host.config import HIGHEST_NODE
 from raft_core.host.jobs import Ticket
 from raft_core.host.values import (
     ClientAsked,
@@ -24,8 +25,6 @@ __all__ = ["Batch", "ClientEvent", "Deadlines", "Place", "Request", "Waiting", "
 
 ClientEvent: TypeAlias = ClientProposed | ClientAsked | ClientChanged | ClientLeft | ClientTransferred
 Request: TypeAlias = Forwarded | ClientAsked
-
-_HIGHEST_ID: Final = (1 << 63) - 1
 
 
 class Place(Enum):
@@ -58,9 +57,9 @@ def impossible_node(request: Request) -> int | None:
     if type(request) is ProposeCommand:
         return None
     if isinstance(request, ProposeChange):
-        odd = [change.node for change in request.changes if not 0 < change.node <= _HIGHEST_ID]
+        odd = [change.node for change in request.changes if not 0 < change.node <= HIGHEST_NODE]
         return odd[0] if odd else None
-    if isinstance(request, Transfer) and not 0 <= request.to <= _HIGHEST_ID:
+    if isinstance(request, Transfer) and not 0 <= request.to <= HIGHEST_NODE:
         return request.to
     return None
 

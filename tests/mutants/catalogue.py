@@ -660,6 +660,14 @@ MUTANTS: Final = (
         ("tests/test_host_cluster.py", "tests/test_host_decisions.py"),
     ),
     Mutant(
+        "everywhere-is-an-address",
+        "A node that listens on every interface tells that as its address, and whoever dials it reaches itself.",
+        "raft_core/host/node.py",
+        '"" if is_everywhere(listening_at) else listening_at',
+        "listening_at",
+        ("tests/test_host_node.py",),
+    ),
+    Mutant(
         "slow-is-taken-for-dead",
         "A connection is closed because pings wait behind an entry that takes long, which is then sent again for ever.",
         "raft_core/host/peers.py",

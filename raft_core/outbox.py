@@ -270,6 +270,14 @@ class Outbox:
         """For how many ticks the oldest write has been under way; 0 where none is."""
         return now - self.issued_at[0][1] if self.issued_at else 0
 
+    @property
+    def stalled_end(self) -> Index:
+        """Where the entries of the oldest write under way end; without bound where it has none. They were made with
+        the write, so whoever has acknowledged them has done so since it was issued."""
+        if self._under_way and self._under_way[0].write == self.issued_at[0][0] and self._under_way[0].size:
+            return self._under_way[0].last
+        return INFINITE
+
     def oldest_since(self, now: int) -> int:
         """When the oldest write under way was issued; `now` where none is."""
         return self.issued_at[0][1] if self.issued_at else now

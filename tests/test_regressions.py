@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from raft_core.effects import Apply, Persist, ReadReady, Refusal, RoleName, Send
 from raft_core.entries import HardState, SnapshotMeta
-from raft_core.events import CampaignRequested, ChangeRequested, Proposed, ReadConsistency, ReadRequested
+from raft_core.events import CampaignRequested, ChangeRequested, Proposed, ReadConsistency, ReadRequested, Tick
 from raft_core.ids import Index, NodeId, RequestId, Term, WriteId
 from raft_core.membership import Members, RemoveNode
 from raft_core.messages import AppendEntries, AppendReply, InstallSnapshot, VoteReply
@@ -225,3 +225,13 @@ def test_entries_that_agree_are_not_taken_for_new_ones_after_a_restart() -> None
     effects = step(raft, append(1, 2, (1, 1), (2, 1), (3, 1), (4, 1), (5, 1)))
 
     assert persists(effects)[0].entries == entries((5, 1))
+
+
+def test_a_leader_whose_loop_turns_slowly_beats_as_often_as_it_can() -> None:
+    """Beats are counted in time and not in turns, or a leader that is busy for a while each turn is deposed."""
+    raft = leader(core(settings=with_settings(heartbeat_ticks=3)), settled=True)
+    beats = raft.server.settings.heartbeat_ticks
+
+    for _ in range(3):
+        messages = sent(step(raft, Tick(beats)))
+        assert [type(message) for message in messages] == [AppendEntries, AppendEntries]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from raft_core.effects import ReadReady, Respond, RoleName
@@ -15,7 +16,7 @@ from raft_core.events import (
 )
 from raft_core.ids import MessageId, NodeId, RequestId, Term
 from raft_core.membership import Members
-from raft_core.messages import TimeoutNow, VoteKind
+from raft_core.messages import HEARTBEAT, AppendEntries, Message, TimeoutNow, VoteKind
 from raft_core.raft import Raft
 from raft_core.settings import Settings
 from tests.core_alone import asks, core, heartbeat, only, persist, role_of, sent, step, tick, votes
@@ -207,6 +208,35 @@ def test_once_a_successor_was_told_to_stand_no_read_is_answered_by_lease() -> No
     assert leader.raft.status.transfer_to == 0
     assert leader.raft.status.leads
     assert not answered(cluster, leader.id, 92)
+
+
+def test_an_order_that_is_given_up_in_the_tick_of_its_sending_ends_the_lease_all_the_same() -> None:
+    """A leader flees from its hanging disk, with the shortest of patience; the order is obeyed after that."""
+    cluster = elected(settings=attrs.evolve(LEASES, transfer_ticks=1, stall_ticks=3))
+    leader = cluster.leader
+    cluster.tick(3)
+    late = max(node for node in cluster.nodes if node != leader.id)
+    leader.auto_persist = False
+    orders: list[Message] = []
+
+    def seen(_from: int, to: int, message: Message) -> bool:
+        orders.extend([message] if isinstance(message, TimeoutNow) else [])
+        behind = to == late and isinstance(message, AppendEntries) and message.purpose is not HEARTBEAT
+        return not (isinstance(message, TimeoutNow) or behind)  # so that the entry is not committed, and reads can be
+
+    cluster.propose(leader.id, b"x")
+    for _ in range(6):
+        cluster.deliver(seen)
+        for node in cluster.nodes.values():
+            node.step(Tick())
+        cluster.deliver(seen)
+        if orders:
+            break
+        assert answered(cluster, leader.id)
+
+    assert orders
+    assert leader.raft.role.succession.handover is None  # type: ignore[union-attr]
+    assert not answered(cluster, leader.id)
 
 
 def test_on_the_leaders_order_a_node_stands_and_is_voted_for_in_spite_of_the_lease() -> None:

@@ -258,6 +258,17 @@ def test_a_transfer_that_takes_longer_than_an_election_timeout_is_given_up() -> 
     assert only(Respond, step(raft, Proposed(RequestId(1), (b"x",)))) == []
 
 
+def test_a_transfer_takes_no_longer_where_the_loop_turns_slowly() -> None:
+    raft = settled()
+    step(raft, Proposed(RequestId(1), (b"x",)))
+    step(raft, transfer(2))
+
+    effects = step(raft, Tick(raft.server.settings.election_ticks))
+
+    assert raft.role.succession.handover is None  # type: ignore[union-attr]
+    assert [a.request for a in only(Respond, effects)] == [8]  # type: ignore[attr-defined]
+
+
 def test_a_target_that_cannot_stand_says_no_and_work_goes_on_at_once() -> None:
     raft = settled()
     (order,) = ordered(step(raft, transfer(2)))
@@ -632,6 +643,16 @@ def test_a_leader_whose_disk_stalls_hands_over_to_a_voter_whose_disk_answers() -
     effects = beats(raft, 15)
 
     assert [a.kind for a in effects if isinstance(a, Alarm)] == [AlarmKind.DISK_STALL]
+    assert set(orders(effects)) == {3}
+
+
+def test_a_disk_that_answers_within_the_tick_of_the_write_has_answered_since() -> None:
+    """On a fast network followers acknowledge in the very tick in which the leader's disk began to hang."""
+    raft = stalled()
+    step(raft, accepted(2, 3, 3))
+
+    effects = beats(raft, 20)
+
     assert set(orders(effects)) == {3}
 
 

@@ -268,6 +268,41 @@ def test_the_log_of_a_follower_is_bounded_too() -> None:
     assert raft.log.size <= 1000
 
 
+def test_what_a_leader_held_before_its_office_is_taken_in_although_there_is_no_room() -> None:
+    """It can only be committed with the leader's no-op behind it (§5.4.2), and nothing makes room before that. Here a
+    lower limit met a long uncommitted tail, everywhere at once."""
+    cluster = Cluster(3)
+    cluster.elect(1)
+    cluster.tick(3)
+    cluster.isolate(1)
+    for number in range(40):
+        cluster.propose(1, b"x" * 100, request=10 + number)
+    for node in cluster.nodes.values():
+        node.crash()
+    cluster.network.clear()
+    cluster.heal()
+    for node in (1, 2):  # the third stays away, so that the long log has to lead
+        cluster[node].settings = with_settings(log_max_bytes=3000, max_message_bytes=500, max_entry_bytes=200)
+        cluster[node].restart()
+    cluster.elect(1)
+    cluster.tick(50)
+
+    assert cluster[2].raft.server.commit == cluster[1].raft.log.last_index > 40
+
+
+def test_what_is_committed_or_new_waits_for_room_all_the_same() -> None:
+    two = sum(len(entry.data) + ENTRY_OVERHEAD for entry in entries((2, 1), (3, 1)))
+    small = with_settings(log_max_bytes=core().log.size + two)
+    raft = core(settings=small)
+
+    step(raft, append(5, 2, (1, 1), (2, 1), (3, 1), (4, 1), (5, 5), (6, 5), commit=3))
+    assert raft.log.last_index == 4  # up to 3 there was room; 4 is old and not committed; 5 is new
+
+    other = core(settings=small)
+    step(other, append(5, 2, (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), commit=6))
+    assert other.log.last_index == 3  # all are committed, so they will make room
+
+
 def test_a_follower_without_room_for_anything_says_nothing() -> None:
     """An answer would only bring the same entries again."""
     small = with_settings(log_max_bytes=180, max_message_bytes=100, max_entry_bytes=10)

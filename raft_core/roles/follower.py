@@ -219,7 +219,7 @@ class Follower:
                 self._conflict(request)
                 return False
             self._truncate(first, request.commit)
-        taken = self._room(entries)
+        taken = self._room(entries, request.commit)
         if taken:
             server.append(entries[:taken])
         if taken < len(entries):
@@ -229,18 +229,19 @@ class Follower:
             return False  # otherwise silence: an answer would only bring the same entries again at once
         return True
 
-    def _room(self, entries: tuple[Entry, ...]) -> int:
+    def _room(self, entries: tuple[Entry, ...], committed: Index) -> int:
         """How many of `entries` fit below `log_max_bytes`; the rest comes again when there is room.
 
-        Only commands need room. A no-op or a configuration is never kept out: what makes room, applying and snapshots,
-        waits for a commit, which after a change of leader waits for just these."""
+        Only commands need room that this term's leader took, or that are committed. What makes room, applying and
+        snapshots, waits for a commit; after a change of leader that waits for the leader's no-op, and this for all
+        that the leader held before (§5.4.2). A no-op or a configuration is never kept out."""
         server = self.server
         free = server.settings.log_max_bytes - server.log.size
         if free >= server.settings.max_message_bytes + server.settings.max_entry_bytes:
             return len(entries)
         for count, entry in enumerate(entries):
             free -= len(entry.data) + ENTRY_OVERHEAD
-            if free < 0 and entry.kind is COMMAND:
+            if free < 0 and entry.kind is COMMAND and (entry.term == server.term or entry.index <= committed):
                 server.make_room()
                 server.alarm(AlarmKind.LOG_FULL, NOBODY, "the log in memory is full; entries wait at the leader")
                 return count

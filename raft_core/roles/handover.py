@@ -94,7 +94,8 @@ class Succession:
             peer = self.replication.progress.get(node)
             if peer is None or not peer.heard_within(self.server.settings.election_ticks, self.server.now):
                 continue
-            if peer.match > match and (not answered_since or peer.acked_at >= answered_since):
+            answered = peer.acked_at >= answered_since or peer.match >= self.server.outbox.stalled_end
+            if peer.match > match and (not answered_since or answered):
                 best, match = node, peer.match
         return best
 
@@ -115,16 +116,16 @@ class Succession:
         handover.orders.append(order)
         server.outbox.send(handover.target, TimeoutNow(server.term, server.me, order))
 
-    def on_tick(self) -> StepDown | None:
+    def on_tick(self, elapsed: int) -> StepDown | None:
         """The order is repeated, for it may be lost; after an election timeout the transfer is given up."""
         handover, settings = self.handover, self.server.settings
         if handover is None:
             return None
-        handover.age += 1
+        before, handover.age = handover.age, handover.age + elapsed
         late = handover.age >= (settings.transfer_ticks or settings.election_ticks)
         if late or handover.target not in self.replication.progress:
             return self.failed()
-        if handover.age % settings.heartbeat_ticks == 0:
+        if handover.age // settings.heartbeat_ticks != before // settings.heartbeat_ticks:
             self.order_if_ready()
         return None
 

@@ -343,7 +343,7 @@ class Leader:
 
     def on_tick(self, elapsed: int) -> Transition | None:
         settings = self.server.settings
-        self.beat_ticks += 1
+        self.beat_ticks += elapsed  # all of it: a loop that turns slowly must not be deposed for its silence
         if self.beat_ticks >= settings.heartbeat_ticks:
             self.beat_ticks = 0
             self.reading.beat()
@@ -362,7 +362,8 @@ class Leader:
             if arrow is not None:
                 return arrow
         self._watch_disk()
-        arrow = self.succession.on_tick()
+        self._spend_lease()  # at once: the transfer may end in this very tick, its order is obeyed all the same
+        arrow = self.succession.on_tick(elapsed)
         self._spend_lease()
         return arrow
 

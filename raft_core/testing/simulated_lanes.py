@@ -48,6 +48,10 @@ class SimulatedLanes:
         self._waiting[lane].append(job)
         self._work_on(lane)
 
+    def busy(self, lane: Lane) -> bool:
+        """Something is under way in the lane's worker, or waits for it."""
+        return lane in self._running or bool(self._waiting[lane])
+
     def done_in_loop(self, jobs: list[Job]) -> list[HostEvent]:
         """What these jobs of the machine come to, which the loop itself does."""
         assert self._node.work is not None

@@ -54,11 +54,19 @@ class Surroundings:
             self._node.lanes.queue_job(lane, job)
 
     def run_inline(self) -> list[HostEvent]:
-        """What the loop itself does comes to this; nothing, where the node has died meanwhile."""
-        jobs, self._inline = self._inline, []
-        if not jobs or not self._node.alive:
+        """What the loop itself does comes to this; nothing, where the node has died meanwhile. A job that blocks takes
+        a thread and its time, and those behind it wait."""
+        node = self._node
+        if not self._inline or not node.alive or node.lanes.busy(Lane.APPLY):
             return []
-        return self._node.lanes.done_in_loop(jobs)
+        assert node.work is not None
+        jobs: list[Job] = []
+        while self._inline and not node.work.blocks(self._inline[0]):
+            jobs.append(self._inline.pop(0))
+        events = node.lanes.done_in_loop(jobs) if jobs else []
+        if self._inline and node.alive:
+            node.lanes.queue_job(Lane.APPLY, self._inline.pop(0))
+        return events
 
     # The loop.
 

@@ -6,7 +6,7 @@ import random
 
 from raft_core.entries import SnapshotMeta
 from raft_core.events import SnapshotProgress, SnapshotReceived, SnapshotRejected
-from raft_core.host import SECOND, Drop, HostConfig
+from raft_core.host import MILLISECOND, SECOND, Drop, HostConfig
 from raft_core.host.jobs import (
     DropReceived,
     Job,
@@ -182,6 +182,49 @@ def test_without_progress_the_store_is_asked_again_where_it_stands() -> None:
 
     assert desk.sent() == [ASK_STORE]
     assert desk.stored(10) == [pull(10)]
+
+
+def waits_until_asked_again(desk: Desk) -> int:
+    """In milliseconds."""
+    began = desk.receiving.now
+    while desk.sent() != [ASK_STORE]:
+        assert desk.receiving.now - began < 1000 * SECOND
+        desk.receiving.now += MILLISECOND
+        desk.receiving.on_tick()
+    return (desk.receiving.now - began) // MILLISECOND
+
+
+def test_each_time_that_patience_was_too_short_it_doubles_up_to_a_limit() -> None:
+    desk = Desk()
+    desk.connect()
+    desk.receiving.begin(SENDER, META)
+    desk.sent()
+    waits = []
+    for _ in range(8):
+        desk.stored(0)
+        waits.append(waits_until_asked_again(desk))
+
+    assert waits == [2000, 4000, 8000, 16_000, 32_000, 64_000, 64_000, 64_000]
+
+
+def test_a_transfer_whose_steps_take_long_is_given_time_for_the_next_and_one_that_is_fast_again_is_not() -> None:
+    """Pieces that took longer than the time to wait were all sent several times, and little else was."""
+    desk = Desk()
+    desk.connect()
+    desk.receiving.begin(SENDER, META)
+    desk.sent()
+    desk.stored(0)
+    assert waits_until_asked_again(desk) == 2000
+    desk.stored(0)
+    desk.receiving.now += SECOND
+    desk.chunk(0, b"a" * 10, size=1000)
+    desk.stored(10)  # three seconds after the beginning
+    assert waits_until_asked_again(desk) == 12_000
+
+    desk.stored(10)
+    desk.receiving.now += 10 * MILLISECOND
+    desk.stored(20)
+    assert waits_until_asked_again(desk) == 2000
 
 
 def test_a_store_that_stands_still_is_no_progress() -> None:

@@ -96,7 +96,8 @@ class HostConfig:
     chunk_window: int = 4
     """Chunks asked for and not yet stored."""
     pull_timeout: int = 2 * SECOND
-    """A snapshot being received that made no progress for so long is asked for again."""
+    """A snapshot being received that made no progress for so long is asked for again; for longer where its pieces are
+    seen to take longer."""
 
     def __attrs_post_init__(self) -> None:
         for name in _POSITIVE:

@@ -4,11 +4,15 @@ What lives here: `Receiving`, the one snapshot that this node may be fetching, a
 pulls. The receiver decides everything: where to go on, how much may be under way, when to ask again. The sender
 keeps no state besides what it needs to tell progress from repetition, so a restart of either side, a lost
 connection or a dropped piece costs a pause and nothing else.
+
+Asking again too early would cost more than asking late: the sender answers every pull, so on a slow line repeated
+pieces queue up before new ones. So the receiver's patience follows the pace of the transfer: it doubles each time that
+it was not enough, and is a few times what the last step took.
 """
 
 from __future__ import annotations
 
-from typing import final
+from typing import Final, final
 
 from raft_core.entries import SnapshotMeta
 from raft_core.events import SnapshotProgress, SnapshotReceived, SnapshotRejected
@@ -29,15 +33,32 @@ from raft_core.wire.values import Chunk, Pull
 
 __all__ = ["Receiving", "Serving"]
 
+_STEPS: Final = 4
+"""A step of a transfer may take so many times as long as the one before."""
+_LONGEST: Final = 32
+"""The most patience, in times of the least."""
+
 
 @final
 class _Incoming:
     """The snapshot being fetched. stored ≤ received ≤ pulled, in bytes; `size` is not known before the first piece.
-    `ready`: the store has said where to go on."""
+    `ready`: the store has said where to go on. `asked_at`: when that, or a step forward, began the present wait."""
 
-    __slots__ = ("last_progress", "meta", "pulled", "ready", "received", "sender", "size", "stored", "whole")
+    __slots__ = (
+        "asked_at",
+        "last_progress",
+        "meta",
+        "patience",
+        "pulled",
+        "ready",
+        "received",
+        "sender",
+        "size",
+        "stored",
+        "whole",
+    )
 
-    def __init__(self, sender: NodeId, meta: SnapshotMeta, now: int) -> None:
+    def __init__(self, sender: NodeId, meta: SnapshotMeta, now: int, patience: int) -> None:
         self.sender = sender
         self.meta = meta
         self.ready = False
@@ -47,6 +68,8 @@ class _Incoming:
         self.pulled = 0
         self.size: int | None = None
         self.last_progress = now
+        self.asked_at = now
+        self.patience = patience
 
 
 @final
@@ -65,11 +88,11 @@ class Receiving:
         incoming = self._incoming
         if incoming is not None and incoming.sender == sender and incoming.meta == meta:
             return
-        self._ask_store(sender, meta)
+        self._ask_store(_Incoming(sender, meta, self.now, self._config.pull_timeout))
 
-    def _ask_store(self, sender: NodeId, meta: SnapshotMeta) -> None:
-        self._incoming = _Incoming(sender, meta, self.now)
-        self._orders.run(Lane.TRANSFER, StoreChunk(meta, str(sender), 0, b"", last=False))
+    def _ask_store(self, incoming: _Incoming) -> None:
+        self._incoming = incoming
+        self._orders.run(Lane.TRANSFER, StoreChunk(incoming.meta, str(incoming.sender), 0, b"", last=False))
 
     def on_stored(self, event: ChunkStored) -> None:
         """The store has the bytes up to here: more are asked for."""
@@ -77,7 +100,8 @@ class Receiving:
         if incoming is None or incoming.whole:
             return
         if event.offset > incoming.stored:
-            incoming.last_progress = self.now
+            incoming.patience = self._bounded(_STEPS * (self.now - incoming.last_progress))
+            incoming.last_progress = incoming.asked_at = self.now
         incoming.stored = event.offset
         if not incoming.ready or event.offset > incoming.received:
             incoming.ready = True
@@ -132,8 +156,15 @@ class Receiving:
     def on_tick(self) -> None:
         """A snapshot that makes no progress is begun again from where the store says that it stands."""
         incoming = self._incoming
-        if incoming is not None and self.now - incoming.last_progress >= self._config.pull_timeout:
-            self._ask_store(incoming.sender, incoming.meta)
+        if incoming is None or self.now - incoming.asked_at < incoming.patience:
+            return
+        anew = _Incoming(incoming.sender, incoming.meta, self.now, self._bounded(2 * incoming.patience))
+        anew.last_progress = incoming.last_progress
+        self._ask_store(anew)
+
+    def _bounded(self, patience: int) -> int:
+        least = self._config.pull_timeout
+        return max(least, min(patience, _LONGEST * least))
 
     def _pull(self, incoming: _Incoming) -> None:
         """As many pieces are under way as the window allows; one, until its answer has told the size."""

@@ -708,6 +708,14 @@ MUTANTS: Final = (
         ("tests/test_host_node.py",),
     ),
     Mutant(
+        "slow-pieces-asked-for-again-and-again",
+        "Pieces of a snapshot that take longer than the time to wait are all sent several times.",
+        "raft_core/host/transfers.py",
+        "self._bounded(_STEPS * (self.now - incoming.last_progress))",
+        "self._config.pull_timeout",
+        ("tests/test_host_transfers.py",),
+    ),
+    Mutant(
         "slow-is-taken-for-dead",
         "A connection is closed because pings wait behind an entry that takes long, which is then sent again for ever.",
         "raft_core/host/peers.py",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import TypeAlias, assert_never, final
+from typing import Final, TypeAlias, assert_never, final
 
 import attrs
 import msgspec
@@ -31,6 +31,9 @@ __all__ = [
     "Problem",
     "RemoveNode",
 ]
+
+_HIGHEST: Final = (1 << 63) - 1
+"""Of the numbers of a change, so that every peer can be told of it."""
 
 
 @final
@@ -221,8 +224,11 @@ class Members:
             return Problem(ChangeProblem.CONTRADICTORY, "name at least one node, and each node once")
         for change in changes:
             node = change.node
-            if node <= 0:
+            if not 0 < node <= _HIGHEST:
                 return Problem(ChangeProblem.BAD_ID, f"a node id is a positive number, not {node}")
+            if not isinstance(change, RemoveNode) and not 0 <= change.incarnation <= _HIGHEST:
+                text = f"an incarnation is a 63-bit number, not {change.incarnation}"
+                return Problem(ChangeProblem.WRONG_INCARNATION, text)
             if not self.is_member(node):
                 if isinstance(change, RemoveNode):
                     return Problem(ChangeProblem.UNKNOWN_NODE, f"node {node} is not a member")

@@ -226,6 +226,8 @@ JOINT = changed(THREE, AddVoter(node(4)), mode=ChangeMode.JOINT)
         (JOINT, (AddVoter(node(5)),), "already_joint: leave the joint configuration first"),
         (THREE, (), "contradictory_change: name at least one node, and each node once"),
         (THREE, (AddVoter(node(-1)),), "bad_id: a node id is a positive number, not -1"),
+        (THREE, (AddVoter(node(1 << 63)),), f"bad_id: a node id is a positive number, not {1 << 63}"),
+        (THREE, (AddVoter(node(4), Incarnation(-5)),), "wrong_incarnation: an incarnation is a 63-bit number, not -5"),
         (THREE, (RemoveNode(node(9)),), "unknown_node: node 9 is not a member"),
         (
             but(THREE, highest_id=8),

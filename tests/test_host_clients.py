@@ -25,7 +25,15 @@ from raft_core.errors import (
     Refused,
     TransferInProgress,
 )
-from raft_core.events import ChangeRequested, Event, LeaveRequested, Proposed, ReadRequested, TransferRequested
+from raft_core.events import (
+    ChangeRequested,
+    Event,
+    LeaveRequested,
+    Proposed,
+    ReadConsistency,
+    ReadRequested,
+    TransferRequested,
+)
 from raft_core.host.clients import Clients
 from raft_core.host.config import MILLISECOND, SECOND, HostConfig
 from raft_core.host.jobs import Lane, Query, Ticket
@@ -499,6 +507,19 @@ def test_an_impossible_node_id_is_refused_and_breaks_no_link(node: int) -> None:
     desk.client(ClientChanged(Ticket(1), (RemoveNode(NodeId(node)),)))
 
     assert desk.error().reason == RefusalReason.BAD_ID  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("number", [-1, 1 << 63, 1 << 64])
+def test_numbers_that_cannot_be_written_down_are_refused_before_anybody_is_told(number: int) -> None:
+    desk = Desk()
+    desk.client(ClientChanged(Ticket(1), (AddLearner(NodeId(7), Incarnation(number)),)))
+    assert desk.error().reason == RefusalReason.BAD_ID  # type: ignore[attr-defined]
+    desk.client(ClientChanged(Ticket(2), (RemoveNode(NodeId(7)),), expected=Index(number)))
+    assert desk.error().reason == RefusalReason.BAD_ID  # type: ignore[attr-defined]
+
+    desk.client(ClientAsked(Ticket(3), b"", ReadConsistency.STALE_BOUNDED, number))
+    (asked,) = desk.flush(ME, leads=False)
+    assert asked == ReadRequested(RequestId(1), ReadConsistency.STALE_BOUNDED, 0 if number < 0 else (1 << 63) - 1)
 
 
 def test_at_the_end_everybody_is_answered_with_what_is_true() -> None:

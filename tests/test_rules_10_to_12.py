@@ -266,7 +266,7 @@ def test_a_transfer_takes_no_longer_where_the_loop_turns_slowly() -> None:
     effects = step(raft, Tick(raft.server.settings.election_ticks))
 
     assert raft.role.succession.handover is None  # type: ignore[union-attr]
-    assert [a.request for a in only(Respond, effects)] == [8]  # type: ignore[attr-defined]
+    assert [a.request for a in only(Respond, effects)] == [8]  # type: ignore[union-attr]
 
 
 def test_a_target_that_cannot_stand_says_no_and_work_goes_on_at_once() -> None:

@@ -281,9 +281,9 @@ def test_what_a_leader_held_before_its_office_is_taken_in_although_there_is_no_r
         node.crash()
     cluster.network.clear()
     cluster.heal()
-    for node in (1, 2):  # the third stays away, so that the long log has to lead
-        cluster[node].settings = with_settings(log_max_bytes=3000, max_message_bytes=500, max_entry_bytes=200)
-        cluster[node].restart()
+    for node in (cluster[1], cluster[2]):  # the third stays away, so that the long log has to lead
+        node.settings = with_settings(log_max_bytes=3000, max_message_bytes=500, max_entry_bytes=200)
+        node.restart()
     cluster.elect(1)
     cluster.tick(50)
 

@@ -36,7 +36,7 @@ from raft_core.host.values import (
     QueryAnswered,
     QueryFailed,
 )
-from raft_core.host.waiting import Batch, ClientEvent, Deadlines, Place, Waiting, impossible_node, request_of
+from raft_core.host.waiting import Batch, ClientEvent, Deadlines, Place, Waiting, impossible, request_of
 from raft_core.ids import NOBODY, NodeId, RequestId
 from raft_core.membership import Members
 from raft_core.settings import Settings
@@ -114,8 +114,8 @@ class Clients:
             self._refuse(waiting, RefusalReason.CLIENTS_FULL)
         elif waiting.size > self._settings.max_entry_bytes and not waiting.is_read:
             self._refuse(waiting, RefusalReason.TOO_LARGE)
-        elif (odd := impossible_node(waiting.request)) is not None:
-            self._refuse(waiting, RefusalReason.BAD_ID, text=f"a node id is a positive 63-bit number, not {odd}")
+        elif wrong := impossible(waiting.request):
+            self._refuse(waiting, RefusalReason.BAD_ID, text=wrong)
         elif waiting.deadline and waiting.deadline <= self.now:
             self._refuse(waiting, RefusalReason.DEADLINE)
         else:

@@ -9,6 +9,8 @@ import heapq
 from enum import Enum, auto
 from typing import Final, TypeAlias, assert_never, final
 
+import msgspec
+
 from raft_core.host.config import HIGHEST_NODE
 from raft_core.host.jobs import Ticket
 from raft_core.host.values import (
@@ -19,12 +21,15 @@ from raft_core.host.values import (
     ClientTransferred,
     ConnectionId,
 )
+from raft_core.membership import RemoveNode
 from raft_core.wire.values import Forwarded, ProposeChange, ProposeCommand, ProposeLeave, Transfer
 
-__all__ = ["Batch", "ClientEvent", "Deadlines", "Place", "Request", "Waiting", "impossible_node", "request_of"]
+__all__ = ["Batch", "ClientEvent", "Deadlines", "Place", "Request", "Waiting", "impossible", "request_of"]
 
 ClientEvent: TypeAlias = ClientProposed | ClientAsked | ClientChanged | ClientLeft | ClientTransferred
 Request: TypeAlias = Forwarded | ClientAsked
+
+_HIGHEST: Final[int] = HIGHEST_NODE  # of every number that a peer is told
 
 
 class Place(Enum):
@@ -42,7 +47,8 @@ def request_of(event: ClientEvent) -> Request:
     if isinstance(event, ClientProposed):
         return ProposeCommand(event.command)
     if isinstance(event, ClientAsked):
-        return event
+        limit = min(max(event.limit, 0), _HIGHEST)  # beyond that nothing changes, and it could not be recorded
+        return event if limit == event.limit else msgspec.structs.replace(event, limit=limit)
     if isinstance(event, ClientChanged):
         return ProposeChange(event.changes, event.mode, event.expected)
     if isinstance(event, ClientLeft):
@@ -52,16 +58,21 @@ def request_of(event: ClientEvent) -> Request:
     assert_never(event)
 
 
-def impossible_node(request: Request) -> int | None:
-    """A node id that cannot even be written down, so that the leader could not refuse it."""
+def impossible(request: Request) -> str:
+    """What is wrong with a number that cannot even be written down, so that the leader could not refuse it."""
     if type(request) is ProposeCommand:
-        return None
+        return ""
     if isinstance(request, ProposeChange):
-        odd = [change.node for change in request.changes if not 0 < change.node <= HIGHEST_NODE]
-        return odd[0] if odd else None
-    if isinstance(request, Transfer) and not 0 <= request.to <= HIGHEST_NODE:
-        return request.to
-    return None
+        for change in request.changes:
+            if not 0 < change.node <= _HIGHEST:
+                return f"a node id is a positive 63-bit number, not {change.node}"
+            if not isinstance(change, RemoveNode) and not 0 <= change.incarnation <= _HIGHEST:
+                return f"an incarnation is a 63-bit number, not {change.incarnation}"
+        if not 0 <= request.expected <= _HIGHEST:
+            return f"the index of a configuration is a 63-bit number, not {request.expected}"
+    if isinstance(request, Transfer) and not 0 <= request.to <= _HIGHEST:
+        return f"a node id is a positive 63-bit number, not {request.to}"
+    return ""
 
 
 @final

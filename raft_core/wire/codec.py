@@ -19,7 +19,7 @@ from raft_core._value import Value
 from raft_core.entries import COMMAND, MEMBERS, Entry, SnapshotMeta, checksum_matches
 from raft_core.errors import FrameError
 from raft_core.ids import GroupId
-from raft_core.membership import Members, MembersUndecodable
+from raft_core.membership import Members, MembersUndecodable, RemoveNode
 from raft_core.messages import (
     DATA,
     AppendEntries,
@@ -304,7 +304,9 @@ def _check_forward(forward: Forward) -> None:
     if isinstance(request, ProposeChange):
         # A node id that makes no sense is a person's mistake, and the leader's answer says so; the link lives.
         _require(_fits(request.expected), "a number in a forwarded change is out of range")
-        _require(all(-_TOO_BIG < change.node < _TOO_BIG for change in request.changes), "a node id is out of range")
+        for change in request.changes:
+            _require(-_TOO_BIG < change.node < _TOO_BIG, "a node id is out of range")
+            _require(isinstance(change, RemoveNode) or _fits(change.incarnation), "an incarnation is out of range")
     elif isinstance(request, Transfer):
         _require(-_TOO_BIG < request.to < _TOO_BIG, "a node id is out of range")
     elif isinstance(request, ProposeCommand | ProposeLeave):

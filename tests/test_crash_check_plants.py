@@ -6,6 +6,7 @@ What lives here: wrappers around the right store that do one thing wrong, and wh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any, Final
 
 import attrs
@@ -18,6 +19,7 @@ from raft_core.ids import BootNumber, Term, WriteId
 from raft_core.membership import Members
 from raft_core.recovered import Recovered
 from raft_core.storage import SnapshotReader, SnapshotWriter
+from raft_core.testing.blunders import Blunders
 from raft_core.testing.crash_check import StoreViolation, _Check, _Standing
 from raft_core.testing.crash_disk import CrashDisk, FaultKind
 from raft_core.testing.crash_script import LogState, Script, WriteBatch, make_script
@@ -351,3 +353,22 @@ def test_every_check_of_the_kit_finds_the_store_that_breaks_it(check: Callable[[
 
     with pytest.raises(StoreViolation):
         check(on_one_disk(PLANTED[check.__name__]))
+
+
+# What the simulator must say of a mistake that a store does not notice.
+
+
+def test_a_mistake_that_was_no_error_is_told_by_name() -> None:
+    # A store that opens the disk of any other node.
+    said: list[str] = []
+    simulation: Any = SimpleNamespace(
+        open_store=lambda disk, node, incarnation: Right(disk),
+        overseer=SimpleNamespace(fail=said.append, require=lambda right, text: None),
+    )
+    disk = CrashDisk()
+    Right(disk).close()
+    node: Any = SimpleNamespace(harmed=False, disk=disk, id=3, incarnation=7)
+
+    Blunders(simulation, lambda node: None)._open_as_another(node)
+
+    assert said == ["a mistake was not an error: opening the disk of node 3 as node 103 was to raise DiskError"]

@@ -746,3 +746,32 @@ def test_every_byte_prefix_of_the_last_write_recovers_to_the_writes_before_it() 
     assert len(torn) > 50
     for after in torn:
         assert len(open_on(after).recover().entries) in (9, 14)
+
+
+def test_a_snapshot_in_a_file_that_an_interrupted_writing_left_longer_is_not_finished() -> None:
+    # The chunks of a transfer were never synced: of the first one nothing is left, of the second one something is. The
+    # sender has started anew too, and its snapshot at this place is shorter now.
+    disk = CrashDisk()
+    store = open_on(disk)
+    meta = SnapshotMeta(Index(5), Term(1), Members.initial([1, 2, 3]))
+    part = part_name(meta.position, "peer")
+    store.resume_snapshot(meta, "peer").write(b"a" * 65536 + b"b" * 65536)
+    after = disk.crash([number for number in range(disk.unsynced) if number != 5])
+    assert len(after.content(part)) == 512 + 2 * 65540
+
+    store = open_on(after)
+    writer = store.resume_snapshot(meta, "peer")
+    assert writer.offset == 0
+    writer.write(b"short")
+    with pytest.raises(LogDamaged, match="trailer") as caught:
+        writer.finish()
+    assert (caught.value.file, part in after.listing()) == (part, False)
+    again = store.resume_snapshot(meta, "peer")
+    again.write(b"short")
+    again.finish()
+    store.write([Persist(WriteId(1), snapshot=meta)])
+    store.close()
+
+    store = open_on(after)
+    assert store.recover().snapshot == meta
+    assert store.open_snapshot(meta).read(0, 9) == b"short"

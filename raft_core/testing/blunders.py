@@ -87,7 +87,8 @@ class Blunders:
 
     def misconfigure(self, node: SimulatedNode, dice: Dice) -> bool:
         """Somebody tries to run this node as what it is not, and is told so; afterwards it is started as it should."""
-        self._must_raise(dice.choice(NONSENSE), CallerError)
+        nonsense = dice.choice(NONSENSE)
+        self._must_raise(f"making NONSENSE[{NONSENSE.index(nonsense)}]", nonsense, CallerError)
         if dice.chance(0.5):
             return True
         node.die(Death.KILLED)
@@ -97,13 +98,13 @@ class Blunders:
         self._simulation.at(dice.around(SECOND), lambda: self._start(node))
         return True
 
-    def _must_raise(self, call: Callable[[], object], *expected: type[Exception]) -> None:
+    def _must_raise(self, mistake: str, call: Callable[[], object], *expected: type[Exception]) -> None:
         try:
             call()
         except expected:
             return
         names = " or ".join(error.__name__ for error in expected)
-        self._simulation.overseer.fail(f"a mistake was not an error: {names} was to be raised")
+        self._simulation.overseer.fail(f"a mistake was not an error: {mistake} was to raise {names}")
 
     def _open_as_another(self, node: SimulatedNode) -> None:
         """The disk is opened under another node's name, while it is whole: refused, and left as it is."""
@@ -111,7 +112,9 @@ class Blunders:
             return
         disk = node.disk.twin()
         before = {name: disk.content(name) for name in disk.listing()}
-        self._must_raise(lambda: self._simulation.open_store(disk, NodeId(node.id + 100), node.incarnation), DiskError)
+        other = NodeId(node.id + 100)
+        mistake = f"opening the disk of node {node.id} as node {other}"
+        self._must_raise(mistake, lambda: self._simulation.open_store(disk, other, node.incarnation), DiskError)
         after = {name: disk.content(name) for name in disk.listing()}
         kept = all(after.get(name) == content for name, content in before.items())
         self._simulation.overseer.require(kept, f"a refused opening has changed the disk of node {node.id}")
@@ -121,12 +124,13 @@ class Blunders:
         config = attrs.evolve(node.config, founders=(NodeId(node.id + 1),))
         dice = random.Random(0)
         empty = Recovered.fresh(node.id)
-        self._must_raise(lambda: Host(config, node.settings, empty, lambda c, _: c, dice, dice), CallerError)
+        mistake = f"founding with node {node.id}, which is no founder,"
+        self._must_raise(mistake, lambda: Host(config, node.settings, empty, lambda c, _: c, dice, dice), CallerError)
         founded = Recovered.fresh(node.id, Members.initial((node.id,), leases=node.config.leases))
         host = Host(config, node.settings, founded, lambda c, _: c, dice, dice)  # it has been part of a cluster before
         host.handle([HostStarted()], 0, 0)
-        self._must_raise(lambda: host.handle([HostStarted()], 1, 1), CallerError)
-        self._must_raise(host.recording, CallerError)
+        self._must_raise("starting a host twice", lambda: host.handle([HostStarted()], 1, 1), CallerError)
+        self._must_raise("asking for what was not recorded", host.recording, CallerError)
 
     def open_damaged(self, node: SimulatedNode, harm: Callable[[CrashDisk, Dice], bool], dice: Dice) -> None:
         """A copy of the node's disk is damaged and opened: that is found, or it says what the whole one says."""
@@ -198,9 +202,11 @@ class Blunders:
         if members.leases:
             settings = attrs.evolve(settings, pre_vote=False)
         if not members.empty:
-            self._must_raise(lambda: Raft(settings, recovered, random.Random(0)), SettingsError)
+            mistake = f"starting node {node.id} with another mind about leases than its members"
+            self._must_raise(mistake, lambda: Raft(settings, recovered, random.Random(0)), SettingsError)
         stranger = attrs.evolve(recovered, identity=attrs.evolve(recovered.identity, node=NodeId(0)))
-        self._must_raise(lambda: Raft(node.settings, stranger, random.Random(0)), SettingsError)
+        mistake = "starting the core of node 0"
+        self._must_raise(mistake, lambda: Raft(node.settings, stranger, random.Random(0)), SettingsError)
         last = recovered.entries[-1].index if recovered.entries else Index(0)
         if last:
             self._must_stop(node, attrs.evolve(recovered, applied=Index(last + 1)))
@@ -227,13 +233,13 @@ class Blunders:
 
     def _must_stop(self, node: SimulatedNode, recovered: Recovered) -> None:
         core = Raft(node.settings, recovered, random.Random(0))
-        self._must_raise(lambda: core.copy().step(Tick()), CallerError)
+        self._must_raise("a tick before the start", lambda: core.copy().step(Tick()), CallerError)
         effects = core.step(Started())
         stops = [effect.reason for effect in effects if isinstance(effect, Stop)]
         self._simulation.overseer.require(
             stops == [StopReason.LOG_LOST], f"node {node.id} started on a disk that had lost something"
         )
-        self._must_raise(lambda: core.step(Tick()), CoreIsDead)
+        self._must_raise("a tick after the end", lambda: core.step(Tick()), CoreIsDead)
 
     # Founding.
 

@@ -643,6 +643,14 @@ MUTANTS: Final = (
         ("tests/test_full_disk.py",),
     ),
     Mutant(
+        "finished-part-not-checked",
+        "A snapshot counts as finished in a file that an interrupted writing had left longer: nobody can read it.",
+        "raft_storage/snapshots.py",
+        "            self._check_finished(name)\n",
+        "",
+        ("tests/test_file_store.py",),
+    ),
+    Mutant(
         "salvage-needs-a-writable-disk",
         "What is only read is opened for writing: a disk that was remounted read-only cannot be salvaged.",
         "raft_storage/salvage.py",

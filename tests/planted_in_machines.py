@@ -5,6 +5,7 @@ What lives here: plants for the checks on results, snapshots and commands that a
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 import attrs
@@ -108,6 +109,39 @@ def a_machine_is_given_an_entry_again(patch: pytest.MonkeyPatch) -> str:
     witness.apply(Index(2), encode_plain(register(1, "a")))
     witness.apply(Index(2), encode_plain(register(2, "a")))
     return said[1]
+
+
+ANSWERS: Final = "a machine answers what clients ask of it: it raises nothing, and gives bytes"
+
+
+def asked(answer: object, *, by_a_client: bool) -> list[str]:
+    """What is said of a machine that answers so; it raises, if that is an error."""
+
+    class Odd(RegisterMachine):
+        def query(self, request: bytes) -> bytes:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer  # type: ignore[return-value]
+
+    said: list[str] = []
+    testimony = witnesses.Testimony(said.append)
+    if by_a_client:
+        testimony.asked(b"r")
+    with suppress(KeyError):
+        under_sessions(testimony, Odd()).query(b"r")
+    return said
+
+
+@shows(ANSWERS, "the machine raised KeyError at the query b'r': 'planted'")
+def a_machine_raises_at_a_query(patch: pytest.MonkeyPatch) -> str:
+    assert asked(KeyError("planted"), by_a_client=False) == []
+    return asked(KeyError("planted"), by_a_client=True)[-1]
+
+
+@shows(ANSWERS, "the machine answered the query b'r' with NoneType, not bytes")
+def a_machine_answers_a_query_with_nothing(patch: pytest.MonkeyPatch) -> str:
+    assert asked(b"", by_a_client=True) == []
+    return asked(None, by_a_client=False)[-1]
 
 
 SNAPSHOT: Final = "a snapshot equals the applied prefix"

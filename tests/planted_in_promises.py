@@ -12,15 +12,27 @@ from typing import Final
 import pytest
 
 from raft_core.effects import Send
-from raft_core.entries import HardState
+from raft_core.entries import HardState, SnapshotMeta
 from raft_core.events import (
     CampaignRequested,
+    Persisted,
+    SnapshotReceived,
     Tick,
 )
-from raft_core.ids import NOBODY, Incarnation, Index, MessageId, NodeId, Term
+from raft_core.ids import NO_INDEX, NO_TERM, NOBODY, Incarnation, Index, MessageId, NodeId, ReadId, Term
 from raft_core.log import Log
-from raft_core.messages import AppendReply, RequestVote, SnapshotReply, VoteKind, VoteReply
+from raft_core.messages import (
+    HEARTBEAT,
+    AppendEntries,
+    AppendReply,
+    InstallSnapshot,
+    RequestVote,
+    SnapshotReply,
+    VoteKind,
+    VoteReply,
+)
 from raft_core.outbox import Outbox
+from raft_core.server import Server
 from raft_core.testing.mirrors import Ledger, LogMirror, Watched
 from raft_core.testing.promises import Promises
 from tests.planted import shows
@@ -124,3 +136,70 @@ def another_entry_is_acknowledged_to_a_leader_that_is_gone(patch: pytest.MonkeyP
 @shows(HONEST, "node 2 acknowledged index 4 (term 1), the leader holds term None")
 def a_snapshot_is_acknowledged_that_the_leader_never_had(patch: pytest.MonkeyPatch) -> str:
     return dishonest_acknowledgement(4, resigned=True, of_snapshot=True)
+
+
+COMMITTED: Final = "what the newest leader is told of a committed index is what is committed there"
+
+
+def overtaken() -> tuple[Stage, SnapshotMeta]:
+    """Node 3 has entries of its own leadership on its disk, where nodes 1 and 2 have committed others; and node 1,
+    which leads, has a snapshot of those."""
+    stage = Stage()
+    stage.elect(3)
+    stage.deliver()
+    stage.propose(3, b"a", b"b")
+    stage.network.clear()
+    stage.elect(1, lost=[3])
+    stage.propose(1, b"x", b"y")
+    stage.deliver(lost=[3])
+    assert stage.text == ""
+    server = stage.raft(1).server
+    return stage, SnapshotMeta(server.commit, server.term, server.members, Index(1))
+
+
+def heartbeat(stage: Stage) -> AppendEntries:
+    """Of node 1, to whom it may concern."""
+    term = stage.raft(1).server.term
+    return AppendEntries(term, NodeId(1), MessageId(9), HEARTBEAT, NO_INDEX, NO_TERM, NO_INDEX, ReadId(0))
+
+
+def given_a_snapshot(stage: Stage, meta: SnapshotMeta) -> None:
+    """Node 3 has the snapshot of node 1, and is told so; its disk has written the term, and not yet the switch."""
+    seat = stage.seats[3]
+    seat.held = True
+    stage.step(3, heartbeat(stage))
+    stage.step(3, InstallSnapshot(meta.term, NodeId(1), MessageId(10), meta))
+    stage.step(3, SnapshotReceived(meta))
+    term = seat.writes.popleft().write
+    stage.watched[3].stable.done(term)
+    stage.step(3, Persisted(term))
+    stage.step(3, heartbeat(stage))
+    assert seat.writes or stage.text
+
+
+@shows(COMMITTED, "node 3 acknowledged index 4 (term 2), committed is term 3")
+def a_log_that_is_replaced_is_acknowledged(patch: pytest.MonkeyPatch) -> str:
+    switch = Outbox.switch
+    patch.setattr(
+        Outbox, "switch", lambda box, meta, *, discard, cap: switch(box, meta, discard=discard, cap=meta.index)
+    )
+    stage, meta = overtaken()
+    given_a_snapshot(stage, meta)
+    return stage.text
+
+
+RESTORED: Final = "a machine is set to a snapshot only once the switch to it is durable"
+
+
+@shows(RESTORED, "node 3 restores 5 before the switch to it is durable")
+def a_machine_runs_ahead_of_its_disk(patch: pytest.MonkeyPatch) -> str:
+    def at_once(server: Server) -> None:
+        if server.installing is not None:
+            _, meta = server.installing
+            server.installing = None
+            server.restore(meta)
+
+    patch.setattr(Server, "restore_if_durable", at_once)
+    stage, meta = overtaken()
+    given_a_snapshot(stage, meta)
+    return stage.text

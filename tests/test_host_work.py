@@ -282,6 +282,16 @@ def test_a_received_snapshot_is_written_where_it_belongs_and_resumed() -> None:
     assert store.open_snapshot(META).read(0, 9) == b"abcde"
 
 
+def test_a_piece_of_a_snapshot_that_comes_again_is_not_written_again() -> None:
+    work, _, store = a_work()
+    first, last = StoreChunk(META, "2", 0, b"abc", last=False), StoreChunk(META, "2", 3, b"def", last=True)
+
+    assert work.run(Lane.TRANSFER, [first, first]) == [ChunkStored(META, 3), ChunkStored(META, 3)]
+    assert work.run(Lane.TRANSFER, [first]) == [ChunkStored(META, 3)]
+    assert work.run(Lane.TRANSFER, [last, last]) == [SnapshotComplete(META), SnapshotComplete(META)]
+    assert store.open_snapshot(META).read(0, 9) == b"abcdef"
+
+
 def test_a_dropped_snapshot_starts_from_nothing() -> None:
     work, _, _ = a_work()
     chunk = StoreChunk(META, "2", 0, b"abc", last=False)

@@ -9,7 +9,7 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import final
 
@@ -24,6 +24,7 @@ from raft_core.membership import Members
 from raft_core.recovered import Identity, Recovered
 from raft_core.storage import SnapshotReader, SnapshotWriter, Store
 from raft_core.testing import __main__ as testing_command
+from raft_core.testing import witness
 from raft_core.testing.__main__ import main, open_file_store
 from raft_core.testing.checks import Violation
 from raft_core.testing.crash_disk import CrashDisk
@@ -34,6 +35,7 @@ from raft_core.testing.simulated_node import SimulatedNode
 from raft_core.testing.simulation import Simulation
 from raft_core.testing.simulator import run_seed, shrink, simulate
 from raft_core.testing.traces import encode_trace
+from raft_core.testing.witness import Doer
 from raft_core.testing.workload import RegisterMachine, RegisterWorkload
 
 SHORT = Profile(chaos=40 * SECOND, operations=200)
@@ -262,6 +264,20 @@ class RandomMachine(RegisterMachine):
         return super().apply(index, command) + (b"" if self._me % 3 else b"!")
 
 
+class FirstChunkMachine(RegisterMachine):
+    """It takes the first chunk of a snapshot for the whole."""
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        super().restore([next(iter(chunks))])
+
+
+class SilentMachine(RegisterMachine):
+    """Whatever it is asked, it has no answer."""
+
+    def query(self, request: bytes) -> bytes:
+        raise KeyError("no answer")
+
+
 def test_a_store_that_forgets_votes_is_found() -> None:
     report = simulate(range(4), open_store=open_forgetful_store, profile=SHORT)
 
@@ -269,12 +285,31 @@ def test_a_store_that_forgets_votes_is_found() -> None:
     assert "the disk came back wrong" in report.failures[0].violation
 
 
-@pytest.mark.parametrize("machine", [DirtyMachine, RandomMachine])
+@pytest.mark.parametrize("machine", [DirtyMachine, RandomMachine, FirstChunkMachine, SilentMachine])
 def test_a_machine_that_breaks_its_contract_is_found(machine: type[RegisterMachine]) -> None:
     report = simulate(range(4), open_store=open_file_store, machine=machine, profile=SHORT)
 
     assert report.failures
     assert report.failures[0].command.startswith("python -m raft_core.testing simulate --seed ")
+
+
+@pytest.mark.parametrize("size", [*range(40), 1000])
+def test_a_machine_is_given_its_snapshot_in_pieces_of_other_sizes(size: int) -> None:
+    given: list[list[bytes]] = []
+
+    class Machine(RegisterMachine):
+        def restore(self, chunks: Iterable[bytes]) -> None:
+            given.append(list(chunks))
+
+    data = bytes(range(256)) * 4
+    doer = Doer(Machine(), witness.Testimony(lambda text: None))
+    doer.restore(iter([data[:size]]))
+    doer.restore(iter([data[: size // 3], data[size // 3 : size]]))
+
+    assert b"".join(given[0]) == data[:size]
+    assert given[0] == given[1], "what is given depends on the bytes alone"
+    assert len(given[0]) >= min(2, size)
+    assert all(given[0])
 
 
 def test_a_failure_is_made_smaller_and_drawn() -> None:

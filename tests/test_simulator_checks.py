@@ -25,6 +25,7 @@ from tests import (
     test_simulator_onlookers,
 )
 from tests.planted import SHOWN, SHOWN_BY_ONLOOKERS, Spoil
+from tests.planted_in_promises import given_a_snapshot, overtaken
 from tests.watched_cores import PLAIN, Stage
 
 PLANTED: Final = (planted_in_clusters, planted_in_cores, planted_in_machines, planted_in_promises)
@@ -99,3 +100,12 @@ def test_a_log_end_that_was_overwritten_before_it_was_written_may_have_been_clai
     claims = [message.last for *_, message in stage.network if isinstance(message, RequestVote)]
     assert claimed in claims
     assert stage.text == ""
+
+
+def test_a_log_that_is_replaced_by_a_snapshot_as_it_must_be_is_no_violation() -> None:
+    stage, meta = overtaken()
+    given_a_snapshot(stage, meta)
+    stage.flush(3)
+
+    assert stage.text == ""
+    assert stage.watched[3].restore_at == meta.index

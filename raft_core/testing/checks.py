@@ -48,6 +48,8 @@ CHECKS: Final = (
     "terms never fall, restarts included, and the commit index never falls in a life",
     "no promise leaves before the write it rests on",
     "no acknowledgement exceeds what the leader's log holds",
+    "what the newest leader is told of a committed index is what is committed there",
+    "a machine is set to a snapshot only once the switch to it is durable",
     "what is committed is never truncated",
     "the configuration in force is the last one in the log, after truncation too",
     "at most one uncommitted change of members in any log",
@@ -58,6 +60,7 @@ CHECKS: Final = (
     "a disk refuses to open only when it was harmed",
     "a snapshot equals the applied prefix",
     "equal entries have equal results on all machines",
+    "a machine answers what clients ask of it: it raises nothing, and gives bytes",
     "no command is applied twice",
     "an answer belongs to its request",
     "histories are linearizable per key",
@@ -98,8 +101,8 @@ class Overseer:
         self._purity = purity
         self._watched: dict[tuple[NodeId, int], Watched] = {}  # by disk: also those that are lost
         self._leaders: dict[int, Watched] = {}
-        self._promises = Promises(self.fail, self.seen)
         self._committed: list[tuple[int, bytes]] = [(0, b"")]  # by index: term and chain
+        self._promises = Promises(self.fail, self.seen, self._committed)
         self._commands = [0]  # by index: where the last command up to there is
         self._marks: list[tuple[int, int]] = []  # (leader's term, index that it committed)
 
@@ -202,7 +205,7 @@ class Overseer:
             elif kind is TakeSnapshot:
                 self._snapshot_ordered(watched, effect.meta)  # type: ignore[union-attr]
             elif kind is Restore:
-                watched.applied = watched.restore_at = effect.meta.index  # type: ignore[union-attr]
+                self._restore_ordered(watched, effect.meta)  # type: ignore[union-attr]
             elif kind is Stop:
                 self.all_answered(watched)
 
@@ -371,6 +374,13 @@ class Overseer:
         if earlier:
             right = log.entries[earlier[-1] - log.base - 1].data == meta.members.encode()
             self.require(right, f"node {watched.node}: a snapshot at {index} with members of another index")
+
+    def _restore_ordered(self, watched: Watched, meta: SnapshotMeta) -> None:
+        """After a crash the node could not go on from where its machine stands, were the snapshot not its disk's."""
+        watched.applied = watched.restore_at = meta.index
+        there = watched.told.snapshot
+        durable = there is not None and there.position == meta.position
+        self.require(durable, f"node {watched.node} restores {meta.index} before the switch to it is durable")
 
     def machine_stands(self, watched: Watched, last: int, *, taken: bool) -> None:
         """The machine was asked for the snapshot ordered last (`taken`), or set to the one ordered last, when the last

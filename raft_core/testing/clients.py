@@ -123,6 +123,7 @@ class SimulatedClient:
         asked = self._asked
         event: ClientAsked | ClientProposed
         if asked is not None and asked.reads:
+            simulation.testimony.asked(asked.data)
             event = ClientAsked(ticket, asked.data, deadline=deadline)
         else:
             event = ClientProposed(ticket, self._command, deadline)

@@ -8,7 +8,7 @@ every disk, and what each leader's log held at the end.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, final
 
 from raft_core.effects import Send
@@ -33,11 +33,15 @@ _PROMISES_NOTHING: Final = (ReadIndex, TransferRefused)
 
 @final
 class Promises:
-    """Of all nodes. `fail` is called with the text of what is not kept."""
+    """Of all nodes. `fail` is called with the text of what is not kept. `committed` is followed as it grows: by index,
+    the term and the chain of what is committed there."""
 
-    def __init__(self, fail: Callable[[str], None], seen: Counter[str]) -> None:
+    def __init__(
+        self, fail: Callable[[str], None], seen: Counter[str], committed: Sequence[tuple[int, bytes]] = ((0, b""),)
+    ) -> None:
         self._fail = fail
         self._seen = seen
+        self._committed = committed
         self._votes: dict[tuple[NodeId, int, int], NodeId] = {}
         self._grants: dict[tuple[int, NodeId], set[tuple[NodeId, int]]] = {}
         self._logs: dict[int, LogMirror] = {}  # what was verified in a term is what its leader's log held
@@ -96,12 +100,18 @@ class Promises:
         if held is None and not (told.snapshot is not None and told.snapshot.index >= match):
             self._fail(f"node {watched.node} acknowledged index {match}, its disk ends at {told.last}")
             return
+        # The newest leader's log has all that is committed, below its base too, where it holds no entry to compare.
+        if held is not None and reply.term >= self._newest and match < len(self._committed):
+            wanted = self._committed[match][0]
+            if wanted != held:
+                self._fail(f"node {watched.node} acknowledged index {match} (term {held}), committed is term {wanted}")
+                return
         log = self._logs.get(reply.term)
         if log is None or held is None:
             return
-        wanted = log.term_at(match)
-        if match > log.last or (wanted is not None and wanted != held):
-            self._fail(f"node {watched.node} acknowledged index {match} (term {held}), the leader holds term {wanted}")
+        leads = log.term_at(match)
+        if match > log.last or (leads is not None and leads != held):
+            self._fail(f"node {watched.node} acknowledged index {match} (term {held}), the leader holds term {leads}")
 
     def _vote_sent(self, watched: Watched, to: NodeId, reply: VoteReply) -> None:
         if reply.kind is VoteKind.PRE:

@@ -11,6 +11,7 @@ with the entries that it stands for.
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from struct import Struct
@@ -39,6 +40,7 @@ class Testimony:
         """Where each command was first applied, by the command without its stamp."""
         self.carried_out = 0
         """How many commands have come through to any machine."""
+        self._asked: set[bytes] = set()  # what clients read
         self._offered: Counter[bytes] = Counter()  # how often a client sent a command that no session guards
         self._done: dict[bytes, set[int]] = {}  # where each command came through to a machine
         self._results: dict[bytes, set[bytes]] = {}
@@ -48,6 +50,14 @@ class Testimony:
     def offered(self, command: bytes) -> None:
         """A client sends the command, without a session, and will not send it again: it is carried out once at most."""
         self._offered[_body(command)] += 1
+
+    def asked(self, request: bytes) -> None:
+        """A client reads with this request, so the machine has an answer to it."""
+        self._asked.add(request)
+
+    def was_asked(self, request: bytes) -> bool:
+        """The request is a client's; others ask for what makes no sense, and may be refused."""
+        return request in self._asked
 
     def told(self, command: bytes, answer: bytes) -> None:
         """A client was told this result of this command."""
@@ -112,11 +122,25 @@ class Doer:
         self.prepare = machine.prepare
         self.query = machine.query
         self.snapshot = machine.snapshot
-        self.restore = machine.restore
 
     def apply(self, index: Index, command: bytes) -> bytes:
         self._testimony.carried_out += 1
         return self._machine.apply(index, command)
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """The user's machine is given its own part of a snapshot, cut at other places than those where it cut it."""
+        self._machine.restore(iter(_cut_elsewhere(b"".join(chunks))))
+
+
+def _cut_elsewhere(data: bytes) -> list[bytes]:
+    """The same bytes in up to three pieces, none of them empty. Where they are cut depends on the bytes alone, so that
+    equal runs stay equal."""
+    if len(data) < 2:
+        return [data] if data else []
+    chance = zlib.crc32(data)
+    first = 1 + chance % (len(data) - 1)
+    second = first + (chance >> 8) % (len(data) - first + 1)
+    return [piece for piece in (data[:first], data[first:second], data[second:]) if piece]
 
 
 @final
@@ -161,7 +185,17 @@ class Witness:
         return result
 
     def query(self, request: bytes) -> bytes:
-        return self.machine.query(request)
+        """The machine's answer. What it raises at a client's request, or gives that is no bytes, is a finding."""
+        testimony = self._testimony
+        try:
+            answer = self.machine.query(request)
+        except Exception as failure:
+            if testimony.was_asked(request):
+                testimony.fail(f"the machine raised {type(failure).__name__} at the query {request!r}: {failure}")
+            raise
+        if not isinstance(answer, bytes):
+            testimony.fail(f"the machine answered the query {request!r} with {type(answer).__name__}, not bytes")
+        return answer
 
     def snapshot(self) -> Iterator[bytes]:
         """The machine's chunks, behind a head that says what they stand for."""

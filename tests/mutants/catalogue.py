@@ -812,4 +812,29 @@ MUTANTS: Final = (
         "        if False:\n",
         _WIRE,
     ),
+    # Found by planting, in places where nothing looked.
+    Mutant(
+        "install-old-log-counts-durable",
+        "A follower acknowledges its old log while it switches to a snapshot that replaces it.",
+        _SERVER,
+        "        self.outbox.switch(meta, discard=True, cap=durable_before)\n",
+        "        self.outbox.switch(meta, discard=True, cap=meta.index)\n",
+        ("tests/test_simulator_checks.py::test_a_log_that_is_replaced_by_a_snapshot_as_it_must_be_is_no_violation",),
+    ),
+    Mutant(
+        "restore-before-switch-durable",
+        "The machine is set to a snapshot that the disk has not switched to.",
+        _SERVER,
+        "        if self.installing is not None and self.installing[0] <= self.outbox.durable and not busy:\n",
+        "        if self.installing is not None and not busy:\n",
+        ("tests/test_simulator_checks.py::test_a_log_that_is_replaced_by_a_snapshot_as_it_must_be_is_no_violation",),
+    ),
+    Mutant(
+        "repeated-chunk-appended",
+        "A piece of a snapshot that comes twice is appended twice.",
+        "raft_core/host/work.py",
+        "            if writer.offset == job.offset:\n",
+        "            if writer.offset >= job.offset:\n",
+        ("tests/test_host_work.py",),
+    ),
 )

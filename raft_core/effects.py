@@ -150,6 +150,7 @@ class AlarmKind(StrEnum):
     DISK_STALL = "disk_stall"
     SNAPSHOT_STUCK = "snapshot_stuck"
     LOG_FULL = "log_full"
+    SETTINGS = "settings"
 
 
 @final

@@ -103,12 +103,8 @@ class Raft:
         if recovered.identity.node <= 0:
             raise SettingsError(f"a node id is a positive number, not {recovered.identity.node}")
         self._server = Server(settings, recovered, rng)
-        if self._server.members.leases and not (settings.check_quorum and settings.pre_vote):
-            raise SettingsError("this cluster was formed with leases: every node needs check_quorum and pre_vote")
-        if settings.lease_reads and not self._server.members.empty and not self._server.members.leases:
-            raise SettingsError(
-                "lease_reads needs a cluster that was formed with leases=True; it cannot be added later"
-            )
+        if unfit := self._server.unfit:
+            raise SettingsError(unfit)
         self._role: Role = Follower(self._server, NOBODY)
         self._announced = Announce(RoleName.FOLLOWER, self._server.term, NOBODY)
         self._started = False

@@ -228,7 +228,25 @@ class Server:
         self.log.append(entries)
         for entry in entries:
             if entry.kind is MEMBERS:
+                first = self.members.empty
                 self._note_members(entry)
+                if first:
+                    self._look_at_settings()
+
+    def _look_at_settings(self) -> None:
+        """A joiner has learned how its cluster was formed. It goes on, but would not start again like this."""
+        if self.unfit:
+            self.alarm(AlarmKind.SETTINGS, NOBODY, f"{self.unfit}; mend this node's settings before it is restarted")
+
+    @property
+    def unfit(self) -> str:
+        """Why these settings do not go with the members that this node knows; empty where they do."""
+        members, settings = self.members, self.settings
+        if members.leases and not (settings.check_quorum and settings.pre_vote):
+            return "this cluster was formed with leases: every node needs check_quorum and pre_vote"
+        if settings.lease_reads and not members.empty and not members.leases:
+            return "lease_reads needs a cluster that was formed with leases=True; it cannot be added later"
+        return ""
 
     def _note_members(self, entry: Entry) -> None:
         if entry.kind is MEMBERS:
@@ -371,7 +389,10 @@ class Server:
         invariant(meta.index > self.commit, "an installed snapshot is ahead of everything committed here")
         durable_before = min(self.commit, self.outbox.durable_index)
         self.log.reset(meta.position)
+        first = self.members.empty
         self.configurations.reset(meta.members_index or meta.index, meta.members)
+        if first:
+            self._look_at_settings()
         self.snapshot = meta
         self.snapshot_pending = NO_INDEX
         self.bytes_since_snapshot = 0

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import random
+
 import attrs
+import msgspec
 import pytest
 
-from raft_core.effects import ReadReady, Respond, RoleName
+from raft_core.effects import Alarm, AlarmKind, ReadReady, Respond, RoleName
+from raft_core.entries import Entry, EntryKind
+from raft_core.errors import SettingsError
 from raft_core.events import (
     CampaignRequested,
     ForgetLeaderRequested,
     PeerUnreachable,
     ReadRequested,
+    Started,
     Tick,
     TransferRequested,
 )
@@ -18,8 +24,9 @@ from raft_core.ids import MessageId, NodeId, RequestId, Term
 from raft_core.membership import Members
 from raft_core.messages import HEARTBEAT, AppendEntries, Message, TimeoutNow, VoteKind
 from raft_core.raft import Raft
+from raft_core.recovered import Recovered
 from raft_core.settings import Settings
-from tests.core_alone import asks, core, heartbeat, only, persist, role_of, sent, step, tick, votes
+from tests.core_alone import append, asks, core, heartbeat, only, persist, role_of, sent, step, tick, votes
 from tests.core_cluster import Cluster, with_settings
 
 LEASED = Members.initial([1, 2, 3], leases=True)
@@ -280,3 +287,21 @@ def test_settings_alone_do_not_make_a_lease() -> None:
     cluster.tick(80)
 
     assert not answered(cluster, cluster.leader.id)
+
+
+@pytest.mark.parametrize("leases", [False, True])
+def test_a_joiner_whose_settings_do_not_fit_is_told_when_it_learns_how_its_cluster_was_formed(leases: bool) -> None:
+    """Not only when it does not start again."""
+    wrong, members = with_settings(check_quorum=not leases, lease_reads=not leases), Members.initial([1], leases=leases)
+    raft = Raft(wrong, Recovered.fresh(4), random.Random(1))
+    raft.step(Started())
+    formation = Entry.make(1, 1, members.encode(), EntryKind.MEMBERS)
+
+    heard = append(1, 1, (0, 0))
+    effects = step(raft, msgspec.structs.replace(heard, entries=(formation,)))
+
+    (alarm,) = only(Alarm, effects)
+    assert alarm.kind is AlarmKind.SETTINGS  # type: ignore[union-attr]
+    with pytest.raises(SettingsError) as refusal:
+        Raft(wrong, Recovered.fresh(4, members), random.Random(1))
+    assert alarm.text.startswith(str(refusal.value))  # type: ignore[union-attr]

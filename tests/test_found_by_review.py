@@ -9,22 +9,24 @@ import pytest
 
 from raft_core.effects import Effect, ReceiveSnapshot, Respond, RoleName, TakeSnapshot, Uncertainty
 from raft_core.entries import Entry, SnapshotMeta
-from raft_core.errors import InvariantBroken
+from raft_core.errors import InvariantBroken, LogDamaged
 from raft_core.events import PeerUnreachable, SnapshotReceived, TransferRequested
-from raft_core.host.config import MILLISECOND
+from raft_core.host.config import MILLISECOND, SECOND
 from raft_core.host.jobs import (
     ApplyEntries,
     Lane,
     Query,
+    ReadChunk,
     Ticket,
 )
-from raft_core.host.values import HostEvent, JobFailed, QueryFailed
+from raft_core.host.values import ChunkRead, ClientChanged, HostEvent, JobFailed, QueryFailed
 from raft_core.host.work import Work
 from raft_core.ids import Index, MessageId, NodeId, ReadId, RequestId, Term
-from raft_core.membership import Members
+from raft_core.membership import AddLearner, Members
 from raft_core.messages import HEARTBEAT, AppendEntries, AppendReply, InstallSnapshot, VoteReply
 from raft_core.recovered import Recovered
 from raft_core.settings import Settings
+from raft_core.storage import SnapshotReader
 from raft_storage import MemoryStore
 from raft_storage.lanes import Lanes
 from tests.core_alone import append, asks, core, entries, everybody_has_all, heartbeat, leader, only, sent, step
@@ -221,3 +223,37 @@ def test_a_full_follower_says_what_it_holds_so_that_it_learns_what_is_committed(
     assert raft.status.commit == 2
     assert [reply.match for reply in sent(effects, 2) if isinstance(reply, AppendReply)] == [2]
     assert sent(step(raft, msgspec.structs.replace(full, entries=(Entry.make(3, 1, b"x" * 200),)))) == []
+
+
+def test_a_node_that_finds_its_snapshot_damaged_when_others_ask_for_it_ends_and_says_what_to_do() -> None:
+    """It said that the snapshot was gone, was asked again twenty times a second, and nobody heard of the damage."""
+    cluster = Hosts(3, joiners=(3,), settings=Settings(snapshot_entries=20, keep_entries=2))
+    cluster.start(1, 2)
+    boss = cluster.elect()
+    cluster.wait(boss, *(boss.propose(b"%d" % number) for number in range(50)))
+    cluster.run(SECOND)
+
+    def damaged(meta: SnapshotMeta) -> SnapshotReader:
+        raise LogDamaged("snapshot-7", 512, "the checksum of a chunk is wrong", "join anew")
+
+    boss.store.open_snapshot = damaged  # type: ignore[method-assign]
+    cluster.start(3)
+    cluster.run(SECOND)
+    boss.tell(ClientChanged(cluster.next_ticket(), (AddLearner(NodeId(3)),)))
+    cluster.run_until(lambda: boss.finished is not None)
+
+    assert boss.finished is not None
+    assert isinstance(boss.finished.error, LogDamaged)
+    assert "join anew" in str(boss.finished.error)
+
+
+def test_a_store_that_cannot_read_a_snapshot_for_a_reason_of_its_own_says_which() -> None:
+    store = MemoryStore(node=1)
+    store.open_snapshot = lambda meta: (_ for _ in ()).throw(KeyError(0))  # type: ignore[method-assign]
+    meta = snapshot_offer(10).meta
+
+    (read,) = Work(store, Rude()).run(Lane.TRANSFER, [ReadChunk(NodeId(2), meta, 0, 10)])  # type: ignore[arg-type]
+
+    assert isinstance(read, ChunkRead)
+    assert read.gone
+    assert "KeyError: 0" in read.text

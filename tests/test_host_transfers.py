@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from raft_core.effects import Alarm, AlarmKind
 from raft_core.entries import SnapshotMeta
 from raft_core.events import SnapshotProgress, SnapshotReceived, SnapshotRejected
 from raft_core.host import MILLISECOND, SECOND, Drop, HostConfig
@@ -339,6 +340,22 @@ def test_a_peer_cannot_order_more_reads_than_its_share() -> None:
 
     assert len(desk.sent()) == 8 + 1
     assert desk.peers.drops[Drop.PULL_REFUSED] == 92
+
+
+def test_a_snapshot_that_should_be_there_and_cannot_be_read_raises_one_alarm() -> None:
+    desk = Desk()
+    desk.peers.on_opened(ConnectionOpened(ConnectionId(1), accepted=True))
+    desk.peers.on_bytes(ConnectionId(1), encode_payload(HELLO))
+    desk.sent()
+    newer = SnapshotMeta(Index(9), Term(2), META.members, Index(1))
+    alarms = []
+    for meta in (META, META, newer):
+        desk.serving.on_pull(SENDER, Pull(meta.index, meta.term, 0, 10))
+        desk.serving.on_read(ChunkRead(SENDER, meta, 0, 0, b"", gone=True, text="why"))
+        alarms.append([effect for effect in desk.orders.taken() if isinstance(effect, Alarm)])
+
+    alarm = Alarm(AlarmKind.SNAPSHOT_STUCK, SENDER, "why")
+    assert alarms == [[alarm], [], [alarm]]
 
 
 def test_a_piece_beyond_the_end_is_not_answered() -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Final, final
 
+from raft_core.effects import Alarm, AlarmKind
 from raft_core.entries import SnapshotMeta
 from raft_core.events import SnapshotProgress, SnapshotReceived, SnapshotRejected
 from raft_core.host.config import HostConfig
@@ -194,6 +195,7 @@ class Serving:
         self._peers = peers
         self._reading: dict[NodeId, int] = {}
         self._furthest: dict[NodeId, tuple[Index, Term, int]] = {}
+        self._warned: dict[NodeId, tuple[Index, Term]] = {}
 
     def on_pull(self, peer: NodeId, pull: Pull) -> None:
         """The piece is being read. Asking for bytes beyond all that were asked for before shows progress."""
@@ -219,6 +221,10 @@ class Serving:
             self._reading[event.peer] = left
         else:
             self._reading.pop(event.peer, None)
+        meta = event.meta
+        if event.text and self._warned.get(event.peer) != (meta.index, meta.term):  # it will be asked for again
+            self._warned[event.peer] = (meta.index, meta.term)
+            self._orders.effects.append(Alarm(AlarmKind.SNAPSHOT_STUCK, event.peer, event.text))
         connection: ConnectionId | None = self._peers.accepted_from(event.peer)
         if connection is None:
             self._peers.drop(Drop.ANSWER_LOST)
@@ -226,6 +232,5 @@ class Serving:
         if event.offset > event.size and not event.gone:
             self._peers.drop(Drop.PULL_REFUSED)  # beyond the end: there is no such piece
             return
-        meta = event.meta
         chunk = Chunk(meta.index, meta.term, event.offset, event.size, event.data, gone=event.gone)
         self._peers.answer(connection, chunk)

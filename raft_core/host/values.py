@@ -261,7 +261,7 @@ class MachineRestored(Value, frozen=True):
 
 @final
 class ChunkRead(Value, frozen=True):
-    """A piece of a snapshot for `peer`; `gone` where it no longer exists."""
+    """A piece of a snapshot for `peer`; `gone` where it no longer exists, with a `text` where it should."""
 
     peer: NodeId
     meta: SnapshotMeta
@@ -269,6 +269,7 @@ class ChunkRead(Value, frozen=True):
     size: int
     data: bytes
     gone: bool = False
+    text: str = ""
 
 
 @final

@@ -14,7 +14,7 @@ from typing import Final, final
 
 from raft_core.effects import Persist
 from raft_core.entries import COMMAND, Entry, SnapshotMeta
-from raft_core.errors import CallerError, DiskError, RaftError, StorageBroken
+from raft_core.errors import CallerError, DiskError, LogDamaged, RaftError, StorageBroken
 from raft_core.host.jobs import (
     ApplyEntries,
     BeginSnapshot,
@@ -227,11 +227,16 @@ class Work:
             reader = self._reader(meta)
             data = reader.read(job.offset, job.length) if job.offset <= reader.size else b""
             return ChunkRead(job.peer, meta, job.offset, reader.size, data)
-        except StorageBroken as failure:
+        except (StorageBroken, LogDamaged) as failure:  # what was kept here is not what was written: the node ends
             return _broken(failure)
-        except Exception:  # nobody but the asker is concerned; it will be offered another one
-            self._close_reader((meta.index, meta.term))
-            return ChunkRead(job.peer, meta, job.offset, 0, b"", gone=True)
+        except DiskError:  # nobody but the asker is concerned; it will be offered another one
+            return self._gone(job)
+        except Exception as failure:
+            return self._gone(job, f"the snapshot at {meta.index} cannot be given to others: {_named(failure)}")
+
+    def _gone(self, job: ReadChunk, text: str = "") -> ChunkRead:
+        self._close_reader((job.meta.index, job.meta.term))
+        return ChunkRead(job.peer, job.meta, job.offset, 0, b"", gone=True, text=text)
 
     def _reader(self, meta: SnapshotMeta) -> SnapshotReader:
         key = (meta.index, meta.term)
@@ -300,7 +305,7 @@ def _disk_error(failure: Exception) -> RaftError:
     return _caused(StorageBroken(f"the store raised {_named(failure)}; nothing more is acknowledged"), failure)
 
 
-def _broken(failure: StorageBroken) -> JobFailed:
+def _broken(failure: StorageBroken | LogDamaged) -> JobFailed:
     """A store that says so does nothing more, in any lane: the node ends, although it has nothing to write now. If it
     lived on, it would refuse every snapshot that is offered to it, for ever."""
     return JobFailed(Lane.WRITE, failure)

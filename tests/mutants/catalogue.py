@@ -716,6 +716,14 @@ MUTANTS: Final = (
         ("tests/test_host_node.py",),
     ),
     Mutant(
+        "damaged-snapshot-is-called-gone",
+        "A node that finds its snapshot damaged when another asks for it says that it is gone, and lives on.",
+        "raft_core/host/work.py",
+        "except (StorageBroken, LogDamaged) as failure:  # what",
+        "except StorageBroken as failure:  # what",
+        ("tests/test_found_by_review.py",),
+    ),
+    Mutant(
         "slow-pieces-asked-for-again-and-again",
         "Pieces of a snapshot that take longer than the time to wait are all sent several times.",
         "raft_core/host/transfers.py",

@@ -20,9 +20,11 @@ from raft_core.membership import Members
 from raft_core.recovered import Recovered
 from raft_core.storage import SnapshotReader, SnapshotWriter
 from raft_core.testing.blunders import Blunders
-from raft_core.testing.crash_check import StoreViolation, _Check, _Standing
+from raft_core.testing.crash_check import StoreViolation, _Check
+from raft_core.testing.crash_damage import break_records, flip_bits
 from raft_core.testing.crash_disk import CrashDisk, FaultKind
 from raft_core.testing.crash_script import LogState, Script, WriteBatch, make_script
+from raft_core.testing.crash_trial import Standing
 from raft_core.testing.store_conformance import FUNCTIONAL_CHECKS
 from raft_core.wal.files import Files
 from raft_storage import FileStore
@@ -113,7 +115,7 @@ class OtherSnapshot(Right):
 
 
 def test_a_snapshot_that_reads_differently_is_found() -> None:
-    assert "the snapshot holds something else" in checked(OtherSnapshot, _Check.flipped_bits, every=100_003)
+    assert "the snapshot holds something else" in checked(OtherSnapshot, flip_bits, every=100_003)
 
 
 class Timid(Right):
@@ -144,7 +146,7 @@ def test_an_opening_that_finds_something_else_than_the_one_before_is_found() -> 
     store.write(BATCHES)
 
     with pytest.raises(StoreViolation, match="the second opening recovered something else than the first"):
-        check.survives(disk.crash(), _Standing(0, len(BATCHES), 1), "here", SCRIPT)
+        check.survives(disk.crash(), Standing(0, len(BATCHES), 1), "here", SCRIPT)
 
 
 class NamesAnother(Right):
@@ -179,7 +181,7 @@ class Vague(Right):
         (Vague, "refused without naming file and offset"),
     ],
 )
-@pytest.mark.parametrize("part", [_Check.flipped_bits, _Check.broken_records])
+@pytest.mark.parametrize("part", [flip_bits, break_records])
 def test_damage_that_is_not_named_with_its_place_is_found(
     store: type[Right], says: str, part: Callable[[_Check], None]
 ) -> None:
@@ -199,7 +201,7 @@ class Lenient(Right):
             super().__init__(files)
 
 
-@pytest.mark.parametrize("part", [_Check.flipped_bits, _Check.broken_records])
+@pytest.mark.parametrize("part", [flip_bits, break_records])
 def test_damage_that_is_cut_off_is_found(part: Callable[[_Check], None]) -> None:
     assert "wanted" in checked(Lenient, part)
 
@@ -240,7 +242,7 @@ def test_a_store_that_acknowledges_after_a_failed_sync_is_found(store: type[Righ
     calls: list[Any] = []
     disk = CrashDisk()
     disk.watch = calls.append
-    for _ in check.play(disk, _Standing(), check.script):
+    for _ in check.play(disk, Standing(), check.script):
         pass
     syncs = [call for call in calls if call.operation == "sync"][8:12]
 

@@ -9,9 +9,10 @@ from raft_core.entries import Entry, SnapshotMeta
 from raft_core.errors import DiskError, StorageBroken
 from raft_core.ids import Index, Term, WriteId
 from raft_core.membership import Members
-from raft_core.testing.crash_check import _Check, _Standing
+from raft_core.testing.crash_check import _Check
 from raft_core.testing.crash_disk import Call, CrashDisk
 from raft_core.testing.crash_script import make_script
+from raft_core.testing.crash_trial import Standing
 from raft_core.wal.files import Files, NoSpace
 from raft_core.wal.segment import ANCHOR, new_name, segment_name, segment_number
 from raft_storage import FileStore
@@ -143,7 +144,7 @@ def test_wherever_in_a_history_the_disk_is_full_restarts_take_no_room_and_nothin
     calls: list[Call] = []
     disk = CrashDisk()
     disk.watch = calls.append
-    for _ in check.play(disk, _Standing(), script):
+    for _ in check.play(disk, Standing(), script):
         pass
 
     full = 0
@@ -154,7 +155,7 @@ def test_wherever_in_a_history_the_disk_is_full_restarts_take_no_room_and_nothin
 
 def _full_from(check: _Check, call: Call, room: int) -> bool:
     """The history with a disk that has only `room` more from this call on. Whether that was too little."""
-    disk, standing = CrashDisk(), _Standing()
+    disk, standing = CrashDisk(), Standing()
 
     def fill(now: Call) -> None:
         if now.number == call.number:

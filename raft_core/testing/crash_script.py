@@ -19,6 +19,8 @@ from raft_core.membership import Members
 from raft_core.recovered import Recovered
 from raft_core.storage import Store
 from raft_core.wal.blocks import BLOCK, FIRST, ROOM
+from raft_core.wal.records import MAGIC
+from raft_core.wal.segment import segment_number
 
 __all__ = [
     "LogState",
@@ -29,6 +31,7 @@ __all__ = [
     "WriteBatch",
     "batches_in",
     "broken_copies",
+    "is_segment",
     "make_script",
     "plain_script",
     "take_snapshot",
@@ -169,6 +172,24 @@ class _Author:
         hard, entries = HardState(self.term), self.entries(start)
         return self.write(Persist(self.next_write(), hard=hard, truncate_from=Index(start), entries=entries))
 
+    def shorten(self) -> None:
+        """Some of the last entries are gone, and nothing takes their place yet."""
+        self.write(self._cut())
+
+    def shorten_and_go_on(self) -> None:
+        """Some of the last entries are gone by one write, and others take their place by another under one sync."""
+        cut = self._cut()
+        self.write(cut, Persist(self.next_write(), entries=self.entries(cut.truncate_from)))
+
+    def _cut(self) -> Persist:
+        """A truncation without entries; a hard state goes with it where the old one would name more than is left."""
+        if not self.now.entries:
+            self.append()
+        self.term = Term(self.term + 1)
+        start = self.now.last - int(self.random.random() * min(6, len(self.now.entries)))
+        hard = HardState(self.term) if self.now.hard.commit >= start else None
+        return Persist(self.next_write(), hard=hard, truncate_from=Index(start))
+
     def snapshot(self) -> None:
         """This node's own, of most of what it holds."""
         if len(self.now.entries) < 2:
@@ -190,13 +211,18 @@ class _Author:
 
 
 def make_script(seed: int) -> Script:
-    """A history of 40 steps or more, with snapshots of both kinds, truncations and both kinds of restart."""
+    """A history of 40 steps or more, with snapshots of both kinds, truncations with and without entries, and both kinds
+    of restart."""
     author = _Author(Random(seed))
     common = (author.append, author.append, author.append, author.several, author.vote, author.overwrite)
     author.vote()
     for step in range(34):
         author.overwrite() if step in (4, 18) else common[int(author.random.random() * len(common))]()
-        if step == 8:
+        if step == 6 or step == 30:
+            author.shorten()
+        elif step == 22:
+            author.shorten_and_go_on()
+        elif step == 8:
             author.steps.append(Reopen(orderly=False))
         elif step == 14 or step == 28:
             author.snapshot()
@@ -234,6 +260,11 @@ def take_snapshot(store: Store, step: TakeOne) -> None:
         writer = store.resume_snapshot(step.meta, step.source)
         writer.write(step.state[writer.offset :])
     writer.finish()
+
+
+def is_segment(name: str, content: bytes) -> bool:
+    """The file is a segment of a log in this library's format: by its name, and by what it begins with."""
+    return segment_number(name) is not None and MAGIC.encode() in content[:BLOCK]
 
 
 def used_bytes(content: bytes) -> int:

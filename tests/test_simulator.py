@@ -9,9 +9,10 @@ import gc
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import attrs
 import pytest
@@ -25,18 +26,20 @@ from raft_core.recovered import Identity, Recovered
 from raft_core.storage import SnapshotReader, SnapshotWriter, Store
 from raft_core.testing import __main__ as testing_command
 from raft_core.testing import witness
-from raft_core.testing.__main__ import main, open_file_store
+from raft_core.testing.__main__ import main, open_file_store, salvage_file_store
 from raft_core.testing.checks import Violation
 from raft_core.testing.crash_disk import CrashDisk
 from raft_core.testing.dice import Dice
 from raft_core.testing.faults import Fault, Profile
-from raft_core.testing.report import Report
+from raft_core.testing.history import Datum
+from raft_core.testing.models import SequentialModel
+from raft_core.testing.report import UNDECIDED, Report
 from raft_core.testing.simulated_node import SimulatedNode
 from raft_core.testing.simulation import Simulation
 from raft_core.testing.simulator import run_seed, shrink, simulate
 from raft_core.testing.traces import encode_trace
 from raft_core.testing.witness import Doer
-from raft_core.testing.workload import RegisterMachine, RegisterWorkload
+from raft_core.testing.workload import Asked, RegisterMachine, RegisterWorkload
 
 SHORT = Profile(chaos=40 * SECOND, operations=200)
 
@@ -183,6 +186,45 @@ def test_the_command_compares_runs_in_two_processes(capsys: pytest.CaptureFixtur
     assert "2 different runs of 2 seeds, 0 not the same twice" in capsys.readouterr().out
 
 
+class HashedMachine(RegisterMachine):
+    """What it answers is right; in its state is the order of a set of texts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def apply(self, index: Index, command: bytes) -> bytes:
+        self._seen.add(command[:20].hex())
+        return super().apply(index, command)
+
+    def snapshot(self) -> Iterator[bytes]:
+        return iter([*super().snapshot(), b"|" + "".join(self._seen).encode()])
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        state, _, seen = b"".join(chunks).rpartition(b"|")
+        self._seen = {seen[at : at + 40].decode() for at in range(0, len(seen), 40)}
+        super().restore([state])
+
+
+class OrderedMachine(HashedMachine):
+    """The same, mended."""
+
+    def snapshot(self) -> Iterator[bytes]:
+        return iter([*RegisterMachine.snapshot(self), b"|" + "".join(sorted(self._seen)).encode()])
+
+
+@pytest.mark.parametrize(("machine", "status"), [("HashedMachine", 1), ("OrderedMachine", 0)])
+def test_a_machine_whose_state_depends_on_hashes_is_found_by_comparing_two_processes(
+    machine: str, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"tests.test_simulator:{machine}"
+
+    assert main(["determinism", "--seeds", "1", "--seed", "44", "--machine", name]) == status
+    told = capsys.readouterr()
+    assert ("seed 44 was not the same run twice" in told.err) == (status == 1)
+    assert (f"simulate --seed 44 --seeds 1 --machine {name}" in told.out) == (status == 1)
+
+
 def test_the_command_tells_of_a_seed_that_is_not_the_same_run_twice(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,6 +354,100 @@ def test_a_machine_is_given_its_snapshot_in_pieces_of_other_sizes(size: int) -> 
     assert all(given[0])
 
 
+class Unopened:
+    """A store that raises what no store should."""
+
+    def recover(self) -> Recovered:
+        raise KeyError("planted in the store")
+
+
+def open_nothing(disk: CrashDisk, node: NodeId, incarnation: Incarnation) -> Store:
+    return Unopened()  # type: ignore[return-value]
+
+
+class RaisingSnapshots(RegisterMachine):
+    def snapshot(self) -> Iterator[bytes]:
+        raise KeyError("planted in the machine")
+
+
+@final
+class RaisingWorkload:
+    """It cannot tell what an answer means."""
+
+    def __init__(self) -> None:
+        self._registers = RegisterWorkload()
+
+    @property
+    def model(self) -> SequentialModel:
+        return self._registers.model
+
+    def ask(self, dice: Dice, client: int, number: int) -> Asked:
+        return self._registers.ask(dice, client, number)
+
+    def result(self, asked: Asked, answer: bytes) -> Datum:
+        raise KeyError("planted in the workload")
+
+
+@pytest.mark.parametrize(
+    ("where", "subject"),
+    [
+        ("store", {"open_store": open_nothing}),
+        ("machine", {"open_store": open_file_store, "machine": RaisingSnapshots}),
+        ("workload", {"open_store": open_file_store, "workload": RaisingWorkload}),
+    ],
+)
+def test_what_the_parts_of_a_user_raise_is_a_violation_of_its_seed(where: str, subject: dict[str, Any]) -> None:
+    report = simulate(range(44, 46), profile=SHORT, **subject)
+
+    assert [seed.seed for seed in report.failures] == [44, 45], "the other seeds go on"
+    text = report.failures[0].violation
+    assert f"planted in the {where}" in text
+    assert "KeyError" in text
+    assert "test_simulator.py" in text, "where it was raised"
+    assert "again: python -m raft_core.testing simulate --seed 44" in report.table()
+
+
+def test_the_command_that_is_told_of_names_everything_that_was_put_under_fire() -> None:
+    failed = run_seed(0, open_store=open_forgetful_store, machine=RegisterMachine, workload=RegisterWorkload)
+    named = "raft_core.testing.workload:Register"
+
+    assert failed.failed
+    assert failed.command.endswith(
+        f" --machine {named}Machine --workload {named}Workload --store {__name__}:open_forgetful_store"
+    )
+    (again,) = simulate([0], open_store=open_forgetful_store, faults=frozenset(failed.chosen)).seeds
+    assert again.command.endswith(f" --store {__name__}:open_forgetful_store")
+
+
+def test_what_no_command_can_name_is_told_of_as_a_call() -> None:
+    brief = Profile(chaos=SECOND, operations=1)
+    makers: list[dict[str, Any]] = [
+        {"open_store": lambda disk, node, incarnation: open_file_store(disk, node, incarnation)},
+        {"open_store": open_file_store, "machine": lambda: RegisterMachine(), "workload": RegisterWorkload},
+        {"open_store": open_forgetful_store, "salvage": salvage_file_store},
+        {"open_store": open_file_store, "profile": attrs.evolve(brief, liveness=61 * SECOND)},
+        {"open_store": open_file_store, "profile": attrs.evolve(brief, chaos=SECOND + 1)},
+    ]
+    for subject in makers:
+        seed = run_seed(3, **{"profile": brief, "faults": frozenset(), **subject})
+        assert seed.command.startswith("run_seed(3, faults=frozenset(), ...)")
+    seed = run_seed(3, open_store=open_file_store, salvage=salvage_file_store, profile=brief)
+    assert seed.command.endswith("--seconds 1 --operations 1")
+    assert attrs.evolve(seed, subject=None, chosen=(Fault.KILL, Fault.LOSS)).command.startswith(
+        "run_seed(3, faults=frozenset({Fault.KILL, Fault.LOSS}), ...)"
+    )
+
+
+def test_histories_that_could_not_be_judged_are_told_of_in_the_last_line() -> None:
+    seed = run_seed(3, open_store=open_file_store, profile=Profile(chaos=SECOND, operations=1))
+    unsure = attrs.evolve(seed, seed=4, seen=seed.seen + Counter({UNDECIDED: 1}))
+
+    assert Report((seed,)).table().splitlines()[-1] == "0 violations"
+    last = Report((seed, unsure)).table().splitlines()[-1]
+    assert last.startswith("0 violations; UNDECIDED: the histories of 1 of 2 seeds (4) are too large")
+    assert Report((attrs.evolve(unsure, violation="worse"),)).undecided == ()
+
+
 def test_a_failure_is_made_smaller_and_drawn() -> None:
     failed = next(
         seed for number in range(8) if (seed := run_seed(number, open_store=open_forgetful_store, profile=SHORT)).failed
@@ -389,6 +525,53 @@ def test_the_command_draws_a_trace_and_says_where(tmp_path: Path, capsys: pytest
     assert "<svg" in page.read_text(encoding="utf-8")
 
 
-def test_the_command_refuses_a_name_that_names_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["simulate", "--seeds", "1", "--store", "tests"]) == 2
-    assert "package.module:attribute" in capsys.readouterr().err
+@pytest.mark.parametrize("name", ["tests", ":x", "nobody:x", "tests.test_simulator:Nobody"])
+@pytest.mark.parametrize("command", ["simulate", "determinism"])
+@pytest.mark.parametrize("option", ["--store", "--machine", "--workload"])
+def test_the_command_refuses_a_name_that_names_nothing(
+    command: str, option: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--seeds", "1", option, name]) == 2
+    assert f"'{name}' names nothing: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *[["simulate", option, number] for option in ("--seeds", "--workers") for number in ("0", "-3", "x")],
+        *[["determinism", option, number] for option in ("--seeds", "--workers") for number in ("0", "-1")],
+        *[["simulate", option, "0"] for option in ("--clients", "--operations", "--seconds", "--interval")],
+        *[["simulate", option, number] for option in ("--purity", "--fault-chance") for number in ("2", "-1", "x")],
+        *[["explore", option, number] for option in ("--states", "--workers") for number in ("0", "-5")],
+    ],
+)
+def test_the_command_refuses_numbers_with_which_nothing_would_be_run(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refusal:
+        main(arguments)
+    assert refusal.value.code == 2
+    assert f"'{arguments[2]}' is no " in capsys.readouterr().err
+
+
+def test_the_command_refuses_to_draw_what_cannot_be_read_or_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace, nonsense = tmp_path / "trace.json", tmp_path / "nonsense.json"
+    trace.write_bytes(encode_trace(()))
+    nonsense.write_bytes(b"[")
+
+    assert main(["draw", str(tmp_path / "nowhere.json")]) == 2
+    assert main(["draw", str(tmp_path)]) == 2
+    assert main(["draw", str(trace), "--output", str(tmp_path / "nowhere" / "page.html")]) == 2
+    assert capsys.readouterr().err.count("nothing was drawn: ") == 3
+    assert main(["draw", str(nonsense)]) == 2
+
+
+def test_a_violation_is_one_even_if_its_picture_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["simulate", "--seeds", "1", "--seed", "0", "--workers", "1", "--no-shrink", "--page", str(tmp_path)]
+
+    assert main([*arguments, "--store", "tests.test_simulator:open_nothing"]) == 1
+    assert "no picture: " in capsys.readouterr().err

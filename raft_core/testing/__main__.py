@@ -15,10 +15,12 @@ import gc
 import hashlib
 import importlib
 import multiprocessing
+import operator
 import os
 import pathlib
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -97,9 +99,12 @@ def _open_salvaged(disk: CrashDisk, node: NodeId) -> Store:
     return opened
 
 
-def _open_for_crash_check(files: Files) -> Store:
+def open_for_crash_check(files: Files) -> Store:
+    """The shipped store, with segments so small that a short log is many: some are merged, others kept or dropped."""
     store = importlib.import_module("raft_storage.file_store").FileStore
-    opened: Store = store.open("disk", node=1, cluster="c", files=files, incarnation=7, segment_bytes=_SEGMENT_BYTES)
+    opened: Store = store.open(
+        "disk", node=1, cluster="c", files=files, incarnation=7, segment_bytes=4096, merge_bytes=2048
+    )
     return opened
 
 
@@ -109,27 +114,17 @@ def _open_for_crash_check(files: Files) -> Store:
 def _named(name: str) -> Any:
     """What `package.module:attribute` names; chosen by the person who typed it, so of any type."""
     module, _, attribute = name.partition(":")
-    if not attribute:
+    if not module or not attribute:
         raise CallerError(f"{name!r} names nothing: write package.module:attribute")
-    return getattr(importlib.import_module(module), attribute)
+    try:
+        return operator.attrgetter(attribute)(importlib.import_module(module))
+    except (ImportError, AttributeError) as failure:
+        raise CallerError(f"{name!r} names nothing: {failure}") from failure
 
 
 def _subject(arguments: argparse.Namespace) -> dict[str, Any]:
     """What is put under fire: the arguments of `run_seed` that are the same for all seeds."""
-    profile = Profile()
-    subject: dict[str, Any] = {
-        "open_store": _named(arguments.store) if arguments.store else open_file_store,
-        "profile": attrs.evolve(
-            profile,
-            chaos=profile.chaos if arguments.seconds is None else arguments.seconds * SECOND,
-            clients=arguments.clients,
-            operations=arguments.operations,
-            mean_interval=profile.mean_interval if arguments.interval is None else arguments.interval * SECOND,
-            fault_chance=arguments.fault_chance,
-            purity=arguments.purity,
-            leases=arguments.leases,
-        ),
-    }
+    subject: dict[str, Any] = {"open_store": _named(arguments.store) if arguments.store else open_file_store}
     if not arguments.store:
         subject["salvage"] = salvage_file_store
     if arguments.machine:
@@ -139,25 +134,41 @@ def _subject(arguments: argparse.Namespace) -> dict[str, Any]:
     return subject
 
 
-def _repeatable(report: SeedReport, arguments: argparse.Namespace) -> SeedReport:
-    """The report with everything in its command that was asked for on this one."""
-    named = [f"--{name} {getattr(arguments, name)}" for name in ("machine", "workload", "store")]
-    given = [option for option in named if not option.endswith(" None")]
-    return attrs.evolve(report, options=" ".join([report.options, *given]).strip())
+def _profile(arguments: argparse.Namespace) -> Profile:
+    """How hard and how long each seed is."""
+    profile = Profile()
+    return attrs.evolve(
+        profile,
+        chaos=profile.chaos if arguments.seconds is None else arguments.seconds * SECOND,
+        clients=arguments.clients,
+        operations=arguments.operations,
+        mean_interval=profile.mean_interval if arguments.interval is None else arguments.interval * SECOND,
+        fault_chance=arguments.fault_chance,
+        purity=arguments.purity,
+        leases=arguments.leases,
+    )
+
+
+def _given(arguments: argparse.Namespace) -> str:
+    """Machine, workload and store as they were named on this command line."""
+    names = [(name, getattr(arguments, name)) for name in ("machine", "workload", "store")]
+    return " ".join(f"--{name} {given}" for name, given in names if given)
 
 
 def _one(seed: int, arguments: argparse.Namespace) -> SeedReport:
-    return _repeatable(run_seed(seed, faults=arguments.faults, **_subject(arguments)), arguments)
+    report = run_seed(seed, faults=arguments.faults, profile=_profile(arguments), **_subject(arguments))
+    return attrs.evolve(report, subject=_given(arguments))
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
+    _subject(arguments)  # names that name nothing are refused before anything is run
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     begun = time.monotonic()
     report = Report(tuple(_all_seeds(list(seeds), arguments, begun)))
     seconds = time.monotonic() - begun
     print(report.table())
     rate = f"{report.steps / seconds:,.0f} steps/s, {report.hours / seconds * 3600:,.0f} simulated hours per hour"
-    print(f"{seconds:.0f} s with {arguments.workers} workers: {rate}")
+    print(f"{seconds:.0f} s with {arguments.workers} workers: {rate}; {report.verdict}")
     for failed in report.failures[:1]:
         _write_failure(failed, arguments)
     vacuous = arguments.seeds >= _MANY and arguments.faults is None and bool(report.never_seen)
@@ -198,29 +209,41 @@ def _tell_count(done: int, count: int, begun: float) -> None:
 def _write_failure(failed: SeedReport, arguments: argparse.Namespace) -> None:
     """The first failure, made smaller, with its picture."""
     print(f"making seed {failed.seed} smaller …", file=sys.stderr, flush=True)
-    small = _repeatable(shrink(failed, tries=0 if arguments.no_shrink else 60, **_subject(arguments)), arguments)
-    path = pathlib.Path(arguments.page or f"raft-seed-{failed.seed}.html")
-    path.write_text(small.page(), encoding="utf-8")
-    print(f"{explain(small)}\n  picture: {path}")
+    tries = 0 if arguments.no_shrink else 60
+    small = shrink(failed, tries=tries, profile=_profile(arguments), **_subject(arguments))
+    print(explain(attrs.evolve(small, subject=_given(arguments))))
+    _write_page(arguments.page or f"raft-seed-{failed.seed}.html", small.page)
+
+
+def _write_page(name: str, page: Callable[[], str]) -> None:
+    """The picture of what was found, which is told and counts, picture or not."""
+    path = pathlib.Path(name)
+    try:
+        path.write_text(page(), encoding="utf-8")
+    except OSError as failure:
+        print(f"  no picture: {failure}", file=sys.stderr)
+        return
+    print(f"  picture: {path}")
 
 
 # determinism
 
 
-def _digest(seed: int) -> SeedReport:
-    return run_seed(seed, open_store=open_file_store, salvage=salvage_file_store, digest=True)
+def _digest(seed: int, arguments: argparse.Namespace) -> SeedReport:
+    return attrs.evolve(run_seed(seed, digest=True, **_subject(arguments)), subject=_given(arguments))
 
 
-def _run_twice(seeds: Sequence[int], workers: int) -> Iterator[tuple[SeedReport, SeedReport]]:
+def _run_twice(seeds: Sequence[int], arguments: argparse.Namespace) -> Iterator[tuple[SeedReport, SeedReport]]:
     """For each seed its two runs."""
     here = importlib.import_module("raft_core.testing.__main__")
+    work: Callable[[int], SeedReport] = functools.partial(here._digest, arguments=arguments)
     before = {name: value for name, value in os.environ.items() if name == "PYTHONHASHSEED"}
     with contextlib.ExitStack() as stack:
         runs: list[Iterator[SeedReport]] = []
         for number in ("1", "2"):
             os.environ["PYTHONHASHSEED"] = number  # read by the processes that are started now
-            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(max(1, workers // 2)))
-            runs.append(pool.imap(here._digest, seeds, chunksize=1))
+            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(max(1, arguments.workers // 2)))
+            runs.append(pool.imap(work, seeds, chunksize=1))
         del os.environ["PYTHONHASHSEED"]
         os.environ.update(before)
         yield from zip(runs[0], runs[1], strict=True)
@@ -228,12 +251,13 @@ def _run_twice(seeds: Sequence[int], workers: int) -> Iterator[tuple[SeedReport,
 
 def _determinism(arguments: argparse.Namespace) -> int:
     """Every seed in two processes in which hashes of texts differ, so that an order which depends on them would."""
+    _subject(arguments)
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     begun = time.monotonic()
     different: list[int] = []
     violated: list[SeedReport] = []
     found: list[str] = []
-    for seed, (one, other) in zip(seeds, _run_twice(seeds, arguments.workers), strict=True):
+    for seed, (one, other) in zip(seeds, _run_twice(seeds, arguments), strict=True):
         found.append(one.digest)
         if one.digest != other.digest:
             different.append(seed)
@@ -242,11 +266,14 @@ def _determinism(arguments: argparse.Namespace) -> int:
         _tell_count(len(found), len(seeds), begun)
     print("injected: the faults of each seed; and two processes that hash texts differently")
     print(f"seen: {len(set(found))} different runs of {len(found)} seeds, {len(different)} not the same twice")
-    print("checked: all events and effects of all steps of all cores, with their times, byte for byte")
+    print("checked: all events and effects of all steps of all cores, with their times, byte for byte;")
+    print("         and the state of every machine, at every snapshot and in the end")
     digest = hashlib.blake2b("".join(found).encode(), digest_size=8).hexdigest()
     print(f"{time.monotonic() - begun:.0f} s; to compare with other machines, the digest of all is {digest}")
     for seed in different[:1]:
-        print(f"to look for the reason: PYTHONHASHSEED=1 (and 2) python -m raft_core.testing simulate --seed {seed}")
+        again = f"python -m raft_core.testing simulate --seed {seed} --seeds 1 {_given(arguments)}".rstrip()
+        print("a machine, workload or store whose order or results depend on hashes is the likely reason: sets, hash()")
+        print(f"to look for it: PYTHONHASHSEED=1 (and 2) {again}")
     for report in violated:
         print(explain(report))
     return 1 if different or violated else 0
@@ -271,9 +298,8 @@ def _explore(arguments: argparse.Namespace) -> int:
     seconds = time.monotonic() - begun
     print(report.table())
     if report.counterexample is not None:
-        path = pathlib.Path(arguments.page)
-        path.write_text(draw(report.counterexample.trace, report.counterexample.violation), encoding="utf-8")
-        print(f"picture: {path}")
+        found = report.counterexample
+        _write_page(arguments.page, lambda: draw(found.trace, found.violation))
     print(f"{seconds:.1f} s, {report.states / seconds:,.0f} states/s")
     return 0 if report.counterexample is None else 1
 
@@ -310,17 +336,21 @@ def _crash_one(number: int, store: str | None) -> CrashReport | str:
     def progress(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    open_store: Callable[[Files], Store] = _named(store) if store else _open_for_crash_check
+    open_store: Callable[[Files], Store] = _named(store) if store else open_for_crash_check
     try:
         return crash_disk_check(open_store, script_seed=number, progress=progress)
     except StoreViolation as violation:
-        return f"violation: {violation}\n  again: python -m raft_core.testing crash-disk --seed {number}" + (
-            f" --store {store}" if store else ""
-        )
+        told = [f"violation: {violation}"]
+        if violation.__cause__ is not None:
+            told.append("".join(traceback.format_exception(violation.__cause__)).rstrip())
+        again = f"python -m raft_core.testing crash-disk --seed {number}" + (f" --store {store}" if store else "")
+        return "\n".join([*told, f"  again: {again}"])
 
 
 def _crash_disk(arguments: argparse.Namespace) -> int:
     begun = time.monotonic()
+    if arguments.store:
+        _named(arguments.store)  # a name that is wrong is told here, and not by every process
     here = importlib.import_module("raft_core.testing.__main__")
     work: Callable[[int], CrashReport | str] = functools.partial(here._crash_one, store=arguments.store)
     numbers = range(arguments.seed, arguments.seed + arguments.scripts)
@@ -340,13 +370,17 @@ def _crash_disk(arguments: argparse.Namespace) -> int:
     print(f"injected, and what came of it\n{total.table()}\n")
     print("\n".join(["checked, after each", *[f"  {check}" for check in CHECKED], ""]))
     print(f"{time.monotonic() - begun:.1f} s, {violations or 'no'} violation{'s' if violations > 1 else ''}")
-    return 1 if violations else 0
+    vacuous = not arguments.store and total.never_seen
+    return 1 if violations or vacuous else 0
 
 
 def _draw(arguments: argparse.Namespace) -> int:
     source = pathlib.Path(arguments.trace)
     path = pathlib.Path(arguments.output or f"{source.stem}.html")
-    path.write_text(draw(decode_trace(source.read_bytes()), source.name), encoding="utf-8")
+    try:
+        path.write_text(draw(decode_trace(source.read_bytes()), source.name), encoding="utf-8")
+    except OSError as failure:
+        raise CallerError(f"nothing was drawn: {failure}") from failure
     print(path)
     return 0
 

@@ -33,7 +33,8 @@ def parser() -> argparse.ArgumentParser:
         "determinism",
         help="the same seed is the same run, in every process",
         description="Runs every seed in two processes with different PYTHONHASHSEED, and compares all events and "
-        "effects of all cores, byte for byte. Prints a digest that can be compared between machines.",
+        "effects of all cores, byte for byte, and the states of all machines. Prints a digest that can be compared "
+        "between machines.",
     )
     _arguments_of_determinism(determinism)
     explore = commands.add_parser(
@@ -53,9 +54,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _arguments_of_simulate(simulate: argparse.ArgumentParser) -> None:
-    simulate.add_argument("--seeds", type=int, default=100, metavar="N", help="how many seeds (100)")
+    simulate.add_argument("--seeds", type=_positive, default=100, metavar="N", help="how many seeds (100)")
     simulate.add_argument("--seed", type=int, default=1, metavar="S", help="the first seed (1)")
-    simulate.add_argument("--workers", type=int, default=2, metavar="N", help="processes at a time (2)")
+    simulate.add_argument("--workers", type=_positive, default=2, metavar="N", help="processes at a time (2)")
     simulate.add_argument(
         "--faults",
         type=_faults,
@@ -65,26 +66,33 @@ def _arguments_of_simulate(simulate: argparse.ArgumentParser) -> None:
     )
     simulate.add_argument(
         "--fault-chance",
-        type=float,
+        type=_probability,
         default=Profile().fault_chance,
         metavar="P",
         help="with which probability a seed chooses a kind of fault (0.4)",
     )
     simulate.add_argument(
-        "--interval", type=int, metavar="N", help="mean virtual seconds from one fault of a kind to the next (16)"
+        "--interval", type=_positive, metavar="N", help="mean virtual seconds from one fault of a kind to the next (16)"
     )
     simulate.add_argument(
         "--clients",
-        type=int,
+        type=_positive,
         default=Profile().clients,
         metavar="N",
         help="clients per seed, one operation at a time (5)",
     )
     simulate.add_argument(
-        "--operations", type=int, default=Profile().operations, metavar="N", help="client operations per seed (260)"
+        "--operations",
+        type=_positive,
+        default=Profile().operations,
+        metavar="N",
+        help="client operations per seed (260)",
     )
     simulate.add_argument(
-        "--seconds", type=int, metavar="N", help="virtual seconds under fire per seed (116); for long histories, more"
+        "--seconds",
+        type=_positive,
+        metavar="N",
+        help="virtual seconds under fire per seed (116); for long histories, more",
     )
     simulate.add_argument(
         "--leases",
@@ -93,38 +101,70 @@ def _arguments_of_simulate(simulate: argparse.ArgumentParser) -> None:
         "clock_rate and clock_jump stale reads are found",
     )
     simulate.add_argument(
-        "--purity", type=float, default=Profile().purity, metavar="P", help="share of steps that are done twice (0.01)"
+        "--purity",
+        type=_probability,
+        default=Profile().purity,
+        metavar="P",
+        help="share of steps that are done twice (0.01)",
     )
-    simulate.add_argument("--machine", metavar="M:NAME", help="package.module:factory of a state machine")
-    simulate.add_argument("--workload", metavar="M:NAME", help="package.module:factory of what clients do to it")
-    simulate.add_argument("--store", metavar="M:NAME", help="package.module:function(disk, node, incarnation) → store")
+    _arguments_of_subject(simulate)
     simulate.add_argument("--page", metavar="FILE", help="where the picture of a failure goes (raft-seed-S.html)")
     simulate.add_argument("--no-shrink", action="store_true", help="draw a failure as it is")
 
 
+def _arguments_of_subject(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--machine", metavar="M:NAME", help="package.module:factory of a state machine")
+    command.add_argument("--workload", metavar="M:NAME", help="package.module:factory of what clients do to it")
+    command.add_argument("--store", metavar="M:NAME", help="package.module:function(disk, node, incarnation) → store")
+
+
 def _arguments_of_determinism(determinism: argparse.ArgumentParser) -> None:
-    determinism.add_argument("--seeds", type=int, default=20, metavar="N", help="how many seeds (20)")
+    determinism.add_argument("--seeds", type=_positive, default=20, metavar="N", help="how many seeds (20)")
     determinism.add_argument("--seed", type=int, default=1, metavar="S", help="the first seed (1)")
-    determinism.add_argument("--workers", type=int, default=2, metavar="N", help="processes at a time, at least 2 (2)")
+    determinism.add_argument(
+        "--workers", type=_positive, default=2, metavar="N", help="processes at a time, at least 2 (2)"
+    )
+    _arguments_of_subject(determinism)
 
 
 def _arguments_of_explore(explore: argparse.ArgumentParser) -> None:
     explore.add_argument("--bounds", choices=("small", "second"), default="small", help="how far (small)")
-    explore.add_argument("--states", type=int, default=0, metavar="N", help="stop after so many distinct states")
-    explore.add_argument("--workers", type=int, default=1, metavar="N", help="processes at a time (1)")
+    explore.add_argument("--states", type=_positive, default=0, metavar="N", help="stop after so many distinct states")
+    explore.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes at a time (1)")
     explore.add_argument("--page", default="raft-explored.html", metavar="FILE", help="picture of a violation")
 
 
 def _arguments_of_crash_disk(crash: argparse.ArgumentParser) -> None:
-    crash.add_argument("--scripts", type=int, default=1, metavar="N", help="how many histories (1)")
+    crash.add_argument("--scripts", type=_positive, default=1, metavar="N", help="how many histories (1)")
     crash.add_argument("--seed", type=int, default=0, metavar="S", help="the first one (0)")
-    crash.add_argument("--workers", type=int, default=2, metavar="N", help="processes at a time (2)")
+    crash.add_argument("--workers", type=_positive, default=2, metavar="N", help="processes at a time (2)")
     crash.add_argument("--store", metavar="M:NAME", help="package.module:function(files) → store")
 
 
 def _arguments_of_draw(drawing: argparse.ArgumentParser) -> None:
     drawing.add_argument("trace", help="a trace in JSON: of the simulator, the explorer, or a node's recorder")
     drawing.add_argument("--output", metavar="FILE", help="where the page goes (the trace's name with .html)")
+
+
+def _positive(text: str) -> int:
+    """A whole number of which there is at least one: a run of nothing proves nothing."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return number
+
+
+def _probability(text: str) -> float:
+    try:
+        chance = float(text)
+    except ValueError:
+        chance = -1.0
+    if not 0 <= chance <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
+    return chance
 
 
 def _faults(text: str) -> frozenset[Fault]:

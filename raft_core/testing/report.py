@@ -15,9 +15,10 @@ from raft_core.host.config import SECOND
 from raft_core.testing.checks import CHECKS
 from raft_core.testing.drawing import draw
 from raft_core.testing.faults import Fault
+from raft_core.testing.linearizability import Decision
 from raft_core.testing.traces import TraceRecord
 
-__all__ = ["MUST_BE_SEEN", "Report", "SeedReport", "explain"]
+__all__ = ["MUST_BE_SEEN", "UNDECIDED", "Report", "SeedReport", "explain"]
 
 _Key = TypeVar("_Key")
 
@@ -36,6 +37,9 @@ MUST_BE_SEEN: Final = (
 )
 """A run of many seeds that has not seen all of these has proved less than it seems to."""
 
+UNDECIDED: Final = f"history {Decision.UNDECIDED.value}"
+"""Counted as seen where the checker of histories gave up."""
+
 _SHOWN: Final = 300
 """Records of a trace that a page shows: the last ones, up to the violation."""
 _SHOWN_AFTER: Final = 10
@@ -49,7 +53,8 @@ class SeedReport:
 
     `faults` counts what was injected, `seen` what happened, `met` which event reached which role. `chosen` are the
     faults that took part, `digest` is equal for equal runs, `trace` is there if it was asked for. `options` is what
-    else has to be typed to see this run again."""
+    else has to be typed to see this run again, and `subject` what names the machine, the workload and the store: None
+    where they have no name that a command could find."""
 
     seed: int
     violation: str
@@ -66,6 +71,7 @@ class SeedReport:
     digest: str = ""
     trace: tuple[TraceRecord, ...] = ()
     options: str = ""
+    subject: str | None = ""
 
     @property
     def failed(self) -> bool:
@@ -73,10 +79,14 @@ class SeedReport:
 
     @property
     def command(self) -> str:
-        """What to type to see this run again."""
+        """What to type to see this run again; the call from Python where no command can name what was run."""
+        if self.subject is None:
+            faults = ", ".join(f"Fault.{fault.name}" for fault in self.chosen)
+            chosen = f"frozenset({{{faults}}})" if faults else "frozenset()"
+            return f"run_seed({self.seed}, faults={chosen}, ...)  # and your own arguments in place of the dots"
         names = ",".join(fault.name.lower() for fault in self.chosen) or "none"
-        options = f" {self.options}" if self.options else ""
-        return f"python -m raft_core.testing simulate --seed {self.seed} --seeds 1 --faults {names}{options}"
+        whole = f"python -m raft_core.testing simulate --seed {self.seed} --seeds 1 --faults {names}"
+        return " ".join(part for part in (whole, self.options, self.subject) if part)
 
     def page(self) -> str:
         """A self-contained HTML page of the last steps up to the violation, or of the run."""
@@ -94,6 +104,11 @@ class Report:
     @property
     def failures(self) -> tuple[SeedReport, ...]:
         return tuple(seed for seed in self.seeds if seed.failed)
+
+    @property
+    def undecided(self) -> tuple[SeedReport, ...]:
+        """Seeds whose history is too large to be searched to the end: whether it is linearizable nobody knows."""
+        return tuple(seed for seed in self.seeds if seed.seen[UNDECIDED] and not seed.failed)
 
     @property
     def hours(self) -> float:
@@ -141,9 +156,20 @@ class Report:
         ]
         if self.never_seen:
             lines.append(f"never seen: {', '.join(self.never_seen)}")
-        lines.append(f"{len(self.failures)} violations")
         lines += [explain(seed) for seed in self.failures]
-        return "\n".join(lines)
+        return "\n".join([*lines, self.verdict])
+
+    @property
+    def verdict(self) -> str:
+        """How many seeds were violated, and how many could not be judged to the end, in a line."""
+        violations = f"{len(self.failures)} violations"
+        if not self.undecided:
+            return violations
+        numbers = ", ".join(str(seed.seed) for seed in self.undecided[:5]) + ("" if len(self.undecided) <= 5 else ", …")
+        return (
+            f"{violations}; UNDECIDED: the histories of {len(self.undecided)} of {len(self.seeds)} seeds ({numbers}) "
+            "are too large to tell whether they are linearizable: take fewer clients or operations, or more keys"
+        )
 
 
 def explain(seed: SeedReport) -> str:

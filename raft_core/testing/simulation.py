@@ -64,6 +64,8 @@ OpenStore: TypeAlias = Callable[[CrashDisk, NodeId, Incarnation], Store]
 
 _LIMIT: Final = 200_000
 """Configurations that the history checker may look at per key."""
+_FRAMES: Final = 8
+"""Of the traceback of an exception so many are shown."""
 
 
 @final
@@ -267,7 +269,20 @@ class Simulation:
     # The run.
 
     def run(self) -> Violation | None:
-        """All phases; the first violation, if there is one."""
+        """All phases; the first violation, if there is one. What the user's machine, store or workload raise, where it
+        stops the simulation, is one too: no exception comes out."""
+        try:
+            self._all_phases()
+        except Exception as failure:
+            self.overseer.fail(_told(failure))
+        self.over = True
+        if self.digest is not None:
+            self.testimony.sum_up(self.digest.update)
+        if self.overseer.violation is not None and self._tracer is not None and self._tracer.records:
+            self._tracer.violated(self.overseer.violation.text, self.overseer.violation.moment)
+        return self.overseer.violation
+
+    def _all_phases(self) -> None:
         self.nemesis.found(list(self.nodes.values()))
         spread = self.profile.chaos * self.profile.clients // max(1, self.profile.operations)
         for client in self.clients:
@@ -280,10 +295,6 @@ class Simulation:
             self._make_peace()
         if self.overseer.violation is None:
             self._last_look()
-        self.over = True
-        if self.overseer.violation is not None and self._tracer is not None and self._tracer.records:
-            self._tracer.violated(self.overseer.violation.text, self.overseer.violation.moment)
-        return self.overseer.violation
 
     def _run_until(self, end: int, reached: Callable[[], bool] | None = None) -> bool:
         """Time has come to `end`, or the condition holds (looked at every tenth of a second)."""
@@ -360,6 +371,8 @@ class Simulation:
         members = [self.nodes[number] for number in leader.raft.members.nodes]
         members = [node for node in members if node.alive and not node.wiped]
         digests = {node.witness.digest() for node in members if node.witness is not None}
+        if self.digest is not None:
+            self.digest.update(b"".join(sorted(digests)))
         overseer.require(len(digests) == 1, f"the machines of {[node.id for node in members]} differ in the end")
         self._scan_writes(members)
         for node in members:
@@ -397,3 +410,14 @@ class Simulation:
         base = recovered.snapshot.index if recovered.snapshot is not None else 0
         last = recovered.entries[-1].index if recovered.entries else base
         self.overseer.require(last >= index, f"the disk of node {node.id} ends at {last}, {index} is committed")
+
+
+def _told(failure: Exception) -> str:
+    """What was raised, and where: the last frames, which are the user's where the user's code raised."""
+    frames: list[str] = []
+    trace = failure.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        frames.append(f"  {code.co_filename}, line {trace.tb_lineno}, in {code.co_name}")
+        trace = trace.tb_next
+    return "\n".join([f"{type(failure).__name__} was raised: {failure}", *frames[-_FRAMES:]])

@@ -29,6 +29,8 @@ from raft_core.testing.workload import RegisterMachine, RegisterWorkload, Worklo
 __all__ = ["OpenStore", "Profile", "Report", "Salvage", "Salvaged", "SeedReport", "run_seed", "shrink", "simulate"]
 
 _STANDARD: Final = Profile()
+_SHIPPED: Final = "raft_core.testing.__main__"
+"""Where the command has its own store and its own salvage, which it need not be told of."""
 _TYPED_SHARE: Final = 0.25
 """Of the seeds that nobody chose a machine for, those whose registers are a typed machine."""
 
@@ -51,8 +53,9 @@ def run_seed(
     run. With neither, the seed chooses between the two machines of registers that come with the simulator. `open_store`
     opens a node's store on its simulated disk, and `salvage`, where there is one, founds a new cluster on such a disk.
     `trace`: record every step, for `SeedReport.page`. `digest`: compute a hash over all events and effects, which is
-    equal in equal runs."""
+    equal in equal runs. What the user's own parts raise is a violation, with where it was raised."""
     tracer = Tracer() if trace else None
+    subject = _subject(open_store, machine, workload, profile, salvage)
     if machine is None and workload is None and Dice(seed).fork("machine").chance(_TYPED_SHARE):
         machine, workload = new_typed_registers, TypedRegisterWorkload
     simulation = Simulation(
@@ -87,6 +90,7 @@ def run_seed(
         digest=simulation.digest.hexdigest() if simulation.digest is not None else "",
         trace=tuple(tracer.records) if tracer is not None else (),
         options=_options(profile),
+        subject=subject,
     )
 
 
@@ -102,6 +106,43 @@ def _options(profile: Profile) -> str:
     if profile.leases:
         options.append("--leases")
     return " ".join(options)
+
+
+def _subject(
+    open_store: OpenStore,
+    machine: Callable[[], StateMachine] | None,
+    workload: Callable[[], Workload] | None,
+    profile: Profile,
+    salvage: Salvage | None,
+) -> str | None:
+    """How the command is told of what is put under fire; None where it cannot be."""
+    if profile.liveness != _STANDARD.liveness or profile.tick != _STANDARD.tick:
+        return None
+    if profile.chaos % SECOND or profile.mean_interval % SECOND:
+        return None
+    options: list[str] = []
+    for option, factory in (("machine", machine), ("workload", workload), ("store", open_store)):
+        name = "" if factory is None else _name_of(factory)
+        if name is None:
+            return None
+        if name and name != f"{_SHIPPED}:open_file_store":
+            options.append(f"--{option} {name}")
+    if salvage is not None and (_name_of(open_store), _name_of(salvage)) != (
+        f"{_SHIPPED}:open_file_store",
+        f"{_SHIPPED}:salvage_file_store",
+    ):
+        return None
+    return " ".join(options)
+
+
+def _name_of(factory: object) -> str | None:
+    """`package.module:name`, where it has one that another process can import."""
+    module, name = getattr(factory, "__module__", None), getattr(factory, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str):
+        return None
+    if module in ("__main__", "builtins") or "<" in name:
+        return None  # of a script, of code that was made up on the way, or of a function's inside
+    return f"{module}:{name}"
 
 
 def simulate(

@@ -131,6 +131,63 @@ def test_a_store_that_refuses_a_sound_disk_is_found() -> None:
     assert "refused to open: 0000000000000002.log" in checked(Timid, _Check.power_losses)
 
 
+class Mistaken(Right):
+    """It has a mistake in what it does with a second segment."""
+
+    def recover(self) -> Recovered:
+        if any(name.startswith("0000000000000002") for name in self.files.names()):
+            raise KeyError("segments")
+        return super().recover()
+
+
+def test_a_mistake_in_a_store_is_told_with_its_place() -> None:
+    assert ": refused to open: KeyError('segments')" in checked(Mistaken, _Check.power_losses)
+
+
+class Crude(Right):
+    """It stumbles over damage."""
+
+    def __init__(self, files: Files) -> None:
+        try:
+            super().__init__(files)
+        except LogDamaged as damage:
+            raise KeyError(damage.file) from None
+
+
+def test_stumbling_over_damage_is_no_refusal() -> None:
+    assert "refused without naming file and offset: KeyError" in checked(Crude, flip_bits)
+    assert "refused without naming file and offset: KeyError" in checked(Crude, break_records)
+
+
+class Unreadable(Right):
+    """It does not look at the snapshot when it is opened, and then finds it damaged."""
+
+    def open_snapshot(self, meta: SnapshotMeta) -> SnapshotReader:
+        raise LogDamaged("snapshot", 7, "it is damaged", "None")
+
+
+def test_a_snapshot_that_is_recovered_and_cannot_be_read_is_found() -> None:
+    says = checked(Unreadable, _Check.power_losses)
+    assert "the snapshot that it recovered cannot be read: snapshot at offset 7" in says
+
+
+class Swallows(Right):
+    """It takes everything that happens in its calls for a failure of the disk's."""
+
+    def write(self, batch: Sequence[Persist]) -> None:
+        try:
+            super().write(batch)
+        except Exception as failure:
+            raise DiskError(str(failure)) from None
+
+    def recover(self) -> Recovered:
+        return attrs.evolve(super().recover(), boot=BootNumber(1))
+
+
+def test_what_is_found_in_the_middle_of_a_call_is_not_lost_with_it() -> None:
+    assert "boot number 1 was given out before" in checked(Swallows, _Check.power_losses)
+
+
 class Undecided(Right):
     """It finds the last entry at every second opening."""
 

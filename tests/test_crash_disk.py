@@ -8,13 +8,18 @@ from itertools import combinations
 import pytest
 
 from raft_core.effects import Persist
+from raft_core.errors import LogDamaged
 from raft_core.recovered import Recovered
 from raft_core.storage import Store
-from raft_core.testing.crash_check import CrashReport, OpenOnFiles, StoreViolation, crash_disk, crash_disk_check
+from raft_core.testing import __main__ as testing_command
+from raft_core.testing.__main__ import main, open_for_crash_check
+from raft_core.testing.crash_check import CrashReport, OpenOnFiles, StoreViolation, _Check, crash_disk, crash_disk_check
+from raft_core.testing.crash_damage import break_records, flip_bits
 from raft_core.testing.crash_disk import SECTOR, CrashDisk, Fault, FaultKind, PowerLost
-from raft_core.testing.crash_script import WriteBatch, make_script
+from raft_core.testing.crash_script import WriteBatch, make_script, plain_script
 from raft_core.testing.store_conformance import FUNCTIONAL_CHECKS
 from raft_core.wal.files import File, FileFailed, FileMissing, Files, LockHeld, NoSpace, read_whole, write_whole
+from raft_core.wal.segment import ANCHOR, IDENTITY, new_name, segment_number
 from raft_storage import FileStore, MemoryStore
 
 
@@ -225,9 +230,20 @@ def test_a_script_is_long_enough_and_has_everything_in_it() -> None:
         assert len(script.states) == 1 + len(writes)
 
 
-def test_the_file_store_survives_a_sample_of_every_fault() -> None:
-    report = crash_disk_check(open_store, every=211)
+def test_scripts_cut_entries_off_with_nothing_in_their_place() -> None:
+    batches = [step.batch for seed in range(20) for step in make_script(seed).steps if type(step) is WriteBatch]
+    bare = [(batch, one) for batch in batches for one in batch if one.truncate_from and not one.entries]
+    assert len(bare) == 3 * 20
+    assert sum(len(batch) > 1 for batch, _ in bare) == 20
+    assert {one.hard is None for _, one in bare} == {True, False}
+
+
+def test_the_file_store_survives_a_sample_of_every_fault_as_the_command_opens_it() -> None:
+    report = crash_disk_check(open_for_crash_check, every=211)
     counts = report.counts
+    assert report.never_seen == ()
+    assert counts["seen: recoveries that kept two segments or more"] > 1000
+    assert counts["seen: segments dropped while the store was open"] >= 3
     assert counts["operations in the script"] >= 30
     assert counts["segments begun"] >= 3 + 2
     assert counts["power losses between calls"] > 1000
@@ -255,6 +271,13 @@ def test_a_store_that_never_merges_survives_too_and_progress_is_told() -> None:
     assert report.counts["scripts"] == 1
     assert len(lines) == 5
     assert isinstance(report, CrashReport)
+
+
+def test_a_check_that_kept_and_dropped_no_segment_says_so() -> None:
+    vacuous = CrashReport({"segments begun": 1})
+    assert len(vacuous.never_seen) == 4
+    assert "never seen: recoveries that kept two segments or more" in vacuous.table()
+    assert CrashReport({"recoveries checked": 9}).never_seen == ()  # of a store with another format nothing is known
 
 
 @pytest.mark.slow
@@ -373,3 +396,97 @@ def test_a_planted_bug_is_found(planted: OpenOnFiles) -> None:
 def test_a_store_that_forgets_fails_the_functional_checks(check: Callable[[Callable[[], Store]], None]) -> None:
     with pytest.raises(StoreViolation):
         check(lambda: MemoryStore(1))
+
+
+# Stores of other people's.
+
+OTHER_NAMES = {ANCHOR: "state.log", IDENTITY: "0000000000000001.log"}
+
+
+def other_name(name: str) -> str:
+    """What a file of the shipped store is called in `Elsewhere`."""
+    stem, dot, rest = name.partition(".")
+    if segment_number(name) is not None:
+        return f"{stem}.part-of-log"
+    return OTHER_NAMES.get(stem, stem) + dot + rest
+
+
+class Elsewhere:
+    """A directory in which the shipped store's files have other names, so that its format is no longer known."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self.lock, self.sync_directory, self.close = files.lock, files.sync_directory, files.close
+
+    def names(self) -> list[str]:
+        known = {other_name(name): name for name in (ANCHOR, IDENTITY, new_name(ANCHOR), new_name(IDENTITY))}
+        names = self._files.names()
+        return [known.get(name, f"{name[:16]}.log" if name.endswith(".part-of-log") else name) for name in names]
+
+    def open(self, name: str) -> File:
+        return self._files.open(other_name(name))
+
+    def create(self, name: str) -> File:
+        return self._files.create(other_name(name))
+
+    def rename(self, old: str, new: str) -> None:
+        self._files.rename(other_name(old), other_name(new))
+
+    def unlink(self, name: str) -> None:
+        self._files.unlink(other_name(name))
+
+
+def open_elsewhere(files: Files) -> FileStore:
+    try:
+        return open_store(Elsewhere(files))
+    except LogDamaged as damage:
+        raise LogDamaged(other_name(damage.file), damage.offset, damage.problem, damage.remedy) from None
+
+
+def test_a_right_store_of_another_format_passes_whatever_its_files_are_called() -> None:
+    check = _Check(open_elsewhere, plain_script(0, 600), 0, 199)
+    for part in (check.power_losses, check.losses_in_recovery, check.failing_calls):
+        part()
+    flip_bits(check)
+    break_records(check)
+    assert check.counts["flipped bits: refused"] > 20
+    assert "records dropped: tried" not in check.counts  # nobody knows where a record of that format begins
+    assert CrashReport(check.counts).never_seen == ()
+
+
+def open_with_a_mistake(files: Files) -> FileStore:
+    if "0000000000000002.log" in files.names():
+        raise KeyError("a mistake of this store's")
+    return open_store(files)
+
+
+def test_the_command_tells_what_a_store_raises_with_its_script_and_its_place(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["crash-disk", "--seed", "3", "--store", "tests.test_crash_disk:open_with_a_mistake"]) == 1
+
+    said = capsys.readouterr().out
+    assert "violation: script 3, power lost before call" in said
+    assert 'refused to open: KeyError("a mistake of this store\'s")' in said
+    assert "in open_with_a_mistake" in said
+    assert "again: python -m raft_core.testing crash-disk --seed 3 --store tests.test_crash_disk:open_with" in said
+
+
+def test_the_command_fails_where_it_has_proved_nothing_of_the_shipped_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    vacuous = CrashReport({"segments begun": 1})
+    monkeypatch.setattr(testing_command, "crash_disk_check", lambda *_, **__: vacuous)
+    assert main(["crash-disk"]) == 1
+    assert main(["crash-disk", "--store", "tests.test_crash_disk:open_store"]) == 0
+
+
+@pytest.mark.parametrize("arguments", [["--scripts", "0"], ["--scripts", "-2"], ["--workers", "0"]])
+def test_the_command_takes_no_count_of_nothing(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["crash-disk", *arguments])
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("store", ["nope:x", "tests.test_crash_disk:nope", "nope"])
+def test_the_command_is_wrong_where_it_names_no_store(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["crash-disk", "--store", store]) == 2
+    assert "names nothing" in capsys.readouterr().err

@@ -643,6 +643,22 @@ MUTANTS: Final = (
         ("tests/test_full_disk.py",),
     ),
     Mutant(
+        "segment-dropped-too-early",
+        "A segment goes as soon as its first entry is not needed any more.",
+        "raft_storage/file_store.py",
+        "self._kept[1].next <= self._outline.first:",
+        "self._kept[0].next <= self._outline.first:",
+        ("tests/test_crash_disk.py",),
+    ),
+    Mutant(
+        "tail-trusted-from-page-cache",
+        "What stands behind the last proven place is kept as it was read, and not written again.",
+        "raft_core/wal/recovery.py",
+        "if segment is head and cut is None and record.at >= head.proven:",
+        "if segment is head and cut is None and record.at > 1 << 40:",
+        ("tests/test_crash_disk.py",),
+    ),
+    Mutant(
         "finished-part-not-checked",
         "A snapshot counts as finished in a file that an interrupted writing had left longer: nobody can read it.",
         "raft_storage/snapshots.py",

@@ -10,17 +10,18 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import attrs
+import msgspec
 import pytest
 
 from raft_core.effects import Persist
 from raft_core.entries import Entry, HardState, SnapshotMeta
 from raft_core.errors import CallerError, DiskError, LogDamaged
-from raft_core.ids import BootNumber, Term, WriteId
+from raft_core.ids import NO_INDEX, BootNumber, Term, WriteId
 from raft_core.membership import Members
 from raft_core.recovered import Recovered
 from raft_core.storage import SnapshotReader, SnapshotWriter
 from raft_core.testing.blunders import Blunders
-from raft_core.testing.crash_check import StoreViolation, _Check
+from raft_core.testing.crash_check import StoreViolation, _Check, crash_disk_check
 from raft_core.testing.crash_damage import break_records, flip_bits
 from raft_core.testing.crash_disk import CrashDisk, FaultKind
 from raft_core.testing.crash_script import LogState, Script, WriteBatch, make_script
@@ -157,6 +158,19 @@ class Crude(Right):
 def test_stumbling_over_damage_is_no_refusal() -> None:
     assert "refused without naming file and offset: KeyError" in checked(Crude, flip_bits)
     assert "refused without naming file and offset: KeyError" in checked(Crude, break_records)
+
+
+class KeepsWhatWasCut(Right):
+    """It loses truncations that come without entries, and only those."""
+
+    def write(self, batch: Sequence[Persist]) -> None:
+        super().write([one if one.entries else msgspec.structs.replace(one, truncate_from=NO_INDEX) for one in batch])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_store_that_loses_truncations_without_entries_is_found(seed: int) -> None:
+    with pytest.raises(StoreViolation, match="wanted|does not fit the log"):
+        crash_disk_check(KeepsWhatWasCut, script_seed=seed, every=1009)
 
 
 class Unreadable(Right):

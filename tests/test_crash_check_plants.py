@@ -169,7 +169,7 @@ class KeepsWhatWasCut(Right):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_store_that_loses_truncations_without_entries_is_found(seed: int) -> None:
-    with pytest.raises(StoreViolation, match="wanted|does not fit the log"):
+    with pytest.raises(StoreViolation, match=r"wanted|does not fit the log"):
         crash_disk_check(KeepsWhatWasCut, script_seed=seed, every=1009)
 
 

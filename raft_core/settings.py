@@ -70,7 +70,8 @@ class Settings:
 
     # Log, snapshots, compaction.
     log_max_bytes: int = 256 * _MIB
-    """The log in memory; beyond it a leader refuses proposals and a follower takes no more entries for now."""
+    """The log in memory; beyond it a leader refuses proposals and a follower takes no more entries for now, but
+    for those that its leader held before its office and could not commit without (§5.4.2)."""
     snapshot_entries: int = 100_000
     """Take a snapshot when this many entries were applied since the last one,"""
     snapshot_bytes: int = 64 * _MIB

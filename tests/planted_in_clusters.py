@@ -229,7 +229,7 @@ def everything_is_appended(patch: pytest.MonkeyPatch, settings: Settings) -> str
     return stage.text
 
 
-@shows(QUEUES, "bytes are in the log, at most 2000 may be")
+@shows(QUEUES, "bytes are in the log, at most 12192 may be")
 def a_log_outgrows_its_limit(patch: pytest.MonkeyPatch) -> str:
     return everything_is_appended(patch, attrs.evolve(PLAIN, max_entry_bytes=1000, log_max_bytes=2000))
 

@@ -29,11 +29,14 @@ _URGENT_BYTES: Final = 1024
 def queue_of_core(raft: Raft, event: Event) -> str:
     """The log and its uncommitted end, where they are too long; looked at whenever the event has made the log grow.
 
-    A new leader may begin with more that is uncommitted as far as it knows; it takes no proposals then."""
+    A follower takes in what its leader held before its office, though there is no room: the limit of the leader, where
+    all have the same, and what the follower has not compacted yet. A new leader may begin with more that is uncommitted
+    as far as it knows; it takes no proposals then."""
     server = raft.server
     settings, log = server.settings, server.log
-    if log.size > settings.log_max_bytes + _UNREFUSED:
-        return f"{log.size} bytes are in the log, at most {settings.log_max_bytes} may be"
+    most = 2 * settings.log_max_bytes + _UNREFUSED
+    if log.size > most:
+        return f"{log.size} bytes are in the log, at most {most} may be"
     if type(event) is Proposed and type(raft.role) is Leader:
         most = settings.max_uncommitted_bytes + settings.max_entry_bytes + ENTRY_OVERHEAD + _UNREFUSED
         if raft.role.uncommitted > most:  # one entry may exceed the limit, where nothing else waits

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import traceback
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -97,7 +97,7 @@ class _Server:
 
     # Clients.
 
-    async def accept_until_finished(self, nursery: trio.Nursery, listeners: Sequence[trio.SocketListener]) -> None:
+    async def accept_until_finished(self, nursery: trio.Nursery, listeners: list[trio.SocketListener]) -> None:
         """Every client has a task in `nursery`. Returns once the node has ended and those who waited have an answer."""
         async with trio.open_nursery() as accepting:
             accepting.start_soon(partial(trio.serve_listeners, self._client, listeners, handler_nursery=nursery))

@@ -53,7 +53,7 @@ async def serve(config: ServeConfig, ready: Callable[[str], None] | None = None)
                 nursery.start_soon(server.report_changes)
                 nursery.start_soon(server.look_after_clients)
                 (ready or announce)(service.ready_line())
-                await server.accept_until_finished(nursery, listeners)
+                await server.accept_until_finished(nursery, list(listeners))
                 nursery.cancel_scope.cancel()
 
 

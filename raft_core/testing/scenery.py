@@ -23,6 +23,8 @@ __all__ = ["HostNumbers", "address_of", "draw_config", "draw_leases", "draw_limi
 
 _LEASED_SHARE: Final = 0.25
 _PORT: Final = 7400
+_MOST_PIECES: Final = 40
+"""That a message goes out in: its line takes them one after the other, well within an election timeout."""
 
 
 class HostNumbers(TypedDict):
@@ -89,7 +91,7 @@ def draw_settings(dice: Dice, profile: Profile) -> Settings:
     )
 
 
-def draw_config(dice: Dice, profile: Profile) -> HostNumbers:
+def draw_config(dice: Dice, profile: Profile, settings: Settings) -> HostNumbers:
     """Short patience, and in some seeds tiny queues and pieces."""
     more = dice.fork("more")
     return HostNumbers(
@@ -104,7 +106,7 @@ def draw_config(dice: Dice, profile: Profile) -> HostNumbers:
         stop_timeout=3 * SECOND,
         pull_timeout=SECOND,
         bulk_bytes=dice.choice((0, 0, 3000)),
-        transmit_bytes=dice.choice((100, 300, 1 << 18)),
+        transmit_bytes=max(dice.choice((100, 300, 1 << 18)), settings.max_message_bytes // _MOST_PIECES),
         chunk_bytes=dice.choice((64, 1000, 1 << 18)),
         chunk_window=dice.choice((1, 4)),
         max_clients=dice.choice((10, 10_000)),

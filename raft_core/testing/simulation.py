@@ -116,7 +116,7 @@ class Simulation:
         self.leases_asked = profile.leases
         self.profile = profile = draw_leases(dice.fork("leases"), profile)
         self._settings = draw_settings(dice.fork("settings"), profile)
-        self._config = draw_config(dice.fork("config"), profile)
+        self._config = draw_config(dice.fork("config"), profile, self._settings)
         self._limits = draw_limits(dice.fork("limits"))
         self._founders = tuple(NodeId(n) for n in range(1, dice.choice((1, 2, 3, 3, 3, 3, 5, 5)) + 1))
         self.nemesis = Nemesis(self, dice.fork("nemesis"), only)

@@ -220,6 +220,13 @@ def test_a_member_cannot_come_back_with_another_disk() -> None:
 JOINT = changed(THREE, AddVoter(node(4)), mode=ChangeMode.JOINT)
 
 
+def test_the_largest_numbers_that_a_peer_can_be_told_are_taken() -> None:
+    highest = (1 << 63) - 1
+    grown = changed(THREE, AddVoter(node(highest), Incarnation(highest)))
+
+    assert (grown.highest_id, grown.incarnation_of(node(highest))) == (highest, highest)
+
+
 @pytest.mark.parametrize(
     ("members", "changes", "refusal"),
     [

@@ -522,3 +522,10 @@ def test_whether_the_log_holds_a_snapshot_counts_what_the_same_write_changes() -
     assert not discards(truncate_from=Index(5), entries=entries(5, 6, 1) + entries(7, 9, 3))
     assert discards(truncate_from=Index(5), entries=entries(5, 5, 1) + entries(6, 9, 3))
     assert not discards(entries=entries(9, 10, 3))
+
+
+def test_a_torn_first_segment_was_never_begun_either() -> None:
+    directory = Directory()
+    directory.files[segment_name(1)] = bytes(BLOCK)
+    plan = directory.plan()
+    assert (plan.rubbish, plan.header.sequence) == ((segment_name(1),), 2)

@@ -350,7 +350,10 @@ class Nemesis:
         return True
 
     def _may_lose(self, node: SimulatedNode) -> bool:
-        """Without this disk, every configuration that may be in force has a majority of sound ones."""
+        """Without this disk, every configuration that may be in force has a majority of sound ones. Before anything is
+        committed it may be the only one that has formed, and what all founders must write cannot do without it."""
+        if self._simulation.overseer.committed < 2:  # the first entry is the formation itself
+            return False
         lost = {other.id for other in self._simulation.nodes.values() if other.retired or other.wiped or other.harmed}
         return not self.operators.busy and self._simulation.bears_loss_of({*lost, node.id})
 

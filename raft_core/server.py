@@ -228,13 +228,12 @@ class Server:
         self.log.append(entries)
         for entry in entries:
             if entry.kind is MEMBERS:
-                first = self.members.empty
                 self._note_members(entry)
-                if first:
-                    self._look_at_settings()
+                self._look_at_settings()
 
     def _look_at_settings(self) -> None:
-        """A joiner has learned how its cluster was formed. It goes on, but would not start again like this."""
+        """A joiner learns how its cluster was formed, and is reminded at every change of the members: it goes on, but
+        would not start again like this."""
         if self.unfit:
             self.alarm(AlarmKind.SETTINGS, NOBODY, f"{self.unfit}; mend this node's settings before it is restarted")
 
@@ -389,10 +388,8 @@ class Server:
         invariant(meta.index > self.commit, "an installed snapshot is ahead of everything committed here")
         durable_before = min(self.commit, self.outbox.durable_index)
         self.log.reset(meta.position)
-        first = self.members.empty
         self.configurations.reset(meta.members_index or meta.index, meta.members)
-        if first:
-            self._look_at_settings()
+        self._look_at_settings()
         self.snapshot = meta
         self.snapshot_pending = NO_INDEX
         self.bytes_since_snapshot = 0

@@ -8,21 +8,22 @@ import attrs
 import msgspec
 import pytest
 
-from raft_core.effects import Alarm, AlarmKind, ReadReady, Respond, RoleName
-from raft_core.entries import Entry, EntryKind
+from raft_core.effects import Alarm, AlarmKind, Effect, ReadReady, Respond, RoleName
+from raft_core.entries import Entry, EntryKind, SnapshotMeta
 from raft_core.errors import SettingsError
 from raft_core.events import (
     CampaignRequested,
     ForgetLeaderRequested,
     PeerUnreachable,
     ReadRequested,
+    SnapshotReceived,
     Started,
     Tick,
     TransferRequested,
 )
-from raft_core.ids import MessageId, NodeId, RequestId, Term
+from raft_core.ids import Index, MessageId, NodeId, RequestId, Term
 from raft_core.membership import Members
-from raft_core.messages import HEARTBEAT, AppendEntries, Message, TimeoutNow, VoteKind
+from raft_core.messages import HEARTBEAT, AppendEntries, InstallSnapshot, Message, TimeoutNow, VoteKind
 from raft_core.raft import Raft
 from raft_core.recovered import Recovered
 from raft_core.settings import Settings
@@ -289,19 +290,77 @@ def test_settings_alone_do_not_make_a_lease() -> None:
     assert not answered(cluster, cluster.leader.id)
 
 
+def misfit_settings(*, leases: bool) -> Settings:
+    """Those that a member of a cluster formed with leases, or without, may not have."""
+    return with_settings(check_quorum=not leases, lease_reads=not leases)
+
+
+def joiner(settings: Settings) -> Raft:
+    raft = Raft(settings, Recovered.fresh(4), random.Random(1))
+    step(raft, Started())
+    return raft
+
+
+def told(at: int, members: Members) -> AppendEntries:
+    """The leader's append of the configuration `members` as the entry at `at`."""
+    entry = Entry.make(at, 1, members.encode(), EntryKind.MEMBERS)
+    return msgspec.structs.replace(append(1, 1, (at - 1, min(at - 1, 1))), entries=(entry,))
+
+
+def assert_alarm_is_the_refusal(effects: list[Effect], *, leases: bool) -> None:
+    """There is one alarm, and it says why the node's own restart would be refused."""
+    (alarm,) = only(Alarm, effects)
+    assert isinstance(alarm, Alarm)
+    assert alarm.kind is AlarmKind.SETTINGS
+    known = Members.initial([1], leases=leases)
+    with pytest.raises(SettingsError) as refusal:
+        Raft(misfit_settings(leases=leases), Recovered.fresh(4, known), random.Random(1))
+    assert alarm.text.startswith(str(refusal.value))
+
+
 @pytest.mark.parametrize("leases", [False, True])
 def test_a_joiner_whose_settings_do_not_fit_is_told_when_it_learns_how_its_cluster_was_formed(leases: bool) -> None:
     """Not only when it does not start again."""
-    wrong, members = with_settings(check_quorum=not leases, lease_reads=not leases), Members.initial([1], leases=leases)
-    raft = Raft(wrong, Recovered.fresh(4), random.Random(1))
-    raft.step(Started())
-    formation = Entry.make(1, 1, members.encode(), EntryKind.MEMBERS)
+    raft = joiner(misfit_settings(leases=leases))
 
-    heard = append(1, 1, (0, 0))
-    effects = step(raft, msgspec.structs.replace(heard, entries=(formation,)))
+    effects = step(raft, told(1, Members.initial([1], leases=leases)))
 
-    (alarm,) = only(Alarm, effects)
-    assert alarm.kind is AlarmKind.SETTINGS  # type: ignore[union-attr]
-    with pytest.raises(SettingsError) as refusal:
-        Raft(wrong, Recovered.fresh(4, members), random.Random(1))
-    assert alarm.text.startswith(str(refusal.value))  # type: ignore[union-attr]
+    assert_alarm_is_the_refusal(effects, leases=leases)
+
+
+@pytest.mark.parametrize("leases", [False, True])
+def test_a_joiner_whose_settings_do_not_fit_is_told_when_a_snapshot_tells_it_of_its_cluster(leases: bool) -> None:
+    raft = joiner(misfit_settings(leases=leases))
+    meta = SnapshotMeta(Index(10), Term(1), Members.initial([1], leases=leases), Index(1))
+
+    offered = step(raft, InstallSnapshot(Term(1), NodeId(1), MessageId(7), meta))
+    effects = step(raft, SnapshotReceived(meta))
+
+    assert only(Alarm, offered) == []
+    assert_alarm_is_the_refusal(effects, leases=leases)
+
+
+@pytest.mark.parametrize("leases", [False, True])
+def test_a_joiner_whose_settings_do_not_fit_is_reminded_at_every_change_of_the_members(leases: bool) -> None:
+    """And at nothing else."""
+    raft = joiner(misfit_settings(leases=leases))
+    step(raft, told(1, Members.initial([1], leases=leases)))
+
+    command = step(raft, append(1, 1, (1, 1), (2, 1)))
+    change = step(raft, told(3, Members.initial([1, 4], leases=leases)))
+
+    assert only(Alarm, command) == []
+    assert_alarm_is_the_refusal(change, leases=leases)
+
+
+@pytest.mark.parametrize("leases", [False, True])
+def test_a_joiner_whose_settings_fit_hears_no_alarm(leases: bool) -> None:
+    members = Members.initial([1], leases=leases)
+    meta = SnapshotMeta(Index(10), Term(1), members, Index(1))
+    by_log, by_snapshot = joiner(with_settings(lease_reads=leases)), joiner(with_settings(lease_reads=leases))
+    step(by_snapshot, InstallSnapshot(Term(1), NodeId(1), MessageId(7), meta))
+
+    effects = step(by_log, told(1, members)) + step(by_snapshot, SnapshotReceived(meta))
+
+    assert (by_log.status.members, by_snapshot.status.members) == (members, members)
+    assert only(Alarm, effects) == []

@@ -1,6 +1,6 @@
 """A type for every number with a meaning, so that an index is never taken for a term.
 
-What lives here: NewTypes and their zero values, nothing that computes.
+What lives here: NewTypes, their zero values and the highest value of all; nothing that computes.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final, NewType
 
 __all__ = [
+    "HIGHEST_NUMBER",
     "NOBODY",
     "NO_INDEX",
     "NO_TERM",
@@ -52,3 +53,5 @@ NOBODY: Final = NodeId(0)
 NO_TERM: Final = Term(0)
 NO_INDEX: Final = Index(0)
 NO_WRITE: Final = WriteId(0)
+HIGHEST_NUMBER: Final = (1 << 63) - 1
+"""The highest that any of these numbers may be, and any other that is written down or sent: 63 bits hold it."""

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Final, TypeAlias, assert_never, final
+from typing import TypeAlias, assert_never, final
 
 import attrs
 import msgspec
 
 from raft_core._value import Value
 from raft_core.errors import CallerError
-from raft_core.ids import Incarnation, NodeId
+from raft_core.ids import HIGHEST_NUMBER, Incarnation, NodeId
 
 __all__ = [
     "AddLearner",
@@ -31,9 +31,6 @@ __all__ = [
     "Problem",
     "RemoveNode",
 ]
-
-_HIGHEST: Final = (1 << 63) - 1
-"""Of the numbers of a change, so that every peer can be told of it."""
 
 
 @final
@@ -224,9 +221,9 @@ class Members:
             return Problem(ChangeProblem.CONTRADICTORY, "name at least one node, and each node once")
         for change in changes:
             node = change.node
-            if not 0 < node <= _HIGHEST:
+            if not 0 < node <= HIGHEST_NUMBER:  # so that every peer can be told of it
                 return Problem(ChangeProblem.BAD_ID, f"a node id is a positive number, not {node}")
-            if not isinstance(change, RemoveNode) and not 0 <= change.incarnation <= _HIGHEST:
+            if not isinstance(change, RemoveNode) and not 0 <= change.incarnation <= HIGHEST_NUMBER:
                 text = f"an incarnation is a 63-bit number, not {change.incarnation}"
                 return Problem(ChangeProblem.WRONG_INCARNATION, text)
             if not self.is_member(node):

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import Final
 
-from raft_core.ids import Index, NodeId
+from raft_core.ids import HIGHEST_NUMBER, Index, NodeId
 from raft_core.membership import Members
 
 __all__ = ["INFINITE", "Verdict", "committed_index", "quorum_reached", "vote_verdict"]
 
-INFINITE: Final = Index(2**63 - 1)
+INFINITE: Final = Index(HIGHEST_NUMBER)
 """What an empty voter set has committed: it holds nothing back."""
 
 

@@ -30,7 +30,7 @@ import msgspec
 
 from raft_core._value import Value
 from raft_core.errors import CallerError, SettingsError
-from raft_core.ids import Index
+from raft_core.ids import HIGHEST_NUMBER, Index
 from raft_core.machine import StateMachine
 
 __all__ = [
@@ -64,7 +64,6 @@ _HEAD: Final = Struct("<BQ")
 _LIMITS: Final = Struct("<QQQ")
 _NAMES: Final = Struct("<QQQ")
 _LENGTH: Final = Struct("<I")
-_LARGEST: Final = (1 << 63) - 1
 
 
 # What a client gets.
@@ -130,9 +129,9 @@ def encode_command(session: SessionId, sequence: Sequence, lowest_unanswered: Se
     """`command` under a session. `lowest_unanswered`: every answer below it has come; at most `sequence`.
 
     Raises `CallerError` where the numbers make no sense."""
-    if not 0 < session <= _LARGEST:
+    if not 0 < session <= HIGHEST_NUMBER:
         raise CallerError(f"a session is the number that Registered named, not {session}")
-    if not 0 < lowest_unanswered <= sequence <= _LARGEST:
+    if not 0 < lowest_unanswered <= sequence <= HIGHEST_NUMBER:
         raise CallerError(f"sequence {sequence} must be positive and not below the lowest one ({lowest_unanswered})")
     return _HEAD.pack(_COMMAND, 0) + _NAMES.pack(session, sequence, lowest_unanswered) + command
 
@@ -171,7 +170,7 @@ class SessionLimits:
 
     def __attrs_post_init__(self) -> None:
         for name in ("max_sessions", "max_results", "lifetime"):
-            if not 0 < getattr(self, name) <= _LARGEST:
+            if not 0 < getattr(self, name) <= HIGHEST_NUMBER:
                 raise SettingsError(f"{name} must be positive and fit 63 bits, not {getattr(self, name)}")
 
 
@@ -262,7 +261,7 @@ class Sessions:
     def prepare(self, command: bytes, now: int) -> bytes:
         """The command with the leader's time, and a registration with its limits; the rest is the inner machine's."""
         kind = _kind_of(command)
-        stamp = _HEAD.pack(kind, min(max(now, 0), _LARGEST)) if kind >= 0 else b""
+        stamp = _HEAD.pack(kind, min(max(now, 0), HIGHEST_NUMBER)) if kind >= 0 else b""
         if kind == _PLAIN:
             return stamp + self._machine.prepare(command[_HEAD.size :], now)
         if kind == _REGISTER:
@@ -330,7 +329,7 @@ class Sessions:
 
     def _register(self, index: Index, command: bytes) -> bytes:
         numbers = _LIMITS.unpack_from(command, _HEAD.size)
-        if all(0 < number <= _LARGEST for number in numbers):
+        if all(0 < number <= HIGHEST_NUMBER for number in numbers):
             self._limits = SessionLimits(*numbers)
         while len(self._sessions) >= self._limits.max_sessions:
             del self._sessions[next(iter(self._sessions))]

@@ -15,14 +15,13 @@ from typing import Any, Final, TypeVar, final
 import attrs
 
 from raft_core.errors import SettingsError
-from raft_core.host.config import HostConfig
+from raft_core.host.config import HostConfig, check_node
 from raft_core.host.node import NodeConfig, split_address
 from raft_core.settings import Settings
 
 __all__ = ["LOOPS", "ServeConfig", "check_name", "override", "read_file", "serve_config"]
 
 LOOPS: Final = ("trio", "asyncio", "uvloop")
-_HIGHEST_NODE: Final = (1 << 63) - 1
 T = TypeVar("T", Settings, HostConfig)
 
 
@@ -70,7 +69,7 @@ class ServeConfig:
         if self.join and not self.peers:
             raise SettingsError("a node that joins needs the address of at least one peer: --peer ID=HOST:PORT")
         for node in (self.id, *self.peers):
-            _check_node(node)
+            check_node(node)
         check_name(self.cluster)
         if "\0" in self.data:
             raise SettingsError(f"--data is a directory, not {self.data!r}")
@@ -97,12 +96,6 @@ class ServeConfig:
             host=self.host,
             advertise=self.advertise or None,
         )
-
-
-def _check_node(node: int) -> None:
-    """Raises `SettingsError` where `node` is no node's number."""
-    if not 0 < node <= _HIGHEST_NODE:
-        raise SettingsError(f"a node's number is positive and below 2**63, not {node}")
 
 
 def check_name(cluster: str) -> None:

@@ -24,7 +24,7 @@ from raft_core.host.values import (
     Transmit,
     Transmitted,
 )
-from raft_core.ids import ClusterId, Incarnation, Index, MessageId, NodeId, ReadId, Term
+from raft_core.ids import HIGHEST_NUMBER, ClusterId, Incarnation, Index, MessageId, NodeId, ReadId, Term
 from raft_core.membership import Members
 from raft_core.messages import DATA, HEARTBEAT, AppendEntries
 from raft_core.recovered import Identity
@@ -645,3 +645,4 @@ def test_a_founder_named_twice_or_impossible_is_refused() -> None:
     with pytest.raises(SettingsError):
         HostConfig(founders=(NodeId(1), NodeId(1 << 63)))
     assert HostConfig(founders=(NodeId(2), NodeId(1))).founders == (1, 2)
+    assert HostConfig(founders=(NodeId(HIGHEST_NUMBER),)).founders == (HIGHEST_NUMBER,)

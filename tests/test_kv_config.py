@@ -8,6 +8,9 @@ import pytest
 
 from raft_core.entries import Checksum
 from raft_core.errors import SettingsError
+from raft_core.host.config import HostConfig
+from raft_core.host.node import NodeConfig
+from raft_core.ids import HIGHEST_NUMBER, NodeId
 from raft_kv import cli
 from raft_kv.cli import main
 from raft_kv.config import ServeConfig, read_file, serve_config
@@ -112,3 +115,18 @@ def test_help_is_worth_reading(command: list[str], capsys: pytest.CaptureFixture
         main([*command, "--help"])
     assert ended.value.code == 0
     assert len(capsys.readouterr().out) > 200
+
+
+@pytest.mark.parametrize("number", [0, -1, HIGHEST_NUMBER + 1])
+def test_an_impossible_node_id_is_refused_in_the_same_words_wherever_it_is_named(number: int) -> None:
+    refusals = set()
+    for naming in (
+        lambda: HostConfig(founders=(NodeId(number),)),
+        lambda: NodeConfig(node=number, cluster="c", listen="h:1", data="d"),
+        lambda: ServeConfig(id=number),
+    ):
+        with pytest.raises(SettingsError) as refusal:
+            naming()
+        refusals.add(str(refusal.value))
+
+    assert refusals == {f"a node id is a positive number below 2**63, not {number}"}

@@ -12,17 +12,21 @@ from typing import Final, final
 import attrs
 
 from raft_core.errors import SettingsError
-from raft_core.ids import NodeId
+from raft_core.ids import HIGHEST_NUMBER, NodeId
 from raft_core.settings import Settings
 
-__all__ = ["HIGHEST_NODE", "MILLISECOND", "SECOND", "HostConfig"]
+__all__ = ["MILLISECOND", "SECOND", "HostConfig", "check_node"]
 
 MILLISECOND: Final = 1_000_000
 SECOND: Final = 1_000_000_000
-HIGHEST_NODE: Final = NodeId((1 << 63) - 1)
-"""The highest number that a node may have: what fits into a message and a log."""
 _KIB: Final = 1024
 _MIB: Final = 1024 * 1024
+
+
+def check_node(node: int) -> None:
+    """Raises `SettingsError` where `node` is no node's number."""
+    if not 0 < node <= HIGHEST_NUMBER:
+        raise SettingsError(f"a node id is a positive number below 2**63, not {node}")
 
 
 def _in_order(nodes: Iterable[NodeId]) -> tuple[NodeId, ...]:
@@ -110,8 +114,7 @@ class HostConfig:
         if self.silence <= 2 * self.ping:
             raise SettingsError("silence must be more than twice ping, or a healthy connection is taken for dead")
         for node in (*self.peers, *self.founders):
-            if not 0 < node <= HIGHEST_NODE:
-                raise SettingsError(f"a node id is a positive number below 2**63, not {node}")
+            check_node(node)
         if len(set(self.founders)) != len(self.founders):
             raise SettingsError("a founder is named twice")
 

@@ -13,7 +13,7 @@ import attrs
 
 from raft_core.errors import CallerError, SettingsError
 from raft_core.host.addresses import is_everywhere
-from raft_core.host.config import HIGHEST_NODE, SECOND, HostConfig
+from raft_core.host.config import SECOND, HostConfig, check_node
 from raft_core.ids import NodeId
 from raft_core.settings import Settings
 from raft_core.storage import Store
@@ -106,8 +106,7 @@ class NodeConfig:
         if self.recorder_bytes < 0:
             raise SettingsError(f"recorder_bytes is a number of bytes, not {self.recorder_bytes}")
         for node in (self.node, *self.peers, *self.founders):
-            if not 0 < node <= HIGHEST_NODE:
-                raise SettingsError(f"a node id is a positive number below 2**63, not {node}")
+            check_node(node)
         if not self.cluster:
             raise SettingsError("a cluster needs a name, so that it is never mixed up with another")
         if (self.data is None) == (self.store is None):

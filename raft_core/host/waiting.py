@@ -11,7 +11,6 @@ from typing import Final, TypeAlias, assert_never, final
 
 import msgspec
 
-from raft_core.host.config import HIGHEST_NODE
 from raft_core.host.jobs import Ticket
 from raft_core.host.values import (
     ClientAsked,
@@ -21,6 +20,7 @@ from raft_core.host.values import (
     ClientTransferred,
     ConnectionId,
 )
+from raft_core.ids import HIGHEST_NUMBER
 from raft_core.membership import RemoveNode
 from raft_core.wire.values import Forwarded, ProposeChange, ProposeCommand, ProposeLeave, Transfer
 
@@ -28,8 +28,6 @@ __all__ = ["Batch", "ClientEvent", "Deadlines", "Place", "Request", "Waiting", "
 
 ClientEvent: TypeAlias = ClientProposed | ClientAsked | ClientChanged | ClientLeft | ClientTransferred
 Request: TypeAlias = Forwarded | ClientAsked
-
-_HIGHEST: Final[int] = HIGHEST_NODE  # of every number that a peer is told
 
 
 class Place(Enum):
@@ -47,7 +45,7 @@ def request_of(event: ClientEvent) -> Request:
     if isinstance(event, ClientProposed):
         return ProposeCommand(event.command)
     if isinstance(event, ClientAsked):
-        limit = min(max(event.limit, 0), _HIGHEST)  # beyond that nothing changes, and it could not be recorded
+        limit = min(max(event.limit, 0), HIGHEST_NUMBER)  # beyond that nothing changes, and it could not be recorded
         return event if limit == event.limit else msgspec.structs.replace(event, limit=limit)
     if isinstance(event, ClientChanged):
         return ProposeChange(event.changes, event.mode, event.expected)
@@ -64,13 +62,13 @@ def impossible(request: Request) -> str:
         return ""
     if isinstance(request, ProposeChange):
         for change in request.changes:
-            if not 0 < change.node <= _HIGHEST:
+            if not 0 < change.node <= HIGHEST_NUMBER:
                 return f"a node id is a positive 63-bit number, not {change.node}"
-            if not isinstance(change, RemoveNode) and not 0 <= change.incarnation <= _HIGHEST:
+            if not isinstance(change, RemoveNode) and not 0 <= change.incarnation <= HIGHEST_NUMBER:
                 return f"an incarnation is a 63-bit number, not {change.incarnation}"
-        if not 0 <= request.expected <= _HIGHEST:
+        if not 0 <= request.expected <= HIGHEST_NUMBER:
             return f"the index of a configuration is a 63-bit number, not {request.expected}"
-    if isinstance(request, Transfer) and not 0 <= request.to <= _HIGHEST:
+    if isinstance(request, Transfer) and not 0 <= request.to <= HIGHEST_NUMBER:
         return f"a node id is a positive 63-bit number, not {request.to}"
     return ""
 

@@ -18,7 +18,7 @@ import msgspec
 from raft_core._value import Value
 from raft_core.entries import COMMAND, MEMBERS, Entry, SnapshotMeta, checksum_matches
 from raft_core.errors import FrameError
-from raft_core.ids import GroupId
+from raft_core.ids import HIGHEST_NUMBER, GroupId
 from raft_core.membership import Members, MembersUndecodable, RemoveNode
 from raft_core.messages import (
     DATA,
@@ -63,7 +63,6 @@ MAX_REFUSAL: Final = 500
 """Characters of a refusal's text that are sent, and of a received one that are shown."""
 
 _GROUP: Final = GroupId(0)
-_TOO_BIG: Final = 1 << 63
 
 
 @final
@@ -181,7 +180,7 @@ def _require(holds: bool, text: str) -> None:
 
 def _fits(numbers: int) -> bool:
     """Of numbers joined by `|`: none is negative, and none needs more than 63 bits."""
-    return 0 <= numbers < _TOO_BIG
+    return 0 <= numbers <= HIGHEST_NUMBER
 
 
 # What must hold in messages; hottest first.
@@ -207,7 +206,7 @@ def _check_append(request: AppendEntries) -> None:
     if not entries:
         return
     _require(request.purpose is DATA, "a heartbeat or an announcement carries entries")
-    _require(index + len(entries) < _TOO_BIG, "an entry's index is out of range")
+    _require(index + len(entries) <= HIGHEST_NUMBER, "an entry's index is out of range")
     for entry in entries:
         here, its_term, kind = entry.index, entry.term, entry.kind
         if here != index + 1:
@@ -290,7 +289,7 @@ def _check_hello(hello: Hello) -> None:
     founders = hello.founders
     _require(founders == tuple(sorted(set(founders))), "the founders in a hello are not sorted")
     for node in (*founders, *(node for node, _ in hello.known)):
-        _require(0 < node < _TOO_BIG, "a node id in a hello is out of range")
+        _require(0 < node <= HIGHEST_NUMBER, "a node id in a hello is out of range")
     if hello.founding:
         try:
             _check_members(Members.decode(hello.founding))
@@ -305,10 +304,10 @@ def _check_forward(forward: Forward) -> None:
         # A node id that makes no sense is a person's mistake, and the leader's answer says so; the link lives.
         _require(_fits(request.expected), "a number in a forwarded change is out of range")
         for change in request.changes:
-            _require(-_TOO_BIG < change.node < _TOO_BIG, "a node id is out of range")
+            _require(-HIGHEST_NUMBER <= change.node <= HIGHEST_NUMBER, "a node id is out of range")
             _require(isinstance(change, RemoveNode) or _fits(change.incarnation), "an incarnation is out of range")
     elif isinstance(request, Transfer):
-        _require(-_TOO_BIG < request.to < _TOO_BIG, "a node id is out of range")
+        _require(-HIGHEST_NUMBER <= request.to <= HIGHEST_NUMBER, "a node id is out of range")
     elif isinstance(request, ProposeCommand | ProposeLeave):
         pass
     else:

@@ -349,7 +349,8 @@ def test_a_snapshot_that_should_be_there_and_cannot_be_read_raises_one_alarm() -
     desk.sent()
     newer = SnapshotMeta(Index(9), Term(2), META.members, Index(1))
     alarms = []
-    for meta in (META, META, newer):
+    for hour, meta in enumerate((META, META, newer)):
+        desk.peers.now = hour * 3600 * SECOND
         desk.serving.on_pull(SENDER, Pull(meta.index, meta.term, 0, 10))
         desk.serving.on_read(ChunkRead(SENDER, meta, 0, 0, b"", gone=True, text="why"))
         alarms.append([effect for effect in desk.orders.taken() if isinstance(effect, Alarm)])

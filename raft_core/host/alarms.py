@@ -1,23 +1,26 @@
 """When a person should look at a peer.
 
-What lives here: `Warnings`, which raises an alarm about one thing once a minute at most, because peers dial again and
-again; and under which name each fault of a connection is counted.
+What lives here: `Warnings`, which does not raise an alarm about one thing again and again, because peers dial and ask
+again and again; and under which name each fault of a connection is counted.
 """
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 from raft_core.effects import Alarm, AlarmKind
 from raft_core.host.config import SECOND
 from raft_core.host.orders import Orders
 from raft_core.host.status import Drop
-from raft_core.ids import NodeId
+from raft_core.ids import Index, NodeId, Term
 from raft_core.wire.link import LinkFault
 
 __all__ = ["FAULT_DROPS", "Warnings"]
 
-_EVERY: Final = 60 * SECOND
+Reason: TypeAlias = Drop | tuple[Index, Term]
+"""What an alarm is about: a fault of a connection, or a snapshot."""
+
+_MINUTE: Final = 60 * SECOND
 _MOST: Final = 1000
 FAULT_DROPS: Final[dict[LinkFault, Drop]] = {
     LinkFault.BAD_FRAME: Drop.BAD_FRAME,
@@ -34,21 +37,27 @@ FAULT_DROPS: Final[dict[LinkFault, Drop]] = {
 
 @final
 class Warnings:
-    """What was said when. Bounded, whoever calls: strangers can make up any number of names."""
+    """What was said when, to be said again after `every` nanoseconds at the earliest; None: never. Bounded, whoever
+    calls: strangers can make up any number of names."""
 
-    __slots__ = ("_last", "_orders")
+    __slots__ = ("_every", "_last", "_orders")
 
-    def __init__(self, orders: Orders) -> None:
+    def __init__(self, orders: Orders, *, every: int | None = _MINUTE) -> None:
         self._orders = orders
-        self._last: dict[tuple[Drop, NodeId], int] = {}
+        self._every: Final = every
+        self._last: dict[tuple[Reason, NodeId], int] = {}
 
     def warn(self, reason: Drop, peer: NodeId, text: str, now: int) -> None:
-        """An alarm is raised, unless one was for this reason and peer within the last minute."""
+        """The alarm that goes with a fault of the peer's connection is raised, unless it was lately."""
+        kind = AlarmKind.WRONG_INCARNATION if reason is Drop.WRONG_INCARNATION else AlarmKind.MALFORMED
+        self.alarm(kind, reason, peer, text, now)
+
+    def alarm(self, kind: AlarmKind, reason: Reason, peer: NodeId, text: str, now: int) -> None:
+        """An alarm is raised, unless one was for this reason and peer lately."""
         last = self._last.get((reason, peer))
-        if last is not None and now - last < _EVERY:
+        if last is not None and (self._every is None or now - last < self._every):
             return
         if len(self._last) > _MOST:
             self._last.clear()
         self._last[reason, peer] = now
-        kind = AlarmKind.WRONG_INCARNATION if reason is Drop.WRONG_INCARNATION else AlarmKind.MALFORMED
         self._orders.effects.append(Alarm(kind, peer, text))

@@ -14,16 +14,12 @@ from __future__ import annotations
 
 from typing import Final, final
 
-from raft_core.effects import Alarm, AlarmKind
+from raft_core.effects import AlarmKind
 from raft_core.entries import SnapshotMeta
 from raft_core.events import SnapshotProgress, SnapshotReceived, SnapshotRejected
+from raft_core.host.alarms import Warnings
 from raft_core.host.config import HostConfig
-from raft_core.host.jobs import (
-    DropReceived,
-    Lane,
-    ReadChunk,
-    StoreChunk,
-)
+from raft_core.host.jobs import DropReceived, Lane, ReadChunk, StoreChunk
 from raft_core.host.orders import Orders
 from raft_core.host.peers import Peers
 from raft_core.host.status import Drop
@@ -195,7 +191,7 @@ class Serving:
         self._peers = peers
         self._reading: dict[NodeId, int] = {}
         self._furthest: dict[NodeId, tuple[Index, Term, int]] = {}
-        self._warned: dict[NodeId, tuple[Index, Term]] = {}
+        self._warnings = Warnings(orders, every=None)  # the peer will ask for the same snapshot again and again
 
     def on_pull(self, peer: NodeId, pull: Pull) -> None:
         """The piece is being read. Asking for bytes beyond all that were asked for before shows progress."""
@@ -222,9 +218,9 @@ class Serving:
         else:
             self._reading.pop(event.peer, None)
         meta = event.meta
-        if event.text and self._warned.get(event.peer) != (meta.index, meta.term):  # it will be asked for again
-            self._warned[event.peer] = (meta.index, meta.term)
-            self._orders.effects.append(Alarm(AlarmKind.SNAPSHOT_STUCK, event.peer, event.text))
+        if event.text:
+            about = (meta.index, meta.term)
+            self._warnings.alarm(AlarmKind.SNAPSHOT_STUCK, about, event.peer, event.text, self._peers.now)
         connection: ConnectionId | None = self._peers.accepted_from(event.peer)
         if connection is None:
             self._peers.drop(Drop.ANSWER_LOST)

@@ -30,17 +30,7 @@ from raft_core.effects import (
     Uncertainty,
     UnknownReason,
 )
-from raft_core.entries import (
-    COMMAND,
-    MEMBERS,
-    NOOP,
-    Checksum,
-    Entry,
-    EntryKind,
-    HardState,
-    LogPosition,
-    SnapshotMeta,
-)
+from raft_core.entries import COMMAND, MEMBERS, NOOP, Checksum, Entry, EntryKind, HardState, LogPosition, SnapshotMeta
 from raft_core.errors import (
     CallerError,
     CoreIsDead,
@@ -107,9 +97,7 @@ from raft_core.ids import (
     Term,
     WriteId,
 )
-from raft_core.machine import (
-    StateMachine,
-)
+from raft_core.machine import StateMachine
 from raft_core.membership import (
     AddLearner,
     AddVoter,
@@ -136,25 +124,11 @@ from raft_core.messages import (
     VoteKind,
     VoteReply,
 )
-from raft_core.raft import (
-    Raft,
-)
-from raft_core.recovered import (
-    Identity,
-    Recovered,
-)
-from raft_core.settings import (
-    Settings,
-)
-from raft_core.status import (
-    PeerStatus,
-    Status,
-)
-from raft_core.storage import (
-    SnapshotReader,
-    SnapshotWriter,
-    Store,
-)
+from raft_core.raft import Raft
+from raft_core.recovered import Identity, Recovered
+from raft_core.settings import Settings
+from raft_core.status import PeerStatus, Status
+from raft_core.storage import SnapshotReader, SnapshotWriter, Store
 
 __all__ = [
     "COMMAND",

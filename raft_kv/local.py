@@ -16,14 +16,7 @@ from raft_core.host.node import split_address
 from raft_core.ids import NodeId
 from raft_core.membership import AddLearner, AddVoter, Change, RemoveNode
 from raft_kv import commands
-from raft_kv.commands.table import (
-    Command,
-    integer,
-    printable,
-    syntax_error,
-    unknown_subcommand,
-    wrong_arity,
-)
+from raft_kv.commands.table import Command, integer, printable, syntax_error, unknown_subcommand, wrong_arity
 from raft_kv.glob import matcher
 from raft_kv.picture import REDIS_VERSION, Picture, info_text, status_map
 from raft_kv.replies import EMPTY_ARRAY, OK, CommandError, Map, Reply, Simple

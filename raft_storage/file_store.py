@@ -29,15 +29,7 @@ from raft_core.wal.blocks import NOWHERE, Position, batch_bytes, frame_batch
 from raft_core.wal.files import File, FileFailed, Files, LockHeld, write_whole
 from raft_core.wal.records import Body, SegmentHeader, encode
 from raft_core.wal.recovery import LiveSegment, Plan, header_of
-from raft_core.wal.segment import (
-    ANCHOR,
-    LOCK,
-    Anchor,
-    IdentityFile,
-    new_name,
-    sealed,
-    segment_name,
-)
+from raft_core.wal.segment import ANCHOR, LOCK, Anchor, IdentityFile, new_name, sealed, segment_name
 from raft_storage.directory import discard, identity_in, plan_in, put_in_force, replace_file, write_new
 from raft_storage.files import OperatingFiles
 from raft_storage.snapshots import SnapshotShelf

@@ -12,17 +12,7 @@ from collections.abc import Callable, Iterable
 
 import attrs
 
-from raft_core.effects import (
-    Apply,
-    Effect,
-    Persist,
-    ReceiveSnapshot,
-    Respond,
-    Restore,
-    Send,
-    Stop,
-    TakeSnapshot,
-)
+from raft_core.effects import Apply, Effect, Persist, ReceiveSnapshot, Respond, Restore, Send, Stop, TakeSnapshot
 from raft_core.entries import COMMAND, Entry, HardState, SnapshotMeta
 from raft_core.events import (
     Applied,

@@ -16,15 +16,7 @@ import pytest
 
 from raft_core.effects import Persist
 from raft_core.entries import Entry, HardState, SnapshotMeta
-from raft_core.errors import (
-    CallerError,
-    DirectoryInUse,
-    DiskError,
-    LogDamaged,
-    LogLost,
-    StorageBroken,
-    WrongDirectory,
-)
+from raft_core.errors import CallerError, DirectoryInUse, DiskError, LogDamaged, LogLost, StorageBroken, WrongDirectory
 from raft_core.ids import Index, NodeId, Term, WriteId
 from raft_core.membership import Members
 from raft_core.recovered import Recovered

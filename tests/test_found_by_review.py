@@ -12,13 +12,7 @@ from raft_core.entries import Entry, SnapshotMeta
 from raft_core.errors import InvariantBroken, LogDamaged
 from raft_core.events import PeerUnreachable, SnapshotReceived, TransferRequested
 from raft_core.host.config import MILLISECOND, SECOND
-from raft_core.host.jobs import (
-    ApplyEntries,
-    Lane,
-    Query,
-    ReadChunk,
-    Ticket,
-)
+from raft_core.host.jobs import ApplyEntries, Lane, Query, ReadChunk, Ticket
 from raft_core.host.values import ChunkRead, ClientChanged, HostEvent, JobFailed, QueryFailed
 from raft_core.host.work import Work
 from raft_core.ids import Index, MessageId, NodeId, ReadId, RequestId, Term

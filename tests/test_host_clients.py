@@ -7,15 +7,7 @@ import random
 import msgspec
 import pytest
 
-from raft_core.effects import (
-    ReadReady,
-    Refusal,
-    RefusalReason,
-    Respond,
-    Success,
-    Uncertainty,
-    UnknownReason,
-)
+from raft_core.effects import ReadReady, Refusal, RefusalReason, Respond, Success, Uncertainty, UnknownReason
 from raft_core.errors import (
     CallerError,
     MembershipRefused,

@@ -11,12 +11,7 @@ from raft_core.effects import Alarm, AlarmKind, Announce, RoleName
 from raft_core.errors import OutcomeUnknown, Refused, StorageBroken
 from raft_core.host.driver import Driver, Feed, outcome
 from raft_core.host.host import Host
-from raft_core.host.jobs import (
-    DropReceived,
-    Job,
-    Lane,
-    Ticket,
-)
+from raft_core.host.jobs import DropReceived, Job, Lane, Ticket
 from raft_core.host.values import (
     Answer,
     ClientCancelled,

@@ -8,13 +8,7 @@ from raft_core.effects import Alarm, AlarmKind
 from raft_core.entries import SnapshotMeta
 from raft_core.events import SnapshotProgress, SnapshotReceived, SnapshotRejected
 from raft_core.host import MILLISECOND, SECOND, Drop, HostConfig
-from raft_core.host.jobs import (
-    DropReceived,
-    Job,
-    Lane,
-    ReadChunk,
-    StoreChunk,
-)
+from raft_core.host.jobs import DropReceived, Job, Lane, ReadChunk, StoreChunk
 from raft_core.host.orders import Orders
 from raft_core.host.peers import Peers
 from raft_core.host.transfers import Receiving, Serving

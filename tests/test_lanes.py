@@ -13,14 +13,7 @@ import pytest
 from raft_core.effects import Persist
 from raft_core.entries import Entry, SnapshotMeta
 from raft_core.errors import CallerError, InvariantBroken
-from raft_core.host.jobs import (
-    ApplyEntries,
-    DropReceived,
-    Job,
-    Lane,
-    RestoreMachine,
-    Write,
-)
+from raft_core.host.jobs import ApplyEntries, DropReceived, Job, Lane, RestoreMachine, Write
 from raft_core.host.values import EntriesApplied, HostEvent, JobFailed, MachineRestored, TimerFired, Wrote
 from raft_core.host.work import Work
 from raft_core.ids import Index, Term, WriteId

@@ -12,15 +12,7 @@ from raft_core.entries import MEMBERS, Entry, HardState, LogPosition
 from raft_core.events import CampaignRequested, Proposed, Tick
 from raft_core.ids import Incarnation, Index, MessageId, NodeId, ReadId, RequestId, Term, WriteId
 from raft_core.membership import Members
-from raft_core.messages import (
-    ANNOUNCEMENT,
-    DATA,
-    AppendEntries,
-    AppendReply,
-    Message,
-    RequestVote,
-    VoteKind,
-)
+from raft_core.messages import ANNOUNCEMENT, DATA, AppendEntries, AppendReply, Message, RequestVote, VoteKind
 from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered
 from raft_core.settings import Settings

@@ -6,12 +6,7 @@ import pytest
 
 from raft_core.effects import Persist, ReceiveSnapshot, Restore, Send, TakeSnapshot
 from raft_core.entries import MEMBERS, LogPosition, SnapshotMeta
-from raft_core.events import (
-    ChangeRequested,
-    Restored,
-    SnapshotReceived,
-    SnapshotTaken,
-)
+from raft_core.events import ChangeRequested, Restored, SnapshotReceived, SnapshotTaken
 from raft_core.ids import Incarnation, Index, MessageId, NodeId, RequestId, Term, WriteId
 from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, Members, RemoveNode
 from raft_core.messages import InstallSnapshot, SnapshotReply

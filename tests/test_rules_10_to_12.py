@@ -37,13 +37,7 @@ from raft_core.events import (
 )
 from raft_core.ids import Index, MessageId, NodeId, RequestId, Term, WriteId
 from raft_core.membership import AddLearner, AddVoter, Members, RemoveNode
-from raft_core.messages import (
-    HEARTBEAT,
-    RequestVote,
-    TimeoutNow,
-    TransferRefused,
-    VoteKind,
-)
+from raft_core.messages import HEARTBEAT, RequestVote, TimeoutNow, TransferRefused, VoteKind
 from raft_core.raft import Raft
 from tests.core_alone import (
     accepted,

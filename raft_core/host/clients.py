@@ -29,13 +29,7 @@ from raft_core.host.jobs import Lane, Query, Ticket
 from raft_core.host.orders import Orders
 from raft_core.host.outcomes import RETRYABLE_READ, refusal_error, unknown_error
 from raft_core.host.peers import Peers
-from raft_core.host.values import (
-    Answer,
-    ClientAsked,
-    ConnectionId,
-    QueryAnswered,
-    QueryFailed,
-)
+from raft_core.host.values import Answer, ClientAsked, ConnectionId, QueryAnswered, QueryFailed
 from raft_core.host.waiting import Batch, ClientEvent, Deadlines, Place, Waiting, impossible, request_of
 from raft_core.ids import NOBODY, NodeId, RequestId
 from raft_core.membership import Members

@@ -16,14 +16,7 @@ from raft_core.host.host import Host
 from raft_core.host.jobs import Ticket
 from raft_core.host.node import deadline_after
 from raft_core.host.status import HostStatus
-from raft_core.host.values import (
-    ClientAsked,
-    ClientChanged,
-    ClientLeft,
-    ClientProposed,
-    ClientTransferred,
-    HostEvent,
-)
+from raft_core.host.values import ClientAsked, ClientChanged, ClientLeft, ClientProposed, ClientTransferred, HostEvent
 from raft_core.ids import NOBODY, Index, NodeId
 from raft_core.membership import Change, ChangeMode
 

@@ -9,22 +9,8 @@ from typing import Final
 
 from raft_core.effects import Apply, Effect, Persist, Restore, TakeSnapshot
 from raft_core.events import Applied, Event, Persisted, Restored, SnapshotFailed, SnapshotTaken
-from raft_core.host.jobs import (
-    ApplyEntries,
-    BeginSnapshot,
-    Job,
-    Lane,
-    RestoreMachine,
-    Write,
-)
-from raft_core.host.values import (
-    EntriesApplied,
-    HostEvent,
-    MachineRestored,
-    SnapshotIncomplete,
-    SnapshotStored,
-    Wrote,
-)
+from raft_core.host.jobs import ApplyEntries, BeginSnapshot, Job, Lane, RestoreMachine, Write
+from raft_core.host.values import EntriesApplied, HostEvent, MachineRestored, SnapshotIncomplete, SnapshotStored, Wrote
 
 __all__ = ["job_of", "report_of"]
 

@@ -8,14 +8,7 @@ from __future__ import annotations
 from typing import final
 
 from raft_core.effects import Respond
-from raft_core.events import (
-    ChangeRequested,
-    Event,
-    LeaveRequested,
-    Proposed,
-    ReadRequested,
-    TransferRequested,
-)
+from raft_core.events import ChangeRequested, Event, LeaveRequested, Proposed, ReadRequested, TransferRequested
 from raft_core.ids import RequestId
 
 __all__ = ["Answers"]

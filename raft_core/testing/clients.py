@@ -26,9 +26,7 @@ from raft_core.sessions import (
     encode_plain,
     encode_register,
 )
-from raft_core.sessions import (
-    Reply as SessionReply,
-)
+from raft_core.sessions import Reply as SessionReply
 from raft_core.testing.dice import Dice
 from raft_core.testing.history import OperationId
 from raft_core.testing.simulated_node import Reply, SimulatedNode

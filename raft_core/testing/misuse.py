@@ -31,13 +31,7 @@ from raft_core.events import (
 from raft_core.host.config import SECOND
 from raft_core.host.face import Done, NodeFace
 from raft_core.host.face import Reply as Call
-from raft_core.host.jobs import (
-    DropReceived,
-    Job,
-    Lane,
-    Query,
-    Ticket,
-)
+from raft_core.host.jobs import DropReceived, Job, Lane, Query, Ticket
 from raft_core.host.values import ClientProposed
 from raft_core.ids import Incarnation, Index, MessageId, NodeId, ReadId, RequestId, Term, WriteId
 from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, Members, RemoveNode

@@ -11,12 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from raft_core.host.config import MILLISECOND, SECOND
-from raft_core.host.values import (
-    ConnectionClosed,
-    ConnectionId,
-    ConnectionOpened,
-    HostEvent,
-)
+from raft_core.host.values import ConnectionClosed, ConnectionId, ConnectionOpened, HostEvent
 from raft_core.ids import NodeId
 from raft_core.testing.dice import Dice
 from raft_core.testing.garbage import ODDITIES, Victim

@@ -60,27 +60,12 @@ from raft_core.events import (
 from raft_core.ids import NOBODY, BootNumber, Index, NodeId, RequestId, Term
 from raft_core.invariants import check
 from raft_core.membership import Members
-from raft_core.messages import (
-    HEARTBEAT,
-    AppendReply,
-    InstallSnapshot,
-    RequestVote,
-)
+from raft_core.messages import HEARTBEAT, AppendReply, InstallSnapshot, RequestVote
 from raft_core.recovered import Identity, Recovered
 from raft_core.roles.follower import Follower
 from raft_core.roles.leader import Leader
 from tests.conformance.picture import change_text
-from tests.conformance.stage import (
-    MODES,
-    Forwarded,
-    Node,
-    Packet,
-    Payload,
-    StillThere,
-    change_of,
-    name_of,
-    settings_of,
-)
+from tests.conformance.stage import MODES, Forwarded, Node, Packet, Payload, StillThere, change_of, name_of, settings_of
 
 __all__ = ["HAVE", "Driver"]
 

@@ -537,8 +537,8 @@ def test_founders_of_which_one_wants_leases_do_not_form_and_both_sides_say_so() 
         assert any("leases=true" in alarm.text and "leases=false" in alarm.text for alarm in node.alarms)
 
 
-def test_nodes_that_form_differently_after_they_have_met_talk_no_more() -> None:
-    """Node 2's disk is replaced after node 3 has met it and before node 1 has; both write at the same time."""
+def test_a_disk_that_is_replaced_while_founders_meet_does_not_make_two_clusters_of_them() -> None:
+    """Node 2's disk is replaced after node 3 has met it and before node 1 has. Each wrote what it knew."""
     cluster = Cluster(3)
     for number in (1, 3):
         cluster[number].stall_disk(True)
@@ -547,22 +547,57 @@ def test_nodes_that_form_differently_after_they_have_met_talk_no_more() -> None:
     cluster.cut.add(frozenset((NodeId(1), NodeId(2))))
     cluster.start(2)
     cluster[2].stall_disk(True)
-    cluster.run(SECOND)  # node 3 is writing, with the disk that is lost now
+    cluster.run(SECOND)
     cluster.crash(2)
     cluster.cut = {frozenset((NodeId(2), NodeId(3)))}
     cluster.add(2, (NodeId(1), NodeId(2), NodeId(3)), 3, incarnation=9999).start()
-    cluster.run(SECOND)  # node 1 is writing
+    cluster.run(SECOND)
     cluster.heal()
     for number in (1, 3):
         cluster[number].stall_disk(False)
-    leader = cluster.elect_among(1, 2)
+    leader = cluster.elect()
+    cluster.wait(leader, leader.propose(b"a"))
+    cluster.run_until(cluster.converged)
 
-    assert leader.id in (1, 2)
-    assert cluster.wait(leader, leader.propose(b"a")) == [b"ok:a"]
+    assert [node.machine.commands for node in cluster.nodes.values()] == [[b"a"]] * 3
+    assert len({node.host._forming.founding for node in cluster.nodes.values()}) == 1
+
+
+@pytest.mark.parametrize("meets", [True, False], ids=["after-the-first-round", "before"])
+def test_a_founder_is_no_majority_with_its_old_disk_and_its_new_one(meets: bool) -> None:
+    """Nodes 1 and 2 found and acknowledge; node 2's disk is lost. Node 3 has not heard of the founding, and believes to
+    be connected with node 1: with the new disk it would found again, and lose what was acknowledged."""
+    cluster = Cluster(3, silence=60 * SECOND)
+    if not meets:
+        cluster.cut.add(frozenset((NodeId(2), NodeId(3))))
+    for number in (1, 2, 3):
+        cluster[number].stall_disk(True)
+    cluster.start()
+    cluster.run(SECOND)
+    cluster.cut = {frozenset((NodeId(1), NodeId(3))), frozenset((NodeId(2), NodeId(3)))}
+    for number in (1, 2, 3):
+        cluster[number].stall_disk(number == 3)
     cluster.run(3 * SECOND)
-    assert cluster[3].machine.commands == []
-    assert not any(peer.connected for peer in cluster[3].host.status.peers)
-    assert any("two clusters of one name" in alarm.text for alarm in cluster[3].alarms)
+    acknowledged = [node for node in cluster.nodes.values() if node.role is RoleName.LEADER]
+    for leader in acknowledged:
+        assert cluster.wait(leader, leader.propose(b"a")) == [b"ok:a"]
+    cluster.crash(2)
+    cluster.crash(3) if meets else None  # what it was about to write is lost with it
+    cluster[3].stall_disk(False)
+    cluster.cut = {frozenset((NodeId(1), NodeId(2))), frozenset((NodeId(1), NodeId(3)))}
+    cluster.add(2, (NodeId(1), NodeId(2), NodeId(3)), 3, incarnation=9999).start()
+    if meets:
+        cluster[3].start()
+    cluster.run(10 * SECOND)
+    assert cluster[2].role is not RoleName.LEADER
+    assert cluster[3].role is not RoleName.LEADER
+    cluster.heal()
+    leader = cluster.elect_among(1, 3) if acknowledged else cluster.elect()
+
+    assert bool(acknowledged) == meets
+    assert cluster.wait(leader, leader.propose(b"b")) == [b"ok:b"]
+    assert leader.machine.commands == ([b"a", b"b"] if acknowledged else [b"b"])
+    assert isinstance(cluster[2].finished and cluster[2].finished.error, LogLost) == meets
 
 
 def test_a_node_that_is_not_among_its_founders_is_refused_at_once() -> None:

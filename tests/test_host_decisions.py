@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 
 import attrs
+import msgspec
 import pytest
 
 from raft_core.effects import (
@@ -349,33 +350,44 @@ def test_a_snapshot_offered_anew_makes_every_pull_progress_again() -> None:
 # Forming.
 
 
-def test_a_node_that_has_formed_greets_everybody_anew_before_its_core_says_a_word() -> None:
+def test_a_founder_greets_anew_with_every_round_and_before_its_core_says_a_word() -> None:
     stage = Stage(empty(), founders=(ME, OTHER))
     stage.start()
     hello = attrs_hello(formed=False, founders=(ME, OTHER))
     stage.tell(ConnectionOpened(ConnectionId(2), accepted=False))
-    effects = stage.tell(BytesReceived(ConnectionId(2), encode_payload(hello) + encode_message(HEARD)))
-    ((lane, job),) = jobs(effects)
-    assert lane is Lane.WRITE
-    assert isinstance(job, FormCluster)
-    assert stage.script.heard() == []
-    assert dict(stage.host.status.drops)[Drop.NOT_READY] >= 1
-
     accepted = ConnectionId(1)
     stage.tell(ConnectionOpened(accepted, accepted=True))  # it has not said anything yet
-    effects = stage.tell(Formed(attrs.evolve(Recovered.fresh(1, job.members), identity=empty().identity)))
-    text = "this node has become part of a cluster, and greets anew"
-    assert [effect for effect in effects if isinstance(effect, Disconnect | Dial)] == [
+    effects = stage.tell(BytesReceived(ConnectionId(2), encode_payload(hello) + encode_message(HEARD)))
+    text = "this node has met all founders, and greets anew"
+    assert [effect for effect in effects if isinstance(effect, Disconnect | Dial | Run)] == [
         Disconnect(ConnectionId(2), text),
         Disconnect(accepted, text),
         Dial(ConnectionId(4), "n2"),
     ]
+    disks = {ME: empty().identity.incarnation, OTHER: hello.incarnation}
+    plan = Members.initial((ME, OTHER), incarnations=disks)
+    assert said_hello(stage, 3, hello).founding == plan.encode()
+
+    agreed = msgspec.structs.replace(hello, founding=plan.encode())
+    stage.tell(ConnectionOpened(ConnectionId(4), accepted=False))
+    effects = stage.tell(BytesReceived(ConnectionId(4), encode_payload(agreed) + encode_message(HEARD)))
+    assert jobs(effects) == [(Lane.WRITE, FormCluster(plan))]
+    assert stage.script.heard() == []
+    assert dict(stage.host.status.drops)[Drop.NOT_READY] >= 1
+
+    effects = stage.tell(Formed(attrs.evolve(Recovered.fresh(1, plan), identity=empty().identity)))
+    text = "this node has become part of a cluster, and greets anew"
+    assert [effect for effect in effects if isinstance(effect, Disconnect | Dial)] == [
+        Disconnect(ConnectionId(4), text),
+        Disconnect(ConnectionId(3), text),
+        Dial(ConnectionId(6), "n2"),
+    ]
 
     assert stage.script.heard() == [Started()]
     assert stage.host.status.phase is Phase.RUNNING
-    greeting = said_hello(stage, 3, attrs_hello(formed=False, founders=(ME, OTHER)))
+    greeting = said_hello(stage, 5, hello)
     assert greeting.formed
-    assert greeting.founding == job.members.encode()
+    assert greeting.founding == plan.encode()
 
 
 def test_who_was_greeted_before_the_core_was_there_is_connected_for_it() -> None:

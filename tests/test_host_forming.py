@@ -20,7 +20,9 @@ FOUNDERS = (NodeId(1), NodeId(2), NodeId(3))
 DISKS = {NodeId(1): Incarnation(11), NodeId(2): Incarnation(22), NodeId(3): Incarnation(33)}
 MEMBERS = Members.initial(FOUNDERS, incarnations=DISKS)
 FINE = Judgement(Verdict.FINE)
-OTHERS = (NodeId(2), NodeId(3))
+AGREE = Judgement(Verdict.AGREE)
+PLAN = MEMBERS.encode()
+"""What a founder says that knows every disk."""
 
 
 def empty() -> Recovered:
@@ -50,13 +52,23 @@ def jobs(orders: Orders) -> list[tuple[Lane, object]]:
     return [(effect.lane, effect.job) for effect in orders.taken() if isinstance(effect, Run)]
 
 
-def test_a_founder_writes_once_all_others_have_greeted() -> None:
+def test_a_founder_writes_once_it_has_heard_the_complete_plan_from_all_others() -> None:
     forming, orders = founder()
+    first = forming.founding
     forming.begin()
-    assert forming.judge(greeting(2, 22), OTHERS) == FINE
-    assert jobs(orders) == []
-    assert forming.judge(greeting(3, 33), OTHERS) == FINE
-    assert forming.judge(greeting(3, 33), OTHERS) == FINE
+    assert forming.judge(greeting(2, 22, founding=first), [greeting(2, 22, founding=first)]) == FINE
+    assert forming.founding == first == Members.initial(FOUNDERS).encode()
+    standing = [greeting(2, 22, founding=first), greeting(3, 33, founding=first)]
+    assert forming.judge(standing[1], standing) == AGREE
+    assert forming.founding == PLAN, "to be told to everybody"
+    standing = [greeting(2, 22, founding=PLAN)]
+    assert forming.judge(standing[0], standing) == FINE
+    standing += [greeting(3, 33, founding=first), greeting(2, 22, founding=PLAN)]  # another line to node 2
+    assert forming.judge(standing[1], standing) == FINE
+    assert jobs(orders) == [], "node 3 has not said it yet"
+    standing[1] = greeting(3, 33, founding=PLAN)
+    assert forming.judge(standing[1], standing) == FINE
+    assert forming.judge(standing[1], standing) == FINE
 
     assert jobs(orders) == [(Lane.WRITE, FormCluster(MEMBERS))]
     assert not forming.ready, "not before it is durable"
@@ -65,13 +77,69 @@ def test_a_founder_writes_once_all_others_have_greeted() -> None:
     assert forming.founding == MEMBERS.encode()
 
 
-def test_a_disk_that_was_replaced_while_founding_counts_as_it_greeted_last() -> None:
+def test_the_last_one_to_know_all_disks_writes_without_a_second_round() -> None:
     forming, orders = founder()
-    forming.judge(greeting(2, 99), OTHERS)
-    forming.judge(greeting(2, 22), OTHERS)
-    forming.judge(greeting(3, 33), OTHERS)
+    standing = [greeting(2, 22, founding=PLAN), greeting(3, 33, founding=PLAN)]
+    assert forming.judge(standing[0], standing[:1]) == FINE
+    assert forming.judge(standing[1], standing) == FINE
 
     assert jobs(orders) == [(Lane.WRITE, FormCluster(MEMBERS))]
+
+
+def test_one_that_is_gone_does_not_count_as_having_said_the_plan() -> None:
+    forming, orders = founder()
+    forming.judge(greeting(2, 22, founding=PLAN), [greeting(2, 22, founding=PLAN)])
+    forming.judge(greeting(3, 33, founding=PLAN), [greeting(3, 33, founding=PLAN)])
+
+    assert jobs(orders) == []
+
+
+def test_a_disk_that_was_replaced_while_founders_meet_counts_as_it_greeted_last_and_never_again() -> None:
+    forming, orders = founder()
+    old = Members.initial(FOUNDERS, incarnations={**DISKS, NodeId(2): Incarnation(99)}).encode()
+    both = [greeting(2, 99, founding=old), greeting(3, 33)]
+    assert forming.judge(both[0], both) == FINE
+    assert forming.judge(both[1], both) == AGREE
+    assert forming.founding == old
+    assert forming.judge(greeting(2, 22), [greeting(2, 22), greeting(3, 33, founding=old)]) == AGREE
+    assert forming.founding == PLAN
+    judgement = forming.judge(both[0], [both[0], greeting(3, 33, founding=old)])
+    assert judgement.verdict is Verdict.REFUSE
+    assert "restart this node" in judgement.text
+    assert forming.founding == PLAN
+    assert jobs(orders) == []
+
+    forming.judge(greeting(3, 33, founding=PLAN), [greeting(2, 22, founding=PLAN), greeting(3, 33, founding=PLAN)])
+    assert jobs(orders) == [(Lane.WRITE, FormCluster(MEMBERS))]
+
+
+def test_who_writes_plans_nothing_else() -> None:
+    forming, orders = founder()
+    standing = [greeting(2, 22, founding=PLAN), greeting(3, 33, founding=PLAN)]
+    for hello in standing:
+        forming.judge(hello, standing)
+    assert len(jobs(orders)) == 1
+    assert forming.judge(greeting(2, 99), [greeting(2, 99), standing[1]]) == FINE
+
+    assert forming.founding == PLAN
+    assert jobs(orders) == []
+
+
+def test_disks_are_not_replaced_for_ever_while_founders_meet() -> None:
+    forming, _ = founder()
+    verdicts = {forming.judge(greeting(2, disk), ()).verdict for disk in range(100, 201)}
+    assert verdicts == {Verdict.FINE}
+    assert forming.judge(greeting(2, 500), ()).verdict is Verdict.REFUSE
+
+
+def test_one_that_is_no_founder_does_not_stand_for_one() -> None:
+    forming, orders = founder()
+    standing = [greeting(2, 22), greeting(4, 44)]
+    for hello in standing:
+        assert forming.judge(hello, standing) == FINE
+
+    assert forming.founding == Members.initial(FOUNDERS).encode()
+    assert jobs(orders) == []
 
 
 def test_a_lone_founder_writes_at_once_and_says_whether_leases_are_allowed() -> None:
@@ -85,10 +153,10 @@ def test_a_lone_founder_writes_at_once_and_says_whether_leases_are_allowed() -> 
 def test_founders_that_name_others_are_refused_and_do_not_count() -> None:
     forming, orders = founder()
     for founders in ((NodeId(2), NodeId(3)), (), (*FOUNDERS, NodeId(4))):
-        judgement = forming.judge(greeting(2, 22, founders=founders), OTHERS)
+        judgement = forming.judge(greeting(2, 22, founders=founders), ())
         assert judgement.verdict is Verdict.REFUSE
         assert "same list" in judgement.text
-    forming.judge(greeting(3, 33), OTHERS)
+    forming.judge(greeting(3, 33), ())
 
     assert jobs(orders) == []
 
@@ -97,40 +165,32 @@ def test_founders_that_name_others_are_refused_and_do_not_count() -> None:
 def test_founders_with_other_settings_are_refused_before_anything_is_written(leases: bool) -> None:
     forming, orders = founder(leases=leases)
     theirs = founder(leases=not leases)[0].founding
-    assert forming.judge(greeting(2, 22, founding=forming.founding), OTHERS) == FINE
-    judgement = forming.judge(greeting(3, 33, founding=theirs), OTHERS)
+    assert forming.judge(greeting(2, 22, founding=forming.founding), ()) == FINE
+    judgement = forming.judge(greeting(3, 33, founding=theirs), ())
 
     assert judgement.verdict is Verdict.REFUSE
     assert f"with leases={str(not leases).lower()}, this node" in judgement.text
     assert jobs(orders) == []
 
 
-def test_a_founder_that_is_gone_is_waited_for_because_it_may_have_formed_with_others_since() -> None:
-    forming, orders = founder()
-    forming.judge(greeting(3, 33), (NodeId(3),))
-    forming.judge(greeting(2, 22), (NodeId(2),))
-    assert jobs(orders) == []
-    forming.judge(greeting(3, 33), OTHERS)
-
-    assert jobs(orders) == [(Lane.WRITE, FormCluster(MEMBERS))]
-
-
 def test_a_founder_that_is_writing_talks_to_nobody_who_was_founded_differently() -> None:
     forming, orders = founder()
-    forming.judge(greeting(2, 99), OTHERS)
-    forming.judge(greeting(3, 33), OTHERS)
+    others = Members.initial(FOUNDERS, incarnations={**DISKS, NodeId(2): Incarnation(99)}).encode()
+    standing = [greeting(2, 99, founding=others), greeting(3, 33, founding=others)]
+    for hello in standing:
+        forming.judge(hello, standing)
     (written,) = [job.members for _, job in jobs(orders) if isinstance(job, FormCluster)]
 
-    assert forming.judge(greeting(2, 22, formed=True, founding=MEMBERS.encode()), OTHERS).verdict is Verdict.REFUSE
-    assert forming.judge(greeting(2, 99, formed=True, founding=written.encode()), OTHERS) == FINE
-    assert forming.judge(greeting(2, 99, formed=True), OTHERS) == FINE, "there is nothing to compare"
+    assert forming.judge(greeting(2, 22, formed=True, founding=MEMBERS.encode()), ()).verdict is Verdict.REFUSE
+    assert forming.judge(greeting(2, 99, formed=True, founding=written.encode()), ()) == FINE
+    assert forming.judge(greeting(2, 99, formed=True), ()) == FINE, "there is nothing to compare"
     assert jobs(orders) == []
 
 
 def test_a_founder_that_missed_the_moment_writes_what_the_others_wrote() -> None:
     forming, orders = founder()
-    assert forming.judge(greeting(2, 22, formed=True, founding=MEMBERS.encode()), OTHERS) == FINE
-    assert forming.judge(greeting(3, 33, formed=True, founding=MEMBERS.encode()), OTHERS) == FINE
+    assert forming.judge(greeting(2, 22, formed=True, founding=MEMBERS.encode()), ()) == FINE
+    assert forming.judge(greeting(3, 33, formed=True, founding=MEMBERS.encode()), ()) == FINE
 
     assert jobs(orders) == [(Lane.WRITE, FormCluster(MEMBERS))]
 
@@ -138,7 +198,7 @@ def test_a_founder_that_missed_the_moment_writes_what_the_others_wrote() -> None
 def test_a_founder_that_the_cluster_knows_with_another_disk_is_lost() -> None:
     forming, orders = founder()
     others = Members.initial(FOUNDERS, incarnations={**DISKS, NodeId(1): Incarnation(99)})
-    judgement = forming.judge(greeting(2, 22, formed=True, founding=others.encode()), OTHERS)
+    judgement = forming.judge(greeting(2, 22, formed=True, founding=others.encode()), ())
 
     assert judgement.verdict is Verdict.LOST
     assert "never used" in judgement.text
@@ -148,7 +208,7 @@ def test_a_founder_that_the_cluster_knows_with_another_disk_is_lost() -> None:
 @pytest.mark.parametrize("founding", [b"", Members.initial([2, 3]).encode()])
 def test_a_founder_that_finds_a_cluster_which_it_did_not_found_joins_it(founding: bytes) -> None:
     forming, orders = founder()
-    assert forming.judge(greeting(2, 22, formed=True, founding=founding), OTHERS).verdict is Verdict.JOIN
+    assert forming.judge(greeting(2, 22, formed=True, founding=founding), ()).verdict is Verdict.JOIN
 
     assert forming.ready
     assert forming.founding == b""
@@ -160,12 +220,12 @@ def test_nodes_founded_differently_do_not_talk() -> None:
     others = Members.initial(FOUNDERS, incarnations={**DISKS, NodeId(3): Incarnation(99)})
 
     assert forming.ready
-    assert forming.judge(greeting(2, 22, formed=True, founding=MEMBERS.encode()), OTHERS) == FINE
-    assert forming.judge(greeting(2, 22, formed=True), OTHERS) == FINE
-    assert forming.judge(greeting(2, 22), OTHERS) == FINE, "it will hear from us how we were founded"
+    assert forming.judge(greeting(2, 22, formed=True, founding=MEMBERS.encode()), ()) == FINE
+    assert forming.judge(greeting(2, 22, formed=True), ()) == FINE
+    assert forming.judge(greeting(2, 22), ()) == FINE, "it will hear from us how we were founded"
     plan = Members.initial(FOUNDERS).encode()
-    assert forming.judge(greeting(2, 22, founding=plan), OTHERS) == FINE, "a plan names no disks"
-    assert forming.judge(greeting(2, 22, formed=True, founding=others.encode()), OTHERS).verdict is Verdict.REFUSE
+    assert forming.judge(greeting(2, 22, founding=plan), ()) == FINE, "a plan names no disks"
+    assert forming.judge(greeting(2, 22, formed=True, founding=others.encode()), ()).verdict is Verdict.REFUSE
 
 
 def test_the_founding_is_not_known_when_the_first_entry_is_compacted() -> None:

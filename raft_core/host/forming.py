@@ -3,15 +3,19 @@
 What lives here: `Forming`, which judges greetings for as long as the disk is not part of a cluster, and afterwards
 checks that others were founded as we were.
 
-*Founding.* Every founder must write the same first entry, and that entry names every founder's disk. So a founder
-waits until it is connected with all others, each having greeted it with the same plan (who founds, with or without
-leases), and then writes. One that missed the moment finds the entry in the greeting of those who did not, and writes
-the same, if it names its own disk.
+*Founding.* Every founder must write the same first entry, and that entry names every founder's disk. They find to it
+in two rounds. First everybody greets with a plan: who founds, with or without leases. Who has met all the others knows
+every disk, puts them into the plan, and greets everybody anew. Who has heard its own complete plan from every other
+founder, on connections that stand, writes it. One that missed the moment finds the entry in the greeting of those who
+did not, and writes the same, if it names its own disk.
 
-*Two foundings.* Should a founder's disk be wiped while the others are meeting, two of them may write different
-entries. Each node writes only one in its life, and nodes whose entries differ do not talk to one another; so at
-most one of the two can ever gather a majority. What was said before the entry was written does not tell: therefore a
-node that has formed closes all its connections and greets everybody anew, before its core says a word.
+*Why two rounds.* A founder's disk may be wiped while the others are meeting. With one round, two of them could write
+entries that name different disks of that founder; and it could stand for a majority of both, with its old disk and
+with its new one. Now whoever writes has heard its entry from everybody, and nobody goes back to a plan that it has
+left: a disk that was replaced does not count again, and one that writes plans nothing else. So of two founders that
+write, neither can have heard from the other what it writes, unless it is the same. (Were their settings changed in
+opposite directions between the rounds, it could still be; then each writes only one entry in its life, so at most one
+has a majority, and nodes whose entries differ do not talk to one another.)
 
 *A founder that finds a cluster whose first entry is compacted* starts empty, as a follower that never stands before
 it has been told its cluster. That is safe if the configuration in force names its very disk: a disk is marked as part
@@ -25,7 +29,7 @@ take part under its id, and ends with `LogLost`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Final, final
 
@@ -48,6 +52,7 @@ class Verdict(Enum):
 
     FINE = auto()
     REFUSE = auto()  # we must not talk to this peer
+    AGREE = auto()  # all founders are known: greet everybody with the complete plan
     JOIN = auto()  # there is a cluster already: start empty
     LOST = auto()  # there is a cluster already, and it knows us with another disk
 
@@ -61,14 +66,16 @@ class Judgement(Value, frozen=True):
 
 
 _FINE: Final = Judgement(Verdict.FINE)
+_MOST_REPLACED: Final = 100
+"""Disks that are replaced while founders meet: many are no accident."""
 
 
 @final
 class Forming:
     """One node's way into its cluster. `ready` once a core may be built; `founding` is the first entry's data, and
-    before there is one, what a founder plans to write, without disks."""
+    before there is one, what a founder plans to write, with the disks once it knows them all."""
 
-    __slots__ = ("_config", "_disks", "_me", "_orders", "_writing", "founding", "ready")
+    __slots__ = ("_config", "_disks", "_me", "_orders", "_replaced", "_writing", "founding", "ready")
 
     def __init__(self, config: HostConfig, recovered: Recovered, orders: Orders) -> None:
         self._config = config
@@ -76,6 +83,7 @@ class Forming:
         self._me = recovered.identity
         self._writing: Members | None = None
         self._disks: dict[NodeId, Incarnation] = {self._me.node: self._me.incarnation}
+        self._replaced: set[tuple[NodeId, Incarnation]] = set()
         self.ready = recovered.formed or not config.founders
         self.founding = b""
         if recovered.formed:
@@ -86,7 +94,7 @@ class Forming:
                 "without founders, so that it waits to be added"
             )
         elif config.founders:
-            self.founding = Members.initial(config.founders, leases=config.leases).encode()
+            self.founding = self._plan().encode()
 
     def formed(self, recovered: Recovered) -> None:
         """The disk is part of a cluster. Its founding is known while the first entry is there."""
@@ -98,11 +106,12 @@ class Forming:
 
     def begin(self) -> None:
         """A founder without companions writes at once."""
-        self._write_if_complete(())
+        if self._config.founders == (self._me.node,):
+            self._write(self._plan())
 
-    def judge(self, hello: Hello, connected: Collection[NodeId]) -> Judgement:
-        """What this greeting means, and the next step of founding where it was the last one missing. `connected`: who
-        has greeted us on a connection that stands. Founders that are gone may have formed with others since."""
+    def judge(self, hello: Hello, standing: Iterable[Hello]) -> Judgement:
+        """What this greeting means, and the next step of founding where it was the last one missing. `standing`: the
+        greetings of others on connections that stand, this one among them."""
         if self.ready:
             return self._compare(hello)
         if hello.formed:
@@ -111,21 +120,41 @@ class Forming:
             theirs = f"node {hello.sender} says that {_named(hello.founders)} found the cluster"
             ours = f"this node says {_named(self._config.founders)}"
             return Judgement(Verdict.REFUSE, f"{theirs}, {ours}; give all founders the same list")
-        if hello.founding and hello.founding != self.founding:
-            theirs = _plan(Members.decode(hello.founding))  # the link has checked that it decodes
-            ours = _plan(Members.decode(self.founding))
-            text = f"node {hello.sender} would found the cluster {theirs}, this node {ours}"
-            return Judgement(Verdict.REFUSE, f"{text}; nothing is written before all founders have the same settings")
-        self._disks[hello.sender] = hello.incarnation
-        self._write_if_complete(connected)
-        return _FINE
+        if hello.founding:
+            theirs = _described(Members.decode(hello.founding))  # the link has checked that it decodes
+            ours = _described(self._plan())
+            if theirs != ours:
+                text = f"node {hello.sender} would found the cluster {theirs}, this node {ours}"
+                return Judgement(
+                    Verdict.REFUSE, f"{text}; nothing is written before all founders have the same settings"
+                )
+        return _FINE if self._writing is not None else self._meet_founder(hello, standing)
 
-    def _write_if_complete(self, connected: Collection[NodeId]) -> None:
-        founders, me = self._config.founders, self._me.node
-        if self._writing is not None or not all(n == me or (n in connected and n in self._disks) for n in founders):
-            return
-        disks = {node: self._disks[node] for node in founders if self._disks[node]}
-        self._write(Members.initial(founders, incarnations=disks, leases=self._config.leases))
+    def _meet_founder(self, hello: Hello, standing: Iterable[Hello]) -> Judgement:
+        node, disk = hello.sender, hello.incarnation
+        if node not in self._config.founders:
+            return _FINE
+        known = self._disks.get(node, disk)
+        if (node, disk) in self._replaced or len(self._replaced) >= _MOST_REPLACED:
+            return Judgement(Verdict.REFUSE, _replaced_text(node))
+        if known != disk:
+            self._replaced.add((node, known))
+        self._disks[node] = disk
+        plan, before = self._plan(), self.founding
+        self.founding = plan.encode()
+        agreed = {other.sender for other in standing if other.founding == self.founding}
+        if len(self._disks) == len(self._config.founders) == len(agreed) + 1:
+            self._write(plan)
+            return _FINE
+        return _FINE if self.founding == before else Judgement(Verdict.AGREE)
+
+    def _plan(self) -> Members:
+        """The first entry as far as it is known: without disks while one of them is missing."""
+        founders, leases = self._config.founders, self._config.leases
+        if len(self._disks) < len(founders):
+            return Members.initial(founders, leases=leases)
+        disks = {node: disk for node, disk in self._disks.items() if disk}
+        return Members.initial(founders, incarnations=disks, leases=leases)
 
     def _write(self, members: Members) -> None:
         self._writing = members
@@ -162,8 +191,15 @@ def _other_founding(sender: NodeId) -> Judgement:
     return Judgement(Verdict.REFUSE, text)
 
 
-def _plan(members: Members) -> str:
-    return f"of {_named(members.voters)} with leases={str(members.leases).lower()}"
+def _described(plan: Members) -> str:
+    return f"of {_named(plan.voters)} with leases={str(plan.leases).lower()}"
+
+
+def _replaced_text(node: NodeId) -> str:
+    return (
+        f"node {node} has greeted with another disk since, and whoever founds does not go back; if that other disk is "
+        "gone for good, restart this node"
+    )
 
 
 def lost_text(node: NodeId) -> str:

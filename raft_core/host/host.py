@@ -251,12 +251,15 @@ class Host:
             assert_never(payload)
 
     def _on_greeted(self, connection: Connection, hello: Hello) -> None:
-        judgement = self._forming.judge(hello, self._peers.greeted_peers())
+        judgement = self._forming.judge(hello, self._peers.standing_greetings())
         if judgement.verdict is Verdict.REFUSE:
             self._peers.refuse(connection, Drop.WRONG_FOUNDING, judgement.text)
             return
         if judgement.verdict is Verdict.LOST:
             self._end_lost()
+            return
+        if judgement.verdict is Verdict.AGREE:
+            self._greet_anew("has met all founders")
             return
         if judgement.verdict is Verdict.JOIN:
             self._introduce()
@@ -306,9 +309,13 @@ class Host:
         """The node runs, and greets everybody anew: whom it met before may have been founded differently."""
         self._forming.formed(recovered)
         self._formed = True
-        self._introduce()
-        self._peers.greet_anew()
+        self._greet_anew("has become part of a cluster")
         self._build_core(recovered)
+
+    def _greet_anew(self, why: str) -> None:
+        """A greeting is said once, so what has changed in it is told on new connections."""
+        self._introduce()
+        self._peers.greet_anew(why)
         self._peers.dial_due()
 
     def _build_core(self, recovered: Recovered) -> None:

@@ -275,11 +275,11 @@ class Peers:
         self._orders.effects.append(Disconnect(connection.id, text))
         self._forget(connection, text)
 
-    def greet_anew(self) -> None:
-        """Every connection is closed, and may be dialled again at once: what was said on it of our disk is outdated."""
+    def greet_anew(self, why: str) -> None:
+        """Every connection is closed, and may be dialled again at once: what our greeting said on it is outdated."""
         for connection in list(self._connections.values()):
             if not connection.closing:
-                self.close(connection, "this node has become part of a cluster, and greets anew")
+                self.close(connection, f"this node {why}, and greets anew")
                 self._redial.now(connection.peer)
 
     def close_all(self) -> None:
@@ -380,9 +380,10 @@ class Peers:
         """Everybody whom messages can be sent to, sorted."""
         return tuple(sorted(peer for peer, connection in self._dialled.items() if connection.greeted))
 
-    def greeted_peers(self) -> frozenset[NodeId]:
-        """Everybody who has greeted us on a connection that stands, whoever dialled it."""
-        return frozenset({*self._accepted, *self.connected_peers()})
+    def standing_greetings(self) -> list[Hello]:
+        """How others have greeted us on the connections that stand, whoever dialled them."""
+        connections = (*self._accepted.values(), *self._dialled.values())
+        return [c.link.greeting for c in connections if c.greeted and c.link.greeting is not None]
 
     def accepted_from(self, peer: NodeId) -> ConnectionId | None:
         """The connection that the peer dialled, where its questions come from."""

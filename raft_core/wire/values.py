@@ -51,7 +51,8 @@ class Hello(Value, frozen=True, array_like=True):
     known: tuple[tuple[NodeId, str], ...] = ()
     founding: bytes = b""
     """Of a formed node: its founding `Members.encode()`, by which a founder that missed the moment can form too. Of a
-    founder that has not formed: what it plans to write, without incarnations, so that others can object before."""
+    founder that has not formed: what it plans to write, with incarnations once it knows all of them. Others can object
+    before anything is written, and write the same once everybody has said it."""
 
 
 @final

@@ -716,10 +716,26 @@ MUTANTS: Final = (
     ),
     # The host, its workers, and sessions.
     Mutant(
+        "one-round-is-enough",
+        "A founder that has met all others writes at once: with a disk that is replaced meanwhile, two clusters form.",
+        "raft_core/host/forming.py",
+        "other.founding == self.founding}",
+        "other.founding}",
+        ("tests/test_host_forming.py", "tests/test_host_cluster.py"),
+    ),
+    Mutant(
+        "goes-back-to-a-replaced-disk",
+        "A founder that has met another's new disk plans with the old one again, whose greeting was under way.",
+        "raft_core/host/forming.py",
+        "if (node, disk) in self._replaced or len",
+        "if len",
+        ("tests/test_host_forming.py",),
+    ),
+    Mutant(
         "greeted-before-founding-is-enough",
-        "Founders that met before they wrote different first entries go on talking, until a connection breaks.",
+        "A node that has formed tells those whom it met before nothing of how it was founded.",
         "raft_core/host/host.py",
-        "        self._peers.greet_anew()\n",
+        "        self._peers.greet_anew(why)\n",
         "",
         ("tests/test_host_cluster.py", "tests/test_host_decisions.py"),
     ),
@@ -754,14 +770,6 @@ MUTANTS: Final = (
         "connection.silent_ticks > self._patience(connection)",
         "connection.silent_ticks > self._silence_ticks",
         ("tests/test_host_peers.py", "tests/test_host_cluster.py"),
-    ),
-    Mutant(
-        "founders-that-are-gone-are-counted",
-        "A founder writes with the disks of others that have formed without it since.",
-        "raft_core/host/forming.py",
-        "(n in connected and n in self._disks)",
-        "n in self._disks",
-        ("tests/test_host_forming.py",),
     ),
     Mutant(
         "broken-store-lives-on",

@@ -49,7 +49,7 @@ from raft_core.host.values import (
     Transmitted,
 )
 from raft_core.host.waiting import ClientEvent
-from raft_core.ids import NOBODY, ClusterId, Incarnation, Index, NodeId, RequestId
+from raft_core.ids import HIGHEST_NUMBER, NOBODY, ClusterId, Incarnation, Index, NodeId, RequestId
 from raft_core.membership import AddLearner, AddVoter, Members, RemoveNode
 from raft_core.recovered import Identity
 from raft_core.settings import Settings
@@ -493,25 +493,58 @@ def test_a_new_member_whose_disk_nobody_knows_is_refused() -> None:
     assert "node 4 has not been heard from" in str(error)
 
 
+def assert_impossible(desk: Desk, text: str) -> None:
+    """The one answer is a refusal that says what is wrong with which number."""
+    error = desk.error()
+    assert isinstance(error, Refused)
+    assert error.reason is RefusalReason.BAD_ID
+    assert text in str(error)
+
+
 @pytest.mark.parametrize("node", [0, -1, 1 << 63, 1 << 70])
 def test_an_impossible_node_id_is_refused_and_breaks_no_link(node: int) -> None:
+    """Wherever in a change it stands."""
     desk = Desk()
-    desk.client(ClientChanged(Ticket(1), (RemoveNode(NodeId(node)),)))
+    for changes in ((RemoveNode(NodeId(node)),), (RemoveNode(NodeId(7)), RemoveNode(NodeId(node)))):
+        desk.client(ClientChanged(Ticket(1), changes))
 
-    assert desk.error().reason == RefusalReason.BAD_ID  # type: ignore[attr-defined]
+        assert_impossible(desk, f"a node id is a positive 63-bit number, not {node}")
+    assert desk.flush(ME, leads=True) == []
+
+
+@pytest.mark.parametrize("node", [-1, 1 << 63, 1 << 70])
+def test_leadership_is_not_handed_to_an_impossible_node_id_and_no_link_breaks(node: int) -> None:
+    """0 is the best one that there is."""
+    desk = Desk()
+    desk.client(ClientTransferred(Ticket(1), NodeId(node)))
+
+    assert_impossible(desk, f"a node id is a positive 63-bit number, not {node}")
+    assert desk.flush(ME, leads=True) == []
+
+
+def test_the_lowest_and_the_highest_numbers_that_are_possible_are_left_to_the_core() -> None:
+    desk = Desk()
+    least = (AddLearner(NodeId(1), Incarnation(0)),)
+    most = (AddLearner(NodeId(HIGHEST_NUMBER), Incarnation(HIGHEST_NUMBER)),)
+    desk.client(ClientChanged(Ticket(1), least, expected=Index(0)))
+    desk.client(ClientChanged(Ticket(2), most, expected=Index(HIGHEST_NUMBER)))
+    desk.client(ClientTransferred(Ticket(3), NodeId(0)))
+    desk.client(ClientTransferred(Ticket(4), NodeId(HIGHEST_NUMBER)))
+
+    assert desk.answers() == []
 
 
 @pytest.mark.parametrize("number", [-1, 1 << 63, 1 << 64])
 def test_numbers_that_cannot_be_written_down_are_refused_before_anybody_is_told(number: int) -> None:
     desk = Desk()
     desk.client(ClientChanged(Ticket(1), (AddLearner(NodeId(7), Incarnation(number)),)))
-    assert desk.error().reason == RefusalReason.BAD_ID  # type: ignore[attr-defined]
+    assert_impossible(desk, f"an incarnation is a 63-bit number, not {number}")
     desk.client(ClientChanged(Ticket(2), (RemoveNode(NodeId(7)),), expected=Index(number)))
-    assert desk.error().reason == RefusalReason.BAD_ID  # type: ignore[attr-defined]
+    assert_impossible(desk, f"the index of a configuration is a 63-bit number, not {number}")
 
     desk.client(ClientAsked(Ticket(3), b"", ReadConsistency.STALE_BOUNDED, number))
     (asked,) = desk.flush(ME, leads=False)
-    assert asked == ReadRequested(RequestId(1), ReadConsistency.STALE_BOUNDED, 0 if number < 0 else (1 << 63) - 1)
+    assert asked == ReadRequested(RequestId(1), ReadConsistency.STALE_BOUNDED, 0 if number < 0 else HIGHEST_NUMBER)
 
 
 def test_at_the_end_everybody_is_answered_with_what_is_true() -> None:

@@ -219,6 +219,17 @@ def test_the_order_is_repeated_because_it_may_be_lost_and_makes_one_election_onl
     assert other.server.term == 2
 
 
+@pytest.mark.parametrize(("ticks", "repeated"), [([3, 3, 3], [0, 1, 1]), ([1, 2, 5, 4], [0, 0, 1, 1]), ([9], [1])])
+def test_the_order_is_repeated_once_a_heartbeat_also_where_the_loop_turns_slowly(
+    ticks: list[int], repeated: list[int]
+) -> None:
+    """Ticks that come together may step over the very tick at which it is due."""
+    raft = settled(election_ticks=20, heartbeat_ticks=4)
+    step(raft, transfer(2))
+
+    assert [len(ordered(step(raft, Tick(elapsed)))) for elapsed in ticks] == repeated
+
+
 def test_a_transfer_is_over_when_its_target_leads() -> None:
     cluster = Cluster(3)
     cluster.elect(1)

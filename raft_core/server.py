@@ -240,12 +240,7 @@ class Server:
     @property
     def unfit(self) -> str:
         """Why these settings do not go with the members that this node knows; empty where they do."""
-        members, settings = self.members, self.settings
-        if members.leases and not (settings.check_quorum and settings.pre_vote):
-            return "this cluster was formed with leases: every node needs check_quorum and pre_vote"
-        if settings.lease_reads and not members.empty and not members.leases:
-            return "lease_reads needs a cluster that was formed with leases=True; it cannot be added later"
-        return ""
+        return unfit(self.settings, self.members)
 
     def _note_members(self, entry: Entry) -> None:
         if entry.kind is MEMBERS:
@@ -436,3 +431,12 @@ class Server:
         for _, read in self.ready_reads:
             self.refuse(read, reason)
         self.ready_reads.clear()
+
+
+def unfit(settings: Settings, members: Members) -> str:
+    """Why nobody with these settings can take part in this cluster; empty where they can, or it is not known yet."""
+    if members.leases and not (settings.check_quorum and settings.pre_vote):
+        return "a cluster that is formed with leases needs check_quorum and pre_vote in the settings of every node"
+    if settings.lease_reads and not members.empty and not members.leases:
+        return "lease_reads needs a cluster that is formed with leases=True; it cannot be added later"
+    return ""

@@ -16,9 +16,7 @@ import pytest
 
 from raft_core.entries import Entry
 from raft_core.errors import LogDamaged
-from raft_core.events import (
-    Tick,
-)
+from raft_core.events import Tick
 from raft_core.host.config import SECOND
 from raft_core.host.status import Load
 from raft_core.ids import Incarnation, Index, NodeId

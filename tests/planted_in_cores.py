@@ -16,12 +16,7 @@ import pytest
 from raft_core.configurations import Configurations
 from raft_core.effects import Apply, Effect, Respond
 from raft_core.entries import MEMBERS, Entry, HardState, LogPosition
-from raft_core.events import (
-    CampaignRequested,
-    Proposed,
-    StorageFailed,
-    Tick,
-)
+from raft_core.events import CampaignRequested, Proposed, StorageFailed, Tick
 from raft_core.ids import NOBODY, Index, NodeId, Term
 from raft_core.membership import AddLearner, Members
 from raft_core.messages import RequestVote, VoteReply

@@ -13,12 +13,7 @@ import pytest
 
 from raft_core.effects import Send
 from raft_core.entries import HardState, SnapshotMeta
-from raft_core.events import (
-    CampaignRequested,
-    Persisted,
-    SnapshotReceived,
-    Tick,
-)
+from raft_core.events import CampaignRequested, Persisted, SnapshotReceived, Tick
 from raft_core.ids import NO_INDEX, NO_TERM, NOBODY, Incarnation, Index, MessageId, NodeId, ReadId, Term
 from raft_core.log import Log
 from raft_core.messages import (

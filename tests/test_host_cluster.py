@@ -8,7 +8,16 @@ import attrs
 import pytest
 
 from raft_core.effects import AlarmKind, RefusalReason, RoleName, UnknownReason
-from raft_core.errors import CallerError, LogLost, NotLeader, OutcomeUnknown, QueueFull, Refused, RequestError
+from raft_core.errors import (
+    CallerError,
+    LogLost,
+    NotLeader,
+    OutcomeUnknown,
+    QueueFull,
+    Refused,
+    RequestError,
+    SettingsError,
+)
 from raft_core.host import MILLISECOND, SECOND, Drop, Phase
 from raft_core.host.jobs import Ticket
 from raft_core.host.values import (
@@ -495,6 +504,21 @@ def test_a_founder_that_missed_the_moment_and_finds_the_first_entry_compacted_is
     cluster[3].disk_stalled = False
     cluster[3].start()
     cluster.run_until(lambda: cluster.converged() and len(cluster[3].machine.commands) == 100)
+
+
+def test_a_founder_whose_settings_do_not_go_with_the_cluster_that_it_finds_ends_and_says_so() -> None:
+    cluster = Cluster(3, leases=True)
+    cluster[3].disk_stalled = True
+    cluster.start()
+    cluster.run_until(lambda: all(cluster[n].host.status.phase is Phase.RUNNING for n in (1, 2)))
+    cluster.crash(3)
+    cluster[3].config = attrs.evolve(cluster[3].config, leases=False)
+    cluster[3].settings = Settings(check_quorum=False)
+    cluster[3].start()
+    cluster.run_until(lambda: cluster[3].finished is not None)
+
+    assert isinstance(cluster[3].finished and cluster[3].finished.error, SettingsError)
+    assert not cluster[3].store.reopened().recover().formed
 
 
 def test_a_fresh_disk_under_an_old_id_ends_with_the_remedy() -> None:

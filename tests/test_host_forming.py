@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raft_core.entries import SnapshotMeta
-from raft_core.errors import CallerError
+from raft_core.errors import CallerError, SettingsError
 from raft_core.host import HostConfig
 from raft_core.host.forming import Forming, Judgement, Verdict
 from raft_core.host.jobs import FormCluster, Lane
@@ -14,6 +14,7 @@ from raft_core.host.values import Run
 from raft_core.ids import ClusterId, Incarnation, Index, NodeId, Term
 from raft_core.membership import Members
 from raft_core.recovered import Identity, Recovered
+from raft_core.settings import Settings
 from raft_core.wire.values import WIRE_VERSION, Hello
 
 FOUNDERS = (NodeId(1), NodeId(2), NodeId(3))
@@ -45,7 +46,7 @@ def greeting(
 
 def founder(*, founders: tuple[NodeId, ...] = FOUNDERS, leases: bool = False) -> tuple[Forming, Orders]:
     orders = Orders()
-    return Forming(HostConfig(founders=founders, leases=leases), empty(), orders), orders
+    return Forming(HostConfig(founders=founders, leases=leases), Settings(), empty(), orders), orders
 
 
 def jobs(orders: Orders) -> list[tuple[Lane, object]]:
@@ -216,7 +217,7 @@ def test_a_founder_that_finds_a_cluster_which_it_did_not_found_joins_it(founding
 
 
 def test_nodes_founded_differently_do_not_talk() -> None:
-    forming = Forming(HostConfig(founders=FOUNDERS), Recovered.fresh(1, MEMBERS), Orders())
+    forming = Forming(HostConfig(founders=FOUNDERS), Settings(), Recovered.fresh(1, MEMBERS), Orders())
     others = Members.initial(FOUNDERS, incarnations={**DISKS, NodeId(3): Incarnation(99)})
 
     assert forming.ready
@@ -232,15 +233,45 @@ def test_the_founding_is_not_known_when_the_first_entry_is_compacted() -> None:
     meta = SnapshotMeta(Index(5), Term(1), MEMBERS, Index(1))
     recovered = Recovered(Identity(NodeId(1)), snapshot=meta)
 
-    assert Forming(HostConfig(), recovered, Orders()).founding == b""
+    assert Forming(HostConfig(), Settings(), recovered, Orders()).founding == b""
 
 
 def test_a_joiner_is_ready_and_a_part_of_a_cluster_stays_one() -> None:
-    assert Forming(HostConfig(), empty(), Orders()).ready
+    assert Forming(HostConfig(), Settings(), empty(), Orders()).ready
     recovered = Recovered.fresh(1, MEMBERS)
-    assert Forming(HostConfig(founders=(NodeId(7),)), recovered, Orders()).ready, "founders are looked at once"
+    assert Forming(HostConfig(founders=(NodeId(7),)), Settings(), recovered, Orders()).ready, (
+        "founders are looked at once"
+    )
 
 
 def test_founders_without_this_node_are_a_mistake() -> None:
     with pytest.raises(CallerError, match="node 1 is not among the founders"):
-        Forming(HostConfig(founders=(NodeId(2),)), empty(), Orders())
+        Forming(HostConfig(founders=(NodeId(2),)), Settings(), empty(), Orders())
+
+
+UNFIT = [
+    (Settings(check_quorum=False), True, "needs check_quorum and pre_vote"),
+    (Settings(lease_reads=True), False, "formed with leases=True"),
+]
+
+
+@pytest.mark.parametrize(("settings", "leases", "says"), UNFIT)
+def test_a_plan_that_does_not_go_with_the_settings_is_a_mistake(settings: Settings, leases: bool, says: str) -> None:
+    """It was noticed after the cluster had formed, and raised in the loop."""
+    with pytest.raises(SettingsError, match=says):
+        Forming(HostConfig(founders=FOUNDERS, leases=leases), settings, empty(), Orders())
+
+
+@pytest.mark.parametrize(("settings", "leases", "says"), UNFIT)
+def test_who_finds_a_cluster_that_does_not_go_with_its_settings_writes_nothing(
+    settings: Settings, leases: bool, says: str
+) -> None:
+    orders = Orders()
+    forming = Forming(HostConfig(founders=FOUNDERS, leases=not leases), settings, empty(), orders)
+    others = Members.initial(FOUNDERS, incarnations=DISKS, leases=leases)
+    judgement = forming.judge(greeting(2, 22, formed=True, founding=others.encode()), ())
+
+    assert judgement.verdict is Verdict.UNFIT
+    assert says in judgement.text
+    assert not forming.ready
+    assert jobs(orders) == []

@@ -34,6 +34,7 @@ from raft_core.testing.faults import Fault, Profile
 from raft_core.testing.history import Datum
 from raft_core.testing.models import SequentialModel
 from raft_core.testing.report import UNDECIDED, Report
+from raft_core.testing.scenery import draw_leases
 from raft_core.testing.simulated_node import SimulatedNode
 from raft_core.testing.simulation import Simulation
 from raft_core.testing.simulator import run_seed, shrink, simulate
@@ -143,7 +144,9 @@ def _isolated_leaders(seed: int, *, leases: bool, skewed: bool) -> Violation | N
 
 @pytest.mark.slow
 def test_clocks_that_do_not_run_alike_make_reads_by_lease_stale_and_no_others() -> None:
-    for seed in range(60):
+    for seed in range(80):
+        if draw_leases(Dice(seed).fork("leases"), Profile()).leases:
+            continue  # this one takes leases unasked
         stale = _isolated_leaders(seed, leases=True, skewed=True)
         if stale is not None:
             break
@@ -153,6 +156,31 @@ def test_clocks_that_do_not_run_alike_make_reads_by_lease_stale_and_no_others() 
     assert "stuck at: client" in stale.text
     assert _isolated_leaders(seed, leases=True, skewed=False) is None
     assert _isolated_leaders(seed, leases=False, skewed=True) is None
+
+
+
+_FOUNDING = {
+    "founder with the wrong companions",
+    "founder with the wrong settings",
+    "founder lost power while others founded",
+    "founder's disk replaced while others founded",
+    "founding forgotten, with the only disk that held it",
+    "node ended: LogLost",
+}
+
+
+@pytest.mark.slow
+def test_founders_to_whom_everything_happens_form_one_cluster() -> None:
+    profile = Profile(chaos=15 * SECOND, operations=30, fault_chance=1.0)
+    seen: Counter[str] = Counter()
+    for seed in range(400):
+        report = simulate([seed], open_store=open_file_store, profile=profile, faults=frozenset({Fault.FORMING}))
+        assert [str(failed.violation) for failed in report.failures] == []
+        seen += report.seen
+        if seed > 40 and set(seen) >= _FOUNDING:
+            break
+
+    assert set(seen) >= _FOUNDING
 
 
 _DIGESTS = """

@@ -13,10 +13,12 @@ import pytest
 
 from raft_core.effects import RoleName
 from raft_core.events import CampaignRequested, ChangeRequested, ReadRequested, Tick
-from raft_core.ids import NodeId, RequestId
-from raft_core.membership import AddLearner
+from raft_core.ids import Incarnation, NodeId, RequestId
+from raft_core.membership import AddLearner, Members
 from raft_core.messages import AppendEntries, RequestVote
-from raft_core.testing.checks import CHECKS
+from raft_core.recovered import Recovered
+from raft_core.testing.checks import CHECKS, Overseer, Watched
+from raft_core.testing.dice import Dice
 from tests import (
     planted_in_clusters,
     planted_in_cores,
@@ -109,3 +111,53 @@ def test_a_log_that_is_replaced_by_a_snapshot_as_it_must_be_is_no_violation() ->
 
     assert stage.text == ""
     assert stage.watched[3].restore_at == meta.index
+
+
+# Founding.
+
+
+def founding(*disks: int) -> Recovered:
+    """The disk of node 1 once it has written the first entry of a cluster of nodes 1 … with these disks."""
+    members = Members.initial(
+        range(1, len(disks) + 1), incarnations={NodeId(n): Incarnation(disk) for n, disk in enumerate(disks, 1)}
+    )
+    return Recovered.fresh(1, members)
+
+
+def overseer_of(*disks: int) -> tuple[Overseer, list[Watched]]:
+    overseer = Overseer(Dice(1), 0.0)
+    return overseer, [overseer.watch(NodeId(n), Incarnation(disk)) for n, disk in enumerate(disks, 1)]
+
+
+def written(overseer: Overseer, watched: Watched, found: Recovered) -> str:
+    watched.stable.load(found)
+    overseer.founded(watched, found)
+    return "" if overseer.violation is None else overseer.violation.text
+
+
+def test_founders_write_the_same_first_entry() -> None:
+    overseer, (one, two) = overseer_of(11, 22)
+    assert written(overseer, one, founding(11, 22)) == ""
+    assert written(overseer, two, founding(11, 22)) == ""
+    assert overseer.committed == 1
+    assert "node 2 wrote another first entry" in written(overseer, two, founding(99, 22))
+
+
+def test_a_founder_writes_for_its_own_disk() -> None:
+    overseer, (one, _) = overseer_of(11, 22)
+    assert "node 1 was founded with another disk" in written(overseer, one, founding(99, 22))
+
+
+def test_a_first_entry_is_forgotten_with_the_only_disk_that_held_it_and_not_with_one_of_two() -> None:
+    overseer, (one, two) = overseer_of(11, 22)
+    assert written(overseer, one, founding(11, 22)) == ""
+    overseer.lost(one)
+    assert overseer.committed == 0
+    again = overseer.watch(NodeId(1), Incarnation(99))
+    assert written(overseer, again, founding(99, 22)) == ""
+    assert written(overseer, two, founding(99, 22)) == ""
+    overseer.lost(again)
+    assert overseer.committed == 1
+    assert "wrote another first entry" in written(
+        overseer, overseer.watch(NodeId(1), Incarnation(77)), founding(77, 22)
+    )

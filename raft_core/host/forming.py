@@ -35,13 +35,15 @@ from typing import Final, final
 
 from raft_core._value import Value
 from raft_core.entries import MEMBERS
-from raft_core.errors import CallerError
+from raft_core.errors import CallerError, SettingsError
 from raft_core.host.config import HostConfig
 from raft_core.host.jobs import FormCluster, Lane
 from raft_core.host.orders import Orders
 from raft_core.ids import Incarnation, Index, NodeId
 from raft_core.membership import Members
 from raft_core.recovered import Recovered
+from raft_core.server import unfit
+from raft_core.settings import Settings
 from raft_core.wire.values import Hello
 
 __all__ = ["Forming", "Judgement", "Verdict"]
@@ -55,6 +57,7 @@ class Verdict(Enum):
     AGREE = auto()  # all founders are known: greet everybody with the complete plan
     JOIN = auto()  # there is a cluster already: start empty
     LOST = auto()  # there is a cluster already, and it knows us with another disk
+    UNFIT = auto()  # there is a cluster already, and our settings do not go with it
 
 
 @final
@@ -75,10 +78,11 @@ class Forming:
     """One node's way into its cluster. `ready` once a core may be built; `founding` is the first entry's data, and
     before there is one, what a founder plans to write, with the disks once it knows them all."""
 
-    __slots__ = ("_config", "_disks", "_me", "_orders", "_replaced", "_writing", "founding", "ready")
+    __slots__ = ("_config", "_disks", "_me", "_orders", "_replaced", "_settings", "_writing", "founding", "ready")
 
-    def __init__(self, config: HostConfig, recovered: Recovered, orders: Orders) -> None:
+    def __init__(self, config: HostConfig, settings: Settings, recovered: Recovered, orders: Orders) -> None:
         self._config = config
+        self._settings = settings
         self._orders = orders
         self._me = recovered.identity
         self._writing: Members | None = None
@@ -94,7 +98,10 @@ class Forming:
                 "without founders, so that it waits to be added"
             )
         elif config.founders:
-            self.founding = self._plan().encode()
+            plan = self._plan()
+            if problem := unfit(settings, plan):
+                raise SettingsError(problem)
+            self.founding = plan.encode()
 
     def formed(self, recovered: Recovered) -> None:
         """The disk is part of a cluster. Its founding is known while the first entry is there."""
@@ -169,6 +176,8 @@ class Forming:
             if founders.is_member(me.node) and disk not in (0, me.incarnation):
                 return Judgement(Verdict.LOST, lost_text(me.node))
             if founders.is_member(me.node):
+                if problem := unfit(self._settings, founders):
+                    return Judgement(Verdict.UNFIT, problem)
                 self._write(founders)
                 return _FINE
         self.ready = True

@@ -28,7 +28,7 @@ from raft_core.effects import (
     StopReason,
     UnknownReason,
 )
-from raft_core.errors import CallerError, InvariantBroken, LogLost, RaftError, StorageBroken
+from raft_core.errors import CallerError, InvariantBroken, LogLost, RaftError, SettingsError, StorageBroken
 from raft_core.events import Event, PeerConnected, Started, StopRequested, StorageFailed, Tick
 from raft_core.explain import Explanation
 from raft_core.host.clients import Clients
@@ -91,8 +91,8 @@ class Host:
     `step` stands in for `Raft.step`, for whoever checks each step of the core; it must do what that does. `recorder`,
     where there is one, takes each step itself, and `recording` is what it has kept.
 
-    Raises `CallerError` where the configuration contradicts the disk, and from `handle` where the adapter breaks the
-    contract of `values.py`; nothing that a peer, a client, the disk or the machine does raises."""
+    Raises `CallerError` where the configuration contradicts the disk or the settings, and from `handle` where the
+    adapter breaks the contract of `values.py`; nothing that a peer, a client, the disk or the machine does raises."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Host:
         self._take = step if recorder is None else recorder.step
         self._recorder = recorder
         self._orders = Orders()
-        self._forming = Forming(config, recovered, self._orders)
+        self._forming = Forming(config, settings, recovered, self._orders)
         self._peers = Peers(config, settings, recovered.identity, self._orders, dice)
         self._clients = Clients(config, settings, self._orders, self._peers, machine_prepare)
         self._receiving = Receiving(config, self._orders, self._peers)
@@ -257,6 +257,9 @@ class Host:
             return
         if judgement.verdict is Verdict.LOST:
             self._end_lost()
+            return
+        if judgement.verdict is Verdict.UNFIT:
+            self._end(SettingsError(judgement.text), judgement.text)
             return
         if judgement.verdict is Verdict.AGREE:
             self._greet_anew("has met all founders")

@@ -38,15 +38,7 @@ from raft_core.messages import AppendEntries, Message, is_urgent
 from raft_core.recovered import Identity
 from raft_core.settings import Settings
 from raft_core.wire.codec import encode_message, encode_payload, encode_refusal
-from raft_core.wire.link import (
-    Greeted,
-    Limits,
-    Link,
-    LinkBroken,
-    LinkEvent,
-    MessageReceived,
-    PayloadReceived,
-)
+from raft_core.wire.link import Greeted, Limits, Link, LinkBroken, LinkEvent, MessageReceived, PayloadReceived
 from raft_core.wire.values import WIRE_VERSION, Chunk, Forward, ForwardReply, Hello, Pull
 
 __all__ = ["PING", "Peers"]

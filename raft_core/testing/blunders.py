@@ -1,16 +1,13 @@
-"""Nodes that are set up wrongly, or disturbed while their cluster forms: what people do on the first day.
+"""Nodes that are set up wrongly: what people do on the first day.
 
 What lives here: `Blunders`. Numbers that contradict each other, a disk under another node's name, a store that claims
-what cannot be: each must be refused with a typed error, before anything happens. Founders that come late, name the
-wrong companions first, or lose power between the others' founding and their own: they must find into the cluster all
-the same.
+what cannot be: each must be refused with a typed error, before anything happens.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Final, final
 
 import attrs
@@ -19,7 +16,7 @@ from raft_core.effects import Stop, StopReason
 from raft_core.entries import Entry, HardState, SnapshotMeta
 from raft_core.errors import CallerError, CoreIsDead, DiskError, SettingsError
 from raft_core.events import Started, Tick
-from raft_core.host.config import MILLISECOND, SECOND, HostConfig
+from raft_core.host.config import SECOND, HostConfig
 from raft_core.host.driver import host_at
 from raft_core.host.host import Host
 from raft_core.host.node import NodeConfig
@@ -30,7 +27,7 @@ from raft_core.raft import Raft
 from raft_core.recovered import Recovered
 from raft_core.sessions import Sequence, SessionId, SessionLimits, encode_command
 from raft_core.settings import Settings
-from raft_core.testing.crash_disk import CrashDisk, FaultKind
+from raft_core.testing.crash_disk import CrashDisk
 from raft_core.testing.dice import Dice
 from raft_core.testing.ruin import blank
 from raft_core.testing.simulated_node import Death, SimulatedNode
@@ -40,9 +37,6 @@ if TYPE_CHECKING:
     from raft_core.testing.simulation import Simulation
 
 __all__ = ["Blunders"]
-
-_LOOK: Final = 2 * MILLISECOND
-_FORMED_BY: Final = 5 * SECOND
 
 NONSENSE: Final[tuple[Callable[[], object], ...]] = (
     lambda: Settings(heartbeat_ticks=0),
@@ -240,54 +234,3 @@ class Blunders:
             stops == [StopReason.LOG_LOST], f"node {node.id} started on a disk that had lost something"
         )
         self._must_raise("a tick after the end", lambda: core.step(Tick()), CoreIsDead)
-
-    # Founding.
-
-    def found(self, nodes: list[SimulatedNode], dice: Dice | None) -> None:
-        """All founders are started; with `dice`, each after a mishap of its own, or without one."""
-        for node in nodes:
-            fate = dice.below(6) if dice is not None else 0
-            if dice is None or fate < 2:
-                self._start(node)
-            elif fate == 2:
-                self._simulation.at(dice.around(3 * SECOND), partial(self._start, node))
-            elif fate == 3 and len(nodes) > 1:
-                self._name_others_first(node, dice)
-            elif fate == 4:
-                self._start(node)
-                kind = dice.choice((FaultKind.POWER, FaultKind.ERROR))
-                node.faults.append((dice.choice(("create", "write", "sync", "sync directory")), kind, ""))
-            else:
-                self._start(node)
-                self._interrupt(node, dice)
-
-    def _name_others_first(self, node: SimulatedNode, dice: Dice) -> None:
-        """A typing error in the list of founders: the others do not talk to this node until it is mended."""
-        right = node.config
-        wrong = (*right.founders, NodeId(77))
-        if len(right.founders) > 2 and dice.chance(0.5):
-            forgotten = dice.choice(right.founders)
-            wrong = tuple(founder for founder in right.founders if founder != forgotten)
-        node.config = attrs.evolve(right, founders=tuple({*wrong, node.id}))
-        self._start(node)
-        self._simulation.seen["founder with the wrong companions"] += 1
-
-        def mend() -> None:
-            node.die(Death.KILLED)
-            node.config = right
-            self._start(node)
-
-        self._simulation.at(dice.around(2 * SECOND), mend)
-
-    def _interrupt(self, node: SimulatedNode, dice: Dice) -> None:
-        """Power is lost when others have founded the cluster, and this node has not; for a moment or for long."""
-        simulation = self._simulation
-        others = [other for other in simulation.nodes.values() if other is not node]
-        if simulation.now > _FORMED_BY or node.raft is not None or not node.alive:
-            return
-        if not any(other.raft is not None for other in others):
-            simulation.at(_LOOK, lambda: self._interrupt(node, dice))
-            return
-        simulation.seen["founder lost power while others founded"] += 1
-        node.die(Death.POWER_CLEAN)
-        simulation.at(dice.choice((1, 20)) * SECOND, lambda: self._start(node))

@@ -113,6 +113,14 @@ class Overseer:
         watched = self._watched[node, incarnation] = Watched(node, incarnation, self.ledger)
         return watched
 
+    def lost(self, watched: Watched) -> None:
+        """The node's disk is lost. A first entry that only this disk held was never the cluster's."""
+        watched.lost = True
+        if self.committed <= 1 and all(other.lost or not other.stable.entries for other in self._watched.values()):
+            self.seen["founding forgotten, with the only disk that held it"] += self.committed
+            self.ledger.clear()
+            del self._committed[1:], self._commands[1:], self._marks[:]
+
     def fail(self, text: str, *, moment: int | None = None) -> None:
         """A violation, now or at a moment that is past; the first that is found is kept."""
         if self.violation is None:
@@ -335,11 +343,21 @@ class Overseer:
 
     def founded(self, watched: Watched, recovered: Recovered) -> None:
         """The founding entry counts as committed: every founder writes the same before anything else."""
-        if self.committed == 0 and recovered.entries:
-            entry = recovered.entries[0]
-            if entry.kind is MEMBERS and entry.index == 1:
-                self._add_committed(1, entry.term, self.ledger.add(b"", entry))
-                self._marks.append((0, 1))
+        if not recovered.entries or recovered.entries[0].index != 1 or recovered.entries[0].kind is not MEMBERS:
+            return
+        entry = recovered.entries[0]
+        disk = Members.decode(entry.data).incarnation_of(watched.node)
+        self.require(
+            disk in (0, watched.incarnation), f"node {watched.node} was founded with another disk than its own"
+        )
+        try:
+            chain = self.ledger.add(b"", entry)
+        except Mismatch:
+            self.fail(f"node {watched.node} wrote another first entry than other founders did")
+            return
+        if self.committed == 0:
+            self._add_committed(1, entry.term, chain)
+            self._marks.append((0, 1))
 
     def _add_committed(self, index: int, term: int, chain: bytes) -> None:
         entry = self.ledger.entry(index, term)

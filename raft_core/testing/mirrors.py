@@ -62,6 +62,10 @@ class Ledger:
             )
         return chain
 
+    def clear(self) -> None:
+        """None of this was ever in a log that counts."""
+        self._known.clear()
+
     def chain(self, index: int, term: int) -> Chain | None:
         """The chain at this position, None where nobody ever had it; the empty one before the first entry."""
         if index == 0:
@@ -305,6 +309,7 @@ class Watched:
     def __init__(self, node: NodeId, incarnation: Incarnation, ledger: Ledger) -> None:
         self.node = node
         self.incarnation = incarnation
+        self.lost = False  # the disk, with everything on it
         self.ledger = ledger
         self.stable = DiskModel()  # what is on the disk
         self.told = DiskModel()  # what the core was told is on the disk

@@ -23,6 +23,7 @@ from raft_core.testing.crash_disk import CrashDisk, FaultKind
 from raft_core.testing.dice import Dice
 from raft_core.testing.disruptions import Disruptions
 from raft_core.testing.faults import Fault
+from raft_core.testing.founders import Founders
 from raft_core.testing.garbage import late_answer
 from raft_core.testing.misuse import Misusers
 from raft_core.testing.operators import Operators
@@ -61,6 +62,7 @@ class Nemesis:
         self.operators = Operators(simulation, dice.fork("operators"), self.counts)
         self._disruptions = Disruptions(simulation, self._later, self.operators.flood)
         self._blunders = Blunders(simulation, self._start)
+        self._founders = Founders(simulation, self._start, self._may_lose, self.operators.mourn)
         self._strangers = Strangers(simulation)
         self._misusers = Misusers(simulation)
         profile = simulation.profile
@@ -124,7 +126,7 @@ class Nemesis:
         """The founders are started, not all of them in peace where that fault takes part."""
         self.striking = disturbed = Fault.FORMING in self.chosen
         self.counts[Fault.FORMING] += disturbed
-        self._blunders.found(nodes, self._dice.fork(Fault.FORMING.name) if disturbed else None)
+        self._founders.found(nodes, self._dice.fork(Fault.FORMING.name) if disturbed else None)
 
     def begin(self) -> None:
         """Every chosen fault strikes after a while, and again and again."""

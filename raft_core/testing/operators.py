@@ -12,12 +12,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from raft_core.errors import OutcomeUnknown
 from raft_core.host.config import MILLISECOND, SECOND
-from raft_core.host.values import (
-    ClientChanged,
-    ClientLeft,
-    ClientProposed,
-    ClientTransferred,
-)
+from raft_core.host.values import ClientChanged, ClientLeft, ClientProposed, ClientTransferred
 from raft_core.ids import Incarnation, NodeId
 from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, RemoveNode
 from raft_core.sessions import Sequence, SessionId, encode_command

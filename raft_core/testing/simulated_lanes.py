@@ -11,18 +11,8 @@ from collections import deque
 from typing import TYPE_CHECKING, final
 
 from raft_core.effects import Persist
-from raft_core.host.jobs import (
-    FormCluster,
-    Job,
-    Lane,
-    Write,
-)
-from raft_core.host.values import (
-    Formed,
-    HostEvent,
-    JobFailed,
-    Wrote,
-)
+from raft_core.host.jobs import FormCluster, Job, Lane, Write
+from raft_core.host.values import Formed, HostEvent, JobFailed, Wrote
 from raft_core.ids import WriteId
 from raft_core.recovered import formation
 from raft_core.testing.crash_disk import Fault as DiskFault
@@ -115,5 +105,6 @@ class SimulatedLanes:
             node.watched.stable.done(WriteId(0))
             node.watched.told.load(report.recovered)
             node.simulation.overseer.founded(node.watched, report.recovered)
+            node.wiped = False  # its new disk is the one that the cluster was founded with, or this is a violation
         elif type(report) is JobFailed and lane is Lane.SNAPSHOT:
             node.simulation.seen["snapshot not stored"] += 1

@@ -21,14 +21,7 @@ from raft_core.host.driver import Driver, outcome
 from raft_core.host.face import NodeFace
 from raft_core.host.host import Host
 from raft_core.host.jobs import Lane, Ticket
-from raft_core.host.values import (
-    Answer,
-    ConnectionId,
-    HostEvent,
-    Run,
-    TimerFired,
-    Transmit,
-)
+from raft_core.host.values import Answer, ConnectionId, HostEvent, Run, TimerFired, Transmit
 from raft_core.host.waiting import ClientEvent
 from raft_core.host.work import Work
 from raft_core.ids import NOBODY, Incarnation, NodeId

@@ -43,14 +43,7 @@ from raft_core.testing.mirrors import Mismatch
 from raft_core.testing.nemesis import Nemesis
 from raft_core.testing.network import Network
 from raft_core.testing.onlookers import Onlookers, Salvage
-from raft_core.testing.scenery import (
-    address_of,
-    draw_config,
-    draw_leases,
-    draw_limits,
-    draw_settings,
-    host_config,
-)
+from raft_core.testing.scenery import address_of, draw_config, draw_leases, draw_limits, draw_settings, host_config
 from raft_core.testing.simulated_node import Death, SimulatedNode
 from raft_core.testing.traces import RecordKind, Tracer
 from raft_core.testing.witness import Doer, Testimony
@@ -151,6 +144,7 @@ class Simulation:
     def wiped(self, node: SimulatedNode) -> None:
         """The node's disk is another one now."""
         node.wiped = True
+        self.overseer.lost(node.watched)
         node.incarnation = Incarnation(node.incarnation + 1_000_000)
         if node.config.founders == (node.id,):  # told to found alone again, it would: operators must not tell it so
             peers = {peer: address_of(peer) for peer in self.nodes if peer != node.id}

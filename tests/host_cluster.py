@@ -17,6 +17,7 @@ from raft_core.errors import RaftError, RequestError
 from raft_core.events import ReadConsistency
 from raft_core.host import MILLISECOND, SECOND, Host, HostConfig, Phase, Work
 from raft_core.host.jobs import Job, Lane, Ticket
+from raft_core.host.peers import Peers
 from raft_core.host.values import (
     Answer,
     BytesReceived,
@@ -41,13 +42,22 @@ from raft_core.host.values import (
 )
 from raft_core.ids import Index, NodeId
 from raft_core.settings import Settings
+from raft_core.wire import Greeted, encode_payload
+from raft_core.wire.values import Hello
 from raft_storage import MemoryStore
 
-__all__ = ["Cluster", "LogMachine", "Node"]
+__all__ = ["Cluster", "LogMachine", "Node", "greet"]
 
 LATENCY = MILLISECOND // 2
 DISK = MILLISECOND // 5
 WALL = 1_700_000_000 * SECOND
+
+
+def greet(peers: Peers, connection: ConnectionId, hello: Hello) -> None:
+    """The greeting arrives, and the host finds no fault with it."""
+    for greeted, said in peers.on_bytes(connection, encode_payload(hello)):
+        if isinstance(said, Greeted):
+            peers.welcome(greeted, said.hello)
 
 
 class LogMachine:

@@ -55,6 +55,7 @@ from raft_core.recovered import Identity
 from raft_core.settings import Settings
 from raft_core.wire import Link, PayloadReceived, encode_payload
 from raft_core.wire.values import WIRE_VERSION, Forward, ForwardReply, Hello, ProposeCommand
+from tests.host_cluster import greet
 
 ME, LEADER = NodeId(1), NodeId(2)
 
@@ -87,7 +88,7 @@ class Desk:
         connection = ConnectionId(2)
         self.peers.on_opened(ConnectionOpened(connection, accepted=False))
         hello = Hello(WIRE_VERSION, ClusterId("c"), LEADER, Incarnation(22), to=ME, address="n2")
-        self.peers.on_bytes(connection, encode_payload(hello))
+        greet(self.peers, connection, hello)
         self.link = Link(hello, dialer=False)
         self.sent()
         return connection

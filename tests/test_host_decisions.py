@@ -32,6 +32,7 @@ from raft_core.events import (
     Applied,
     Event,
     PeerConnected,
+    PeerUnreachable,
     Persisted,
     Proposed,
     ReadRequested,
@@ -460,6 +461,34 @@ def test_nothing_that_comes_with_a_greeting_from_another_founding_reaches_the_co
     good = encode_payload(HELLO) + encode_message(HEARD)
     stage.tell(ConnectionOpened(ConnectionId(5), accepted=True), BytesReceived(ConnectionId(5), good))
     assert HEARD in stage.script.heard()
+
+
+def test_who_is_refused_does_not_take_the_place_of_the_node_whose_number_it_has() -> None:
+    """It was dialled from then on, and the good node's connection was closed."""
+    stage = Stage()
+    stage.start()
+    good = stage.accept()
+    others = Members.initial([1, 2, 3], incarnations={ME: Incarnation(11), OTHER: Incarnation(98)})
+    bad = msgspec.structs.replace(HELLO, address="elsewhere", founding=others.encode())
+    stage.script.heard()
+    stage.tell(ConnectionOpened(ConnectionId(3), accepted=True))
+    effects = stage.tell(BytesReceived(ConnectionId(3), encode_payload(bad)))
+    effects += stage.tell(after=10 * SECOND)
+
+    assert Disconnect(good, "the peer dialled again") not in effects
+    assert stage.host._peers.accepted_from(OTHER) == good
+    assert "elsewhere" not in {effect.address for effect in effects if isinstance(effect, Dial)}
+    assert PeerUnreachable(OTHER) not in stage.script.heard(), "nobody was lost"
+
+
+def test_a_greeting_on_a_connection_that_broke_with_it_is_not_looked_at() -> None:
+    stage = Stage(empty(), founders=(ME, OTHER))
+    stage.start()
+    stage.tell(ConnectionOpened(ConnectionId(1), accepted=True))
+    hello = attrs_hello(formed=True, founders=())
+    stage.tell(BytesReceived(ConnectionId(1), encode_payload(hello) + b"garbage" * 9))
+
+    assert stage.host.status.phase is Phase.FORMING
 
 
 # Forwarded requests at the leader.

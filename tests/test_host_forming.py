@@ -78,11 +78,15 @@ def test_a_founder_writes_once_it_has_heard_the_complete_plan_from_all_others() 
     assert forming.founding == MEMBERS.encode()
 
 
-def test_the_last_one_to_know_all_disks_writes_without_a_second_round() -> None:
+def test_nobody_writes_on_what_others_said_before_its_own_plan_changed() -> None:
+    """Two founders that crossed wrote different entries: each counted what the other had said before."""
     forming, orders = founder()
     standing = [greeting(2, 22, founding=PLAN), greeting(3, 33, founding=PLAN)]
     assert forming.judge(standing[0], standing[:1]) == FINE
-    assert forming.judge(standing[1], standing) == FINE
+    assert forming.judge(standing[1], standing) == AGREE, "all connections are opened anew"
+    assert jobs(orders) == []
+    assert forming.judge(standing[1], standing[1:]) == FINE
+    assert forming.judge(standing[0], standing) == FINE
 
     assert jobs(orders) == [(Lane.WRITE, FormCluster(MEMBERS))]
 
@@ -117,7 +121,7 @@ def test_a_disk_that_was_replaced_while_founders_meet_counts_as_it_greeted_last_
 def test_who_writes_plans_nothing_else() -> None:
     forming, orders = founder()
     standing = [greeting(2, 22, founding=PLAN), greeting(3, 33, founding=PLAN)]
-    for hello in standing:
+    for hello in standing * 2:
         forming.judge(hello, standing)
     assert len(jobs(orders)) == 1
     assert forming.judge(greeting(2, 99), [greeting(2, 99), standing[1]]) == FINE
@@ -131,6 +135,8 @@ def test_disks_are_not_replaced_for_ever_while_founders_meet() -> None:
     verdicts = {forming.judge(greeting(2, disk), ()).verdict for disk in range(100, 201)}
     assert verdicts == {Verdict.FINE}
     assert forming.judge(greeting(2, 500), ()).verdict is Verdict.REFUSE
+    assert forming.judge(greeting(2, 200), ()) == FINE, "the newest that was let in"
+    assert forming.judge(greeting(3, 33), ()) == AGREE, "who has kept its disk is not to blame"
 
 
 def test_one_that_is_no_founder_does_not_stand_for_one() -> None:
@@ -178,7 +184,7 @@ def test_a_founder_that_is_writing_talks_to_nobody_who_was_founded_differently()
     forming, orders = founder()
     others = Members.initial(FOUNDERS, incarnations={**DISKS, NodeId(2): Incarnation(99)}).encode()
     standing = [greeting(2, 99, founding=others), greeting(3, 33, founding=others)]
-    for hello in standing:
+    for hello in standing * 2:
         forming.judge(hello, standing)
     (written,) = [job.members for _, job in jobs(orders) if isinstance(job, FormCluster)]
 

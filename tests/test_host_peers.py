@@ -31,6 +31,7 @@ from raft_core.recovered import Identity
 from raft_core.settings import Settings
 from raft_core.wire import Link, PayloadReceived, encode_message, encode_payload
 from raft_core.wire.values import WIRE_VERSION, Chunk, ForwardReply, Hello
+from tests.host_cluster import greet
 
 ME, OTHER, THIRD = NodeId(1), NodeId(2), NodeId(3)
 CLUSTER = ClusterId("c")
@@ -67,13 +68,13 @@ class Net:
         self.peers.on_opened(ConnectionOpened(connection, accepted=False))
         self.effects()
         self.peers.on_transmitted(Transmitted(connection))
-        self.peers.on_bytes(connection, encode_payload(hello))
+        greet(self.peers, connection, hello)
         return connection
 
     def accept(self, number: int, hello: Hello = HELLO) -> ConnectionId:
         connection = ConnectionId(number)
         self.peers.on_opened(ConnectionOpened(connection, accepted=True))
-        self.peers.on_bytes(connection, encode_payload(hello))
+        greet(self.peers, connection, hello)
         return connection
 
 
@@ -105,7 +106,7 @@ def test_who_dialled_says_hello_first_and_the_core_hears_when_it_is_greeted() ->
     theirs = Link(Hello(WIRE_VERSION, CLUSTER, OTHER, Incarnation(22)), dialer=False)
     assert theirs.receive(transmit.data)[0].hello.address == "n1"  # type: ignore[union-attr]
     assert net.events() == []
-    net.peers.on_bytes(ConnectionId(2), encode_payload(HELLO))
+    greet(net.peers, ConnectionId(2), HELLO)
     assert net.events() == [PeerConnected(OTHER)]
 
 
@@ -114,7 +115,7 @@ def test_who_accepted_says_hello_only_to_whom_it_greeted() -> None:
     connection = ConnectionId(1)
     net.peers.on_opened(ConnectionOpened(connection, accepted=True))
     assert net.effects() == []
-    net.peers.on_bytes(connection, encode_payload(HELLO))
+    greet(net.peers, connection, HELLO)
 
     (transmit,) = net.effects()
     assert isinstance(transmit, Transmit)
@@ -392,6 +393,18 @@ def test_the_newest_connection_that_a_peer_dialled_wins() -> None:
     assert Disconnect(old, "the peer dialled again") in net.effects()
     assert net.peers.accepted_from(OTHER) == new
     assert net.peers.on_bytes(old, encode_message(heartbeat())) == []
+
+
+def test_only_what_was_said_on_connections_that_we_opened_stands() -> None:
+    """On others it may have been said long before it arrived."""
+    net = Net()
+    net.accept(1)
+    assert net.peers.standing_greetings() == []
+    net.peers.dial_due()
+    net.greet()
+    assert net.peers.standing_greetings() == [HELLO]
+    net.peers.greet_anew("tests")
+    assert net.peers.standing_greetings() == []
 
 
 def test_our_connection_to_a_peer_that_came_back_is_made_anew_if_it_is_old() -> None:

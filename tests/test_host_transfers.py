@@ -28,6 +28,7 @@ from raft_core.recovered import Identity
 from raft_core.settings import Settings
 from raft_core.wire import Link, PayloadReceived, encode_payload
 from raft_core.wire.values import WIRE_VERSION, Chunk, Hello, Pull
+from tests.host_cluster import greet
 
 ME, SENDER = NodeId(1), NodeId(2)
 META = SnapshotMeta(Index(7), Term(2), Members.initial([1, 2]), Index(1))
@@ -55,7 +56,7 @@ class Desk:
         self.next += 2
         self.theirs = Link(HELLO, dialer=False)
         self.peers.on_opened(ConnectionOpened(connection, accepted=False))
-        self.peers.on_bytes(connection, encode_payload(HELLO))
+        greet(self.peers, connection, HELLO)
         self.sent()
         self.orders.events.clear()
 
@@ -297,7 +298,7 @@ def test_a_pull_is_read_in_the_transfer_lane_and_answered_on_the_askers_connecti
     desk = Desk()
     connection = ConnectionId(1)
     desk.peers.on_opened(ConnectionOpened(connection, accepted=True))
-    desk.peers.on_bytes(connection, encode_payload(HELLO))
+    greet(desk.peers, connection, HELLO)
     desk.sent()
     desk.orders.events.clear()
     desk.serving.on_pull(SENDER, Pull(META.index, META.term, 10, 1000))
@@ -339,7 +340,7 @@ def test_a_peer_cannot_order_more_reads_than_its_share() -> None:
 def test_a_snapshot_that_should_be_there_and_cannot_be_read_raises_one_alarm() -> None:
     desk = Desk()
     desk.peers.on_opened(ConnectionOpened(ConnectionId(1), accepted=True))
-    desk.peers.on_bytes(ConnectionId(1), encode_payload(HELLO))
+    greet(desk.peers, ConnectionId(1), HELLO)
     desk.sent()
     newer = SnapshotMeta(Index(9), Term(2), META.members, Index(1))
     alarms = []
@@ -356,7 +357,7 @@ def test_a_snapshot_that_should_be_there_and_cannot_be_read_raises_one_alarm() -
 def test_a_piece_beyond_the_end_is_not_answered() -> None:
     desk = Desk()
     desk.peers.on_opened(ConnectionOpened(ConnectionId(1), accepted=True))
-    desk.peers.on_bytes(ConnectionId(1), encode_payload(HELLO))
+    greet(desk.peers, ConnectionId(1), HELLO)
     desk.sent()
     desk.serving.on_pull(SENDER, pull(90))
     desk.serving.on_read(ChunkRead(SENDER, META, 90, 25, b""))

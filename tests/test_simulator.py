@@ -158,7 +158,6 @@ def test_clocks_that_do_not_run_alike_make_reads_by_lease_stale_and_no_others() 
     assert _isolated_leaders(seed, leases=False, skewed=True) is None
 
 
-
 _FOUNDING = {
     "founder with the wrong companions",
     "founder with the wrong settings",

@@ -5,17 +5,19 @@ checks that others were founded as we were.
 
 *Founding.* Every founder must write the same first entry, and that entry names every founder's disk. They find to it
 in two rounds. First everybody greets with a plan: who founds, with or without leases. Who has met all the others knows
-every disk, puts them into the plan, and greets everybody anew. Who has heard its own complete plan from every other
-founder, on connections that stand, writes it. One that missed the moment finds the entry in the greeting of those who
-did not, and writes the same, if it names its own disk.
+every disk, puts them into the plan, closes all its connections, and greets everybody anew. Who has then heard its own
+complete plan from every other founder writes it. One that missed the moment finds the entry in the greeting of those
+who did not, and writes the same, if it names its own disk.
 
-*Why two rounds.* A founder's disk may be wiped while the others are meeting. With one round, two of them could write
-entries that name different disks of that founder; and it could stand for a majority of both, with its old disk and
-with its new one. Now whoever writes has heard its entry from everybody, and nobody goes back to a plan that it has
-left: a disk that was replaced does not count again, and one that writes plans nothing else. So of two founders that
-write, neither can have heard from the other what it writes, unless it is the same. (Were their settings changed in
-opposite directions between the rounds, it could still be; then each writes only one entry in its life, so at most one
-has a majority, and nodes whose entries differ do not talk to one another.)
+*Why two rounds.* A founder's disk may be wiped while the others are meeting, or be started twice. With one round, two
+founders could write entries that name different disks of a third one, which could then stand for a majority of both.
+Now let A write P and B write Q. A has heard P from B on a connection that A opened after it came to P: it opens all of
+them anew then, and whoever is dialled speaks last. So B was at P when A was already, and came to Q later than that. B
+has heard Q from A in the same way, so A came to P later than B to Q. Both cannot be.
+
+*What that does not cover* is a founder that is started again with another list of founders or other settings, while
+others write what it has said before: that can make two clusters of one name. Nodes whose entries differ do not talk to
+one another, and say so.
 
 *A founder that finds a cluster whose first entry is compacted* starts empty, as a follower that never stands before
 it has been told its cluster. That is safe if the configuration in force names its very disk: a disk is marked as part
@@ -54,7 +56,7 @@ class Verdict(Enum):
 
     FINE = auto()
     REFUSE = auto()  # we must not talk to this peer
-    AGREE = auto()  # all founders are known: greet everybody with the complete plan
+    AGREE = auto()  # all founders are known: open all connections anew, and greet with the complete plan
     JOIN = auto()  # there is a cluster already: start empty
     LOST = auto()  # there is a cluster already, and it knows us with another disk
     UNFIT = auto()  # there is a cluster already, and our settings do not go with it
@@ -118,7 +120,7 @@ class Forming:
 
     def judge(self, hello: Hello, standing: Iterable[Hello]) -> Judgement:
         """What this greeting means, and the next step of founding where it was the last one missing. `standing`: the
-        greetings of others on connections that stand, this one among them."""
+        greetings of others on connections that stand and that we have opened, this one among them."""
         if self.ready:
             return self._compare(hello)
         if hello.formed:
@@ -142,18 +144,19 @@ class Forming:
         if node not in self._config.founders:
             return _FINE
         known = self._disks.get(node, disk)
-        if (node, disk) in self._replaced or len(self._replaced) >= _MOST_REPLACED:
-            return Judgement(Verdict.REFUSE, _replaced_text(node))
         if known != disk:
+            if (node, disk) in self._replaced or len(self._replaced) >= _MOST_REPLACED:
+                return Judgement(Verdict.REFUSE, _replaced_text(node))
             self._replaced.add((node, known))
         self._disks[node] = disk
         plan, before = self._plan(), self.founding
         self.founding = plan.encode()
+        if self.founding != before:
+            return Judgement(Verdict.AGREE)
         agreed = {other.sender for other in standing if other.founding == self.founding}
         if len(self._disks) == len(self._config.founders) == len(agreed) + 1:
             self._write(plan)
-            return _FINE
-        return _FINE if self.founding == before else Judgement(Verdict.AGREE)
+        return _FINE
 
     def _plan(self) -> Members:
         """The first entry as far as it is known: without disks while one of them is missing."""
@@ -193,9 +196,10 @@ class Forming:
 def _other_founding(sender: NodeId) -> Judgement:
     text = (
         f"node {sender} was founded with other first members, disks or settings than this node, so they belong to two "
-        "clusters of one name, of which at most one can have a majority. Where one has a leader, set the data "
-        "directories of the other's nodes aside, and let them join under ids that were never used; where none has, "
-        "nothing was ever acknowledged: give all founders the same settings and empty directories"
+        "clusters of one name. If one of them has a leader, set the data directories of the other's nodes aside, and "
+        "let them join under ids that were never used. If both have, both may have acknowledged: keep everything, and "
+        "decide which counts. If none has, nothing was acknowledged: give all founders the same settings and empty "
+        "directories"
     )
     return Judgement(Verdict.REFUSE, text)
 
@@ -206,8 +210,8 @@ def _described(plan: Members) -> str:
 
 def _replaced_text(node: NodeId) -> str:
     return (
-        f"node {node} has greeted with another disk since, and whoever founds does not go back; if that other disk is "
-        "gone for good, restart this node"
+        f"node {node} greets with one disk and with another while the cluster forms: see that it runs only once, with "
+        "its own data directory, and restart this node"
     )
 
 

@@ -226,12 +226,13 @@ class Host:
                 raise CallerError(f"{event!r} is no event of a host")
 
     def _on_said(self, connection: Connection, said: LinkEvent) -> None:
+        if connection.closing and isinstance(said, Greeted | MessageReceived):
+            return  # it broke with what was said next, or the greeting was refused
         if isinstance(said, Greeted):
             self._on_greeted(connection, said.hello)
             return
         if isinstance(said, MessageReceived):
-            if not connection.closing:
-                self._orders.events.append(said.message)
+            self._orders.events.append(said.message)
             return
         if isinstance(said, LinkBroken):
             if said.fault is LinkFault.WRONG_INCARNATION and not self._formed:
@@ -255,12 +256,11 @@ class Host:
         if judgement.verdict is Verdict.REFUSE:
             self._peers.refuse(connection, Drop.WRONG_FOUNDING, judgement.text)
             return
-        if judgement.verdict is Verdict.LOST:
-            self._end_lost()
+        if judgement.verdict is Verdict.LOST or judgement.verdict is Verdict.UNFIT:
+            error = LogLost if judgement.verdict is Verdict.LOST else SettingsError
+            self._end(error(judgement.text), judgement.text)
             return
-        if judgement.verdict is Verdict.UNFIT:
-            self._end(SettingsError(judgement.text), judgement.text)
-            return
+        self._peers.welcome(connection, hello)
         if judgement.verdict is Verdict.AGREE:
             self._greet_anew("has met all founders")
             return

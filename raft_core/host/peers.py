@@ -193,7 +193,7 @@ class Peers:
                 else:
                     news.append((connection, event))
             elif type(event) is Greeted:
-                self._on_greeted(connection, event.hello)
+                connection.peer = event.hello.sender
                 news.append((connection, event))
             elif type(event) is PayloadReceived:
                 if not self._sign_of_life(connection, event):
@@ -214,9 +214,11 @@ class Peers:
             return True
         return False
 
-    def _on_greeted(self, connection: Connection, hello: Hello) -> None:
+    def welcome(self, connection: Connection, hello: Hello) -> None:
+        """The host has found no fault with the greeting either: now it is believed and answered. Not before that, or a
+        node that we must not talk to could take the place of the one that we should."""
         peer = hello.sender
-        connection.peer, connection.greeted, connection.greeted_at = peer, True, self.now
+        connection.greeted, connection.greeted_at = True, self.now
         self.addresses.learn(hello)
         self._errors.pop(peer, None)
         if connection.dialled:
@@ -373,9 +375,9 @@ class Peers:
         return tuple(sorted(peer for peer, connection in self._dialled.items() if connection.greeted))
 
     def standing_greetings(self) -> list[Hello]:
-        """How others have greeted us on the connections that stand, whoever dialled them."""
-        connections = (*self._accepted.values(), *self._dialled.values())
-        return [c.link.greeting for c in connections if c.greeted and c.link.greeting is not None]
+        """How others have greeted us on the connections that stand and that we have opened."""
+        greetings = [connection.link.greeting for connection in self._dialled.values()]
+        return [hello for hello in greetings if hello is not None]
 
     def accepted_from(self, peer: NodeId) -> ConnectionId | None:
         """The connection that the peer dialled, where its questions come from."""

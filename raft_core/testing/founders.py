@@ -119,7 +119,7 @@ class Founders:
 
     def _lose_a_disk(self, nodes: list[SimulatedNode], dice: Dice) -> None:
         """One founder's disk is replaced by an empty one within the first seconds, in which the others come one after
-        the other, do not reach one another for a while, and are slow to write."""
+        the other, do not reach one another for a while, are slow to write, and are started again."""
         network, unlucky = self._simulation.network, dice.choice(nodes)
         for node in nodes:
             node.slow_disk = dice.choice((0, 0, dice.below(2 * SECOND)))
@@ -141,6 +141,15 @@ class Founders:
             self._simulation.wiped(unlucky)
             self._simulation.at(dice.choice((0, dice.below(2 * SECOND))), partial(self._start, unlucky))
             self._mourn(unlucky)
+
+        def restart(node: SimulatedNode) -> None:
+            if node.alive and not node.wiped and node.raft is None:
+                node.die(dice.choice((Death.KILLED, Death.POWER_CLEAN)))
+                self._simulation.at(dice.below(SECOND), partial(self._start, node))
+
+        for node in nodes:
+            if dice.chance(0.3):
+                self._simulation.at(dice.below(3 * SECOND), partial(restart, node))
 
         def hurry() -> None:
             for node in nodes:

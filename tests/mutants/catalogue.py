@@ -717,7 +717,7 @@ MUTANTS: Final = (
     # The host, its workers, and sessions.
     Mutant(
         "one-round-is-enough",
-        "A founder that has met all others writes at once: with a disk that is replaced meanwhile, two clusters form.",
+        "A founder that has met all others writes: with a disk that is replaced meanwhile, two clusters form.",
         "raft_core/host/forming.py",
         "other.founding == self.founding}",
         "other.founding}",
@@ -725,11 +725,35 @@ MUTANTS: Final = (
     ),
     Mutant(
         "goes-back-to-a-replaced-disk",
-        "A founder that has met another's new disk plans with the old one again, whose greeting was under way.",
+        "A founder plans with one disk and with another, of two that run under one number, for ever and without a word.",
         "raft_core/host/forming.py",
         "if (node, disk) in self._replaced or len",
         "if len",
         ("tests/test_host_forming.py",),
+    ),
+    Mutant(
+        "counts-what-was-said-before-it-changed-its-plan",
+        "Two founders that cross write different entries, because each counts what the other said before.",
+        "raft_core/host/forming.py",
+        "        if self.founding != before:\n",
+        "        if self.founding != before and len({other.sender for other in standing}) < 2:\n",
+        ("tests/test_host_forming.py",),
+    ),
+    Mutant(
+        "counts-greetings-that-waited-at-the-door",
+        "A founder counts what was said on connections that others opened, perhaps before its plan changed.",
+        "raft_core/host/peers.py",
+        "for connection in self._dialled.values()]\n        return [hello",
+        "for connection in (*self._dialled.values(), *self._accepted.values())]\n        return [hello",
+        ("tests/test_host_peers.py",),
+    ),
+    Mutant(
+        "believed-before-it-is-judged",
+        "A node of another founding takes the place of the one whose number it has: it is dialled instead.",
+        "raft_core/host/host.py",
+        "        judgement = self._forming.judge(hello",
+        "        self._peers.welcome(connection, hello)\n        judgement = self._forming.judge(hello",
+        ("tests/test_host_decisions.py",),
     ),
     Mutant(
         "greeted-before-founding-is-enough",

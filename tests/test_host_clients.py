@@ -483,6 +483,18 @@ def test_a_new_member_is_added_with_the_disk_that_it_greeted_with() -> None:
     assert desk.flush(ME, leads=True) == [ChangeRequested(RequestId(1), (AddVoter(LEADER, Incarnation(22)),))]
 
 
+def test_a_member_stays_with_the_disk_that_it_was_declared_with() -> None:
+    """One that was declared without could not be promoted beside others that were not: it was another disk."""
+    desk = Desk()
+    desk.connect()
+    desk.clients.members = Members.initial([1], learners=[2], incarnations={ME: Incarnation(11)})
+    desk.client(ClientChanged(Ticket(1), (AddVoter(LEADER),)))
+
+    (asked,) = desk.flush(ME, leads=True)
+    assert asked == ChangeRequested(RequestId(1), (AddVoter(LEADER),))
+    assert isinstance(desk.clients.members.changed(asked.changes), Members)
+
+
 def test_a_new_member_whose_disk_nobody_knows_is_refused() -> None:
     desk = Desk()
     desk.clients.members = Members.initial([1], incarnations={ME: Incarnation(11)})

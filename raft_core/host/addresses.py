@@ -87,9 +87,10 @@ class Addresses:
             return changes
         filled: list[Change] = []
         for change in changes:
-            if isinstance(change, AddVoter | AddLearner) and not change.incarnation:
-                disk = members.incarnation_of(change.node) or self.disks.get(change.node, 0)
-                if not disk and not members.is_member(change.node):
+            nameless = isinstance(change, AddVoter | AddLearner) and not change.incarnation
+            if nameless and not members.is_member(change.node):
+                disk = self.disks.get(change.node, 0)
+                if not disk:
                     return (
                         f"node {change.node} has not been heard from, so its disk is not known: start it with this "
                         "cluster's name and addresses, and ask again; or name its incarnation"

@@ -56,7 +56,7 @@ OpenStore: TypeAlias = Callable[[CrashDisk, NodeId, Incarnation], Store]
 """Opens the store of a node on its disk, which is formatted with that incarnation if it is empty."""
 
 _PERIODS: Final = 3
-"""Of `Profile.liveness`, for as long as entries are committed in each."""
+"""Of `Profile.liveness`, for as long as logs grow in each."""
 _LIMIT: Final = 200_000
 """Configurations that the history checker may look at per key."""
 _FRAMES: Final = 8
@@ -325,17 +325,21 @@ class Simulation:
             return self._closing and all(client.idle for client in self.clients) and self._converged() is None
 
         for _ in range(_PERIODS):  # a backlog drains as slowly as the windows let it; standing still is not peace
-            committed = self.overseer.committed
+            moved = self._moved()
             if self._run_until(max(end, self.now + self.profile.liveness), at_peace):
                 self.seen["virtual seconds until all was well"] += (self.now - begun) // SECOND
                 return
             if self.overseer.violation is not None:
                 return
-            if self.overseer.committed == committed:
+            if self._moved() == moved:
                 break
         silent = [n for n, client in enumerate(self.clients) if client.answered == before[client] or not client.idle]
         why = self._converged() or f"clients {silent} wait for an answer, after {self.operations} operations"
         self.overseer.fail(f"no peace {(self.now - begun) // SECOND} s after the last fault: {why}")
+
+    def _moved(self) -> tuple[int, list[int]]:
+        """How far entries have come. Those of earlier terms may all have to arrive before one is committed (§5.4.2)."""
+        return self.overseer.committed, [node.watched.stable.last for node in self._sound()]
 
     def _converged(self) -> str | None:
         """None where one leader leads and all its members stand where it stands; otherwise what is missing."""

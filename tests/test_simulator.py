@@ -18,7 +18,7 @@ import attrs
 import pytest
 
 from raft_core.effects import Persist
-from raft_core.entries import SnapshotMeta
+from raft_core.entries import Entry, SnapshotMeta
 from raft_core.host.config import SECOND
 from raft_core.ids import Incarnation, Index, NodeId
 from raft_core.membership import Members
@@ -156,6 +156,38 @@ def test_clocks_that_do_not_run_alike_make_reads_by_lease_stale_and_no_others() 
     assert "stuck at: client" in stale.text
     assert _isolated_leaders(seed, leases=True, skewed=False) is None
     assert _isolated_leaders(seed, leases=False, skewed=True) is None
+
+
+@pytest.mark.parametrize(("grows", "periods"), [(0, 1), (1, 2), (9, 3)])
+def test_peace_may_take_longer_while_a_backlog_that_cannot_be_committed_yet_is_on_its_way(
+    grows: int, periods: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries of earlier terms are committed by a later one's, so all of them have to arrive first."""
+    simulation = Simulation(
+        3,
+        machine=RegisterMachine,
+        workload=RegisterWorkload(),
+        open_store=open_file_store,
+        profile=SHORT,
+        only=frozenset(),
+    )
+    node = simulation.nodes[NodeId(1)]
+    node.start()
+    ends: list[int] = []
+
+    def passes(end: int, reached: object) -> bool:
+        ends.append(end)
+        simulation.now = end
+        if len(ends) <= grows:
+            node.watched.stable.entries[len(ends)] = Entry.make(len(ends), 1, b"")
+        return False
+
+    monkeypatch.setattr(simulation, "_run_until", passes)
+    simulation._make_peace()
+
+    assert ends == [SHORT.liveness * (number + 1) for number in range(periods)]
+    assert simulation.overseer.violation is not None
+    assert "no peace" in simulation.overseer.violation.text
 
 
 _FOUNDING = {

@@ -17,7 +17,7 @@ from raft_core.host.config import MILLISECOND, SECOND, HostConfig
 from raft_core.ids import NodeId
 from raft_core.membership import Members
 from raft_core.server import unfit
-from raft_core.testing.crash_disk import CrashDisk, FaultKind
+from raft_core.testing.crash_disk import FaultKind
 from raft_core.testing.dice import Dice
 from raft_core.testing.simulated_node import Death, SimulatedNode
 
@@ -136,9 +136,7 @@ class Founders:
             if self._simulation.overseer.committed > 1 and not self._may_lose(unlucky):
                 return
             self._simulation.seen["founder's disk replaced while others founded"] += 1
-            unlucky.die(dice.choice((Death.KILLED, Death.POWER)))
-            unlucky.disk = CrashDisk()
-            self._simulation.wiped(unlucky)
+            self._simulation.replace_disk(unlucky, dice.choice((Death.KILLED, Death.POWER)))
             self._simulation.at(dice.choice((0, dice.below(2 * SECOND))), partial(self._start, unlucky))
             self._mourn(unlucky)
 

@@ -406,9 +406,7 @@ class Nemesis:
         node = self._victim(dice)
         if node is None or not self._may_lose(node):
             return False
-        node.die(Death.POWER)
-        node.disk = CrashDisk()
-        self._simulation.wiped(node)
+        self._simulation.replace_disk(node, Death.POWER)
         self._later(dice.around(_T), lambda: self._start(node))
         self.operators.mourn(node)
         return True

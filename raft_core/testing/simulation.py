@@ -141,8 +141,10 @@ class Simulation:
         self.network.place(config.address, made)
         return made
 
-    def wiped(self, node: SimulatedNode) -> None:
-        """The node's disk is another one now."""
+    def replace_disk(self, node: SimulatedNode, death: Death) -> None:
+        """The node dies, and its disk is another one from now on, an empty one."""
+        node.die(death)
+        node.disk = CrashDisk()
         node.wiped = True
         self.overseer.lost(node.watched)
         node.incarnation = Incarnation(node.incarnation + 1_000_000)

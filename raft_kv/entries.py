@@ -14,7 +14,8 @@ and a question is one of
 
 The answer to an entry is the RESP bytes of its replies, in order. The answer to a question of kind 4 is one byte
 (1: stopped early, because of a deadline that only the asker has seen pass), the number of calls answered as four
-bytes big endian, and their RESP bytes; of kind 5 a msgpack array of versions. A `protocol` is 2 or 3.
+bytes big endian, and their RESP bytes; of kind 5 a msgpack array of versions, empty where such a deadline was met. A
+`protocol` is 2 or 3.
 """
 
 from __future__ import annotations
@@ -196,7 +197,7 @@ def decode_answer(data: bytes) -> Answered:
 
 
 def encode_versions(versions: list[Version]) -> bytes:
-    """The bytes of the answer to a `Versions`."""
+    """Encode the answer to a `Versions`; an empty list says that the log's time has to be moved first."""
     return _ENCODER.encode(versions)
 
 

@@ -109,11 +109,11 @@ class KeyValueMachine:
             now, question = entries.decode_question(request)
         except Undecodable as failure:
             return entries.encode_answer(Answered(False, 1, encode_failure(f"ERR not a question: {failure}")))
-        if type(question) is not Question:
-            return entries.encode_versions([self.keyspace.version(key) for key in question.keys])
         self.keyspace.asked_at = now
         try:
-            return entries.encode_answer(_answer(self.keyspace, question))
+            if type(question) is Question:
+                return entries.encode_answer(_answer(self.keyspace, question))
+            return entries.encode_versions(_versions(self.keyspace, question.keys))
         finally:
             self.keyspace.asked_at = 0
 
@@ -178,6 +178,8 @@ def _answer(keyspace: Keyspace, question: Question) -> Answered:
     calls = [call if _only_reads(call) else [] for call in question.calls]
     if question.together:
         try:
+            for key, _ in question.watched:
+                keyspace.find(key)  # one that is due has changed, and the log does not know it yet
             replies_together = _transaction(keyspace, question.watched, calls, question.protocol, _READ_BYTES)
             return Answered(False, len(calls), replies_together)
         except KeyDue:
@@ -194,6 +196,17 @@ def _answer(keyspace: Keyspace, question: Question) -> Answered:
         if size > _ANSWER_BYTES:
             break
     return Answered(False, len(replies), b"".join(replies))
+
+
+def _versions(keyspace: Keyspace, keys: list[bytes]) -> list[Version]:
+    """Return the version of each key; none at all where one of them is due. To watch a key that should be gone would
+    take its expiry, which is still to come, for a change."""
+    try:
+        for key in keys:
+            keyspace.find(key)
+    except KeyDue:
+        return []
+    return [keyspace.version(key) for key in keys]
 
 
 def _only_reads(call: list[bytes]) -> bool:

@@ -61,9 +61,10 @@ class _Executing:
 @final
 @attrs.frozen
 class _Watching:
-    """The versions of these keys are being asked."""
+    """The versions of these keys are being asked. `touching`: the log's time is being moved before that."""
 
     keys: list[bytes]
+    touching: bool = False
 
 
 @final
@@ -344,10 +345,7 @@ class Session:
         if isinstance(waiting, _Executing):
             return self._on_executed(waiting, data)
         if isinstance(waiting, _Watching):
-            for key, version in zip(waiting.keys, entries.decode_versions(data), strict=True):
-                self._watched.setdefault(key, version)
-            self._say(OK)
-            return None
+            return self._on_versions(waiting, data)
         if isinstance(waiting, _Administering):
             self._say(OK)
             return None
@@ -366,6 +364,19 @@ class Session:
             return None
         self._open = _Reading(rest, touching=answer.due)
         return Propose(entries.encode_entry(Clock())) if answer.due else self._ask(rest, now)
+
+    def _on_versions(self, watching: _Watching, data: bytes) -> SessionEffect | None:
+        if watching.touching:
+            self._open = _Watching(watching.keys)
+            return Ask(entries.encode_question(Versions(watching.keys), 0))
+        versions = entries.decode_versions(data)
+        if not versions:
+            self._open = _Watching(watching.keys, touching=True)
+            return Propose(entries.encode_entry(Clock()))
+        for key, version in zip(watching.keys, versions, strict=True):
+            self._watched.setdefault(key, version)
+        self._say(OK)
+        return None
 
     def _on_executed(self, executing: _Executing, data: bytes) -> SessionEffect | None:
         if executing.touching:

@@ -185,8 +185,8 @@ def transaction(machine: KeyValueMachine, index: int, watched: list[tuple[bytes,
     return replies(machine.apply(Index(index), machine.prepare(entry, START * MILLION)))
 
 
-def versions(machine: KeyValueMachine, *keys: bytes) -> list[tuple[bytes, int]]:
-    answer = machine.query(entries.encode_question(Versions(list(keys)), START))
+def versions(machine: KeyValueMachine, *keys: bytes, at: int = START) -> list[tuple[bytes, int]]:
+    answer = machine.query(entries.encode_question(Versions(list(keys)), at))
     return list(zip(keys, entries.decode_versions(answer), strict=True))
 
 
@@ -232,7 +232,7 @@ def test_watching_an_absent_key_notices_one_that_came_and_went() -> None:
 def test_watching_notices_an_expired_key() -> None:
     machine = KeyValueMachine()
     machine.apply(Index(1), calls("set a 1 px 100", at=START - 200))
-    seen = versions(machine, b"a")
+    seen = versions(machine, b"a", at=START - 101)
     assert transaction(machine, 2, seen, "set b 1") == [None]
 
 

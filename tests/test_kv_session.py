@@ -287,6 +287,39 @@ def test_unwatch_and_discard_forget_what_was_watched() -> None:
     assert talk.say("watch a; set a 1; multi; incr a; exec")[-1] is None
 
 
+def test_key_that_expired_before_it_was_watched_has_not_changed() -> None:
+    talk = Talk()
+    talk.say("set x y px 1; set a 1")
+    talk.now += 5
+
+    assert talk.say("watch a x") == [b"OK"]
+    assert talk.say("get x; multi; incr x; exec") == [None, b"OK", b"QUEUED", [1]]
+
+
+def test_key_that_expires_after_it_was_watched_has_changed() -> None:
+    talk = Talk()
+    talk.say("set x y px 100; watch x")
+    talk.now += 100
+
+    assert talk.say("multi; incr x; exec")[-1] is None
+
+
+def test_reading_transaction_notices_that_a_watched_key_expired() -> None:
+    talk = Talk()
+    talk.say("set x y px 100; set a 1; watch x")
+    talk.now += 100
+
+    assert talk.say("multi; get a; exec")[-1] is None
+
+
+def test_slow_leader_clock_keeps_a_watched_key() -> None:
+    talk = Talk(lag=50)
+    talk.say("set x 1 px 100")
+    talk.now += 70
+
+    assert talk.say("watch x; multi; incr x; exec")[-1] == [2]
+
+
 def test_watching_a_key_again_does_not_forgive_what_has_changed_since_the_first_time() -> None:
     talk = Talk()
     assert talk.say("watch a; set a 1; watch a; multi; incr a; exec")[-1] is None

@@ -24,7 +24,8 @@ from raft_core.errors import (
 )
 from raft_kv.config import LOOPS, ServeConfig, read_file, serve_config
 from raft_kv.descriptors import most_open_files, within_descriptors
-from raft_kv.telling import tell
+from raft_kv.stopping import stop_when_input_ends
+from raft_kv.telling import LOG, flush, log_to_stderr, tell
 from raft_kv.version import version
 
 __all__ = ["main"]
@@ -60,7 +61,7 @@ the same as a file, for --config (flags win over it; every flag is a name):
       election_ticks = 100
 
 There are no passwords and no encryption: listen only on networks where everybody may read and write.
-SIGTERM and SIGINT hand the leadership over and end the node in good order.
+SIGTERM, SIGINT and SIGHUP hand the leadership over and end the node in good order.
 """
 _DEMO: Final = """\
 Watch a cluster survive the death of its leader.
@@ -101,6 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(1, f"{failure}{_remedy(failure)}")
     except (OSError, RaftError) as failure:
         return _complain(1, f"{failure or type(failure).__name__}")
+    finally:
+        flush()
 
 
 def _complain(status: int, text: str) -> int:
@@ -174,6 +177,8 @@ def _add_serve_flags(parser: argparse.ArgumentParser) -> None:
     flag("--max-clients", "N", "client connections at any time (10000)")
     setting = "a number of the protocol, such as election_ticks=100, or of its host, such as leader_wait=500000000"
     parser.add_argument("--set", metavar="NAME=VALUE", action="append", help=setting)
+    eof = "stop when standard input ends, as on SIGTERM: no node outlives a parent that holds the other end"
+    parser.add_argument("--stop-at-eof", action="store_true", default=argparse.SUPPRESS, help=eof)
     verbose = "print every change of role, term and leader"
     parser.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=verbose)
 
@@ -241,9 +246,12 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _run(config: ServeConfig) -> None:
     """Serves on the loop that was asked for; only that loop's packages are imported."""
+    log_to_stderr()
+    if config.stop_at_eof:
+        stop_when_input_ends()
     config, told = within_descriptors(config, most_open_files())
     if told:
-        tell(told)
+        LOG.warning("%s", told)
     if config.loop == "trio":
         from raft_kv import serve_trio
 

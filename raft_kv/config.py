@@ -52,6 +52,8 @@ class ServeConfig:
     """Seconds until a client is told that nothing was done, or that nobody knows."""
     max_clients: int = 10_000
     """Client connections at any time."""
+    stop_at_eof: bool = False
+    """Stop when standard input ends, as on SIGTERM, so that no node outlives a parent that holds the other end."""
     verbose: bool = False
     """Print every change of role, term and leader."""
     settings: Settings = Settings()

@@ -8,7 +8,6 @@ much before it reads cannot block itself. How much may wait to be written is its
 from __future__ import annotations
 
 import signal
-import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
@@ -24,23 +23,24 @@ from raft_kv.machine import KeyValueMachine
 from raft_kv.service import DRAIN_SECONDS, KEEPALIVE, QUIET_LOOK, READ_BYTES, TOO_MANY, Service, wall_clock
 from raft_kv.session import Session
 from raft_kv.session_values import Ask, ChangeMembers, HandOver, Inspect, LeaveJoint, Propose, SessionEffect
-from raft_kv.telling import announce, tell
+from raft_kv.stopping import stop_signals
+from raft_kv.telling import LOG, announce
 from raft_trio import Node, open_node
 
 __all__ = ["run", "serve"]
 
 
 def run(config: ServeConfig) -> None:
-    """Serves until SIGTERM, SIGINT or the node's end. Raises what `serve` raises."""
+    """Serves until SIGTERM, SIGINT, SIGHUP or the node's end. Raises what `serve` raises."""
     trio.run(serve, config)
 
 
 async def serve(config: ServeConfig, ready: Callable[[str], None] | None = None) -> None:
-    """Serves until SIGTERM, SIGINT or the node's end, then hands over and returns.
+    """Serves until SIGTERM, SIGINT, SIGHUP or the node's end, then hands over and returns.
 
     Raises `SettingsError`, `DiskError`, and `OSError` where an address cannot be had."""
     machine = KeyValueMachine()
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(*stop_signals()) as signals:
         async with open_node(config.node_config(), machine) as node:
             host, port = split_address(config.listen)
             listeners = await trio.open_tcp_listeners(port, host=host)
@@ -74,18 +74,18 @@ class _Server:
         """The first signal ends the node in good order, within `stop_timeout`; later ones change nothing."""
         async for number in signals:
             name = signal.Signals(number).name
-            tell(f"node {self._service.config.id}: {name}, handing over")
+            LOG.info("node %d: %s, handing over", self._service.config.id, name)
             await self._node.stop()
             return
 
     async def report_alarms(self) -> None:
         async for alarm in self._node.alarms():
-            tell(self._service.alarm_line(alarm))
+            LOG.warning("%s", self._service.alarm_line(alarm))
 
     async def report_changes(self) -> None:
         if self._service.config.verbose:
             async for change in self._node.changes():
-                tell(self._service.change_line(change))
+                LOG.info("%s", self._service.change_line(change))
 
     async def look_after_clients(self) -> None:
         """Cuts off who has stopped reading."""
@@ -122,7 +122,7 @@ class _Server:
                 talk.end()
         except Exception:  # a defect met by one client must not take the node from all others
             if talk is not None:
-                tell(f"{self._service.defect_line(talk.session)}\n{traceback.format_exc()}")
+                LOG.exception("%s", self._service.defect_line(talk.session))
         finally:
             if talk is not None:
                 self._service.leave(talk)

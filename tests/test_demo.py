@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from raft_kv.cli import main
+from raft_kv.demo.cluster import Cluster, Member
+from raft_kv.demo.connection import wait_until
+from raft_kv.demo.operator import Operator
+from raft_kv.demo.stories import DemoOptions, _Story
 from tests.kill_rounds import play_round
 
 pytestmark = pytest.mark.slow
@@ -49,3 +57,38 @@ def test_a_demo_that_makes_no_sense_is_refused_in_words(tmp_path: Path, capsys: 
     (tmp_path / "something").touch()
     assert main(["demo", "--data-dir", str(tmp_path)]) != 0
     assert "not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
+def test_demo_that_dies_leaves_no_server_and_no_directory(tmp_path: Path, death: signal.Signals) -> None:
+    command = [sys.executable, "-m", "raft_kv", "demo", "--seconds", "60", "--clients", "1"]
+    surroundings = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, env=surroundings, stdout=subprocess.PIPE, start_new_session=True) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if b"was elected" in line:
+                break
+        (directory,) = tmp_path.glob("raft-kv-demo-*")
+        locks = list(directory.glob("node-*/*"))
+        assert locks
+        demo.send_signal(death)
+        demo.wait(20)
+    assert wait_until(lambda: not list(tmp_path.iterdir()), 20.0), "the guard removes it when the last server is gone"
+
+
+def test_node_that_has_restored_nothing_is_shown_as_starting(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path)
+    cluster.members[1] = Member(1, 1, 2, tmp_path / "node-1")
+    story = _Story(DemoOptions(), cluster)
+    status = {"role": "follower", "term": 0, "commit": 0, "applied": 0, "keys": 0}
+    rows = [story._row(1, status), story._row(1, {**status, "commit": 7, "applied": 7, "term": 2}), story._row(1, None)]
+
+    assert [(row.role, row.known) for row in rows] == [("starting", False), ("follower", True), ("down", False)]
+
+
+def test_operator_shows_the_nodes_while_it_waits(tmp_path: Path) -> None:
+    looks: list[int] = []
+    operator = Operator(Cluster(tmp_path), lambda _: None, lambda: looks.append(1))
+    operator._wait(lambda: len(looks) > 2, "never")
+
+    assert len(looks) == 3

@@ -1,6 +1,7 @@
 """Real server processes on loopback: start, kill, stop, restart.
 
-What lives here: `Cluster` and its `Member`s. Each member has a data directory and a log of what it printed.
+`Cluster` and its `Member`s. Each member has a data directory and a log of what it printed. No server outlives this
+process, however it ends: each watches a pipe whose other end only this process holds.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Final, final
 import attrs
 
 from raft_kv.demo.connection import Failed, NodeConnection, node_status, wait_until
+from raft_kv.stopping import GO_ON
 
 __all__ = ["Cluster", "Member", "NodeDied", "free_ports"]
 
@@ -56,6 +58,8 @@ class Member:
     peer_port: int
     directory: Path
     process: subprocess.Popen[bytes] | None = None
+    since: float = 0.0
+    """When it was started last, on the monotonic clock."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -99,6 +103,8 @@ class Cluster:
     members: dict[int, Member] = attrs.field(factory=dict)
     founders: tuple[int, ...] = ()
     kept: bool = False
+    held: int | None = None
+    """A descriptor that every server holds for as long as it lives."""
 
     def __enter__(self) -> Cluster:
         return self
@@ -108,6 +114,15 @@ class Cluster:
             for member in self.members.values():
                 if member.running:
                     self.kill(member.node)
+
+    def keep(self) -> None:
+        """Let the servers run on without this process."""
+        self.kept = True
+        for member in self.members.values():
+            if member.process is not None and member.process.stdin is not None:
+                with suppress(OSError):  # it has just ended
+                    member.process.stdin.write(GO_ON)
+                    member.process.stdin.close()
 
     def found(self, nodes: int) -> None:
         """So many nodes are started as a new cluster, or again, if the directory holds one."""
@@ -135,14 +150,21 @@ class Cluster:
         """The node's process is started; `wait_ready` waits until it serves clients."""
         member = self.members[node]
         with member.log.open("ab") as log:
+            _let_go(member)
+            member.since = time.monotonic()
             member.process = subprocess.Popen(
-                self._command(member), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self._command(member),
+                stdin=subprocess.PIPE,  # held open until the end, which tells the server that we are gone
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=() if self.held is None else (self.held,),
             )
 
     def _command(self, member: Member) -> list[str]:
         command = [sys.executable, "-m", "raft_kv", "serve", "--id", str(member.node), "--cluster", "demo"]
         command += ["--listen", f"{_HOST}:{member.port}", "--peer-listen", member.peer_address]
-        command += ["--data", str(member.directory), "--loop", self.loop, "--verbose"]
+        command += ["--data", str(member.directory), "--loop", self.loop, "--verbose", "--stop-at-eof"]
         for other in self.members.values():
             if other is not member:
                 command += ["--peer", f"{other.node}={other.peer_address}"]
@@ -158,6 +180,7 @@ class Cluster:
         assert member.process is not None
         member.process.kill()
         member.process.wait()
+        _let_go(member)
 
     def stop(self, nodes: Sequence[int]) -> None:
         """SIGTERM to all of these; returns when they are gone. One that does not go is killed."""
@@ -171,6 +194,7 @@ class Cluster:
                     process.wait(max(0.1, deadline - time.monotonic()))
                 except subprocess.TimeoutExpired:
                     self.kill(node)
+                _let_go(self.members[node])
 
     def forget(self, node: int) -> None:
         """The node is stopped and no longer counted."""
@@ -238,6 +262,12 @@ class Cluster:
         """Every member with what it says of itself."""
         for member in self.members.values():
             yield member, member.status()
+
+
+def _let_go(member: Member) -> None:
+    """Close our end of the pipe to a server that has ended."""
+    if member.process is not None and member.process.stdin is not None:
+        member.process.stdin.close()
 
 
 def _serves(member: Member) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import Protocol, final
+from typing import Final, Protocol, final
 
 import attrs
 from rich.console import Console, Group
@@ -22,7 +22,8 @@ __all__ = ["Display", "Row", "choose"]
 @final
 @attrs.frozen
 class Row:
-    """One node at one moment. `role` is "down" for a process that is not there."""
+    """One node at one moment. `role` is "down" for a process that is not there, "no answer" or "starting" for one that
+    says nothing of itself yet; then the numbers mean nothing, and are not shown."""
 
     node: int
     address: str
@@ -31,6 +32,14 @@ class Row:
     commit: int = 0
     applied: int = 0
     keys: int = 0
+
+    @property
+    def known(self) -> bool:
+        """The numbers are what the node says."""
+        return self.role not in _SILENT
+
+
+_SILENT: Final = frozenset({"down", "no answer", "starting"})
 
 
 class Display(Protocol):
@@ -76,8 +85,13 @@ class _Lines:
         if now - self._last < 1.0:
             return
         self._last = now
-        nodes = "  ".join(f"{row.node}:{row.role}/t{row.term}/c{row.commit}/a{row.applied}" for row in rows)
+        nodes = "  ".join(_line(row) for row in rows)
         self.tell(f"{rate:7.0f} writes/s  {acknowledged:8d} in all   {nodes}")
+
+
+def _line(row: Row) -> str:
+    numbers = f"/t{row.term}/c{row.commit}/a{row.applied}" if row.known else ""
+    return f"{row.node}:{row.role}{numbers}"
 
 
 _COLOURS = {"leader": "bold green", "follower": "cyan", "down": "bold red"}
@@ -111,7 +125,7 @@ class _Live:
             table.add_column(name, justify="left" if name in {"clients at", "role"} else "right")
         for row in rows:
             numbers = (row.term, row.commit, row.applied, row.keys)
-            cells = ["" if row.role == "down" else f"{number:,}" for number in numbers]
+            cells = [f"{number:,}" if row.known else "" for number in numbers]
             role = Text(row.role, style=_COLOURS.get(row.role, "yellow"))
             table.add_row(str(row.node), row.address, role, *cells)
         self._table = table

@@ -28,6 +28,8 @@ class Operator:
 
     cluster: Cluster
     tell: Callable[[str], None]
+    pause: Callable[[], None] = attrs.field(default=lambda: time.sleep(_PAUSE))
+    """Waits a little; called again and again while something is waited for."""
 
     def add(self, node: int) -> None:
         """A new process is started, enters as a learner and has become a voter. Raises `TimeoutError`."""
@@ -61,16 +63,15 @@ class Operator:
             if reply == b"OK" or done():
                 return
             problem = str(reply)
-            time.sleep(_PAUSE)
+            self.pause()
         raise TimeoutError(f"{' '.join(map(str, words))} was not carried out: {problem}")
 
-    @staticmethod
-    def _wait(condition: Callable[[], bool], complaint: str) -> None:
+    def _wait(self, condition: Callable[[], bool], complaint: str) -> None:
         deadline = time.monotonic() + _PATIENCE
         while not condition():
             if time.monotonic() > deadline:
                 raise TimeoutError(complaint)
-            time.sleep(_PAUSE)
+            self.pause()
 
     def _lists(self, nodes: list[int], name: str) -> list[list[object]]:
         """What each of these nodes says under `name`, where it answers."""

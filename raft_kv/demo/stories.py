@@ -5,29 +5,36 @@ What lives here: what happens when, and in which words. How it is done lives in 
 
 from __future__ import annotations
 
-import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Final, final
+from typing import IO, Final, final
 
 import attrs
 
 from raft_core.errors import CallerError
+from raft_kv.demo import guard as guard_program
 from raft_kv.demo.cluster import Cluster, NodeDied
 from raft_kv.demo.connection import Failed, redis_line
 from raft_kv.demo.display import Display, Row, choose
 from raft_kv.demo.load import Load, Lost, check
 from raft_kv.demo.operator import Operator
+from raft_kv.stopping import stop_signals
+from raft_kv.telling import announce
 
 __all__ = ["DemoOptions", "run_demo"]
 
 _LEAST_NODES: Final = 3
 _PAUSE: Final = 0.2
 _PATIENCE: Final = 60.0
+_STARTING: Final = 10.0
+"""Seconds that a process may take until it answers."""
 
 
 @final
@@ -50,25 +57,47 @@ def run_demo(options: DemoOptions) -> int:
         raise CallerError(f"the demo needs at least {_LEAST_NODES} nodes: fewer do not survive the death of one")
     if options.directory is not None and options.directory.exists() and any(options.directory.iterdir()):
         raise CallerError(f"{options.directory} is not empty; the demo founds a new cluster: name a new directory")
-    directory = options.directory or Path(tempfile.mkdtemp(prefix="raft-kv-demo-"))
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = {number: signal.signal(number, _interrupt) for number in stop_signals() if number != signal.SIGINT}
     try:
-        with Cluster(directory, options.loop) as cluster:
-            return _Story(options, cluster).run()
+        if options.directory is not None:
+            return _tell(options, options.directory, None)
+        with _temporary() as (directory, guard):
+            return _tell(options, directory, guard)
     except (NodeDied, TimeoutError, Failed) as failure:
-        print(f"raft-kv demo: {failure}", flush=True)
+        announce(f"raft-kv demo: {failure}")
         return 1
     except KeyboardInterrupt:
-        print("interrupted; all nodes are stopped", flush=True)
+        announce("interrupted; all nodes are stopped")  # not by print: its terminal may be gone
         return 1
     finally:
-        signal.signal(signal.SIGTERM, before)
-        if options.directory is None and not options.keep:
-            shutil.rmtree(directory, ignore_errors=True)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tell(options: DemoOptions, directory: Path, guard: IO[bytes] | None) -> int:
+    try:
+        with Cluster(directory, options.loop, held=None if guard is None else guard.fileno()) as cluster:
+            return _Story(options, cluster).run()
+    finally:
+        if options.keep and guard is not None:
+            guard.write(b"keep\n")
+            guard.flush()
+
+
+@contextmanager
+def _temporary() -> Iterator[tuple[Path, IO[bytes]]]:
+    """Make a directory that is gone afterwards, even if this process is killed; and the pipe to its guard."""
+    directory = Path(tempfile.mkdtemp(prefix="raft-kv-demo-"))
+    command = [sys.executable, "-I", guard_program.__file__, str(directory)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as guard:
+        assert guard.stdin is not None
+        yield directory, guard.stdin
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM ends the demo as Ctrl-C does, so that no node outlives it."""
+    """End the demo as Ctrl-C does, so that no node outlives it; a terminal that is closed may say so twice."""
+    for number in stop_signals():
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -158,8 +187,7 @@ class _Story:
         while self._number(member.status(), "applied") < target:
             if time.monotonic() > began + _PATIENCE:
                 raise TimeoutError(f"node {node} did not catch up; its log ends:\n{member.last_words()}")
-            self._show()
-            time.sleep(_PAUSE)
+            self._pause()
         took = time.monotonic() - began
         self.display.tell(f"node {node} has caught up to entry {target}, {took:.1f} s after its start")
 
@@ -173,7 +201,7 @@ class _Story:
     def _membership(self) -> None:
         """Grow by two, replace the leader, shrink to what there was."""
         nodes, step = self.options.nodes, self.options.seconds / 5
-        operator = Operator(self.cluster, self.display.tell)
+        operator = Operator(self.cluster, self.display.tell, self._pause)
         for place, node in enumerate((nodes + 1, nodes + 2)):
             self._watch_until(step * (place + 1) / 1.5)
             operator.add(node)
@@ -208,8 +236,12 @@ class _Story:
     def _watch_until(self, moment: float, without: int = 0) -> None:
         """Shows the nodes until `moment` seconds of the story have passed."""
         while time.monotonic() - self._started < moment:
-            self._show(without)
-            time.sleep(_PAUSE)
+            self._pause(without)
+
+    def _pause(self, without: int = 0) -> None:
+        """Show the nodes, and wait a little."""
+        self._show(without)
+        time.sleep(_PAUSE)
 
     def _show(self, without: int = 0) -> None:
         self.cluster.check_alive([node for node in self.cluster.members if node != without])
@@ -224,9 +256,14 @@ class _Story:
     def _row(self, node: int, status: dict[str, object] | None) -> Row:
         member = self.cluster.members[node]
         address = f"{member.address[0]}:{member.port}"
+        if status is None and member.running:
+            starting = time.monotonic() - member.since < _STARTING
+            return Row(node, address, "starting" if starting else "no answer")
         if status is None:
-            return Row(node, address, "no answer" if member.running else "down")
+            return Row(node, address, "down")
         numbers = [self._number(status, name) for name in ("term", "commit", "applied", "keys")]
+        if not self._number(status, "applied"):  # it has restored nothing yet: its numbers say nothing
+            return Row(node, address, "starting")
         return Row(node, address, str(status["role"]), *numbers)
 
     # The end.
@@ -266,7 +303,7 @@ class _Story:
         )
 
     def _keep(self) -> None:
-        self.cluster.kept = True
+        self.cluster.keep()
         processes = " ".join(str(member.process.pid) for member in self.cluster.members.values() if member.process)
         print(
             f"\nThe cluster is running in {self.cluster.directory}. Talk to it with:\n"

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from tests.conformance import confchange, linearizability, quorum, scenarios
 from tests.conformance.choices import CHOICES
 from tests.conformance.linearizability import Line
@@ -30,7 +32,12 @@ def judge(folder: Path, say: Callable[[str], None], *, everything: bool = False)
     """Every file of `folder` has been judged and told about; true if nothing failed and something passed."""
     passed, failed = 0, 0
     for file in sorted(folder.glob("scenario_*.json")):
-        scenario = scenarios.load(file)
+        try:
+            scenario = scenarios.load(file)
+        except msgspec.MsgspecError as problem:
+            _tell(say, file.name, "", [f"cannot be read: {problem}"], everything=everything)
+            failed += 1
+            continue
         if scenario.missing:
             say(f"skipped {file.name}: needs {', '.join(scenario.missing)}")
             continue

@@ -8,7 +8,10 @@ the next batch. What the scenarios take for granted and our core does otherwise 
   claims a log beyond its term. No fact names the term of a snapshot.
 * A change of members that is refused because nothing of the term is committed yet is asked again by the driver, as a
   client would, as soon as the leader is settled.
-* Snapshots are made by the application when they are wanted. Ours are made by the node, after every batch applied.
+* Snapshots are made by the application when they are wanted. Ours are made by the node, after every batch applied. A
+  restart therefore begins at the oldest snapshot that the entries on disk reach back to, not at the newest one.
+* Our core hands out committed entries only once they are durable here. What was committed when a batch was taken, and
+  becomes durable with it, is applied in the same `ready`.
 * A candidate's own vote is durable before it asks for others (they are held back in our core until then), so with
   separate storage threads the driver writes it at `ready`.
 * Silent voters are asked again at every heartbeat interval by our candidates. Scenarios lose messages only on
@@ -64,6 +67,7 @@ from raft_core.messages import HEARTBEAT, AppendReply, InstallSnapshot, RequestV
 from raft_core.recovered import Identity, Recovered
 from raft_core.roles.follower import Follower
 from raft_core.roles.leader import Leader
+from tests.conformance.injected import Injection
 from tests.conformance.picture import change_text
 from tests.conformance.stage import MODES, Forwarded, Node, Packet, Payload, StillThere, change_of, name_of, settings_of
 
@@ -82,7 +86,9 @@ HAVE: Final = frozenset(
         "forget_leader",
         "leader_transfer",
         "step_down_on_removal",
+        "max_committed_size_per_ready",
         "max_inflight",
+        "max_size_per_msg",
         "compaction",
         "manual_snapshot",
         "async_storage_writes",
@@ -90,10 +96,11 @@ HAVE: Final = frozenset(
         "restart",
         "reorder",
         "election_timer",
+        "inject",
     }
 )
-"""Features a scenario may require. Not among them: changes without validation (ours is not to be switched off), sizes
-that are counted otherwise (`max_size_per_msg`, `max_committed_size_per_ready`), and `inject`."""
+"""Features a scenario may require. Not among them: changes without validation, which ours cannot do without. Of the
+sizes, one entry at a time and no limit are understood (`stage.sizes_understood`)."""
 
 
 @final
@@ -107,6 +114,7 @@ class Driver:
         self.machines: dict[tuple[int, int], list[str]] = {}  # the contents of snapshots
         self.texts: dict[tuple[int, int], str] = {}  # how each change was asked for, by its entry
         self.requests = 0
+        self.started: frozenset[tuple[int, int]] = frozenset()  # where a cluster starts with a term that ours has not
 
     # Setting up.
 
@@ -125,6 +133,7 @@ class Driver:
             recovered = Recovered.fresh(me)
             if snapshot is not None:
                 at = Index(snapshot["index"])
+                self.started |= {(at, snapshot["term"])}
                 members = Members.initial(voters, learners=learners, leases=leases)
                 meta = SnapshotMeta(at, Term(0), members, at)
                 self.machines.setdefault((at, 0), [])
@@ -209,28 +218,33 @@ class Driver:
 
     def send_snapshot(self, node: int, to: int) -> None:
         """The application puts a snapshot of the newest applied state on its way by itself."""
-        server = self.nodes[node].raft.server
-        assert server.snapshot is not None
-        message = InstallSnapshot(server.term, server.me, server.next_message(), server.snapshot)
-        self.nodes[node].batch.append(Packet(server.me, NodeId(to), message))
+        here = self.nodes[node]
+        server = here.raft.server
+        meta = self._newest_state(here)
+        self.machines[meta.index, meta.term] = list(here.machine)
+        message = InstallSnapshot(server.term, server.me, server.next_message(), meta)
+        here.batch.append(Packet(server.me, NodeId(to), message))
 
     def compact(self, node: int, first: int) -> None:
         """A snapshot is taken, and nothing up to `first` stays in the log."""
         here = self.nodes[node]
         server = here.raft.server
         server.settings = attrs.evolve(here.settings, keep_entries=server.applied - first)
-        self._snapshot(here)
+        meta = self._newest_state(here)
+        server.snapshot_pending = meta.index
+        self._snapshot(here, meta)
         server.settings = here.settings
 
-    def _snapshot(self, node: Node) -> None:
+    def _newest_state(self, node: Node) -> SnapshotMeta:
         server = node.raft.server
         term = server.log.term_at(server.applied)
         assert term is not None
-        assert server.applied == server.applying
         place, members = server.configurations.at(server.applied)
-        server.snapshot_pending = server.applied
-        self.machines[server.applied, term] = list(node.machine)
-        self.step(node, SnapshotTaken(SnapshotMeta(server.applied, term, members, place)))
+        return SnapshotMeta(server.applied, term, members, place)
+
+    def _snapshot(self, node: Node, meta: SnapshotMeta) -> None:
+        self.machines[meta.index, meta.term] = list(node.machine)
+        self.step(node, SnapshotTaken(meta))
 
     def check(self, what: str, nodes: object) -> None:
         """A note in the scenario; nothing happens."""
@@ -271,32 +285,25 @@ class Driver:
             self._ask_again(node)
 
     def _take(self, node: Node, batch: list[Effect | Packet]) -> None:
-        writes: list[Persist] = []
-        applies: list[Apply] = []
+        """One batch: write, send, and apply what was committed when it was taken, as far as that is durable now."""
+        committed = node.raft.server.commit
+        writes = [item for item in batch if isinstance(item, Persist)]
         for item in batch:
-            if isinstance(item, Persist):
-                writes.append(item)
-            elif isinstance(item, Send):
+            if isinstance(item, Send):
                 self._send(node, item)
             elif isinstance(item, Packet):
                 self.flight.append(item)
-            elif isinstance(item, Apply):
-                applies.append(item)
-            elif isinstance(item, Restore):
-                self._restore(node, item)
+            elif isinstance(item, Apply | Restore | TakeSnapshot):
+                node.lane.append(item)
         if writes:
             node.writes.append(writes)
         if node.separate:
-            node.applies.extend(applies)
             if any(write.hard is not None and write.hard.vote == node.id for write in writes):
                 self._write(node, len(node.writes))
+            self._restore_first(node)
             return
         self._write(node, len(node.writes))
-        for apply in applies:
-            self._apply(node, apply)
-        applied = node.raft.server.applied
-        if any(isinstance(item, TakeSnapshot) and item.meta.index == applied for item in batch):
-            self._snapshot(node)
+        self._run_lane(node, committed)
 
     def _write(self, node: Node, count: int) -> None:
         """The oldest jobs are durable and reported; the promises that rested on them are in flight at once."""
@@ -304,7 +311,7 @@ class Driver:
             return
         done = [write for _ in range(count) for write in node.writes.popleft()]
         for write in done:
-            node.disk.write(write)
+            node.write(write)
         promises = [send for _, send in node.raft.server.outbox.held]
         mark = len(node.batch)
         self.step(node, Persisted(done[-1].write))
@@ -312,10 +319,52 @@ class Driver:
         for item in fresh:
             if isinstance(item, Send) and any(item is promise for promise in promises):
                 self._send(node, item)
-            elif isinstance(item, Restore):
-                self._restore(node, item)
+            elif isinstance(item, Restore) or (isinstance(item, Apply) and not node.separate):
+                node.lane.append(item)
             else:
                 node.batch.append(item)
+        if node.separate:
+            self._restore_first(node)
+
+    # The apply lane.
+
+    def _run_lane(self, node: Node, upto: int, *, all_of_it: bool = False) -> None:
+        """The lane is done in its order, entries up to `upto`; of single entries one, unless `all_of_it` is wanted."""
+        single = node.settings.max_apply_bytes == 1 and not all_of_it
+        while node.lane:
+            order = node.lane[0]
+            if isinstance(order, Apply):
+                count = max(0, min(len(order.entries), upto - order.entries[0].index + 1))
+                if not count:
+                    return
+                node.lane.popleft()
+                if count < len(order.entries):
+                    node.lane.appendleft(Apply(order.entries[count:]))
+                self._apply(node, Apply(order.entries[:count]))
+                if single:
+                    return
+            else:
+                node.lane.popleft()
+                self._restore_or_snapshot(node, order)
+
+    def _restore_first(self, node: Node) -> None:
+        """With separate threads, restoring belongs to the job that wrote the snapshot; it waits for older entries."""
+        while node.lane and not isinstance(node.lane[0], Apply):
+            order = node.lane.popleft()
+            assert not isinstance(order, Apply)
+            self._restore_or_snapshot(node, order)
+
+    def _restore_or_snapshot(self, node: Node, order: Restore | TakeSnapshot) -> None:
+        if isinstance(order, Restore):
+            node.machine = list(self.machines[order.meta.index, order.meta.term])
+            self.step(node, Restored(order.meta.index))
+        else:
+            assert order.meta.index == node.raft.server.applied
+            self._snapshot(node, order.meta)
+
+    def _apply(self, node: Node, order: Apply) -> None:
+        node.machine.extend(entry.data.decode() for entry in order.entries if entry.kind is COMMAND and entry.data)
+        self.step(node, Applied(order.entries[-1].index, tuple(b"" for _ in order.entries)))
 
     def _send(self, node: Node, send: Send) -> None:
         message = send.message
@@ -324,14 +373,6 @@ class Driver:
                 return  # asked before: here nothing is lost but on purpose
             node.asked.add((send.to, message.id))
         self.flight.append(Packet(node.id, send.to, message))
-
-    def _restore(self, node: Node, order: Restore) -> None:
-        node.machine = list(self.machines[order.meta.index, order.meta.term])
-        self.step(node, Restored(order.meta.index))
-
-    def _apply(self, node: Node, order: Apply) -> None:
-        node.machine.extend(entry.data.decode() for entry in order.entries if entry.kind is COMMAND and entry.data)
-        self.step(node, Applied(order.entries[-1].index, tuple(b"" for _ in order.entries)))
 
     def _stand_in(self, node: Node) -> None:
         for _, send in node.raft.server.outbox.held:
@@ -348,8 +389,11 @@ class Driver:
     def apply_thread(self, nodes: Iterable[int]) -> None:
         for number in nodes:
             node = self.nodes[number]
-            if node.applies:
-                self._apply(node, node.applies.popleft())
+            if node.lane:
+                order = node.lane.popleft()
+                assert isinstance(order, Apply)
+                self._apply(node, order)
+                self._restore_first(node)
 
     # The network.
 
@@ -378,14 +422,14 @@ class Driver:
         for _ in range(10_000):
             moved = False
             for number in order:
-                if self.nodes[number].batch:
+                if self.nodes[number].pending:
                     self.ready([number])
                     moved = True
             for number in order:
                 if any(packet.to == number for packet in self.flight):
                     self.deliver([number])
                     moved = True
-            for threads, queue in ((self.append_thread, "writes"), (self.apply_thread, "applies")):
+            for threads, queue in ((self.append_thread, "writes"), (self.apply_thread, "lane")):
                 for number in order:
                     while self.nodes[number].separate and getattr(self.nodes[number], queue):
                         threads([number])
@@ -400,11 +444,22 @@ class Driver:
     def release(self, to: int) -> None:
         self.flight.extend(self.held.pop(to, []))
 
+    def inject(self, message: dict[str, object]) -> None:
+        """A hand-made message is in flight. A snapshot's contents travel with it."""
+        injection = Injection(self.nodes, self.started, message)
+        packet = injection.packet()
+        if isinstance(packet.payload, InstallSnapshot):
+            meta = packet.payload.meta
+            if (meta.index, meta.term) not in self.machines:
+                self.machines[meta.index, meta.term] = injection.machine(meta, self.machines)
+        self.flight.append(packet)
+
     def restart(self, node: int) -> None:
         """What was not durable is gone; the machine is made anew from the snapshot and the log."""
         here = self.nodes[node]
-        found = here.disk.recover()
-        here.boot(found, [])
+        here.boot(here.recover(), [])
         self.step(here, Started())
-        self._take(here, [item for item in here.batch if isinstance(item, Restore | Apply)])
-        here.batch = [item for item in here.batch if not isinstance(item, Restore | Apply)]
+        while any(isinstance(item, Restore | Apply) for item in here.batch):
+            here.lane.extend(item for item in here.batch if isinstance(item, Restore | Apply))
+            here.batch = [item for item in here.batch if not isinstance(item, Restore | Apply)]
+            self._run_lane(here, here.raft.server.commit, all_of_it=True)

@@ -16,6 +16,7 @@ import msgspec
 from tests.conformance import picture
 from tests.conformance.choices import Choice
 from tests.conformance.driver import HAVE, Driver
+from tests.conformance.stage import sizes_understood
 
 __all__ = ["Fact", "Failure", "Scenario", "Verdict", "load", "run"]
 
@@ -50,7 +51,11 @@ class Scenario(msgspec.Struct, frozen=True):
     @property
     def missing(self) -> list[str]:
         """What it needs and this core or driver does not have."""
-        return [feature for feature in self.requires if feature not in HAVE]
+        absent = [feature for feature in self.requires if feature not in HAVE]
+        options = [step.get("options") for step in self.steps]
+        if not all(sizes_understood(named) for named in options if isinstance(named, dict)):
+            absent.append("sizes counted as the scenario does")
+        return absent
 
 
 @final
@@ -87,22 +92,39 @@ def run(scenario: Scenario, choices: Iterable[Choice] = (), tiers: Iterable[str]
     """The scenario's facts, checked after their steps."""
     driver, verdict = Driver(), Verdict()
     chosen = {(c.step, c.node, c.field): c for c in choices if c.scenario == scenario.name}
-    for step in scenario.steps:
-        number = int(str(step["n"]))
-        arguments = {key: value for key, value in step.items() if key not in NOT_ARGUMENTS}
-        operation = str(step["op"])
-        outcome = getattr(driver, operation)(**arguments)
-        if operation in WITH_OUTCOME and step.get("outcome") != "any":
-            wanted = step.get("outcome")
-            got = wanted if outcome == "error" and wanted else outcome
-            _judge(verdict, chosen, number, int(str(step["node"])), "outcome", wanted, got)
-        for fact in scenario.points:
-            if fact.after == number and fact.tier in tiers:
-                found = _find(driver, fact.node, fact.field)
-                _judge(verdict, chosen, number, fact.node, fact.field, fact.equals, found)
+    number = 0
+    try:
+        for step in scenario.steps:
+            number = int(str(step["n"]))
+            _take_step(driver, verdict, scenario, step, chosen, tiers)
+    except Exception as problem:  # a scenario that the core or the driver breaks on has failed; the next one may pass
+        verdict.failures.append(Failure(number, 0, "exception", None, f"{type(problem).__name__}: {problem}"))
+        return verdict
     for step_number, node, field in chosen:
         verdict.failures.append(Failure(step_number, node, field, "a difference by choice", "none: unlist it"))
     return verdict
+
+
+def _take_step(
+    driver: Driver,
+    verdict: Verdict,
+    scenario: Scenario,
+    step: dict[str, object],
+    chosen: dict[tuple[int, int, str], Choice],
+    tiers: Iterable[str],
+) -> None:
+    """One operation, its outcome, and the facts that hold after it."""
+    number, operation = int(str(step["n"])), str(step["op"])
+    arguments = {key: value for key, value in step.items() if key not in NOT_ARGUMENTS}
+    outcome = getattr(driver, operation)(**arguments)
+    if operation in WITH_OUTCOME and step.get("outcome") != "any":
+        wanted = step.get("outcome")
+        got = wanted if outcome == "error" and wanted else outcome
+        _judge(verdict, chosen, number, int(str(step["node"])), "outcome", wanted, got)
+    for fact in scenario.points:
+        if fact.after == number and fact.tier in tiers:
+            found = _find(driver, fact.node, fact.field)
+            _judge(verdict, chosen, number, fact.node, fact.field, fact.equals, found)
 
 
 def _judge(
@@ -155,8 +177,8 @@ def _look(driver: Driver, node: int, name: str) -> object:
         "state_machine": here.machine,
         "reads": here.reads,
         "transfer_to": status.transfer_to,
-        "work": len(here.writes) + len(here.applies),
-        "pending": bool(here.batch),
+        "work": {"append": len(here.writes), "apply": len(here.lane)} if here.separate else {},
+        "pending": here.pending,
         "config": picture.config_of(raft.members),
         "log": picture.log_of(raft, driver.texts),
         "stored_log": picture.stored_log_of(here.disk, driver.texts),

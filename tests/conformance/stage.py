@@ -11,9 +11,10 @@ from typing import Final, TypeAlias, final
 
 import attrs
 
-from raft_core.effects import Apply, Effect, Persist
+from raft_core.effects import Apply, Effect, Persist, Restore, TakeSnapshot
+from raft_core.entries import HardState, SnapshotMeta
 from raft_core.events import ChangeRequested, LeaveRequested, Proposed
-from raft_core.ids import NodeId, RequestId
+from raft_core.ids import Index, NodeId, RequestId
 from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, RemoveNode
 from raft_core.messages import (
     HEARTBEAT,
@@ -32,9 +33,23 @@ from raft_core.recovered import Recovered
 from raft_core.settings import Settings
 from tests.core_cluster import Disk
 
-__all__ = ["MODES", "Forwarded", "Node", "Packet", "Payload", "StillThere", "change_of", "name_of", "settings_of"]
+__all__ = [
+    "MODES",
+    "Forwarded",
+    "Node",
+    "Packet",
+    "Payload",
+    "StillThere",
+    "change_of",
+    "name_of",
+    "settings_of",
+    "sizes_understood",
+]
 
 NEVER: Final = 10**9
+SIZES: Final = ("max_size_per_msg", "max_committed_size_per_ready")
+ONE_ENTRY: Final = 4  # bytes; every entry of the scenarios is larger
+NO_LIMIT: Final = 1 << 18  # bytes; no message of the scenarios is as large
 MODES: Final = {"auto": ChangeMode.AUTO, "implicit": ChangeMode.JOINT, "explicit": ChangeMode.EXPLICIT}
 
 
@@ -75,6 +90,7 @@ class Node:
         self.settings = settings
         self.separate = separate
         self.disk = Disk(recovered)
+        self.snapshots: list[SnapshotMeta] = [recovered.snapshot] if recovered.snapshot else []  # durable, oldest first
         self.boot(recovered, machine)
 
     def boot(self, recovered: Recovered, machine: list[str]) -> None:
@@ -82,17 +98,65 @@ class Node:
         self.machine = machine
         self.batch: list[Effect | Packet] = []
         self.writes: deque[list[Persist]] = deque()  # one job per batch
-        self.applies: deque[Apply] = deque()
+        self.lane: deque[Apply | Restore | TakeSnapshot] = deque()  # the apply lane, oldest first
         self.early: list[Forwarded] = []  # changes to be asked again when the leader is settled
         self.stood_in: set[int] = set()
         self.asked: set[tuple[int, int]] = set()  # campaigns already put to a voter
         self.reads: list[dict[str, object]] = []
         self.contexts: dict[RequestId, str] = {}
 
+    @property
+    def pending(self) -> bool:
+        """There is a batch to take; with separate storage threads the apply lane is theirs."""
+        return bool(self.batch) or (bool(self.lane) and not self.separate)
+
+    def write(self, persist: Persist) -> None:
+        """Make one write durable."""
+        self.disk.write(persist)
+        if persist.snapshot is not None:
+            self.snapshots.append(persist.snapshot)
+
+    def oldest_snapshot(self) -> SnapshotMeta | None:
+        """Return the oldest durable snapshot that the entries on disk reach back to; None if they begin at index 1."""
+        held = self.disk.entries
+        if not held:
+            return self.disk.snapshot
+        first = min(held)
+        reached = [meta for meta in self.snapshots if meta.index >= first - 1]
+        return None if first == 1 else min(reached, key=lambda meta: meta.index, default=self.disk.snapshot)
+
+    def recover(self) -> Recovered:
+        """Return what a restart finds: the oldest snapshot still reached, and every entry after it.
+
+        Our nodes take a snapshot after every batch, which the clusters of the scenarios do not. What the newest one
+        covers is known to be committed."""
+        found = self.disk.recover()
+        newest, oldest = found.snapshot, self.oldest_snapshot()
+        base = oldest.index if oldest else 0
+        entries = tuple(self.disk.entries[at] for at in sorted(self.disk.entries) if at > base)
+        commit = max(found.hard.commit, newest.index if newest else 0)
+        hard = HardState(found.hard.term, found.hard.vote, Index(commit))
+        return attrs.evolve(found, hard=hard, snapshot=oldest, entries=entries)
+
+
+def one_entry(options: dict[str, object], name: str) -> bool:
+    """Return whether a size option is so small that it means one entry at a time."""
+    return name in options and int(str(options[name])) <= ONE_ENTRY
+
+
+def sizes_understood(options: dict[str, object]) -> bool:
+    """Return whether every size option means one entry at a time, or no limit: other sizes are counted differently."""
+    sizes = [int(str(options[name])) for name in SIZES if name in options]
+    return all(size <= ONE_ENTRY or size >= NO_LIMIT for size in sizes)
+
 
 def settings_of(options: dict[str, object], *, separate: bool, leases: bool) -> Settings:
     """Settings that behave as the options of a scenario ask."""
     ticks = int(str(options.get("election_tick", 3)))
+    defaults = Settings()
+    single = one_entry(options, "max_size_per_msg")
+    committed = "max_committed_size_per_ready"  # where it is not named, the size of messages stands for it
+    applied_singly = one_entry(options, committed) if committed in options else single
     return Settings(
         election_ticks=ticks,
         heartbeat_ticks=int(str(options.get("heartbeat_tick", 1))),
@@ -100,6 +164,8 @@ def settings_of(options: dict[str, object], *, separate: bool, leases: bool) -> 
         pre_vote=bool(options.get("pre_vote")) or leases,  # our leases rest on both
         check_quorum=bool(options.get("check_quorum")) or leases,
         lease_reads=leases,
+        max_message_bytes=1 if single else defaults.max_message_bytes,
+        max_apply_bytes=1 if applied_singly else defaults.max_apply_bytes,
         max_inflight_messages=int(str(options.get("max_inflight_msgs", 256))),
         snapshot_entries=NEVER if separate else 1,
         keep_entries=NEVER,

@@ -158,14 +158,12 @@ def test_answers_are_split_by_ranges() -> None:
 @pytest.mark.parametrize(
     ("reason", "expected"),
     [
-        (RefusalReason.TRANSFERRING, TransferInProgress),
         (RefusalReason.UNCOMMITTED_FULL, QueueFull),
         (RefusalReason.LOG_FULL, QueueFull),
         (RefusalReason.CHANGE_PENDING, MembershipRefused),
         (RefusalReason.ID_REUSED, MembershipRefused),
-        (RefusalReason.SUPERSEDED, Refused),
-        (RefusalReason.STOPPING, Refused),
-        (RefusalReason.STORAGE_FAILED, Refused),
+        (RefusalReason.CLIENTS_FULL, QueueFull),
+        (RefusalReason.TOO_LARGE, Refused),
     ],
 )
 def test_each_refusal_has_its_exception(reason: RefusalReason, expected: type[Refused]) -> None:
@@ -174,6 +172,33 @@ def test_each_refusal_has_its_exception(reason: RefusalReason, expected: type[Re
     desk.flush(ME, leads=True)
 
     desk.clients.on_respond(Respond(RequestId(1), Refusal(reason, LEADER), 0, 1))
+
+    error = desk.error()
+    assert type(error) is expected
+    assert error.reason == reason
+    assert error.leader == LEADER
+    assert len(str(error)) > 20, "the text says what to do"
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        (RefusalReason.TRANSFERRING, TransferInProgress),
+        (RefusalReason.SUPERSEDED, Refused),
+        (RefusalReason.STOPPING, Refused),
+        (RefusalReason.STORAGE_FAILED, Refused),
+        (RefusalReason.REMOVED, Refused),
+    ],
+)
+def test_refusal_of_leaving_leader_is_told_when_nobody_follows(reason: RefusalReason, expected: type[Refused]) -> None:
+    desk = Desk()
+    desk.client(propose(1))
+    desk.flush(ME, leads=True)
+
+    desk.clients.on_respond(Respond(RequestId(1), Refusal(reason, LEADER), 0, 1))
+    assert desk.answers() == []
+    desk.at(desk.now + desk.config.leader_wait)
+    desk.flush(LEADER)
 
     error = desk.error()
     assert type(error) is expected
@@ -239,7 +264,7 @@ def test_a_forward_that_was_sent_is_unknown_when_the_connection_breaks() -> None
     desk.flush(LEADER)
     desk.orders.taken()
 
-    desk.clients.on_lost(connection)
+    desk.clients.on_lost(connection, 1)
 
     error = desk.error()
     assert isinstance(error, OutcomeUnknown)
@@ -442,7 +467,7 @@ def test_cancelled_tickets_leave_nothing_behind() -> None:
     assert (desk.clients.count, desk.clients.bytes, desk.clients.forwarded) == (0, 0, 0)
     assert len(desk.clients._deadlines) <= 64
     assert desk.clients._tickets == {}
-    desk.clients.on_lost(connection)
+    desk.clients.on_lost(connection, 1)
     desk.at(desk.now + 2 * SECOND)
     desk.clients.on_time()
     assert desk.answers() == []

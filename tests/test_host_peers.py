@@ -381,7 +381,7 @@ def test_the_core_hears_when_a_greeted_connection_of_either_direction_breaks(dia
     net.peers.on_closed(ConnectionClosed(connection))
 
     assert net.events() == [PeerUnreachable(OTHER)]
-    assert net.peers.lost == [connection]
+    assert net.peers.lost == [(connection, 0)]
 
 
 def test_the_newest_connection_that_a_peer_dialled_wins() -> None:

@@ -3,10 +3,11 @@
 What lives here: `Clients`, which batches what waits for the core, passes on what the leader has to do, and answers
 everybody exactly once, with one of three outcomes: done, certainly not done, nobody knows.
 
-A request that has not been given to the core nor sent to a peer is *held*: refusing it is honest. It is passed on at
-most once and one hop: the leader that is asked answers `NOT_LEADER` rather than pass it on again. That answer is a
-definite refusal, so the asker holds the request anew until its deadline. What was sent and is unanswered when the
-connection breaks is unknown. Reads are harmless, so they are asked again for as long as their caller waits.
+A request that has not been given to the core nor sent to a peer is *held*: refusing it is honest. It is passed on one
+hop: the leader that is asked answers `NOT_LEADER` rather than pass it on again. That answer is a definite refusal, and
+so are those of a leader that is handing over, stopping or out of order: the request is held anew, for the next leader.
+What becomes of a request that was sent when its leader is lost is told in `forwards`. Reads are harmless, so they are
+asked again for as long as their caller waits.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from raft_core.events import (
     TransferRequested,
 )
 from raft_core.host.config import HostConfig
+from raft_core.host.forwards import Forwards
 from raft_core.host.jobs import Lane, Query, Ticket
 from raft_core.host.orders import Orders
 from raft_core.host.outcomes import RETRYABLE_READ, refusal_error, unknown_error
@@ -65,10 +67,10 @@ class Clients:
         self._new: list[Waiting] = []
         self._held: list[Waiting] = []  # could not be moved when last looked at
         self._batches: dict[RequestId, Batch] = {}
-        self._forwards: dict[int, tuple[ConnectionId, Waiting]] = {}
+        self._forwards = Forwards(config, peers)
         self._deadlines = Deadlines()
         self._last_request = 0
-        self._last_forward = 0
+        self._leader = NOBODY  # the newest that was known
         self._full = False  # a request is held because too many are with the leader already
         self._closed: RefusalReason | None = None
         self.count = 0
@@ -127,6 +129,9 @@ class Clients:
     def flush(self, wall: int, leader: NodeId, *, leads: bool, retry: bool, forming: bool) -> None:
         """Everything new (and, with `retry`, everything held) is with the core, with the leader, or held. `forming`:
         there is no core yet, which reads need even where another node leads."""
+        if leader not in (NOBODY, self._leader):
+            self._leader = leader
+            self._on_leader(leader)
         if self._held and (retry or (self._full and 2 * len(self._forwards) <= self._config.max_forwarded)):
             self._full = False
             waiting, self._held = self._held + self._new, []
@@ -206,16 +211,8 @@ class Clients:
         if item.ticket is None:  # one hop is enough: its asker knows whom it asked
             self._refuse(item, RefusalReason.NOT_LEADER, leader)
             return
-        request = item.request
-        assert not isinstance(request, ClientAsked)
-        if leader != NOBODY and len(self._forwards) < self._config.max_forwarded:
-            self._last_forward += 1
-            budget = max(1, item.deadline - self.now) if item.deadline else 0
-            connection = self._peers.ask(leader, Forward(self._last_forward, budget, request))
-            if connection is not None:
-                item.place = Place.LEADER
-                self._forwards[self._last_forward] = (connection, item)
-                return
+        if leader != NOBODY and self._forwards.send(item, leader, self.now):
+            return
         self._full = leader != NOBODY
         self._hold(item, leader)
 
@@ -223,7 +220,7 @@ class Clients:
         """It waits for a leader: not for ever, but a read with a deadline until then."""
         if self.now - item.held_since >= self._config.leader_wait and not (item.is_read and item.deadline):
             reason = RefusalReason.NO_LEADER if leader == NOBODY else RefusalReason.NOT_LEADER
-            self._refuse(item, reason, leader)
+            self._refuse(item, item.refused or reason, leader)
             return
         item.place = Place.HELD
         self._held.append(item)
@@ -263,6 +260,8 @@ class Clients:
             if item.place is Place.DONE:
                 return
             if item.ticket is not None and self._may_ask_again(item, outcome.reason):
+                if outcome.reason in _LEAVING and not item.is_read:
+                    item.held_since, item.refused = self.now, outcome.reason
                 self._hold(item, outcome.leader)
                 return
             self._refuse(item, outcome.reason, outcome.leader, outcome.text)
@@ -270,7 +269,7 @@ class Clients:
     def _may_ask_again(self, item: Waiting, reason: RefusalReason) -> bool:
         request = item.request
         if type(request) is not ClientAsked:
-            return reason in _NOT_LEADER
+            return reason in _NOT_LEADER or (reason in _LEAVING and type(request) is not Transfer)
         waits_for_commit = reason is RefusalReason.STALE and request.consistency is ReadConsistency.MONOTONE
         return waits_for_commit or reason in RETRYABLE_READ
 
@@ -293,34 +292,45 @@ class Clients:
             self._raise(event.ticket, Refused("query_failed", event.text))
 
     def on_forward_reply(self, connection: ConnectionId, reply: ForwardReply) -> None:
-        """The leader's answer is the caller's; where it does not lead, the request is held again."""
-        known = self._forwards.get(reply.id)
-        if known is None or known[0] != connection:
+        """The leader's answer is the caller's; where another leader may answer otherwise, the request is held anew."""
+        item = self._forwards.answered(connection, reply.id)
+        if item is None or item.place is Place.DONE:
             return  # answered by its deadline meanwhile, or made up
-        del self._forwards[reply.id]
-        item = known[1]
-        if item.place is Place.DONE:
-            return
         if reply.result is not None:
             self._succeed(item, reply.result)
         elif reply.refused is None:
             self._unknown(item, reply.unknown or UnknownReason.FORWARD_LOST)
-        elif reply.refused in _NOT_LEADER:
-            item.held_since = self.now
-            self._hold(item, reply.leader)
+        elif self._may_ask_again(item, reply.refused):
+            item.refused = reply.refused if reply.refused in _LEAVING else None
+            self._hold_anew(item, reply.leader)
         else:
             self._refuse(item, reply.refused, reply.leader, reply.text)
 
-    def on_lost(self, connection: ConnectionId) -> None:
-        """What was sent there and is unanswered is unknown. A peer's requests go on, but nobody waits for them."""
-        lost = [number for number, (where, _) in self._forwards.items() if where == connection]
-        for number in lost:
-            self._unknown(self._forwards.pop(number)[1], UnknownReason.FORWARD_LOST)
+    def on_lost(self, connection: ConnectionId, left: int) -> None:
+        """What was sent there and is unanswered is unknown; what had not left, because only `left` frames had, is held
+        anew. A peer's requests go on, but nobody waits for them."""
+        unsent, unknown = self._forwards.lost(connection, left)
+        for item in unsent:
+            self._hold_anew(item)
+        for item in unknown:
+            self._unknown(item, UnknownReason.FORWARD_LOST)
+
+    def _on_leader(self, leader: NodeId) -> None:
+        """What was to be sent to another leader is sent to this one; what was sent will be answered soon."""
+        for item in self._forwards.on_leader(leader, self.now):
+            self._hold_anew(item, leader)
+
+    def _hold_anew(self, item: Waiting, leader: NodeId = NOBODY) -> None:
+        if item.place is not Place.DONE:
+            item.held_since = self.now
+            self._hold(item, leader)
 
     # Time, and the end.
 
     def on_time(self) -> None:
         """Everybody whose deadline has come is answered with what is true at that moment."""
+        for item in self._forwards.overdue(self.now):
+            self._unknown(item, UnknownReason.LEADERSHIP_LOST)
         for item in self._deadlines.passed(self.now):
             if item.place in _UNCERTAIN and not item.is_read:
                 self._unknown(item, UnknownReason.DEADLINE)
@@ -332,9 +342,7 @@ class Clients:
         self._deadlines.sweep(self.count)
         if self._held:
             self._held = [item for item in self._held if item.place is Place.HELD]
-        done = [number for number, (_, item) in self._forwards.items() if item.place is Place.DONE]
-        for number in done:
-            del self._forwards[number]
+        self._forwards.sweep()
 
     def close(self, refused: RefusalReason) -> None:
         """New requests are refused from now on; those that wait go on waiting."""
@@ -402,6 +410,17 @@ class Clients:
 
 
 _NOT_LEADER: Final = frozenset({RefusalReason.NOT_LEADER, RefusalReason.NO_LEADER})
+_LEAVING: Final = frozenset(
+    {
+        RefusalReason.TRANSFERRING,
+        RefusalReason.STOPPING,
+        RefusalReason.STORAGE_FAILED,
+        RefusalReason.REMOVED,
+        RefusalReason.SUPERSEDED,
+    }
+)
+"""Refusals of a leader that is on its way out or gone: nothing was or will be carried out, and the next leader is asked
+instead. Not where a hand-over itself was wished: it happens already."""
 _READ_REASONS: Final = {
     UnknownReason.STOPPING: RefusalReason.STOPPING,
     UnknownReason.STORAGE_FAILED: RefusalReason.STORAGE_FAILED,

@@ -71,6 +71,9 @@ class HostConfig:
     be silent on a connection, for what is under way to it (but for 4 MiB at most)."""
     leader_wait: int = 1 * SECOND
     """A request waits so long for a leader to appear before it is refused."""
+    settle_wait: int = 1 * SECOND
+    """Once another node leads, what was sent to the old leader is unknown after so long without an answer; after a
+    quarter of it where the old leader gives no sign of life."""
     stop_timeout: int = 5 * SECOND
     """A stopping node ends after so long, whether or not somebody took over."""
 
@@ -133,6 +136,7 @@ _POSITIVE: Final = (
     "silence",
     "lowest_rate",
     "leader_wait",
+    "settle_wait",
     "stop_timeout",
     "urgent_frames",
     "request_bytes",

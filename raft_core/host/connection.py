@@ -26,15 +26,31 @@ __all__ = ["Connection", "Queue"]
 class Queue:
     """Frames in order, and how many bytes they are."""
 
-    __slots__ = ("bytes", "frames")
+    __slots__ = ("bytes", "frames", "pushed")
 
     def __init__(self) -> None:
         self.frames: deque[bytes] = deque()
         self.bytes = 0
+        self.pushed = 0
+
+    @property
+    def left(self) -> int:
+        """How many frames have left the queue. Frames are numbered from 0, so this is the number of the first one."""
+        return self.pushed - len(self.frames)
 
     def push(self, frame: bytes) -> None:
         self.frames.append(frame)
         self.bytes += len(frame)
+        self.pushed += 1
+
+    def take_back(self, number: int) -> bool:
+        """Frame `number` will not leave; False where it has left already. Its place stays, so that numbers hold."""
+        place = number - self.left
+        if place < 0:
+            return False
+        self.bytes -= len(self.frames[place])
+        self.frames[place] = b""
+        return True
 
     def take(self, limit: int, into: list[bytes]) -> None:
         """Moves frames until `limit` bytes are reached; always at least one, so that a large frame gets through."""
@@ -73,6 +89,7 @@ class Connection:
         "open",
         "peer",
         "pings",
+        "proof_ticks",
         "queued",
         "requests",
         "silent_ticks",
@@ -92,6 +109,7 @@ class Connection:
         self.busy = False  # a Transmit is under way: at most one at a time
         self.queued = False  # it stands in the list of those to be looked at before `handle` returns
         self.silent_ticks = 0
+        self.proof_ticks = 0  # within so many ticks something must be heard; 0: nothing need be
         self.handed = 0  # bytes given to the operating system; invariant: arrived <= handed
         self.arrived = 0  # of these, what the other side has certainly read
         self.pings: deque[int] = deque()  # of each that is unanswered: what had been handed over before it

@@ -348,8 +348,8 @@ class Host:
                     self._on_core_stopped(self._core_stop)
             if self._peers.lost:
                 lost, self._peers.lost = self._peers.lost, []
-                for connection in lost:
-                    self._clients.on_lost(connection)
+                for connection, left in lost:
+                    self._clients.on_lost(connection, left)
             self._look_at_members()
             if not (events or self._peers.lost) or self._ended():
                 return

@@ -52,7 +52,8 @@ _PING_FRAME: Final = encode_payload(PING)
 
 @final
 class Peers:
-    """All connections of one node. `lost` lists connections that ended, until the host has told who waits on them."""
+    """All connections of one node. `lost` lists connections that ended, each with how many frames of questions and
+    answers had left on it, until the host has told who waits on them."""
 
     def __init__(
         self, config: HostConfig, settings: Settings, identity: Identity, orders: Orders, dice: random.Random
@@ -64,6 +65,8 @@ class Peers:
         self._bulk_limit = config.bulk_limit(settings)
         self._ping_ticks = max(1, config.ping // config.tick)
         self._silence_ticks = max(3, config.silence // config.tick)
+        self._proof_ticks = max(3, config.settle_wait // 4 // config.tick)
+        self._doubt_ticks = 3 * settings.heartbeat_ticks
         self._connections: dict[ConnectionId, Connection] = {}
         self._dialled: dict[NodeId, Connection] = {}
         self._accepted: dict[NodeId, Connection] = {}  # greeted ones; the newest of each peer
@@ -79,7 +82,7 @@ class Peers:
         self.now = 0
         """The time, set by the host before anything else in a call."""
         self.addresses = Addresses(config, identity.node)
-        self.lost: list[ConnectionId] = []
+        self.lost: list[tuple[ConnectionId, int]] = []
         self.drops: dict[Drop, int] = {}
 
     # What the host tells.
@@ -183,7 +186,7 @@ class Peers:
         connection = self._connections.get(identifier)
         if connection is None or connection.closing:
             return []
-        connection.silent_ticks = 0
+        connection.silent_ticks = connection.proof_ticks = 0
         news: list[tuple[Connection, LinkEvent]] = []
         known = connection.greeted
         for event in connection.link.receive(data):
@@ -294,7 +297,7 @@ class Peers:
     def _detach(self, connection: Connection, text: str) -> None:
         """Nobody finds the connection under its peer's name any more; the core and those who wait are told."""
         peer = connection.peer
-        self.lost.append(connection.id)
+        self.lost.append((connection.id, connection.requests.left))
         if connection.dialled:
             self._errors[peer] = text
             if self._dialled.get(peer) is connection:
@@ -344,8 +347,9 @@ class Peers:
             self._frames[id(message)] = known
         return known[1]
 
-    def ask(self, peer: NodeId, question: Forward | Pull) -> ConnectionId | None:
-        """The connection on which the question goes out and its answer will come, or None: it was not sent."""
+    def ask(self, peer: NodeId, question: Forward | Pull) -> tuple[ConnectionId, int] | None:
+        """The connection on which the question goes out and its answer will come, and the number of its frame there;
+        None where it was not sent."""
         connection = self._dialled.get(peer)
         if connection is None or not connection.greeted:
             return None
@@ -354,7 +358,26 @@ class Peers:
             return None
         connection.requests.push(frame)
         self._touch(connection)
-        return connection.id
+        return connection.id, connection.requests.pushed - 1
+
+    def take_back(self, identifier: ConnectionId, number: int) -> bool:
+        """The frame of a question will never leave; False where it has left, or its connection is gone."""
+        connection = self._connections.get(identifier)
+        return connection is not None and connection.requests.take_back(number)
+
+    def doubtful(self, leader: NodeId) -> bool:
+        """The leader has missed several heartbeats: what is sent to it now may go nowhere."""
+        heard = self._accepted.get(leader)
+        return heard is not None and heard.silent_ticks > self._doubt_ticks
+
+    def prove(self, identifier: ConnectionId) -> None:
+        """The connection is closed unless something is heard on it soon: its peer is asked for a sign of life."""
+        connection = self._connections.get(identifier)
+        if connection is None or connection.closing or connection.proof_ticks:
+            return
+        connection.proof_ticks = self._bounded_patience(connection, self._proof_ticks)
+        connection.ping(_PING_FRAME)
+        self._touch(connection)
 
     def answer(self, identifier: ConnectionId, reply: ForwardReply | Chunk) -> None:
         """The answer waits on the connection that the question came on. Where that is gone the asker knows it."""
@@ -415,6 +438,9 @@ class Peers:
                 if self.now >= connection.deadline:
                     self.drop(Drop.NO_GREETING)
                     self.close(connection, "no greeting came in time")
+            elif connection.proof_ticks and self._failed_proof(connection):
+                self.drop(Drop.SILENT)
+                self.close(connection, "another node leads, and this one gave no sign of life")
             elif connection.silent_ticks > self._patience(connection):
                 self.drop(Drop.SILENT)
                 self.close(connection, "nothing was heard for too long")
@@ -423,13 +449,21 @@ class Peers:
                 self._touch(connection)
         self.dial_due()
 
+    def _failed_proof(self, connection: Connection) -> bool:
+        """A tick has passed in which a sign of life was due; whether the last of them has."""
+        connection.proof_ticks -= 1
+        return connection.proof_ticks == 0
+
     def _patience(self, connection: Connection) -> int:
         """Ticks of silence until the connection is dead. On one that we dialled little is said but answers to pings,
         and pings wait behind what is under way: the time for that is granted as long as the peer itself is heard."""
         if not connection.dialled or connection.peer not in self._accepted:
             return self._silence_ticks
+        return self._bounded_patience(connection, self._silence_ticks)
+
+    def _bounded_patience(self, connection: Connection, ticks: int) -> int:
         under_way = min(connection.handed - connection.arrived, _MOST_UNDER_WAY)
-        return self._silence_ticks + under_way * SECOND // self._config.lowest_rate // self._config.tick
+        return ticks + under_way * SECOND // self._config.lowest_rate // self._config.tick
 
     # For people.
 

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias, assert_never, final
 
 import msgspec
 
+from raft_core.effects import RefusalReason
 from raft_core.host.jobs import Ticket
 from raft_core.host.values import (
     ClientAsked,
@@ -78,7 +79,9 @@ class Waiting:
     """A request that will be answered exactly once, or is cancelled. Asked here by `ticket`, or by a peer on
     `connection` under its number `forward`; then `ticket` is None."""
 
-    __slots__ = ("connection", "deadline", "forward", "held_since", "is_read", "place", "request", "size", "ticket")
+    __slots__ = (
+        "connection", "deadline", "forward", "held_since", "is_read", "place", "refused", "request", "size", "ticket",
+    )  # fmt: skip
 
     def __init__(self, request: Request, *, deadline: int, held_since: int, ticket: Ticket | None = None) -> None:
         self.request = request
@@ -88,6 +91,7 @@ class Waiting:
         self.deadline: Final = deadline
         self.held_since = held_since
         self.place = Place.HELD
+        self.refused: RefusalReason | None = None  # why it was refused last, by a leader that was on its way out
         self.size: Final = _size(request)
         self.is_read: Final = type(request) is ClientAsked
 

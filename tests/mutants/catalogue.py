@@ -831,8 +831,8 @@ MUTANTS: Final = (
         "lost-forward-means-refused",
         "A forwarded request whose connection broke is sent again.",
         "raft_core/host/clients.py",
-        "            self._unknown(self._forwards.pop(number)[1], UnknownReason.FORWARD_LOST)",
-        "            self._hold(self._forwards.pop(number)[1], NOBODY)",
+        "            self._unknown(item, UnknownReason.FORWARD_LOST)\n\n    def _on_leader",
+        "            self._hold(item, NOBODY)\n\n    def _on_leader",
         _CLIENTS,
     ),
     Mutant(

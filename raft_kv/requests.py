@@ -1,11 +1,12 @@
 """A client's bytes in, its commands out: the gate before the hiredis parser, and inline commands.
 
-What lives here: `RequestParser`. hiredis parses any reply, nested a billion wide if somebody says so, and makes
+Contains `RequestParser`. hiredis parses any reply, nested a billion wide if somebody says so, and makes
 room before it has seen the items; therefore a gate reads the lengths first, refuses what is out of bounds before
 memory is spent, and hands over whole requests only. A request is an array of bulk strings, or a line of words.
 
-A bad request does not lose the good ones before it: they are returned, with the failure as the last item, and the
-parser is dead from then on.
+A request that breaks the protocol does not lose the good ones before it: they are returned, with the failure as the
+last item, and the parser is dead from then on. A request that is well formed and larger than this server takes is
+passed over without being kept, and a `TooLarge` stands in its place; the requests around it are not touched.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import hiredis
 
 from raft_core._value import Value
 
-__all__ = ["ParseFailure", "Request", "RequestLimits", "RequestParser", "split_inline"]
+__all__ = ["ParseFailure", "Request", "RequestLimits", "RequestParser", "TooLarge", "split_inline"]
 
 
 @final
@@ -34,6 +35,9 @@ class RequestLimits:
     """How many arguments; each costs at least some 60 bytes of memory here."""
     inline_bytes: int = 64 * 1024
     """One inline command, or one line that announces a length."""
+    passed_bytes: int = 512 * 1024 * 1024
+    """How many bytes of one request that is too large are passed over, none of them kept, before the connection is
+    closed. Redis takes arguments of this length at most."""
 
 
 @final
@@ -43,10 +47,33 @@ class ParseFailure(Value, frozen=True):
     text: str
 
 
-Request: TypeAlias = "list[bytes] | ParseFailure"
+@final
+class TooLarge(Value, frozen=True):
+    """A request that was passed over; `text` is the error that answers it. The connection stays open."""
+
+    text: str
+
+
+Request: TypeAlias = "list[bytes] | ParseFailure | TooLarge"
+
+
+@final
+@attrs.define
+class _Passing:
+    """A request that is too large is on its way through: what is left of it, and the error that answers it."""
+
+    text: str
+    missing: int
+    """Arguments whose headers have not been seen."""
+    left: int
+    """Bytes of the current argument, its line break included."""
+    most: int
+    """Bytes of all of the rest that are passed over before the connection is closed."""
+
 
 _STAR: Final = 0x2A
 _DOLLAR: Final = 0x24
+_NEWLINE: Final = 0x0A
 _LENGTH_BYTES: Final = 32  # a sign and a 64-bit number take less
 _NEGATIVE: Final = re.compile(rb"-[0-9]{1,18}")
 _FOREIGN: Final = (b"post", b"host:")
@@ -69,7 +96,15 @@ class RequestParser:
     """How many bytes of the incomplete request at the buffer's start the gate has passed."""
     _missing: int = attrs.field(default=0, init=False)
     """How many arguments of that request the gate has yet to pass."""
+    _passing: _Passing | None = attrs.field(default=None, init=False)
+    _line_passed: int = attrs.field(default=0, init=False)
+    """How many bytes of an inline request that is too long have been passed over; 0: none is being passed over."""
     _failure: ParseFailure | None = attrs.field(default=None, init=False)
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes of requests that are not complete are kept."""
+        return len(self._buffer)
 
     def feed(self, data: bytes) -> list[Request]:
         """The requests that `data` completed, in order; a `ParseFailure` is the last one ever."""
@@ -81,9 +116,18 @@ class RequestParser:
         size = len(buffer)
         start = run = arrays = 0  # so many arrays lie complete between `run` and `start`, for hiredis to parse at once
         while start < size:
+            if self._passes_over:
+                run = start = self._pass_over(start, size, requests)
+                if self._passes_over or self._failure is not None:
+                    break
+                continue
             if buffer[start] == _STAR and buffer[start + 1 : start + 2] != b"-":
                 end = self._array_end(start, size)
-                arrays += bool(end)
+                if self._passing is None:
+                    arrays += bool(end)
+                else:  # its header was read to the end: what came before it comes first
+                    self._parse(run, start, arrays, requests)
+                    arrays, run = 0, end
             else:
                 self._parse(run, start, arrays, requests)
                 arrays = 0
@@ -111,7 +155,7 @@ class RequestParser:
         if self._buffer[start] == _STAR:
             return self._array_end(start, size)
         end = self._line_end(start)
-        if end and (words := self._inline(bytes(self._buffer[start:end]))):
+        if end and not self._line_passed and (words := self._inline(bytes(self._buffer[start:end]))):
             requests.append(words)
         return end
 
@@ -139,17 +183,74 @@ class RequestParser:
                     break
                 return self._fail("invalid bulk length")
             digits = buffer[position + 1 : end]
-            if not digits.isdigit() or (length := int(digits)) > most:
+            if not digits.isdigit() or (length := int(digits)) > self.limits.passed_bytes:
                 return self._fail("invalid bulk length")
-            position = end + length + 4
             missing -= 1
-            if position - start > self.limits.request_bytes:
-                return self._fail("request too large")
+            if length > most or end + length + 4 - start > self.limits.request_bytes:
+                self._begin_to_pass(length, missing)
+                return end + 2
+            position = end + length + 4
         if missing > 0 or position > size:
             self._seen, self._missing = position - start, missing
             return 0
         self._seen = self._missing = 0
         return position
+
+    # Requests that are too large.
+
+    @property
+    def _passes_over(self) -> bool:
+        return self._passing is not None or self._line_passed > 0
+
+    def _begin_to_pass(self, length: int, missing: int) -> None:
+        """The header of an argument of `length` bytes was read that makes the request too large."""
+        limits = self.limits
+        text = f"ERR the command is too large: an argument has {length} bytes, at most {limits.bulk_bytes} fit"
+        if length <= limits.bulk_bytes:
+            text = f"ERR the command is too large: its arguments together may have {limits.request_bytes} bytes"
+        text = f"{text} (max_entry_bytes); nothing was changed"
+        self._passing = _Passing(text, missing, length + 2, limits.passed_bytes - length)
+        self._seen = self._missing = 0
+
+    def _pass_over(self, start: int, size: int, requests: list[Request]) -> int:
+        """Where the bytes end that belong to the request that is being passed over, as far as they have come. Appends
+        a `TooLarge` where all of it has."""
+        passing = self._passing
+        if passing is None:
+            return self._pass_over_line(start, size, requests)
+        buffer, position = self._buffer, start
+        while True:
+            step = min(passing.left, size - position)
+            position += step
+            passing.left -= step
+            if passing.left:
+                return position
+            if not passing.missing:
+                self._passing = None
+                requests.append(TooLarge(passing.text))
+                return position
+            end = buffer.find(b"\r\n", position, position + _LENGTH_BYTES)
+            if end < 0 and size - position < _LENGTH_BYTES:
+                return position
+            digits = buffer[position + 1 : end]
+            if buffer[position] != _DOLLAR or end < 0 or not digits.isdigit():
+                return self._fail("invalid bulk length")
+            length = int(digits)
+            passing.most -= length
+            if passing.most < 0:
+                return self._fail("request too large")
+            passing.missing -= 1
+            passing.left = end - position + length + 4
+
+    def _pass_over_line(self, start: int, size: int, requests: list[Request]) -> int:
+        end = self._buffer.find(b"\n", start) + 1 or size
+        self._line_passed += end - start
+        if self._line_passed > self.limits.passed_bytes:
+            return self._fail("too big inline request")
+        if self._buffer[end - 1] == _NEWLINE:
+            self._line_passed = 0
+            requests.append(TooLarge(f"ERR too big inline request: at most {self.limits.inline_bytes} bytes fit"))
+        return end
 
     def _parse(self, start: int, end: int, count: int, requests: list[Request]) -> None:
         """Appends what hiredis makes of `count` whole arrays; empty and null ones are passed over."""
@@ -174,7 +275,8 @@ class RequestParser:
         if end >= 0:
             return end + 1
         if len(self._buffer) - start >= self.limits.inline_bytes:
-            return self._fail("too big inline request")
+            self._line_passed = self.limits.inline_bytes
+            return start + self.limits.inline_bytes
         return 0
 
     def _inline(self, line: bytes) -> list[bytes] | None:

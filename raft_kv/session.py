@@ -26,7 +26,7 @@ from raft_kv.local import Client, Later, answer_locally
 from raft_kv.picture import Picture
 from raft_kv.refusals import explain
 from raft_kv.replies import OK, CommandError, Reply, Simple, encode, encode_failure
-from raft_kv.requests import ParseFailure, Request, RequestParser
+from raft_kv.requests import ParseFailure, Request, RequestParser, TooLarge
 from raft_kv.session_values import Ask, Close, Inspect, Propose, Send, SessionEffect, SessionLimits
 
 __all__ = ["Session"]
@@ -191,6 +191,11 @@ class Session:
             if call.text:
                 self._replies.append(encode_failure(call.text))
             return self._close()
+        if isinstance(call, TooLarge):
+            self._queue.popleft()
+            self._spoil()
+            self._replies.append(encode_failure(call.text))
+            return None
         try:
             command = look_up(call)
         except CommandError as failure:
@@ -223,7 +228,7 @@ class Session:
         queue = self._queue
         while queue and len(calls) < self.limits.batch_calls:
             call = queue[0]
-            if isinstance(call, ParseFailure) or (calls and not _may_follow(call, flag)):
+            if isinstance(call, ParseFailure | TooLarge) or (calls and not _may_follow(call, flag)):
                 break
             size += sum(map(len, call))
             if calls and size > self.limits.batch_bytes:

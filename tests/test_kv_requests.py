@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raft_kv.replies import NULL_ARRAY, OK, Failure, Map, Reply, encode
-from raft_kv.requests import ParseFailure, Request, RequestLimits, RequestParser, split_inline
+from raft_kv.requests import ParseFailure, Request, RequestLimits, RequestParser, TooLarge, split_inline
 
-SMALL = RequestLimits(bulk_bytes=100, request_bytes=300, arguments=20, inline_bytes=80)
+SMALL = RequestLimits(bulk_bytes=100, request_bytes=300, arguments=20, inline_bytes=80, passed_bytes=1000)
 
 
 def array(*words: bytes) -> bytes:
@@ -70,11 +70,12 @@ def test_a_good_request_before_a_bad_one_is_not_lost() -> None:
         (b"*999999999999\r\n", "ERR Protocol error: invalid multibulk length"),
         (b"*x\r\n", "ERR Protocol error: invalid multibulk length"),
         (b"*" + b"1" * 40, "ERR Protocol error: invalid multibulk length"),
-        (b"*1\r\n$101\r\n", "ERR Protocol error: invalid bulk length"),
+        (b"*1\r\n$999999\r\n", "ERR Protocol error: invalid bulk length"),
         (b"*1\r\n$-1\r\n", "ERR Protocol error: invalid bulk length"),
         (b"*1\r\n*1000000\r\n", "ERR Protocol error: expected '$', got '*'"),
-        (b"*5\r\n" + b"$70\r\n%b\r\n" % (b"x" * 70) * 5, "ERR Protocol error: request too large"),
-        (b"x" * 80, "ERR Protocol error: too big inline request"),
+        (b"*30\r\n", "ERR Protocol error: invalid multibulk length"),
+        (b"*20\r\n" + b"$120\r\n%b\r\n" % (b"x" * 120) * 20, "ERR Protocol error: request too large"),
+        (b"x" * 2000, "ERR Protocol error: too big inline request"),
         (b'set a "b\r\n', "ERR Protocol error: unbalanced quotes in request"),
     ],
 )
@@ -82,9 +83,30 @@ def test_what_is_out_of_bounds_is_refused_with_the_words_that_redis_users_know(d
     assert failure(parsed(data)) == text
 
 
-def test_a_length_that_is_out_of_bounds_is_refused_before_its_bytes_arrive() -> None:
-    parser = RequestParser(RequestLimits(bulk_bytes=10))
-    assert parser.feed(b"*2\r\n$3\r\nGET\r\n$11\r\n") == [ParseFailure("ERR Protocol error: invalid bulk length")]
+def test_a_length_beyond_what_is_passed_over_is_refused_before_its_bytes_arrive() -> None:
+    parser = RequestParser(RequestLimits(bulk_bytes=10, passed_bytes=20))
+    assert parser.feed(b"*2\r\n$3\r\nGET\r\n$21\r\n") == [ParseFailure("ERR Protocol error: invalid bulk length")]
+
+
+_TOO_LARGE = {
+    "argument": array(b"SET", b"a", b"x" * 101),
+    "argument before others": array(b"SET", b"x" * 101, b"$1\r\n" * 5, b"", b"EX"),
+    "together": array(*[b"x" * 70] * 5),
+    "line": b"SET a " + b"x" * 200 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("large", _TOO_LARGE.values(), ids=_TOO_LARGE)
+@pytest.mark.parametrize("step", [1, 7, 50, 10_000])
+def test_a_request_that_is_too_large_is_passed_over_and_those_around_it_are_not(large: bytes, step: int) -> None:
+    data = array(b"GET", b"a") + b"PING\r\n" + large + array(b"GET", b"b") + large + large + b"PING\r\n"
+    parser, found = RequestParser(SMALL), list[Request]()
+    for place in range(0, len(data), step):
+        found += parser.feed(data[place : place + step])
+        assert parser.held_bytes <= SMALL.request_bytes + step
+
+    kinds = [type(request) if isinstance(request, TooLarge) else request for request in found]
+    assert kinds == [[b"GET", b"a"], [b"PING"], TooLarge, [b"GET", b"b"], TooLarge, TooLarge, [b"PING"]]
 
 
 def test_empty_requests_and_empty_lines_are_passed_over() -> None:

@@ -198,9 +198,25 @@ def test_garbage_is_answered_or_closed_and_never_raises(pieces: list[bytes]) -> 
     talk.heard()
 
 
-def test_an_oversize_argument_closes_the_connection_after_the_replies_before_it() -> None:
+def test_an_oversize_argument_is_refused_and_the_commands_around_it_are_answered() -> None:
     talk = Talk(Session(1, SessionLimits(requests=RequestLimits(bulk_bytes=10))))
-    data = b"*1\r\n$4\r\nPING\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$11\r\n"
+    large = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$11\r\n" + b"x" * 11 + b"\r\n"
+    replies = talk.say(b"INCR n\r\n" + large + b"INCR n\r\n" + large + b"GET a\r\n")
+    assert [reply if not isinstance(reply, str) else reply[:4] for reply in replies] == [1, "ERR ", 2, "ERR ", None]
+    assert not talk.closed
+
+
+def test_a_transaction_with_an_oversize_command_is_discarded() -> None:
+    talk = Talk(Session(1, SessionLimits(requests=RequestLimits(bulk_bytes=10))))
+    large = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$11\r\n" + b"x" * 11 + b"\r\n"
+    replies = talk.say(b"MULTI\r\nINCR n\r\n" + large + b"INCR n\r\nEXEC\r\nGET n\r\n")
+    assert [str(reply).split()[0] for reply in replies[2:5:2]] == ["ERR", "EXECABORT"]
+    assert replies[5] is None
+
+
+def test_a_length_that_no_redis_takes_closes_the_connection_after_the_replies_before_it() -> None:
+    talk = Talk()
+    data = b"*1\r\n$4\r\nPING\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$536870913\r\n"
     assert talk.say(data) == [b"PONG", "ERR Protocol error: invalid bulk length"]
     assert talk.closed
     assert talk.say("ping") == []

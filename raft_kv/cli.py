@@ -22,7 +22,7 @@ from raft_core.errors import (
     StorageBroken,
     WrongDirectory,
 )
-from raft_kv.config import LOOPS, ServeConfig, read_file, serve_config
+from raft_kv.config import LOOPS, REDIS_ROLES, ServeConfig, read_file, serve_config
 from raft_kv.descriptors import most_open_files, within_descriptors
 from raft_kv.stopping import stop_when_input_ends
 from raft_kv.telling import LOG, flush, log_to_stderr, tell
@@ -175,6 +175,8 @@ def _add_serve_flags(parser: argparse.ArgumentParser) -> None:
     flag("--loop", "LOOP", f"the event loop: {', '.join(LOOPS)} (trio)")
     flag("--request-timeout", "SECONDS", "how long a client waits at most for an outcome (5)")
     flag("--max-clients", "N", "client connections at any time (10000)")
+    role = "what Redis clients hear as this node's role: master, or raft: master on the leader, slave elsewhere"
+    flag("--redis-role", "|".join(REDIS_ROLES), f"{role} (master)")
     setting = "a number of the protocol, such as election_ticks=100, or of its host, such as leader_wait=500000000"
     parser.add_argument("--set", metavar="NAME=VALUE", action="append", help=setting)
     eof = "stop when standard input ends, as on SIGTERM: no node outlives a parent that holds the other end"

@@ -19,9 +19,10 @@ from raft_core.host.config import HostConfig, check_node
 from raft_core.host.node import NodeConfig, split_address
 from raft_core.settings import Settings
 
-__all__ = ["LOOPS", "ServeConfig", "check_name", "override", "read_file", "serve_config"]
+__all__ = ["LOOPS", "REDIS_ROLES", "ServeConfig", "check_name", "override", "read_file", "serve_config"]
 
 LOOPS: Final = ("trio", "asyncio", "uvloop")
+REDIS_ROLES: Final = ("master", "raft")
 T = TypeVar("T", Settings, HostConfig)
 
 
@@ -54,6 +55,9 @@ class ServeConfig:
     """Client connections at any time."""
     stop_at_eof: bool = False
     """Stop when standard input ends, as on SIGTERM, so that no node outlives a parent that holds the other end."""
+    redis_role: str = "master"
+    """What this node calls itself to Redis clients. "master": a master on every node, since every node takes writes.
+    "raft": a master where it leads, otherwise a replica; some clients then send it no writes."""
     verbose: bool = False
     """Print every change of role, term and leader."""
     settings: Settings = Settings()
@@ -64,6 +68,8 @@ class ServeConfig:
     def __attrs_post_init__(self) -> None:
         if self.loop not in LOOPS:
             raise SettingsError(f"loop is one of {', '.join(LOOPS)}, not {self.loop!r}")
+        if self.redis_role not in REDIS_ROLES:
+            raise SettingsError(f"redis-role is one of {', '.join(REDIS_ROLES)}, not {self.redis_role!r}")
         if not self.request_timeout > 0:
             raise SettingsError(f"request-timeout is a positive number of seconds, not {self.request_timeout}")
         if self.max_clients < 1:

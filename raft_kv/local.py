@@ -18,7 +18,7 @@ from raft_core.membership import AddLearner, AddVoter, Change, RemoveNode
 from raft_kv import commands
 from raft_kv.commands.table import Command, integer, printable, syntax_error, unknown_subcommand, wrong_arity
 from raft_kv.glob import matcher
-from raft_kv.picture import REDIS_VERSION, Picture, info_text, status_map
+from raft_kv.picture import REDIS_VERSION, Picture, info_text, role_reply, status_map
 from raft_kv.replies import EMPTY_ARRAY, OK, CommandError, Map, Reply, Simple
 from raft_kv.session_values import ChangeMembers, HandOver, Inspect, LeaveJoint, SessionEffect
 
@@ -62,7 +62,9 @@ def _word(call: list[bytes]) -> str:
 # HELLO and CLIENT.
 
 
-def _hello(client: Client, call: list[bytes], _picture: Picture | None) -> Reply | Later:
+def _hello(client: Client, call: list[bytes], picture: Picture | None) -> Reply | Later:
+    if picture is None:
+        return Later(Inspect())
     protocol, name = client.protocol, client.name
     if len(call) > 1:
         protocol = integer(call[1], "ERR Protocol version is not an integer or out of range")
@@ -85,7 +87,7 @@ def _hello(client: Client, call: list[bytes], _picture: Picture | None) -> Reply
             ("proto", protocol),
             ("id", client.number),
             ("mode", "standalone"),
-            ("role", "master"),
+            ("role", picture.redis_role),
             ("modules", EMPTY_ARRAY),
         )
     )
@@ -196,6 +198,10 @@ def _info(_client: Client, call: list[bytes], picture: Picture | None) -> Reply 
     return info_text(picture, [word.decode("utf-8", "replace") for word in call[1:]])
 
 
+def _role(_client: Client, _call: list[bytes], picture: Picture | None) -> Reply | Later:
+    return Later(Inspect()) if picture is None else role_reply(picture)
+
+
 # RAFT: what an operator says to the cluster.
 
 _RAFT_HELP: Final = (
@@ -282,4 +288,5 @@ _HANDLERS: Final[dict[bytes, Callable[[Client, list[bytes], Picture | None], Rep
     b"config": _config,
     b"info": _info,
     b"raft": _raft,
+    b"role": _role,
 }

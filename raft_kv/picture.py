@@ -13,7 +13,7 @@ import attrs
 
 from raft_kv.replies import Map, Reply
 
-__all__ = ["PeerView", "Picture", "info_text", "status_map"]
+__all__ = ["PeerView", "Picture", "info_text", "role_reply", "status_map"]
 
 REDIS_VERSION: Final = "7.2.0"
 """The Redis whose commands and errors this server follows; client libraries look at it to know what they may use."""
@@ -74,8 +74,15 @@ class Picture:
     connections_received: int = 0
     commands: int = 0
     waiting: int = 0
+    all_masters: bool = True
+    """Every node calls itself a master to Redis clients, because every node takes writes."""
     keys: int = 0
     expiring: int = 0
+
+    @property
+    def redis_role(self) -> str:
+        """The role that Redis clients hear in INFO, HELLO and ROLE."""
+        return "master" if self.all_masters or self.role == "leader" else "slave"
 
     @property
     def joint(self) -> bool:
@@ -90,6 +97,8 @@ def _numbers(nodes: Iterable[int]) -> str:
 def _sections(picture: Picture) -> dict[str, list[tuple[str, object]]]:
     leads = picture.role == "leader"
     host, _, port = picture.leader_address.rpartition(":")
+    replica = picture.redis_role == "slave"
+    link = "up" if picture.leader else "down"
     return {
         "server": [
             ("redis_version", REDIS_VERSION),
@@ -109,9 +118,10 @@ def _sections(picture: Picture) -> dict[str, list[tuple[str, object]]]:
             *((f"dropped_{name}", count) for name, count in picture.drops),
         ],
         "replication": [
-            ("role", "master" if leads else "slave"),
+            ("role", picture.redis_role),
+            *([("master_host", host), ("master_port", port), ("master_link_status", link)] if replica else []),
             ("connected_slaves", sum(peer.connected for peer in picture.peers) if leads else 0),
-            *([] if leads else [("master_host", host), ("master_port", port)]),
+            ("master_repl_offset", picture.applied),
         ],
         "raft": [
             ("raft_node", picture.node),
@@ -142,6 +152,15 @@ def info_text(picture: Picture, wanted: Iterable[str]) -> str:
         if whole or name in names
     ]
     return "\r\n".join(parts)
+
+
+def role_reply(picture: Picture) -> Reply:
+    """What ROLE answers. The applied index stands for Redis's replication offset."""
+    if picture.redis_role == "master":
+        return ("master", picture.applied, ())
+    host, _, port = picture.leader_address.rpartition(":")
+    state = "connected" if picture.leader else "connect"
+    return ("slave", host, int(port) if port.isdigit() else 0, state, picture.applied)
 
 
 def _peer(peer: PeerView) -> Reply:

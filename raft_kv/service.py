@@ -122,6 +122,7 @@ class Service(Generic[SignalT]):
             picture_of(node.status, node.explain()),
             version=version(),
             loop=self.config.loop,
+            all_masters=self.config.redis_role == "master",
             listen=self.listen,
             peer_address=self.peer_address,
             process=os.getpid(),

@@ -54,6 +54,7 @@ def test_a_file_says_the_same_and_flags_win_over_it(served: list[ServeConfig], t
 def test_a_node_alone_needs_nothing_but_its_number(served: list[ServeConfig]) -> None:
     assert main(["serve", "--id", "1"]) == 0
     assert served[0].directory == "raft-kv-1"
+    assert served[0].redis_role == "master"
     assert served[0].node_config().founders == (1,)
 
 
@@ -130,3 +131,9 @@ def test_an_impossible_node_id_is_refused_in_the_same_words_wherever_it_is_named
         refusals.add(str(refusal.value))
 
     assert refusals == {f"a node id is a positive number below 2**63, not {number}"}
+
+
+def test_the_role_that_redis_clients_hear_is_a_setting(served: list[ServeConfig]) -> None:
+    assert main(["serve", "--id", "1", "--redis-role", "raft"]) == 0
+    assert served[0].redis_role == "raft"
+    assert main(["serve", "--id", "1", "--redis-role", "slave"]) == 2

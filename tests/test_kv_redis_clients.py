@@ -26,7 +26,10 @@ def client(server: Server) -> Iterator[redis.Redis]:
 @pytest.mark.parametrize("megabytes", [2, 20])
 def test_a_value_that_is_too_large_fails_alone_in_its_pipeline(client: redis.Redis, megabytes: int) -> None:
     pipe = client.pipeline(transaction=False)
-    pipe.set("a", "1").set("big", b"x" * (megabytes << 20)).incr("a").set("b", "2")
+    pipe.set("a", "1")
+    pipe.set("big", b"x" * (megabytes << 20))
+    pipe.incr("a")
+    pipe.set("b", "2")
     answers = pipe.execute(raise_on_error=False)
 
     assert isinstance(answers[1], redis.ResponseError)
@@ -36,7 +39,9 @@ def test_a_value_that_is_too_large_fails_alone_in_its_pipeline(client: redis.Red
 
 def test_a_value_that_fits_an_argument_and_no_entry_fails_alone_too(client: redis.Redis) -> None:
     pipe = client.pipeline(transaction=False)
-    pipe.incr("a").set("big", b"x" * ((1 << 20) - 5)).incr("a")
+    pipe.incr("a")
+    pipe.set("big", b"x" * ((1 << 20) - 5))
+    pipe.incr("a")
     answers = pipe.execute(raise_on_error=False)
 
     assert isinstance(answers[1], redis.ResponseError)
@@ -45,8 +50,19 @@ def test_a_value_that_fits_an_argument_and_no_entry_fails_alone_too(client: redi
 
 def test_a_transaction_with_a_value_that_is_too_large_is_not_carried_out(client: redis.Redis) -> None:
     pipe = client.pipeline(transaction=True)
-    pipe.set("a", "1").set("big", b"x" * (2 << 20))
+    pipe.set("a", "1")
+    pipe.set("big", b"x" * (2 << 20))
     with pytest.raises(redis.ResponseError):
         pipe.execute()
 
     assert client.exists("a", "big") == 0
+
+
+def test_a_node_that_takes_writes_calls_itself_a_master_everywhere(server: Server) -> None:
+    for protocol in (2, 3):
+        with redis.Redis(*server.clients, protocol=protocol) as client:
+            assert client.info("replication")["role"] == "master"
+            assert client.role()[0] == b"master"
+            hello = client.execute_command("HELLO", protocol)
+            pairs = hello if isinstance(hello, dict) else dict(zip(hello[::2], hello[1::2], strict=True))
+            assert pairs[b"role"] == b"master"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import attrs
 import hiredis
 import pytest
@@ -459,16 +461,19 @@ def test_the_protocol_of_a_reply_is_that_of_its_command() -> None:
     talk = Talk()
     data = b"get nope\r\nhello 3\r\nget nope\r\n"
     sent = b""
-    order = None
     effects = talk.session.receive(data, START)
     while effects:
-        order = None
+        order: SessionEffect | None = None
         for effect in effects:
             if isinstance(effect, Send):
                 sent += effect.data
-            elif isinstance(effect, Ask):
+            else:
                 order = effect
-        effects = [] if order is None else talk.session.answered(talk.machine.query(order.question), START)
+        effects = []
+        if isinstance(order, Ask):
+            effects = talk.session.answered(talk.machine.query(order.question), START)
+        elif isinstance(order, Inspect):
+            effects = talk.session.inspected(PICTURE, START)
     assert sent.startswith(b"$-1\r\n%7\r\n")
     assert sent.endswith(b"_\r\n")
 
@@ -553,3 +558,29 @@ def test_settings_are_not_changed_while_running() -> None:
     assert Talk().say("config set save x; config foo")[0] == (
         "ERR settings are given when a node starts; see raft-kv serve --help"
     )
+
+
+@pytest.mark.parametrize(
+    ("all_masters", "raft_role", "said"),
+    [
+        (True, "leader", b"master"),
+        (True, "follower", b"master"),
+        (False, "leader", b"master"),
+        (False, "follower", b"slave"),
+    ],
+)
+def test_info_hello_and_role_say_the_same_role(
+    monkeypatch: pytest.MonkeyPatch, all_masters: bool, raft_role: str, said: bytes
+) -> None:
+    """A follower takes writes too, so it is a master, unless a setting says otherwise."""
+    picture = attrs.evolve(PICTURE, role=raft_role, all_masters=all_masters, leader_address="h:7379")
+    monkeypatch.setattr(sys.modules[__name__], "PICTURE", picture)
+
+    (info, hello, role) = Talk().say("info replication; hello; role")
+
+    assert isinstance(info, bytes)
+    assert b"role:" + said + b"\r\n" in info
+    assert isinstance(hello, list)
+    assert hello[hello.index(b"role") + 1] == said
+    assert isinstance(role, list)
+    assert role[0] == said

@@ -44,6 +44,7 @@ COMMANDS: Final = (
     Command.row("command", -1, "session", _not_here),
     Command.row("config", -2, "session admin", _not_here),
     Command.row("info", -1, "session", _not_here),
+    Command.row("role", 1, "session fast", _not_here),
     Command.row("quit", -1, "session fast", _not_here),
     Command.row("reset", 1, "session fast", _not_here),
     Command.row("multi", 1, "session fast", _not_here),

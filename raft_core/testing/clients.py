@@ -103,6 +103,7 @@ class SimulatedClient:
             else:
                 self._command = encode_plain(asked.data)
                 simulation.testimony.offered(self._command)
+            simulation.sent[self._operation] = (asked, self._command)
         self._send()
 
     # One attempt.

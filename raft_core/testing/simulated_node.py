@@ -154,7 +154,7 @@ class SimulatedNode:
         simulation.overseer.restarted(self.watched, recovered)
         simulation.overseer.founded(self.watched, recovered)
         machine = simulation.new_machine()
-        self.witness = Witness(machine, simulation.testimony, self._machine_stands)
+        self.witness = Witness(machine, simulation.testimony, self._machine_stands, f"node {self.id}")
         troubled = Troubled(self.witness, self.troubles, self._machine_raised)
         self.work = Work(store, troubled, machine_blocks=self.dice.chance(0.3))
         self._raft = None

@@ -37,7 +37,7 @@ from raft_core.testing.clients import SimulatedClient
 from raft_core.testing.crash_disk import CrashDisk
 from raft_core.testing.dice import Dice
 from raft_core.testing.faults import Fault, Profile
-from raft_core.testing.history import HistoryRecorder
+from raft_core.testing.history import HistoryRecorder, Operation, OperationId
 from raft_core.testing.linearizability import Decision, check
 from raft_core.testing.mirrors import Mismatch
 from raft_core.testing.nemesis import Nemesis
@@ -47,7 +47,7 @@ from raft_core.testing.scenery import address_of, draw_config, draw_leases, draw
 from raft_core.testing.simulated_node import Death, SimulatedNode
 from raft_core.testing.traces import RecordKind, Tracer
 from raft_core.testing.witness import Doer, Testimony
-from raft_core.testing.workload import Workload
+from raft_core.testing.workload import Asked, ReadsTheLog, Workload
 from raft_core.wire.codec import encode_message
 
 __all__ = ["OpenStore", "Simulation"]
@@ -87,6 +87,7 @@ class Simulation:
         self.over = False
         self.seen: Counter[str] = Counter()
         self.history = HistoryRecorder()
+        self.sent: dict[OperationId, tuple[Asked, bytes]] = {}
         self.digest = hashlib.blake2b(digest_size=16) if digest else None
         self.nodes: dict[NodeId, SimulatedNode] = {}
         self._machine = machine
@@ -385,16 +386,29 @@ class Simulation:
             overseer.all_answered(node.watched)
             self._scan_disk(node)
         self.onlookers.last_look(members)
-        verdict = check(self.history.history(), self.workload.model, limit=_LIMIT)
+        verdict = check(self._history(), self.workload.model, limit=_LIMIT)
         if verdict.decision is Decision.VIOLATED:
             overseer.fail(str(verdict), moment=verdict.failures[0].blocked.returned_at)
         self.seen[f"history {verdict.decision.value}"] += 1
 
+    def _history(self) -> tuple[Operation, ...]:
+        """Return what clients saw, with arguments as they stood in the log where the workload's model wants that."""
+        history = self.history.history()
+        workload = self.workload
+        if not isinstance(workload, ReadsTheLog):
+            return history
+        told = list(history)
+        for number, (asked, command) in self.sent.items():
+            logged = self.testimony.logged(command)
+            if logged is not None:
+                told[number] = msgspec.structs.replace(told[number], argument=workload.as_logged(asked, logged))
+        return tuple(told)
+
     def _scan_writes(self, members: list[SimulatedNode]) -> None:
         """Every acknowledged command was applied, at a place that every member's state covers."""
         for command in self._written:
-            place = self.testimony.places.get(command[:1] + command[9:])
-            if place is None:
+            place = self.testimony.place_of(command)
+            if not place:
                 self.overseer.fail(f"an acknowledged command was never applied: {command!r}")
                 return
             for node in members:

@@ -27,29 +27,79 @@ _UNDER_A_SESSION: Final = b"\2"
 _A_RESULT: Final = b"\0"
 _STAMP: Final = 9
 """Bytes of a command under sessions that its leader stamps: the same command sent twice differs in them."""
+_SESSION_HEAD: Final = 33
+"""Bytes before the user's part of a command under a session."""
+
+
+@final
+class _Applied:
+    """What the first machine that was given the command at an index showed."""
+
+    __slots__ = ("chain", "command", "node", "result")
+
+    def __init__(self, chain: bytes, node: str, command: bytes, result: bytes) -> None:
+        self.chain = chain
+        self.node = node
+        self.command = command
+        self.result = result
+
+
+@final
+class _Command:
+    """One command of a client, in all forms in which it has been seen: as it was sent, and as `prepare` made it.
+
+    `offered`: how often a client sent it without a session. `place`: the index at which it was first applied.
+    `done`: the indexes at which it came through to a machine. `logged`: the user's part of it, as it did so first."""
+
+    __slots__ = ("done", "forms", "logged", "offered", "place", "results")
+
+    def __init__(self, form: bytes) -> None:
+        self.forms = [form]
+        self.offered = 0
+        self.place = 0
+        self.done: set[int] = set()
+        self.results: set[bytes] = set()
+        self.logged: bytes | None = None
+
+    def absorb(self, other: _Command) -> None:
+        """Take over what is known of `other`, which is this very command."""
+        self.forms += other.forms
+        self.offered += other.offered
+        self.done |= other.done
+        self.results |= other.results
+        if other.place and not 0 < self.place <= other.place:
+            self.place, self.logged = other.place, other.logged
 
 
 @final
 class Testimony:
-    """What all machines of one simulation have shown. `fail` is called with the text of a contradiction."""
+    """What all machines of one simulation have shown. `fail` is called with the text of a contradiction.
+
+    A machine's `prepare` may change a command, and change it differently each time that the command is sent. So a
+    command is known by what was sent: whatever `prepare` made of it is another form of the same command."""
 
     def __init__(self, fail: Callable[[str], None]) -> None:
         self.fail = fail
         self.seen: Counter[str] = Counter()
-        self.places: dict[bytes, int] = {}
-        """Where each command was first applied, by the command without its stamp."""
         self.carried_out = 0
         """How many commands have come through to any machine."""
         self._asked: set[bytes] = set()  # what clients read
-        self._offered: Counter[bytes] = Counter()  # how often a client sent a command that no session guards
-        self._done: dict[bytes, set[int]] = {}  # where each command came through to a machine
-        self._results: dict[bytes, set[bytes]] = {}
-        self._applied: dict[int, tuple[bytes, bytes]] = {0: (bytes(16), b"")}  # by index: hash so far, result
-        self._snapshots: dict[int, bytes] = {}
+        self._commands: dict[bytes, _Command] = {}  # by each form, without the stamp of the sessions
+        self._applied: dict[int, _Applied] = {0: _Applied(bytes(16), "", b"", b"")}  # by index
+        self._snapshots: dict[int, tuple[bytes, str]] = {}
 
     def offered(self, command: bytes) -> None:
         """A client sends the command, without a session, and will not send it again: it is carried out once at most."""
-        self._offered[_body(command)] += 1
+        self._command(command).offered += 1
+
+    def prepared(self, command: bytes, logged: bytes) -> None:
+        """A leader's machine was given the command, and `logged` is what it wants to have in the log."""
+        sent, made = self._command(command), self._command(logged)
+        if sent is not made:
+            sent.absorb(made)
+            for form in made.forms:
+                self._commands[form] = sent
+            self.seen["command changed by its machine's prepare"] += 1
 
     def asked(self, request: bytes) -> None:
         """A client reads with this request, so the machine has an answer to it."""
@@ -61,60 +111,100 @@ class Testimony:
 
     def told(self, command: bytes, answer: bytes) -> None:
         """A client was told this result of this command."""
-        if answer not in self._results.get(_body(command), ()):
+        if answer not in self._command(command).results:
             self.fail(f"a client was answered {answer!r}, which is not the result of its command {command!r}")
 
-    def applied(self, index: int, chain: bytes, command: bytes, result: bytes, *, carried_out: bool) -> None:
-        """A machine was given a command; `carried_out`: it came through to the user's machine."""
+    def place_of(self, command: bytes) -> int:
+        """Return the index at which the command, as a client sent it, was first applied; 0 if it never was."""
+        return self._command(command).place
+
+    def logged(self, command: bytes) -> bytes | None:
+        """Return the user's part of a client's command as it stood in the log when a machine first carried it out;
+        None if none ever did."""
+        return self._command(command).logged
+
+    def applied(
+        self, index: int, chain: bytes, command: bytes, result: bytes, *, carried_out: bool, node: str = "a node"
+    ) -> None:
+        """The machine of `node` was given a command; `carried_out`: it came through to the user's machine."""
         known = self._applied.get(index)
         if known is None:
-            self._applied[index] = (chain, result)
-            self._first_applied(index, _body(command), result)
-        elif known[0] != chain:
-            self.fail(f"two machines applied different commands up to index {index}")
-        elif known[1] != result:
-            self.fail(f"two machines gave different results at index {index}: {known[1]!r} and {result!r}")
+            self._applied[index] = _Applied(chain, node, command, result)
+            self._first_applied(index, command, result)
+        elif known.chain != chain:
+            self.fail(
+                f"two machines applied different commands up to index {index}: there, {known.node} was given "
+                f"{known.command!r} and {node} {command!r}"
+            )
+        elif known.result != result:
+            self.fail(
+                f"two machines gave different results at index {index}: {known.node} gave {known.result!r} and {node} "
+                f"{result!r} for the command {command!r}"
+            )
         if carried_out:
             self._carried_out(index, command)
 
-    def _first_applied(self, index: int, body: bytes, result: bytes) -> None:
-        results = self._results.setdefault(body, set())
-        again = self.places.setdefault(body, index) != index
-        if again and body[:1] == _UNDER_A_SESSION and result[:1] == _A_RESULT:
-            first = [one for one in results if one[:1] == _A_RESULT]
+    def _command(self, command: bytes) -> _Command:
+        form = _body(command)
+        known = self._commands.get(form)
+        if known is None:
+            known = self._commands[form] = _Command(form)
+        return known
+
+    def _first_applied(self, index: int, command: bytes, result: bytes) -> None:
+        known = self._command(command)
+        known.place = known.place or index
+        if known.place != index and command[:1] == _UNDER_A_SESSION and result[:1] == _A_RESULT:
+            first = [one for one in known.results if one[:1] == _A_RESULT]
             if first and first[0] != result:
-                self.fail(f"the command at {self.places[body]} was repeated at {index} and had another result")
+                self.fail(
+                    f"the command at {known.place} was repeated at {index} and had another result: {result!r} instead "
+                    f"of {first[0]!r} for {command!r}"
+                )
             self.seen["retry answered from its session"] += 1
-        results.add(result)
+        known.results.add(result)
 
     def _carried_out(self, index: int, command: bytes) -> None:
-        body = _body(command)
-        places = self._done.setdefault(body, set())
+        known = self._command(command)
+        if known.logged is None:
+            known.logged = _users_part(command)
+        places = known.done
         places.add(index)
-        most = 1 if body[:1] == _UNDER_A_SESSION else self._offered.get(body, len(places))
+        most = 1 if command[:1] == _UNDER_A_SESSION else known.offered or len(places)
         if len(places) > most:
-            self.fail(f"a command that was sent to be applied once is applied at {sorted(places)}")
+            self.fail(f"a command that was sent to be applied once is applied at {sorted(places)}: {command!r}")
 
     def chain(self, index: int) -> bytes | None:
         """The hash of everything applied up to the command at `index`."""
         known = self._applied.get(index)
-        return None if known is None else known[0]
+        return None if known is None else known.chain
 
-    def snapshot(self, index: int, digest: bytes) -> None:
-        """A machine's state after the command at `index`, as it went into a snapshot."""
-        if self._snapshots.setdefault(index, digest) != digest:
-            self.fail(f"two machines have different states after index {index}")
+    def snapshot(self, index: int, digest: bytes, node: str = "a node") -> None:
+        """The state of the machine of `node` after the command at `index`, as it went into a snapshot."""
+        known = self._snapshots.setdefault(index, (digest, node))
+        if known[0] != digest:
+            last = self._applied.get(index)
+            command = b"" if last is None else last.command
+            self.fail(
+                f"two machines have different states after index {index}: those of {known[1]} and {node}; the last "
+                f"command was {command!r}"
+            )
 
     def sum_up(self, tell: Callable[[bytes], None]) -> None:
         """All states that went into snapshots are told, so that runs can be compared in which nobody sees a difference
         but from one process to another."""
-        for index, digest in sorted(self._snapshots.items()):
+        for index, (digest, _) in sorted(self._snapshots.items()):
             tell(b"%d " % index + digest)
 
 
 def _body(command: bytes) -> bytes:
     """The command without what its leader stamps."""
     return command[:1] + command[_STAMP:]
+
+
+def _users_part(command: bytes) -> bytes:
+    """The command without the head that `Sessions` reads."""
+    return command[_SESSION_HEAD if command[:1] == _UNDER_A_SESSION else _STAMP :]
 
 
 @final
@@ -152,17 +242,19 @@ def _cut_elsewhere(data: bytes) -> list[bytes]:
 @final
 class Witness:
     """A machine that tells on the machine within. `stands` is told where it stands whenever it is asked for a snapshot
-    (true) or was set to one (false)."""
+    (true) or was set to one (false). `node` names it in what is found."""
 
     def __init__(
         self,
         machine: StateMachine,
         testimony: Testimony,
         stands: Callable[[int, bool], None] = lambda last, taken: None,
+        node: str = "a node",
     ) -> None:
         self.machine = machine
         self._testimony = testimony
         self._stands = stands
+        self._node = node
         self.last = 0
         self.chain = bytes(16)
 
@@ -171,23 +263,28 @@ class Witness:
         return NO_INDEX
 
     def prepare(self, command: bytes, now: int) -> bytes:
-        return self.machine.prepare(command, now)
+        logged = self.machine.prepare(command, now)
+        if isinstance(logged, bytes):
+            self._testimony.prepared(command, logged)
+        return logged
 
     def apply(self, index: Index, command: bytes) -> bytes:
         """The machine's result. What the machine raises is a finding, and is raised on."""
         testimony = self._testimony
         if index <= self.last:
-            testimony.fail(f"a machine was given index {index} after {self.last}")
+            testimony.fail(f"a machine was given index {index} after {self.last}, that of {self._node}: {command!r}")
         before = testimony.carried_out
         try:
             result = self.machine.apply(index, command)
         except Exception as failure:
-            testimony.fail(f"the machine raised {type(failure).__name__} at index {index}: {failure}")
+            told = f"the machine raised {type(failure).__name__} at index {index}: {failure}"
+            testimony.fail(f"{told} ({self._node}, command {command!r})")
             raise
         content = b"%d:%d:" % (index, len(command)) + command
         self.chain = hashlib.blake2b(self.chain + content, digest_size=16).digest()
         self.last = index
-        testimony.applied(index, self.chain, command, result, carried_out=testimony.carried_out > before)
+        carried_out = testimony.carried_out > before
+        testimony.applied(index, self.chain, command, result, carried_out=carried_out, node=self._node)
         return result
 
     def query(self, request: bytes) -> bytes:
@@ -214,14 +311,14 @@ class Witness:
         for chunk in inner:
             digest.update(chunk)
             yield chunk
-        self._testimony.snapshot(last, digest.digest())
+        self._testimony.snapshot(last, digest.digest(), self._node)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """The machine's state is the snapshot's, which must stand for what was applied up to its place."""
         data = b"".join(chunks)
         last, chain = _HEAD.unpack_from(data)
         if self._testimony.chain(last) != chain:
-            self._testimony.fail(f"a snapshot does not equal the applied prefix up to index {last}")
+            self._testimony.fail(f"a snapshot does not equal the applied prefix up to index {last} ({self._node})")
         body = data[_HEAD.size :]
         middle = len(body) // 2
         self.machine.restore(iter([body[:middle], body[middle:]]))

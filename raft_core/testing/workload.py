@@ -7,7 +7,7 @@ What lives here: the protocol `Workload`, by which users bring operations for a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol, final
+from typing import Protocol, final, runtime_checkable
 
 import msgspec
 
@@ -17,7 +17,7 @@ from raft_core.testing.dice import Dice
 from raft_core.testing.history import Datum
 from raft_core.testing.models import Register, SequentialModel
 
-__all__ = ["Asked", "RegisterMachine", "RegisterWorkload", "Workload"]
+__all__ = ["Asked", "ReadsTheLog", "RegisterMachine", "RegisterWorkload", "Workload"]
 
 
 @final
@@ -44,6 +44,17 @@ class Workload(Protocol):
 
     def result(self, asked: Asked, answer: bytes) -> Datum:
         """What the machine's answer says, in terms of the model. Raises `ValueError` where it is no answer to it."""
+        ...
+
+
+@runtime_checkable
+class ReadsTheLog(Protocol):
+    """A workload whose model needs what `prepare` put into a command, such as the time: what leases rest on."""
+
+    def as_logged(self, asked: Asked, command: bytes) -> Datum:
+        """Return the argument for the model in place of `asked.argument`, from the command as it stood in the log when
+        a machine first carried it out. What was never carried out keeps its argument. The commands of a run must
+        differ, or one is taken for the other."""
         ...
 
 

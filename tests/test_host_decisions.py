@@ -17,7 +17,9 @@ from raft_core.effects import (
     Effect,
     Persist,
     ReceiveSnapshot,
+    Refusal,
     RefusalReason,
+    Respond,
     Restore,
     RoleName,
     Send,
@@ -46,6 +48,7 @@ from raft_core.events import (
     StopRequested,
     StorageFailed,
     Tick,
+    TransferRequested,
 )
 from raft_core.host import MILLISECOND, SECOND, Drop, Host, HostConfig, Phase
 from raft_core.host.jobs import (
@@ -91,7 +94,7 @@ from raft_core.host.values import (
     WakeAt,
     Wrote,
 )
-from raft_core.ids import ClusterId, Incarnation, Index, MessageId, NodeId, ReadId, Term, WriteId
+from raft_core.ids import ClusterId, Incarnation, Index, MessageId, NodeId, ReadId, RequestId, Term, WriteId
 from raft_core.membership import Members
 from raft_core.messages import HEARTBEAT, AppendEntries, InstallSnapshot
 from raft_core.raft import Raft
@@ -541,15 +544,23 @@ def test_stop_ends_the_node_last_of_all_that_the_step_ordered() -> None:
     assert effects[-1].error is None  # type: ignore[union-attr]
 
 
-def test_a_stopping_node_takes_nothing_new_and_ends_in_bounded_time() -> None:
+def test_a_stopping_node_hands_over_then_takes_nothing_new_and_ends_in_bounded_time() -> None:
     stage = Stage()
     stage.start()
     stage.core([LEADS])
     stage.tell(ClientProposed(Ticket(1), b"c"))
+    stage.script.heard()
     stage.tell(StopAsked(), StopAsked())
-    assert stage.script.heard().count(StopRequested()) == 1
+    assert stage.script.heard() == [TransferRequested(RequestId(2))]
+    stage.core([Respond(RequestId(2), Refusal(RefusalReason.TARGET_UNREACHABLE))])
+    stage.script.heard()
     assert error(stage.tell(ClientProposed(Ticket(2), b"c"))).reason == RefusalReason.STOPPING  # type: ignore[attr-defined]
-    limit = HostConfig().stop_timeout
+    drain = HostConfig().drain_timeout
+    stage.tell(after=drain - 1)
+    assert StopRequested() not in stage.script.heard()
+    stage.tell(after=TICK)
+    assert stage.script.heard().count(StopRequested()) == 1
+    limit = HostConfig().stop_timeout - drain - TICK
     assert not any(isinstance(e, Finished) for e in stage.tell(after=limit - 1))
     effects = stage.tell(after=TICK)
 

@@ -189,9 +189,13 @@ class Clients:
         elif isinstance(request, Transfer):
             self._orders.events.append(TransferRequested(self._batch([item]), request.to))
 
-    def _batch(self, items: list[Waiting]) -> RequestId:
+    def number_anew(self) -> RequestId:
+        """A request number that no other request to the core has."""
         self._last_request += 1
-        number = RequestId(self._last_request)
+        return RequestId(self._last_request)
+
+    def _batch(self, items: list[Waiting]) -> RequestId:
+        number = self.number_anew()
         self._batches[number] = Batch(items)
         for item in items:
             item.place = Place.CORE

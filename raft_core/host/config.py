@@ -74,6 +74,9 @@ class HostConfig:
     settle_wait: int = 1 * SECOND
     """Once another node leads, what was sent to the old leader is unknown after so long without an answer; after a
     quarter of it where the old leader gives no sign of life."""
+    drain_timeout: int = 1 * SECOND
+    """A stopping node that leads no more waits so long for the answers to what it passed on, and for its own to leave.
+    """
     stop_timeout: int = 5 * SECOND
     """A stopping node ends after so long, whether or not somebody took over."""
 
@@ -137,6 +140,7 @@ _POSITIVE: Final = (
     "lowest_rate",
     "leader_wait",
     "settle_wait",
+    "drain_timeout",
     "stop_timeout",
     "urgent_frames",
     "request_bytes",

@@ -29,7 +29,7 @@ from raft_core.effects import (
     UnknownReason,
 )
 from raft_core.errors import CallerError, InvariantBroken, LogLost, RaftError, SettingsError, StorageBroken
-from raft_core.events import Event, PeerConnected, Started, StopRequested, StorageFailed, Tick
+from raft_core.events import Event, PeerConnected, Started, StorageFailed, Tick
 from raft_core.explain import Explanation
 from raft_core.host.clients import Clients
 from raft_core.host.config import HostConfig
@@ -37,9 +37,11 @@ from raft_core.host.connection import Connection
 from raft_core.host.forming import Forming, Verdict, lost_text
 from raft_core.host.jobs import Lane, StoreSnapshot
 from raft_core.host.lanes import job_of, report_of
+from raft_core.host.leaving import Leaving
 from raft_core.host.orders import Orders
 from raft_core.host.outcomes import refusal_error
 from raft_core.host.peers import Peers
+from raft_core.host.picture import picture_of
 from raft_core.host.status import Drop, HostStatus, Load, Phase
 from raft_core.host.transfers import Receiving, Serving
 from raft_core.host.values import (
@@ -115,6 +117,7 @@ class Host:
         self._forming = Forming(config, settings, recovered, self._orders)
         self._peers = Peers(config, settings, recovered.identity, self._orders, dice)
         self._clients = Clients(config, settings, self._orders, self._peers, machine_prepare)
+        self._leaving = Leaving(config, self._orders, self._clients, self._peers)
         self._receiving = Receiving(config, self._orders, self._peers)
         self._serving = Serving(config, self._orders, self._peers)
         self._raft: Raft | None = None
@@ -153,16 +156,22 @@ class Host:
             self._late_reads.clear()
             self._settle()
         self._clients.on_time()
-        leads = self._standing.role is RoleName.LEADER
         forming = self._raft is None
-        self._clients.flush(wall, self._standing.leader, leads=leads, retry=self._retry_held, forming=forming)
+        self._clients.flush(wall, self._standing.leader, leads=self._leads, retry=self._retry_held, forming=forming)
         self._retry_held = False
         self._settle()
+        if self._phase is Phase.STOPPING:
+            self._leaving.look(self._now, leads=self._leads)
+            self._settle()
         if self._ended():
             return self._orders.taken()
         self._peers.flush()
         self._wish_to_wake()
         return self._orders.taken()
+
+    @property
+    def _leads(self) -> bool:
+        return self._standing.role is RoleName.LEADER
 
     def _ended(self) -> bool:
         return self._phase is Phase.ENDED
@@ -274,13 +283,12 @@ class Host:
             self._peers.dial_due()
 
     def _on_stop_asked(self) -> None:
-        self._clients.close(RefusalReason.STOPPING)
         if self._raft is None:
             self._end(None, "asked to stop")
         elif self._phase is not Phase.STOPPING:
             self._phase = Phase.STOPPING
             self._stop_at = self._stop_at or self._now + self._config.stop_timeout
-            self._orders.events.append(StopRequested())
+            self._leaving.begin(self._now, leads=self._leads)
 
     def _on_job_failed(self, event: JobFailed) -> None:
         """A lane that the node cannot do without ends it; without the transfer lane, one snapshot is not fetched."""
@@ -377,6 +385,7 @@ class Host:
                 self._formed = True
                 self._introduce()
         elif isinstance(effect, Respond):
+            self._leaving.on_respond(effect)
             self._clients.on_respond(effect)
         elif isinstance(effect, Announce):
             self._standing = effect
@@ -501,20 +510,4 @@ class Host:
     @property
     def status(self) -> HostStatus:
         """A frozen picture of the whole node."""
-        standing = self._standing
-        return HostStatus(
-            node=self._recovered.identity.node,
-            identity=self._recovered.identity,
-            phase=self._phase,
-            role=standing.role,
-            term=standing.term,
-            leader=standing.leader,
-            leader_address=self._peers.addresses.of(standing.leader),
-            core=None if self._raft is None else self._raft.status,
-            peers=self._peers.status(),
-            addresses=self._peers.addresses.known(),
-            waiting_clients=self._clients.count,
-            waiting_bytes=self._clients.bytes,
-            forwarded=self._clients.forwarded,
-            drops=tuple(sorted((reason.value, count) for reason, count in self._peers.drops.items())),
-        )
+        return picture_of(self._recovered.identity, self._phase, self._standing, self._raft, self._peers, self._clients)

@@ -393,6 +393,14 @@ class Peers:
         connection.requests.push(frame)
         self._touch(connection)
 
+    @property
+    def answering(self) -> bool:
+        """An answer to a peer has not left yet."""
+        return any(
+            not connection.closing and (connection.requests.bytes or connection.busy or connection.mid_frame)
+            for connection in self._accepted.values()
+        )
+
     def connected_peers(self) -> tuple[NodeId, ...]:
         """Everybody whom messages can be sent to, sorted."""
         return tuple(sorted(peer for peer, connection in self._dialled.items() if connection.greeted))

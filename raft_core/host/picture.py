@@ -1,0 +1,34 @@
+"""The whole node as one frozen picture."""
+
+from __future__ import annotations
+
+from raft_core.effects import Announce
+from raft_core.host.clients import Clients
+from raft_core.host.peers import Peers
+from raft_core.host.status import HostStatus, Phase
+from raft_core.raft import Raft
+from raft_core.recovered import Identity
+
+__all__ = ["picture_of"]
+
+
+def picture_of(
+    identity: Identity, phase: Phase, standing: Announce, raft: Raft | None, peers: Peers, clients: Clients
+) -> HostStatus:
+    """What these parts of a host show at this moment."""
+    return HostStatus(
+        node=identity.node,
+        identity=identity,
+        phase=phase,
+        role=standing.role,
+        term=standing.term,
+        leader=standing.leader,
+        leader_address=peers.addresses.of(standing.leader),
+        core=None if raft is None else raft.status,
+        peers=peers.status(),
+        addresses=peers.addresses.known(),
+        waiting_clients=clients.count,
+        waiting_bytes=clients.bytes,
+        forwarded=clients.forwarded,
+        drops=tuple(sorted((reason.value, count) for reason, count in peers.drops.items())),
+    )

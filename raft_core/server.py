@@ -44,6 +44,10 @@ from raft_core.settings import Settings
 __all__ = ["Page", "Server"]
 
 
+_MOST_DOUBLINGS = 7
+"""A snapshot that failed is tried again after at most so many doublings of the election timeout: about a minute."""
+
+
 def _index_of(waiting: tuple[Index, RequestId]) -> Index:
     return waiting[0]
 
@@ -85,6 +89,7 @@ class Server:
         "rng",
         "settings",
         "snapshot",
+        "snapshot_failures",
         "snapshot_pending",
         "snapshot_retry_at",
         "snapshot_write",
@@ -111,6 +116,7 @@ class Server:
         self.pages: deque[Page] = deque()  # orders in the apply lane that are not yet reported
         self.bytes_since_snapshot = 0
         self.snapshot_pending: Index = NO_INDEX  # a TakeSnapshot that is not yet reported
+        self.snapshot_failures = 0  # one after the other, since the last that was taken
         self.snapshot_retry_at = 0  # not before this tick, after one has failed
         self.snapshot_write = NO_WRITE  # the write that switched to `snapshot`
         self.receiving: ReceiveSnapshot | None = None  # a transfer to us that is under way
@@ -301,10 +307,13 @@ class Server:
             self._take_snapshot()
 
     def on_snapshot_failed(self, index: Index) -> None:
-        """It is ordered again after an election timeout: what failed once, such as a full disk, fails for a while."""
+        """Order it again later, each time after twice as long: what failed once, such as a full disk, fails for a while.
+
+        An attempt on a full disk takes the log's room for a moment, so they must become rare."""
         if index == self.snapshot_pending:
             self.snapshot_pending = NO_INDEX
-            self.snapshot_retry_at = self.now + self.settings.election_ticks
+            self.snapshot_retry_at = self.now + (self.settings.election_ticks << self.snapshot_failures)
+            self.snapshot_failures = min(self.snapshot_failures + 1, _MOST_DOUBLINGS)
 
     @property
     def snapshot_to_offer(self) -> SnapshotMeta | None:
@@ -365,6 +374,7 @@ class Server:
         if self.outbox.failed or not self.log.matches(meta.index, meta.term):
             return
         self.snapshot = meta
+        self.snapshot_failures = 0
         self.outbox.switch(meta, discard=False, cap=NO_INDEX)
         self.snapshot_write = self.outbox.everything(self.log)
         self.bytes_since_snapshot = sum(

@@ -1,7 +1,9 @@
 """The face of a durable store, as the host needs it. Stores are blocking and plain; they live outside the core.
 
 What lives here: protocols. Every method may raise `DiskError`; after a failed write or sync a store must refuse
-every later one with `StorageBroken` until it is opened again: what a failed sync left behind, nobody knows.
+every later one with `StorageBroken` until it is opened again: what a failed sync left behind, nobody knows. One
+exception: a snapshot for which the disk has no room may be given up alone. Its writer raises another `DiskError`, frees
+what was written of it, and the log goes on.
 """
 
 from __future__ import annotations

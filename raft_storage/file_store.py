@@ -26,7 +26,7 @@ from raft_core.membership import Members
 from raft_core.recovered import Identity, Recovered, formation
 from raft_core.storage import SnapshotReader, SnapshotWriter
 from raft_core.wal.blocks import NOWHERE, Position, batch_bytes, frame_batch
-from raft_core.wal.files import File, FileFailed, Files, LockHeld, write_whole
+from raft_core.wal.files import File, FileFailed, Files, LockHeld, NoSpace, write_whole
 from raft_core.wal.records import Body, SegmentHeader, encode
 from raft_core.wal.recovery import LiveSegment, Plan, header_of
 from raft_core.wal.segment import ANCHOR, LOCK, Anchor, IdentityFile, new_name, sealed, segment_name
@@ -60,8 +60,8 @@ class FileStore:
         self._anchored = NOWHERE
         for name in plan.rubbish:
             files.unlink(name)
-        self._begin_segment(plan.header, list(plan.changes))
         self._shelf = SnapshotShelf(files, identity.cluster, plan.image.snapshot)
+        self._begin_segment(plan.header, list(plan.changes))
         for name in plan.obsolete:
             files.unlink(name)
         self._drop_segments()
@@ -185,8 +185,14 @@ class FileStore:
         framed = frame_batch(encode([header, *changes]), Position(header.sequence, 0), header.follows)
         room = max(self._segment_bytes, len(framed))
         at = Position(header.sequence, len(framed))
-        write_new(self._files, ANCHOR, sealed(Anchor(self._boot, at)))
-        file = self._create_segment(header.sequence, framed, room)
+        try:
+            write_new(self._files, ANCHOR, sealed(Anchor(self._boot, at)))
+            file = self._create_segment(header.sequence, framed, room)
+        except NoSpace:
+            if not self._shelf.make_way():  # of a snapshot that is being written
+                raise
+            write_new(self._files, ANCHOR, sealed(Anchor(self._boot, at)))
+            file = self._create_segment(header.sequence, framed, room)
         old, self._file = self._file, file
         self._room, self._at = room, at
         self._kept.append(LiveSegment(header.sequence, header.next))

@@ -3,19 +3,22 @@
 What lives here: `SnapshotShelf`, and the readers and writers that it hands out. The format is in
 `raft_core.wal.snapshot_file`. A snapshot is written under a name of its own, synced, renamed, and its name synced;
 that makes it finished. The log decides which finished one is in force; the older ones are then deleted.
+
+A snapshot for which there is no room is given up, and its room is free again; the store goes on, for no promise rests
+on an unfinished file. Once a file bears its final name, every failure is final for the whole store.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import TypeAlias, final
 
 from raft_core.entries import LogPosition, SnapshotMeta
 from raft_core.errors import CallerError, DiskError, LogDamaged
 from raft_core.ids import ClusterId
-from raft_core.wal.files import Files
+from raft_core.wal.files import File, Files, NoSpace
 from raft_core.wal.segment import is_received, is_unfinished, part_name, snapshot_name
 from raft_core.wal.snapshot_file import (
     CHUNK_BYTES,
@@ -25,10 +28,18 @@ from raft_core.wal.snapshot_file import (
     SnapshotHeader,
 )
 
-__all__ = ["Guard", "SnapshotShelf", "verify_snapshot"]
+__all__ = ["Guard", "SnapshotNotWritten", "SnapshotShelf", "verify_snapshot"]
 
 Guard: TypeAlias = Callable[[], AbstractContextManager[None]]
 """Makes a failure inside final for the whole store."""
+
+
+class SnapshotNotWritten(DiskError):
+    """The disk has no room for this snapshot. The log goes on; the snapshot is tried again later."""
+
+
+def _no_room(failure: NoSpace) -> SnapshotNotWritten:
+    return SnapshotNotWritten(f"there is no room for the snapshot: {failure}; make room on the disk")
 
 
 def verify_snapshot(files: Files, cluster: ClusterId, meta: SnapshotMeta) -> None:
@@ -94,8 +105,15 @@ class SnapshotShelf:
 
     def _begin(self, name: str, meta: SnapshotMeta, guard: Guard) -> _Writer:
         """Without the lock, because reading what is there already can take long."""
-        file = self._files.open(name) if name in self._files.names() else self._files.create(name)
-        part = SnapshotFileWriter(file, self._header(meta), rewrite=name in self._inherited)
+        file: File | None = None
+        try:
+            file = self._files.open(name) if name in self._files.names() else self._files.create(name)
+            part = SnapshotFileWriter(file, self._header(meta), rewrite=name in self._inherited)
+        except NoSpace as failure:
+            if file is not None:
+                file.close()
+                self._files.unlink(name)
+            raise _no_room(failure) from failure
         writer = _Writer(self, name, part, meta, guard)
         with self._lock:
             self._inherited.discard(name)
@@ -117,9 +135,24 @@ class SnapshotShelf:
             if meta.position in self._finished:  # two of the same position hold the same state: the first one stays
                 self._files.unlink(name)
                 return
-            self._files.rename(name, snapshot_name(meta.position))
+            self._rename(name, meta)
             self._files.sync_directory()
             self._finished.add(meta.position)
+
+    def _rename(self, name: str, meta: SnapshotMeta) -> None:
+        try:
+            self._files.rename(name, snapshot_name(meta.position))
+        except NoSpace as failure:  # the directory cannot grow; the file is still called as before
+            self._files.unlink(name)
+            raise _no_room(failure) from failure
+
+    def make_way(self) -> bool:
+        """Give up every snapshot that is being written: the log needs the room. Return whether there was one.
+
+        Waits for a chunk that is being written."""
+        with self._lock:
+            writers = list(self._open_parts.values())
+        return any([writer.make_way() for writer in writers])
 
     def _check_finished(self, name: str) -> None:
         """The file can be read from its trailer. It cannot where an interrupted writing had left a longer one."""
@@ -196,7 +229,9 @@ class _Reader:
 
 @final
 class _Writer:
-    """A `SnapshotWriter`. It is dead once it was finished or aborted, or another one took over its file."""
+    """A `SnapshotWriter`. It is dead once it was finished or aborted, or another one took over its file.
+
+    The lock lets the write lane give it up in the middle. It is taken before the shelf's, never after it."""
 
     def __init__(
         self, shelf: SnapshotShelf, name: str, writer: SnapshotFileWriter, meta: SnapshotMeta, guard: Guard
@@ -206,38 +241,66 @@ class _Writer:
         self._writer: SnapshotFileWriter | None = writer
         self._meta = meta
         self._guard = guard
+        self._lock = threading.Lock()
+        self._crowded_out = False
 
     @property
     def offset(self) -> int:
         return self._living().offset
 
     def write(self, data: bytes) -> None:
-        """Appends to the state."""
-        with self._guard():
-            self._living().write(data)
+        """Append to the state. Raises `SnapshotNotWritten` where there is no room; it is given up then."""
+        with self._lock, self._guard():
+            writer = self._living()
+            try:
+                writer.write(data)
+            except NoSpace as failure:
+                self._give_up()
+                raise _no_room(failure) from failure
 
     def finish(self) -> None:
-        """The snapshot is durable under its name, and can be switched to."""
-        with self._guard():
+        """The snapshot is durable under its name, and can be switched to. Raises as `write` does."""
+        with self._lock, self._guard():
             writer = self._living()
-            writer.finish()
+            try:
+                writer.finish()
+            except NoSpace as failure:
+                self._give_up()
+                raise _no_room(failure) from failure
             self._writer = None
             self._shelf.finish(self._name, self._meta)
 
     def abort(self) -> None:
         """What was written is forgotten. Harmless when another writer took over, or when done twice."""
-        if self._writer is None:
-            return
-        with self._guard():
+        with self._lock:
+            if self._writer is None:
+                return
+            with self._guard():
+                self._shelf.abort(self._name)
+
+    def make_way(self) -> bool:
+        """Give it up, so that its room is free. Return whether it was still being written."""
+        with self._lock:
+            if self._writer is None:
+                return False
+            self._give_up()
+            self._crowded_out = True
+            return True
+
+    def _give_up(self) -> None:
+        with suppress(DiskError):  # closed it is in any case, and an unfinished file is thrown away at the next opening
             self._shelf.abort(self._name)
+        self.leave()
 
     def leave(self) -> None:
-        """The file is left to somebody else, as it is."""
+        """The file is left to another writer, as it is."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
 
     def _living(self) -> SnapshotFileWriter:
+        if self._crowded_out:
+            raise SnapshotNotWritten("the snapshot was given up, because the log needed its room; make room on the disk")
         if self._writer is None:
             raise CallerError("this snapshot was finished, aborted, or taken over by another writer")
         return self._writer

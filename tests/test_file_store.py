@@ -481,7 +481,7 @@ def test_a_failed_snapshot_write_breaks_the_store_too() -> None:
     store = open_on(disk)
     store.write([append(1, 9)])
     writer = store.create_snapshot(SnapshotMeta(Index(5), Term(1), Members.initial([1])))
-    disk.faults[disk.calls + 1] = Fault(FaultKind.NO_SPACE)
+    disk.faults[disk.calls + 1] = Fault(FaultKind.ERROR)
     with pytest.raises(StorageBroken):
         writer.write(bytes(100_000))
     with pytest.raises(StorageBroken):

@@ -7,18 +7,24 @@ import pytest
 from raft_core.effects import Persist
 from raft_core.entries import Entry, SnapshotMeta
 from raft_core.errors import DiskError, StorageBroken
+from raft_core.host.jobs import Lane, StoreChunk, Write
+from raft_core.host.values import JobFailed, Wrote
+from raft_core.host.work import Work
 from raft_core.ids import Index, Term, WriteId
 from raft_core.membership import Members
 from raft_core.testing.crash_check import _Check
-from raft_core.testing.crash_disk import Call, CrashDisk
+from raft_core.testing.crash_disk import Call, CrashDisk, Fault, FaultKind
 from raft_core.testing.crash_script import make_script
 from raft_core.testing.crash_trial import Standing
 from raft_core.wal.files import Files, NoSpace
-from raft_core.wal.segment import ANCHOR, new_name, segment_name, segment_number
+from raft_core.wal.segment import ANCHOR, new_name, part_name, segment_name, segment_number
+from raft_kv.machine import KeyValueMachine
 from raft_storage import FileStore
+from raft_storage.snapshots import SnapshotNotWritten
 
 SEGMENT_BYTES = 4096
 SMALL_FILE = 512
+META = SnapshotMeta(Index(1), Term(1), Members.initial([1]))
 
 
 def open_store(files: Files) -> FileStore:
@@ -29,6 +35,12 @@ def open_store(files: Files) -> FileStore:
 
 def append(index: int, size: int = 100) -> Persist:
     return Persist(WriteId(index), entries=(Entry.make(index, 1, bytes(size)),))
+
+
+def write_snapshot(store: FileStore, state: bytes) -> None:
+    writer = store.create_snapshot(META)
+    writer.write(state)
+    writer.finish()
 
 
 def a_disk(entries: int = 9) -> CrashDisk:
@@ -97,10 +109,88 @@ def test_a_snapshot_that_filled_the_disk_does_not_keep_the_node_from_starting() 
     disk.capacity = disk.used() + 100_000
     writer = store.create_snapshot(SnapshotMeta(Index(5), Term(1), Members.initial([1])))
     writer.write(bytes(64 * 1024))
-    with pytest.raises(StorageBroken, match="no space left"):
+    with pytest.raises(SnapshotNotWritten):
         writer.write(bytes(64 * 1024))
-    disk.capacity = disk.used()
     assert entries_on(disk.restart()) == 9
+
+
+@pytest.mark.parametrize("step", ["create", "write", "sync", "rename"])
+def test_a_snapshot_without_room_is_given_up_and_the_log_goes_on(step: str) -> None:
+    disk = a_disk(1)
+    store = open_store(disk)
+    before = disk.listing()
+    state = bytes(100) if step == "sync" else bytes(70_000)
+
+    def fail(call: Call) -> None:
+        own = part_name(META.position, None)
+        if call.operation == step and call.name == own and (step != "write" or call.offset > 0):
+            raise NoSpace(step, own, "no space left")
+
+    disk.watch = fail
+    for _ in range(2):
+        with pytest.raises(SnapshotNotWritten):
+            write_snapshot(store, state)
+        assert disk.listing() == before
+
+    store.write([append(2)])
+    disk.watch = None
+    write_snapshot(store, state)
+    store.write([Persist(WriteId(3), snapshot=META)])
+    store.close()
+    recovered = open_store(disk.crash()).recover()
+    assert recovered.snapshot == META
+    assert [entry.index for entry in recovered.entries] == [2]
+
+
+def test_a_snapshot_gives_way_to_a_segment_of_the_log() -> None:
+    disk = a_disk(0)
+    store = open_store(disk)
+    writer = store.create_snapshot(META)
+    writer.write(bytes(65 * 1024))
+    disk.capacity = disk.used() + SEGMENT_BYTES // 2
+    store.write([append(1, SEGMENT_BYTES // 2)])
+    store.write([append(2, SEGMENT_BYTES // 2)])
+
+    with pytest.raises(SnapshotNotWritten):
+        writer.write(bytes(10))
+    writer.abort()
+    assert part_name(META.position, None) not in disk.listing()
+    store.close()
+    assert entries_on(disk.crash()) == 2
+
+
+def test_a_received_snapshot_without_room_leaves_the_log_alone() -> None:
+    disk = a_disk(1)
+    store = open_store(disk)
+    before = disk.listing()
+    disk.capacity = disk.used() + 20_000
+    work = Work(store, KeyValueMachine())
+    chunk = StoreChunk(META, "2", 0, bytes(70_000), last=False)
+
+    (report,) = work.run(Lane.TRANSFER, [chunk])
+
+    assert isinstance(report, JobFailed)
+    assert report.lane is Lane.TRANSFER
+    assert disk.listing() == before
+    assert work.run(Lane.WRITE, [Write(append(2))]) == [Wrote(WriteId(2))]
+
+
+@pytest.mark.parametrize("lane", ["own", "received"])
+def test_a_snapshot_file_that_cannot_be_synced_for_another_reason_ends_the_store(lane: str) -> None:
+    disk = a_disk(1)
+    store = open_store(disk)
+    writer = store.create_snapshot(META) if lane == "own" else store.resume_snapshot(META, "2")
+    writer.write(bytes(10))
+
+    def fail(call: Call) -> None:
+        if call.operation == "sync":
+            disk.faults[call.number] = Fault(FaultKind.ERROR)
+
+    disk.watch = fail
+    with pytest.raises(StorageBroken):
+        writer.finish()
+    with pytest.raises(StorageBroken):
+        store.write([append(2)])
 
 
 def test_a_finished_snapshot_that_could_not_be_switched_to_makes_room() -> None:

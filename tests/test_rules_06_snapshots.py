@@ -388,6 +388,27 @@ def test_a_snapshot_that_could_not_be_taken_is_ordered_again() -> None:
     assert [e.meta.index for e in effects if isinstance(e, TakeSnapshot)] == [4]
 
 
+def test_snapshots_that_fail_one_after_the_other_are_tried_ever_more_rarely_and_without_end() -> None:
+    """On a disk that is full for them each attempt takes the room of the log for a moment."""
+    raft = core(log=[1, 1], commit=3, settings=with_settings(snapshot_entries=2))
+    timeout = raft.server.settings.election_ticks
+    waits: list[int] = []
+    (order,) = machine_done(raft)
+    for index in range(4, 14):
+        assert isinstance(order, TakeSnapshot)
+        step(raft, SnapshotFailed(order.meta.index))
+        waits.append(raft.server.snapshot_retry_at - raft.server.now)
+        raft.server.now += waits[-1]
+        step(raft, append(1, 2, (index - 1, 1), (index, 1), commit=index))
+        persist(raft)
+        [order] = [effect for effect in machine_done(raft) if isinstance(effect, TakeSnapshot)]
+
+    assert waits == [timeout << min(failures, 7) for failures in range(10)]
+    assert isinstance(order, TakeSnapshot)
+    step(raft, SnapshotTaken(order.meta))
+    assert raft.server.snapshot_failures == 0
+
+
 def test_bytes_count_and_not_only_entries() -> None:
     """A few large entries fill a disk as well as many small ones."""
     settings = with_settings(snapshot_bytes=1000, snapshot_entries=10**6)

@@ -187,8 +187,9 @@ class _Check(Trial):
         try:
             for store in self.play(disk, standing, self.script):  # noqa: B007 - the one that is open when it fails
                 pass
-        except DiskError:
-            if store is not None and kind is not FaultKind.SHORT:
+        except DiskError as failure:
+            goes_on = kind is FaultKind.NO_SPACE and not isinstance(failure, StorageBroken)  # only a snapshot is lost
+            if store is not None and kind is not FaultKind.SHORT and not goes_on:
                 self._acknowledges_nothing(store, where)
         except StoreViolation:
             raise

@@ -180,9 +180,14 @@ class Persist(Value, frozen=True, tag=202, array_like=True):
 
 @final
 class Apply(Value, frozen=True, tag=203, array_like=True):
-    """Apply these committed, durable, consecutive entries; then report `Applied`. Commands go to the machine."""
+    """Apply these committed, durable, consecutive entries; then report `Applied`, for all at once or in parts.
+
+    Commands go to the machine. `wanted`: pairs of first and last index, ascending, of the entries whose results a
+    client of this node waits for. The other results are to be dropped where they arise: after a restart no client waits
+    for any."""
 
     entries: tuple[Entry, ...]
+    wanted: tuple[tuple[Index, Index], ...] = ()
 
 
 @final

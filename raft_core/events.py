@@ -72,8 +72,10 @@ class StorageFailed(Value, frozen=True, tag=104, array_like=True):
 
 @final
 class Applied(Value, frozen=True, tag=105, array_like=True):
-    """The state machine has applied everything up to `upto`. `results` has one item per entry of the `Apply`
-    effects reported, the last belonging to `upto`; no-ops and configurations have an empty result."""
+    """The state machine has applied everything up to `upto`.
+
+    `results` has one item per entry since the last report, the last belonging to `upto`, or none at all where no result
+    of them was wanted. No-ops, configurations and entries whose result was not wanted have an empty one."""
 
     upto: Index
     results: tuple[bytes, ...] = ()

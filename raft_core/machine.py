@@ -2,6 +2,14 @@
 
 What lives here: the protocol that users implement. `Sessions` (exactly-once) wraps any of them, in `sessions.py`.
 A machine is driven from one place at a time and needs no locks.
+
+Unless `machine_blocks` is set, the node's loop itself calls `apply` and `query`, a few milliseconds' worth per turn.
+One call that takes longer holds up the whole node. A machine for which a few calls do may have one more method,
+
+    def is_long(self, request: bytes) -> bool: ...
+
+which says of a command (as `prepare` made it) or a query, by its bytes alone, that it takes more than a few
+milliseconds: such a call happens in a thread, and those behind it wait.
 """
 
 from __future__ import annotations

@@ -48,6 +48,24 @@ class Requests:
         """`waiting` will be answered."""
         self._queue.append(waiting)
 
+    def wanted(self, first: Index, last: Index) -> tuple[tuple[Index, Index], ...]:
+        """Return which of the entries `first` … `last` a request waits for: pairs of first and last index, ascending.
+
+        Neighbouring requests make one pair. Costs as much as requests lie at or before `last`."""
+        pairs: list[tuple[Index, Index]] = []
+        for waiting in self._queue:
+            if waiting.first > last:
+                break
+            if waiting.last < first:
+                continue
+            begin = waiting.first if waiting.first > first else first
+            end = waiting.last if waiting.last < last else last
+            if pairs and pairs[-1][1] + 1 == begin:
+                pairs[-1] = (pairs[-1][0], end)
+            else:
+                pairs.append((begin, end))
+        return tuple(pairs)
+
     def applied(self, upto: Index, results: tuple[bytes, ...], respond: Callable[[Respond], None]) -> None:
         """Everything up to `upto` is applied; `results` belong to the last of it, one per entry, or are empty."""
         start = upto - len(results) + 1  # the index that results[0] belongs to

@@ -280,7 +280,7 @@ class Server:
             size = self.log.size_between(self.applying, page[-1].index)
             self.applying = page[-1].index
             self.pages.append(Page(self.applying, size))
-            outbox.effects.append(Apply(page))
+            outbox.effects.append(Apply(page, self.requests.wanted(page[0].index, self.applying)))
 
     def on_applied(self, report: Applied, transfers_from: Index) -> None:
         """The machine moved on: clients are answered, reads that waited may be done, a snapshot may be due."""
@@ -307,7 +307,7 @@ class Server:
             self._take_snapshot()
 
     def on_snapshot_failed(self, index: Index) -> None:
-        """Order it again later, each time after twice as long: what failed once, such as a full disk, fails for a while.
+        """Order it again later, after twice as long each time: what failed once, as on a full disk, fails for a while.
 
         An attempt on a full disk takes the log's room for a moment, so they must become rare."""
         if index == self.snapshot_pending:

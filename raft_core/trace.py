@@ -129,8 +129,9 @@ def _effect(effect: Effect) -> str:
     match effect:
         case Persist():
             return _persist(effect)
-        case Apply(entries):
-            return f"apply {_entries(entries)}"
+        case Apply(entries, wanted):
+            asked = ", ".join(f"{first} to {last}" for first, last in wanted)
+            return f"apply {_entries(entries)}{f', results wanted of {asked}' if asked else ''}"
         case Respond(request, outcome, offset, count):
             items = f" items {offset} to {offset + count - 1}" if offset or count > 1 else ""
             return f"answer request {request}{items}: {describe_outcome(outcome)}"

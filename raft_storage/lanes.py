@@ -10,7 +10,8 @@ of its own and a trio token 193 (37), `trio.to_thread` 258 (56); on asyncio `cal
 much as the hop itself once more.
 
 The lane of a machine that does not block has no thread: the loop does its jobs itself. But a machine is restored from
-the disk, for seconds where its state is big, so that job has a thread all the same, and those behind it wait.
+the disk, for seconds where its state is big, so that job has a thread all the same, and those behind it wait; so has
+a single command that the machine calls long. The others are done in slices of time, with turns of the loop between.
 
 The threads are daemons. One that hangs in a system call of a dead disk can neither be cancelled nor joined;
 `close` waits for it for a bounded time and then leaves it behind, and with it the store, which it may still use.
@@ -33,6 +34,9 @@ from raft_core.host.work import Work
 from raft_core.storage import Store
 
 __all__ = ["Lanes", "Report"]
+
+_SLICE_SECONDS: Final = 0.005
+"""The machine has so much of a turn of the loop, and one more command or query."""
 
 Report: TypeAlias = Callable[[list[HostEvent]], object]
 """Called on a lane's thread with what its jobs came to."""
@@ -63,7 +67,9 @@ class Lanes:
             inline.jobs.append(job)
 
     def run_inline(self) -> list[HostEvent]:
-        """What the queued jobs of the lanes that need no thread came to. For the loop."""
+        """Return what the queued jobs of the lanes without a thread came to, or those that fit into a slice of time.
+
+        There is at least one event if jobs are left that the loop has to do, so that it turns again. For the loop."""
         events: list[HostEvent] = []
         for lane in self._inline.values():
             if lane.jobs or lane.away:
@@ -72,8 +78,23 @@ class Lanes:
 
     def run(self, lane: Lane, jobs: list[Job]) -> None:
         """The jobs are done and reported. For the lane's thread, which must not die unnoticed."""
+        if lane is Lane.APPLY:
+            self._run_machine(jobs)
+            return
+        self._hand_over(lane, lambda: self._work.run(lane, jobs))
+
+    def _run_machine(self, jobs: list[Job]) -> None:
+        """What the machine's jobs come to is reported in parts, so that no part holds much."""
+        queue = deque(jobs)
+        if Lane.APPLY in self._inline:  # one job, that the loop waits for
+            self._hand_over(Lane.APPLY, lambda: self._work.run(Lane.APPLY, jobs))
+            return
+        while queue:
+            self._hand_over(Lane.APPLY, lambda: self._work.run_machine(queue, _Slice()))
+
+    def _hand_over(self, lane: Lane, work: Callable[[], list[HostEvent]]) -> None:
         try:
-            events = self._work.run(lane, jobs)
+            events = work()
         except RaftError as failure:
             events = [JobFailed(lane, failure)]
         except BaseException as failure:  # a machine may raise SystemExit: the lane must not end without a word
@@ -123,7 +144,7 @@ class _InlineLane:
         self.away = False
 
     def run(self) -> list[HostEvent]:
-        """What came of the jobs that could be done by now. For the loop."""
+        """What came of the jobs that could be done in one slice of time. For the loop."""
         events: list[HostEvent] = []
         if self.away:
             try:
@@ -131,17 +152,27 @@ class _InlineLane:
             except Empty:
                 return events
             self.away = False
-        batch: list[Job] = []
-        while self.jobs and not self.away:
-            job = self.jobs.popleft()
-            self.away = self._work.blocks(job)
-            if not self.away:
-                batch.append(job)
-        if batch:
-            events += self._work.run(self._lane, batch)
-        if self.away:
-            self._worker.put(job)
+        enough = _Slice()
+        while self.jobs and not enough():
+            job = self._work.take_blocking(self.jobs)
+            if job is not None:
+                self.away = True
+                self._worker.put(job)
+                break
+            events += self._work.run_machine(self.jobs, enough, in_loop=True)
         return events
+
+
+class _Slice:
+    """Says when a slice of time is used up."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self) -> None:
+        self._end: Final = time.monotonic() + _SLICE_SECONDS
+
+    def __call__(self) -> bool:
+        return time.monotonic() >= self._end
 
 
 class _Worker:

@@ -152,7 +152,7 @@ class SnapshotShelf:
         Waits for a chunk that is being written."""
         with self._lock:
             writers = list(self._open_parts.values())
-        return any([writer.make_way() for writer in writers])
+        return sum(writer.make_way() for writer in writers) > 0
 
     def _check_finished(self, name: str) -> None:
         """The file can be read from its trailer. It cannot where an interrupted writing had left a longer one."""
@@ -300,7 +300,9 @@ class _Writer:
 
     def _living(self) -> SnapshotFileWriter:
         if self._crowded_out:
-            raise SnapshotNotWritten("the snapshot was given up, because the log needed its room; make room on the disk")
+            raise SnapshotNotWritten(
+                "the snapshot was given up, because the log needed its room; make room on the disk"
+            )
         if self._writer is None:
             raise CallerError("this snapshot was finished, aborted, or taken over by another writer")
         return self._writer

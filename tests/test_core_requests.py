@@ -37,6 +37,16 @@ def test_what_is_applied_is_answered_with_its_results() -> None:
     assert requests.waiting() == (waiting(2, 8, 8, offset=1),)
 
 
+def test_what_is_waited_for_is_named_as_pairs_that_neighbours_share() -> None:
+    requests, _ = two_requests()
+    requests.wait(waiting(3, 9, 9))
+
+    assert requests.wanted(Index(1), Index(2)) == ()
+    assert requests.wanted(Index(1), Index(20)) == ((3, 5), (7, 9))
+    assert requests.wanted(Index(4), Index(8)) == ((4, 5), (7, 8))
+    assert requests.wanted(Index(10), Index(20)) == ()
+
+
 def test_a_request_is_answered_in_as_many_pieces_as_it_is_applied() -> None:
     requests, answers = two_requests()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import tracemalloc
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 
@@ -106,7 +108,28 @@ def persist(number: int) -> Write:
 
 
 def entries(*commands: bytes, first: int = 1) -> ApplyEntries:
-    return ApplyEntries(tuple(Entry.make(first + n, 1, command) for n, command in enumerate(commands)))
+    last = first + len(commands) - 1
+    made = tuple(Entry.make(first + n, 1, command) for n, command in enumerate(commands))
+    return ApplyEntries(made, ((Index(first), Index(last)),))
+
+
+def unwanted(*commands: bytes, first: int = 1) -> ApplyEntries:
+    return ApplyEntries(entries(*commands, first=first).entries)
+
+
+class Long(Machine):
+    """A machine with long results, some of whose calls take long."""
+
+    def apply(self, index: Index, command: bytes) -> bytes:
+        return super().apply(index, command) + bytes(400_000 if command == b"big" else 0)
+
+    def is_long(self, request: bytes) -> bool:
+        return request == b"long"
+
+
+def after(count: int) -> Callable[[], bool]:
+    left = iter(range(count - 1))
+    return lambda: next(left, None) is None
 
 
 def stored(store: MemoryStore, state: bytes, meta: SnapshotMeta = META) -> None:
@@ -164,10 +187,93 @@ def test_forming_writes_the_first_entry() -> None:
 
 def test_commands_reach_the_machine_and_other_entries_have_an_empty_result() -> None:
     work, machine, _ = a_work()
-    page = ApplyEntries((Entry.make(1, 1, MEMBERS_1.encode(), MEMBERS), Entry.make(2, 1), Entry.make(3, 1, b"c")))
+    page = ApplyEntries(
+        (Entry.make(1, 1, MEMBERS_1.encode(), MEMBERS), Entry.make(2, 1), Entry.make(3, 1, b"c")),
+        ((Index(3), Index(3)),),
+    )
 
     assert work.run(Lane.APPLY, [page]) == [EntriesApplied(Index(3), (b"", b"", b"r3"))]
     assert machine.applied == [(3, b"c")]
+
+
+def test_results_for_which_no_client_waits_are_dropped_where_they_arise() -> None:
+    work, machine, _ = a_work()
+    some = ApplyEntries(entries(b"a", b"b", b"c", b"d").entries, ((Index(1), Index(1)), (Index(3), Index(3))))
+
+    assert work.run(Lane.APPLY, [unwanted(b"x", b"y")]) == [EntriesApplied(Index(2), ())]
+    assert work.run(Lane.APPLY, [some]) == [EntriesApplied(Index(4), (b"r1", b"", b"r3", b""))]
+    assert len(machine.applied) == 6
+
+
+def test_the_replay_of_long_results_holds_one_of_them_at_a_time() -> None:
+    """700 transactions with a reply of 1 MB each took more than 700 MB, again at every start."""
+
+    class Counting(Machine):
+        def apply(self, index: Index, command: bytes) -> bytes:
+            return bytes(1_000_000)
+
+    work = Work(MemoryStore(1), Counting())
+    tracemalloc.start()
+    reports = work.run(Lane.APPLY, [unwanted(*[b"x"] * 350), unwanted(*[b"x"] * 350, first=351)])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert reports == [EntriesApplied(Index(700), ())]
+    assert peak < 8_000_000
+
+
+def test_a_report_holds_no_more_than_a_bound_of_results() -> None:
+    work = Work(MemoryStore(1), Long())
+    jobs: deque[Job] = deque([entries(*[b"big"] * 10), Query(Ticket(1), b"")])
+
+    parts = []
+    while jobs:
+        parts.append(work.run_machine(jobs, lambda: False))
+
+    applied = [report for part in parts for report in part]
+    assert [report.upto for report in applied if isinstance(report, EntriesApplied)] == [3, 6, 9, 10]
+    assert [type(report) for report in parts[-1]] == [EntriesApplied, QueryAnswered]
+
+
+def test_the_machine_is_given_no_more_when_it_is_enough_and_the_rest_stays() -> None:
+    work, machine, _ = a_work()
+    jobs: deque[Job] = deque([entries(b"a", b"b", b"c"), Query(Ticket(1), b""), entries(b"d", first=4)])
+
+    assert work.run_machine(jobs, after(2)) == [EntriesApplied(Index(2), (b"r1", b"r2"))]
+    assert work.run_machine(jobs, after(1)) == [EntriesApplied(Index(3), (b"r3",))]
+    assert work.run_machine(jobs, after(1)) == [QueryAnswered(Ticket(1), b"3")]
+    assert work.run_machine(jobs, after(1)) == [EntriesApplied(Index(4), (b"r4",))]
+    assert not jobs
+    assert len(machine.applied) == 4
+
+
+def test_a_long_entry_or_query_takes_a_thread_alone() -> None:
+    work = Work(MemoryStore(1), Long())
+    jobs: deque[Job] = deque([entries(b"a", b"long", b"c"), Query(Ticket(1), b"long")])
+
+    assert work.take_blocking(jobs) is None
+    assert work.run_machine(jobs, lambda: False, in_loop=True) == [EntriesApplied(Index(1), (b"r1",))]
+    assert work.run_machine(jobs, lambda: False, in_loop=True) == []
+    alone = work.take_blocking(jobs)
+    assert isinstance(alone, ApplyEntries)
+    assert work.run(Lane.APPLY, [alone]) == [EntriesApplied(Index(2), (b"r2",))]
+    assert work.run_machine(jobs, lambda: False, in_loop=True) == [EntriesApplied(Index(3), (b"r3",))]
+    assert work.take_blocking(jobs) == Query(Ticket(1), b"long")
+    assert not jobs
+
+
+def test_nothing_is_applied_after_a_machine_that_ends_its_thread() -> None:
+    class Exiting(Machine):
+        def apply(self, index: Index, command: bytes) -> bytes:
+            raise SystemExit
+
+    work = Work(MemoryStore(1), Exiting())
+    jobs: deque[Job] = deque([entries(b"a", b"b")])
+    with pytest.raises(SystemExit):
+        work.run_machine(jobs, lambda: False)
+
+    assert not jobs
+    assert work.run(Lane.APPLY, [entries(b"c")]) == []
 
 
 def test_neighbouring_pages_make_one_report_and_queries_keep_their_place() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import cast
 
@@ -40,8 +41,13 @@ class Bench:
     def inline(self, lane: Lane) -> bool:
         return lane is Lane.APPLY
 
-    def blocks(self, job: Job) -> bool:
-        return False
+    def take_blocking(self, jobs: deque[Job]) -> Job | None:
+        return None
+
+    def run_machine(self, jobs: deque[Job], enough: Callable[[], bool], *, in_loop: bool) -> list[HostEvent]:
+        batch = list(jobs)
+        jobs.clear()
+        return self.run(Lane.APPLY, batch)
 
     def run(self, lane: Lane, jobs: Sequence[Job]) -> list[HostEvent]:
         self.threads.add(threading.current_thread().name)
@@ -199,7 +205,7 @@ def restoring_lanes(machine: SlowMachine, state: bytes) -> tuple[Lanes, SimpleQu
 
 
 def applying(index: int) -> ApplyEntries:
-    return ApplyEntries((Entry.make(index, 1, b"x"),))
+    return ApplyEntries((Entry.make(index, 1, b"x"),), ((Index(index), Index(index)),))
 
 
 def test_a_machine_is_restored_in_a_thread_and_what_comes_behind_it_waits_its_turn() -> None:
@@ -229,6 +235,29 @@ def test_a_machine_is_restored_in_a_thread_and_what_comes_behind_it_waits_its_tu
         ("applied 7", True),
         ("applied 8", True),
     ]
+    lanes.close(10)
+
+
+def test_the_machine_has_a_slice_of_each_turn_and_the_rest_waits_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of tens of thousands of small entries would hold up the loop for longer than an election takes."""
+    machine = SlowMachine()
+    lanes, _ = restoring_lanes(machine, b"state")
+    clock = 0.0
+
+    def passing() -> float:
+        nonlocal clock
+        clock += 0.001
+        return clock
+
+    monkeypatch.setattr(time, "monotonic", passing)
+    entries = tuple(Entry.make(index, 1, b"x") for index in range(1, 11))
+    lanes.put(Lane.APPLY, ApplyEntries(entries))
+    turns = []
+    while events := lanes.run_inline():
+        turns.append(events)
+    monkeypatch.undo()
+
+    assert [report.upto for events in turns for report in events if isinstance(report, EntriesApplied)] == [4, 8, 10]
     lanes.close(10)
 
 

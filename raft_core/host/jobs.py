@@ -13,7 +13,7 @@ from typing import NewType, TypeAlias, final
 from raft_core._value import Value
 from raft_core.effects import Persist
 from raft_core.entries import Entry, SnapshotMeta
-from raft_core.ids import NodeId
+from raft_core.ids import Index, NodeId
 from raft_core.membership import Members
 
 __all__ = [
@@ -61,9 +61,10 @@ class FormCluster(Value, frozen=True):
 
 @final
 class ApplyEntries(Value, frozen=True):
-    """Apply committed entries to the machine."""
+    """Apply committed entries to the machine. The results of those not in a pair of `wanted` are dropped."""
 
     entries: tuple[Entry, ...]
+    wanted: tuple[tuple[Index, Index], ...] = ()
 
 
 @final

@@ -23,7 +23,7 @@ def job_of(effect: Effect) -> tuple[Lane, Job] | None:
     if kind is Persist:
         return Lane.WRITE, Write(effect)  # type: ignore[arg-type]
     if kind is Apply:
-        return _APPLY, ApplyEntries(effect.entries)  # type: ignore[union-attr]
+        return _APPLY, ApplyEntries(effect.entries, effect.wanted)  # type: ignore[union-attr]
     if kind is TakeSnapshot:
         return _APPLY, BeginSnapshot(effect.meta)  # type: ignore[union-attr]
     if kind is Restore:

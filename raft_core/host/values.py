@@ -207,7 +207,7 @@ class Formed(Value, frozen=True):
 
 @final
 class EntriesApplied(Value, frozen=True):
-    """The machine has applied everything up to `upto`, with these results."""
+    """The machine has applied everything up to `upto`, with these results, as `events.Applied` has them."""
 
     upto: Index
     results: tuple[bytes, ...]

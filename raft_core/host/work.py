@@ -8,7 +8,8 @@ Each lane is called by one worker at a time; two lanes may be called at the same
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final, final
 
@@ -45,11 +46,14 @@ from raft_core.host.values import (
     SnapshotStored,
     Wrote,
 )
+from raft_core.ids import NO_INDEX, Index
 from raft_core.machine import StateMachine
 from raft_core.storage import SnapshotReader, SnapshotWriter, Store
 
 __all__ = ["Work"]
 
+_MOST_RESULT_BYTES: Final = 1024 * 1024
+"""Reports of the machine that hold more than this are handed over before more is done."""
 _MOST_READERS: Final = 2
 """Snapshots kept open for peers: the current one, and one that somebody is still fetching."""
 
@@ -61,6 +65,7 @@ class Work:
     def __init__(self, store: Store, machine: StateMachine, *, machine_blocks: bool = False) -> None:
         self._store = store
         self._machine = machine
+        self._is_long: Callable[[bytes], bool] | None = getattr(machine, "is_long", None)
         self._machine_blocks = machine_blocks
         self._machine_failed = False
         self._readers: dict[tuple[int, int], SnapshotReader] = {}
@@ -72,17 +77,41 @@ class Work:
         """Jobs of this lane are so short that the loop does them itself, save those that `blocks`."""
         return lane is Lane.APPLY and not self._machine_blocks
 
-    def blocks(self, job: Job) -> bool:
-        """This job takes a thread even in a lane that needs none: it reads the disk, and lasts as long as it is big."""
+    def take_blocking(self, jobs: deque[Job]) -> Job | None:
+        """Return the first of `jobs` if it takes a thread even in a lane that needs none; it is taken from them.
+
+        Of a page that begins with a long entry that is this entry alone; the rest stays."""
+        if not jobs or not self._blocks(jobs[0]):
+            return None
+        job = jobs.popleft()
+        if type(job) is ApplyEntries and len(job.entries) > 1:
+            jobs.appendleft(ApplyEntries(job.entries[1:], job.wanted))
+            return ApplyEntries(job.entries[:1], job.wanted)
+        return job
+
+    def _blocks(self, job: Job) -> bool:
+        """Return whether the job, or the first entry of its page, takes long.
+
+        Restoring reads the disk, and lasts as long as the state is big. Of the rest the machine says what is long."""
+        if type(job) is ApplyEntries:
+            return self._long(job.entries[0])
+        if type(job) is Query:
+            return self._is_long is not None and self._is_long(job.request)
         return type(job) is RestoreMachine
+
+    def _long(self, entry: Entry) -> bool:
+        return self._is_long is not None and entry.kind is COMMAND and self._is_long(entry.data)
 
     def run(self, lane: Lane, jobs: Sequence[Job]) -> list[HostEvent]:
         """The reports of all jobs, in order. After a failure that ends the lane, the rest is not done."""
         if lane is Lane.WRITE:
             return self._run_writes(jobs)
-        if lane is Lane.APPLY:
-            return self._run_machine(jobs)
         reports: list[HostEvent] = []
+        if lane is Lane.APPLY:
+            queue = deque(jobs)
+            while queue:
+                reports += self.run_machine(queue, _never)
+            return reports
         for job in jobs:
             if isinstance(job, StoreSnapshot):
                 reports.append(self._store_snapshot(job))
@@ -127,48 +156,82 @@ class Work:
 
     # The apply lane.
 
-    def _run_machine(self, jobs: Sequence[Job]) -> list[HostEvent]:
-        """Neighbouring pages make one report. An exception in `apply` skips no entry: the lane is finished."""
+    def run_machine(self, jobs: deque[Job], enough: Callable[[], bool], *, in_loop: bool = False) -> list[HostEvent]:
+        """Do jobs of the apply lane from the left, until `enough()` or until the reports hold much. Return the reports.
+
+        `enough` is called after each entry and each other job. `in_loop`: also stop before what `take_blocking` takes.
+        What is left stays in `jobs`, of a page its rest; otherwise at least one entry or job is done. Neighbouring
+        pages make one report. An exception in `apply` skips no entry: the lane is finished, and `jobs` is emptied."""
+        finished = False
+        try:
+            reports = self._run_machine(jobs, enough, in_loop=in_loop)
+            finished = True
+            return reports
+        finally:
+            if not finished:  # a machine may raise SystemExit: nothing is applied after it
+                self._machine_failed = True
+                jobs.clear()
+
+    def _run_machine(self, jobs: deque[Job], enough: Callable[[], bool], *, in_loop: bool) -> list[HostEvent]:
         reports: list[HostEvent] = []
         if self._machine_failed:
+            jobs.clear()
             return reports
-        applied: list[bytes] = []
-        last: Entry | None = None
-        for job in jobs:
-            kind = type(job)
-            if kind is ApplyEntries:
-                assert isinstance(job, ApplyEntries)
-                failed = self._apply(job.entries, applied)
+        done = _Applied()
+        held = 0
+        while jobs and not (in_loop and self._blocks(jobs[0])):
+            job = jobs.popleft()
+            if type(job) is ApplyEntries:
+                failed = self._apply(job, done, jobs, enough, in_loop=in_loop)
                 if failed is not None:
                     self._machine_failed = True
+                    jobs.clear()
                     reports.append(failed)
                     return reports
-                last = job.entries[-1] if job.entries else last
+                if done.paused:
+                    break
                 continue
-            if last is not None:
-                reports.append(EntriesApplied(last.index, tuple(applied)))
-                applied, last = [], None
+            done.into(reports)
             report = self._run_rare(job)
             reports.append(report)
             if type(report) is JobFailed:
                 self._machine_failed = True
+                jobs.clear()
                 return reports
-        if last is not None:
-            reports.append(EntriesApplied(last.index, tuple(applied)))
+            held += len(report.data) if type(report) is QueryAnswered else 0
+            if enough() or held > _MOST_RESULT_BYTES:
+                break
+        done.into(reports)
         return reports
 
-    def _apply(self, entries: tuple[Entry, ...], results: list[bytes]) -> JobFailed | None:
-        apply = self._machine.apply
-        for entry in entries:
-            if entry.kind is not COMMAND:
-                results.append(b"")
-                continue
-            try:
-                results.append(_bytes(apply(entry.index, entry.data)))
-            except Exception as failure:
-                text = f"the state machine raised {_named(failure)} when applying entry {entry.index}"
-                remedy = "the entry is committed and will be applied again after a restart: mend the machine first"
-                return JobFailed(Lane.APPLY, _caused(CallerError(f"{text}; {remedy}"), failure))
+    def _apply(
+        self, job: ApplyEntries, done: _Applied, jobs: deque[Job], enough: Callable[[], bool], *, in_loop: bool
+    ) -> JobFailed | None:
+        """Apply the page into `done`, or so much of it that it is enough; the rest goes back into `jobs`."""
+        apply, wanted = self._machine.apply, deque(job.wanted)
+        for place, entry in enumerate(job.entries):
+            result = b""
+            if entry.kind is COMMAND:
+                try:
+                    result = _bytes(apply(entry.index, entry.data))
+                except Exception as failure:
+                    text = f"the state machine raised {_named(failure)} when applying entry {entry.index}"
+                    remedy = "the entry is committed and will be applied again after a restart: mend the machine first"
+                    return JobFailed(Lane.APPLY, _caused(CallerError(f"{text}; {remedy}"), failure))
+            while wanted and wanted[0][1] < entry.index:
+                wanted.popleft()
+            if wanted and wanted[0][0] <= entry.index:
+                done.add_wanted(entry.index, result)
+            else:
+                done.add(entry.index)
+            rest = job.entries[place + 1 :] if enough() or done.size > _MOST_RESULT_BYTES else None
+            if rest is None and in_loop and place + 1 < len(job.entries) and self._long(job.entries[place + 1]):
+                rest = job.entries[place + 1 :]
+            if rest is not None:
+                done.paused = True
+                if rest:
+                    jobs.appendleft(ApplyEntries(rest, tuple(wanted)))
+                return None
         return None
 
     def _run_rare(self, job: Job) -> HostEvent:
@@ -286,6 +349,40 @@ class Work:
         if writer is not None:
             with suppress(Exception):
                 writer.abort()
+
+
+@final
+class _Applied:
+    """What was applied since the last report: up to where, and the results that are wanted, of `size` bytes."""
+
+    __slots__ = ("_last", "_results", "_wanted", "paused", "size")
+
+    def __init__(self) -> None:
+        self._last = NO_INDEX
+        self._results: list[bytes] = []
+        self._wanted = False
+        self.size = 0
+        self.paused = False
+
+    def add(self, index: Index) -> None:
+        self._last = index
+        self._results.append(b"")
+
+    def add_wanted(self, index: Index, result: bytes) -> None:
+        self._last = index
+        self._results.append(result)
+        self._wanted = True
+        self.size += len(result)
+
+    def into(self, reports: list[HostEvent]) -> None:
+        """Report it, where there is anything; results none of which is wanted are left out."""
+        if self._results:
+            reports.append(EntriesApplied(self._last, tuple(self._results) if self._wanted else ()))
+            self._results, self._wanted, self.size = [], False, 0
+
+
+def _never() -> bool:
+    return False
 
 
 def _bytes(given: object) -> bytes:

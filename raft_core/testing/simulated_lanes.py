@@ -42,10 +42,15 @@ class SimulatedLanes:
         """Something is under way in the lane's worker, or waits for it."""
         return lane in self._running or bool(self._waiting[lane])
 
-    def done_in_loop(self, jobs: list[Job]) -> list[HostEvent]:
-        """What these jobs of the machine come to, which the loop itself does."""
-        assert self._node.work is not None
-        return self._node.work.run(Lane.APPLY, jobs)
+    def done_in_loop(self, jobs: deque[Job]) -> list[HostEvent]:
+        """Return what the jobs come to that the loop itself does, or as many of them as fit into a slice of time."""
+        node = self._node
+        assert node.work is not None
+        left = iter(range(1 + node.dice.below(8)))
+        reports = node.work.run_machine(jobs, lambda: next(left, None) is None, in_loop=True)
+        if jobs:
+            node.simulation.seen["machine: a page in several slices"] += 1
+        return reports
 
     def finish_writes(self) -> None:
         """What the write lane was doing may get done, up to any point, before the process is gone."""

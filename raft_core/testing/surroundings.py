@@ -7,6 +7,7 @@ which a call of a `NodeFace` is made as an application makes it, without an even
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, final
 
@@ -30,7 +31,7 @@ class Surroundings:
     def __init__(self, node: SimulatedNode) -> None:
         self._node = node
         self._network = node.simulation.network
-        self._inline: list[Job] = []
+        self._inline: deque[Job] = deque()
 
     # Connections.
 
@@ -54,18 +55,16 @@ class Surroundings:
             self._node.lanes.queue_job(lane, job)
 
     def run_inline(self) -> list[HostEvent]:
-        """What the loop itself does comes to this; nothing, where the node has died meanwhile. A job that blocks takes
-        a thread and its time, and those behind it wait."""
+        """What the loop itself does in a slice of time comes to this; nothing, where the node has died meanwhile. A job
+        that blocks takes a thread and its time, and those behind it wait."""
         node = self._node
         if not self._inline or not node.alive or node.lanes.busy(Lane.APPLY):
             return []
         assert node.work is not None
-        jobs: list[Job] = []
-        while self._inline and not node.work.blocks(self._inline[0]):
-            jobs.append(self._inline.pop(0))
-        events = node.lanes.done_in_loop(jobs) if jobs else []
-        if self._inline and node.alive:
-            node.lanes.queue_job(Lane.APPLY, self._inline.pop(0))
+        events = node.lanes.done_in_loop(self._inline)
+        job = node.work.take_blocking(self._inline) if node.alive else None
+        if job is not None:
+            node.lanes.queue_job(Lane.APPLY, job)
         return events
 
     # The loop.

@@ -20,6 +20,7 @@ from raft_kv.commands.table import Command, integer, printable, syntax_error, un
 from raft_kv.glob import matcher
 from raft_kv.picture import REDIS_VERSION, Picture, info_text, role_reply, status_map
 from raft_kv.replies import EMPTY_ARRAY, OK, CommandError, Map, Reply, Simple
+from raft_kv.scripts import Scripts
 from raft_kv.session_values import ChangeMembers, HandOver, Inspect, LeaveJoint, SessionEffect
 
 __all__ = ["Client", "Later", "answer_locally"]
@@ -31,6 +32,7 @@ class Client:
     """What a connection remembers about who is on its other end."""
 
     number: int
+    scripts: Scripts = attrs.field(factory=Scripts)
     protocol: int = 2
     name: bytes = b""
     library: bytes = b""
@@ -143,18 +145,18 @@ def _client_line(client: Client) -> str:
 
 def _command(_client: Client, call: list[bytes], _picture: Picture | None) -> Reply | Later:
     if len(call) == 1:
-        return [_row(command) for command in commands.TABLE.values()]
+        return [_row(command) for command in commands.LISTED.values()]
     match _word(call), call[2:]:
         case "count", []:
-            return len(commands.TABLE)
+            return len(commands.LISTED)
         case "list", []:
-            return list(commands.TABLE)
+            return list(commands.LISTED)
         case "docs", names:
-            wanted = names or list(commands.TABLE)
-            found = [commands.TABLE[name.lower()] for name in wanted if name.lower() in commands.TABLE]
+            wanted = names or list(commands.LISTED)
+            found = [commands.LISTED[name.lower()] for name in wanted if name.lower() in commands.LISTED]
             return Map(tuple((command.name, Map((("arity", command.arity),))) for command in found))
         case "info", names:
-            found_rows = [commands.TABLE.get(name.lower()) for name in names or list(commands.TABLE)]
+            found_rows = [commands.LISTED.get(name.lower()) for name in names or list(commands.LISTED)]
             return [None if command is None else _row(command) for command in found_rows]
         case "getkeys", [_, *_] as inner:
             keys = commands.look_up(inner).keys_of(inner)
@@ -200,6 +202,33 @@ def _info(_client: Client, call: list[bytes], picture: Picture | None) -> Reply 
 
 def _role(_client: Client, _call: list[bytes], picture: Picture | None) -> Reply | Later:
     return Later(Inspect()) if picture is None else role_reply(picture)
+
+
+# SCRIPT.
+
+_SCRIPT_HELP: Final = (
+    "SCRIPT LOAD <script> -- the SHA1 of a script that this server knows; it runs no others.",
+    "SCRIPT EXISTS <sha1> [<sha1> ...] -- which of these EVALSHA finds.",
+    "SCRIPT FLUSH [ASYNC|SYNC] -- forget loaded scripts; those of released lock libraries stay known.",
+)
+
+
+def _script(client: Client, call: list[bytes], _picture: Picture | None) -> Reply | Later:
+    match _word(call), call[2:]:
+        case "load", [script]:
+            return client.scripts.load(script)
+        case "exists", [_, *_] as digests:
+            return [int(client.scripts.knows(digest)) for digest in digests]
+        case ("flush", []) | ("flush", [b"sync" | b"SYNC" | b"async" | b"ASYNC"]):
+            client.scripts.flush()
+            return OK
+        case "kill", []:
+            raise CommandError("NOTBUSY No scripts in execution right now.")
+        case "help", []:
+            return list(_SCRIPT_HELP)
+        case "load" | "exists" | "flush" | "kill" | "help", _:
+            raise wrong_arity(f"script|{_word(call)}")
+    raise unknown_subcommand(call)
 
 
 # RAFT: what an operator says to the cluster.
@@ -289,4 +318,5 @@ _HANDLERS: Final[dict[bytes, Callable[[Client, list[bytes], Picture | None], Rep
     b"info": _info,
     b"raft": _raft,
     b"role": _role,
+    b"script": _script,
 }

@@ -24,6 +24,7 @@ from raft_kv.machine import KeyValueMachine
 from raft_kv.node_view import picture_of
 from raft_kv.picture import Picture
 from raft_kv.requests import RequestLimits
+from raft_kv.scripts import Scripts
 from raft_kv.session import Session
 from raft_kv.session_values import SessionLimits
 from raft_kv.version import version
@@ -83,6 +84,7 @@ class Service(Generic[SignalT]):
     received: int = 0
     commands: int = 0
     _limits: SessionLimits = attrs.field(init=False)
+    _scripts: Scripts = attrs.field(factory=Scripts)
     _started: float = attrs.field(factory=time.monotonic)
     _numbers: count[int] = attrs.field(factory=lambda: count(1))
 
@@ -97,7 +99,7 @@ class Service(Generic[SignalT]):
         if len(self.talks) >= self.config.max_clients:
             return None
         self.received += 1
-        talk = Conversation(Session(next(self._numbers), self._limits), self.make)
+        talk = Conversation(Session(next(self._numbers), self._limits, self._scripts), self.make)
         self.talks.add(talk)
         return talk
 

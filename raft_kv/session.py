@@ -27,6 +27,7 @@ from raft_kv.picture import Picture
 from raft_kv.refusals import explain
 from raft_kv.replies import OK, CommandError, Reply, Simple, encode, encode_failure
 from raft_kv.requests import ParseFailure, Request, RequestParser, TooLarge
+from raft_kv.scripts import Scripts, translate
 from raft_kv.session_values import Ask, Close, Inspect, Propose, Send, SessionEffect, SessionLimits
 
 __all__ = ["Session"]
@@ -109,6 +110,8 @@ class Session:
 
     number: int
     limits: SessionLimits = attrs.field(factory=SessionLimits)
+    scripts: Scripts = attrs.field(factory=Scripts)
+    """The scripts that clients of this node have loaded."""
     commands: int = attrs.field(default=0, init=False)
     """How many requests it has received."""
     client: Client = attrs.field(init=False)
@@ -121,7 +124,7 @@ class Session:
     _closed: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.client = Client(self.number)
+        self.client = Client(self.number, self.scripts)
         self._parser = RequestParser(self.limits.requests)
 
     # What happens to a session.
@@ -197,6 +200,7 @@ class Session:
             self._replies.append(encode_failure(call.text))
             return None
         try:
+            call = self._queue[0] = translate(call, self.scripts)
             command = look_up(call)
         except CommandError as failure:
             self._queue.popleft()
@@ -228,8 +232,13 @@ class Session:
         queue = self._queue
         while queue and len(calls) < self.limits.batch_calls:
             call = queue[0]
-            if isinstance(call, ParseFailure | TooLarge) or (calls and not _may_follow(call, flag)):
+            if isinstance(call, ParseFailure | TooLarge):
                 break
+            if calls:
+                following = self._following(call, flag)
+                if following is None:
+                    break
+                call = following
             size += sum(map(len, call))
             if calls and size > self.limits.batch_bytes:
                 break
@@ -238,6 +247,14 @@ class Session:
             if _sweeps(call):
                 break
         return calls
+
+    def _following(self, call: list[bytes], flag: str) -> list[bytes] | None:
+        """`call` as it enters the log, where it may travel with others that have `flag`."""
+        try:
+            translated = translate(call, self.scripts)
+            return translated if _may_follow(translated, flag) else None
+        except CommandError:
+            return None
 
     def _ask(self, calls: list[list[bytes]], now: Millis) -> Ask:
         return Ask(entries.encode_question(Question(self.client.protocol, [], calls, False), now))
@@ -401,10 +418,7 @@ def _sweeps(call: list[bytes]) -> bool:
 
 def _may_follow(call: list[bytes], flag: str) -> bool:
     """`call` may travel with others that have `flag`."""
-    try:
-        return flag in look_up(call).flags and not _sweeps(call)
-    except CommandError:
-        return False
+    return flag in look_up(call).flags and not _sweeps(call)
 
 
 def _failure_replies(waiting: _Open | None, error: Refused | OutcomeUnknown) -> bytes:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
 import redis
+from redis.exceptions import LockError, LockNotOwnedError
 
 from tests.test_kv_clients import Server, serving
 
@@ -66,3 +68,92 @@ def test_a_node_that_takes_writes_calls_itself_a_master_everywhere(server: Serve
             hello = client.execute_command("HELLO", protocol)
             pairs = hello if isinstance(hello, dict) else dict(zip(hello[::2], hello[1::2], strict=True))
             assert pairs[b"role"] == b"master"
+
+
+# The client library's own lock.
+
+
+def test_a_lock_is_acquired_once_released_and_acquired_again(client: redis.Redis) -> None:
+    mine, other = client.lock("a", timeout=10), client.lock("a", timeout=10)
+    assert mine.acquire()
+    assert not other.acquire(blocking=False)
+    with pytest.raises(LockError):
+        other.release()
+    mine.release()
+    assert client.exists("a") == 0
+    assert other.acquire(blocking=False)
+    other.release()
+
+
+def test_a_lock_that_another_holds_is_not_released(client: redis.Redis) -> None:
+    mine = client.lock("a", timeout=10)
+    assert mine.acquire()
+    client.set("a", "somebody else")
+    with pytest.raises(LockNotOwnedError):
+        mine.release()
+    assert client.get("a") == b"somebody else"
+
+
+def test_a_lock_is_extended_and_reacquired(client: redis.Redis) -> None:
+    lock = client.lock("a", timeout=10)
+    assert lock.acquire()
+    assert lock.extend(100)
+    assert 100_000 < client.pttl("a") <= 110_000
+    assert lock.extend(50, replace_ttl=True)
+    assert 40_000 < client.pttl("a") <= 50_000
+    assert lock.reacquire()
+    assert 0 < client.pttl("a") <= 10_000
+    lock.release()
+    with pytest.raises(LockError):
+        lock.extend(1)
+
+
+def test_a_lock_expires_and_its_holder_hears_of_it(client: redis.Redis) -> None:
+    lock, next_lock = client.lock("a", timeout=0.1), client.lock("a", timeout=10, blocking_timeout=10, sleep=0.02)
+    assert lock.acquire()
+    assert next_lock.acquire()
+    with pytest.raises(LockNotOwnedError):
+        lock.extend(5)
+    with pytest.raises(LockNotOwnedError):
+        lock.release()
+    assert next_lock.owned()
+    next_lock.release()
+
+
+def test_who_waits_for_a_lock_gets_it_when_it_is_released(client: redis.Redis) -> None:
+    lock = client.lock("a", timeout=30)
+    assert lock.acquire()
+    order: list[str] = []
+
+    def wait() -> None:
+        with client.lock("a", timeout=30, blocking_timeout=30, sleep=0.01):
+            order.append("second")
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    order.append("first")
+    lock.release()
+    waiting.join(30)
+    assert order == ["first", "second"]
+
+
+def test_a_lock_works_by_scripts_that_the_server_was_not_shown(client: redis.Redis) -> None:
+    client.script_flush()
+    with client.lock("a", timeout=10):
+        assert client.exists("a") == 1
+    assert client.exists("a") == 0
+
+
+def test_compare_and_set_by_command_and_by_script(client: redis.Redis) -> None:
+    client.set("a", "1")
+    script = (
+        "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('set', KEYS[1], ARGV[2]) else return 0 end"
+    )
+    replace = client.register_script(script)
+    assert replace(keys=["a"], args=["0", "2"]) == 0
+    assert replace(keys=["a"], args=["1", "2"]) in (b"OK", "OK")
+    assert client.execute_command("SET", "a", "3", "IFEQ", "2") in (True, b"OK")  # type: ignore[no-untyped-call]
+    assert client.execute_command("DELIFEQ", "a", "3") == 1  # type: ignore[no-untyped-call]
+    with pytest.raises(redis.ResponseError):
+        client.eval("return redis.call('incr', KEYS[1])", 1, "a")
+    assert client.exists("a") == 0

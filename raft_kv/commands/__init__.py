@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from raft_kv.commands import connection, deadlines, keys, strings
-from raft_kv.commands.table import READ, SESSION, WRITE, Command, unknown_command, wrong_arity
+from raft_kv.commands import comparing, connection, deadlines, keys, strings
+from raft_kv.commands.table import INTERNAL, READ, SESSION, WRITE, Command, unknown_command, wrong_arity
 
-__all__ = ["READ", "SESSION", "TABLE", "WRITE", "Command", "look_up"]
+__all__ = ["LISTED", "READ", "SESSION", "TABLE", "WRITE", "Command", "look_up"]
 
-_MODULES: Final = (connection.COMMANDS, strings.COMMANDS, keys.COMMANDS, deadlines.COMMANDS)
+_MODULES: Final = (connection.COMMANDS, strings.COMMANDS, keys.COMMANDS, deadlines.COMMANDS, comparing.COMMANDS)
 
 TABLE: Final[dict[bytes, Command]] = {command.name.encode(): command for table in _MODULES for command in table}
+
+LISTED: Final = {name: command for name, command in TABLE.items() if INTERNAL not in command.flags}
+"""The commands that clients are told of."""
 
 _BY_ANY_CASE: Final[dict[bytes, Command]] = {
     spelling: command for name, command in TABLE.items() for spelling in (name, name.upper())

@@ -35,6 +35,11 @@ def _not_here(_keyspace: Keyspace, call: Call) -> Reply:
     raise CommandError(f"ERR {call[0][:32].decode('ascii', 'replace').upper()} is not allowed inside a transaction")
 
 
+def _no_lua(_keyspace: Keyspace, _call: Call) -> Reply:
+    """A script that is known never gets here: the session puts a native command in its place."""
+    raise CommandError("ERR this server runs no Lua")
+
+
 COMMANDS: Final = (
     Command.row("ping", -1, "fast", _ping),
     Command.row("echo", 2, "fast", _echo),
@@ -52,5 +57,8 @@ COMMANDS: Final = (
     Command.row("discard", 1, "session fast", _not_here),
     Command.row("watch", -2, "session fast", _not_here, (1, -1, 1)),
     Command.row("unwatch", 1, "session fast", _not_here),
+    Command.row("eval", -3, "write", _no_lua),
+    Command.row("evalsha", -3, "write", _no_lua),
+    Command.row("script", -2, "session", _not_here),
     Command.row("raft", -2, "session admin", _not_here),
 )

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Final
 
 from raft_kv.commands.table import INT64_MAX, Call, Command, Handler, integer
-from raft_kv.keyspace import Keyspace, Millis
+from raft_kv.keyspace import Keyspace, Millis, Record
 from raft_kv.replies import CommandError, Reply
 
-__all__ = ["COMMANDS", "absolute"]
+__all__ = ["COMMANDS", "absolute", "expire_in"]
 
 
 def absolute(keyspace: Keyspace, amount: int, unit: int, name: str, *, relative: bool) -> Millis:
@@ -33,6 +33,20 @@ def _invalid(name: str) -> CommandError:
 
 
 # Setting.
+
+
+def expire_in(keyspace: Keyspace, key: bytes, record: Record, amount: int, unit: int, name: str) -> None:
+    """The key goes after `amount` units of so many milliseconds; at once where that is not positive.
+
+    Raises `CommandError` where it is out of range."""
+    _renew(keyspace, key, record, _deadline(keyspace, amount, unit, name, relative=True))
+
+
+def _renew(keyspace: Keyspace, key: bytes, record: Record, deadline: Millis) -> None:
+    if deadline <= keyspace.time:
+        keyspace.remove(key)
+    else:
+        keyspace.put(key, record.kind, record.value, deadline)
 
 
 def _conditions(call: Call) -> set[bytes]:
@@ -65,10 +79,7 @@ def _expirer(name: str, unit: int, *, relative: bool) -> Handler:
         record = keyspace.find(call[1])
         if record is None or not _allowed(conditions, record.deadline, deadline):
             return 0
-        if deadline <= keyspace.time:
-            keyspace.remove(call[1])
-            return 1
-        keyspace.put(call[1], record.kind, record.value, deadline)
+        _renew(keyspace, call[1], record, deadline)
         return 1
 
     return expire

@@ -14,7 +14,7 @@ from raft_kv.commands.table import INT64_MAX, INT64_MIN, Call, Command, integer,
 from raft_kv.keyspace import STRING, Keyspace, Millis, Record
 from raft_kv.replies import OK, CommandError, Reply
 
-__all__ = ["COMMANDS", "MAX_REPLY_BYTES", "MAX_STRING_BYTES"]
+__all__ = ["COMMANDS", "MAX_REPLY_BYTES", "MAX_STRING_BYTES", "set_comparing"]
 
 MAX_STRING_BYTES: Final = 64 * 1024 * 1024
 """What a string may grow to by APPEND and SETRANGE; the same on every replica, therefore a constant."""
@@ -43,21 +43,37 @@ class _SetOptions:
     get: bool = False
     keep: bool = False
     deadline: Millis = 0
+    equal: bytes | None = None
+    unequal: bytes | None = None
+
+    def permit(self, old: Record | None) -> bool:
+        """Whether the conditions hold of what the key holds now."""
+        if self.equal is not None:
+            return old is not None and old.value == self.equal
+        if self.unequal is not None:
+            return old is None or old.value != self.unequal
+        return not (self.absent and old is not None) and not (self.present and old is None)
 
 
 _UNITS: Final = {b"EX": (1000, True), b"PX": (1, True), b"EXAT": (1000, False), b"PXAT": (1, False)}
 
 
-def _set_options(keyspace: Keyspace, call: Call) -> _SetOptions:
+def _set_options(keyspace: Keyspace, call: Call, *, comparing: bool) -> _SetOptions:
     absent = present = get = keep = False
     deadline: Millis = 0
+    compared: dict[bytes, bytes] = {}
     words = iter(call[3:])
     for word in words:
         option = word.upper()
-        if option == b"NX" and not present:
+        if option == b"NX" and not present and not compared:
             absent = True
-        elif option == b"XX" and not absent:
+        elif option == b"XX" and not absent and not compared:
             present = True
+        elif comparing and option in {b"IFEQ", b"IFNE"} and not (absent or present or compared):
+            value = next(words, None)
+            if value is None:
+                raise syntax_error()
+            compared[option] = value
         elif option == b"GET":
             get = True
         elif option == b"KEEPTTL" and not deadline:
@@ -70,18 +86,26 @@ def _set_options(keyspace: Keyspace, call: Call) -> _SetOptions:
             deadline = absolute(keyspace, integer(amount), unit, "set", relative=relative)
         else:
             raise syntax_error()
-    return _SetOptions(absent, present, get, keep, deadline)
+    return _SetOptions(absent, present, get, keep, deadline, compared.get(b"IFEQ"), compared.get(b"IFNE"))
 
 
 def _set(keyspace: Keyspace, call: Call) -> Reply:
-    key, value = call[1], call[2]
     if len(call) == 3:
-        keyspace.put(key, STRING, value)
+        keyspace.put(call[1], STRING, call[2])
         return OK
-    options = _set_options(keyspace, call)
-    old = string_at(keyspace, key) if options.get else keyspace.find(key)
+    return _set_if(keyspace, call[1], call[2], _set_options(keyspace, call, comparing=False))
+
+
+def set_comparing(keyspace: Keyspace, call: Call) -> Reply:
+    """SET with IFEQ and IFNE among its options."""
+    return _set_if(keyspace, call[1], call[2], _set_options(keyspace, call, comparing=True))
+
+
+def _set_if(keyspace: Keyspace, key: bytes, value: bytes, options: _SetOptions) -> Reply:
+    compares = options.equal is not None or options.unequal is not None
+    old = string_at(keyspace, key) if options.get or compares else keyspace.find(key)
     answer: Reply = _value(old) if options.get else OK
-    if (options.absent and old is not None) or (options.present and old is None):
+    if not options.permit(old):
         return answer if options.get else None
     deadline = old.deadline if options.keep and old is not None else options.deadline
     keyspace.put(key, STRING, value, deadline)

@@ -20,6 +20,7 @@ __all__ = [
     "FAST",
     "INT64_MAX",
     "INT64_MIN",
+    "INTERNAL",
     "READ",
     "SESSION",
     "WRITE",
@@ -47,6 +48,8 @@ FAST: Final = "fast"
 ADMIN: Final = "admin"
 SESSION: Final = "session"
 """Answered by the client session; never asked of the machine."""
+INTERNAL: Final = "internal"
+"""What clients' commands become before they enter the log; not listed by COMMAND."""
 
 INT64_MAX: Final = (1 << 63) - 1
 INT64_MIN: Final = -(1 << 63)

@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Final, NewType
 
 __all__ = [
+    "HIGHEST_FOUNDER",
     "HIGHEST_NUMBER",
     "NOBODY",
+    "NODE_LEAP",
     "NO_INDEX",
     "NO_TERM",
     "NO_WRITE",
@@ -55,3 +57,7 @@ NO_INDEX: Final = Index(0)
 NO_WRITE: Final = WriteId(0)
 HIGHEST_NUMBER: Final = (1 << 63) - 1
 """The highest that any of these numbers may be, and any other that is written down or sent: 63 bits hold it."""
+HIGHEST_FOUNDER: Final = (1 << 53) - 1
+"""The highest id of a founding member. Later ids are above it, so this leaves them nearly the whole range."""
+NODE_LEAP: Final = 1 << 40
+"""An added member's id is at most this far above the highest ever used, or one change could use up all ids."""

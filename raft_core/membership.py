@@ -18,7 +18,7 @@ import msgspec
 
 from raft_core._value import Value
 from raft_core.errors import CallerError
-from raft_core.ids import HIGHEST_NUMBER, Incarnation, NodeId
+from raft_core.ids import HIGHEST_FOUNDER, HIGHEST_NUMBER, NODE_LEAP, Incarnation, NodeId
 
 __all__ = [
     "AddLearner",
@@ -140,6 +140,8 @@ class Members:
             raise CallerError(f"these members cannot form a cluster: {problem}")
         if not members.voters:
             raise CallerError("a cluster needs at least one voter")
+        if members.highest_id > HIGHEST_FOUNDER:
+            raise CallerError(f"a founding member's id is at most {HIGHEST_FOUNDER}, not {members.highest_id}")
         return members
 
     @property
@@ -232,6 +234,10 @@ class Members:
                 if node <= self.highest_id:
                     text = f"id {node} was used before or skipped; take one above {self.highest_id}"
                     return Problem(ChangeProblem.ID_REUSED, text)
+                if node > self.highest_id + NODE_LEAP:
+                    limit = self.highest_id + NODE_LEAP
+                    text = f"id {node} would use up the ids below it for ever; take one up to {limit}"
+                    return Problem(ChangeProblem.BAD_ID, text)
                 highest = max(highest, node)
                 if change.incarnation:
                     incarnations[node] = change.incarnation

@@ -74,6 +74,7 @@ from raft_core.settings import Settings
 from raft_core.stale import answer_old, refuse_read_index
 from raft_core.status import Status, picture
 from raft_core.transitions import LEGAL, PreStand, Stand, StepDown, TakeOffice, Transition
+from raft_core.validation import malformed, may_raise_term, term_in_reach
 
 __all__ = ["Raft"]
 
@@ -210,16 +211,30 @@ class Raft:
                 AlarmKind.MALFORMED, message.sender, "a message that claims to come from nobody or from ourselves"
             )
             return
+        if (wrong := malformed(message)) is not None:
+            server.alarm(AlarmKind.MALFORMED, message.sender, wrong)
+            return
         if type(message) is RequestVote and message.term >= server.term and self._role.ignores_vote(message):
             return
         if message.term < server.term:
             answer_old(server, message)
             return
         if message.term > server.term and not self._speaks_of_future(message):
+            if not self._believes_term(message):
+                return
             leader = message.sender if isinstance(message, AppendEntries | InstallSnapshot) else NOBODY
             server.enter_term(message.term)
             self._move(StepDown(leader))
         self._deliver(message)
+
+    def _believes_term(self, message: Message) -> bool:
+        """Whatever a message says, the range of terms is not used up by it, and a stranger's answer raises nothing."""
+        server = self._server
+        if not term_in_reach(server.term, message.term):
+            text = f"a message of term {message.term}, out of reach of ours, {server.term}; it is ignored"
+            server.alarm(AlarmKind.MALFORMED, message.sender, text)
+            return False
+        return may_raise_term(message, known=server.knows(message.sender))
 
     @staticmethod
     def _speaks_of_future(message: Message) -> bool:

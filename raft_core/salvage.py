@@ -20,6 +20,7 @@ from raft_core.errors import CallerError
 from raft_core.ids import NO_INDEX, Index, NodeId, Term, WriteId
 from raft_core.membership import Members
 from raft_core.recovered import Identity, Recovered
+from raft_core.validation import FAR_TERM
 
 __all__ = ["SalvagePlan", "Statement", "best_survivor", "log_end", "plan_salvage"]
 
@@ -102,7 +103,8 @@ def plan_salvage(survivor: Recovered, target: Identity) -> SalvagePlan:
     if target.cluster == survivor.identity.cluster:
         raise CallerError("the new cluster needs a new name, so that nodes of the old one are refused by it")
     last = log_end(survivor)
-    term = Term(max(survivor.hard.term, last.term) + 1)
+    spent = survivor.hard.term > FAR_TERM  # no elections came there: the new cluster has no need of that term
+    term = Term((last.term if spent else max(survivor.hard.term, last.term)) + 1)
     members = Members.initial(
         [target.node],
         incarnations={target.node: target.incarnation} if target.incarnation else {},

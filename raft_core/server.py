@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_right, insort_right
 from collections import deque
-from typing import final
+from typing import Final, final
 
 from raft_core._value import Value
 from raft_core.compaction import base_after_snapshot, snapshot_due
@@ -32,7 +32,7 @@ from raft_core.effects import (
 from raft_core.entries import MEMBERS, START, Entry, SnapshotMeta
 from raft_core.errors import CallerError, invariant
 from raft_core.events import Applied, Restored, SnapshotTaken
-from raft_core.ids import NO_INDEX, NO_WRITE, NOBODY, Index, MessageId, NodeId, RequestId, Term, WriteId
+from raft_core.ids import HIGHEST_NUMBER, NO_INDEX, NO_WRITE, NOBODY, Index, MessageId, NodeId, RequestId, Term, WriteId
 from raft_core.log import Log
 from raft_core.membership import Members
 from raft_core.messages import RequestVote, VoteKind, VoteReply
@@ -46,6 +46,8 @@ __all__ = ["Page", "Server"]
 
 _MOST_DOUBLINGS = 7
 """A snapshot that failed is tried again after at most so many doublings of the election timeout: about a minute."""
+_MESSAGES: Final = (1 << 40) - 1
+_BOOTS: Final = (1 << 23) - 1
 
 
 def _index_of(waiting: tuple[Index, RequestId]) -> Index:
@@ -144,9 +146,13 @@ class Server:
         return self.configurations.members
 
     def next_message(self) -> MessageId:
-        """A number that no message of this node has had, in this boot or an earlier one."""
+        """A number that no message of this node has had, in this boot or an earlier one.
+
+        The count takes 40 bits, the boot the 23 above; both begin anew when they are used up. Nothing is compared by
+        it but for being equal, and nothing remembers a message for 2**23 boots, or for 2**40 later messages."""
         self.messages_made += 1
-        return MessageId((self.boot << 40) + self.messages_made)
+        boot, count = self.boot & _BOOTS, self.messages_made & _MESSAGES
+        return MessageId((boot << 40) + count)
 
     def draw(self, most: int) -> int:
         """A random number from 1 to `most`."""
@@ -174,7 +180,7 @@ class Server:
     def may_campaign(self) -> bool:
         """This node may lead: a voter, or one until the uncommitted configuration in force is committed (rule 9.5);
         and no snapshot is being installed."""
-        if self.installing is not None or self.stopping:
+        if self.installing is not None or self.stopping or self.term >= HIGHEST_NUMBER:
             return False
         if self.members.is_voter(self.me):
             return True
@@ -182,6 +188,13 @@ class Server:
             return False
         older = self.configurations.before(self.configurations.index)
         return older is not None and older.is_voter(self.me)
+
+    def knows(self, node: NodeId) -> bool:
+        """Return whether `node` is in a configuration that this node remembers. Before it has been told of its cluster,
+        everybody may be."""
+        if self.members.is_member(node) or self.members.empty:
+            return True
+        return any(members.is_member(node) for _, members in self.configurations.held())
 
     def alarm(self, kind: AlarmKind, peer: NodeId, text: str) -> None:
         """Somebody should look; the core goes on."""

@@ -80,6 +80,7 @@ ORDER = (
     "effects",
     "settings",
     "transitions",
+    "validation",
     "recovered",
     "log",
     "configurations",

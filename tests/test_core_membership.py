@@ -222,7 +222,8 @@ JOINT = changed(THREE, AddVoter(node(4)), mode=ChangeMode.JOINT)
 
 def test_the_largest_numbers_that_a_peer_can_be_told_are_taken() -> None:
     highest = (1 << 63) - 1
-    grown = changed(THREE, AddVoter(node(highest), Incarnation(highest)))
+    before = attrs.evolve(THREE, highest_id=node(highest - 1))
+    grown = changed(before, AddVoter(node(highest), Incarnation(highest)))
 
     assert (grown.highest_id, grown.incarnation_of(node(highest))) == (highest, highest)
 

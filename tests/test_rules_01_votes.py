@@ -163,7 +163,7 @@ def test_stepping_down_within_a_term_keeps_the_vote() -> None:
     step(raft, append(2, 3, (1, 1)))
 
     assert (role_of(raft), raft.server.term, raft.server.vote) == (RoleName.FOLLOWER, 2, 1)
-    effects = step(raft, asks(2, 2, (9, 9)))
+    effects = step(raft, asks(2, 2, (9, 2)))
     assert effects == [Send(NodeId(2), votes(2, 1, granted=False))]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from raft_core.effects import (
     Alarm,
     AlarmKind,
@@ -312,7 +314,7 @@ def test_a_candidate_becomes_a_follower_before_it_installs() -> None:
     raft = core()
     step(raft, CampaignRequested())
 
-    effects = step(raft, offered(META, term=1))
+    effects = step(raft, offered(msgspec.structs.replace(META, term=Term(1)), term=1))
 
     assert isinstance(raft.role, Follower)
     assert only(ReceiveSnapshot, effects)

@@ -127,7 +127,8 @@ class PreCandidate:
         return StepDown(request.sender)
 
     def on_timeout_now(self, request: TimeoutNow) -> Transition | None:
-        return Stand(transfer=True)  # rule 2.10: no pre-vote on the leader's order
+        known = self.server.knows(request.sender)  # a stranger leads nobody
+        return Stand(transfer=True) if known else None  # rule 2.10: no pre-vote on the leader's order
 
 
 @final

@@ -8,11 +8,10 @@ from __future__ import annotations
 from typing import Final, final
 
 from raft_core.effects import AlarmKind, ReceiveSnapshot, RefusalReason, RoleName
-from raft_core.entries import COMMAND, ENTRY_OVERHEAD, MEMBERS, Entry, SnapshotMeta
+from raft_core.entries import COMMAND, ENTRY_OVERHEAD, Entry, SnapshotMeta
 from raft_core.errors import LogLost
 from raft_core.events import ReadRequested
 from raft_core.ids import NO_INDEX, NOBODY, Index, MessageId, NodeId, RequestId
-from raft_core.membership import Members
 from raft_core.messages import (
     ANNOUNCEMENT,
     HEARTBEAT,
@@ -30,6 +29,7 @@ from raft_core.messages import (
 )
 from raft_core.server import Server
 from raft_core.transitions import PreStand, Stand, Transition
+from raft_core.validation import snapshot_too_far
 
 __all__ = ["Follower"]
 
@@ -38,20 +38,6 @@ LOST_TEXT: Final = (
     "disk, or a disk that lied about a sync. Do not start this data directory again. Remove the node from the "
     "cluster, and add it with a new id and an empty directory."
 )
-
-
-def well_formed(request: AppendEntries) -> bool:
-    """The entries follow `prev_index` and each other, terms never fall, and configurations can be read (rule 4.5).
-
-    Whatever comes over our own wire has passed this already; it costs little and guards every other way in."""
-    index, term = request.prev_index, request.prev_term
-    for entry in request.entries:
-        if entry.index != index + 1 or entry.term < term:
-            return False
-        if entry.kind is MEMBERS and not Members.readable(entry.data):
-            return False
-        index, term = entry.index, entry.term
-    return term <= request.term and request.purpose is not HEARTBEAT
 
 
 @final
@@ -182,13 +168,10 @@ class Follower:
 
     def on_append_entries(self, request: AppendEntries) -> Transition | None:
         """§5.3, figure 2. Raises `LogLost` where the leader proves that our disk forgot what it acknowledged."""
-        if request.entries and not well_formed(request):
-            self.server.alarm(AlarmKind.MALFORMED, request.sender, "an append whose entries do not follow each other")
+        if request.purpose is HEARTBEAT:
+            self._on_heartbeat(request)
             return None
         if not self._hear(request.sender):
-            return None
-        if request.purpose is HEARTBEAT:
-            self._heartbeat(request)
             return None
         server, log = self.server, self.server.log
         entries, prev = request.entries, request.prev_index
@@ -337,12 +320,19 @@ class Follower:
         )
         server.outbox.promise_term(request.sender, reply)
 
-    def _heartbeat(self, request: AppendEntries) -> None:
+    def _on_heartbeat(self, request: AppendEntries) -> None:
         """A heartbeat names a place that this node has acknowledged, so that it may overtake appends."""
         server, log = self.server, self.server.log
         prev, term = request.prev_index, log.term_at(request.prev_index)
         lost = prev > log.last_index or (term is not None and request.prev_term not in (0, term))
-        if lost or request.commit > log.last_index:
+        lost = lost or request.commit > log.last_index
+        if lost and not server.knows(request.sender):
+            text = "a stranger says that this node has lost entries; it is not believed"
+            server.alarm(AlarmKind.MALFORMED, request.sender, text)
+            return
+        if not self._hear(request.sender):
+            return
+        if lost:
             raise LogLost(LOST_TEXT)
         if prev > self.verified:
             self.verified = prev
@@ -376,6 +366,9 @@ class Follower:
         if meta.index <= server.commit:
             self._answer_snapshot(request.sender, request.id, meta.index, server.commit)
             return None
+        if snapshot_too_far(server.log.last_index, meta.index):
+            server.alarm(AlarmKind.MALFORMED, request.sender, "a snapshot that leaves the log no room to grow")
+            return None
         if server.restoring:
             return None  # one at a time: the file that the machine is being set to must stay; it is offered again
         wanted = ReceiveSnapshot(request.sender, meta)
@@ -385,9 +378,12 @@ class Follower:
         return None
 
     def on_snapshot_received(self, meta: SnapshotMeta) -> None:
-        """The bytes are here: switch to them, unless the log has caught up meanwhile (rule 6.3)."""
+        """The bytes are here: switch to them, unless the log has caught up meanwhile (rule 6.3). Those of another
+        snapshot than the one being received, perhaps of the same index, are nothing to switch to."""
         server = self.server
-        sender = server.receiving.sender if server.receiving else self.leader
+        if server.receiving is None or server.receiving.meta != meta:
+            return
+        sender = server.receiving.sender
         server.receiving = None
         if meta.index > server.commit:
             if server.log.matches(meta.index, meta.term):
@@ -419,6 +415,8 @@ class Follower:
         """The leader hands over: stand at once, without a pre-vote (rule 2.10); or say no (rule 11.3)."""
         if self.leader not in (NOBODY, request.sender):
             return None  # not from our leader
+        if self.leader == NOBODY and not self.server.knows(request.sender):
+            return None  # a stranger leads nobody
         if self.server.may_campaign:
             return Stand(transfer=True)
         self.server.outbox.send(request.sender, TransferRefused(self.server.term, self.server.me, request.id))
@@ -447,12 +445,15 @@ class Follower:
             self.server.outbox.send(self.leader, ReadIndex(self.server.term, self.server.me, self.reads[-1][0]))
 
     def on_read_index_reply(self, reply: ReadIndexReply) -> None:
-        """All reads asked before or with this one may be done at its index, or are refused."""
-        waiting, self.reads = self.reads, []
-        for message, request in waiting:
-            if message > reply.id:
-                self.reads.append((message, request))
-            elif reply.ok:
+        """Do all reads asked before or with this one at its index, or refuse them. An answer to anything else, such as
+        a question of an earlier life, concerns none of them."""
+        asked = [message for message, _ in self.reads]
+        if reply.id not in asked:
+            return
+        answered = asked.index(reply.id) + 1
+        done, self.reads = self.reads[:answered], self.reads[answered:]
+        for _, request in done:
+            if reply.ok:
                 self.server.read_when_applied(reply.index, request)
             else:
                 self.server.refuse(request, RefusalReason.LEADERSHIP_LOST, leader=self.leader)

@@ -186,8 +186,8 @@ class Leader:
         peer = self._peer(reply.sender, reply.incarnation)
         if peer is None:
             return None
-        if reply.match > self.server.log.last_index:
-            self.server.alarm(AlarmKind.MALFORMED, reply.sender, "an acknowledgement beyond the end of our log")
+        if reply.match > self.server.log.last_index or reply.read > self.reading.queue.last_round:
+            self.server.alarm(AlarmKind.MALFORMED, reply.sender, "an acknowledgement of what we have not sent")
             return None
         if not reply.ok:
             self._rejected(peer, reply)
@@ -245,7 +245,10 @@ class Leader:
     def on_snapshot_reply(self, reply: SnapshotReply) -> Transition | None:
         """§7: installed, or not needed: on with appends behind it. Not possible: later again."""
         peer = self._peer(reply.sender, reply.incarnation)
-        if peer is None or reply.match > self.server.log.last_index:
+        if peer is None:
+            return None
+        if reply.match > self.server.log.last_index:
+            self.server.alarm(AlarmKind.MALFORMED, reply.sender, "an acknowledgement of what we have not sent")
             return None
         if not reply.ok:
             if peer.state is ProgressState.SNAPSHOT and peer.pending == reply.index:
@@ -313,7 +316,8 @@ class Leader:
         server = self.server
         server.commit_to(index)
         self.reading.settled = True
-        arrow = self._members_moved() if self.change.after_commit() else None
+        may_leave = self.succession.handover is None  # else the successor leaves it, or we do once that has failed
+        arrow = self._members_moved() if may_leave and self.change.leave_if_committed() else None
         self.replication.announce_all()
         self.reading.begin_if_wanted()
         if arrow is None and not server.members.is_voter(server.me) and not self.change.pending:
@@ -434,7 +438,10 @@ class Leader:
         return None
 
     def on_leave(self, event: LeaveRequested) -> Transition | None:
-        if self.change.leave(event, settled=self.settled):
+        reason = self._closed()
+        if reason is not None:
+            self.server.refuse(event.request, reason, leader=self.succession.target)
+        elif self.change.leave(event, settled=self.settled):
             return self._members_moved()
         return None
 

@@ -93,9 +93,9 @@ class Reconfiguration:
             server.requests.wait(Waiting(request, 0, entry.index, entry.index))
         self.replication.follow_members()
 
-    def after_commit(self) -> bool:
-        """Rules 9.7, 3.3: a joint configuration committed under both halves is left, once, by whoever leads; true if
-        another one is in force now."""
+    def leave_if_committed(self) -> bool:
+        """Leave a joint configuration that is committed under both halves (rules 9.7, 3.3). Return whether another one
+        is in force now."""
         server = self.server
         members = server.members
         if self.pending or not members.joint or not members.auto_leave:
@@ -107,11 +107,13 @@ class Reconfiguration:
         return True
 
     def on_tick(self, *, may_change: bool) -> bool:
-        """A learner that waits for promotion, has caught up and is active, becomes a voter (rule 9.11)."""
+        """Make up for leaving that a transfer held up, and promote a learner that has caught up (rule 9.11)."""
         server = self.server
         members = server.members
-        if not may_change or not members.promotable or self.pending or members.joint or server.stopping:
+        if not may_change or self.pending or server.stopping:
             return False
+        if members.joint:
+            return self.leave_if_committed()
         for node in members.promotable:
             peer = self.replication.progress.get(node)
             if peer is None or not peer.active:

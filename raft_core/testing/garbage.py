@@ -20,7 +20,7 @@ import msgspec
 from raft_core.effects import RefusalReason
 from raft_core.entries import COMMAND, MEMBERS, NOOP, Entry, LogPosition, SnapshotMeta
 from raft_core.host.status import HostStatus
-from raft_core.ids import GroupId, Incarnation, Index, MessageId, NodeId, ReadId, Term
+from raft_core.ids import HIGHEST_NUMBER, GroupId, Incarnation, Index, MessageId, NodeId, ReadId, Term
 from raft_core.membership import AddVoter, Members, RemoveNode
 from raft_core.messages import (
     DATA,
@@ -338,6 +338,37 @@ def answers_to_nothing(victim: Victim, dice: Dice) -> list[bytes]:
     return _after_greeting(victim, *[encode_message(message) for message in dice.some(said, 0.5)])
 
 
+def numbers_at_the_end(victim: Victim, dice: Dice) -> list[bytes]:
+    """Messages that are well made but for their numbers, which are the highest there are: none may end a cluster."""
+    term, me, disk, number = (
+        Term(HIGHEST_NUMBER),
+        victim.stranger,
+        Incarnation(HIGHEST_NUMBER),
+        MessageId(HIGHEST_NUMBER),
+    )
+    now, read, far, none = victim.term, ReadId(HIGHEST_NUMBER), Index(HIGHEST_NUMBER), Index(0)
+    members = Members.initial((1,))
+    said: list[Message] = [
+        VoteReply(term, me, disk, number, VoteKind.REAL, granted=False),
+        VoteReply(Term(now + 1), me, disk, number, VoteKind.REAL, granted=False),
+        VoteReply(term, me, disk, number, VoteKind.PRE, granted=True),
+        AppendReply(term, me, disk, number, DATA, read, far, far, far, term, ok=False),
+        AppendReply(now, me, disk, number, HEARTBEAT, read, far),
+        SnapshotReply(term, me, disk, number, far, far, ok=False),
+        RequestVote(term, me, number, VoteKind.REAL, LogPosition(far, Term(term - 1))),
+        RequestVote(term, me, number, VoteKind.TRANSFER, LogPosition(far, Term(term - 1))),
+        AppendEntries(term, me, number, HEARTBEAT, none, Term(0), none, read, (), far),
+        AppendEntries(now, me, number, HEARTBEAT, far, now, far, read, (), far),
+        AppendEntries(term, me, number, DATA, far, term, far, read),
+        InstallSnapshot(term, me, number, SnapshotMeta(far, term, members, far)),
+        TimeoutNow(term, me, number),
+        TransferRefused(term, me, number),
+        ReadIndex(term, me, number),
+        ReadIndexReply(term, me, number, far, ok=True),
+    ]
+    return _after_greeting(victim, *[encode_message(message) for message in dice.some(said, 0.5)])
+
+
 def a_forward_without_sense(victim: Victim, dice: Dice) -> list[bytes]:
     payloads: tuple[Forward | ForwardReply, ...] = (
         Forward(-1, 0, ProposeLeave()),
@@ -435,6 +466,8 @@ ODDITIES: Final[tuple[Oddity, ...]] = (
     members_without_sense,
     a_message_without_sense,
     answers_to_nothing,
+    numbers_at_the_end,
+    numbers_at_the_end,
     a_forward_without_sense,
     requests_that_are_refused,
     pieces_of_snapshots,

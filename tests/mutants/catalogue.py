@@ -58,6 +58,7 @@ _CLIENTS: Final = ("tests/test_core_requests.py", "tests/test_host_clients.py", 
 _HOST: Final = ("tests/test_host_work.py", "tests/test_host_decisions.py", "tests/test_host_cluster.py", _FIRE)
 _SESSIONS: Final = ("tests/test_sessions.py", _FIRE)
 _WIRE: Final = ("tests/test_wire_frames.py", "tests/test_wire_codec.py", "tests/test_wire_link.py", _FIRE)
+_VALIDATION: Final = "tests/test_core_validation.py"
 _FOLLOWER: Final = "raft_core/roles/follower.py"
 _LEADER: Final = "raft_core/roles/leader.py"
 _CANDIDATE: Final = "raft_core/roles/candidate.py"
@@ -892,5 +893,86 @@ MUTANTS: Final = (
         "            if writer.offset == job.offset:\n",
         "            if writer.offset >= job.offset:\n",
         ("tests/test_host_work.py",),
+    ),
+    # Planted from outside, and missed.
+    Mutant(
+        "heartbeat-verifies-whole-log",
+        "A heartbeat counts a follower's log as verified up to its end, not up to the place that it names.",
+        _FOLLOWER,
+        "        if prev > self.verified:\n            self.verified = prev\n",
+        "        self.verified = log.last_index\n",
+        (_VALIDATION,),
+    ),
+    Mutant(
+        "order-of-another-node-obeyed",
+        "A follower of one leader stands on the order of another node.",
+        _FOLLOWER,
+        "        if self.leader not in (NOBODY, request.sender):\n            return None  # not from our leader\n",
+        "",
+        (_VALIDATION,),
+    ),
+    Mutant(
+        "order-of-a-stranger-obeyed",
+        "A follower without a leader stands on the order of a node that is no member.",
+        _FOLLOWER,
+        "        if self.leader == NOBODY and not self.server.knows(request.sender):",
+        "        if False:",
+        (_VALIDATION,),
+    ),
+    Mutant(
+        "overtaken-snapshot-believed",
+        "A snapshot of this node's own is believed although one from the leader has overtaken it.",
+        _SERVER,
+        "        if meta.index != self.snapshot_pending:\n",
+        "        if False:\n",
+        (_VALIDATION,),
+    ),
+    Mutant(
+        "snapshot-complete-by-index",
+        "A received snapshot is taken for the wanted one because it has the same index.",
+        _FOLLOWER,
+        "        if server.receiving is None or server.receiving.meta != meta:\n",
+        "        if server.receiving is None or server.receiving.meta.index != meta.index:\n",
+        (_VALIDATION,),
+    ),
+    Mutant(
+        "received-chunks-of-another-snapshot",
+        "The host takes a stored snapshot of the same index for the one that it is receiving.",
+        "raft_core/host/transfers.py",
+        "        return incoming if incoming is not None and incoming.meta == meta else None\n",
+        "        return incoming if incoming is not None and incoming.meta.index == meta.index else None\n",
+        ("tests/test_host_transfers.py",),
+    ),
+    Mutant(
+        "offer-of-later-term-taken",
+        "A snapshot of a later term than its leader's is fetched and installed.",
+        "raft_core/validation.py",
+        "    if meta.term > offer.term:\n",
+        "    if False:\n",
+        (_VALIDATION,),
+    ),
+    Mutant(
+        "any-term-believed",
+        "One message may use up the range of terms.",
+        "raft_core/validation.py",
+        "    return theirs <= ours + (TERM_LEAP if theirs <= FAR_TERM else TERM_STEP)\n",
+        "    return True\n",
+        (_VALIDATION,),
+    ),
+    Mutant(
+        "strangers-answer-raises-term",
+        "An answer of a node that is no member deposes a leader.",
+        "raft_core/validation.py",
+        "    return known or isinstance(message, RequestVote | AppendEntries | InstallSnapshot)\n",
+        "    return True\n",
+        (_VALIDATION,),
+    ),
+    Mutant(
+        "joint-left-during-transfer",
+        "A joint configuration is left while a transfer is under way, and the target lacks that entry.",
+        _LEADER,
+        "        may_leave = self.succession.handover is None ",
+        "        may_leave = True ",
+        ("tests/test_transfer_quiet.py",),
     ),
 )

@@ -5,7 +5,9 @@ What lives here: what has been handed to the disk, what of it is durable, and th
 1. A promise is final when it is held, its term included; it leaves when the write that it rests on is durable.
 2. All replies rest on term and vote; an acknowledgement also on the entries it names; a vote request on everything.
 3. Writes become durable in order, so a promise needs to know one number: the last write that it rests on.
-4. The durable index is the end of the newest durable log write, capped by every later write that truncates: what is
+4. The commit index rides in every write that is made anyway, and causes none. It never exceeds what that write and
+   those before it hold, so a disk that comes back knows nearly all that it saw committed, and can contradict others.
+5. The durable index is the end of the newest durable log write, capped by every later write that truncates: what is
    about to be overwritten must not be counted although it still lies on the disk.
 """
 
@@ -47,6 +49,7 @@ class Outbox:
 
     __slots__ = (
         "_cap",
+        "_commit_written",
         "_discards",
         "_drop_before",
         "_hard_dirty",
@@ -67,7 +70,7 @@ class Outbox:
         "written_last",
     )
 
-    def __init__(self, durable_index: Index, max_bytes: int) -> None:
+    def __init__(self, durable_index: Index, max_bytes: int, commit_written: Index = NO_INDEX) -> None:
         self.effects: list[Effect] = []
         self.max_bytes = max_bytes
         self.issued = NO_WRITE  # the last `Persist`
@@ -82,6 +85,7 @@ class Outbox:
         self._settled = durable_index
         self._hard_write = NO_WRITE  # the last write that carries term and vote
         self._hard_dirty = False
+        self._commit_written = commit_written  # the commit index in the last hard state that was handed to the disk
         self._truncate = NO_INDEX
         self._snapshot: SnapshotMeta | None = None
         self._drop_before = NO_INDEX
@@ -199,7 +203,7 @@ class Outbox:
         entries = log.slice(first, log.last_index, INFINITE) if log.last_index >= first else ()
         persist = Persist(
             write,
-            hard if self._hard_dirty else None,
+            hard if self._hard_dirty or hard.commit > self._commit_written else None,
             self._truncate,
             entries,
             self._snapshot,
@@ -209,6 +213,7 @@ class Outbox:
         self.issued_at.append((write, now))
         if self._hard_dirty:
             self._hard_write = write
+        self._commit_written = max(self._commit_written, hard.commit)
         if entries or self._truncate or self._snapshot is not None:
             cap = Index(self._truncate - 1) if self._truncate else INFINITE
             size = log.size_between(self.written_last, log.last_index) if entries else 0

@@ -128,7 +128,7 @@ class Server:
             self.configurations.reset(snapshot.members_index or snapshot.index, snapshot.members)
         for entry in recovered.entries:
             self._note_members(entry)
-        self.outbox = Outbox(self.log.last_index, settings.max_persist_bytes)
+        self.outbox = Outbox(self.log.last_index, settings.max_persist_bytes, recovered.hard.commit)
         self.requests = Requests()
         self.ready_reads: list[tuple[Index, RequestId]] = []  # confirmed, sorted; wait for the machine
         self.messages_made = 0

@@ -293,7 +293,7 @@ def test_a_command_is_appended_and_sent_to_all_in_parallel() -> None:
     assert (entry.term, entry.data) == (2, b"x")
     message = AppendEntries(Term(2), NodeId(1), MessageId(0), DATA, Index(2), Term(2), Index(2), ReadId(0), (entry,))
     assert bare(effects) == [
-        Persist(WriteId(3), None, Index(0), (entry,)),
+        Persist(WriteId(3), HardState(Term(2), NodeId(1), Index(2)), Index(0), (entry,)),
         Send(NodeId(2), message),
         Send(NodeId(3), message),
     ]

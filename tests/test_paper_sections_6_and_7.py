@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raft_core.effects import Persist, ReceiveSnapshot, Restore, Send, TakeSnapshot
-from raft_core.entries import MEMBERS, LogPosition, SnapshotMeta
+from raft_core.entries import MEMBERS, HardState, LogPosition, SnapshotMeta
 from raft_core.events import ChangeRequested, Restored, SnapshotReceived, SnapshotTaken
 from raft_core.ids import Incarnation, Index, MessageId, NodeId, RequestId, Term, WriteId
 from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, Members, RemoveNode
@@ -211,7 +211,9 @@ def test_a_follower_whose_log_does_not_reach_the_snapshot_discards_all_of_it() -
 
     assert step(raft, offered(2, 2, meta))[1:-1] == [ReceiveSnapshot(NodeId(2), meta)]
     persist(raft)
-    assert bare(step(raft, SnapshotReceived(meta))) == [Persist(WriteId(2), None, Index(0), (), meta)]
+    assert bare(step(raft, SnapshotReceived(meta))) == [
+        Persist(WriteId(2), HardState(Term(2), NodeId(0), meta.index), Index(0), (), meta)
+    ]
 
     assert bare(persist(raft)) == [installed(2, 2, 9, 9), Restore(meta)]
     assert (raft.log.entries(), raft.log.last) == ((), meta.position)

@@ -18,8 +18,8 @@ import raft_trio
 
 PINNED: dict[str, str] = {
     "raft_core.ids": (
-        "HIGHEST_NUMBER NOBODY NO_INDEX NO_TERM NO_WRITE BootNumber ClusterId GroupId Incarnation Index MessageId"
-        " NodeId ReadId RequestId Term WriteId"
+        "HIGHEST_FOUNDER HIGHEST_NUMBER NODE_LEAP NOBODY NO_INDEX NO_TERM NO_WRITE BootNumber ClusterId GroupId"
+        " Incarnation Index MessageId NodeId ReadId RequestId Term WriteId"
     ),
     "raft_core.errors": (
         "CallerError CoreIsDead DirectoryInUse DiskError FrameError InvariantBroken LogDamaged LogLost"

@@ -18,7 +18,7 @@ from raft_core.effects import (
     Uncertainty,
     UnknownReason,
 )
-from raft_core.entries import LogPosition, SnapshotMeta
+from raft_core.entries import HardState, LogPosition, SnapshotMeta
 from raft_core.events import (
     CampaignRequested,
     ChangeRequested,
@@ -269,7 +269,7 @@ def test_an_installed_snapshot_is_acknowledged_only_when_its_switch_is_durable()
     persist(raft)
 
     effects = step(raft, SnapshotReceived(META))
-    assert effects == [Persist(WriteId(2), None, Index(0), (), META)]
+    assert effects == [Persist(WriteId(2), HardState(Term(2), NodeId(0), META.index), Index(0), (), META)]
 
     done = persist(raft)
     assert [type(e) for e in done] == [Send, Restore]
@@ -299,6 +299,7 @@ def test_a_machine_that_hangs_is_ordered_one_restore_at_a_time_and_then_the_newe
     for index in (10, 20, 30):
         meta = SnapshotMeta(Index(index), Term(1), THREE, Index(1))
         step(raft, offered(meta, term=1))
+        raft.server.receiving = ReceiveSnapshot(NodeId(2), meta)  # as if it had not been asked to wait
         step(raft, SnapshotReceived(meta))
         orders += only(Restore, persist(raft))
     assert [order.meta.index for order in orders if isinstance(order, Restore)] == [10]

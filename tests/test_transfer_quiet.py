@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from raft_core.effects import Effect, Persist, Refusal, RefusalReason, Respond, RoleName, Send
-from raft_core.entries import MEMBERS, Entry
+from raft_core.entries import MEMBERS, Entry, HardState
 from raft_core.events import (
     ChangeRequested,
     LeaveRequested,
@@ -16,7 +16,7 @@ from raft_core.events import (
     Tick,
     TransferRequested,
 )
-from raft_core.ids import NodeId, RequestId, Term, WriteId
+from raft_core.ids import Index, NodeId, RequestId, Term, WriteId
 from raft_core.membership import AddLearner, ChangeMode, Members
 from raft_core.messages import TimeoutNow, TransferRefused
 from raft_core.raft import Raft
@@ -98,7 +98,8 @@ def test_joint_configuration_is_left_once_transfer_has_failed(entering: Raft) ->
     left = entering.members
     assert not left.joint
     entry = Entry.make(4, 2, left.encode(), MEMBERS)
-    assert only(Persist, effects) == [Persist(WriteId(entering.server.outbox.issued), entries=(entry,))]
+    hard = HardState(Term(2), NodeId(1), Index(3))
+    assert only(Persist, effects) == [Persist(WriteId(4), hard, entries=(entry,))]
     assert written(tick(entering, 3)) == []
 
 

@@ -71,7 +71,13 @@ def some_members(draw: st.DrawFn) -> Members:
     voters = draw(st.sets(NODES, min_size=1, max_size=5))
     learners = draw(st.sets(NODES, max_size=3)) - voters
     known = {node: draw(INCARNATIONS) for node in sorted(voters)}
-    members = Members.initial(voters, learners=learners, incarnations=known, leases=draw(st.booleans()))
+    members = Members(
+        voters=tuple(sorted(voters)),
+        learners=tuple(sorted(learners)),
+        incarnations=tuple(known.items()),
+        highest_id=max(voters | learners),
+        leases=draw(st.booleans()),
+    )
     if draw(st.booleans()) and len(voters) > 1:
         joint = members.changed((RemoveNode(min(voters)),), ChangeMode.JOINT)
         assert isinstance(joint, Members)

@@ -324,9 +324,12 @@ class Misusers:
             return False
         core = node.raft.copy()
         last = core.log.last
+        others = [other for other in core.members.nodes if other != node.id]
+        if not others:
+            return False  # a stranger is not believed
         beyond = AppendEntries(
             Term(core.server.term + 1),
-            NodeId(_FAR),
+            dice.choice(others),
             MessageId(1),
             HEARTBEAT,
             Index(last.index + 1),

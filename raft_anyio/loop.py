@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
+from threading import get_ident
 from typing import Final, Generic, Self, TypeVar
 
 import anyio
@@ -19,15 +20,21 @@ import anyio.lowlevel
 
 from raft_anyio.connections import Connections
 from raft_core.host.driver import Driver, Feed, outcome
+from raft_core.host.home import Home
 from raft_core.host.host import Host
 from raft_core.host.jobs import Ticket
-from raft_core.host.values import Answer, HostEvent
+from raft_core.host.values import Answer, HostEvent, TimerFired
 from raft_storage.lanes import Lanes
 
 __all__ = ["Loop"]
 
 T = TypeVar("T")
 _NANOSECONDS: Final = 1_000_000_000
+_FROM_THREADS: Final = (
+    "from another thread, anyio.from_thread.run(node.propose, command), or on asyncio "
+    "asyncio.run_coroutine_threadsafe(node.propose(command), loop)"
+)
+"""How a node is used from another thread."""
 _MILLISECOND: Final = 1_000_000
 
 
@@ -37,6 +44,7 @@ class Loop:
     def __init__(self, host: Host, lanes: Lanes) -> None:
         self.driver: Final = Driver(host, lanes, self)
         self._lanes: Final = lanes
+        self._home: Final = Home(get_ident(), _running_loop(), _FROM_THREADS)
         self._woken = anyio.Event()
         self._told = anyio.Event()
         self._wake_at = math.inf
@@ -45,6 +53,15 @@ class Loop:
     def now(self) -> int:
         """The host's clock: nanoseconds on the event loop's own, which on trio can be virtual."""
         return round(anyio.current_time() * _NANOSECONDS)
+
+    def require_thread(self) -> None:
+        """Raises `CallerError` in any other thread, while the node lives."""
+        if not self.driver.ended:
+            self._home.require_thread(get_ident())
+
+    def require_loop(self) -> None:
+        """Raises `CallerError` in any other event loop."""
+        self._home.require_loop(get_ident(), _running_loop())
 
     def wake(self) -> None:
         self._woken.set()
@@ -59,6 +76,7 @@ class Loop:
 
     async def ask(self, event: Callable[[Ticket], HostEvent]) -> bytes:
         """The answer to a caller's event. Raises the `RequestError` that it may be."""
+        self.require_loop()
         caller = _Caller()
         ticket = self.driver.ask(event, caller.deliver)
         try:
@@ -77,6 +95,7 @@ class Loop:
 
     async def wait_ended(self) -> None:
         """The node has ended."""
+        self.require_loop()
         await anyio.lowlevel.checkpoint()
         while not self.driver.ended:
             await self.told()
@@ -96,12 +115,13 @@ class Loop:
             self.driver.end()
 
     async def keep_time(self) -> None:
-        """Wakes `run` when the host wishes it, until cancelled. A task of its own, because a deadline that is moved
-        once in a tick costs less than one that is set up for every wait."""
+        """Tells the host when the time that it wished for has come, until cancelled; each wish is for one time only. A
+        task of its own, because a deadline that is moved once in a tick costs less than one set up for every wait."""
         while True:
             with anyio.CancelScope(deadline=self._wake_at) as self._alarm:
                 await anyio.sleep_forever()
-            self.wake()
+            self._wake_at = math.inf
+            self.driver.post(TimerFired())
 
     async def _something_to_do(self) -> None:
         if self.driver.waiting:
@@ -113,6 +133,14 @@ class Loop:
     def _post_from_thread(self, token: anyio.lowlevel.EventLoopToken, events: list[HostEvent]) -> None:
         with suppress(anyio.RunFinishedError):  # a thread that hung until nobody was left to hear of it
             anyio.from_thread.run_sync(self.driver.post_all, events, token=token)
+
+
+def _running_loop() -> object:
+    """What identifies the event loop that runs here; None where none does."""
+    try:
+        return anyio.lowlevel.current_token()
+    except RuntimeError:
+        return None
 
 
 class _Caller:
@@ -141,6 +169,7 @@ class _Reader(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
+        self._loop.require_loop()
         await anyio.lowlevel.checkpoint()
         while (found := self._feed.after(self._place)) is None:
             if self._feed.ended:

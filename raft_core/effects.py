@@ -59,6 +59,8 @@ class RefusalReason(StrEnum):
     STALE = "stale"  # a bounded read on a node that heard no leader for too long
     DEADLINE = "deadline"  # the client's deadline passed while nothing had been done yet
     REMOVED = "removed"  # this node is no member any more
+    NOT_A_MEMBER = "not_a_member"  # this node has not been added to a cluster yet
+    QUERY_FAILED = "query_failed"  # the machine's `query` raised; nothing was changed
     CHANGE_PENDING = "change_pending"
     CHANGE_WHILE_JOINT = "change_while_joint"
     NOT_JOINT = "not_joint"

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar, final
 import attrs
 
 from raft_core.errors import SettingsError
-from raft_core.host.config import HostConfig, check_node
+from raft_core.host.config import SECOND, HostConfig, check_node
 from raft_core.host.node import NodeConfig, split_address
 from raft_core.settings import Settings
 
@@ -24,6 +24,8 @@ __all__ = ["LOOPS", "REDIS_ROLES", "ServeConfig", "check_name", "override", "rea
 LOOPS: Final = ("trio", "asyncio", "uvloop")
 REDIS_ROLES: Final = ("master", "raft")
 T = TypeVar("T", Settings, HostConfig)
+HOST: Final = HostConfig(leader_wait=1 * SECOND)
+"""A client is told after a second that no leader is there, so that it can try another node."""
 
 
 @final
@@ -62,7 +64,7 @@ class ServeConfig:
     """Print every change of role, term and leader."""
     settings: Settings = Settings()
     """The protocol's numbers."""
-    host: HostConfig = HostConfig()
+    host: HostConfig = HOST
     """The numbers of what surrounds it."""
 
     def __attrs_post_init__(self) -> None:
@@ -148,7 +150,7 @@ def serve_config(values: Mapping[str, Any]) -> ServeConfig:
         given[name] = _as_type_of(default, given[name], name)
     given["peers"] = _peers(given.get("peers", {}))
     given["settings"] = override(Settings(), given.get("settings", {}))
-    given["host"] = override(HostConfig(), given.get("host", {}))
+    given["host"] = override(HOST, given.get("host", {}))
     return ServeConfig(**given)
 
 

@@ -48,6 +48,7 @@ class Node(NodeFace):
 
     async def stop(self) -> None:
         """The node has handed over what it led, answered every caller, and ended. Bounded by `stop_timeout`."""
+        self._loop.require_loop()
         self._loop.driver.post(StopAsked())
         await self._loop.wait_ended()
 

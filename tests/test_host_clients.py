@@ -191,7 +191,7 @@ def test_each_refusal_has_its_exception(reason: RefusalReason, expected: type[Re
     ],
 )
 def test_refusal_of_leaving_leader_is_told_when_nobody_follows(reason: RefusalReason, expected: type[Refused]) -> None:
-    desk = Desk()
+    desk = Desk(leader_wait=SECOND)
     desk.client(propose(1))
     desk.flush(ME, leads=True)
 
@@ -217,7 +217,7 @@ def test_every_reason_of_the_core_has_a_text() -> None:
 
 
 def test_a_request_waits_for_a_leader_and_is_then_refused_with_where_to_go() -> None:
-    desk = Desk()
+    desk = Desk(leader_wait=SECOND)
     desk.client(propose(1))
 
     assert desk.flush() == []
@@ -231,6 +231,34 @@ def test_a_request_waits_for_a_leader_and_is_then_refused_with_where_to_go() -> 
     assert isinstance(error, NotLeader)
     assert (error.leader, error.address) == (LEADER, "n2")
     assert "n2" in str(error)
+
+
+def test_a_request_without_a_deadline_waits_for_a_leader_for_ever() -> None:
+    desk = Desk()
+    desk.client(propose(1), ask(2), ClientAsked(Ticket(3), b"", barrier=True))
+    desk.clients.on_members(Members.initial([1, 2]), ME)
+    desk.flush()
+
+    desk.at(desk.now + 1000 * SECOND)
+    desk.flush()
+    assert desk.answers() == []
+    assert desk.clients.count == 3
+
+
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [(Members(), RefusalReason.NOT_A_MEMBER), (Members.initial([2, 3]), RefusalReason.REMOVED)],
+)
+def test_a_node_that_is_no_member_refuses_what_it_cannot_pass_on_and_may_become_ready(
+    members: Members, reason: RefusalReason
+) -> None:
+    desk = Desk()
+    desk.client(propose(1), ClientAsked(Ticket(3), b"", barrier=True))
+    desk.clients.on_members(members, ME)
+    desk.flush()
+
+    assert desk.error().reason == reason  # type: ignore[attr-defined]
+    assert desk.clients.count == 1
 
 
 def test_a_held_request_is_proposed_when_this_node_becomes_leader() -> None:
@@ -502,7 +530,7 @@ def test_changes_leave_and_transfer_reach_the_core() -> None:
 def test_a_new_member_is_added_with_the_disk_that_it_greeted_with() -> None:
     desk = Desk()
     desk.connect()
-    desk.clients.members = Members.initial([1, 3], incarnations={ME: Incarnation(11), NodeId(3): Incarnation(33)})
+    desk.clients.on_members(Members.initial([1, 3], incarnations={ME: Incarnation(11), NodeId(3): Incarnation(33)}), ME)
     desk.client(ClientChanged(Ticket(1), (AddVoter(LEADER),)))
 
     assert desk.flush(ME, leads=True) == [ChangeRequested(RequestId(1), (AddVoter(LEADER, Incarnation(22)),))]
@@ -512,17 +540,18 @@ def test_a_member_stays_with_the_disk_that_it_was_declared_with() -> None:
     """One that was declared without could not be promoted beside others that were not: it was another disk."""
     desk = Desk()
     desk.connect()
-    desk.clients.members = Members.initial([1], learners=[2], incarnations={ME: Incarnation(11)})
+    members = Members.initial([1], learners=[2], incarnations={ME: Incarnation(11)})
+    desk.clients.on_members(members, ME)
     desk.client(ClientChanged(Ticket(1), (AddVoter(LEADER),)))
 
     (asked,) = desk.flush(ME, leads=True)
     assert asked == ChangeRequested(RequestId(1), (AddVoter(LEADER),))
-    assert isinstance(desk.clients.members.changed(asked.changes), Members)
+    assert isinstance(members.changed(asked.changes), Members)
 
 
 def test_a_new_member_whose_disk_nobody_knows_is_refused() -> None:
     desk = Desk()
-    desk.clients.members = Members.initial([1], incarnations={ME: Incarnation(11)})
+    desk.clients.on_members(Members.initial([1], incarnations={ME: Incarnation(11)}), ME)
     desk.client(ClientChanged(Ticket(1), (AddLearner(NodeId(4)),)))
 
     assert desk.flush(ME, leads=True) == []

@@ -258,7 +258,7 @@ def test_a_greeting_that_is_not_for_us_is_refused_counted_and_told(hello: Hello,
 
 
 def test_a_minority_answers_in_time_and_says_what_is_true() -> None:
-    cluster = Cluster(3)
+    cluster = Cluster(3, leader_wait=SECOND)
     cluster.start()
     leader = cluster.elect()
     cluster.isolate(leader.id)
@@ -767,7 +767,7 @@ def test_the_same_seed_gives_the_same_effects() -> None:
 
 
 def test_reads_at_a_founder_that_waits_for_the_others_are_answered_too() -> None:
-    cluster = Cluster(3)
+    cluster = Cluster(3, leader_wait=SECOND)
     cluster.start(1)
     node = cluster[1]
     without, with_deadline = node.ask(b"len"), node.ask(b"len", timeout=8 * SECOND)

@@ -511,7 +511,7 @@ def test_a_forwarded_request_is_answered_by_its_deadline_on_its_connection() -> 
 
 
 def test_a_forward_that_was_refused_waits_anew_for_a_leader() -> None:
-    stage = Stage()
+    stage = Stage(leader_wait=SECOND)
     stage.start()
     connection = stage.connect()
     stage.core([Announce(RoleName.FOLLOWER, Term(1), OTHER)])

@@ -29,7 +29,7 @@ from raft_core.host.config import HostConfig
 from raft_core.host.forwards import Forwards
 from raft_core.host.jobs import Lane, Query, Ticket
 from raft_core.host.orders import Orders
-from raft_core.host.outcomes import RETRYABLE_READ, refusal_error, unknown_error
+from raft_core.host.outcomes import RETRYABLE_READ, deadline_text, refusal_error, unknown_error
 from raft_core.host.peers import Peers
 from raft_core.host.values import Answer, ClientAsked, ConnectionId, QueryAnswered, QueryFailed
 from raft_core.host.waiting import Batch, ClientEvent, Deadlines, Place, Waiting, impossible, request_of
@@ -76,12 +76,20 @@ class Clients:
         self.count = 0
         self.bytes = 0
         self.now = 0
-        self.members = Members()
-        """The configuration in force, by which missing incarnations are filled in."""
+        self._members = Members()  # the configuration in force, by which missing incarnations are filled in
+        self._outside: RefusalReason | None = None  # why nobody can say how long a request would wait here
 
     @property
     def forwarded(self) -> int:
         return len(self._forwards)
+
+    def on_members(self, members: Members, node: NodeId) -> None:
+        """The configuration in force has changed. Where this node is not in it, it waits for no leader: a request
+        that cannot be passed on is refused."""
+        self._members = members
+        self._outside = None
+        if not members.is_member(node):
+            self._outside = RefusalReason.NOT_A_MEMBER if members.empty else RefusalReason.REMOVED
 
     # Requests come in.
 
@@ -178,7 +186,7 @@ class Clients:
     def _give_rare(self, item: Waiting) -> None:
         request = item.request
         if isinstance(request, ProposeChange):
-            changes = self._peers.addresses.with_disks(request.changes, self.members)
+            changes = self._peers.addresses.with_disks(request.changes, self._members)
             if isinstance(changes, str):
                 self._refuse(item, RefusalReason.WRONG_INCARNATION, text=changes)
                 return
@@ -221,13 +229,24 @@ class Clients:
         self._hold(item, leader)
 
     def _hold(self, item: Waiting, leader: NodeId) -> None:
-        """It waits for a leader: not for ever, but a read with a deadline until then."""
-        if self.now - item.held_since >= self._config.leader_wait and not (item.is_read and item.deadline):
-            reason = RefusalReason.NO_LEADER if leader == NOBODY else RefusalReason.NOT_LEADER
-            self._refuse(item, item.refused or reason, leader)
-            return
-        item.place = Place.HELD
-        self._held.append(item)
+        """It waits for a leader, until its deadline; at a node that is no member nobody can say how long."""
+        item.held_for = RefusalReason.NO_LEADER if leader == NOBODY else RefusalReason.NOT_LEADER
+        if self._outside is not None and not item.is_barrier:
+            self._refuse(item, self._outside, leader)
+        elif self._has_waited(item):
+            self._refuse(item, item.refused or item.held_for, leader)
+        else:
+            item.place = Place.HELD
+            self._held.append(item)
+
+    def _has_waited(self, item: Waiting) -> bool:
+        """The configuration lets it wait no longer; it never shortens a read's own deadline."""
+        limit = self._config.leader_wait
+        return (
+            bool(limit)
+            and not (item.is_read and (item.deadline or item.is_barrier))
+            and self.now - item.held_since >= limit
+        )
 
     # Answers come back.
 
@@ -278,7 +297,9 @@ class Clients:
         return waits_for_commit or reason in RETRYABLE_READ
 
     def _query(self, item: Waiting) -> None:
-        if item.place is Place.CORE and item.ticket is not None and type(item.request) is ClientAsked:
+        if item.is_barrier:
+            self._succeed(item, b"")
+        elif item.place is Place.CORE and item.ticket is not None and type(item.request) is ClientAsked:
             item.place = Place.MACHINE
             self._orders.run(Lane.APPLY, Query(item.ticket, item.request.request))
 
@@ -293,7 +314,7 @@ class Clients:
         waiting = self._tickets.get(event.ticket)
         if waiting is not None and waiting.place is Place.MACHINE:
             self._finish(waiting)
-            self._raise(event.ticket, Refused("query_failed", event.text))
+            self._raise(event.ticket, Refused(RefusalReason.QUERY_FAILED, event.text))
 
     def on_forward_reply(self, connection: ConnectionId, reply: ForwardReply) -> None:
         """The leader's answer is the caller's; where another leader may answer otherwise, the request is held anew."""
@@ -339,7 +360,8 @@ class Clients:
             if item.place in _UNCERTAIN and not item.is_read:
                 self._unknown(item, UnknownReason.DEADLINE)
             else:
-                self._refuse(item, RefusalReason.DEADLINE)
+                held_for = (item.refused or item.held_for) if item.place is Place.HELD else None
+                self._refuse(item, RefusalReason.DEADLINE, text=deadline_text(held_for))
 
     def sweep(self) -> None:
         """What was answered takes no room."""

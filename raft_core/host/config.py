@@ -69,8 +69,9 @@ class HostConfig:
     lowest_rate: int = 64 * _KIB
     """Bytes a second that a line carries at least: so much longer than `silence` a peer that is otherwise heard may
     be silent on a connection, for what is under way to it (but for 4 MiB at most)."""
-    leader_wait: int = 1 * SECOND
-    """A request waits so long for a leader to appear before it is refused."""
+    leader_wait: int = 0
+    """A request waits at most so long for a leader to appear; 0: until its own deadline, and without one for ever. A
+    read that has a deadline always waits until then."""
     settle_wait: int = 1 * SECOND
     """Once another node leads, what was sent to the old leader is unknown after so long without an answer; after a
     quarter of it where the old leader gives no sign of life."""
@@ -113,6 +114,8 @@ class HostConfig:
         for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.leader_wait < 0:
+            raise SettingsError(f"leader_wait must not be negative, but is {self.leader_wait}")
         if self.bulk_bytes < 0:
             raise SettingsError(f"bulk_bytes must not be negative, but is {self.bulk_bytes}")
         if self.dial_delay_max < self.dial_delay:
@@ -138,7 +141,6 @@ _POSITIVE: Final = (
     "ping",
     "silence",
     "lowest_rate",
-    "leader_wait",
     "settle_wait",
     "drain_timeout",
     "stop_timeout",

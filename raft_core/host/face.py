@@ -14,7 +14,7 @@ from raft_core.events import ReadConsistency
 from raft_core.explain import Explanation
 from raft_core.host.host import Host
 from raft_core.host.jobs import Ticket
-from raft_core.host.node import deadline_after
+from raft_core.host.node import check_timeout, deadline_after
 from raft_core.host.status import HostStatus
 from raft_core.host.values import ClientAsked, ClientChanged, ClientLeft, ClientProposed, ClientTransferred, HostEvent
 from raft_core.ids import NOBODY, Index, NodeId
@@ -35,8 +35,13 @@ class Asking(Protocol):
         """The clock that the host is given."""
         ...
 
+    def require_thread(self) -> None:
+        """Raises `CallerError` in any thread but the loop's, for as long as the node lives."""
+        ...
+
     def ask(self, event: Callable[[Ticket], HostEvent]) -> Reply:
-        """The answer to a caller's event, with a ticket of its own."""
+        """The answer to a caller's event, with a ticket of its own. Nothing happens before it is awaited; `event` is
+        called then. Raises `CallerError` where it is awaited in any thread or event loop but the node's."""
         ...
 
 
@@ -51,8 +56,16 @@ class NodeFace:
 
     Every request is awaited, and raises one of two errors: `Refused` (with `NotLeader`, `QueueFull`,
     `TransferInProgress` and `MembershipRefused` below it) says that it has not been carried out and never will be;
-    `OutcomeUnknown` that nobody can know. `timeout` is in seconds, or None; when it passes, the request ends with one
-    of the two as well. A request that is cancelled is not taken back: what was proposed may still be applied.
+    `OutcomeUnknown` that nobody can know. A request that is cancelled is not taken back: what was proposed may still
+    be applied.
+
+    `timeout` is in seconds, from when the request is awaited; when it passes, the request ends with one of the two
+    errors as well. While there is no leader a request waits for one until then, and with None for ever. At a node that
+    is not a member it is refused at once; `ready` waits until the node is one.
+
+    A node belongs to the thread and the event loop that it was opened in. A request may be made anywhere and is awaited
+    there, so that `asyncio.run_coroutine_threadsafe(node.propose(b"x"), loop)` and `trio.from_thread.run(node.propose,
+    b"x")` work; anything else from another thread raises `CallerError`.
     """
 
     def __init__(self, host: Host, loop: Asking, address: str) -> None:
@@ -68,24 +81,31 @@ class NodeFace:
     @property
     def status(self) -> HostStatus:
         """A picture of the node at this moment: role, term, leader, log, members, and on a leader every peer."""
+        self.__loop.require_thread()
         return self.__host.status
 
     def explain(self) -> tuple[Explanation, ...]:
         """Everything that waits in this node's core, and why, each as a reason, a sentence and the nodes waited for."""
+        self.__loop.require_thread()
         return self.__host.explain()
 
     def recording(self) -> bytes:
         """What this node's core was told lately: `raft_core.testing.replay` does it again, and `python -m
         raft_core.testing draw` shows it. Raises `CallerError` without `NodeConfig.recorder_bytes`."""
+        self.__loop.require_thread()
         return self.__host.recording()
+
+    def ready(self, *, timeout: float | None = None) -> Done:
+        """Wait until this node can serve: it is a member, a leader has a majority behind it, and everything that was
+        committed before is applied here. Raises `Refused` when `timeout` passes first."""
+        return self.__ask(timeout, lambda ticket, deadline: ClientAsked(ticket, b"", deadline=deadline, barrier=True))
 
     def propose(self, command: bytes, *, timeout: float | None = None) -> Reply:
         """The machine's result, once `command` is committed and applied; a follower passes it to the leader.
 
         Raises `CallerError` where `command` is not bytes."""
         _require_bytes(command)
-        deadline = deadline_after(self.__loop.now(), timeout)
-        return self.__loop.ask(lambda ticket: ClientProposed(ticket, command, deadline))
+        return self.__ask(timeout, lambda ticket, deadline: ClientProposed(ticket, command, deadline))
 
     def read(
         self,
@@ -98,8 +118,7 @@ class NodeFace:
         """This node's machine's answer to `query`, as recent as `consistency` promises (`limit` belongs to it:
         ticks or an index; see `ReadConsistency`). Linearizable on every node, by asking the leader where needed."""
         _require_bytes(query)
-        deadline = deadline_after(self.__loop.now(), timeout)
-        return self.__loop.ask(lambda ticket: ClientAsked(ticket, query, consistency, limit, deadline))
+        return self.__ask(timeout, lambda ticket, deadline: ClientAsked(ticket, query, consistency, limit, deadline))
 
     def change_members(
         self,
@@ -113,16 +132,20 @@ class NodeFace:
 
         `expected`: only if the configuration in force was appended at this index. Raises `MembershipRefused` where
         a rule forbids the change, before anything was appended."""
-        deadline = deadline_after(self.__loop.now(), timeout)
         wanted = tuple(changes)
-        return self.__loop.ask(lambda ticket: ClientChanged(ticket, wanted, mode, Index(expected), deadline))
+        return self.__ask(
+            timeout, lambda ticket, deadline: ClientChanged(ticket, wanted, mode, Index(expected), deadline)
+        )
 
     def leave_joint(self, *, timeout: float | None = None) -> Done:
         """The joint configuration that an explicit change made has been left."""
-        deadline = deadline_after(self.__loop.now(), timeout)
-        return self.__loop.ask(lambda ticket: ClientLeft(ticket, deadline))
+        return self.__ask(timeout, lambda ticket, deadline: ClientLeft(ticket, deadline))
 
     def transfer(self, to: int = NOBODY, *, timeout: float | None = None) -> Done:
         """Node `to`, or for 0 the voter that fits best, leads instead of the present leader."""
-        deadline = deadline_after(self.__loop.now(), timeout)
-        return self.__loop.ask(lambda ticket: ClientTransferred(ticket, NodeId(to), deadline))
+        return self.__ask(timeout, lambda ticket, deadline: ClientTransferred(ticket, NodeId(to), deadline))
+
+    def __ask(self, timeout: float | None, event: Callable[[Ticket, int], HostEvent]) -> Reply:
+        """The deadline is counted from when the answer is awaited, which may be later and in another thread."""
+        check_timeout(timeout)
+        return self.__loop.ask(lambda ticket: event(ticket, deadline_after(self.__loop.now(), timeout)))

@@ -28,7 +28,7 @@ from raft_core.effects import (
     StopReason,
     UnknownReason,
 )
-from raft_core.errors import CallerError, InvariantBroken, LogLost, RaftError, SettingsError, StorageBroken
+from raft_core.errors import CallerError, InvariantBroken, LogLost, RaftError, SettingsError
 from raft_core.events import Event, PeerConnected, Started, StorageFailed, Tick
 from raft_core.explain import Explanation
 from raft_core.host.clients import Clients
@@ -39,7 +39,7 @@ from raft_core.host.jobs import Lane, StoreSnapshot
 from raft_core.host.lanes import job_of, report_of
 from raft_core.host.leaving import Leaving
 from raft_core.host.orders import Orders
-from raft_core.host.outcomes import refusal_error
+from raft_core.host.outcomes import refusal_error, stop_error
 from raft_core.host.peers import Peers
 from raft_core.host.picture import picture_of
 from raft_core.host.status import Drop, HostStatus, Load, Phase
@@ -401,15 +401,8 @@ class Host:
             raise AssertionError(f"an effect of no known kind: {effect!r}")
 
     def _on_core_stopped(self, stop: Stop) -> None:
-        reason, text = stop.reason, stop.text
-        if reason is StopReason.REQUESTED:
-            self._end(self._failure, text or "asked to stop")
-        elif reason is StopReason.LOG_LOST:
-            self._end(LogLost(text or "the disk does not hold what this node acknowledged"), text)
-        elif reason is StopReason.STORAGE_FAILED:
-            self._end(self._failure or StorageBroken(text or "the storage failed"), text)
-        else:
-            assert_never(reason)
+        error = stop_error(stop.reason, stop.text, self._failure)
+        self._end(error, stop.text or ("asked to stop" if stop.reason is StopReason.REQUESTED else ""))
 
     # Time.
 
@@ -445,7 +438,8 @@ class Host:
             return
         members = self._raft.members
         if members is not self._members:
-            self._members = self._clients.members = members
+            self._members = members
+            self._clients.on_members(members, self._recovered.identity.node)
             self._peers.on_members(members)
 
     def _wish_to_wake(self) -> None:

@@ -18,7 +18,7 @@ from raft_core.ids import NodeId
 from raft_core.settings import Settings
 from raft_core.storage import Store
 
-__all__ = ["NodeConfig", "PathLike", "deadline_after", "join_address", "split_address"]
+__all__ = ["NodeConfig", "PathLike", "check_timeout", "deadline_after", "join_address", "split_address"]
 
 _HIGHEST_PORT: Final = 65_535
 
@@ -44,14 +44,19 @@ def join_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def check_timeout(timeout: float | None) -> None:
+    """Raise `CallerError` where `timeout` is neither None nor a positive number of seconds."""
+    if timeout is not None and not timeout > 0:
+        raise CallerError(f"a timeout is a positive number of seconds or None, not {timeout}")
+
+
 def deadline_after(now: int, timeout: float | None) -> int:
     """The time `timeout` seconds after `now` (nanoseconds), or 0, which is no deadline, for None.
 
     Raises `CallerError` where `timeout` is no positive number."""
+    check_timeout(timeout)
     if timeout is None:
         return 0
-    if not timeout > 0:
-        raise CallerError(f"a timeout is a positive number of seconds or None, not {timeout}")
     return now + int(min(timeout, _LONGEST_TIMEOUT) * SECOND)
 
 

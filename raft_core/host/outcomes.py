@@ -5,13 +5,23 @@ What lives here: the two tables and the functions that read them. Every text say
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, assert_never
 
-from raft_core.effects import RefusalReason, UnknownReason
-from raft_core.errors import MembershipRefused, NotLeader, OutcomeUnknown, QueueFull, Refused, TransferInProgress
+from raft_core.effects import RefusalReason, StopReason, UnknownReason
+from raft_core.errors import (
+    LogLost,
+    MembershipRefused,
+    NotLeader,
+    OutcomeUnknown,
+    QueueFull,
+    RaftError,
+    Refused,
+    StorageBroken,
+    TransferInProgress,
+)
 from raft_core.ids import NOBODY, NodeId
 
-__all__ = ["RETRYABLE_READ", "refusal_error", "unknown_error"]
+__all__ = ["RETRYABLE_READ", "deadline_text", "refusal_error", "stop_error", "unknown_error"]
 
 _R = RefusalReason
 
@@ -53,6 +63,8 @@ _REFUSALS: Final[dict[RefusalReason, str]] = {
     _R.STALE: "no leader was heard within the staleness that was asked for; ask for more, or try again",
     _R.DEADLINE: "the deadline passed before anything was done; it was not carried out and may be sent again",
     _R.REMOVED: "this node is no member of the cluster any more; ask another node",
+    _R.NOT_A_MEMBER: "this node has not been added to a cluster yet; ask a member, or wait until this node is ready",
+    _R.QUERY_FAILED: "the state machine's query raised an exception; nothing was changed",
     _R.PREPARE_FAILED: "the state machine's prepare raised an exception for this command; it was not appended",
     _R.CHANGE_PENDING: "another change of members is not yet committed; try again when it is",
     _R.CHANGE_WHILE_JOINT: "the configuration is joint; leave it first",
@@ -98,6 +110,23 @@ def refusal_error(reason: RefusalReason, leader: NodeId = NOBODY, text: str = ""
     if reason is _R.TRANSFERRING:
         return TransferInProgress(reason, told, leader)
     return Refused(reason, told, leader)
+
+
+def stop_error(reason: StopReason, text: str, failure: RaftError | None) -> RaftError | None:
+    """What a node ends with when its core has stopped; `failure` is what was reported to the core, if anything."""
+    if reason is StopReason.REQUESTED:
+        return failure
+    if reason is StopReason.LOG_LOST:
+        return LogLost(text or "the disk does not hold what this node acknowledged")
+    if reason is StopReason.STORAGE_FAILED:
+        return failure or StorageBroken(text or "the storage failed")
+    assert_never(reason)
+
+
+def deadline_text(held_for: RefusalReason | None) -> str:
+    """What is said when the deadline of a request passes that nothing was done with; `held_for`: what it waited for."""
+    text = _REFUSALS[_R.DEADLINE]
+    return text if held_for is None else f"{text}. It waited all the while: {_REFUSALS[held_for]}"
 
 
 def unknown_error(reason: UnknownReason) -> OutcomeUnknown:

@@ -139,13 +139,15 @@ class ClientProposed(Value, frozen=True):
 
 @final
 class ClientAsked(Value, frozen=True):
-    """A caller wants a query answered."""
+    """A caller wants a query answered. With `barrier` the machine is not asked: the answer is b"" as soon as it could
+    be, and the caller waits for that also while this node is no member."""
 
     ticket: Ticket
     request: bytes
     consistency: ReadConsistency = ReadConsistency.LINEARIZABLE
     limit: int = 0
     deadline: int = 0
+    barrier: bool = False
 
 
 @final

@@ -80,7 +80,8 @@ class Waiting:
     `connection` under its number `forward`; then `ticket` is None."""
 
     __slots__ = (
-        "connection", "deadline", "forward", "held_since", "is_read", "place", "refused", "request", "size", "ticket",
+        "connection", "deadline", "forward", "held_for", "held_since", "is_barrier", "is_read", "place", "refused",
+        "request", "size", "ticket",
     )  # fmt: skip
 
     def __init__(self, request: Request, *, deadline: int, held_since: int, ticket: Ticket | None = None) -> None:
@@ -90,10 +91,12 @@ class Waiting:
         self.forward = 0
         self.deadline: Final = deadline
         self.held_since = held_since
+        self.held_for: RefusalReason | None = None  # why nothing could be done with it when that was last tried
         self.place = Place.HELD
         self.refused: RefusalReason | None = None  # why it was refused last, by a leader that was on its way out
         self.size: Final = _size(request)
         self.is_read: Final = type(request) is ClientAsked
+        self.is_barrier: Final = type(request) is ClientAsked and request.barrier
 
 
 def _size(request: Request) -> int:

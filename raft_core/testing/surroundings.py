@@ -83,6 +83,9 @@ class Surroundings:
     def now(self) -> int:
         return self._node.clock.at(self._node.simulation.now)
 
+    def require_thread(self) -> None:
+        """A simulation has one thread and no event loop."""
+
     def ask(self, event: Callable[[Ticket], HostEvent]) -> Asked:
         """A caller's event; `converse` has it answered."""
         return Asked(event)

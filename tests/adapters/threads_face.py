@@ -15,6 +15,7 @@ import anyio.to_thread
 
 from raft_core.effects import Alarm, Announce
 from raft_core.events import ReadConsistency
+from raft_core.explain import Explanation
 from raft_core.host.node import NodeConfig
 from raft_core.host.status import HostStatus
 from raft_core.machine import StateMachine
@@ -60,6 +61,12 @@ class ThreadsFace:
 
     def recording(self) -> bytes:
         raise AssertionError("this adapter records nothing")
+
+    def explain(self) -> tuple[Explanation, ...]:
+        raise AssertionError("this adapter explains nothing")
+
+    async def ready(self, *, timeout: float | None = None) -> None:
+        raise AssertionError("this adapter waits for nothing but answers")
 
     def changes(self) -> AsyncIterator[Announce]:
         raise AssertionError("this adapter has no streams")

@@ -35,7 +35,7 @@ from raft_kv.service import (
 )
 from raft_kv.session import Session
 from raft_kv.session_values import Ask, ChangeMembers, HandOver, Inspect, LeaveJoint, Propose, SessionEffect
-from raft_kv.stopping import stop_signals
+from raft_kv.stopping import end_input, hand_over, stop_signals
 from raft_kv.telling import LOG, announce
 
 __all__ = ["run", "serve"]
@@ -72,22 +72,36 @@ async def serve(config: ServeConfig, ready: Callable[[str], None] | None = None)
 class _Server:
     """The tasks of one server."""
 
-    __slots__ = ("_node", "_scopes", "_service", "_timeout")
+    __slots__ = ("_accepting", "_node", "_scopes", "_service", "_streams", "_timeout")
 
     def __init__(self, service: Service[anyio.Event], node: Node) -> None:
         self._service: Final = service
         self._node: Final = node
         self._timeout: Final = service.config.request_timeout
         self._scopes: Final[dict[Conversation[anyio.Event], anyio.CancelScope]] = {}
+        self._streams: Final[dict[Conversation[anyio.Event], SocketStream]] = {}
+        self._accepting = anyio.CancelScope()
 
     # Around the clients.
 
     async def stop_on_signal(self, signals: AsyncIterator[signal.Signals]) -> None:
-        """The first signal ends the node in good order, within `stop_timeout`; later ones change nothing."""
+        """The first signal ends the server in good order, in bounded time; later ones change nothing."""
         async for number in signals:
             LOG.info("node %d: %s, handing over", self._service.config.id, number.name)
+            await hand_over(self._node)
+            await self._see_clients_off()
             await self._node.stop()
             return
+
+    async def _see_clients_off(self) -> None:
+        """Nobody new is taken; every client has the answers to what was read from it, and sees the end."""
+        self._service.leaving = True
+        self._accepting.cancel()
+        for stream in self._streams.values():
+            end_input(stream.extra(SocketAttribute.raw_socket).fileno())
+        with anyio.move_on_after(DRAIN_SECONDS):
+            while self._service.talks:
+                await anyio.sleep(QUIET_LOOK)
 
     async def report_alarms(self) -> None:
         async for alarm in self._node.alarms():
@@ -111,14 +125,19 @@ class _Server:
     async def accept_until_finished(self, group: TaskGroup, listener: Listener) -> None:
         """Every client has a task in `group`. Returns once the node has ended and those who waited have an answer."""
         async with anyio.create_task_group() as accepting:
-            for one in listener.listeners:
-                accepting.start_soon(self._accept_from, one, group)
+            accepting.start_soon(self._accept, listener, group)
             await self._node.wait_finished()
-            accepting.cancel_scope.cancel()
-        await listener.aclose()
+            self._accepting.cancel()
         with anyio.move_on_after(DRAIN_SECONDS):
             while not self._service.quiet:
                 await anyio.sleep(QUIET_LOOK)
+
+    async def _accept(self, listener: Listener, group: TaskGroup) -> None:
+        async with listener:
+            with self._accepting:
+                async with anyio.create_task_group() as accepting:
+                    for one in listener.listeners:
+                        accepting.start_soon(self._accept_from, one, group)
 
     async def _accept_from(self, listener: abc.Listener[SocketStream], group: TaskGroup) -> None:
         assert isinstance(listener, SocketListener)
@@ -139,10 +158,13 @@ class _Server:
                 return
             _keep_alive(stream)
             async with anyio.create_task_group() as both:
-                self._scopes[talk] = both.cancel_scope
+                self._scopes[talk], self._streams[talk] = both.cancel_scope, stream
                 both.start_soon(_write, stream, talk, both.cancel_scope)
                 await self._read(stream, talk)
                 talk.end()
+            if self._service.leaving:
+                with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+                    await stream.send_eof()
         except Exception:  # a defect met by one client must not take the node from all others
             if talk is not None:
                 LOG.exception("%s", self._service.defect_line(talk.session))
@@ -150,11 +172,12 @@ class _Server:
             if talk is not None:
                 self._service.leave(talk)
                 self._scopes.pop(talk, None)
+                self._streams.pop(talk, None)
             await anyio.aclose_forcefully(stream)
 
     async def _read(self, stream: SocketStream, talk: Conversation[anyio.Event]) -> None:
         session = talk.session
-        while not talk.closed:
+        while not (talk.closed or self._service.leaving):
             try:
                 data = await stream.receive(READ_BYTES)
             except (anyio.EndOfStream, anyio.BrokenResourceError):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from functools import partial
 from typing import Final
 
 import trio
@@ -23,7 +22,7 @@ from raft_kv.machine import KeyValueMachine
 from raft_kv.service import DRAIN_SECONDS, KEEPALIVE, QUIET_LOOK, READ_BYTES, TOO_MANY, Service, wall_clock
 from raft_kv.session import Session
 from raft_kv.session_values import Ask, ChangeMembers, HandOver, Inspect, LeaveJoint, Propose, SessionEffect
-from raft_kv.stopping import stop_signals
+from raft_kv.stopping import end_input, hand_over, stop_signals
 from raft_kv.telling import LOG, announce
 from raft_trio import Node, open_node
 
@@ -60,23 +59,37 @@ async def serve(config: ServeConfig, ready: Callable[[str], None] | None = None)
 class _Server:
     """The tasks of one server."""
 
-    __slots__ = ("_node", "_scopes", "_service", "_timeout")
+    __slots__ = ("_accepting", "_node", "_scopes", "_service", "_streams", "_timeout")
 
     def __init__(self, service: Service[trio.Event], node: Node) -> None:
         self._service: Final = service
         self._node: Final = node
         self._timeout: Final = service.config.request_timeout
         self._scopes: Final[dict[Conversation[trio.Event], trio.CancelScope]] = {}
+        self._streams: Final[dict[Conversation[trio.Event], trio.SocketStream]] = {}
+        self._accepting = trio.CancelScope()
 
     # Around the clients.
 
     async def stop_on_signal(self, signals: AsyncIterator[int]) -> None:
-        """The first signal ends the node in good order, within `stop_timeout`; later ones change nothing."""
+        """The first signal ends the server in good order, in bounded time; later ones change nothing."""
         async for number in signals:
             name = signal.Signals(number).name
             LOG.info("node %d: %s, handing over", self._service.config.id, name)
+            await hand_over(self._node)
+            await self._see_clients_off()
             await self._node.stop()
             return
+
+    async def _see_clients_off(self) -> None:
+        """Nobody new is taken; every client has the answers to what was read from it, and sees the end."""
+        self._service.leaving = True
+        self._accepting.cancel()
+        for stream in self._streams.values():
+            end_input(stream.socket.fileno())
+        with trio.move_on_after(DRAIN_SECONDS):
+            while self._service.talks:
+                await trio.sleep(QUIET_LOOK)
 
     async def report_alarms(self) -> None:
         async for alarm in self._node.alarms():
@@ -100,12 +113,16 @@ class _Server:
     async def accept_until_finished(self, nursery: trio.Nursery, listeners: list[trio.SocketListener]) -> None:
         """Every client has a task in `nursery`. Returns once the node has ended and those who waited have an answer."""
         async with trio.open_nursery() as accepting:
-            accepting.start_soon(partial(trio.serve_listeners, self._client, listeners, handler_nursery=nursery))
+            accepting.start_soon(self._accept, listeners, nursery)
             await self._node.wait_finished()
-            accepting.cancel_scope.cancel()
+            self._accepting.cancel()
         with trio.move_on_after(DRAIN_SECONDS):
             while not self._service.quiet:
                 await trio.sleep(QUIET_LOOK)
+
+    async def _accept(self, listeners: list[trio.SocketListener], nursery: trio.Nursery) -> None:
+        with self._accepting:
+            await trio.serve_listeners(self._client, listeners, handler_nursery=nursery)
 
     async def _client(self, stream: trio.SocketStream) -> None:
         """Serves one connection until one side ends it."""
@@ -116,10 +133,13 @@ class _Server:
                 return
             _keep_alive(stream)
             async with trio.open_nursery() as both:
-                self._scopes[talk] = both.cancel_scope
+                self._scopes[talk], self._streams[talk] = both.cancel_scope, stream
                 both.start_soon(_write, stream, talk, both.cancel_scope)
                 await self._read(stream, talk)
                 talk.end()
+            if self._service.leaving:
+                with suppress(trio.BrokenResourceError):
+                    await stream.send_eof()
         except Exception:  # a defect met by one client must not take the node from all others
             if talk is not None:
                 LOG.exception("%s", self._service.defect_line(talk.session))
@@ -127,12 +147,13 @@ class _Server:
             if talk is not None:
                 self._service.leave(talk)
                 self._scopes.pop(talk, None)
+                self._streams.pop(talk, None)
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(stream)
 
     async def _read(self, stream: trio.SocketStream, talk: Conversation[trio.Event]) -> None:
         session = talk.session
-        while not talk.closed:
+        while not (talk.closed or self._service.leaving):
             try:
                 data = await stream.receive_some(READ_BYTES)
             except trio.BrokenResourceError:

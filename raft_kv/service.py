@@ -81,6 +81,8 @@ class Service(Generic[SignalT]):
     make: Callable[[], SignalT]
     talks: set[Conversation[SignalT]] = attrs.field(factory=set)
     """One for each connection."""
+    leaving: bool = False
+    """The server ends: no further command is read."""
     received: int = 0
     commands: int = 0
     _limits: SessionLimits = attrs.field(init=False)

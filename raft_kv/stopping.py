@@ -1,17 +1,42 @@
-"""What ends a server: signals, and the end of standard input where a parent holds the other end of that pipe."""
+"""What ends a server, and how it goes: signals, or the end of standard input where a parent holds that pipe.
+
+A server that ends hands over first, while its clients are served; then it takes no new client and reads no further
+command, answers what it has read, closes each connection in good order, and stops its node.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
+from contextlib import suppress
 from typing import Final
 
-__all__ = ["GO_ON", "stop_signals", "stop_when_input_ends"]
+from raft_core.effects import RoleName
+from raft_core.errors import OutcomeUnknown, Refused
+from raft_core.host.face import NodeFace
+
+__all__ = ["GO_ON", "end_input", "hand_over", "stop_signals", "stop_when_input_ends"]
 
 GO_ON: Final = b"go on\n"
 """What a parent writes before it closes the pipe, if the server is to outlive it."""
+
+_HAND_OVER_SECONDS: Final = 2.0
+
+
+async def hand_over(node: NodeFace) -> None:
+    """Hand leadership over where `node` has it and another voter takes it. A node that stops tries again."""
+    if node.status.role is RoleName.LEADER:
+        with suppress(Refused, OutcomeUnknown):
+            await node.transfer(timeout=_HAND_OVER_SECONDS)
+
+
+def end_input(descriptor: int) -> None:
+    """Let a socket's reader see the end of its input, after what has arrived. Writing to it goes on."""
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as twin:  # not connected any more: it has seen it
+        twin.shutdown(socket.SHUT_RD)
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:

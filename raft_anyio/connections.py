@@ -21,6 +21,7 @@ from anyio.streams.stapled import MultiListener
 
 from raft_core.errors import SettingsError
 from raft_core.host.node import join_address, split_address
+from raft_core.host.reaching import dial_failure, listen_failure
 from raft_core.host.values import (
     BytesReceived,
     ConnectionClosed,
@@ -43,9 +44,14 @@ _ACCEPT_PAUSE: Final = 0.1
 
 @asynccontextmanager
 async def listening(address: str) -> AsyncIterator[tuple[Listener, str]]:
-    """A listener at `address`, and the address that it is really bound to; closed afterwards. Raises `OSError`."""
+    """A listener at `address`, and the address that it is really bound to; closed afterwards. Raises
+    `ListenFailed`, an `OSError`."""
     host, port = split_address(address)
-    async with await anyio.create_tcp_listener(local_host=host, local_port=port, backlog=_BACKLOG) as listener:
+    try:
+        opened = await anyio.create_tcp_listener(local_host=host, local_port=port, backlog=_BACKLOG)
+    except OSError as failure:
+        raise listen_failure(address, failure) from failure
+    async with opened as listener:
         bound = listener.extra(SocketAttribute.local_address)
         yield listener, join_address(str(bound[0]), int(bound[1]))
 
@@ -120,7 +126,7 @@ class Connections:
                 stream = await anyio.connect_tcp(host, port)
             except (OSError, ValueError, SettingsError) as failure:
                 if self._known.pop(connection.number, None) is not None:
-                    self._post(DialFailed(connection.number, str(failure)))
+                    self._post(DialFailed(connection.number, dial_failure(failure)))
                 return
             await self._run(connection, stream, accepted=False)
 

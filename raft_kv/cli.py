@@ -22,6 +22,7 @@ from raft_core.errors import (
     StorageBroken,
     WrongDirectory,
 )
+from raft_core.host.reaching import ListenFailed
 from raft_kv.config import LOOPS, REDIS_ROLES, ServeConfig, read_file, serve_config
 from raft_kv.descriptors import most_open_files, within_descriptors
 from raft_kv.stopping import stop_when_input_ends
@@ -211,6 +212,8 @@ def _pairs(texts: Sequence[str] | None, flag: str) -> dict[str, str]:
         name, sign, value = text.partition("=")
         if not (name and sign and value):
             raise SettingsError(f"{flag} takes NAME=VALUE, not {text!r}")
+        if flag == "--peer" and name in pairs:
+            raise SettingsError(f"the address of peer {name} is given twice: {pairs[name]} and {value}")
         pairs[name] = value
     return pairs
 
@@ -242,7 +245,11 @@ def _place(values: dict[str, Any], name: str, value: str) -> None:
 
 def _serve(options: argparse.Namespace) -> int:
     config = serve_config(_values(options))
-    _run(config)
+    try:
+        _run(config)
+    except ListenFailed as failure:
+        flag = "--listen" if failure.address == config.listen else "--peer-listen"
+        return _complain(1, f"{flag}: {failure}")
     return 0
 
 

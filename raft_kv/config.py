@@ -83,9 +83,21 @@ class ServeConfig:
         check_name(self.cluster)
         if "\0" in self.data:
             raise SettingsError(f"--data is a directory, not {self.data!r}")
-        for address in (self.listen, self.peer_listen, *self.peers.values(), *filter(None, [self.advertise])):
-            _check_address(address)
+        self._check_addresses()
         self.node_config()
+
+    def _check_addresses(self) -> None:
+        flags = {"--listen": self.listen, "--peer-listen": self.peer_listen, "--advertise": self.advertise}
+        flags |= {f"--peer {node}": address for node, address in self.peers.items()}
+        for flag, address in flags.items():
+            if address or flag != "--advertise":
+                _check_address(flag, address)
+        clients = split_address(self.listen)
+        if not clients[1]:
+            return
+        for flag, address in flags.items():
+            if flag != "--listen" and address and split_address(address) == clients:
+                raise SettingsError(f"{flag} cannot be {address}: clients connect there (--listen), not other nodes")
 
     @property
     def directory(self) -> str:
@@ -94,12 +106,17 @@ class ServeConfig:
 
     def node_config(self) -> NodeConfig:
         """What the adapter's `open_node` is given."""
-        others = {node: address for node, address in self.peers.items() if node != self.id}
+        others = [node for node in self.peers if node != self.id]
+        if self.peers and not others:
+            raise SettingsError(
+                f"node {self.id} is its own only peer, and would found a cluster alone: name the others, each with its "
+                "own number; for a cluster of one, name no peer"
+            )
         return NodeConfig(
             node=self.id,
             cluster=self.cluster,
             listen=self.peer_listen,
-            peers=others,
+            peers=self.peers,
             founders=() if self.join else (self.id, *others),
             data=self.directory,
             settings=self.settings,
@@ -116,12 +133,14 @@ def check_name(cluster: str) -> None:
         raise SettingsError(f"a cluster's name is text in UTF-8, not {cluster!r}") from None
 
 
-def _check_address(address: str) -> None:
-    host, _port = split_address(address)
+def _check_address(flag: str, address: str) -> None:
     try:
+        host, _port = split_address(address)
         host.encode("idna")  # what looking the name up begins with
     except UnicodeError as failure:
-        raise SettingsError(f"{address!r} is not an address: {failure}") from None
+        raise SettingsError(f"{flag}: {address!r} is not an address: {failure}") from None
+    except SettingsError as failure:
+        raise SettingsError(f"{flag}: {failure}") from None
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -157,7 +176,13 @@ def serve_config(values: Mapping[str, Any]) -> ServeConfig:
 def _peers(table: object) -> dict[int, str]:
     if not isinstance(table, Mapping):
         raise SettingsError("peers is a table from a node's number to its address")
-    return {_as_type_of(0, node, "a peer's number"): str(address) for node, address in table.items()}
+    peers: dict[int, str] = {}
+    for name, address in table.items():
+        node: int = _as_type_of(0, name, "a peer's number")
+        if node in peers:
+            raise SettingsError(f"the address of peer {node} is given twice: {peers[node]} and {address}")
+        peers[node] = str(address)
+    return peers
 
 
 def override(defaults: T, values: object) -> T:

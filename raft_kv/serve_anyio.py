@@ -20,6 +20,7 @@ from raft_anyio import Node, open_node
 from raft_anyio.connections import Listener
 from raft_core.errors import OutcomeUnknown, Refused
 from raft_core.host.node import join_address, split_address
+from raft_core.host.reaching import listen_failure
 from raft_kv.config import ServeConfig
 from raft_kv.conversation import LOOK_SECONDS, Conversation
 from raft_kv.machine import KeyValueMachine
@@ -53,8 +54,7 @@ async def serve(config: ServeConfig, ready: Callable[[str], None] | None = None)
     machine = KeyValueMachine()
     with anyio.open_signal_receiver(*stop_signals()) as signals:
         async with open_node(config.node_config(), machine) as node:
-            host, port = split_address(config.listen)
-            listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
+            listener = await _listener(config.listen)
             bound = listener.extra(SocketAttribute.local_address)
             assert isinstance(bound, tuple)
             service = Service(config, machine, join_address(bound[0], bound[1]), node.address, anyio.Event)
@@ -67,6 +67,14 @@ async def serve(config: ServeConfig, ready: Callable[[str], None] | None = None)
                 (ready or announce)(service.ready_line())
                 await server.accept_until_finished(group, listener)
                 group.cancel_scope.cancel()
+
+
+async def _listener(address: str) -> Listener:
+    host, port = split_address(address)
+    try:
+        return await anyio.create_tcp_listener(local_host=host, local_port=port)
+    except OSError as failure:
+        raise listen_failure(address, failure) from failure
 
 
 class _Server:

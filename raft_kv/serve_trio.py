@@ -16,6 +16,7 @@ import trio
 
 from raft_core.errors import OutcomeUnknown, Refused
 from raft_core.host.node import join_address, split_address
+from raft_core.host.reaching import listen_failure
 from raft_kv.config import ServeConfig
 from raft_kv.conversation import LOOK_SECONDS, Conversation
 from raft_kv.machine import KeyValueMachine
@@ -41,8 +42,7 @@ async def serve(config: ServeConfig, ready: Callable[[str], None] | None = None)
     machine = KeyValueMachine()
     with trio.open_signal_receiver(*stop_signals()) as signals:
         async with open_node(config.node_config(), machine) as node:
-            host, port = split_address(config.listen)
-            listeners = await trio.open_tcp_listeners(port, host=host)
+            listeners = await _listeners(config.listen)
             bound = listeners[0].socket.getsockname()
             service = Service(config, machine, join_address(bound[0], bound[1]), node.address, trio.Event)
             server = _Server(service, node)
@@ -54,6 +54,14 @@ async def serve(config: ServeConfig, ready: Callable[[str], None] | None = None)
                 (ready or announce)(service.ready_line())
                 await server.accept_until_finished(nursery, list(listeners))
                 nursery.cancel_scope.cancel()
+
+
+async def _listeners(address: str) -> list[trio.SocketListener]:
+    host, port = split_address(address)
+    try:
+        return list(await trio.open_tcp_listeners(port, host=host))
+    except OSError as failure:
+        raise listen_failure(address, failure) from failure
 
 
 class _Server:

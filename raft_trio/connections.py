@@ -16,6 +16,7 @@ import trio
 
 from raft_core.errors import SettingsError
 from raft_core.host.node import join_address, split_address
+from raft_core.host.reaching import dial_failure, listen_failure
 from raft_core.host.values import (
     BytesReceived,
     ConnectionClosed,
@@ -35,9 +36,13 @@ _BACKLOG: Final = 128
 
 @asynccontextmanager
 async def listening(address: str) -> AsyncIterator[tuple[list[trio.SocketListener], str]]:
-    """Listeners at `address`, and the address that they are really bound to; closed afterwards. Raises `OSError`."""
+    """Listeners at `address`, and the address that they are really bound to; closed afterwards. Raises `ListenFailed`,
+    an `OSError`."""
     host, port = split_address(address)
-    listeners = list(await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG))
+    try:
+        listeners = list(await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG))
+    except OSError as failure:
+        raise listen_failure(address, failure) from failure
     try:
         bound = listeners[0].socket.getsockname()
         yield listeners, join_address(bound[0], bound[1])
@@ -104,7 +109,7 @@ class Connections:
                 stream = await trio.open_tcp_stream(host, port)
             except (OSError, ValueError, SettingsError) as failure:
                 if self._known.pop(connection.number, None) is not None:
-                    self._post(DialFailed(connection.number, str(failure)))
+                    self._post(DialFailed(connection.number, dial_failure(failure)))
                 return
             await self._run(connection, stream, accepted=False)
 

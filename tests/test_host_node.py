@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Callable
 
 import pytest
 
 from raft_core.errors import CallerError, SettingsError
-from raft_core.host.config import SECOND
+from raft_core.host.config import SECOND, HostConfig
 from raft_core.host.node import NodeConfig, deadline_after, join_address, split_address
+from raft_core.host.reaching import ListenFailed, dial_failure, listen_failure
+from raft_core.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -19,6 +22,14 @@ from raft_core.host.node import NodeConfig, deadline_after, join_address, split_
 def test_an_address_is_taken_apart_and_put_together_again(text: str, host: str, port: int) -> None:
     assert split_address(text) == (host, port)
     assert join_address(host, port) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["999.1.1.1:1", "1.2.3:1", "10.0.0.256:7379", "a:b:1", "[::::]:1", "1:1", "[10.0.0]:1", "10.0.0.1.:1"]
+)
+def test_host_that_looks_like_an_ip_address_is_one(text: str) -> None:
+    with pytest.raises(SettingsError):
+        split_address(text)
 
 
 @pytest.mark.parametrize("text", ["", "host", ":1", "host:", "host:x", "host:65536", "host:-1", "host:1²"])
@@ -50,11 +61,65 @@ def test_a_timeout_becomes_a_deadline_and_none_stays_none() -> None:
         lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", peers={2: "nowhere"}),
         lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", advertise="nowhere"),
         lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", advertise="0.0.0.0:1"),
+        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", advertise="h:0"),
+        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", founders=(1, 2)),
+        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", founders=(1, 2, 3), peers={1: "h:1", 3: "h:3"}),
+        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", founders=(1, 1)),
+        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", peers={1: "h:2"}),
+        lambda: NodeConfig(node=1, cluster="c", listen="0.0.0.0:1", data="d", peers={1: "h:2"}),
+        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", peers={2: "H:1"}),
+        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", advertise="g:1", peers={2: "g:1"}),
+        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", peers={2: "g:2", 3: "g:2"}),
+        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", peers={2: "g:0"}),
+        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", peers={2: "0.0.0.0:7"}),
+        lambda: NodeConfig(
+            node=1,
+            cluster="c",
+            listen="h:1",
+            data="d",
+            founders=(1,),
+            host=HostConfig(leases=True),
+            settings=Settings(pre_vote=False),
+        ),
     ],
 )
 def test_a_configuration_that_cannot_work_is_refused(wrong: Callable[[], NodeConfig]) -> None:
     with pytest.raises(SettingsError):
         wrong()
+
+
+def test_one_table_of_all_nodes_serves_each_of_them() -> None:
+    peers = {1: "a:1", 2: "b:1", 3: "c:1"}
+    for node, listen, advertise in ((1, "a:1", None), (2, "0.0.0.0:1", None), (3, "10.0.0.3:7", "c:1")):
+        config = NodeConfig(
+            node=node, cluster="c", listen=listen, advertise=advertise, data="d", peers=peers, founders=(1, 2, 3)
+        )
+        others = {number: address for number, address in peers.items() if number != node}
+        assert config.host_config(listen).peers == others
+
+
+def refused(strerror: str) -> OSError:
+    return ConnectionRefusedError(errno.ECONNREFUSED, strerror)
+
+
+def test_reason_of_a_failed_dial_is_the_one_at_the_bottom() -> None:
+    many = OSError("all attempts to connect failed")
+    many.__cause__ = BaseExceptionGroup("", [refused("Connection refused"), refused("Connection refused")])
+    unresolved = OSError(-2, "Name or service not known")
+
+    assert dial_failure(many) == "Connection refused"
+    assert dial_failure(unresolved) == "Name or service not known"
+    assert dial_failure(ValueError("embedded null byte")) == "embedded null byte"
+    assert dial_failure(TimeoutError()) == "TimeoutError"
+
+
+@pytest.mark.parametrize("number", [errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES, -2])
+def test_address_that_cannot_be_listened_at_is_named(number: int) -> None:
+    failure = listen_failure("h:1", OSError(number, "because"))
+
+    assert isinstance(failure, ListenFailed)
+    assert (failure.address, failure.errno) == ("h:1", number)
+    assert "h:1" in str(failure)
 
 
 def test_a_node_tells_others_what_it_advertises_or_else_where_it_listens_and_does_not_dial_itself() -> None:

@@ -51,6 +51,16 @@ def test_a_file_says_the_same_and_flags_win_over_it(served: list[ServeConfig], t
     assert config.node_config().founders == ()
 
 
+def test_one_file_with_all_peers_serves_each_node(served: list[ServeConfig], tmp_path: Path) -> None:
+    path = tmp_path / "all.toml"
+    path.write_text('[peers]\n1 = "a:7379"\n2 = "b:7379"\n3 = "c:7379"\n')
+    for node, host in ((1, "a"), (2, "b"), (3, "c")):
+        flags = ["--config", str(path), "--id", str(node), "--peer-listen", f"{host}:7379"]
+        assert main(["serve", *flags]) == 0
+    assert [sorted(config.node_config().founders) for config in served] == [[1, 2, 3]] * 3
+    assert not list(tmp_path.glob("raft-kv-*"))
+
+
 def test_a_node_alone_needs_nothing_but_its_number(served: list[ServeConfig]) -> None:
     assert main(["serve", "--id", "1"]) == 0
     assert served[0].directory == "raft-kv-1"
@@ -79,6 +89,20 @@ def test_a_node_alone_needs_nothing_but_its_number(served: list[ServeConfig]) ->
         ("--id 1 --peer x=h:1", "a peer's number cannot be 'x'"),
         ("--id 1 --join", "at least one peer"),
         ("--id 1 --loop curio", "loop is one of"),
+        ("--id 6 --peer 6=127.0.0.1:1234", "node 6"),
+        ("--id 6 --peer 6=127.0.0.1:7379", "node 6"),
+        ("--id 6 --peer 6=h:1234 --peer 7=i:1", "node 6"),
+        ("--id 6 --join --peer 6=h:1234", "node 6"),
+        ("--id 1 --peer 2=h:1 --peer 2=i:1", "twice"),
+        ("--id 1 --peer 2=h:1 --peer 02=i:1", "twice"),
+        ("--id 1 --peer 2=h:1 --peer 3=h:1", "h:1"),
+        ("--id 1 --peer 2=127.0.0.1:7379", "127.0.0.1:7379"),
+        ("--id 1 --peer 2=127.0.0.1:6379", "--peer 2"),
+        ("--id 1 --peer 2=h:0", "h:0"),
+        ("--id 1 --listen h:5 --peer-listen h:5", "--peer-listen"),
+        ("--id 1 --listen 999.1.1.1:5", "--listen"),
+        ("--id 1 --peer 2=999.1.1.1:5", "--peer 2"),
+        ("--id 1 --advertise 10.0.0:5", "--advertise"),
         ("--id 1 --set nonsense=1", "no setting 'nonsense'"),
         ("--id 1 --set election_ticks=soon", "election_ticks cannot be 'soon'"),
         ("--id 1 --set election_ticks=1", "election_ticks must be at least 2"),

@@ -184,12 +184,20 @@ def test_an_address_in_use_and_a_foreign_directory_are_refused_in_words(cluster:
     member = cluster.members[1]
     taken = serve("--id", "1", "--data", str(tmp_path / "x"), "--peer-listen", member.peer_address)
     assert taken.returncode == 1
-    assert "in use" in taken.stderr
+    assert "--peer-listen" in taken.stderr
+    assert member.peer_address in taken.stderr
     ports = free_ports(2)
     places = ["--listen", f"127.0.0.1:{member.port}", "--peer-listen", f"127.0.0.1:{ports[1]}"]
     clients_taken = serve("--id", "1", "--data", str(tmp_path / "x"), *places)
     assert clients_taken.returncode == 1
-    assert "in use" in clients_taken.stderr
+    assert "--listen" in clients_taken.stderr
+    assert f"127.0.0.1:{member.port}" in clients_taken.stderr
+    for loop in ("trio", "asyncio"):
+        named = ["--listen", "no.such.machine.invalid:6379", "--loop", loop]
+        unresolved = serve("--id", "1", "--data", str(tmp_path / "x"), *named, "--peer-listen", f"127.0.0.1:{ports[0]}")
+        assert unresolved.returncode == 1
+        assert "--listen" in unresolved.stderr
+        assert "no.such.machine.invalid:6379" in unresolved.stderr
     foreign = serve("--id", "2", "--data", str(tmp_path / "x"), *places)
     assert foreign.returncode == 1
     for result in (taken, clients_taken, foreign):

@@ -7,6 +7,7 @@ address into host and port, a number of seconds into a deadline.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Final, Protocol, final
 
 import attrs
@@ -15,6 +16,8 @@ from raft_core.errors import CallerError, SettingsError
 from raft_core.host.addresses import is_everywhere
 from raft_core.host.config import SECOND, HostConfig, check_node
 from raft_core.ids import NodeId
+from raft_core.membership import Members
+from raft_core.server import unfit
 from raft_core.settings import Settings
 from raft_core.storage import Store
 
@@ -36,6 +39,12 @@ def split_address(address: str) -> tuple[str, int]:
         host = host[1:-1]
     if not (colon and host and port.isascii() and port.isdigit() and int(port) <= _HIGHEST_PORT):
         raise SettingsError(f"an address is host:port, as in 10.0.0.7:7400, not {address!r}")
+    if ":" in host or not host.strip("0123456789."):  # no name of a machine looks like this
+        try:
+            ip_address(host)
+        except ValueError:
+            text = f"an address is host:port, as in 10.0.0.7:7400, and in {address!r} {host} is no IP address"
+            raise SettingsError(text) from None
     return host, int(port)
 
 
@@ -58,6 +67,12 @@ def deadline_after(now: int, timeout: float | None) -> int:
     if timeout is None:
         return 0
     return now + int(min(timeout, _LONGEST_TIMEOUT) * SECOND)
+
+
+def _place(address: str) -> tuple[str, int]:
+    """Return the address in a form that can be compared."""
+    host, port = split_address(address)
+    return host.lower(), port
 
 
 _LONGEST_TIMEOUT: Final = 10**9
@@ -84,7 +99,8 @@ class NodeConfig:
     listen: str
     """Where to listen for peers, "host:port"; port 0 lets the operating system choose (see `Node.address`)."""
     peers: Mapping[int, str] = attrs.field(factory=dict)
-    """Where other nodes can be dialled. Addresses may change at any time and need not be complete."""
+    """Where other nodes can be dialled. Addresses may change at any time; only those of all founders must be there.
+    This node itself may be among them, where it listens or is said to."""
     founders: tuple[int, ...] = attrs.field(default=(), converter=tuple[int, ...])
     """The first members of a new cluster, this node among them, the same on all of them. Empty: a node that waits
     to be added. Looked at only while the disk has never been part of a cluster, so it can stay in place."""
@@ -122,6 +138,40 @@ class NodeConfig:
             raise SettingsError(f"nobody can dial {self.advertise}: advertise an address of this machine, or none")
         for address in (self.listen, *self.peers.values(), *filter(None, [self.advertise])):
             split_address(address)
+        self._check_places()
+        self._check_founders()
+
+    def _check_places(self) -> None:
+        """Raises `SettingsError` where nobody could be dialled at an address, or two nodes are said to be at one."""
+        if self.advertise and not split_address(self.advertise)[1]:
+            raise SettingsError(f"nobody can dial {self.advertise}: advertise the port that this node listens at")
+        own = {_place(address) for address in (self.listen, self.advertise or "") if address}
+        found: dict[tuple[str, int], int] = {}
+        for node, address in sorted(self.peers.items()):
+            place = _place(address)
+            if is_everywhere(address) or not place[1]:
+                raise SettingsError(f"nobody can dial {address}: name an address and a port of node {node}'s machine")
+            if node == self.node:
+                if place not in own and not (is_everywhere(self.listen) and place[1] == _place(self.listen)[1]):
+                    raise SettingsError(
+                        f"node {node} is named among its own peers, at {address}, where it does not listen: if that is "
+                        "another node, give it its own number; if it is this one, let it listen there, or advertise it"
+                    )
+            elif place in own:
+                raise SettingsError(f"node {node} cannot be at {address}: that is where this node, {self.node}, is")
+            elif place in found:
+                raise SettingsError(f"nodes {found[place]} and {node} cannot both be at {address}")
+            found[place] = node
+
+    def _check_founders(self) -> None:
+        """Raises `SettingsError` where a cluster could not be founded as it is meant."""
+        if len(set(self.founders)) != len(self.founders):
+            raise SettingsError(f"a founder is named twice in {list(self.founders)}")
+        if missing := sorted(set(self.founders) - {*self.peers, self.node}):
+            names = ", ".join(map(str, missing))
+            raise SettingsError(f"no address is known of the founders {names}: give it in peers, or leave them out")
+        if self.founders and (problem := unfit(self.settings, Members.initial(self.founders, leases=self.host.leases))):
+            raise SettingsError(problem)
 
     def host_config(self, listening_at: str) -> HostConfig:
         """What the host is given once the node listens at `listening_at`."""

@@ -316,7 +316,8 @@ class Cluster:
         return running
 
     def config(self, number: int, store: Store) -> NodeConfig:
-        peers = {n: r.node.address for n, r in self.running.items() if r.node is not None and n != number}
+        peers = {n: f"127.0.0.1:{n}" for n in self.founders if n != number}  # learned when it greets
+        peers |= {n: r.node.address for n, r in self.running.items() if r.node is not None and n != number}
         peers |= {n: gate.address for n, gate in self.gates.items() if n != number}
         return NodeConfig(
             node=number,

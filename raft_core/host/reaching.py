@@ -1,0 +1,54 @@
+"""Why an address cannot be listened at or dialled, in words that name the address and say what to do.
+
+Adapters hand the operating system's exceptions to these two functions, so that every adapter says the same.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Final, final
+
+__all__ = ["ListenFailed", "dial_failure", "listen_failure"]
+
+_MOST_REASONS: Final = 3
+
+_LISTENING: Final = {
+    errno.EADDRINUSE: "the address is in use: another process listens there. Stop that one, or listen elsewhere",
+    errno.EADDRNOTAVAIL: "this machine has no such address. Take one that it has, or 0.0.0.0 for all of them",
+    errno.EACCES: "this user may not listen at that port. Take one above 1023, or give the process the right to it",
+}
+
+
+@final
+class ListenFailed(OSError):
+    """An address that cannot be listened at. `address` is the one that was asked for, `errno` the system's number."""
+
+    def __init__(self, address: str, reason: str, number: int | None) -> None:
+        super().__init__(f"cannot listen at {address}: {reason}")
+        self.address: Final = address
+        self.errno = number
+
+
+def listen_failure(address: str, failure: OSError) -> ListenFailed:
+    """Return the error to raise where listening at `address` failed."""
+    number = failure.errno
+    reason = _LISTENING.get(number or 0) or "; ".join(_reasons(failure))
+    return ListenFailed(address, reason, number)
+
+
+def dial_failure(failure: BaseException) -> str:
+    """Return what a `DialFailed` says: the reasons of the system or of its resolver, each once."""
+    return "; ".join(_reasons(failure)[:_MOST_REASONS])
+
+
+def _reasons(failure: BaseException) -> list[str]:
+    """Return what went wrong at the bottom. Libraries that try several addresses put one exception around many."""
+    if isinstance(failure, BaseExceptionGroup):
+        inner = [reason for one in failure.exceptions for reason in _reasons(one)]
+        return list(dict.fromkeys(inner))
+    if isinstance(failure, OSError) and failure.strerror:
+        return [failure.strerror]
+    cause = failure.__cause__
+    if isinstance(failure, OSError) and cause is not None:
+        return _reasons(cause)
+    return [str(failure) or type(failure).__name__]

@@ -2,9 +2,10 @@
 
 What lives here: four values and their codec. A log entry is one of
 
-    byte 0      kind: 1 calls, 2 transaction, 3 clock
+    byte 0      kind: 1 calls, 2 transaction, 3 clock, 8 a client session is opened, 9 applied once
     bytes 1-8   the leader's clock in milliseconds since 1970, big endian; written by `stamp`, on the leader
-    bytes 9-    msgpack: [protocol, calls] or [protocol, watched, calls]; nothing for a clock entry
+    bytes 9-    msgpack: [protocol, calls] or [protocol, watched, calls]; nothing for a clock entry and to open a
+                session; [session, sequence, protocol, together, watched, calls] for what is applied once
 
 and a question is one of
 
@@ -32,6 +33,8 @@ __all__ = [
     "Calls",
     "Clock",
     "Command",
+    "Once",
+    "OpenSession",
     "Question",
     "Transaction",
     "Undecodable",
@@ -80,6 +83,23 @@ class Clock(msgspec.Struct, frozen=True, array_like=True):
 
 
 @final
+class OpenSession(msgspec.Struct, frozen=True, array_like=True):
+    """Open a session for commands that are applied once; answered by its number."""
+
+
+@final
+class Once(msgspec.Struct, frozen=True, array_like=True):
+    """A command, or (`together`) a transaction, that is applied once however often it is in the log."""
+
+    session: int
+    sequence: int
+    protocol: int
+    together: bool
+    watched: Watched
+    calls: list[Call]
+
+
+@final
 class Question(msgspec.Struct, frozen=True, array_like=True):
     """Reading commands; `together`: answered as one transaction, or not at all."""
 
@@ -105,13 +125,15 @@ class Answered(msgspec.Struct, frozen=True):
     replies: bytes
 
 
-Command: TypeAlias = Calls | Transaction | Clock
+Command: TypeAlias = Calls | Transaction | Clock | OpenSession | Once
 
 _CALLS: Final = 1
 _TRANSACTION: Final = 2
 _CLOCK: Final = 3
 _QUESTION: Final = 4
 _VERSIONS: Final = 5
+_OPEN_SESSION: Final = 8
+_ONCE: Final = 9
 _HEADER: Final = struct.Struct(">BQ")
 _ANSWER: Final = struct.Struct(">BI")
 _LATEST: Final = (1 << 63) - 1
@@ -119,6 +141,7 @@ _LATEST: Final = (1 << 63) - 1
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODE_CALLS: Final = msgspec.msgpack.Decoder(Calls)
 _DECODE_TRANSACTION: Final = msgspec.msgpack.Decoder(Transaction)
+_DECODE_ONCE: Final = msgspec.msgpack.Decoder(Once)
 _DECODE_QUESTION: Final = msgspec.msgpack.Decoder(Question)
 _DECODE_VERSIONS: Final = msgspec.msgpack.Decoder(Versions)
 _DECODE_ANSWER: Final = msgspec.msgpack.Decoder(list[int])
@@ -130,7 +153,9 @@ def encode_entry(command: Command) -> bytes:
         return _HEADER.pack(_CALLS, 0) + _ENCODER.encode(command)
     if type(command) is Transaction:
         return _HEADER.pack(_TRANSACTION, 0) + _ENCODER.encode(command)
-    return _HEADER.pack(_CLOCK, 0)
+    if type(command) is Once:
+        return _HEADER.pack(_ONCE, 0) + _ENCODER.encode(command)
+    return _HEADER.pack(_OPEN_SESSION if type(command) is OpenSession else _CLOCK, 0)
 
 
 def stamp(entry: bytes, now: Millis) -> bytes:
@@ -149,10 +174,14 @@ def decode_entry(entry: bytes) -> tuple[Millis, Command]:
             return time, _DECODE_CALLS.decode(body)
         if kind == _TRANSACTION:
             return time, _DECODE_TRANSACTION.decode(body)
+        if kind == _ONCE:
+            return time, _DECODE_ONCE.decode(body)
     except msgspec.MsgspecError as failure:
         raise Undecodable(str(failure)) from None
     if kind == _CLOCK and not len(body):
         return time, Clock()
+    if kind == _OPEN_SESSION and not len(body):
+        return time, OpenSession()
     raise Undecodable(f"an entry of unknown kind {kind}")
 
 

@@ -23,7 +23,7 @@ from raft_kv.replies import EMPTY_ARRAY, OK, CommandError, Map, Reply, Simple
 from raft_kv.scripts import Scripts
 from raft_kv.session_values import ChangeMembers, HandOver, Inspect, LeaveJoint, SessionEffect
 
-__all__ = ["Client", "Later", "answer_locally"]
+__all__ = ["Client", "Later", "answer_locally", "once_of"]
 
 
 @final
@@ -242,7 +242,15 @@ _RAFT_HELP: Final = (
     "RAFT DEMOTE <id> -- make a voter a learner.",
     "RAFT REMOVE <id> -- take a node out for good; its id is never used again.",
     "RAFT TRANSFER [<id>] -- hand the leadership over, to that voter or to the best one.",
+    "RAFT SESSION -- open a session for RAFT ONCE; its number is the reply.",
+    "RAFT ONCE <session> <number> <command> [<argument> ...] -- apply the command once, however often it is sent with",
+    "    this number. In MULTI, RAFT ONCE <session> <number> names the whole transaction.",
     "RAFT LEAVE -- leave a joint configuration that an explicit change has entered.",
+)
+
+
+_RAFT_WORDS: Final = frozenset(
+    ["add", "promote", "demote", "remove", "transfer", "leave", "status", "explain", "help", "session", "once"]
 )
 
 
@@ -269,9 +277,19 @@ def _raft(_client: Client, call: list[bytes], picture: Picture | None) -> Reply 
             return Later(HandOver(_node(node)))
         case ("add", [_, _, *_]) | ("promote" | "demote" | "remove", [_]):
             return Later(Inspect()) if picture is None else _change(_word(call), call[2:], picture)
-        case "add" | "promote" | "demote" | "remove" | "transfer" | "leave" | "status" | "explain" | "help", _:
+        case word, _ if word in _RAFT_WORDS:
             raise wrong_arity(f"raft|{_word(call)}")
     raise unknown_subcommand(call)
+
+
+def once_of(call: list[bytes], *, in_transaction: bool) -> tuple[tuple[int, int], list[bytes]]:
+    """The session and the number that RAFT ONCE says, and the command that is meant. Raises `CommandError`."""
+    if len(call) < 4 or (len(call) == 4) is not in_transaction:
+        raise wrong_arity("raft|once")
+    session, number = (integer(word, "ERR a session and a number are positive numbers") for word in call[2:4])
+    if session <= 0 or number <= 0:
+        raise CommandError("ERR a session and a number are positive numbers")
+    return (session, number), call[4:] or [b"raft.once"]
 
 
 def _change(word: str, arguments: list[bytes], picture: Picture) -> Later:

@@ -23,8 +23,9 @@ import msgspec
 from raft_core.ids import Index
 from raft_kv import entries
 from raft_kv.commands import WRITE, look_up
-from raft_kv.entries import Answered, Calls, Clock, Question, Transaction, Undecodable
+from raft_kv.entries import Answered, Calls, Clock, Once, OpenSession, Question, Transaction, Undecodable
 from raft_kv.keyspace import KeyDue, Keyspace, Millis, Record, Version
+from raft_kv.once import AppliedOnce, ClientSession
 from raft_kv.replies import NULL_ARRAY, CommandError, array_header, encode, encode_failure
 
 __all__ = ["Census", "KeyValueMachine", "SnapshotUnreadable"]
@@ -61,6 +62,8 @@ class SnapshotHead(msgspec.Struct, frozen=True, array_like=True):
     births: int
     graves: list[Version]
     count: int
+    sessions: tuple[tuple[int, ClientSession], ...] = ()
+    """Trailing, and absent from snapshots of releases that knew no sessions."""
 
 
 @final
@@ -78,6 +81,7 @@ class KeyValueMachine:
     """A `StateMachine` over the table of commands."""
 
     keyspace: Keyspace = attrs.field(factory=Keyspace)
+    once: AppliedOnce = attrs.field(factory=AppliedOnce)
 
     def init(self) -> Index:
         """0: this machine lives in memory and is rebuilt from snapshot and log."""
@@ -95,13 +99,32 @@ class KeyValueMachine:
             return encode_failure(f"ERR this log entry could not be read: {failure}")
         keyspace = self.keyspace
         keyspace.advance(time, index)
+        self.once.advance(keyspace.time)
         if type(decoded) is Calls:
             protocol = decoded.protocol
             return b"".join(_calls(keyspace, decoded.calls, protocol, _RESULT_BYTES))
         if type(decoded) is Transaction:
             return _transaction(keyspace, decoded.watched, decoded.calls, decoded.protocol, _RESULT_BYTES)
+        if type(decoded) is Once:
+            return self._apply_once(decoded)
+        if type(decoded) is OpenSession:
+            self.once.open(index, keyspace.time)
+            return encode(index, 2)
         assert type(decoded) is Clock
         return b""
+
+    def _apply_once(self, command: Once) -> bytes:
+        """Return the reply of the command's first sending, which is now or was earlier."""
+        keyspace, session, sequence = self.keyspace, command.session, command.sequence
+        known = self.once.recall(session, sequence, keyspace.time)
+        if known is not None:
+            return known
+        if command.together:
+            reply = _transaction(keyspace, command.watched, command.calls, command.protocol, _RESULT_BYTES)
+        else:
+            reply = b"".join(_calls(keyspace, command.calls[:1], command.protocol, _RESULT_BYTES))
+        self.once.keep(session, sequence, reply)
+        return reply
 
     def query(self, request: bytes) -> bytes:
         """The answer to a question in the form that `entries` describes."""
@@ -121,7 +144,8 @@ class KeyValueMachine:
         """An iterator over this moment's state. Copies the dictionary now, its records never change: some 40 ms
         per million keys. The rest is done as the iterator is driven, from any thread."""
         space = self.keyspace
-        head = SnapshotHead(space.time, space.index, space.births, list(space.graves), len(space.records))
+        sessions = tuple(self.once.sessions.items())
+        head = SnapshotHead(space.time, space.index, space.births, list(space.graves), len(space.records), sessions)
         return _write_snapshot(head, dict(space.records))
 
     def restore(self, chunks: Iterable[bytes]) -> None:
@@ -132,6 +156,7 @@ class KeyValueMachine:
         space = Keyspace(records, head.time, head.index, head.births, head.graves)
         space.rebuild()
         self.keyspace = space
+        self.once = AppliedOnce(dict(head.sessions))
 
     def census(self) -> Census:
         """How full it is; may be asked from another thread."""

@@ -20,9 +20,9 @@ import attrs
 from raft_core.errors import OutcomeUnknown, Refused
 from raft_kv import entries
 from raft_kv.commands import READ, SESSION, WRITE, Command, look_up
-from raft_kv.entries import Calls, Clock, Question, Transaction, Versions
+from raft_kv.entries import Calls, Clock, Once, OpenSession, Question, Transaction, Versions
 from raft_kv.keyspace import Keyspace, Millis, Version
-from raft_kv.local import Client, Later, answer_locally
+from raft_kv.local import Client, Later, answer_locally, once_of
 from raft_kv.picture import Picture
 from raft_kv.refusals import explain
 from raft_kv.replies import OK, CommandError, Reply, Simple, encode, encode_failure
@@ -36,9 +36,10 @@ __all__ = ["Session"]
 @final
 @attrs.frozen
 class _Writing:
-    """An entry is on its way that answers so many commands."""
+    """An entry is on its way that answers so many commands. `once`: it may be repeated without harm."""
 
     replies: int
+    once: bool = False
 
 
 @final
@@ -101,6 +102,8 @@ class _Transaction:
     sweeps: bool = False
     spoiled: bool = False
     size: int = 0
+    once: tuple[int, int] | None = None
+    """The session and sequence number under which it is applied once."""
 
 
 @final
@@ -207,6 +210,8 @@ class Session:
             self._spoil()
             self._replies.append(encode_failure(str(failure)))
             return None
+        if command.name == "raft" and call[1].lower() == b"once":
+            return self._once(call, now)
         if self._transaction is not None and command.name not in _AT_ONCE_IN_TRANSACTION:
             self._queue.popleft()
             self._collect(self._transaction, command, call)
@@ -276,12 +281,37 @@ class Session:
                 return self._execute(now)
             case "watch":
                 return self._watch(call[1:], now)
+            case "raft" if call[1].lower() == b"session" and len(call) == 2:
+                self._open = _Writing(1)
+                return Propose(entries.encode_entry(OpenSession()))
         answer = answer_locally(self.client, call, None)
         if not isinstance(answer, Later):
             self._say(answer)
             return None
         self._open = _Inspecting(call) if isinstance(answer.effect, Inspect) else _Administering()
         return answer.effect
+
+    def _once(self, call: list[bytes], now: Millis) -> SessionEffect | None:
+        """RAFT ONCE: one command, or in a transaction the whole of it, is applied once however often it is sent."""
+        self._queue.popleft()
+        transaction = self._transaction
+        try:
+            identity, inner = once_of(call, in_transaction=transaction is not None)
+            command = look_up(inner := translate(inner, self.scripts))
+            if transaction is not None and transaction.once is not None:
+                raise CommandError("ERR RAFT ONCE names a transaction once")
+            if WRITE not in command.flags:
+                raise CommandError("ERR RAFT ONCE takes a command that changes keys")
+        except CommandError as failure:
+            self._spoil()
+            self._replies.append(encode_failure(str(failure)))
+            return None
+        if transaction is not None:
+            transaction.once = identity
+            self._collect(transaction, command, inner)
+            return None
+        self._open = _Writing(1, once=True)
+        return Propose(entries.encode_entry(Once(*identity, self.client.protocol, False, [], [inner])))
 
     # Transactions.
 
@@ -337,6 +367,10 @@ class Session:
         watched, self._watched = list(self._watched.items()), {}
         if transaction.spoiled:
             raise CommandError("EXECABORT Transaction discarded because of previous errors.")
+        if transaction.once is not None:
+            self._open = _Writing(1, once=True)
+            once = Once(*transaction.once, self.client.protocol, True, watched, transaction.calls)
+            return Propose(entries.encode_entry(once))
         if transaction.writes:
             self._open = _Writing(1)
             return Propose(entries.encode_entry(Transaction(self.client.protocol, watched, transaction.calls)))
@@ -429,6 +463,8 @@ def _failure_replies(waiting: _Open | None, error: Refused | OutcomeUnknown) -> 
     count = 1
     if isinstance(waiting, _Writing):
         count = waiting.replies
+        if waiting.once and isinstance(error, OutcomeUnknown):
+            text = f"UNKNOWN outcome: {error}. Repeat it with the same session and number: it is applied once"
     if isinstance(waiting, _Reading):
         count = len(waiting.calls)
     return encode_failure(text) * count

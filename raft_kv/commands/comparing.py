@@ -253,11 +253,17 @@ def _script(keyspace: Keyspace, call: Call) -> Reply:
     return operation.run(keyspace, keys, arguments)
 
 
+def _once(_keyspace: Keyspace, _call: Call) -> Reply:
+    """RAFT ONCE in a transaction: it names the transaction, and has a reply of its own among the others."""
+    return OK
+
+
 _KEY: Final = (1, 1, 1)
 
 COMMANDS: Final = (
     Command.row("delifeq", 3, "write fast", _delifeq, _KEY),
     Command.row("delex", -2, "write fast", _delex, _KEY),
     Command.row("raft.set", -3, f"write {INTERNAL}", set_comparing, _KEY),
+    Command.row("raft.once", 1, f"write {INTERNAL}", _once),
     Command.row("raft.script", -3, f"write {INTERNAL}", _script),
 )

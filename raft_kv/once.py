@@ -1,0 +1,110 @@
+"""Commands that are applied once however often a client sends them (thesis 6.3): what is remembered for it.
+
+A client opens a session with `RAFT SESSION`; its number is the index of the entry that opened it. Each command then
+carries the session and a sequence number of the client's choice, rising and never given to two commands. The reply to
+each of the last `WINDOW` numbers of a session is kept, so that several commands may be under way at once, in any order.
+
+`raft_core.sessions` does the same for any machine, and is not used here, for two reasons: it puts its own bytes before
+every command and its own table before every snapshot, so old logs and snapshots of this server would not be readable;
+and its clients must say which answers they have, which a client library that repeats a command cannot know.
+
+Everything here is part of the replicated state. The limits are constants: every replica must forget the same things at
+the same entry. A session that has ended stays ended: what it applied is no longer known, so its commands are refused.
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+import attrs
+import msgspec
+
+from raft_kv.keyspace import Millis
+from raft_kv.replies import encode_failure
+
+__all__ = ["KEPT_BYTES", "LIFETIME", "MAX_SESSIONS", "WINDOW", "AppliedOnce", "ClientSession"]
+
+MAX_SESSIONS: Final = 10_000
+"""Open sessions; one more ends the least recently used."""
+LIFETIME: Final[Millis] = 3_600_000
+"""A session that was not used for so long by the log's clock has ended."""
+WINDOW: Final = 128
+"""A number that is so far below the highest one of its session is refused."""
+KEPT_BYTES: Final = 8192
+"""Bytes of replies kept per session. Of a command whose reply is not kept, a repetition hears that it was applied."""
+
+_ENDED: Final = encode_failure(
+    "NOSESSION this session has ended or never was: the command was not applied now, and whether it was applied "
+    "earlier is not known; open another session with RAFT SESSION"
+)
+_STALE: Final = encode_failure(
+    f"STALE the command was not applied now: its number is {WINDOW} or more below the highest one of its session; "
+    "numbers must rise"
+)
+_NOT_KEPT: Final = encode_failure("APPLIED the command was applied when it was sent first; its reply is not kept")
+
+
+@final
+class ClientSession(msgspec.Struct, frozen=True, array_like=True):
+    """One open session. Never changed in place, so that a snapshot may go on reading it.
+
+    `applied` holds the numbers that were applied, all above `highest` - `WINDOW`, in the order of applying, each with
+    its reply or None where that is not kept."""
+
+    last_used: Millis
+    highest: int
+    applied: tuple[tuple[int, bytes | None], ...] = ()
+
+
+@final
+@attrs.define(eq=False)
+class AppliedOnce:
+    """All open sessions."""
+
+    sessions: dict[int, ClientSession] = attrs.field(factory=dict)
+    """The least recently used first."""
+
+    def advance(self, time: Millis) -> None:
+        """End the sessions that have not been used for `LIFETIME`."""
+        sessions = self.sessions
+        while sessions:
+            number = next(iter(sessions))
+            if sessions[number].last_used > time - LIFETIME:
+                return
+            del sessions[number]
+
+    def open(self, number: int, time: Millis) -> None:
+        """Open session `number`."""
+        sessions = self.sessions
+        while len(sessions) >= MAX_SESSIONS:
+            del sessions[next(iter(sessions))]
+        sessions[number] = ClientSession(time, 0)
+
+    def recall(self, number: int, sequence: int, time: Millis) -> bytes | None:
+        """Return what answers the command without applying it; None where it has to be applied, and its reply kept.
+
+        The session counts as used."""
+        session = self.sessions.pop(number, None)
+        if session is None:
+            return _ENDED
+        self.sessions[number] = ClientSession(time, session.highest, session.applied)
+        if sequence <= session.highest - WINDOW:
+            return _STALE
+        for known, reply in session.applied:
+            if known == sequence:
+                return _NOT_KEPT if reply is None else reply
+        return None
+
+    def keep(self, number: int, sequence: int, reply: bytes) -> None:
+        """Remember the reply to a command that `recall` did not know."""
+        session = self.sessions[number]
+        highest = max(session.highest, sequence)
+        applied: list[tuple[int, bytes | None]] = [(sequence, reply if len(reply) <= KEPT_BYTES else None)]
+        room = KEPT_BYTES - len(applied[0][1] or b"")
+        for known, earlier in reversed(session.applied):  # the newest replies are kept
+            if known <= highest - WINDOW:
+                continue
+            room -= len(earlier or b"")
+            applied.append((known, earlier if room >= 0 else None))
+        applied.reverse()
+        self.sessions[number] = ClientSession(session.last_used, highest, tuple(applied))

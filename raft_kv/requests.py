@@ -31,8 +31,9 @@ class RequestLimits:
     """One argument."""
     request_bytes: int = 8 * 1024 * 1024
     """All of one request."""
-    arguments: int = 1024 * 1024
-    """How many arguments; each costs at least some 60 bytes of memory here."""
+    arguments: int = 128 * 1024
+    """How many arguments; each costs at least some 60 bytes of memory here, and all of them are parsed in one go: more
+    than these would take longer than others should wait."""
     inline_bytes: int = 64 * 1024
     """One inline command, or one line that announces a length."""
     passed_bytes: int = 512 * 1024 * 1024
@@ -71,6 +72,8 @@ class _Passing:
     """Bytes of all of the rest that are passed over before the connection is closed."""
 
 
+_QUOTED_WORDS: Final = 2048
+"""Words of a line with quotes, each of which takes some microseconds; people do not type so many."""
 _STAR: Final = 0x2A
 _DOLLAR: Final = 0x24
 _NEWLINE: Final = 0x0A
@@ -101,14 +104,20 @@ class RequestParser:
     """How many bytes of an inline request that is too long have been passed over; 0: none is being passed over."""
     _failure: ParseFailure | None = attrs.field(default=None, init=False)
 
+    more: bool = attrs.field(default=False, init=False)
+    """The last call stopped at `most`: whole requests may be left, for which nothing more has to arrive."""
+
     @property
     def held_bytes(self) -> int:
         """How many bytes of requests that are not complete are kept."""
         return len(self._buffer)
 
-    def feed(self, data: bytes) -> list[Request]:
-        """The requests that `data` completed, in order; a `ParseFailure` is the last one ever."""
+    def feed(self, data: bytes, most: int = 1 << 62) -> list[Request]:
+        """Return the requests that `data` completed, in order; a `ParseFailure` is the last one ever.
+
+        After `most` of them, empty ones and blank lines counted, it stops; `more` says so, and another call goes on."""
         requests: list[Request] = []
+        self.more = False
         if self._failure is not None:
             return requests
         buffer = self._buffer
@@ -116,6 +125,10 @@ class RequestParser:
         size = len(buffer)
         start = run = arrays = 0  # so many arrays lie complete between `run` and `start`, for hiredis to parse at once
         while start < size:
+            if not most:
+                self.more = True
+                break
+            most -= 1
             if self._passes_over:
                 run = start = self._pass_over(start, size, requests)
                 if self._passes_over or self._failure is not None:
@@ -292,10 +305,14 @@ class RequestParser:
 
 
 def split_inline(line: bytes) -> list[bytes] | None:
-    """The words of `line`; quotes and escapes as in Redis. None where a quote is not closed, or a word follows it."""
+    """Return the words of `line`; quotes and escapes as in Redis.
+
+    None where a quote is not closed, or a word follows it, or a line with quotes has more than `_QUOTED_WORDS`."""
+    if b'"' not in line and b"'" not in line:
+        return line.split()
     words: list[bytes] = []
     position = 0
-    while True:
+    while len(words) <= _QUOTED_WORDS:
         while position < len(line) and line[position : position + 1].isspace():
             position += 1
         if position >= len(line):
@@ -305,6 +322,7 @@ def split_inline(line: bytes) -> list[bytes] | None:
             return None
         words.append(_unquoted(piece))
         position = piece.end()
+    return None
 
 
 def _unquoted(piece: re.Match[bytes]) -> bytes:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 from anyio import abc
 from anyio.abc import SocketAttribute, SocketListener, SocketStream, TaskGroup
 
@@ -35,7 +36,7 @@ from raft_kv.service import (
     wall_clock,
 )
 from raft_kv.session import Session
-from raft_kv.session_values import Ask, ChangeMembers, HandOver, Inspect, LeaveJoint, Propose, SessionEffect
+from raft_kv.session_values import Ask, ChangeMembers, HandOver, Inspect, LeaveJoint, Pause, Propose, SessionEffect
 from raft_kv.stopping import end_input, hand_over, stop_signals
 from raft_kv.telling import LOG, announce
 
@@ -80,12 +81,13 @@ async def _listener(address: str) -> Listener:
 class _Server:
     """The tasks of one server."""
 
-    __slots__ = ("_accepting", "_node", "_scopes", "_service", "_streams", "_timeout")
+    __slots__ = ("_accepting", "_node", "_scopes", "_service", "_streams", "_timeout", "_turns")
 
     def __init__(self, service: Service[anyio.Event], node: Node) -> None:
         self._service: Final = service
         self._node: Final = node
         self._timeout: Final = service.config.request_timeout
+        self._turns: Final = anyio.Lock()
         self._scopes: Final[dict[Conversation[anyio.Event], anyio.CancelScope]] = {}
         self._streams: Final[dict[Conversation[anyio.Event], SocketStream]] = {}
         self._accepting = anyio.CancelScope()
@@ -205,8 +207,10 @@ class _Server:
                 data = await node.propose(order.command, timeout=timeout)
             elif type(order) is Ask:
                 data = await node.read(order.question, timeout=timeout)
+            elif type(order) is Pause:
+                return await self._in_turn(lambda: session.resume(wall_clock()))
             elif type(order) is Inspect:
-                return session.inspected(self._service.picture(node), wall_clock())
+                return await self._in_turn(lambda: session.inspected(self._service.picture(node), wall_clock()))
             elif type(order) is ChangeMembers:
                 await node.change_members(order.changes, expected=order.expected, timeout=timeout)
             elif type(order) is LeaveJoint:
@@ -218,6 +222,12 @@ class _Server:
         except (Refused, OutcomeUnknown) as failure:
             return session.failed(failure, wall_clock())
         return session.answered(data, wall_clock())
+
+    async def _in_turn(self, work: Callable[[], list[SessionEffect]]) -> list[SessionEffect]:
+        """Do more work for one client, after every other task that is ready; one client at a time, in order."""
+        async with self._turns:
+            await anyio.lowlevel.checkpoint()
+            return work()
 
 
 async def _until_there_is_room(talk: Conversation[anyio.Event]) -> None:

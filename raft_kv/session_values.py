@@ -1,7 +1,8 @@
 """What a client session orders its server to do, and what it may hold.
 
 What lives here: values. A server does every effect in order; an effect that asks for something is answered by one
-of `Session.answered`, `Session.failed` and `Session.inspected`, and at most one such effect is open at any time.
+of `Session.answered`, `Session.failed`, `Session.inspected` and `Session.resume`, and at most one such effect is open
+at any time.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = [
     "HandOver",
     "Inspect",
     "LeaveJoint",
+    "Pause",
     "Propose",
     "Send",
     "SessionEffect",
@@ -43,6 +45,9 @@ class SessionLimits:
     """Bytes queued between MULTI and EXEC."""
     transaction_calls: int = 65_536
     """Commands queued between MULTI and EXEC."""
+    turn_cost: int = 2048
+    """What is done for one client in one turn, in units of about a microsecond: so much for each command, and more for
+    each byte of its reply. Then the others have their turns."""
     watched_keys: int = 65_536
     """Keys that one connection may watch."""
 
@@ -99,4 +104,9 @@ class HandOver(Value, frozen=True):
     to: NodeId = NodeId(0)
 
 
-SessionEffect: TypeAlias = Send | Close | Propose | Ask | Inspect | ChangeMembers | LeaveJoint | HandOver
+@final
+class Pause(Value, frozen=True):
+    """Let the others have their turns, then call `Session.resume`."""
+
+
+SessionEffect: TypeAlias = Send | Close | Propose | Ask | Inspect | ChangeMembers | LeaveJoint | HandOver | Pause

@@ -93,7 +93,7 @@ _AT_ONCE_IN_TRANSACTION: Final = frozenset({"exec", "discard", "multi", "watch",
 _COMMAND_COST: Final = 4
 _PARSING_COST: Final = 2
 _BYTES_PER_COST: Final = 16
-"""Measured: a command that is answered at once takes some 3 µs, parsing it 2, and the many parts of a long reply 60 ns per byte."""
+"""Measured: a command that is answered at once takes some 3 µs, parsing it 2, and a reply 60 ns per byte."""
 _SWEEPING: Final = frozenset({b"keys", b"scan"})
 """What they cost grows with the number of keys. Each is asked alone, so that others are served between two of them; and
 none enters the log, where it would hold up every replica, and again at each restart."""

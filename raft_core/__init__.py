@@ -97,7 +97,7 @@ from raft_core.ids import (
     Term,
     WriteId,
 )
-from raft_core.machine import StateMachine
+from raft_core.machine import KeepsTime, PreparesWithWallTime, StateMachine
 from raft_core.membership import (
     AddLearner,
     AddVoter,
@@ -174,6 +174,7 @@ __all__ = [
     "Index",
     "InstallSnapshot",
     "InvariantBroken",
+    "KeepsTime",
     "LeaveRequested",
     "LocalEvent",
     "LogDamaged",
@@ -194,6 +195,7 @@ __all__ = [
     "PeerUnreachable",
     "Persist",
     "Persisted",
+    "PreparesWithWallTime",
     "Problem",
     "Proposed",
     "QueueFull",

@@ -1,7 +1,8 @@
 """State machines: what a committed log is for. Bytes in, bytes out; `TypedMachine` puts classes over that.
 
-What lives here: the protocol that users implement. `Sessions` (exactly-once) wraps any of them, in `sessions.py`.
-A machine is driven from one place at a time and needs no locks.
+This module holds the protocol that users implement, two protocols that a machine may implement besides, and `preparer`
+and `latest_time`, by which a host asks for them. `Sessions` (exactly-once) wraps any machine, in `sessions.py`. A
+machine is driven from one place at a time and needs no locks.
 
 Unless `machine_blocks` is set, the node's loop itself calls `apply` and `query`, a few milliseconds' worth per turn.
 One call that takes longer holds up the whole node. A machine for which a few calls do may have one more method,
@@ -14,12 +15,12 @@ milliseconds: such a call happens in a thread, and those behind it wait.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
 from raft_core.ids import Index
 
-__all__ = ["StateMachine"]
+__all__ = ["KeepsTime", "PreparesWithWallTime", "StateMachine", "latest_time", "preparer"]
 
 
 @runtime_checkable
@@ -31,8 +32,12 @@ class StateMachine(Protocol):
         ...
 
     def prepare(self, command: bytes, now: int) -> bytes:
-        """The command as it shall enter the log; called once, on the leader. `now`: nanoseconds since 1970, the
-        leader's clock, for machines that stamp time into their commands. Most return `command` unchanged."""
+        """The command as it shall enter the log; called once, on the leader. Most return `command` unchanged.
+
+        `now` is cluster time in nanoseconds, for machines that stamp time into their commands. It never runs back along
+        the log, and goes on as real time does through changes of leader; no step of a wall clock moves it. It looks
+        like nanoseconds since 1970, because it began with a wall clock, but count with differences only: what names a
+        wall time needs `PreparesWithWallTime`. A machine that stamps should implement `KeepsTime` too."""
         ...
 
     def apply(self, index: Index, command: bytes) -> bytes:
@@ -51,3 +56,48 @@ class StateMachine(Protocol):
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replaces the whole state by a snapshot's. The chunks may be cut elsewhere than they were written."""
         ...
+
+
+@runtime_checkable
+class KeepsTime(Protocol):
+    """A machine that knows the latest time that was stamped into its commands. Optional.
+
+    After a restart of a majority nothing but the machines tells where the log's time stands. Where a machine does not
+    say it, cluster time begins anew with the leader's wall clock, and may then run back. `Sessions` says it for any
+    machine within."""
+
+    def latest_time(self) -> int:
+        """Return the latest `now` in any command applied so far, snapshots included; 0 if there is none yet. It is
+        called after every batch of commands, so it has to be quick."""
+        ...
+
+
+@runtime_checkable
+class PreparesWithWallTime(Protocol):
+    """A machine whose commands name wall times, such as "expire at noon". Optional."""
+
+    def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
+        """Return the command as it shall enter the log; called in place of `prepare`.
+
+        `wall`: nanoseconds since 1970 by the leader's wall clock, which may be wrong, and may step at any time. Turn a
+        wall time into cluster time at once, by `now + (named - wall)`, and let only cluster time enter the log."""
+        ...
+
+
+def preparer(machine: StateMachine) -> Callable[[bytes, int, int], bytes]:
+    """Return what a host calls with a command, cluster time and wall time."""
+    if isinstance(machine, PreparesWithWallTime):
+        return machine.prepare_with_wall
+    prepare = machine.prepare
+    return lambda command, now, wall: prepare(command, now)
+
+
+def latest_time(machine: object) -> int:
+    """Return what the machine says of time; 0 if it says nothing. Raises what the machine raises, and `TypeError` where
+    that is no time."""
+    if not isinstance(machine, KeepsTime):
+        return 0
+    time = machine.latest_time()
+    if not isinstance(time, int) or time < 0:
+        raise TypeError(f"latest_time gives nanoseconds, not {time!r}")
+    return time

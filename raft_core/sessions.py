@@ -31,7 +31,7 @@ import msgspec
 from raft_core._value import Value
 from raft_core.errors import CallerError, SettingsError
 from raft_core.ids import HIGHEST_NUMBER, Index
-from raft_core.machine import StateMachine
+from raft_core.machine import StateMachine, preparer
 
 __all__ = [
     "Expired",
@@ -232,10 +232,11 @@ class Sessions:
     `limits` are what this node stamps into registrations while it leads. The inner machine must live in memory: a
     durable one would come back without the table that belongs to it."""
 
-    __slots__ = ("_limits", "_machine", "_now", "_sessions", "_stamped")
+    __slots__ = ("_limits", "_machine", "_now", "_prepare", "_sessions", "_stamped")
 
     def __init__(self, machine: StateMachine, limits: SessionLimits | None = None) -> None:
         self._machine = machine
+        self._prepare = preparer(machine)
         self._stamped = limits or SessionLimits()
         # State from here on; equal on all replicas. Never taken from this node's own limits.
         self._limits = SessionLimits()
@@ -259,17 +260,22 @@ class Sessions:
         return Index(0)
 
     def prepare(self, command: bytes, now: int) -> bytes:
-        """The command with the leader's time, and a registration with its limits; the rest is the inner machine's."""
+        """The command with cluster time, and a registration with its limits; the rest is the inner machine's. A machine
+        within that names wall times is given `now` for one: use `prepare_with_wall`."""
+        return self.prepare_with_wall(command, now, now)
+
+    def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
+        """As `prepare`, with wall time for an inner machine that wants it."""
         kind = _kind_of(command)
         stamp = _HEAD.pack(kind, min(max(now, 0), HIGHEST_NUMBER)) if kind >= 0 else b""
         if kind == _PLAIN:
-            return stamp + self._machine.prepare(command[_HEAD.size :], now)
+            return stamp + self._prepare(command[_HEAD.size :], now, wall)
         if kind == _REGISTER:
             limits = self._stamped
             return stamp + _LIMITS.pack(limits.max_sessions, limits.max_results, limits.lifetime)
         if kind == _COMMAND:
             body = _HEAD.size + _NAMES.size
-            return stamp + command[_HEAD.size : body] + self._machine.prepare(command[body:], now)
+            return stamp + command[_HEAD.size : body] + self._prepare(command[body:], now, wall)
         return command
 
     def apply(self, index: Index, command: bytes) -> bytes:
@@ -285,6 +291,10 @@ class Sessions:
         if kind == _REGISTER:
             return self._register(index, command)
         return self._apply_once(index, command)
+
+    def latest_time(self) -> int:
+        """Return the latest time that a leader has stamped, in nanoseconds; 0 if none has."""
+        return self._now
 
     def query(self, request: bytes) -> bytes:
         """The inner machine's answer, as it is."""

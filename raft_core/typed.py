@@ -23,6 +23,7 @@ import msgspec
 
 from raft_core.errors import CallerError
 from raft_core.ids import Index
+from raft_core.machine import latest_time
 
 __all__ = [
     "MAX_DEPTH",
@@ -320,6 +321,10 @@ class TypedMachine(Generic[Command, Result, Question, Answer, State]):
         if isinstance(decoded, Undecodable):
             return command
         return self.vocabulary.encode_command(self._prepares.prepare_command(decoded, now))
+
+    def latest_time(self) -> int:
+        """Return what the typed machine says, where it implements `KeepsTime`; else 0, which says nothing."""
+        return latest_time(self.machine)
 
     def apply(self, index: Index, command: bytes) -> bytes:
         """The typed result as bytes; `Undecodable` for a command that is none, and the state is as it was."""

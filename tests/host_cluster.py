@@ -41,6 +41,7 @@ from raft_core.host.values import (
     WakeAt,
 )
 from raft_core.ids import Index, NodeId
+from raft_core.machine import preparer
 from raft_core.settings import Settings
 from raft_core.wire import Greeted, encode_payload
 from raft_core.wire.values import Hello
@@ -135,6 +136,7 @@ class Node:
     announced: list[Announce] = field(default_factory=list)
     alarms: list[Alarm] = field(default_factory=list)
     disk_stalled: bool = False
+    wall_offset: int = 0
     effects: list[HostEffect] = field(default_factory=list)
 
     def start(self) -> None:
@@ -142,7 +144,7 @@ class Node:
         assert not self.alive
         self.alive, self.life, self.finished = True, self.life + 1, None
         self.announced, self.alarms = [], []
-        self.machine = LogMachine()
+        self.machine = self.cluster.new_machine()
         if self.life > 1:
             self.store = self.store.reopened()
         self.work = Work(self.store, self.machine)
@@ -151,7 +153,7 @@ class Node:
             self.config,
             self.settings,
             self.store.recover(),
-            self.machine.prepare,
+            preparer(self.machine),
             random.Random(seed),
             random.Random(seed + 7),
         )
@@ -169,7 +171,8 @@ class Node:
     def _handle(self) -> None:
         self.scheduled = False
         events, self.inbox = self.inbox, []
-        for effect in self.host.handle(events, self.cluster.now, WALL + self.cluster.now):
+        wall = WALL + self.cluster.now + self.wall_offset
+        for effect in self.host.handle(events, self.cluster.now, wall):
             self.effects.append(effect)
             self._do(effect)
 
@@ -255,9 +258,11 @@ class Cluster:
         seed: int = 1,
         settings: Settings | None = None,
         joiners: Sequence[int] = (),
+        new_machine: Callable[[], LogMachine] = LogMachine,
         **config: object,
     ) -> None:
         self.seed = seed
+        self.new_machine = new_machine
         self.now = 0
         self.settings = settings or Settings()
         self.nodes: dict[NodeId, Node] = {}

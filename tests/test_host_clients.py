@@ -69,14 +69,15 @@ class Desk:
         identity = Identity(ME, ClusterId("c"), Incarnation(11))
         self.peers = Peers(self.config, Settings(), identity, self.orders, random.Random(1))
         self.prepared: list[tuple[bytes, int]] = []
+        self.time = 7
         self.clients = Clients(self.config, Settings(max_entry_bytes=1000), self.orders, self.peers, self._prepare)
         self.link: Link | None = None
         self.at(SECOND)
 
-    def _prepare(self, command: bytes, wall: int) -> bytes:
+    def _prepare(self, command: bytes, now: int, wall: int) -> bytes:
         if command == b"bad":
             raise KeyError("bad")
-        self.prepared.append((command, wall))
+        self.prepared.append((command, now))
         return b"<" + command + b">"
 
     def at(self, now: int) -> None:
@@ -106,7 +107,7 @@ class Desk:
 
     def flush(self, leader: NodeId = NOBODY, *, leads: bool = False, retry: bool = True) -> list[Event]:
         self.orders.events.clear()
-        self.clients.flush(7, leader, leads=leads, retry=retry, forming=False)
+        self.clients.flush(self.time, 9, leader, leads=leads, retry=retry, forming=False)
         return list(self.orders.events)
 
     def client(self, *events: ClientEvent) -> None:

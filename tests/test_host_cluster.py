@@ -261,6 +261,7 @@ def test_a_minority_answers_in_time_and_says_what_is_true() -> None:
     cluster = Cluster(3, leader_wait=SECOND)
     cluster.start()
     leader = cluster.elect()
+    cluster.run(50 * MILLISECOND)
     cluster.isolate(leader.id)
     proposed = leader.propose(b"a", timeout=200 * MILLISECOND)
     cluster.wait(leader, proposed)

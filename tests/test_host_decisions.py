@@ -141,7 +141,7 @@ class Stage:
             HostConfig(address="n1", peers={OTHER: "n2"}, **config),  # type: ignore[arg-type]
             Settings(),
             recovered if recovered is not None else formed(),
-            lambda command, now: command,
+            lambda command, now, wall: command,
             random.Random(1),
             random.Random(2),
             self.script.step,
@@ -155,7 +155,11 @@ class Stage:
         return self.host.handle(events, self.now, 77)
 
     def core(self, effects: Sequence[Effect], on: Event | None = None) -> list[HostEffect]:
-        """The effects, when the core orders them."""
+        """The effects, when the core orders them. One that leads has applied an entry of its term."""
+        if LEADS in effects:
+            raft = self.host._raft
+            assert raft is not None
+            raft.server.applied = raft.log.last_index
         self.script.answers = {Persisted: list(effects)}
         try:
             return self.tell(Wrote(WriteId(1)))

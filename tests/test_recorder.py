@@ -274,7 +274,7 @@ def test_a_host_that_is_recorded_replays_to_its_cores_state(monkeypatch: pytest.
         config: HostConfig,
         settings: Settings,
         recovered: Recovered,
-        prepare: Callable[[bytes, int], bytes],
+        prepare: Callable[[bytes, int, int], bytes],
         rng: random.Random,
         dice: random.Random,
     ) -> Host:

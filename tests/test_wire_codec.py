@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from raft_core.effects import RefusalReason, UnknownReason
 from raft_core.entries import COMMAND, MEMBERS, NOOP, Checksum, Entry, LogPosition, SnapshotMeta
 from raft_core.errors import FrameError
-from raft_core.ids import ClusterId, GroupId, Incarnation, Index, MessageId, NodeId, ReadId, Term
+from raft_core.ids import HIGHEST_NUMBER, ClusterId, GroupId, Incarnation, Index, MessageId, NodeId, ReadId, Term
 from raft_core.membership import AddLearner, AddVoter, ChangeMode, Members, RemoveNode
 from raft_core.messages import (
     ANNOUNCEMENT,
@@ -43,7 +43,7 @@ from raft_core.wire.codec import (
     encode_payload,
     encode_refusal,
 )
-from raft_core.wire.frames import BadFrame, Frame, FrameKind, FrameReader
+from raft_core.wire.frames import BadFrame, Frame, FrameKind, FrameReader, encode_frame
 from raft_core.wire.values import (
     Chunk,
     Forward,
@@ -258,8 +258,22 @@ def test_the_bytes_of_a_message_are_as_documented() -> None:
     request = AppendEntries(
         Term(5), NodeId(1), MessageId(9), DATA, Index(6), Term(4), Index(6), ReadId(0), (Entry.make(7, 5, b"hi"),)
     )
-    expected = "9b 03 05 01 09 00 06 04 06 00 91 95 07 05 01 c4 02 68 69 c4 04 76 8b c9 67 00"
+    expected = "9c 03 05 01 09 00 06 04 06 00 91 95 07 05 01 c4 02 68 69 c4 04 76 8b c9 67 00 00"
     assert frame_in(encode_message(request)).payload.hex(" ") == expected
+
+
+def test_append_without_a_time_is_an_older_nodes() -> None:
+    append = Term(5), NodeId(1), MessageId(9), HEARTBEAT, Index(6), Term(4), Index(6), ReadId(0)
+    older = bytes.fromhex("9b 03 05 01 09 01 06 04 06 00 90 08")
+
+    assert received(encode_frame(FrameKind.MESSAGE, GroupId(0), older)) == AppendEntries(*append, tip=Index(8))
+
+
+def test_time_that_is_out_of_range_is_refused() -> None:
+    append = Term(5), NodeId(1), MessageId(9), HEARTBEAT, Index(6), Term(4), Index(6), ReadId(0)
+    for time in (-1, HIGHEST_NUMBER + 1):
+        with pytest.raises(FrameError):
+            received(encode_message(AppendEntries(*append, time=time)))
 
 
 # No input raises anything but FrameError.

@@ -55,7 +55,7 @@ class Clients:
         settings: Settings,
         orders: Orders,
         peers: Peers,
-        prepare: Callable[[bytes, int], bytes],
+        prepare: Callable[[bytes, int, int], bytes],
     ) -> None:
         self._config = config
         self._settings = settings
@@ -134,9 +134,10 @@ class Clients:
 
     # Requests move on.
 
-    def flush(self, wall: int, leader: NodeId, *, leads: bool, retry: bool, forming: bool) -> None:
+    def flush(self, time: int, wall: int, leader: NodeId, *, leads: bool, retry: bool, forming: bool) -> None:
         """Everything new (and, with `retry`, everything held) is with the core, with the leader, or held. `forming`:
-        there is no core yet, which reads need even where another node leads."""
+        there is no core yet, which reads need even where another node leads. `time`: cluster time, 0 while a new
+        leader does not know it; commands wait here until then."""
         if leader not in (NOBODY, self._leader):
             self._leader = leader
             self._on_leader(leader)
@@ -156,13 +157,16 @@ class Clients:
                 self._hold(item, leader)
         else:
             self._ask_core_to_read(reads)
+        if leads and not time:
+            self._new = [item for item in writes if type(item.request) is ProposeCommand]
+            writes = [item for item in writes if type(item.request) is not ProposeCommand]
         if leads:
-            self._give_to_core(writes, wall)
+            self._give_to_core(writes, time, wall)
             return
         for item in writes:
             self._forward(item, leader)
 
-    def _give_to_core(self, waiting: list[Waiting], wall: int) -> None:
+    def _give_to_core(self, waiting: list[Waiting], time: int, wall: int) -> None:
         commands: list[bytes] = []
         items: list[Waiting] = []
         for item in waiting:
@@ -171,7 +175,7 @@ class Clients:
                 self._give_rare(item)
                 continue
             try:
-                command = self._prepare(request.command, wall)
+                command = self._prepare(request.command, time, wall)
                 if not isinstance(command, bytes):
                     raise TypeError(f"prepare gives bytes, not {type(command).__name__}")
             except Exception as failure:  # the user's code: one caller's command must not end the node

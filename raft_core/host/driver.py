@@ -32,7 +32,7 @@ from raft_core.host.values import (
     Transmit,
     WakeAt,
 )
-from raft_core.machine import StateMachine
+from raft_core.machine import StateMachine, preparer
 from raft_core.recorder import Recorder
 from raft_core.recovered import Recovered
 
@@ -199,7 +199,7 @@ def host_at(address: str, config: NodeConfig, recovered: Recovered, machine: Sta
     core_dice = Random(int(dice.random() * 2**53))
     recorder = Recorder(max_bytes=config.recorder_bytes) if config.recorder_bytes else None
     own = config.host_config(address)
-    return Host(own, config.settings, recovered, machine.prepare, rng=core_dice, dice=dice, recorder=recorder)
+    return Host(own, config.settings, recovered, preparer(machine), rng=core_dice, dice=dice, recorder=recorder)
 
 
 def outcome(answer: Answer) -> bytes:

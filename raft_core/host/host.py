@@ -32,6 +32,7 @@ from raft_core.errors import CallerError, InvariantBroken, LogLost, RaftError, S
 from raft_core.events import Event, PeerConnected, Started, StorageFailed, Tick
 from raft_core.explain import Explanation
 from raft_core.host.clients import Clients
+from raft_core.host.cluster_time import ClusterTime
 from raft_core.host.config import HostConfig
 from raft_core.host.connection import Connection
 from raft_core.host.forming import Forming, Verdict, lost_text
@@ -53,12 +54,14 @@ from raft_core.host.values import (
     ConnectionClosed,
     ConnectionOpened,
     DialFailed,
+    EntriesApplied,
     Finished,
     Formed,
     HostEffect,
     HostEvent,
     HostStarted,
     JobFailed,
+    MachineRestored,
     QueryAnswered,
     QueryFailed,
     SnapshotBegun,
@@ -72,7 +75,7 @@ from raft_core.host.values import (
 from raft_core.host.waiting import ClientEvent
 from raft_core.ids import NOBODY
 from raft_core.membership import Members
-from raft_core.messages import InstallSnapshot, ReadIndex
+from raft_core.messages import AppendEntries, InstallSnapshot, ReadIndex
 from raft_core.raft import Raft
 from raft_core.recorder import Recorder
 from raft_core.recovered import Recovered
@@ -89,7 +92,7 @@ _RETRY_TICKS: Final = 5
 
 @final
 class Host:
-    """One node. `dice` is the host's own generator, `rng` the core's; `machine_prepare` is the machine's `prepare`.
+    """One node. `dice` is the host's own generator, `rng` the core's; `machine_prepare` is `preparer` of the machine.
     `step` stands in for `Raft.step`, for whoever checks each step of the core; it must do what that does. `recorder`,
     where there is one, takes each step itself, and `recording` is what it has kept.
 
@@ -101,7 +104,7 @@ class Host:
         config: HostConfig,
         settings: Settings,
         recovered: Recovered,
-        machine_prepare: Callable[[bytes, int], bytes],
+        machine_prepare: Callable[[bytes, int, int], bytes],
         rng: random.Random,
         dice: random.Random,
         step: Callable[[Raft, Event], list[Effect]] = Raft.step,
@@ -125,6 +128,7 @@ class Host:
         self._standing = Announce(RoleName.FOLLOWER, recovered.hard.term, NOBODY)
         self._members: Members | None = None
         self._formed = recovered.formed
+        self._time = ClusterTime()
         self._started = False
         self._retry_held = False
         self._slept = False
@@ -140,7 +144,7 @@ class Host:
 
     def handle(self, events: Sequence[HostEvent], now: int, wall: int) -> list[HostEffect]:
         """Everything to do because of `events`, in order. `now`: nanoseconds on a clock that never goes back;
-        `wall`: nanoseconds since 1970, for the machine's `prepare` and nothing else."""
+        `wall`: nanoseconds since 1970, for commands that name a wall time, and to begin cluster time with."""
         if self._phase is Phase.ENDED:
             return self._after_the_end(events)
         self._set_time(now)
@@ -156,8 +160,9 @@ class Host:
             self._late_reads.clear()
             self._settle()
         self._clients.on_time()
-        forming = self._raft is None
-        self._clients.flush(wall, self._standing.leader, leads=self._leads, retry=self._retry_held, forming=forming)
+        leads, leader = self._leads, self._standing.leader
+        time = self._time.to_stamp(self._raft if leads else None, self._now, wall)
+        self._clients.flush(time, wall, leader, leads=leads, retry=self._retry_held, forming=self._raft is None)
         self._retry_held = False
         self._settle()
         if self._phase is Phase.STOPPING:
@@ -194,7 +199,9 @@ class Host:
             self._clients.on_client(event)
         elif (report := report_of(event)) is not None:
             self._orders.events.append(report)
-            if isinstance(event, SnapshotIncomplete):
+            if isinstance(event, EntriesApplied | MachineRestored):
+                self._time.log_shows(event.time, self._now)
+            elif isinstance(event, SnapshotIncomplete):
                 self._orders.effects.append(Alarm(AlarmKind.SNAPSHOT_STUCK, NOBODY, event.text))
         elif isinstance(event, QueryAnswered):
             self._clients.on_query_answered(event)
@@ -352,6 +359,8 @@ class Host:
                     continue
                 for effect in self._step(self._raft, event):
                     self._on_effect(effect)
+                if type(event) is AppendEntries and event.time and event.sender == self._standing.leader:
+                    self._time.leader_says(event.time, self._now)
                 if self._core_stop is not None:  # after everything else that the step ordered
                     self._on_core_stopped(self._core_stop)
             if self._peers.lost:
@@ -376,7 +385,7 @@ class Host:
 
     def _on_effect(self, effect: Effect) -> None:  # hottest first
         if type(effect) is Send:
-            self._peers.send(effect.to, effect.message)
+            self._peers.send(effect.to, self._time.put_into(effect.message, self._now))
             if type(effect.message) is InstallSnapshot:
                 self._serving.on_offered(effect.to)
         elif (job := job_of(effect)) is not None:
@@ -494,6 +503,10 @@ class Host:
     def explain(self) -> tuple[Explanation, ...]:
         """Everything that waits in the core, and why; empty before there is one."""
         return () if self._raft is None else self._raft.explain()
+
+    def cluster_time(self, now: int) -> int:
+        """Return the cluster's time in nanoseconds, as this node knows it when its clock shows `now`; 0: not known."""
+        return self._time.read(max(now, self._now))
 
     @property
     def load(self) -> Load:

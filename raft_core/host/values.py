@@ -3,8 +3,8 @@
 What lives here: values and the closed unions `HostEvent` and `HostEffect`; the jobs of `Run` are in `jobs.py`. An
 adapter hands over everything that has happened in one call, `effects = host.handle(events, now, wall)`, and does each
 effect by its type alone. `now`: nanoseconds of a monotonic clock (deadlines and `WakeAt` are on it); `wall`:
-nanoseconds since 1970, which a machine's `prepare` may stamp into commands, and which decides nothing else. The first
-event is `HostStarted`.
+nanoseconds since 1970, for commands that name a wall time, and to begin cluster time with; it decides nothing else. The
+first event is `HostStarted`.
 
     Dial        open a connection; report `ConnectionOpened` or `DialFailed`
     Transmit    write these bytes; report `Transmitted`. At most one is under way per connection
@@ -213,6 +213,8 @@ class EntriesApplied(Value, frozen=True):
 
     upto: Index
     results: tuple[bytes, ...]
+    time: int = 0
+    """What the machine says is the latest time stamped into its commands (`KeepsTime`); 0: it says nothing."""
 
 
 @final
@@ -256,9 +258,10 @@ class SnapshotIncomplete(Value, frozen=True):
 
 @final
 class MachineRestored(Value, frozen=True):
-    """The machine stands at the snapshot at `index`."""
+    """The machine stands at the snapshot at `index`. `time` as in `EntriesApplied`."""
 
     index: Index
+    time: int = 0
 
 
 @final

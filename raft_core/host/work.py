@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final, final
 
+import msgspec
+
 from raft_core.effects import Persist
 from raft_core.entries import COMMAND, Entry, SnapshotMeta
 from raft_core.errors import CallerError, DiskError, LogDamaged, RaftError, StorageBroken
@@ -47,7 +49,7 @@ from raft_core.host.values import (
     Wrote,
 )
 from raft_core.ids import NO_INDEX, Index
-from raft_core.machine import StateMachine
+from raft_core.machine import StateMachine, latest_time
 from raft_core.storage import SnapshotReader, SnapshotWriter, Store
 
 __all__ = ["Work"]
@@ -166,11 +168,25 @@ class Work:
         try:
             reports = self._run_machine(jobs, enough, in_loop=in_loop)
             finished = True
-            return reports
+            return self._with_time(reports)
         finally:
             if not finished:  # a machine may raise SystemExit: nothing is applied after it
                 self._machine_failed = True
                 jobs.clear()
+
+    def _with_time(self, reports: list[HostEvent]) -> list[HostEvent]:
+        """The last report of entries says what time the machine knows now."""
+        for place in reversed(range(len(reports))):
+            report = reports[place]
+            if type(report) is EntriesApplied:
+                try:
+                    reports[place] = msgspec.structs.replace(report, time=latest_time(self._machine))
+                except Exception as failure:
+                    self._machine_failed = True
+                    text = f"the state machine raised {_named(failure)} when asked for its latest time"
+                    reports[place:] = [JobFailed(Lane.APPLY, _caused(CallerError(text), failure))]
+                break
+        return reports
 
     def _run_machine(self, jobs: deque[Job], enough: Callable[[], bool], *, in_loop: bool) -> list[HostEvent]:
         reports: list[HostEvent] = []
@@ -256,12 +272,13 @@ class Work:
                 self._machine.restore(reader.chunks())
             finally:
                 reader.close()
+            time = latest_time(self._machine)
         except DiskError as failure:
             return JobFailed(Lane.APPLY, failure)
         except Exception as failure:
             text = f"the state machine raised {_named(failure)} when restoring the snapshot at {meta.index}"
             return JobFailed(Lane.APPLY, _caused(CallerError(text), failure))
-        return MachineRestored(meta.index)
+        return MachineRestored(meta.index, time)
 
     # Our own snapshots.
 

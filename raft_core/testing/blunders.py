@@ -119,9 +119,13 @@ class Blunders:
         dice = random.Random(0)
         empty = Recovered.fresh(node.id)
         mistake = f"founding with node {node.id}, which is no founder,"
-        self._must_raise(mistake, lambda: Host(config, node.settings, empty, lambda c, _: c, dice, dice), CallerError)
+        self._must_raise(
+            mistake, lambda: Host(config, node.settings, empty, lambda c, now, wall: c, dice, dice), CallerError
+        )
         founded = Recovered.fresh(node.id, Members.initial((node.id,), leases=node.config.leases))
-        host = Host(config, node.settings, founded, lambda c, _: c, dice, dice)  # it has been part of a cluster before
+        host = Host(
+            config, node.settings, founded, lambda c, now, wall: c, dice, dice
+        )  # it has been part of a cluster before
         host.handle([HostStarted()], 0, 0)
         self._must_raise("starting a host twice", lambda: host.handle([HostStarted()], 1, 1), CallerError)
         self._must_raise("asking for what was not recorded", host.recording, CallerError)
@@ -234,3 +238,8 @@ class Blunders:
             stops == [StopReason.LOG_LOST], f"node {node.id} started on a disk that had lost something"
         )
         self._must_raise("a tick after the end", lambda: core.step(Tick()), CoreIsDead)
+
+
+def _as_it_is(command: bytes, now: int, wall: int) -> bytes:
+    """Prepare nothing."""
+    return command

@@ -25,6 +25,7 @@ from raft_core.host.values import Answer, ConnectionId, HostEvent, Run, TimerFir
 from raft_core.host.waiting import ClientEvent
 from raft_core.host.work import Work
 from raft_core.ids import NOBODY, Incarnation, NodeId
+from raft_core.machine import preparer
 from raft_core.raft import Raft
 from raft_core.settings import Settings
 from raft_core.storage import Store
@@ -162,7 +163,7 @@ class SimulatedNode:
             self.config,
             self.settings,
             recovered,
-            troubled.prepare,
+            preparer(troubled),
             self.dice.fork(f"core {self.life}").random,
             self.dice.fork(f"host {self.life}").random,
             self._step,

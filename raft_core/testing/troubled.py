@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, final
 
 from raft_core.ids import Index
-from raft_core.machine import StateMachine
+from raft_core.machine import StateMachine, latest_time, preparer
 
 __all__ = ["TROUBLES", "Troubled"]
 
@@ -24,6 +24,7 @@ class Troubled:
 
     def __init__(self, machine: StateMachine, troubles: list[str], struck: Callable[[str], None]) -> None:
         self._machine = machine
+        self._prepare = preparer(machine)
         self._troubles = troubles
         self._struck = struck
 
@@ -41,11 +42,17 @@ class Troubled:
     def init(self) -> Index:
         return self._machine.init()
 
+    def latest_time(self) -> int:
+        return latest_time(self._machine)
+
     def prepare(self, command: bytes, now: int) -> bytes:
+        return self.prepare_with_wall(command, now, now)
+
+    def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
         self._may_raise("prepare")
         if self._strikes("no bytes from prepare"):
             return "text"  # type: ignore[return-value]
-        return self._machine.prepare(command, now)
+        return self._prepare(command, now, wall)
 
     def apply(self, index: Index, command: bytes) -> bytes:
         self._may_raise("apply")

@@ -18,7 +18,7 @@ from struct import Struct
 from typing import Final, final
 
 from raft_core.ids import NO_INDEX, Index
-from raft_core.machine import StateMachine
+from raft_core.machine import StateMachine, latest_time, preparer
 
 __all__ = ["Doer", "Testimony", "Witness"]
 
@@ -216,8 +216,12 @@ class Doer:
         self._testimony = testimony
         self.init = machine.init
         self.prepare = machine.prepare
+        self._prepare = preparer(machine)
         self.query = machine.query
         self.snapshot = machine.snapshot
+
+    def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
+        return self._prepare(command, now, wall)
 
     def apply(self, index: Index, command: bytes) -> bytes:
         self._testimony.carried_out += 1
@@ -253,6 +257,7 @@ class Witness:
     ) -> None:
         self.machine = machine
         self._testimony = testimony
+        self._prepare = preparer(machine)
         self._stands = stands
         self._node = node
         self.last = 0
@@ -262,8 +267,14 @@ class Witness:
         self.machine.init()
         return NO_INDEX
 
+    def latest_time(self) -> int:
+        return latest_time(self.machine)
+
     def prepare(self, command: bytes, now: int) -> bytes:
-        logged = self.machine.prepare(command, now)
+        return self.prepare_with_wall(command, now, now)
+
+    def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
+        logged = self._prepare(command, now, wall)
         if isinstance(logged, bytes):
             self._testimony.prepared(command, logged)
         return logged

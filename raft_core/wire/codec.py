@@ -200,6 +200,7 @@ def _check_message(message: Message) -> None:
 def _check_append(request: AppendEntries) -> None:
     index, term, last = request.prev_index, request.prev_term, request.term
     numbers = last | request.sender | request.id | index | term | request.commit | request.read | request.tip
+    numbers |= request.time
     _require(_fits(numbers), "a number in an append is out of range")
     entries = request.entries
     _require(term <= last, "an append names a position of a later term than its own")

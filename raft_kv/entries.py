@@ -3,14 +3,14 @@
 What lives here: four values and their codec. A log entry is one of
 
     byte 0      kind: 1 calls, 2 transaction, 3 clock, 8 a client session is opened, 9 applied once
-    bytes 1-8   the leader's clock in milliseconds since 1970, big endian; written by `stamp`, on the leader
+    bytes 1-8   cluster time in milliseconds, big endian; written by `stamp`, on the leader
     bytes 9-    msgpack: [protocol, calls] or [protocol, watched, calls]; nothing for a clock entry and to open a
                 session; [session, sequence, protocol, together, watched, calls] for what is applied once
 
 and a question is one of
 
     byte 0      kind: 4 calls, 5 versions
-    bytes 1-8   the asker's clock; 0: answer by the log's clock alone
+    bytes 1-8   what the asker takes for cluster time, in milliseconds; 0: answer by the log's time alone
     bytes 9-    msgpack: [protocol, watched, calls, together] or [keys]
 
 The answer to an entry is the RESP bytes of its replies, in order. The answer to a question of kind 4 is one byte

@@ -23,7 +23,7 @@ import msgspec
 __all__ = ["STRING", "KeyDue", "Keyspace", "Kind", "Millis", "Record", "Value", "Version", "kind_name"]
 
 Millis: TypeAlias = int
-"""Milliseconds since 1970."""
+"""Milliseconds of cluster time. They look like milliseconds since 1970, which old logs hold."""
 Version: TypeAlias = int
 """The index of the log entry that last changed a key."""
 Kind: TypeAlias = int

@@ -3,12 +3,13 @@
 What lives here: `KeyValueMachine`. It knows the table of commands and the keyspace, and neither sockets nor
 sessions.
 
-What a deadline means. The machine's clock moves only by log entries: the leader stamps its time into each, and the
-clock takes the latest stamp it has seen. A key whose deadline has come is gone, on every replica, with the entry
-that brings the time. A question never expires anything by a clock of its own, for then two nodes could disagree and
-a key could come back. But it carries the asker's time, and where a key it touches should be gone by that time the
-answer is *due*: the session then has the cluster write the leader's time into the log, and asks again. So reads
-stay linearizable, an expired key is never shown because the cluster was idle, and one clock decides, the leader's.
+What a deadline means. The machine's clock moves only by log entries: the leader stamps cluster time into each, which
+no wall clock moves, and the clock takes the latest stamp it has seen. A key whose deadline has come is gone, on every
+replica, with the entry that brings the time. A question never expires anything by a clock of its own, for then two
+nodes could disagree and a key could come back. But it carries what its node takes for cluster time, and where a key it
+touches should be gone by then the answer is *due*: the session then has the cluster write the leader's time into the
+log, and asks again. So reads stay linearizable, an expired key is never shown because the cluster was idle, and one
+clock decides, the leader's.
 """
 
 from __future__ import annotations
@@ -88,8 +89,12 @@ class KeyValueMachine:
         return Index(0)
 
     def prepare(self, command: bytes, now: int) -> bytes:
-        """The entry with the leader's time in it."""
+        """Return the entry with cluster time in it."""
         return entries.stamp(command, now // _MILLION)
+
+    def latest_time(self) -> int:
+        """Return the log's time in nanoseconds; 0 before the first entry."""
+        return self.keyspace.time * _MILLION
 
     def apply(self, index: Index, command: bytes) -> bytes:
         """The RESP bytes of the entry's replies. Bytes that are no entry have an error as their reply."""

@@ -33,7 +33,7 @@ from raft_kv.service import (
     READ_BYTES,
     TOO_MANY,
     Service,
-    wall_clock,
+    cluster_clock,
 )
 from raft_kv.session import Session
 from raft_kv.session_values import Ask, ChangeMembers, HandOver, Inspect, LeaveJoint, Pause, Propose, SessionEffect
@@ -192,7 +192,7 @@ class _Server:
                 data = await stream.receive(READ_BYTES)
             except (anyio.EndOfStream, anyio.BrokenResourceError):
                 return
-            order = talk.take(session.receive(data, wall_clock()))
+            order = talk.take(session.receive(data, cluster_clock(self._node)))
             while order is not None:
                 await _until_there_is_room(talk)
                 order = talk.take(await self._carry_out(order, session))
@@ -208,9 +208,9 @@ class _Server:
             elif type(order) is Ask:
                 data = await node.read(order.question, timeout=timeout)
             elif type(order) is Pause:
-                return await self._in_turn(lambda: session.resume(wall_clock()))
+                return await self._in_turn(lambda: session.resume(cluster_clock(self._node)))
             elif type(order) is Inspect:
-                return await self._in_turn(lambda: session.inspected(self._service.picture(node), wall_clock()))
+                return await self._in_turn(lambda: session.inspected(self._service.picture(node), cluster_clock(node)))
             elif type(order) is ChangeMembers:
                 await node.change_members(order.changes, expected=order.expected, timeout=timeout)
             elif type(order) is LeaveJoint:
@@ -220,8 +220,8 @@ class _Server:
             else:
                 raise AssertionError(f"{order} is not for the server to carry out")
         except (Refused, OutcomeUnknown) as failure:
-            return session.failed(failure, wall_clock())
-        return session.answered(data, wall_clock())
+            return session.failed(failure, cluster_clock(self._node))
+        return session.answered(data, cluster_clock(self._node))
 
     async def _in_turn(self, work: Callable[[], list[SessionEffect]]) -> list[SessionEffect]:
         """Do more work for one client, after every other task that is ready; one client at a time, in order."""

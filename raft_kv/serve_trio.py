@@ -20,7 +20,7 @@ from raft_core.host.reaching import listen_failure
 from raft_kv.config import ServeConfig
 from raft_kv.conversation import LOOK_SECONDS, Conversation
 from raft_kv.machine import KeyValueMachine
-from raft_kv.service import DRAIN_SECONDS, KEEPALIVE, QUIET_LOOK, READ_BYTES, TOO_MANY, Service, wall_clock
+from raft_kv.service import DRAIN_SECONDS, KEEPALIVE, QUIET_LOOK, READ_BYTES, TOO_MANY, Service, cluster_clock
 from raft_kv.session import Session
 from raft_kv.session_values import Ask, ChangeMembers, HandOver, Inspect, LeaveJoint, Pause, Propose, SessionEffect
 from raft_kv.stopping import end_input, hand_over, stop_signals
@@ -169,7 +169,7 @@ class _Server:
                 return
             if not data:
                 return
-            order = talk.take(session.receive(bytes(data), wall_clock()))
+            order = talk.take(session.receive(bytes(data), cluster_clock(self._node)))
             while order is not None:
                 await _until_there_is_room(talk)
                 order = talk.take(await self._carry_out(order, session))
@@ -185,9 +185,9 @@ class _Server:
             elif type(order) is Ask:
                 data = await node.read(order.question, timeout=timeout)
             elif type(order) is Pause:
-                return await self._in_turn(lambda: session.resume(wall_clock()))
+                return await self._in_turn(lambda: session.resume(cluster_clock(self._node)))
             elif type(order) is Inspect:
-                return await self._in_turn(lambda: session.inspected(self._service.picture(node), wall_clock()))
+                return await self._in_turn(lambda: session.inspected(self._service.picture(node), cluster_clock(node)))
             elif type(order) is ChangeMembers:
                 await node.change_members(order.changes, expected=order.expected, timeout=timeout)
             elif type(order) is LeaveJoint:
@@ -197,8 +197,8 @@ class _Server:
             else:
                 raise AssertionError(f"{order} is not for the server to carry out")
         except (Refused, OutcomeUnknown) as failure:
-            return session.failed(failure, wall_clock())
-        return session.answered(data, wall_clock())
+            return session.failed(failure, cluster_clock(self._node))
+        return session.answered(data, cluster_clock(self._node))
 
     async def _in_turn(self, work: Callable[[], list[SessionEffect]]) -> list[SessionEffect]:
         """Do more work for one client, after every other task that is ready; one client at a time, in order."""

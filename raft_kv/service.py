@@ -37,7 +37,7 @@ __all__ = [
     "READ_BYTES",
     "TOO_MANY",
     "Service",
-    "wall_clock",
+    "cluster_clock",
 ]
 
 READ_BYTES: Final = 128 * 1024
@@ -63,9 +63,9 @@ KEEPALIVE: Final = tuple(_keepalive())
 that is only silent stays as long as it likes."""
 
 
-def wall_clock() -> Millis:
-    """Milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
+def cluster_clock(node: NodeFace) -> Millis:
+    """Return what the node takes for the cluster's time, in milliseconds; 0 where it does not know it yet."""
+    return node.cluster_time // 1_000_000
 
 
 @final

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raft_core.host.cluster_time import ClusterTime
 from raft_core.ids import Index
 from raft_core.machine import StateMachine
 from raft_kv import entries
@@ -308,3 +309,31 @@ def test_renewing_a_deadline_again_and_again_takes_no_memory() -> None:
 def test_an_answer_survives_its_encoding() -> None:
     answer = Answered(True, 3, b"abc")
     assert entries.decode_answer(entries.encode_answer(answer)) == answer
+
+
+# Time.
+
+
+def test_lock_that_was_set_after_a_clock_ran_back_lives_as_long_as_it_should() -> None:
+    """The stamps of issue 11, as an old leader wrote them; then a new one goes on from the log's time."""
+    machine, second = KeyValueMachine(), 1000
+    for index, at in enumerate((START, START + 3600 * second, START + 1 * second), 1):
+        machine.apply(Index(index), calls("incr n", at=at))
+    time = ClusterTime()
+    time.log_shows(machine.latest_time(), 0)
+
+    def apply(index: int, text: str, elapsed: int) -> list[object]:
+        return replies(machine.apply(Index(index), calls(text, at=time.read(elapsed * MILLION) // MILLION)))
+
+    assert apply(4, "set lock x px 2000", 0) == [b"OK"]
+    assert apply(5, "pttl lock", 1500) == [500]
+    assert apply(6, "get lock", 1999) == [b"x"]
+    assert apply(7, "get lock", 2000) == [None]
+
+
+def test_restored_machine_knows_the_latest_time() -> None:
+    machine, restored = KeyValueMachine(), KeyValueMachine()
+    assert machine.latest_time() == 0
+    machine.apply(Index(1), calls("set a 1"))
+    restored.restore(machine.snapshot())
+    assert restored.latest_time() == START * MILLION

@@ -84,6 +84,13 @@ class NodeFace:
         self.__loop.require_thread()
         return self.__host.status
 
+    @property
+    def cluster_time(self) -> int:
+        """The cluster's time in nanoseconds, as this node knows it: on a leader what it stamps, on a follower a little
+        less (see `StateMachine.prepare`). 0 where it is not known yet."""
+        self.__loop.require_thread()
+        return self.__host.cluster_time(self.__loop.now())
+
     def explain(self) -> tuple[Explanation, ...]:
         """Everything that waits in this node's core, and why, each as a reason, a sentence and the nodes waited for."""
         self.__loop.require_thread()

@@ -74,13 +74,13 @@ class Servers:
         process.wait()
 
     def client(self, node: int) -> redis.Redis:
-        return redis.Redis(_HOST, self.ports[node][0], socket_timeout=10.0, retry=None)
+        return redis.Redis(_HOST, self.ports[node][0], socket_timeout=10.0)
 
     def ask(self, node: int, *command: object) -> Any:
         """Send one command. Return its reply, or None where the node does not answer or refuses."""
         try:
             with self.client(node) as client:
-                return client.execute_command(*command)  # type: ignore[no-untyped-call]
+                return client.execute_command(*command)
         except redis.RedisError:
             return None
 

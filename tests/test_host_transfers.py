@@ -44,6 +44,7 @@ class Desk:
         self.orders = Orders()
         identity = Identity(ME, ClusterId("c"), Incarnation(11))
         self.peers = Peers(self.config, Settings(), identity, self.orders, random.Random(1))
+        self.peers.on_members(Members.initial([1, 2, 3]))
         self.receiving = Receiving(self.config, self.orders, self.peers)
         self.serving = Serving(self.config, self.orders, self.peers)
         self.theirs = Link(HELLO, dialer=False)

@@ -7,6 +7,7 @@ back-off after failures. Both are bounded, whatever strangers claim.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Final, final
 
 import msgspec
@@ -57,15 +58,19 @@ class Addresses:
         """Nobody who is that node answered where it was dialled."""
         self._failures[node] = self._failures.get(node, 0) + 1
 
-    def learn(self, hello: Hello) -> None:
-        """The greeting's sender and whom it knows can be dialled."""
-        if len(self.disks) >= _MOST_LEARNED and hello.sender not in self.disks:
-            return
+    def forget(self, node: NodeId) -> None:
+        """Nothing is known of the node but what we were configured with."""
+        for table in (self._from_itself, self._hearsay, self._failures, self.disks):
+            table.pop(node, None)
+
+    def learn(self, hello: Hello, *, hearsay: bool = True) -> None:
+        """The greeting's sender can be dialled, and where its `hearsay` is believed, whom it knows. Whoever calls
+        bounds the number of strangers that greet, and forgets them."""
         self.disks[hello.sender] = hello.incarnation
         if _can_be_dialled(hello.address) and hello.address != self._from_itself.get(hello.sender):
             self._from_itself[hello.sender] = hello.address
             self._failures.pop(hello.sender, None)
-        for node, address in hello.known:
+        for node, address in hello.known if hearsay else ():
             if node == self._me or not _can_be_dialled(address):
                 continue
             if node in self._hearsay or len(self._hearsay) < _MOST_LEARNED:
@@ -76,9 +81,10 @@ class Addresses:
         nodes = sorted({*self._from_itself, *self._configured, *self._hearsay} - {self._me})
         return tuple((node, self.of(node)) for node in nodes)
 
-    def in_greeting(self, introduction: Hello) -> Hello:
-        """The introduction with our own address and some that we know."""
-        return msgspec.structs.replace(introduction, address=self._mine, known=self.known()[:_MOST_TOLD])
+    def in_greeting(self, introduction: Hello, told: Callable[[NodeId], bool] | None = None) -> Hello:
+        """The introduction with our own address and some that we know, of the nodes that `told` lets pass."""
+        known = tuple(item for item in self.known() if told is None or told(item[0]))
+        return msgspec.structs.replace(introduction, address=self._mine, known=known[:_MOST_TOLD])
 
     def with_disks(self, changes: tuple[Change, ...], members: Members) -> tuple[Change, ...] | str:
         """The changes with the incarnations that new members greeted with; a text where one never greeted. Where the

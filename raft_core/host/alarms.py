@@ -15,7 +15,7 @@ from raft_core.host.status import Drop
 from raft_core.ids import Index, NodeId, Term
 from raft_core.wire.link import LinkFault
 
-__all__ = ["FAULT_DROPS", "Warnings"]
+__all__ = ["FAULT_DROPS", "Warnings", "no_address"]
 
 Reason: TypeAlias = Drop | tuple[Index, Term]
 """What an alarm is about: a fault of a connection, or a snapshot."""
@@ -47,17 +47,29 @@ class Warnings:
         self._every: Final = every
         self._last: dict[tuple[Reason, NodeId], int] = {}
 
-    def warn(self, reason: Drop, peer: NodeId, text: str, now: int) -> None:
-        """The alarm that goes with a fault of the peer's connection is raised, unless it was lately."""
+    def warn(self, reason: Drop, peer: NodeId, text: str, now: int, about: NodeId | None = None) -> None:
+        """Raise the alarm that goes with a fault of the peer's connection, unless it was lately. `about`: for all who
+        share this number it counts as one; the peer's own by default."""
         kind = AlarmKind.WRONG_INCARNATION if reason is Drop.WRONG_INCARNATION else AlarmKind.MALFORMED
-        self.alarm(kind, reason, peer, text, now)
+        self.alarm(kind, reason, peer, text, now, about)
 
-    def alarm(self, kind: AlarmKind, reason: Reason, peer: NodeId, text: str, now: int) -> None:
-        """An alarm is raised, unless one was for this reason and peer lately."""
-        last = self._last.get((reason, peer))
+    def alarm(
+        self, kind: AlarmKind, reason: Reason, peer: NodeId, text: str, now: int, about: NodeId | None = None
+    ) -> None:
+        """Raise an alarm, unless one was for this reason and peer lately."""
+        key = (reason, peer if about is None else about)
+        last = self._last.get(key)
         if last is not None and (self._every is None or now - last < self._every):
             return
         if len(self._last) > _MOST:
             self._last.clear()
-        self._last[reason, peer] = now
+        self._last[key] = now
         self._orders.effects.append(Alarm(kind, peer, text))
+
+
+def no_address(peer: NodeId) -> str:
+    """Say of a peer that can be heard but not dialled what to do about it."""
+    return (
+        f"node {peer} does not say where it can be dialled, and nobody else has, so nothing can be sent to it: start "
+        "it with an address to advertise, or start this node with the address of that one"
+    )

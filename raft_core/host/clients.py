@@ -101,8 +101,12 @@ class Clients:
         self._tickets[event.ticket] = waiting
         self._admit(waiting)
 
-    def on_forward(self, connection: ConnectionId, forward: Forward) -> None:
-        """A peer's caller waits here, until its budget is spent; or is refused at once."""
+    def on_forward(self, connection: ConnectionId, forward: Forward, *, member: bool = True) -> None:
+        """A peer's caller waits here, until its budget is spent; or is refused at once, as are those of a node that is
+        no `member`: we cannot be its leader, and room for clients is not for strangers to take."""
+        if not member:
+            self._peers.answer(connection, ForwardReply(forward.id, refused=RefusalReason.NOT_LEADER))
+            return
         deadline = self.now + forward.budget if forward.budget else 0
         waiting = Waiting(forward.request, deadline=deadline, held_since=self.now)
         waiting.connection, waiting.forward = connection, forward.id

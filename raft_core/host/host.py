@@ -259,7 +259,7 @@ class Host:
         if isinstance(payload, ForwardReply):
             self._clients.on_forward_reply(connection.id, payload)
         elif isinstance(payload, Forward):
-            self._clients.on_forward(connection.id, payload)
+            self._clients.on_forward(connection.id, payload, member=self._peers.is_member(connection.peer))
         elif isinstance(payload, Pull):
             self._serving.on_pull(connection.peer, payload)
         elif isinstance(payload, Chunk):

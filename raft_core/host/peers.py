@@ -17,11 +17,13 @@ from typing import Final, final
 
 from raft_core.events import PeerConnected, PeerUnreachable
 from raft_core.host.addresses import Addresses, Redial
-from raft_core.host.alarms import FAULT_DROPS, Warnings
-from raft_core.host.config import SECOND, HostConfig
+from raft_core.host.alarms import FAULT_DROPS, Warnings, no_address
+from raft_core.host.config import HostConfig
 from raft_core.host.connection import Connection
 from raft_core.host.orders import Orders
+from raft_core.host.patience import Patience
 from raft_core.host.status import Drop, PeerStatus
+from raft_core.host.strangers import Strangers
 from raft_core.host.values import (
     ConnectionClosed,
     ConnectionId,
@@ -45,8 +47,6 @@ __all__ = ["PING", "Peers"]
 
 PING: Final = Pull(Index(0), Term(0), 0, 0)
 """A pull of nothing: answered with a chunk of nothing by anybody who lives."""
-_MOST_UNDER_WAY: Final = 4 * 1024 * 1024
-"""Bytes that operating systems hold for one connection; more than these are no excuse for silence."""
 _PING_FRAME: Final = encode_payload(PING)
 
 
@@ -63,10 +63,8 @@ class Peers:
         self._orders = orders
         self._limits = Limits.of(settings)
         self._bulk_limit = config.bulk_limit(settings)
-        self._ping_ticks = max(1, config.ping // config.tick)
-        self._silence_ticks = max(3, config.silence // config.tick)
-        self._proof_ticks = max(3, config.settle_wait // 4 // config.tick)
-        self._doubt_ticks = 3 * settings.heartbeat_ticks
+        self._patience = Patience(config, settings)
+        self._strangers = Strangers(config)
         self._connections: dict[ConnectionId, Connection] = {}
         self._dialled: dict[NodeId, Connection] = {}
         self._accepted: dict[NodeId, Connection] = {}  # greeted ones; the newest of each peer
@@ -103,6 +101,7 @@ class Peers:
     def on_members(self, members: Members) -> None:
         """Everybody in this configuration is dialled, and judged by the incarnation that it names."""
         self._members = members.nodes
+        self._strangers.on_members(self._members, self.now)
         self._member_incarnations.clear()
         self._member_incarnations.update(members.incarnations)
         for connection in list(self._connections.values()):
@@ -152,12 +151,23 @@ class Peers:
             return
         if sum(not c.dialled for c in self._connections.values()) >= self._config.max_connections:
             self.drop(Drop.TOO_MANY_CONNECTIONS)
-            self._orders.effects.append(Disconnect(event.connection, "too many connections"))
-            return
+            spare = next((c for c in self._connections.values() if self._can_be_spared(c)), None)
+            if spare is None:
+                self._orders.effects.append(Disconnect(event.connection, "too many connections"))
+                return
+            self.close(spare, "too many connections")
         link = self._link(dialer=False, peer=NOBODY)
         deadline = self.now + self._config.hello_timeout
         accepted = Connection(event.connection, link, NOBODY, dialled=False, deadline=deadline)
         self._connections[event.connection] = accepted
+
+    def _can_be_spared(self, connection: Connection) -> bool:
+        """Nobody whom we know has greeted on it."""
+        return not connection.dialled and not (connection.greeted and self._strangers.is_known(connection.peer))
+
+    def is_member(self, node: NodeId) -> bool:
+        """The configuration in force names the node."""
+        return node in self._members
 
     def on_dial_failed(self, event: DialFailed) -> None:
         """The peer is dialled again after a longer while."""
@@ -222,14 +232,17 @@ class Peers:
         node that we must not talk to could take the place of the one that we should."""
         peer = hello.sender
         connection.greeted, connection.greeted_at = True, self.now
-        self.addresses.learn(hello)
+        if (stranger := self._strangers.met(peer, self.now, self._accepted)) is not None:
+            self._forget_stranger(stranger)
+        believed = not self._members or self._strangers.is_known(peer)
+        self.addresses.learn(hello, hearsay=believed)
         self._errors.pop(peer, None)
         if connection.dialled:
             self._orders.events.append(PeerConnected(peer))
             return
         if not self.addresses.of(peer):
             self.drop(Drop.NO_ADDRESS)
-            self._warnings.warn(Drop.NO_ADDRESS, peer, _no_address(peer), self.now)
+            self._warn(Drop.NO_ADDRESS, peer, no_address(peer))
         connection.urgent.push(connection.link.hello())
         self._touch(connection)
         older, self._accepted[peer] = self._accepted.get(peer), connection
@@ -242,11 +255,26 @@ class Peers:
             self.close(ours, "the peer dialled again, so this connection may lead nowhere")
             self._redial.now(peer)
 
+    def _forget_stranger(self, node: NodeId) -> None:
+        """Nothing is kept of the node any more."""
+        for connection in (self._accepted.get(node), self._dialled.get(node)):
+            if connection is not None:
+                self.drop(Drop.STRANGER)
+                self.close(connection, "too many nodes that no configuration names")
+        self.addresses.forget(node)
+        self._redial.now(node)
+        self._errors.pop(node, None)
+
+    def _warn(self, reason: Drop, peer: NodeId, text: str) -> None:
+        """One alarm for all strangers together: there may be any number of them."""
+        about = peer if self._strangers.is_known(peer) else NOBODY
+        self._warnings.warn(reason, peer, text, self.now, about=about)
+
     def _on_broken(self, connection: Connection, broken: LinkBroken) -> None:
         """Says why, closes, counts; and raises an alarm where a person made a mistake."""
         reason = FAULT_DROPS[broken.fault]
         self.drop(reason)
-        self._warnings.warn(reason, connection.peer, broken.text, self.now)
+        self._warn(reason, connection.peer, broken.text)
         self._close_politely(connection, connection.link.refusal(broken), broken.text)
 
     def _close_politely(self, connection: Connection, last_words: bytes, text: str) -> None:
@@ -264,7 +292,7 @@ class Peers:
         """A greeted peer turned out to be one that we must not talk to."""
         if not connection.closing:
             self.drop(reason)
-            self._warnings.warn(reason, connection.peer, text, self.now)
+            self._warn(reason, connection.peer, text)
             self._close_politely(connection, encode_refusal(text), text)
 
     def close(self, connection: Connection, text: str) -> None:
@@ -312,7 +340,8 @@ class Peers:
             self._orders.events.append(PeerUnreachable(peer))
 
     def _link(self, *, dialer: bool, peer: NodeId) -> Link:
-        mine = self.addresses.in_greeting(self._introduction)
+        told = self._strangers.is_known if self._members else None
+        mine = self.addresses.in_greeting(self._introduction, told)
         return Link(mine, dialer=dialer, peer=peer, incarnations=self._member_incarnations, limits=self._limits)
 
     # What leaves.
@@ -368,14 +397,14 @@ class Peers:
     def doubtful(self, leader: NodeId) -> bool:
         """The leader has missed several heartbeats: what is sent to it now may go nowhere."""
         heard = self._accepted.get(leader)
-        return heard is not None and heard.silent_ticks > self._doubt_ticks
+        return heard is not None and heard.silent_ticks > self._patience.doubt
 
     def prove(self, identifier: ConnectionId) -> None:
         """The connection is closed unless something is heard on it soon: its peer is asked for a sign of life."""
         connection = self._connections.get(identifier)
         if connection is None or connection.closing or connection.proof_ticks:
             return
-        connection.proof_ticks = self._bounded_patience(connection, self._proof_ticks)
+        connection.proof_ticks = self._patience.proof(connection)
         connection.ping(_PING_FRAME)
         self._touch(connection)
 
@@ -449,29 +478,20 @@ class Peers:
             elif connection.proof_ticks and self._failed_proof(connection):
                 self.drop(Drop.SILENT)
                 self.close(connection, "another node leads, and this one gave no sign of life")
-            elif connection.silent_ticks > self._patience(connection):
+            elif connection.silent_ticks > self._patience.silence(connection, heard=connection.peer in self._accepted):
                 self.drop(Drop.SILENT)
                 self.close(connection, "nothing was heard for too long")
-            elif connection.dialled and connection.silent_ticks % self._ping_ticks == 0:
+            elif connection.dialled and connection.silent_ticks % self._patience.ping == 0:
                 connection.ping(_PING_FRAME)
                 self._touch(connection)
+        for node in self._strangers.past(self.now, self._accepted):
+            self._forget_stranger(node)
         self.dial_due()
 
     def _failed_proof(self, connection: Connection) -> bool:
         """A tick has passed in which a sign of life was due; whether the last of them has."""
         connection.proof_ticks -= 1
         return connection.proof_ticks == 0
-
-    def _patience(self, connection: Connection) -> int:
-        """Ticks of silence until the connection is dead. On one that we dialled little is said but answers to pings,
-        and pings wait behind what is under way: the time for that is granted as long as the peer itself is heard."""
-        if not connection.dialled or connection.peer not in self._accepted:
-            return self._silence_ticks
-        return self._bounded_patience(connection, self._silence_ticks)
-
-    def _bounded_patience(self, connection: Connection, ticks: int) -> int:
-        under_way = min(connection.handed - connection.arrived, _MOST_UNDER_WAY)
-        return ticks + under_way * SECOND // self._config.lowest_rate // self._config.tick
 
     # For people.
 
@@ -495,10 +515,3 @@ class Peers:
             queued_bytes=0 if out is None else out.queued_bytes,
             last_error=self._errors.get(peer, ""),
         )
-
-
-def _no_address(peer: NodeId) -> str:
-    return (
-        f"node {peer} does not say where it can be dialled, and nobody else has, so nothing can be sent to it: start "
-        "it with an address to advertise, or start this node with the address of that one"
-    )

@@ -36,8 +36,9 @@ class Drop(StrEnum):
     NO_GREETING = "no_greeting"
     SILENT = "silent"
     TOO_MANY_CONNECTIONS = "too_many_connections"
+    STRANGER = "stranger"  # a connection of a node that no configuration names, to make room for another such
     NOT_READY = "not_ready"  # a message for a node that is not part of a cluster yet
-    PULL_REFUSED = "pull_refused"  # more pulls than one peer may have waiting, or one without sense
+    PULL_REFUSED = "pull_refused"  # from a node that is no member, more than one may have waiting, or without sense
     STALE_CHUNK = "stale_chunk"
 
 

@@ -194,8 +194,14 @@ class Serving:
         self._warnings = Warnings(orders, every=None)  # the peer will ask for the same snapshot again and again
 
     def on_pull(self, peer: NodeId, pull: Pull) -> None:
-        """The piece is being read. Asking for bytes beyond all that were asked for before shows progress."""
-        if pull.index <= 0 or pull.length <= 0 or self._reading.get(peer, 0) >= 4 * self._config.chunk_window:
+        """The piece is being read. Asking for bytes beyond all that were asked for before shows progress. Only members
+        are served: no other node is offered a snapshot, and what is kept here of strangers would have no bound."""
+        if (
+            not self._peers.is_member(peer)
+            or pull.index <= 0
+            or pull.length <= 0
+            or self._reading.get(peer, 0) >= 4 * self._config.chunk_window
+        ):
             self._peers.drop(Drop.PULL_REFUSED)
             return
         self._reading[peer] = self._reading.get(peer, 0) + 1
@@ -203,6 +209,8 @@ class Serving:
         self._orders.run(Lane.TRANSFER, ReadChunk(peer, meta, pull.offset, min(pull.length, self._config.chunk_bytes)))
         furthest = self._furthest.get(peer)
         if furthest is None or furthest[:2] != (pull.index, pull.term) or pull.offset > furthest[2]:
+            if peer not in self._furthest:  # who has left the cluster since is not remembered
+                self._furthest = {node: far for node, far in self._furthest.items() if self._peers.is_member(node)}
             self._furthest[peer] = (pull.index, pull.term, pull.offset)
             self._orders.events.append(SnapshotProgress(peer))
 

@@ -792,8 +792,8 @@ MUTANTS: Final = (
         "slow-is-taken-for-dead",
         "A connection is closed because pings wait behind an entry that takes long, which is then sent again for ever.",
         "raft_core/host/peers.py",
-        "connection.silent_ticks > self._patience(connection)",
-        "connection.silent_ticks > self._silence_ticks",
+        "heard=connection.peer in self._accepted",
+        "heard=False",
         ("tests/test_host_peers.py", "tests/test_host_cluster.py"),
     ),
     Mutant(

@@ -29,6 +29,7 @@ import msgspec
 from raft_kv.keyspace import Millis, Version
 
 __all__ = [
+    "QUESTION",
     "Answered",
     "Calls",
     "Clock",
@@ -132,6 +133,8 @@ _TRANSACTION: Final = 2
 _CLOCK: Final = 3
 _QUESTION: Final = 4
 _VERSIONS: Final = 5
+QUESTION: Final = bytes([_QUESTION])
+"""The first byte of a question."""
 _OPEN_SESSION: Final = 8
 _ONCE: Final = 9
 _HEADER: Final = struct.Struct(">BQ")

@@ -1,40 +1,40 @@
 """The keys and values of one replica, and the only clock they know.
 
-What lives here: `Keyspace`, the state that commands read and change. Time is an argument that comes with log
-entries and never runs back, so every replica forgets a key at the same entry. Nothing here depends on the
-iteration order of an unordered set, on a process's hash seed or on the machine.
+`Keyspace` is the state that commands read and change. Time is an argument that comes with log entries and never runs
+back, so every replica forgets a key at the same entry. Nothing here depends on the iteration order of an unordered set,
+on a process's hash seed or on the machine.
 
-Values are never changed in place: a change puts a new `Record`. A snapshot can therefore keep a plain copy of the
-dictionary, some 40 ms and 40 MB per million keys, and be read from another thread while applying goes on.
+Every step is short, however many keys there are. A key whose deadline has passed is gone for everybody at once; what it
+takes of the memory is freed in portions, with the entries that follow: a fixed number per entry, and two more for each
+key that is created, so that the dead never outnumber what once lived. `clear` starts anew and lets the old go in
+portions too. Values are never changed in place, a change puts a new `Record`; a snapshot keeps the shards as they are,
+and a shard that is changed while one is written is copied first.
 """
 
 from __future__ import annotations
 
 import heapq
-import zlib
-from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
-from typing import Final, TypeAlias, final
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Final, final
 
 import attrs
-import msgspec
 
-__all__ = ["STRING", "KeyDue", "Keyspace", "Kind", "Millis", "Record", "Value", "Version", "kind_name"]
+from raft_kv.creation import CreationOrder, Moment, places
+from raft_kv.shards import SHARDS, Record, Shard, shard_number
+from raft_kv.values import Kind, Millis, Value, Version
 
-Millis: TypeAlias = int
-"""Milliseconds of cluster time. They look like milliseconds since 1970, which old logs hold."""
-Version: TypeAlias = int
-"""The index of the log entry that last changed a key."""
-Kind: TypeAlias = int
-"""A number that says what a value is; part of the snapshot format, never given twice."""
-Value: TypeAlias = bytes
-"""What a key can hold. A type that comes later joins this union, and its number and name `_KIND_NAMES`."""
+__all__ = ["STRING", "Frozen", "KeyDue", "Keyspace", "Kind", "Millis", "Record", "Value", "Version", "kind_name"]
 
 STRING: Final[Kind] = 1
 _KIND_NAMES: Final[dict[Kind, str]] = {STRING: "string"}
-_GRAVES: Final = 1024
-"""Deletions are remembered by this many numbers, so that WATCH on an absent key notices one that came and went."""
+_PORTION: Final = 256
+"""So many expired keys are freed with each entry; some 0.4 ms."""
+_PER_KEY: Final = 2
+"""And so many with each key that is created."""
+_HEAP: Final = 8 * SHARDS
+"""The heap of the shards' next deadlines is tidied when it holds more."""
 
 
 def kind_name(kind: Kind) -> str:
@@ -47,14 +47,47 @@ class KeyDue(Exception):  # not an error: it asks for the clock to be moved
 
 
 @final
-class Record(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One key's value. `deadline` 0: it stays. `born`: its place in the order of creation, never given twice."""
+class Frozen:
+    """All keys as they were at one moment. May be read once, from another thread."""
 
-    kind: Kind
-    value: Value
-    version: Version
-    deadline: Millis
-    born: int
+    __slots__ = ("_moment", "_records", "_time", "count")
+
+    def __init__(self, moment: Moment, records: list[dict[bytes, Record]], time: Millis, count: int) -> None:
+        self._moment = moment
+        self._records = records
+        self._time = time
+        self.count: Final = count
+
+    def __iter__(self) -> Iterator[tuple[bytes, Record]]:
+        """Iterate over keys and records, in the order of creation."""
+        for key, born in places(self._moment):
+            record = self._records[shard_number(key)].get(key)
+            if record is not None and record.born == born and not 0 < record.deadline <= self._time:
+                yield key, record
+        while self._records:  # freeing them all at once would take long
+            self._records.pop()
+
+
+@final
+class _Records(Mapping[bytes, Record]):
+    """The living records, in the order of creation, as they are whenever it is asked."""
+
+    __slots__ = ("_space",)
+
+    def __init__(self, space: Keyspace) -> None:
+        self._space = space
+
+    def __getitem__(self, key: bytes) -> Record:
+        record = self._space.alive(key)
+        if record is None:
+            raise KeyError(key)
+        return record
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (key for key, _ in self._space.walk(0))
+
+    def __len__(self) -> int:
+        return self._space.size
 
 
 @final
@@ -62,27 +95,35 @@ class Record(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class Keyspace:
     """All keys that are alive at `time`."""
 
-    records: dict[bytes, Record] = attrs.field(factory=dict)
     time: Millis = 0
-    """The log's clock: the latest time stamped into an applied entry. Every deadline in `records` lies after it."""
+    """The log's clock: the latest time stamped into an applied entry. Records that are due by it are dead."""
     index: Version = 0
     """The entry being applied, or the last one."""
     births: int = 0
     """How many keys have ever been created; numbers `Record.born`."""
-    graves: list[Version] = attrs.field(factory=lambda: [0] * _GRAVES)
-    """By the key's checksum: the last entry that deleted one."""
+    size: int = attrs.field(default=0, init=False)
+    """How many keys are alive."""
     expiring: int = attrs.field(default=0, init=False)
-    """How many of the keys have a deadline."""
+    """How many of them have a deadline."""
+    dead: int = attrs.field(default=0, init=False)
+    """How many records are held whose deadline has passed. They are gone for everybody but the memory."""
     asked_at: Millis = 0
     """While a question is being answered: the asker's clock; 0 while applying."""
     work: int = attrs.field(default=0, init=False)
-    """How many bytes the commands of this entry or transaction have copied, or could have in their time. `machine`
-    bounds it."""
-    _deadlines: list[tuple[Millis, bytes]] = attrs.field(factory=list, init=False)
-    """A heap of all deadlines, with stale ones among them."""
-    _order: list[bytes] = attrs.field(factory=list, init=False)
-    """Keys in the order of creation, with dead ones among them; `_order_born` are their numbers, ascending."""
-    _order_born: array[int] = attrs.field(factory=lambda: array("Q"), init=False)
+    """How many bytes the commands of this entry or transaction have copied, or could have. `machine` bounds it."""
+    _shards: list[Shard] = attrs.field(factory=lambda: [Shard() for _ in range(SHARDS)], init=False)
+    _order: CreationOrder = attrs.field(init=False)
+    _due: list[tuple[Millis, int]] = attrs.field(factory=list, init=False)
+    """A heap of shards by `next_due`, with stale ones among them."""
+    _with_dead: deque[int] = attrs.field(factory=deque, init=False)
+    """Shards that hold dead records, and some that do not any more."""
+    _passed: list[tuple[Millis, Version]] = attrs.field(factory=list, init=False)
+    """While dead records are held: to what time which entries moved the clock, if keys died of it."""
+    _rubbish: deque[object] = attrs.field(factory=deque, init=False)
+    """What `clear` left, to be let go in portions."""
+
+    def __attrs_post_init__(self) -> None:
+        self._order = CreationOrder(self._stands)
 
     # Time.
 
@@ -92,24 +133,79 @@ class Keyspace:
         return max(self.time, self.asked_at)
 
     def advance(self, time: Millis, index: Version) -> None:
-        """Entry `index` begins at `time`: every key whose deadline has come is gone. Costs each key once."""
+        """Entry `index` begins at `time`: every key whose deadline has come is gone."""
         self.index = index
-        if time <= self.time:
-            return
-        self.time = time
-        while self._deadlines and self._deadlines[0][0] <= time:
-            deadline, key = heapq.heappop(self._deadlines)
-            record = self.records.get(key)
-            if record is not None and record.deadline == deadline:
-                self.remove(key)
+        if time > self.time:
+            self.time = time
+            self._pass()
+        if self.dead:
+            self._free(_PORTION)
+        if self._rubbish:
+            self._rubbish.popleft()
+
+    def _pass(self) -> None:
+        """Keys die whose deadline has come. Costs no more than there are shards."""
+        due, died = self._due, 0
+        while due and due[0][0] <= self.time:
+            at, number = heapq.heappop(due)
+            shard = self._shards[number]
+            if shard.next_due != at:
+                continue
+            gone = shard.pass_until(self.time)
+            if gone:
+                died += gone
+                self._with_dead.append(number)
+            if shard.next_due:
+                heapq.heappush(due, (shard.next_due, number))
+        if died:
+            self._passed.append((self.time, self.index))
+            self.dead += died
+            self.size -= died
+            self.expiring -= died
+
+    def _died_at(self, deadline: Millis) -> Version:
+        """The entry that brought the time at which this deadline, of a dead record, had passed."""
+        return self._passed[bisect_left(self._passed, (deadline,))][1]
+
+    def _free(self, count: int) -> None:
+        """Let go of so many dead records. Nobody can see a difference."""
+        while count > 0 and self.dead:
+            shard = self._shards[self._with_dead[0]]
+            some = shard.due[: min(count, shard.dead)]
+            if len(some) == shard.dead:
+                self._with_dead.popleft()
+            if not some:
+                continue
+            records = shard.own()
+            for _, key in some:
+                self._order.removed(records.pop(key).born)
+            del shard.due[: len(some)]
+            shard.dead -= len(some)
+            self._freed(shard, some[-1][0], len(some))
+            count -= len(some)
+
+    def _freed(self, shard: Shard, latest: Millis, count: int) -> None:
+        shard.grave = max(shard.grave, self._died_at(latest))
+        self.dead -= count
+        if not self.dead:
+            self._passed.clear()
+            self._with_dead.clear()
 
     # One key.
 
+    def alive(self, key: bytes) -> Record | None:
+        """Return the key's record by the log's clock alone."""
+        record = self._shards[shard_number(key)].records.get(key)
+        return None if record is None or 0 < record.deadline <= self.time else record
+
     def find(self, key: bytes) -> Record | None:
         """The key's record. Raises `KeyDue` where a question meets a deadline that only its asker has seen pass."""
-        record = self.records.get(key)
-        if record is not None and 0 < record.deadline <= self.asked_at:
-            raise KeyDue
+        record = self._shards[shard_number(key)].records.get(key)
+        if record is not None and record.deadline:
+            if record.deadline <= self.time:
+                return None
+            if record.deadline <= self.asked_at:
+                raise KeyDue
         return record
 
     def put(self, key: bytes, kind: Kind, value: Value, deadline: Millis = 0) -> None:
@@ -117,86 +213,156 @@ class Keyspace:
         if 0 < deadline <= self.time:
             self.remove(key)
             return
-        old = self.records.get(key)
+        number = shard_number(key)
+        shard = self._shards[number]
+        records = shard.own()
+        old = records.get(key)
+        if old is not None and 0 < old.deadline <= self.time:
+            self._bury(shard, key, old)
+            old = None
         if old is None:
             self.births += 1
+            self.size += 1
             born = self.births
-            self._order.append(key)
-            self._order_born.append(born)
         else:
             born = old.born
-            self.expiring -= bool(old.deadline)
-        self.expiring += bool(deadline)
-        self.records[key] = Record(kind, value, self.index, deadline, born)
-        if deadline and (old is None or old.deadline != deadline):
-            heapq.heappush(self._deadlines, (deadline, key))
-            self._tidy()
+            if old.deadline:
+                self.expiring -= 1
+                if old.deadline != deadline:
+                    shard.drop_due(old.deadline, key)
+        records[key] = Record(kind, value, self.index, deadline, born)
+        if deadline:
+            self.expiring += 1
+            if (old is None or old.deadline != deadline) and shard.add_due(deadline, key):
+                self._push(deadline, number)
+        if old is None:
+            self._order.add(key, born)
+            if self.dead:
+                self._free(_PER_KEY)
 
     def remove(self, key: bytes) -> bool:
         """The key is gone; whether it was there."""
-        record = self.records.pop(key, None)
+        shard = self._shards[shard_number(key)]
+        record = shard.records.get(key)
         if record is None:
             return False
-        self.expiring -= bool(record.deadline)
-        self.graves[zlib.crc32(key) % _GRAVES] = self.index
-        if len(self._order) > 2 * len(self.records) + 64:
-            self._reorder()
+        if 0 < record.deadline <= self.time:
+            self._bury(shard, key, record)
+            return False
+        del shard.own()[key]
+        self.size -= 1
+        if record.deadline:
+            self.expiring -= 1
+            shard.drop_due(record.deadline, key)
+        shard.grave = self.index
+        self._order.removed(record.born)
         return True
+
+    def _bury(self, shard: Shard, key: bytes, record: Record) -> None:
+        """Let go of this dead record."""
+        del shard.own()[key]
+        shard.drop_due(record.deadline, key)
+        self._order.removed(record.born)
+        self._freed(shard, record.deadline, 1)
 
     def clear(self) -> None:
         """No key is left."""
-        if self.records:
-            self.graves = [self.index] * _GRAVES
-        self.records = {}
-        self.expiring = 0
-        self._deadlines = []
-        self._reorder()
+        lived = self.size > 0
+        old = self._shards
+        self._shards = [Shard(self.index if lived else self._grave(shard)) for shard in old]
+        self._rubbish.extend(old)
+        self._rubbish.extend(self._order.blocks())
+        self._order = CreationOrder(self._stands)
+        self.size = self.expiring = self.dead = 0
+        self._due, self._passed = [], []
+        self._with_dead.clear()
 
     def version(self, key: bytes) -> Version:
         """A number that changes whenever the key does. For an absent key: the last deletion near it."""
-        record = self.records.get(key)
-        return self.graves[zlib.crc32(key) % _GRAVES] if record is None else record.version
+        record = self.alive(key)
+        return self._grave(self._shards[shard_number(key)]) if record is None else record.version
+
+    def _grave(self, shard: Shard) -> Version:
+        """The last entry at which a key of this shard went, by deletion or by its deadline."""
+        return max(shard.grave, self._died_at(shard.due[shard.dead - 1][0])) if shard.dead else shard.grave
 
     # All keys.
 
-    def everything(self) -> dict[bytes, Record]:
-        """All records, not to be changed. Raises `KeyDue` as `find` does."""
-        self._drop_stale_deadlines()
-        if self.asked_at and self._deadlines and self._deadlines[0][0] <= self.asked_at:
-            raise KeyDue
+    @property
+    def records(self) -> Mapping[bytes, Record]:
+        """All living records, not to be changed."""
+        return _Records(self)
+
+    def everything(self) -> Mapping[bytes, Record]:
+        """All living records, not to be changed. Raises `KeyDue` as `find` does."""
+        while self.asked_at and self._due and self._due[0][0] <= self.asked_at:
+            at, number = self._due[0]
+            shard = self._shards[number]
+            first = shard.first_due() if shard.next_due == at else 0
+            if 0 < first <= self.asked_at:
+                raise KeyDue
+            heapq.heappop(self._due)
+            if shard.next_due == at:
+                shard.next_due = first
+                if first:
+                    heapq.heappush(self._due, (first, number))
         return self.records
 
     def created_after(self, born: int) -> Iterator[tuple[bytes, Record]]:
         """The keys that came after the `born`-th ever created, in that order, which no deletion disturbs."""
-        records = self.everything()
-        for place in range(bisect_left(self._order_born, born + 1), len(self._order)):
-            record = records.get(self._order[place])
-            if record is not None and record.born == self._order_born[place]:
-                yield self._order[place], record
+        self.everything()
+        return self.walk(born)
 
-    # Housekeeping: nothing here can be seen from outside.
+    def walk(self, born: int) -> Iterator[tuple[bytes, Record]]:
+        """As `created_after`, by the log's clock alone."""
+        for key, number in self._order.after(born):
+            record = self.alive(key)
+            if record is not None and record.born == number:
+                yield key, record
 
-    def rebuild(self) -> None:
-        """The helping structures match `records` after those were set from outside."""
-        self._deadlines = [(record.deadline, key) for key, record in self.records.items() if record.deadline]
-        heapq.heapify(self._deadlines)
-        self.expiring = len(self._deadlines)
-        self._reorder()
+    def freeze(self) -> Frozen:
+        """Return all keys as they are now, while changing goes on. Costs each shard a moment, not each key."""
+        for shard in self._shards:
+            shard.shared = True
+        return Frozen(self._order.moment(), [shard.records for shard in self._shards], self.time, self.size)
 
-    def _reorder(self) -> None:
-        self._order = list(self.records)  # a dictionary keeps the order of creation, as `born` does
-        self._order_born = array("Q", [record.born for record in self.records.values()])
+    def graves(self) -> list[Version]:
+        """By the checksum of keys: the last entry at which one went; so WATCH sees one that came and went."""
+        return [self._grave(shard) for shard in self._shards]
 
-    def _drop_stale_deadlines(self) -> None:
-        while self._deadlines:
-            deadline, key = self._deadlines[0]
-            record = self.records.get(key)
-            if record is not None and record.deadline == deadline:
-                return
-            heapq.heappop(self._deadlines)
+    # Filling, after a snapshot.
 
-    def _tidy(self) -> None:
-        """At most as many stale deadlines as keys, however often a client renews them."""
-        if len(self._deadlines) > 2 * len(self.records) + 64:
-            self._deadlines = [(record.deadline, key) for key, record in self.records.items() if record.deadline]
-            heapq.heapify(self._deadlines)
+    def fill(self, key: bytes, record: Record) -> None:
+        """One more record, as it was; in the order of creation."""
+        number = shard_number(key)
+        shard = self._shards[number]
+        shard.records[key] = record
+        self._order.add(key, record.born)
+        self.size += 1
+        if record.deadline:
+            self.expiring += 1
+            if shard.add_due(record.deadline, key):
+                self._push(record.deadline, number)
+
+    def fill_graves(self, graves: list[Version]) -> None:
+        """The graves as `graves` gave them."""
+        for shard, grave in zip(self._shards, graves, strict=False):
+            shard.grave = grave
+
+    def let_go(self) -> None:
+        """Nobody needs this keyspace any more; free it step by step, so that other threads are not held up."""
+        self.clear()
+        while self._rubbish:
+            self._rubbish.popleft()
+
+    # Housekeeping.
+
+    def _stands(self, key: bytes, born: int) -> bool:
+        record = self._shards[shard_number(key)].records.get(key)
+        return record is not None and record.born == born
+
+    def _push(self, deadline: Millis, number: int) -> None:
+        heapq.heappush(self._due, (deadline, number))
+        if len(self._due) > _HEAP:
+            self._due = [(shard.next_due, place) for place, shard in enumerate(self._shards) if shard.next_due]
+            heapq.heapify(self._due)

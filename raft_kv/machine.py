@@ -25,7 +25,7 @@ from raft_core.ids import Index
 from raft_kv import entries
 from raft_kv.commands import WRITE, look_up
 from raft_kv.entries import Answered, Calls, Clock, Once, OpenSession, Question, Transaction, Undecodable
-from raft_kv.keyspace import KeyDue, Keyspace, Millis, Record, Version
+from raft_kv.keyspace import Frozen, KeyDue, Keyspace, Millis, Record, Version
 from raft_kv.once import AppliedOnce, ClientSession
 from raft_kv.replies import NULL_ARRAY, CommandError, array_header, encode, encode_failure
 
@@ -48,6 +48,10 @@ _WORK: Final = 1024 * 1024 * 1024
 for much: each APPEND to a long value and each GET of one copies it. Every replica would stand still for as long, and
 again at every restart, so there is a bound, the same everywhere."""
 _TOO_MUCH: Final = encode_failure("ERR not carried out: the commands before it took too much work; send fewer at once")
+
+
+_LONG_BYTES: Final = 64 * 1024
+"""Fewer bytes than these are decoded and carried out in some milliseconds, however many commands or keys they name."""
 
 
 class SnapshotUnreadable(ValueError):
@@ -146,26 +150,26 @@ class KeyValueMachine:
             self.keyspace.asked_at = 0
 
     def snapshot(self) -> Iterator[bytes]:
-        """An iterator over this moment's state. Copies the dictionary now, its records never change: some 40 ms
-        per million keys. The rest is done as the iterator is driven, from any thread."""
+        """Return an iterator over this moment's state. It is driven from any thread, while applying goes on."""
         space = self.keyspace
         sessions = tuple(self.once.sessions.items())
-        head = SnapshotHead(space.time, space.index, space.births, list(space.graves), len(space.records), sessions)
-        return _write_snapshot(head, dict(space.records))
+        head = SnapshotHead(space.time, space.index, space.births, space.graves(), space.size, sessions)
+        return _write_snapshot(head, space.freeze())
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """The state is that of the snapshot. Raises `SnapshotUnreadable`, and then nothing has changed."""
-        head, records = _read_snapshot(chunks)
-        if len(records) != head.count:
-            raise SnapshotUnreadable(f"{head.count} keys were announced, {len(records)} came")
-        space = Keyspace(records, head.time, head.index, head.births, head.graves)
-        space.rebuild()
-        self.keyspace = space
+        head, space = _read_snapshot(chunks)
+        old, self.keyspace = self.keyspace, space
         self.once = AppliedOnce(dict(head.sessions))
+        old.let_go()
 
     def census(self) -> Census:
         """How full it is; may be asked from another thread."""
-        return Census(len(self.keyspace.records), self.keyspace.expiring)
+        return Census(self.keyspace.size, self.keyspace.expiring)
+
+    def is_long(self, request: bytes) -> bool:
+        """Whether this entry or question takes more than some milliseconds, so that a thread should do it."""
+        return len(request) > _LONG_BYTES or (request[:1] == entries.QUESTION and b"keys" in request[:64].lower())
 
 
 # Commands.
@@ -250,13 +254,13 @@ def _only_reads(call: list[bytes]) -> bool:
 # Snapshots: the magic line, then length-prefixed blocks of msgpack: the head, then lists of (key, record).
 
 
-def _write_snapshot(head: SnapshotHead, records: dict[bytes, Record]) -> Iterator[bytes]:
+def _write_snapshot(head: SnapshotHead, records: Frozen) -> Iterator[bytes]:
     encoder = msgspec.msgpack.Encoder()
     block = encoder.encode(head)
     yield _MAGIC + _LENGTH.pack(len(block)) + block
     pairs: list[tuple[bytes, Record]] = []
     size = 0
-    for key, record in records.items():
+    for key, record in records:
         pairs.append((key, record))
         size += len(key) + len(record.value) + 32
         if size >= _CHUNK_BYTES:
@@ -268,7 +272,7 @@ def _write_snapshot(head: SnapshotHead, records: dict[bytes, Record]) -> Iterato
         yield _LENGTH.pack(len(block)) + block
 
 
-def _read_snapshot(chunks: Iterable[bytes]) -> tuple[SnapshotHead, dict[bytes, Record]]:
+def _read_snapshot(chunks: Iterable[bytes]) -> tuple[SnapshotHead, Keyspace]:
     blocks = _blocks(chunks)
     decoder = msgspec.msgpack.Decoder(list[tuple[bytes, Record]])
     try:
@@ -276,12 +280,18 @@ def _read_snapshot(chunks: Iterable[bytes]) -> tuple[SnapshotHead, dict[bytes, R
         if first is None:
             raise SnapshotUnreadable("it is empty")
         head = msgspec.msgpack.decode(first, type=SnapshotHead)
-        records: dict[bytes, Record] = {}
+        space = Keyspace(head.time, head.index, head.births)
+        space.fill_graves(head.graves)
         for block in blocks:
-            records.update(decoder.decode(block))
+            for key, record in decoder.decode(block):
+                if space.alive(key) is not None or 0 < record.deadline <= head.time:
+                    raise SnapshotUnreadable("it holds a key twice, or one that is gone")
+                space.fill(key, record)
     except msgspec.MsgspecError as failure:
         raise SnapshotUnreadable(str(failure)) from None
-    return head, records
+    if space.size != head.count:
+        raise SnapshotUnreadable(f"{head.count} keys were announced, {space.size} came")
+    return head, space
 
 
 def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -163,7 +163,8 @@ def _acquire(keyspace: Keyspace, keys: Words, arguments: Words) -> Reply:
     if keyspace.find(keys[0]) is not None:
         return 0
     keyspace.put(keys[0], STRING, arguments[0])
-    record = keyspace.records[keys[0]]
+    record = keyspace.find(keys[0])
+    assert record is not None
     expire_in(keyspace, keys[0], record, seconds, 1000, "expire")
     return 1
 

@@ -16,7 +16,8 @@ from raft_kv.replies import OK, CommandError, Reply, Simple
 
 __all__ = ["COMMANDS"]
 
-_MAX_SCAN: Final = 1_000_000
+_MAX_SCAN: Final = 1024
+"""SCAN looks at so many keys at once, whatever COUNT says: it is a hint, and fewer may be given."""
 _VISIT: Final = 256
 """How many bytes could be copied while a key is looked at."""
 
@@ -69,7 +70,7 @@ def _flush(keyspace: Keyspace, call: Call) -> Reply:
 
 
 def _keys(keyspace: Keyspace, call: Call) -> Reply:
-    keyspace.work += _VISIT * len(keyspace.records)
+    keyspace.work += _VISIT * keyspace.size
     if call[1] == b"*":
         return list(keyspace.everything())
     matches = matcher(call[1])

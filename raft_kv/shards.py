@@ -1,0 +1,87 @@
+"""The records of a keyspace in many small dictionaries, so that no step has to touch them all.
+
+One dictionary of a million keys is copied, enlarged or freed in one go, for tens of milliseconds. A `Shard` holds the
+keys of one checksum, their deadlines in order, and what has to be known about keys that are gone.
+"""
+
+from __future__ import annotations
+
+import zlib
+from bisect import bisect_left, insort
+from typing import Final, TypeAlias, final
+
+import msgspec
+
+from raft_kv.values import Kind, Millis, Value, Version
+
+__all__ = ["SHARDS", "Record", "Shard", "shard_number"]
+
+SHARDS: Final = 1024
+"""Part of the snapshot format: a snapshot holds one grave for each."""
+
+
+def shard_number(key: bytes) -> int:
+    """The shard that holds the key; the same on every machine."""
+    return zlib.crc32(key) % SHARDS
+
+
+@final
+class Record(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One key's value. `deadline` 0: it stays. `born`: its place in the order of creation, never given twice."""
+
+    kind: Kind
+    value: Value
+    version: Version
+    deadline: Millis
+    born: int
+
+
+Due: TypeAlias = "tuple[Millis, bytes]"
+
+
+@final
+class Shard:
+    """Invariant: `due` holds each record's deadline, ascending; the first `dead` of them have passed."""
+
+    __slots__ = ("dead", "due", "grave", "next_due", "records", "shared")
+
+    def __init__(self, grave: Version = 0) -> None:
+        self.records: dict[bytes, Record] = {}
+        self.shared = False  # a snapshot reads `records`: they are copied before they are changed
+        self.due: list[Due] = []
+        self.dead = 0
+        self.grave = grave  # the last entry that deleted one of these keys, expired ones that are still held left out
+        self.next_due: Millis = 0  # at or before the first deadline that has not passed; 0: there is none
+
+    def own(self) -> dict[bytes, Record]:
+        """The records, to be changed."""
+        if self.shared:
+            self.records = dict(self.records)
+            self.shared = False
+        return self.records
+
+    def add_due(self, deadline: Millis, key: bytes) -> bool:
+        """The key has this deadline, which has not passed; return whether `next_due` has fallen."""
+        insort(self.due, (deadline, key))
+        if self.next_due and self.next_due <= deadline:
+            return False
+        self.next_due = deadline
+        return True
+
+    def drop_due(self, deadline: Millis, key: bytes) -> None:
+        """The key's deadline does not count any more."""
+        place = bisect_left(self.due, (deadline, key))
+        del self.due[place]
+        if place < self.dead:
+            self.dead -= 1
+
+    def first_due(self) -> Millis:
+        """The first deadline that has not passed; 0: there is none."""
+        return self.due[self.dead][0] if self.dead < len(self.due) else 0
+
+    def pass_until(self, time: Millis) -> int:
+        """Deadlines up to `time` have passed; return how many of them had not before."""
+        before = self.dead
+        self.dead = bisect_left(self.due, (time + 1,), self.dead)
+        self.next_due = self.first_due()
+        return self.dead - before

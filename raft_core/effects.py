@@ -55,6 +55,8 @@ class RefusalReason(StrEnum):
     SUPERSEDED = "superseded"  # another entry is committed at its place
     LEADERSHIP_LOST = "leadership_lost"  # for reads, which are harmless to repeat
     STORAGE_FAILED = "storage_failed"
+    MACHINE_FAILED = "machine_failed"  # the state machine raised an exception, and its node is ending
+    NODE_FAILED = "node_failed"  # the node is ending for any other reason than its disk or its machine
     STOPPING = "stopping"
     STALE = "stale"  # a bounded read on a node that heard no leader for too long
     DEADLINE = "deadline"  # the client's deadline passed while nothing had been done yet
@@ -86,6 +88,8 @@ class UnknownReason(StrEnum):
     SNAPSHOT = "snapshot"  # a snapshot replaced the entries that would have told
     STOPPING = "stopping"
     STORAGE_FAILED = "storage_failed"
+    MACHINE_FAILED = "machine_failed"
+    NODE_FAILED = "node_failed"
     DEADLINE = "deadline"
     TRANSFER_UNANSWERED = "transfer_unanswered"  # the successor was told to stand, and nothing was heard of it
     FORWARD_LOST = "forward_lost"  # sent to the leader, the connection broke before the answer
@@ -113,6 +117,7 @@ class Uncertainty(Value, frozen=True, tag=3, array_like=True):
     """Unknown: everything else. A truncated entry may live on elsewhere and still be committed."""
 
     reason: UnknownReason
+    text: str = ""
 
 
 @final
@@ -140,6 +145,7 @@ class StopReason(StrEnum):
     REQUESTED = "requested"
     LOG_LOST = "log_lost"
     STORAGE_FAILED = "storage_failed"
+    MACHINE_FAILED = "machine_failed"
 
 
 class AlarmKind(StrEnum):

@@ -18,6 +18,7 @@ __all__ = [
     "InvariantBroken",
     "LogDamaged",
     "LogLost",
+    "MachineBroken",
     "MembershipRefused",
     "NotLeader",
     "OutcomeUnknown",
@@ -51,6 +52,21 @@ class SettingsError(CallerError):
 
 class CoreIsDead(CallerError):
     """`step` was called after an earlier step had raised or had ordered `Stop`; build a new core from the store."""
+
+
+class MachineBroken(CallerError):
+    """The state machine raised an exception where none can be passed over: in `apply`, `restore` or `init`. The node
+    ends with this error; `__cause__` is the exception.
+
+    `machine` is the name of its class and `operation` the method's. `index` is the entry that was being applied, or
+    the snapshot that was being restored; 0 in `init`. `command` is what could not be applied, b"" elsewhere."""
+
+    def __init__(self, text: str, machine: str, operation: str, index: int = 0, command: bytes = b"") -> None:
+        super().__init__(text)
+        self.machine = machine
+        self.operation = operation
+        self.index = index
+        self.command = command
 
 
 # We are at fault.

@@ -23,6 +23,7 @@ __all__ = [
     "ForgetLeaderRequested",
     "LeaveRequested",
     "LocalEvent",
+    "MachineFailed",
     "PeerConnected",
     "PeerUnreachable",
     "Persisted",
@@ -210,11 +211,20 @@ class StopRequested(Value, frozen=True, tag=121, array_like=True):
     """The node is to end: a leader hands over first, then `Stop` is ordered. Waiting clients are answered."""
 
 
+@final
+class MachineFailed(Value, frozen=True, tag=122, array_like=True):
+    """The state machine raised an exception instead of applying or restoring. Final: nothing is skipped, so nothing
+    can follow. No promise leaves this core any more."""
+
+    text: str = ""
+
+
 LocalEvent: TypeAlias = (
     Started
     | Tick
     | Persisted
     | StorageFailed
+    | MachineFailed
     | Applied
     | SnapshotTaken
     | SnapshotFailed

@@ -25,10 +25,15 @@ __all__ = ["KeepsTime", "PreparesWithWallTime", "StateMachine", "latest_time", "
 
 @runtime_checkable
 class StateMachine(Protocol):
-    """A deterministic machine: the same commands at the same indexes give the same state and the same results."""
+    """A deterministic machine: the same commands at the same indexes give the same state and the same results.
+
+    **An exception in `apply`, `restore` or `init` ends the node with `MachineBroken`**, now and after every restart.
+    Every node applies the same commands, so it ends all of them. Give what you do not expect a result instead."""
 
     def init(self) -> Index:
-        """The index up to which this machine durably holds its state already; 0 for one that lives in memory."""
+        """The index up to which this machine durably holds its state already; 0 for one that lives in memory.
+        An exception keeps the node from starting. A machine that holds its state durably must keep nothing of an entry
+        for which `apply` raised."""
         ...
 
     def prepare(self, command: bytes, now: int) -> bytes:
@@ -37,24 +42,34 @@ class StateMachine(Protocol):
         `now` is cluster time in nanoseconds, for machines that stamp time into their commands. It never runs back along
         the log, and goes on as real time does through changes of leader; no step of a wall clock moves it. It looks
         like nanoseconds since 1970, because it began with a wall clock, but count with differences only: what names a
-        wall time needs `PreparesWithWallTime`. A machine that stamps should implement `KeepsTime` too."""
+        wall time needs `PreparesWithWallTime`. A machine that stamps should implement `KeepsTime` too.
+
+        An exception refuses this one command (`prepare_failed`); the node lives on."""
         ...
 
     def apply(self, index: Index, command: bytes) -> bytes:
         """The result of the committed command at `index`. Indexes rise but not by one: no-ops are skipped. A command
-        that makes no sense has an error as its deterministic result; an exception stops the node."""
+        that makes no sense, or that this version does not know, has an error as its deterministic result.
+
+        **An exception stops the node.** The entry is committed, so it is never skipped: every node ends at it, and ends
+        there again after a restart, until `apply` is mended. Whoever waits is told `machine_failed`, with the error.
+        See "A state machine that raises" in `docs/operations.md`."""
         ...
 
     def query(self, request: bytes) -> bytes:
-        """The answer to a question that changes nothing, from the state as it is now."""
+        """The answer to a question that changes nothing, from the state as it is now. An exception refuses this one
+        question (`query_failed`); the node lives on."""
         ...
 
     def snapshot(self) -> Iterator[bytes]:
-        """Returns at once an iterator of chunks that shows this one moment, while applying goes on."""
+        """Returns at once an iterator of chunks that shows this one moment, while applying goes on. An exception, here
+        or in the iterator, is an alarm (`snapshot_stuck`); the node lives on and tries again later."""
         ...
 
     def restore(self, chunks: Iterable[bytes]) -> None:
-        """Replaces the whole state by a snapshot's. The chunks may be cut elsewhere than they were written."""
+        """Replaces the whole state by a snapshot's. The chunks may be cut elsewhere than they were written.
+
+        **An exception stops the node.** It must therefore read every snapshot that an older version has written."""
         ...
 
 

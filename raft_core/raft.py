@@ -29,6 +29,7 @@ from raft_core.events import (
     Event,
     ForgetLeaderRequested,
     LeaveRequested,
+    MachineFailed,
     PeerConnected,
     PeerUnreachable,
     Persisted,
@@ -87,6 +88,14 @@ RESTART_TEXT: Final = (
     "to be committed. The disk was restored from a backup, partly wiped, or lied about a sync. Do not start it again: "
     "remove the node from the cluster and add it with a new id and an empty directory."
 )
+
+_UNKNOWN_AT_THE_END: Final = {
+    StopReason.REQUESTED: UnknownReason.STOPPING,
+    StopReason.LOG_LOST: UnknownReason.STORAGE_FAILED,
+    StopReason.STORAGE_FAILED: UnknownReason.STORAGE_FAILED,
+    StopReason.MACHINE_FAILED: UnknownReason.MACHINE_FAILED,
+}
+"""What whoever still waits is told when the core is finished."""
 
 
 @final
@@ -193,7 +202,9 @@ class Raft:
             case StopRequested():
                 self._stop()
             case StorageFailed(text):
-                self._storage_failed(text)
+                self._failed(StopReason.STORAGE_FAILED, text)
+            case MachineFailed(text):
+                self._failed(StopReason.MACHINE_FAILED, text)
             case Started():
                 raise CallerError("Started() is the first event, exactly once")
             case _:
@@ -356,10 +367,10 @@ class Raft:
         elif type(role) is Leader:
             self._move(role.on_unreachable(peer))
 
-    def _storage_failed(self, text: str) -> None:
+    def _failed(self, reason: StopReason, text: str) -> None:
         """Rule 12.5: final. Nothing is promised any more; everybody is answered; a leader leads no more."""
         self._server.outbox.fail()
-        self._finish(StopReason.STORAGE_FAILED, text)
+        self._finish(reason, text)
 
     # What clients and operators want.
 
@@ -434,8 +445,8 @@ class Raft:
             self._move(StepDown())
         if type(self._role) is Follower:
             self._role.refuse_reads()
-        unknown = UnknownReason.STOPPING if reason is StopReason.REQUESTED else UnknownReason.STORAGE_FAILED
-        server.answer_everybody(Uncertainty(unknown))
+        told = text if reason is StopReason.MACHINE_FAILED else ""  # clients hear which error it was
+        server.answer_everybody(Uncertainty(_UNKNOWN_AT_THE_END[reason], told))
         server.outbox.effects.append(Stop(reason, text))
         self._dead = f"it was stopped: {reason}"
 

@@ -33,6 +33,7 @@ from raft_core.events import (
     Event,
     ForgetLeaderRequested,
     LeaveRequested,
+    MachineFailed,
     PeerConnected,
     PeerUnreachable,
     Persisted,
@@ -119,8 +120,8 @@ def describe_outcome(outcome: Outcome) -> str:
         case Refusal(reason, leader, text):
             where = f", ask {leader}" if leader else ""
             return f"refused: {reason.value}{where}{f' ({text})' if text else ''}"
-        case Uncertainty(reason):
-            return f"outcome unknown: {reason.value}"
+        case Uncertainty(reason, text):
+            return f"outcome unknown: {reason.value}{f' ({text})' if text else ''}"
         case ReadReady(index):
             return f"may read at {index}"
 
@@ -176,6 +177,8 @@ def _local(event: Event) -> str | None:
             return f"durable up to write {upto}"
         case StorageFailed(text):
             return f"storage failed: {text}"
+        case MachineFailed(text):
+            return f"the state machine failed: {text}"
         case Applied(upto, _):
             return f"applied up to {upto}"
         case SnapshotTaken(meta):

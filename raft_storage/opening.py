@@ -8,7 +8,9 @@ from __future__ import annotations
 import attrs
 
 from raft_core.host.node import NodeConfig
+from raft_core.host.raising import broken_call
 from raft_core.host.work import Work
+from raft_core.ids import Index
 from raft_core.machine import StateMachine
 from raft_core.recovered import Recovered
 from raft_core.storage import Store
@@ -21,15 +23,26 @@ __all__ = ["open_disk"]
 def open_disk(config: NodeConfig, machine: StateMachine) -> tuple[Recovered, Lanes]:
     """What the disk holds, and the lanes that work on it; closing them closes the store.
 
-    Raises `DiskError` where the store cannot be opened, and whatever `machine.init` raises."""
+    Raises `DiskError` where the store cannot be opened, and `MachineBroken` where `machine.init` raises."""
     store = _open_store(config)
     try:
-        recovered = attrs.evolve(store.recover(), applied=machine.init())
+        recovered = attrs.evolve(store.recover(), applied=_index_held(machine))
         work = Work(store, machine, machine_blocks=config.machine_blocks)
         return recovered, Lanes(store, work, f"node {config.node}")
     except BaseException:
         store.close()
         raise
+
+
+def _index_held(machine: StateMachine) -> Index:
+    """What the machine holds already."""
+    try:
+        held = machine.init()
+    except Exception as failure:
+        raise broken_call(machine, "init", failure) from failure
+    if not isinstance(held, int) or held < 0:
+        raise broken_call(machine, "init", TypeError(f"an index is a number from 0 on, not {held!r}"))
+    return held
 
 
 def _open_store(config: NodeConfig) -> Store:

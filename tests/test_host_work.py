@@ -10,7 +10,7 @@ import pytest
 
 from raft_core.effects import Persist
 from raft_core.entries import MEMBERS, Entry, HardState, SnapshotMeta
-from raft_core.errors import CallerError, StorageBroken
+from raft_core.errors import CallerError, MachineBroken, StorageBroken
 from raft_core.host import Work
 from raft_core.host.jobs import (
     ApplyEntries,
@@ -293,10 +293,12 @@ def test_neighbouring_pages_make_one_report_and_queries_keep_their_place() -> No
 def test_an_exception_in_apply_ends_the_lane_and_skips_nothing() -> None:
     work, machine, _ = a_work()
 
-    (report,) = work.run(Lane.APPLY, [entries(b"a", b"poison", b"c"), Query(Ticket(1), b"")])
+    applied, report = work.run(Lane.APPLY, [entries(b"a", b"poison", b"c"), Query(Ticket(1), b"")])
+    assert isinstance(applied, EntriesApplied)
+    assert applied.upto == 1
     assert isinstance(report, JobFailed)
-    assert isinstance(report.error, CallerError)
-    assert "RuntimeError: cannot when applying entry 2" in str(report.error)
+    assert isinstance(report.error, MachineBroken)
+    assert (report.error.operation, report.error.index, report.error.command) == ("apply", 2, b"poison")
     assert machine.applied == [(1, b"a")]
     assert work.run(Lane.APPLY, [entries(b"d", first=4)]) == []
     assert machine.applied == [(1, b"a")]

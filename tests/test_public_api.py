@@ -23,8 +23,8 @@ PINNED: dict[str, str] = {
     ),
     "raft_core.errors": (
         "CallerError CoreIsDead DirectoryInUse DiskError FrameError InvariantBroken LogDamaged LogLost"
-        " MembershipRefused NotLeader OutcomeUnknown PeerError QueueFull RaftError Refused RequestError SettingsError"
-        " StorageBroken TransferInProgress WrongDirectory invariant"
+        " MachineBroken MembershipRefused NotLeader OutcomeUnknown PeerError QueueFull RaftError Refused RequestError"
+        " SettingsError StorageBroken TransferInProgress WrongDirectory invariant"
     ),
     "raft_core.entries": (
         "COMMAND ENTRY_OVERHEAD MEMBERS NOOP START Checksum Entry EntryKind HardState LogPosition SnapshotMeta"
@@ -38,9 +38,10 @@ PINNED: dict[str, str] = {
         " ReadIndexReply RequestVote SnapshotReply TimeoutNow TransferRefused VoteKind VoteReply is_urgent"
     ),
     "raft_core.events": (
-        "Applied CampaignRequested ChangeRequested Event ForgetLeaderRequested LeaveRequested LocalEvent PeerConnected"
-        " PeerUnreachable Persisted Proposed ReadConsistency ReadRequested Restored SnapshotFailed SnapshotProgress"
-        " SnapshotReceived SnapshotRejected SnapshotTaken Started StopRequested StorageFailed Tick TransferRequested"
+        "Applied CampaignRequested ChangeRequested Event ForgetLeaderRequested LeaveRequested LocalEvent MachineFailed"
+        " PeerConnected PeerUnreachable Persisted Proposed ReadConsistency ReadRequested Restored SnapshotFailed"
+        " SnapshotProgress SnapshotReceived SnapshotRejected SnapshotTaken Started StopRequested StorageFailed Tick"
+        " TransferRequested"
     ),
     "raft_core.effects": (
         "Alarm AlarmKind Announce Apply Effect Outcome Persist ReadReady ReceiveSnapshot Refusal RefusalReason Respond"

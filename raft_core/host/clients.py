@@ -31,6 +31,8 @@ from raft_core.host.jobs import Lane, Query, Ticket
 from raft_core.host.orders import Orders
 from raft_core.host.outcomes import RETRYABLE_READ, deadline_text, refusal_error, unknown_error
 from raft_core.host.peers import Peers
+from raft_core.host.raising import described
+from raft_core.host.replies import refusal_of, refusal_reply, uncertainty_of, uncertainty_reply
 from raft_core.host.values import Answer, ClientAsked, ConnectionId, QueryAnswered, QueryFailed
 from raft_core.host.waiting import Batch, ClientEvent, Deadlines, Place, Waiting, impossible, request_of
 from raft_core.ids import NOBODY, NodeId, RequestId
@@ -183,7 +185,7 @@ class Clients:
                 if not isinstance(command, bytes):
                     raise TypeError(f"prepare gives bytes, not {type(command).__name__}")
             except Exception as failure:  # the user's code: one caller's command must not end the node
-                text = f"the state machine's prepare raised {type(failure).__name__}: {failure}"
+                text = f"the state machine's prepare raised {described(failure)}"
                 self._refuse(item, RefusalReason.PREPARE_FAILED, text=text)
                 continue
             commands.append(command)
@@ -286,7 +288,7 @@ class Clients:
             if item.is_read:  # it changes nothing, so there is nothing not to know
                 self._fail(item, Refusal(_READ_REASONS.get(outcome.reason, RefusalReason.LEADERSHIP_LOST)))
                 return
-            self._unknown(item, outcome.reason)
+            self._unknown(item, outcome.reason, outcome.text)
         elif isinstance(outcome, Refusal):
             if item.place is Place.DONE:
                 return
@@ -331,13 +333,13 @@ class Clients:
             return  # answered by its deadline meanwhile, or made up
         if reply.result is not None:
             self._succeed(item, reply.result)
-        elif reply.refused is None:
-            self._unknown(item, reply.unknown or UnknownReason.FORWARD_LOST)
-        elif self._may_ask_again(item, reply.refused):
-            item.refused = reply.refused if reply.refused in _LEAVING else None
+        elif (refused := refusal_of(reply)) is None:
+            self._unknown(item, uncertainty_of(reply) or UnknownReason.FORWARD_LOST, reply.text)
+        elif self._may_ask_again(item, refused):
+            item.refused = refused if refused in _LEAVING else None
             self._hold_anew(item, reply.leader)
         else:
-            self._refuse(item, reply.refused, reply.leader, reply.text)
+            self._refuse(item, refused, reply.leader, reply.text)
 
     def on_lost(self, connection: ConnectionId, left: int) -> None:
         """What was sent there and is unanswered is unknown; what had not left, because only `left` frames had, is held
@@ -382,15 +384,15 @@ class Clients:
         """New requests are refused from now on; those that wait go on waiting."""
         self._closed = refused
 
-    def answer_all(self, refused: RefusalReason, unknown: UnknownReason) -> None:
-        """Nobody waits any more; what was under way is unknown."""
+    def answer_all(self, refused: RefusalReason, unknown: UnknownReason, text: str = "") -> None:
+        """Nobody waits any more; what was under way is unknown. `text`: why, where the reasons do not say it all."""
         self.close(refused)
         everybody = [*self._tickets.values(), *self._new, *(i for b in self._batches.values() for i in b.items)]
         for item in everybody:
             if item.place in _UNCERTAIN and not item.is_read:
-                self._unknown(item, unknown)
+                self._unknown(item, unknown, text)
             else:
-                self._refuse(item, refused)
+                self._refuse(item, refused, text=text)
         self._batches.clear()
         self._forwards.clear()
         self._held.clear()
@@ -427,17 +429,17 @@ class Clients:
         if not self._finish(item):
             return
         if item.ticket is None:
-            self._peers.answer(item.connection, ForwardReply(item.forward, refused=reason, leader=leader, text=text))
+            self._peers.answer(item.connection, refusal_reply(item.forward, reason, leader, text))
             return
         self._raise(item.ticket, refusal_error(reason, leader, text, self._peers.addresses.of(leader)))
 
-    def _unknown(self, item: Waiting, reason: UnknownReason) -> None:
+    def _unknown(self, item: Waiting, reason: UnknownReason, text: str = "") -> None:
         if not self._finish(item):
             return
         if item.ticket is None:
-            self._peers.answer(item.connection, ForwardReply(item.forward, unknown=reason))
+            self._peers.answer(item.connection, uncertainty_reply(item.forward, reason, text))
             return
-        self._raise(item.ticket, unknown_error(reason))
+        self._raise(item.ticket, unknown_error(reason, text))
 
     def _raise(self, ticket: Ticket, error: RequestError) -> None:
         self._orders.effects.append(Answer(ticket, error=error))
@@ -449,6 +451,8 @@ _LEAVING: Final = frozenset(
         RefusalReason.TRANSFERRING,
         RefusalReason.STOPPING,
         RefusalReason.STORAGE_FAILED,
+        RefusalReason.MACHINE_FAILED,
+        RefusalReason.NODE_FAILED,
         RefusalReason.REMOVED,
         RefusalReason.SUPERSEDED,
     }
@@ -458,6 +462,8 @@ instead. Not where a hand-over itself was wished: it happens already."""
 _READ_REASONS: Final = {
     UnknownReason.STOPPING: RefusalReason.STOPPING,
     UnknownReason.STORAGE_FAILED: RefusalReason.STORAGE_FAILED,
+    UnknownReason.MACHINE_FAILED: RefusalReason.MACHINE_FAILED,
+    UnknownReason.NODE_FAILED: RefusalReason.NODE_FAILED,
 }
 _UNCERTAIN: Final = frozenset({Place.CORE, Place.LEADER})
 _NOTHING: Final = ProposeLeave()

@@ -12,11 +12,11 @@ from itertools import count
 from random import Random
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar, assert_never, final
 
-from raft_core.effects import Alarm, Announce, RefusalReason, UnknownReason
-from raft_core.errors import OutcomeUnknown, Refused
+from raft_core.effects import Alarm, Announce
 from raft_core.host.host import Host
 from raft_core.host.jobs import Job, Lane, Ticket
 from raft_core.host.node import NodeConfig
+from raft_core.host.outcomes import ended_error, ending, unknown_error
 from raft_core.host.values import (
     Answer,
     ClientCancelled,
@@ -136,7 +136,7 @@ class Driver:
     def ask(self, event: Callable[[Ticket], HostEvent], deliver: Deliver) -> Ticket:
         """The host hears of a caller's event, and its answer goes to `deliver`. Raises `Refused` after the end."""
         if self.ended:
-            raise Refused(RefusalReason.STOPPING, "the node has ended")
+            raise ended_error(self.error)
         ticket = Ticket(next(self._tickets))
         self._callers[ticket] = deliver
         self.post(event(ticket))
@@ -162,9 +162,10 @@ class Driver:
         self.error = self.error or error
         self.changes.ended = self.alarms.ended = True
         self._loop.tell()
+        _, unknown, text = ending(self.error)
         while self._callers:
             ticket, deliver = self._callers.popitem()
-            deliver(Answer(ticket, error=OutcomeUnknown(UnknownReason.STOPPING)))
+            deliver(Answer(ticket, error=unknown_error(unknown, text)))
 
     def _do(self, effect: HostEffect, connections: ConnectionTable) -> None:
         """One effect is done, or on its way. By type alone, hottest first."""

@@ -20,16 +20,13 @@ from raft_core.effects import (
     Announce,
     Effect,
     ReceiveSnapshot,
-    RefusalReason,
     Respond,
     RoleName,
     Send,
     Stop,
-    StopReason,
-    UnknownReason,
 )
-from raft_core.errors import CallerError, InvariantBroken, LogLost, RaftError, SettingsError
-from raft_core.events import Event, PeerConnected, Started, StorageFailed, Tick
+from raft_core.errors import CallerError, LogLost, RaftError, SettingsError
+from raft_core.events import Event, PeerConnected, Started, Tick
 from raft_core.explain import Explanation
 from raft_core.host.clients import Clients
 from raft_core.host.cluster_time import ClusterTime
@@ -40,7 +37,7 @@ from raft_core.host.jobs import Lane, StoreSnapshot
 from raft_core.host.lanes import job_of, report_of
 from raft_core.host.leaving import Leaving
 from raft_core.host.orders import Orders
-from raft_core.host.outcomes import refusal_error, stop_error
+from raft_core.host.outcomes import core_error, ended_error, ending, failure_event, stop_error
 from raft_core.host.peers import Peers
 from raft_core.host.picture import picture_of
 from raft_core.host.status import Drop, HostStatus, Load, Phase
@@ -171,6 +168,9 @@ class Host:
         if self._ended():
             return self._orders.taken()
         self._peers.flush()
+        if self._core_stop is not None and not self._peers.answering:
+            self._end(self._failure, self._core_stop.text)
+            return self._orders.taken()
         self._wish_to_wake()
         return self._orders.taken()
 
@@ -291,7 +291,7 @@ class Host:
 
     def _on_stop_asked(self) -> None:
         if self._raft is None:
-            self._end(None, "asked to stop")
+            self._end(self._failure, "asked to stop")
         elif self._phase is not Phase.STOPPING:
             self._phase = Phase.STOPPING
             self._stop_at = self._stop_at or self._now + self._config.stop_timeout
@@ -308,7 +308,7 @@ class Host:
             self._end(event.error, str(event.error))
             return
         self._stop_at = self._stop_at or self._now + self._config.stop_timeout
-        self._orders.events.append(StorageFailed(str(event.error)))
+        self._orders.events.append(failure_event(event.error))
 
     # The core.
 
@@ -351,7 +351,7 @@ class Host:
         while True:
             while events and not self._ended():
                 event = events.popleft()
-                if self._raft is None:
+                if self._raft is None or self._core_stop is not None:
                     self._peers.drop(Drop.NOT_READY)
                     continue
                 if self._slept and type(event) is ReadIndex:
@@ -375,11 +375,8 @@ class Host:
         """The core's answer. If it raises, something is wrong with this library: the node ends, and says so."""
         try:
             return self._take(raft, event)
-        except RaftError as failure:
-            self._end(failure, str(failure))
         except Exception as failure:
-            error = InvariantBroken(f"the core raised {type(failure).__name__} at {type(event).__name__}: {failure}")
-            error.__cause__ = failure
+            error = core_error(failure, event)
             self._end(error, str(error))
         return []
 
@@ -410,8 +407,14 @@ class Host:
             raise AssertionError(f"an effect of no known kind: {effect!r}")
 
     def _on_core_stopped(self, stop: Stop) -> None:
+        """The node ends. Where it has failed, its answers to peers leave before, so that their callers hear why."""
         error = stop_error(stop.reason, stop.text, self._failure)
-        self._end(error, stop.text or ("asked to stop" if stop.reason is StopReason.REQUESTED else ""))
+        if error is None:
+            self._end(None, stop.text or "asked to stop")
+            return
+        self._phase, self._failure = Phase.STOPPING, error
+        self._stop_at = self._now + self._config.drain_timeout
+        self._clients.answer_all(*ending(error))
 
     # Time.
 
@@ -428,7 +431,7 @@ class Host:
         before, self._ticks = self._ticks, self._ticks + elapsed
         if before // _RETRY_TICKS != self._ticks // _RETRY_TICKS:
             self._retry_held = True
-        if self._raft is not None:
+        if self._raft is not None and self._core_stop is None:
             self._orders.events.append(Tick(elapsed))
             self._settle()
         if self._stop_at and self._now >= self._stop_at and not self._ended():
@@ -469,10 +472,7 @@ class Host:
         """Everybody is answered, every connection closed; nothing follows."""
         if self._ended():
             return
-        refused, unknown = RefusalReason.STOPPING, UnknownReason.STOPPING
-        if error is not None:
-            refused, unknown = RefusalReason.STORAGE_FAILED, UnknownReason.STORAGE_FAILED
-        self._clients.answer_all(refused, unknown)
+        self._clients.answer_all(*ending(error))
         self._peers.flush()
         self._peers.close_all()
         self._phase = Phase.ENDED
@@ -486,7 +486,7 @@ class Host:
 
     def _refuse_client(self, event: HostEvent) -> None:
         if isinstance(event, ClientEvent):
-            self._orders.effects.append(Answer(event.ticket, error=refusal_error(RefusalReason.STOPPING)))
+            self._orders.effects.append(Answer(event.ticket, error=ended_error(self._failure)))
 
     # For people.
 

@@ -9,7 +9,10 @@ from typing import Final, assert_never
 
 from raft_core.effects import RefusalReason, StopReason, UnknownReason
 from raft_core.errors import (
+    DiskError,
+    InvariantBroken,
     LogLost,
+    MachineBroken,
     MembershipRefused,
     NotLeader,
     OutcomeUnknown,
@@ -19,9 +22,21 @@ from raft_core.errors import (
     StorageBroken,
     TransferInProgress,
 )
+from raft_core.events import MachineFailed, StorageFailed
+from raft_core.host.raising import described
 from raft_core.ids import NOBODY, NodeId
 
-__all__ = ["RETRYABLE_READ", "deadline_text", "refusal_error", "stop_error", "unknown_error"]
+__all__ = [
+    "RETRYABLE_READ",
+    "core_error",
+    "deadline_text",
+    "ended_error",
+    "ending",
+    "failure_event",
+    "refusal_error",
+    "stop_error",
+    "unknown_error",
+]
 
 _R = RefusalReason
 
@@ -58,6 +73,8 @@ _REFUSALS: Final[dict[RefusalReason, str]] = {
     _R.TOO_LARGE: "the command is larger than max_entry_bytes; split it, or raise the setting on all nodes",
     _R.SUPERSEDED: "another leader's entry was committed in its place; it was not carried out and may be sent again",
     _R.LEADERSHIP_LOST: "the leader was deposed before it could answer; ask again",
+    _R.MACHINE_FAILED: "this node's state machine raised an exception and the node is ending; ask another node",
+    _R.NODE_FAILED: "this node failed and is ending; ask another node",
     _R.STORAGE_FAILED: "this node's storage failed and it is ending; ask another node",
     _R.STOPPING: "this node is stopping; ask another node",
     _R.STALE: "no leader was heard within the staleness that was asked for; ask for more, or try again",
@@ -90,6 +107,8 @@ _UNKNOWNS: Final[dict[UnknownReason, str]] = {
     _U.TRUNCATED: "a new leader replaced the entry here, but it may live on elsewhere",
     _U.SNAPSHOT: "a snapshot replaced the entries that would have told the outcome",
     _U.STOPPING: "the node stopped before the outcome was known",
+    _U.MACHINE_FAILED: "the node's state machine raised an exception before the outcome was known",
+    _U.NODE_FAILED: "the node failed before the outcome was known",
     _U.STORAGE_FAILED: "the node's storage failed before the outcome was known",
     _U.DEADLINE: "the deadline passed before the outcome was known; it may still be carried out",
     _U.FORWARD_LOST: "it was passed on to the leader, and the connection broke before the answer came",
@@ -120,6 +139,8 @@ def stop_error(reason: StopReason, text: str, failure: RaftError | None) -> Raft
         return LogLost(text or "the disk does not hold what this node acknowledged")
     if reason is StopReason.STORAGE_FAILED:
         return failure or StorageBroken(text or "the storage failed")
+    if reason is StopReason.MACHINE_FAILED:
+        return failure or MachineBroken(text or "the state machine failed", "", "")
     assert_never(reason)
 
 
@@ -129,6 +150,39 @@ def deadline_text(held_for: RefusalReason | None) -> str:
     return text if held_for is None else f"{text}. It waited all the while: {_REFUSALS[held_for]}"
 
 
-def unknown_error(reason: UnknownReason) -> OutcomeUnknown:
+def unknown_error(reason: UnknownReason, text: str = "") -> OutcomeUnknown:
     """The exception for a request of which nobody can know whether it is or will be carried out."""
-    return OutcomeUnknown(reason, _UNKNOWNS[reason])
+    return OutcomeUnknown(reason, text or _UNKNOWNS[reason])
+
+
+def core_error(failure: Exception, event: object) -> RaftError:
+    """What a node ends with when its core has raised at `event`."""
+    if isinstance(failure, RaftError):
+        return failure
+    error = InvariantBroken(f"the core raised {described(failure)} at {type(event).__name__}")
+    error.__cause__ = failure
+    return error
+
+
+def failure_event(error: RaftError) -> StorageFailed | MachineFailed:
+    """What the core is told when a job has failed for good."""
+    return MachineFailed(str(error)) if isinstance(error, MachineBroken) else StorageFailed(str(error))
+
+
+def ending(error: Exception | None) -> tuple[RefusalReason, UnknownReason, str]:
+    """Why whoever waits for a node that ends with `error` is refused or left in the dark, and what there is to add."""
+    if error is None:
+        return _R.STOPPING, _U.STOPPING, ""
+    if isinstance(error, MachineBroken):
+        return _R.MACHINE_FAILED, _U.MACHINE_FAILED, str(error)
+    if isinstance(error, DiskError):
+        return _R.STORAGE_FAILED, _U.STORAGE_FAILED, ""
+    return _R.NODE_FAILED, _U.NODE_FAILED, described(error)
+
+
+def ended_error(error: Exception | None) -> Refused:
+    """The exception for a request that is made of a node that has ended, with `error` where it failed."""
+    reason = ending(error)[0]
+    if error is None:
+        return Refused(reason, "this node has ended; ask another node, or open it again")
+    return Refused(reason, f"this node has ended; ask another node. It failed with {described(error)}")

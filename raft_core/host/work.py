@@ -32,6 +32,7 @@ from raft_core.host.jobs import (
     StoreSnapshot,
     Write,
 )
+from raft_core.host.raising import broken_apply, broken_call, broken_restore, described
 from raft_core.host.values import (
     ChunkRead,
     ChunkStored,
@@ -183,8 +184,7 @@ class Work:
                     reports[place] = msgspec.structs.replace(report, time=latest_time(self._machine))
                 except Exception as failure:
                     self._machine_failed = True
-                    text = f"the state machine raised {_named(failure)} when asked for its latest time"
-                    reports[place:] = [JobFailed(Lane.APPLY, _caused(CallerError(text), failure))]
+                    reports[place:] = [JobFailed(Lane.APPLY, broken_call(self._machine, "latest_time", failure))]
                 break
         return reports
 
@@ -202,6 +202,7 @@ class Work:
                 if failed is not None:
                     self._machine_failed = True
                     jobs.clear()
+                    done.into(reports)  # whoever waits for the entries before it has an answer
                     reports.append(failed)
                     return reports
                 if done.paused:
@@ -231,9 +232,7 @@ class Work:
                 try:
                     result = _bytes(apply(entry.index, entry.data))
                 except Exception as failure:
-                    text = f"the state machine raised {_named(failure)} when applying entry {entry.index}"
-                    remedy = "the entry is committed and will be applied again after a restart: mend the machine first"
-                    return JobFailed(Lane.APPLY, _caused(CallerError(f"{text}; {remedy}"), failure))
+                    return JobFailed(Lane.APPLY, broken_apply(self._machine, entry.index, entry.data, failure))
             while wanted and wanted[0][1] < entry.index:
                 wanted.popleft()
             if wanted and wanted[0][0] <= entry.index:
@@ -255,12 +254,12 @@ class Work:
             try:
                 return QueryAnswered(job.ticket, _bytes(self._machine.query(job.request)))
             except Exception as failure:
-                return QueryFailed(job.ticket, f"the state machine raised {_named(failure)} for this query")
+                return QueryFailed(job.ticket, f"the state machine raised {described(failure)} for this query")
         if isinstance(job, BeginSnapshot):
             try:
                 return SnapshotBegun(job.meta, self._machine.snapshot())
             except Exception as failure:
-                return SnapshotIncomplete(job.meta, f"the state machine raised {_named(failure)} in snapshot()")
+                return SnapshotIncomplete(job.meta, f"the state machine raised {described(failure)} in snapshot()")
         if isinstance(job, RestoreMachine):
             return self._restore(job.meta)
         raise CallerError(f"{type(job).__name__} does not belong in the apply lane")
@@ -276,8 +275,7 @@ class Work:
         except DiskError as failure:
             return JobFailed(Lane.APPLY, failure)
         except Exception as failure:
-            text = f"the state machine raised {_named(failure)} when restoring the snapshot at {meta.index}"
-            return JobFailed(Lane.APPLY, _caused(CallerError(text), failure))
+            return JobFailed(Lane.APPLY, broken_restore(self._machine, meta.index, failure))
         return MachineRestored(meta.index, time)
 
     # Our own snapshots.
@@ -296,7 +294,9 @@ class Work:
                     writer.abort()
             if isinstance(failure, StorageBroken):
                 return _broken(failure)
-            return SnapshotIncomplete(job.meta, f"the snapshot at {job.meta.index} was not stored: {_named(failure)}")
+            return SnapshotIncomplete(
+                job.meta, f"the snapshot at {job.meta.index} was not stored: {described(failure)}"
+            )
         return SnapshotStored(job.meta)
 
     # Snapshots on their way.
@@ -312,7 +312,7 @@ class Work:
         except DiskError:  # nobody but the asker is concerned; it will be offered another one
             return self._gone(job)
         except Exception as failure:
-            return self._gone(job, f"the snapshot at {meta.index} cannot be given to others: {_named(failure)}")
+            return self._gone(job, f"the snapshot at {meta.index} cannot be given to others: {described(failure)}")
 
     def _gone(self, job: ReadChunk, text: str = "") -> ChunkRead:
         self._close_reader((job.meta.index, job.meta.term))
@@ -409,14 +409,10 @@ def _bytes(given: object) -> bytes:
     return given
 
 
-def _named(failure: BaseException) -> str:
-    return f"{type(failure).__name__}: {failure}"
-
-
 def _disk_error(failure: Exception) -> RaftError:
     if isinstance(failure, DiskError):
         return failure
-    return _caused(StorageBroken(f"the store raised {_named(failure)}; nothing more is acknowledged"), failure)
+    return _caused(StorageBroken(f"the store raised {described(failure)}; nothing more is acknowledged"), failure)
 
 
 def _broken(failure: StorageBroken | LogDamaged) -> JobFailed:

@@ -99,7 +99,8 @@ class Forward(Value, frozen=True, array_like=True):
 
 @final
 class ForwardReply(Value, frozen=True, array_like=True):
-    """The answer to a `Forward`: exactly one of a result, a refusal and an uncertainty."""
+    """The answer to a `Forward`: exactly one of a result, a refusal and an uncertainty. `exact` is the reason's own
+    name where `refused` or `unknown` is only the nearest one that every version knows."""
 
     id: int
     result: bytes | None = None
@@ -107,6 +108,7 @@ class ForwardReply(Value, frozen=True, array_like=True):
     unknown: UnknownReason | None = None
     leader: NodeId = NodeId(0)
     text: str = ""
+    exact: str = ""
 
 
 @final

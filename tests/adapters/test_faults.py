@@ -16,7 +16,7 @@ import pytest
 from anyio.abc import SocketStream
 
 from raft_core.effects import RoleName
-from raft_core.errors import CallerError, DirectoryInUse, OutcomeUnknown, StorageBroken
+from raft_core.errors import DirectoryInUse, MachineBroken, OutcomeUnknown, StorageBroken
 from raft_core.host.config import MILLISECOND
 from raft_core.ids import Index
 from raft_storage.file_store import FileStore
@@ -232,7 +232,7 @@ async def test_an_exception_of_the_machine_ends_the_node_and_skips_no_entry(clus
         await running.up.propose(b"poison")
     with anyio.fail_after(10):
         await running.ended.wait()
-    assert isinstance(running.error, CallerError)
+    assert isinstance(running.error, MachineBroken)
     assert isinstance(running.error.__cause__, ValueError)
     assert running.machine.commands == [b"a"]
 

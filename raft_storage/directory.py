@@ -31,7 +31,7 @@ from raft_core.wal.segment import (
 )
 from raft_storage.snapshots import verify_snapshot
 
-__all__ = ["discard", "identity_in", "plan_in", "put_in_force", "replace_file", "write_new"]
+__all__ = ["discard", "drawn_incarnation", "identity_in", "plan_in", "put_in_force", "replace_file", "write_new"]
 
 _INCARNATION_BITS: Final = 63
 _IGNORED: Final = frozenset({LOCK, "lost+found"})
@@ -77,7 +77,7 @@ def identity_in(files: Files, place: str, node: NodeId, cluster: ClusterId, inca
     """Whose directory this is; an empty one is formatted first. Raises `WrongDirectory` or `LogDamaged`."""
     names = files.names()
     if IDENTITY not in names:
-        return _format(files, place, names, IdentityFile(cluster, node, _drawn(incarnation)))
+        return _format(files, place, names, IdentityFile(cluster, node, drawn_incarnation(incarnation)))
     identity = read_identity(read_whole(files, IDENTITY))
     if (identity.node, identity.cluster) != (node, cluster):
         raise WrongDirectory(
@@ -87,7 +87,7 @@ def identity_in(files: Files, place: str, node: NodeId, cluster: ClusterId, inca
     return identity
 
 
-def _drawn(incarnation: int | None) -> Incarnation:
+def drawn_incarnation(incarnation: int | None) -> Incarnation:
     """The number wished for, or a random one that is not 0."""
     drawn = incarnation or 0
     while not drawn:

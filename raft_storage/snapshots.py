@@ -19,7 +19,7 @@ from raft_core.entries import LogPosition, SnapshotMeta
 from raft_core.errors import CallerError, DiskError, LogDamaged
 from raft_core.ids import ClusterId
 from raft_core.wal.files import File, Files, NoSpace
-from raft_core.wal.segment import is_received, is_unfinished, part_name, snapshot_name
+from raft_core.wal.segment import is_received, is_unfinished, part_name, snapshot_name, snapshot_position
 from raft_core.wal.snapshot_file import (
     CHUNK_BYTES,
     SNAPSHOT_REMEDY,
@@ -189,6 +189,14 @@ class SnapshotShelf:
                 if position != meta.position and position.index <= meta.index:
                     self._finished.discard(position)
                     self._files.unlink(snapshot_name(position))
+
+    def forget_all_but(self, meta: SnapshotMeta | None) -> None:
+        """Delete every finished snapshot on the disk but this one, which is durably in force."""
+        with self._lock:
+            for name in self._files.names():
+                position = snapshot_position(name)
+                if position is not None and (meta is None or position != meta.position):
+                    self._files.unlink(name)
 
 
 @final

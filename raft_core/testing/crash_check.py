@@ -38,6 +38,8 @@ CHECKED: Final = (
 """What holds after every fault of a run that found no violation."""
 ALL_SUBSETS: Final = 10
 """Up to this many unsynced changes, every subset of them is tried."""
+SAMPLED: Final = 1000
+"""With `every` above it, of more than four unsynced changes only a few subsets are tried."""
 
 
 def _silent(text: str) -> None:
@@ -58,7 +60,8 @@ def crash_disk_check(
     open_store: OpenOnFiles, *, script_seed: int = 0, progress: Progress = _silent, every: int = 1
 ) -> CrashReport:
     """One history under every fault. `every`: to be faster, only one in so many of byte lengths and bits, and
-    above 100 only a sample of the power losses during recovery.
+    above 100 only a sample of the power losses during recovery, and
+    above 1000 only a sample of what survives of many unsynced changes.
 
     Raises `StoreViolation` at the first word that the store does not keep."""
     check = _Check(open_store, make_script(script_seed), script_seed, every)
@@ -126,6 +129,10 @@ class _Check(Trial):
 
     def subsets(self, count: int) -> Iterable[Collection[int]]:
         """Every subset of `count` changes, or of more than `ALL_SUBSETS` the telling ones and some at random."""
+        if self.every > SAMPLED and count > 4:
+            some = [frozenset(n for n in range(count) if self.random.random() < 0.5) for _ in range(6)]
+            half = range(int(self.random.random() * count))
+            return sorted({frozenset(), frozenset(range(count)), frozenset(half), *some}, key=sorted)
         if count <= ALL_SUBSETS:
             return (frozenset(some) for size in range(count + 1) for some in combinations(range(count), size))
         everything = range(count)

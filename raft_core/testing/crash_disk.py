@@ -104,6 +104,12 @@ class _Node:
             self.coming_size = size
             self.pending.append((-1, b"", size))
 
+    def shrink(self, size: int) -> None:
+        """End the file at `size`, which is not beyond its end."""
+        self.size = self.coming_size = size
+        _cut(self.live, size)
+        self.pending.append((-1, b"", size))
+
     def lose(self) -> None:
         """What is not on the medium will not get there, unless it is written again."""
         self.pending.clear()
@@ -120,28 +126,26 @@ class _Node:
     def settle(self) -> None:
         """Everything is on the medium."""
         for sector, content, size in self.pending:
-            if sector >= 0:
-                self.stable[sector] = content
-            else:
-                self.stable_size = size
+            self._reach(sector, content, size)
         self.pending.clear()
+
+    def _reach(self, sector: int, content: bytes, size: int) -> None:
+        """One change is on the medium."""
+        if sector >= 0:
+            self.stable[sector] = content
+            return
+        if size < self.stable_size:
+            _cut(self.stable, size)
+        self.stable_size = size
 
     def after(self, survivors: Collection[int], first: int) -> _Node:
         """The file after a power loss; `survivors` are numbers of changes, this file's beginning with `first`."""
         node = _Node()
         node.stable, node.stable_size = dict(self.stable), self.stable_size
         for number, (sector, content, size) in enumerate(self.pending, start=first):
-            if number not in survivors:
-                continue
-            if sector >= 0:
-                node.stable[sector] = content
-            else:
-                node.stable_size = size
-        limit = -(-node.stable_size // SECTOR)
-        for sector in [sector for sector in node.stable if sector >= limit]:
-            del node.stable[sector]
-        if (inside := node.stable_size % SECTOR) and (last := node.stable.get(limit - 1)) is not None:
-            node.stable[limit - 1] = last[:inside] + bytes(SECTOR - inside)
+            if number in survivors:
+                node._reach(sector, content, size)
+        _cut(node.stable, node.stable_size)
         node.live, node.size, node.coming_size = dict(node.stable), node.stable_size, node.stable_size
         return node
 
@@ -151,6 +155,15 @@ class _Node:
         node.live, node.size, node.stable = dict(self.live), self.size, dict(self.stable)
         node.stable_size, node.coming_size, node.pending = self.stable_size, self.coming_size, list(self.pending)
         return node
+
+
+def _cut(sectors: dict[int, bytes], size: int) -> None:
+    """Nothing lies beyond `size`."""
+    limit = -(-size // SECTOR)
+    for sector in [sector for sector in sectors if sector >= limit]:
+        del sectors[sector]
+    if (inside := size % SECTOR) and (last := sectors.get(limit - 1)) is not None:
+        sectors[limit - 1] = last[:inside] + bytes(SECTOR - inside)
 
 
 @final
@@ -422,6 +435,12 @@ class _OpenFile:
             self._node.grow(min(size, self._node.size + max(0, disk.capacity - disk.used())))
         disk._reserve("preallocate", self._name, size - self._node.size)
         self._node.grow(size)
+
+    def truncate(self, size: int) -> None:
+        """End the file at `size`, durably only after a sync. No store of this library asks for it; databases do."""
+        self._disk._enter("truncate", self._name, life=self._life)
+        if size < self._node.size:
+            self._node.shrink(size)
 
     def sync(self) -> None:
         """Contents and size are durable, unless a fault says that the sync is lost."""

@@ -1,0 +1,395 @@
+"""The store that keeps the log in a database engine, and snapshots in files beside it.
+
+What all engines share is here; what an engine does is behind `raft_storage.engine.Engine`. One `write` is one
+transaction, however many `Persist`s it holds, and one sync. The order of the steps is what makes it safe:
+
+- a commit is durable, then the mark names it, and only then is it acknowledged;
+- opening reads and checks every row, and commits one of its own before anything else is deleted;
+- a snapshot is finished before the commit that switches to it; older ones are deleted after that commit;
+- rows that are not needed any more are deleted a few per commit, so that no write waits for a million of them;
+- after any failure the store is broken until it is opened again.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Final, TypeAlias, final
+
+import msgspec
+
+from raft_core._value import Value
+from raft_core.effects import Persist
+from raft_core.entries import SnapshotMeta
+from raft_core.errors import CallerError, DirectoryInUse, DiskError, LogDamaged, StorageBroken, WrongDirectory
+from raft_core.ids import NOBODY, BootNumber, ClusterId, Incarnation, Index, NodeId, WriteId
+from raft_core.membership import Members
+from raft_core.recovered import Identity, Recovered, formation
+from raft_core.storage import SnapshotReader, SnapshotWriter
+from raft_core.wal.files import FileFailed, Files, LockHeld, read_whole
+from raft_core.wal.records import Change
+from raft_core.wal.segment import (
+    LOCK,
+    RESTORE_REMEDY,
+    is_received,
+    is_unfinished,
+    new_name,
+    snapshot_name,
+    snapshot_position,
+)
+from raft_storage.directory import drawn_incarnation, replace_file
+from raft_storage.engine import Engine, Range
+from raft_storage.files import OperatingFiles
+from raft_storage.mark import MARK, MarkFile, create_mark, read_mark
+from raft_storage.rows import ROWS_VERSION, START, STATE, RowsRead, RowState, read_rows, seal_row, seal_state
+from raft_storage.snapshots import SnapshotShelf, verify_snapshot
+
+__all__ = ["ENGINE", "EngineStore", "OpenEngine", "Opening", "engine_in"]
+
+OpenEngine: TypeAlias = Callable[[bool], Engine]
+"""Opens the engine; with True, makes its database in a directory that has none."""
+
+ENGINE: Final = "engine"
+"""The file that makes a directory that of an engine store: which engine, and whose."""
+
+_DROP_ROWS: Final = 512
+_DROP_BYTES: Final = 1024 * 1024
+"""At most so many rows, and so many bytes of them, are deleted with one commit."""
+
+_ENGINE_MAGIC: Final = b"RAFTENGN"
+_SEAL: Final = struct.Struct("<8sIII")
+
+
+@final
+class _EngineFile(Value, frozen=True, array_like=True):
+    """Whose directory this is, and which engine keeps the log."""
+
+    kind: str
+    cluster: ClusterId
+    node: NodeId
+    incarnation: Incarnation
+
+
+def _sealed(value: _EngineFile) -> bytes:
+    body = msgspec.msgpack.encode(value)
+    start = _SEAL.pack(_ENGINE_MAGIC, ROWS_VERSION, len(body), 0)[:-4]
+    return start + zlib.crc32(body, zlib.crc32(start)).to_bytes(4, "little") + body
+
+
+def _unsealed(data: bytes) -> _EngineFile:
+    if len(data) < _SEAL.size:
+        raise LogDamaged(ENGINE, 0, "the file is too short", RESTORE_REMEDY)
+    magic, version, length, checksum = _SEAL.unpack_from(data)
+    body = data[_SEAL.size :]
+    if (
+        magic != _ENGINE_MAGIC
+        or len(body) != length
+        or zlib.crc32(body, zlib.crc32(data[: _SEAL.size - 4])) != checksum
+    ):
+        raise LogDamaged(ENGINE, 0, "the checksum is wrong", RESTORE_REMEDY)
+    if version > ROWS_VERSION:
+        raise WrongDirectory(f"{ENGINE} has format {version}, this library reads {ROWS_VERSION}: use a newer library")
+    try:
+        return msgspec.msgpack.decode(body, type=_EngineFile)
+    except msgspec.MsgspecError as failure:
+        raise LogDamaged(ENGINE, _SEAL.size, f"cannot be decoded: {failure}", RESTORE_REMEDY) from None
+
+
+def engine_in(files: Files) -> str | None:
+    """Return the kind of engine that keeps this directory, None where it is that of no engine.
+
+    Raises `LogDamaged` where the file that says so is damaged."""
+    return _unsealed(read_whole(files, ENGINE)).kind if ENGINE in files.names() else None
+
+
+class EngineStore:
+    """A `raft_core.storage.Store` on a database engine. Made by the `open` of a class for one engine."""
+
+    def __init__(self, files: Files, identity: Identity, engine: Engine, found: RowsRead, mark: MarkFile) -> None:
+        """Only for `open_on`: takes over a directory whose rows were read."""
+        self._files = files
+        self._identity = identity
+        self._engine = engine
+        self._mark = mark
+        self._failure: str | None = None
+        image = found.image
+        image.forget(Index(image.base + 1))
+        image.first = Index(image.base + 1)  # what is below is not even recovered
+        self._outline = image.outline()
+        self._at = found.state.newest if found.state is not None else START
+        self._boot = BootNumber((found.state.boot if found.state is not None else 0) + 1)
+        self._oldest, self._before, self._sizes = found.oldest, found.before, found.sizes
+        self._dropped = 0  # how many rows at the front of `_before` are deleted already
+        for name in _rubbish(files.names(), image.snapshot):
+            files.unlink(name)
+        self._commit([])
+        self._mark.sync()
+        self._shelf = SnapshotShelf(files, identity.cluster, image.snapshot)
+        self._shelf.forget_all_but(image.snapshot)
+        self._recovered: Recovered | None = Recovered(
+            identity, image.hard, image.snapshot, tuple(image.entries), self._boot
+        )
+
+    @property
+    def identity(self) -> Identity:
+        return self._identity
+
+    @property
+    def engine(self) -> Engine:
+        """The open database, for tests and tools: what is changed through it is not the store's doing."""
+        return self._engine
+
+    # Opening.
+
+    def recover(self) -> Recovered:
+        """Return what the disk held when it was opened; once, and before anything is written."""
+        with self._guarded():
+            recovered, self._recovered = self._recovered, None
+            if recovered is None:
+                raise CallerError("a store is recovered once, before it is written to; open it again")
+            return recovered
+
+    def form(self, members: Members) -> Recovered:
+        """Write the first entry of a new cluster. Raises `CallerError` where the disk holds anything already."""
+        if self._outline.hard.term or self._outline.snapshot is not None or self._outline.next > 1:
+            raise CallerError("this disk is part of a cluster already; a new cluster forms on empty directories")
+        declared = members.incarnation_of(self._identity.node)
+        if declared not in (Incarnation(0), self._identity.incarnation):
+            raise CallerError(f"the members name another disk (incarnation {declared}) as node {self._identity.node}")
+        hard, entry = formation(members)
+        self.write([Persist(WriteId(0), hard=hard, entries=(entry,))])
+        return Recovered(self._identity, hard, None, (entry,), self._boot)
+
+    # The write lane.
+
+    def write(self, batch: Sequence[Persist]) -> None:
+        """Make all of `batch` durable: one transaction, one sync."""
+        with self._guarded():
+            self._recovered = None
+            if not batch:
+                return
+            snapshot = self._outline.snapshot
+            self._commit(self._changes(batch))
+            if self._outline.snapshot is not snapshot and self._outline.snapshot is not None:
+                self._shelf.switch(self._outline.snapshot)
+
+    def _changes(self, batch: Sequence[Persist]) -> list[Change]:
+        """Return what has to be written. A caller's error breaks the store: half of the batch may be counted."""
+        self._next_before = self._outline.next
+        try:
+            for persist in batch:
+                if persist.snapshot is not None:
+                    self._shelf.require(persist.snapshot)
+            return [self._outline.change(persist) for persist in batch]
+        except CallerError as failure:
+            self._failure = str(failure)
+            raise
+
+    def _commit(self, changes: list[Change]) -> None:
+        """Commit the next row with the state after it, and name it in the mark."""
+        outline = self._outline
+        next_before = self._next_before if changes else outline.next
+        row, newest = seal_row(self._at.number + 1, next_before, self._at.chain, changes)
+        state = RowState(
+            cluster=self._identity.cluster,
+            node=self._identity.node,
+            incarnation=self._identity.incarnation,
+            boot=self._boot,
+            newest=newest,
+            first=outline.first,
+            next=outline.next,
+            hard=outline.hard,
+            snapshot=outline.snapshot,
+        )
+        self._before.append(next_before)
+        self._sizes.append(len(row))
+        drop = self._droppable()
+        checkpoint = self._engine.commit([(STATE, seal_state(state)), (newest.number, row)], drop)
+        self._at = newest
+        self._mark.put(newest)
+        if checkpoint:
+            self._mark.sync()
+        self._dropped_upto(drop[1])
+
+    def _droppable(self) -> Range:
+        """Return the oldest rows whose entries are all below `first`, as many as one commit may delete."""
+        place, size = self._dropped, 0
+        while place + 1 < len(self._before) and self._before[place + 1] <= self._outline.first:
+            size += self._sizes[place]
+            if place - self._dropped >= _DROP_ROWS or (size > _DROP_BYTES and place > self._dropped):
+                break
+            place += 1
+        return self._oldest + self._dropped, self._oldest + place
+
+    def _dropped_upto(self, number: int) -> None:
+        self._dropped = number - self._oldest
+        if self._dropped > len(self._before) // 2 + _DROP_ROWS:
+            self._oldest = number
+            self._before, self._sizes = self._before[self._dropped :], self._sizes[self._dropped :]
+            self._dropped = 0
+
+    # Snapshots.
+
+    def create_snapshot(self, meta: SnapshotMeta) -> SnapshotWriter:
+        """Return a writer for a snapshot of this node's own machine."""
+        with self._guarded():
+            return self._shelf.create(meta, self._guarded)
+
+    def resume_snapshot(self, meta: SnapshotMeta, source: str) -> SnapshotWriter:
+        """Return a writer for a snapshot received from `source`, continuing what was written of it before."""
+        with self._guarded():
+            return self._shelf.resume(meta, source, self._guarded)
+
+    def open_snapshot(self, meta: SnapshotMeta) -> SnapshotReader:
+        """Open the finished snapshot of that index and term. Raises `DiskError` where there is none any more."""
+        with self._guarded():
+            return self._shelf.open(meta, self._guarded)
+
+    # The end.
+
+    def close(self) -> None:
+        """Free the directory. What was written stays; after a failure nothing more is written by the store."""
+        if self._failure is None:
+            with suppress(DiskError), self._guarded():
+                self._mark.sync()
+        self._failure = self._failure or "the store is closed"
+        self._mark.close()
+        try:
+            self._engine.close()
+        finally:
+            self._files.close()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Once anything inside has failed, nothing is done any more."""
+        if self._failure is not None:
+            raise StorageBroken(f"{self._failure}; open the directory again, which recovers what is durable")
+        try:
+            yield
+        except FileFailed as failure:
+            self._failure = str(failure)
+            raise StorageBroken(f"{failure}; nothing written since the last success may be relied on") from failure
+        except LogDamaged as failure:
+            if failure.file == self._engine.file:
+                self._failure = str(failure)
+            raise
+        except (CallerError, DiskError):
+            raise
+        except BaseException as failure:  # interrupted in the middle: the state of the disk is not known
+            self._failure = f"{type(failure).__name__}: {failure}"
+            raise
+
+
+def _rubbish(names: Sequence[str], snapshot: SnapshotMeta | None) -> list[str]:
+    """Return the files that nothing can refer to: unfinished ones, and snapshots that were never switched to."""
+    base = snapshot.index if snapshot is not None else 0
+    found = []
+    for name in names:
+        position = snapshot_position(name)
+        never_in_force = position is not None and position.index > base
+        if never_in_force or (is_unfinished(name) and not is_received(name)):
+            found.append(name)
+    return found
+
+
+@final
+class Opening:
+    """The steps that open a directory for an engine of the kind `kind`, whose files have names that begin as `ours`."""
+
+    def __init__(
+        self,
+        place: str,
+        kind: str,
+        ours: str,
+        node: int,
+        cluster: str,
+        remove: Callable[[Files, str], None] = lambda files, name: files.unlink(name),
+    ) -> None:
+        if node <= NOBODY:
+            raise CallerError(f"a node id is a positive number, not {node}")
+        self._remove = remove
+        self.place, self.kind, self.ours = place, kind, ours
+        self.node, self.cluster = NodeId(node), ClusterId(cluster)
+
+    def files(self, files: Files | None) -> Files:
+        """Return the locked directory. Raises `DirectoryInUse`."""
+        used = files if files is not None else OperatingFiles(self.place)
+        try:
+            used.lock(LOCK)
+        except FileFailed as failure:
+            if files is None:
+                used.close()
+            if not isinstance(failure, LockHeld):
+                raise
+            raise DirectoryInUse(
+                f"{self.place} is in use by another process: stop that process, or give this node another directory"
+            ) from failure
+        return used
+
+    def take_over(
+        self, files: Files, open_engine: OpenEngine, incarnation: int | None
+    ) -> tuple[Identity, Engine, RowsRead, MarkFile]:
+        """Format the directory if it is empty, otherwise check whose it is; then read and check all that it holds."""
+        names = files.names()
+        fresh = ENGINE not in names
+        if fresh:
+            self._check_unused(files, names)
+            identity = Identity(self.node, self.cluster, drawn_incarnation(incarnation))
+            if MARK not in names:
+                create_mark(files)
+        else:
+            identity = self._identity(_unsealed(read_whole(files, ENGINE)))
+        mark = read_mark(files)
+        engine = open_engine(fresh)
+        try:
+            if fresh:
+                files.sync_directory()  # the names of the engine's files
+                replace_file(files, ENGINE, _sealed(_EngineFile(self.kind, *_fields(identity))))
+            found = read_rows(engine.rows(), engine.file, identity, mark, engine.tail)
+            if found.state is not None and found.state.snapshot is not None:
+                self._check_snapshot(files, identity, found.state.snapshot)
+            return identity, engine, found, MarkFile(files)
+        except BaseException:
+            engine.close()
+            raise
+
+    def _check_unused(self, files: Files, names: list[str]) -> None:
+        if any(snapshot_position(name) is not None for name in names):
+            raise LogDamaged(ENGINE, 0, "the file is missing, but the directory holds snapshots", RESTORE_REMEDY)
+        begun = [name for name in names if name.startswith(self.ours)]
+        if (begun and MARK not in names) or (MARK in names and read_mark(files).number):
+            raise LogDamaged(ENGINE, 0, "the file is missing, but the directory was in use", RESTORE_REMEDY)
+        known = {LOCK, MARK, "lost+found", new_name(MARK), new_name(ENGINE), *begun}
+        if foreign := [name for name in names if name not in known]:
+            raise WrongDirectory(
+                f"{self.place} is not a data directory for {self.kind}, but holds {foreign[0]!r}: give this node an"
+                " empty directory, or the location with which it was started before"
+            )
+        for name in begun:  # the mark, made before them, says that nothing was ever committed
+            self._remove(files, name)
+
+    def _identity(self, found: _EngineFile) -> Identity:
+        if found.kind != self.kind:
+            raise WrongDirectory(
+                f"{self.place} is kept by {found.kind}, not by {self.kind}: start this node with"
+                f" {found.kind}:{self.place}, or move it with raft-kv migrate"
+            )
+        if (found.node, found.cluster) != (self.node, self.cluster):
+            raise WrongDirectory(
+                f"{self.place} belongs to node {found.node} of cluster {found.cluster!r}, not to node {self.node} of"
+                f" cluster {self.cluster!r}: give this node the directory that it had before, or an empty one if it is"
+                " new"
+            )
+        return Identity(found.node, found.cluster, found.incarnation)
+
+    def _check_snapshot(self, files: Files, identity: Identity, meta: SnapshotMeta) -> None:
+        name = snapshot_name(meta.position)
+        if name not in files.names():
+            raise LogDamaged(name, 0, "the snapshot that the log builds on is missing", RESTORE_REMEDY)
+        verify_snapshot(files, identity.cluster, meta)
+
+
+def _fields(identity: Identity) -> tuple[ClusterId, NodeId, Incarnation]:
+    return identity.cluster, identity.node, identity.incarnation

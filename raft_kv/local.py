@@ -1,7 +1,7 @@
 """Commands that the session answers itself: about the client, the server and the cluster.
 
 What lives here: pure functions from a call to a reply, or to the order that has to be carried out first (`Later`).
-What state a client has (its protocol, its name) lives in `Client`.
+What is known of a client is in `clients.Client`.
 """
 
 from __future__ import annotations
@@ -15,45 +15,32 @@ from raft_core.errors import SettingsError
 from raft_core.host.node import split_address
 from raft_core.ids import NodeId
 from raft_core.membership import AddLearner, AddVoter, Change, RemoveNode
-from raft_kv import commands
-from raft_kv.commands.table import Command, integer, printable, syntax_error, unknown_subcommand, wrong_arity
+from raft_kv.clients import Client, Clients, Killed, answer_client, checked_name
+from raft_kv.commands.table import integer, syntax_error, unknown_subcommand, wrong_arity
 from raft_kv.glob import matcher
+from raft_kv.listing import answer_command
 from raft_kv.picture import REDIS_VERSION, Picture, info_text, role_reply, status_map
-from raft_kv.replies import EMPTY_ARRAY, OK, CommandError, Map, Reply, Simple
-from raft_kv.scripts import Scripts
-from raft_kv.session_values import ChangeMembers, HandOver, Inspect, LeaveJoint, SessionEffect
+from raft_kv.replies import EMPTY_ARRAY, OK, CommandError, Map, Reply
+from raft_kv.session_values import ChangeMembers, Disconnect, HandOver, Inspect, LeaveJoint, SessionEffect
 
-__all__ = ["Client", "Later", "answer_locally", "once_of"]
-
-
-@final
-@attrs.define(eq=False)
-class Client:
-    """What a connection remembers about who is on its other end."""
-
-    number: int
-    scripts: Scripts = attrs.field(factory=Scripts)
-    protocol: int = 2
-    name: bytes = b""
-    library: bytes = b""
-    library_version: bytes = b""
-
-    def reset(self) -> None:
-        """As it was when the connection was new, except for its number."""
-        self.protocol = 2
-        self.name = b""
+__all__ = ["Later", "answer_locally", "once_of"]
 
 
 @final
 @attrs.frozen
 class Later:
-    """The reply can be given when this was done: after `Inspect` by asking again with the picture, else it is OK."""
+    """The reply can be given when this was done: after `Inspect` by asking again with the picture, else it is `reply`,
+    after which the connection is closed where it `closes`."""
 
     effect: SessionEffect
+    reply: Reply = OK
+    closes: bool = False
 
 
-def answer_locally(client: Client, call: list[bytes], picture: Picture | None) -> Reply | Later:
+def answer_locally(client: Client, clients: Clients, call: list[bytes], picture: Picture | None) -> Reply | Later:
     """The reply to a command that needs no keys. `picture` is given when an earlier `Later` asked for one."""
+    if call[0].lower() == b"client":
+        return _client(client, clients, call)
     return _HANDLERS[call[0].lower()](client, call, picture)
 
 
@@ -61,7 +48,7 @@ def _word(call: list[bytes]) -> str:
     return call[1].decode("utf-8", "replace").lower()
 
 
-# HELLO and CLIENT.
+# HELLO, AUTH and CLIENT.
 
 
 def _hello(client: Client, call: list[bytes], picture: Picture | None) -> Reply | Later:
@@ -77,10 +64,11 @@ def _hello(client: Client, call: list[bytes], picture: Picture | None) -> Reply 
         option = word.upper()
         argument = next(words, None)
         if option == b"AUTH" and argument is not None and next(words, None) is not None:
-            raise CommandError("WRONGPASS this server knows no passwords; connect without AUTH")
-        if option != b"SETNAME" or argument is None:
+            _check_user(argument)
+        elif option == b"SETNAME" and argument is not None:
+            name = checked_name(argument)
+        else:
             raise syntax_error()
-        name = _checked_name(argument)
     client.protocol, client.name = protocol, name
     return Map(
         (
@@ -95,80 +83,37 @@ def _hello(client: Client, call: list[bytes], picture: Picture | None) -> Reply 
     )
 
 
-def _checked_name(name: bytes) -> bytes:
-    if any(not 33 <= letter <= 126 for letter in name):
-        raise CommandError("ERR Client names cannot contain spaces, newlines or special characters.")
-    return name
+def _auth(_client: Client, call: list[bytes], _picture: Picture | None) -> Reply | Later:
+    if len(call) > 3:
+        raise syntax_error()
+    if len(call) == 2:
+        raise CommandError(
+            "ERR AUTH <password> called without any password configured for the default user. "
+            "Are you sure your configuration is correct?"
+        )
+    _check_user(call[1])
+    return OK
 
 
-def _client(client: Client, call: list[bytes], _picture: Picture | None) -> Reply | Later:
-    match _word(call), call[2:]:
-        case "id", []:
-            return client.number
-        case "getname", []:
-            return client.name or None
-        case "setname", [name]:
-            client.name = _checked_name(name)
-            return OK
-        case "setinfo", [option, value]:
-            return _set_info(client, option, value)
-        case "info" | "list", []:
-            return _client_line(client) + "\n"
-        case "no-evict" | "no-touch", [switch] if switch.upper() in {b"ON", b"OFF"}:
-            return OK
-        case "tracking", [switch] if switch.upper() == b"OFF":
-            return OK
-        case "id" | "getname" | "setname" | "setinfo" | "info" | "list", _:
-            raise wrong_arity(f"client|{_word(call)}")
-    raise unknown_subcommand(call)
+def _check_user(name: bytes) -> None:
+    """Raise unless it is the one user there is, who as in Redis may give any password where none is configured."""
+    if name != b"default":
+        raise CommandError("WRONGPASS invalid username-password pair or user is disabled.")
 
 
-def _set_info(client: Client, option: bytes, value: bytes) -> Reply:
-    if option.upper() == b"LIB-NAME":
-        client.library = _checked_name(value)
-        return OK
-    if option.upper() == b"LIB-VER":
-        client.library_version = _checked_name(value)
-        return OK
-    raise CommandError(f"ERR Unrecognized option '{printable(option)}'")
-
-
-def _client_line(client: Client) -> str:
-    name, library, version = (
-        text.decode("ascii", "replace") for text in (client.name, client.library, client.library_version)
-    )
-    return f"id={client.number} name={name} db=0 resp={client.protocol} lib-name={library} lib-ver={version}"
+def _client(client: Client, clients: Clients, call: list[bytes]) -> Reply | Later:
+    answer = answer_client(client, clients, call)
+    if not isinstance(answer, Killed):
+        return answer
+    others = tuple(number for number in answer.numbers if number != client.number)
+    return Later(Disconnect(others), answer.reply, closes=client.number in answer.numbers)
 
 
 # COMMAND, CONFIG, INFO.
 
 
 def _command(_client: Client, call: list[bytes], _picture: Picture | None) -> Reply | Later:
-    if len(call) == 1:
-        return [_row(command) for command in commands.LISTED.values()]
-    match _word(call), call[2:]:
-        case "count", []:
-            return len(commands.LISTED)
-        case "list", []:
-            return list(commands.LISTED)
-        case "docs", names:
-            wanted = names or list(commands.LISTED)
-            found = [commands.LISTED[name.lower()] for name in wanted if name.lower() in commands.LISTED]
-            return Map(tuple((command.name, Map((("arity", command.arity),))) for command in found))
-        case "info", names:
-            found_rows = [commands.LISTED.get(name.lower()) for name in names or list(commands.LISTED)]
-            return [None if command is None else _row(command) for command in found_rows]
-        case "getkeys", [_, *_] as inner:
-            keys = commands.look_up(inner).keys_of(inner)
-            if not keys:
-                raise CommandError("ERR The command has no key arguments")
-            return keys
-    raise unknown_subcommand(call)
-
-
-def _row(command: Command) -> Reply:
-    flags = [Simple(flag) for flag in sorted(command.flags) if flag != commands.SESSION]
-    return [command.name, command.arity, flags, command.first, command.last, command.step]
+    return answer_command(call)
 
 
 _CONFIG: Final[dict[str, str]] = {
@@ -182,6 +127,13 @@ _CONFIG: Final[dict[str, str]] = {
 }
 
 
+_CONFIG_HELP: Final = (
+    "CONFIG GET <pattern> [<pattern> ...] -- some settings under the names that Redis gives them.",
+    "CONFIG RESETSTAT -- taken, without effect.",
+    "CONFIG SET -- refused: settings are given when a node starts; see raft-kv serve --help.",
+)
+
+
 def _config(_client: Client, call: list[bytes], _picture: Picture | None) -> Reply | Later:
     if _word(call) == "get" and len(call) > 2:
         patterns = [matcher(pattern.lower()) for pattern in call[2:]]
@@ -189,6 +141,10 @@ def _config(_client: Client, call: list[bytes], _picture: Picture | None) -> Rep
         return Map(tuple(chosen.items()))
     if _word(call) == "resetstat" and len(call) == 2:
         return OK
+    if _word(call) == "help" and len(call) == 2:
+        return list(_CONFIG_HELP)
+    if _word(call) in {"get", "resetstat", "help"}:
+        raise wrong_arity(f"config|{_word(call)}")
     if _word(call) == "set":
         raise CommandError("ERR settings are given when a node starts; see raft-kv serve --help")
     raise unknown_subcommand(call)
@@ -329,8 +285,8 @@ def _addition(node: NodeId, address: bytes, options: list[bytes]) -> Change:
 
 
 _HANDLERS: Final[dict[bytes, Callable[[Client, list[bytes], Picture | None], Reply | Later]]] = {
+    b"auth": _auth,
     b"hello": _hello,
-    b"client": _client,
     b"command": _command,
     b"config": _config,
     b"info": _info,

@@ -76,6 +76,10 @@ class Picture:
     waiting: int = 0
     all_masters: bool = True
     """Every node calls itself a master to Redis clients, because every node takes writes."""
+    max_clients: int = 0
+    memory: int = 0
+    """Bytes that the process occupies."""
+    memory_peak: int = 0
     keys: int = 0
     expiring: int = 0
 
@@ -94,6 +98,16 @@ def _numbers(nodes: Iterable[int]) -> str:
     return ",".join(map(str, nodes))
 
 
+def _human(size: int) -> str:
+    """A size as Redis writes it for people."""
+    amount, unit = float(size), "B"
+    for larger in "KMGT":
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{size}B" if unit == "B" else f"{amount:.2f}{unit}"
+
+
 def _sections(picture: Picture) -> dict[str, list[tuple[str, object]]]:
     leads = picture.role == "leader"
     host, _, port = picture.leader_address.rpartition(":")
@@ -108,13 +122,37 @@ def _sections(picture: Picture) -> dict[str, list[tuple[str, object]]]:
             ("tcp_port", picture.listen.rpartition(":")[2]),
             ("event_loop", picture.loop),
             ("uptime_in_seconds", picture.uptime_seconds),
+            ("uptime_in_days", picture.uptime_seconds // 86_400),
             ("data_directory", picture.data),
         ],
-        "clients": [("connected_clients", picture.connections), ("waiting_requests", picture.waiting)],
-        "persistence": [("loading", 0), ("aof_enabled", 1), ("aof_last_write_status", "ok")],
+        "clients": [
+            ("connected_clients", picture.connections),
+            ("maxclients", picture.max_clients),
+            ("blocked_clients", 0),
+            ("waiting_requests", picture.waiting),
+        ],
+        "memory": [
+            ("used_memory", picture.memory),
+            ("used_memory_human", _human(picture.memory)),
+            ("used_memory_rss", picture.memory),
+            ("used_memory_rss_human", _human(picture.memory)),
+            ("used_memory_peak", picture.memory_peak),
+            ("used_memory_peak_human", _human(picture.memory_peak)),
+            ("maxmemory", 0),
+            ("maxmemory_human", "0B"),
+            ("maxmemory_policy", "noeviction"),
+        ],
+        "persistence": [
+            ("loading", 0),
+            ("rdb_bgsave_in_progress", 0),
+            ("aof_enabled", 1),
+            ("aof_rewrite_in_progress", 0),
+            ("aof_last_write_status", "ok"),
+        ],
         "stats": [
             ("total_connections_received", picture.connections_received),
             ("total_commands_processed", picture.commands),
+            ("evicted_keys", 0),
             *((f"dropped_{name}", count) for name, count in picture.drops),
         ],
         "replication": [

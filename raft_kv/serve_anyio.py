@@ -36,7 +36,17 @@ from raft_kv.service import (
     cluster_clock,
 )
 from raft_kv.session import Session
-from raft_kv.session_values import Ask, ChangeMembers, HandOver, Inspect, LeaveJoint, Pause, Propose, SessionEffect
+from raft_kv.session_values import (
+    Ask,
+    ChangeMembers,
+    Disconnect,
+    HandOver,
+    Inspect,
+    LeaveJoint,
+    Pause,
+    Propose,
+    SessionEffect,
+)
 from raft_kv.stopping import end_input, hand_over, stop_signals
 from raft_kv.telling import LOG, announce
 
@@ -161,7 +171,7 @@ class _Server:
 
     async def _client(self, stream: SocketStream) -> None:
         """Serves one connection until one side ends it."""
-        talk = self._service.admit()
+        talk = self._service.admit(stream.extra(SocketAttribute.raw_socket))
         try:
             if talk is None:
                 await _refuse(stream)
@@ -215,6 +225,10 @@ class _Server:
                 await node.change_members(order.changes, expected=order.expected, timeout=timeout)
             elif type(order) is LeaveJoint:
                 await node.leave_joint(timeout=timeout)
+            elif type(order) is Disconnect:
+                for talk in self._service.talks_of(order.clients):
+                    if (scope := self._scopes.get(talk)) is not None:
+                        scope.cancel()
             elif type(order) is HandOver:
                 await node.transfer(order.to, timeout=timeout)
             else:

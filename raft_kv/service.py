@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import count
-from typing import Final, Generic, final
+from pathlib import Path
+from typing import Final, Generic, Protocol, final
 
 import attrs
 
 from raft_core.effects import Alarm, Announce
 from raft_core.host.face import NodeFace
+from raft_core.host.node import join_address
+from raft_kv.clients import Clients
 from raft_kv.config import ServeConfig
 from raft_kv.conversation import Conversation, SignalT
 from raft_kv.keyspace import Millis
@@ -63,6 +68,50 @@ KEEPALIVE: Final = tuple(_keepalive())
 that is only silent stays as long as it likes."""
 
 
+class Ends(Protocol):
+    """A connected socket."""
+
+    def getpeername(self) -> object:
+        """The other end's address."""
+
+    def getsockname(self) -> object:
+        """This end's address."""
+
+
+def _ends_of(connection: Ends) -> tuple[str, str]:
+    """The addresses of both ends, empty where the other one is gone already."""
+    ends = []
+    for end in (connection.getpeername, connection.getsockname):
+        try:
+            address = end()
+        except OSError:
+            address = None
+        ends.append(join_address(str(address[0]), int(address[1])) if isinstance(address, tuple) else "")
+    return ends[0], ends[1]
+
+
+def _memory() -> int:
+    """Bytes of memory that this process occupies now, or, where the system does not say, at most."""
+    with suppress(OSError, ValueError, IndexError):
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    return _memory_peak()
+
+
+def _memory_peak() -> int:
+    """Bytes of memory that this process has occupied at most; 0 where the system does not say."""
+    with suppress(ImportError, OSError):
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return 0
+
+
+def _local_clock() -> Millis:
+    return time.monotonic_ns() // 1_000_000
+
+
 def cluster_clock(node: NodeFace) -> Millis:
     """Return what the node takes for the cluster's time, in milliseconds; 0 where it does not know it yet."""
     return node.cluster_time // 1_000_000
@@ -87,6 +136,7 @@ class Service(Generic[SignalT]):
     commands: int = 0
     _limits: SessionLimits = attrs.field(init=False)
     _scripts: Scripts = attrs.field(factory=Scripts)
+    _clients: Clients = attrs.field(factory=lambda: Clients(_local_clock))
     _started: float = attrs.field(factory=time.monotonic)
     _numbers: count[int] = attrs.field(factory=lambda: count(1))
 
@@ -96,19 +146,32 @@ class Service(Generic[SignalT]):
         batch = min(SessionLimits().batch_bytes, entry // 4)
         self._limits = SessionLimits(requests=requests, batch_bytes=batch, transaction_bytes=entry)
 
-    def admit(self) -> Conversation[SignalT] | None:
+    def admit(self, connection: Ends) -> Conversation[SignalT] | None:
         """A conversation for a new connection, or None where there are too many; `leave` ends it."""
         if len(self.talks) >= self.config.max_clients:
             return None
         self.received += 1
-        talk = Conversation(Session(next(self._numbers), self._limits, self._scripts), self.make)
+        session = Session(next(self._numbers), self._limits, self._scripts, self._clients)
+        client = session.client
+        client.address, client.local_address = _ends_of(connection)
+        client.since = client.seen = self._clients.clock()
+        self._clients.by_number[session.number] = client
+        talk = Conversation(session, self.make)
         self.talks.add(talk)
         return talk
+
+    def talks_of(self, clients: Sequence[int]) -> list[Conversation[SignalT]]:
+        """The conversations of these clients, in the order of their numbers."""
+        wanted = frozenset(clients)
+        return sorted(
+            (talk for talk in self.talks if talk.session.number in wanted), key=lambda talk: talk.session.number
+        )
 
     def leave(self, talk: Conversation[SignalT]) -> None:
         """The conversation's connection is gone."""
         self.talks.discard(talk)
-        self.commands += talk.session.commands
+        self._clients.by_number.pop(talk.session.number, None)
+        self.commands += talk.session.client.commands
 
     @property
     def quiet(self) -> bool:
@@ -134,7 +197,10 @@ class Service(Generic[SignalT]):
             uptime_seconds=int(time.monotonic() - self._started),
             connections=len(self.talks),
             connections_received=self.received,
-            commands=self.commands,
+            commands=self.commands + sum(talk.session.client.commands for talk in self.talks),
+            max_clients=self.config.max_clients,
+            memory=_memory(),
+            memory_peak=_memory_peak(),
             keys=census.keys,
             expiring=census.expiring,
         )

@@ -16,18 +16,29 @@ or ask for a hundred megabytes of replies. After so much the session says `Pause
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, TypeAlias, assert_never, final
+from typing import Final, assert_never, final
 
 import attrs
 
 from raft_core.errors import OutcomeUnknown, Refused
 from raft_kv import entries
+from raft_kv.clients import Client, Clients
 from raft_kv.commands import READ, SESSION, WRITE, Command, look_up
+from raft_kv.commands.connection import check_database
 from raft_kv.entries import Calls, Clock, Once, OpenSession, Question, Transaction, Versions
 from raft_kv.keyspace import Keyspace, Millis, Version
-from raft_kv.local import Client, Later, answer_locally, once_of
+from raft_kv.local import Later, answer_locally, once_of
+from raft_kv.open_requests import (
+    Administering,
+    Executing,
+    Inspecting,
+    Open,
+    Reading,
+    Watching,
+    Writing,
+    failure_replies,
+)
 from raft_kv.picture import Picture
-from raft_kv.refusals import explain
 from raft_kv.replies import OK, CommandError, Reply, Simple, encode, encode_failure
 from raft_kv.requests import ParseFailure, Request, RequestParser, TooLarge
 from raft_kv.scripts import Scripts, translate
@@ -36,57 +47,6 @@ from raft_kv.session_values import Ask, Close, Inspect, Pause, Propose, Send, Se
 __all__ = ["Session"]
 
 
-@final
-@attrs.frozen
-class _Writing:
-    """An entry is on its way that answers so many commands. `once`: it may be repeated without harm."""
-
-    replies: int
-    once: bool = False
-
-
-@final
-@attrs.define
-class _Reading:
-    """These reads are being asked. `touching`: the cluster's clock is being moved before they are asked again."""
-
-    calls: list[list[bytes]]
-    touching: bool = False
-
-
-@final
-@attrs.define
-class _Executing:
-    """A transaction that only reads is being asked."""
-
-    question: Question
-    touching: bool = False
-
-
-@final
-@attrs.frozen
-class _Watching:
-    """The versions of these keys are being asked. `touching`: the log's time is being moved before that."""
-
-    keys: list[bytes]
-    touching: bool = False
-
-
-@final
-@attrs.frozen
-class _Inspecting:
-    """A command waits for the picture of this node."""
-
-    call: list[bytes]
-
-
-@final
-@attrs.frozen
-class _Administering:
-    """An operator's wish is on its way, to be answered by OK."""
-
-
-_Open: TypeAlias = _Writing | _Reading | _Executing | _Watching | _Inspecting | _Administering
 _NOTHING: Final = Keyspace()
 """For commands that need no keys."""
 _AT_ONCE_IN_TRANSACTION: Final = frozenset({"exec", "discard", "multi", "watch", "quit", "reset"})
@@ -94,6 +54,8 @@ _COMMAND_COST: Final = 4
 _PARSING_COST: Final = 2
 _BYTES_PER_COST: Final = 16
 """Measured: a command that is answered at once takes some 3 µs, parsing it 2, and a reply 60 ns per byte."""
+_TOUCH_KEYS: Final = frozenset({READ, WRITE})
+_BEGIN: Final = frozenset({"multi", "watch"})
 _SWEEPING: Final = frozenset({b"keys", b"scan"})
 """What they cost grows with the number of keys. Each is asked alone, so that others are served between two of them; and
 none enters the log, where it would hold up every replica, and again at each restart."""
@@ -122,12 +84,12 @@ class Session:
     limits: SessionLimits = attrs.field(factory=SessionLimits)
     scripts: Scripts = attrs.field(factory=Scripts)
     """The scripts that clients of this node have loaded."""
-    commands: int = attrs.field(default=0, init=False)
-    """How many requests it has received."""
+    clients: Clients = attrs.field(factory=Clients)
+    """All clients of this node."""
     client: Client = attrs.field(init=False)
     _parser: RequestParser = attrs.field(init=False)
     _queue: deque[Request] = attrs.field(factory=deque, init=False)
-    _open: _Open | None = attrs.field(default=None, init=False)
+    _open: Open | None = attrs.field(default=None, init=False)
     _transaction: _Transaction | None = attrs.field(default=None, init=False)
     _watched: dict[bytes, Version] = attrs.field(factory=dict, init=False)
     _replies: list[bytes] = attrs.field(factory=list, init=False)
@@ -137,12 +99,18 @@ class Session:
         self.client = Client(self.number, self.scripts)
         self._parser = RequestParser(self.limits.requests)
 
+    @property
+    def commands(self) -> int:
+        """How many requests it has received."""
+        return self.client.commands
+
     # What happens to a session.
 
     def receive(self, data: bytes, now: Millis) -> list[SessionEffect]:
         """The client sent `data`."""
         if self._closed:
             return []
+        self.client.seen = self.clients.clock()
         self._parse(data)
         return self._proceed(now)
 
@@ -153,7 +121,7 @@ class Session:
     def _parse(self, data: bytes) -> None:
         """Queue what is parsed of `data` and of what waits, no more than may travel together."""
         requests = self._parser.feed(data, self.limits.batch_calls)
-        self.commands += len(requests)
+        self.client.commands += len(requests)
         self._queue.extend(requests)
 
     def answered(self, data: bytes, now: Millis) -> list[SessionEffect]:
@@ -165,20 +133,20 @@ class Session:
     def failed(self, error: Refused | OutcomeUnknown, now: Millis) -> list[SessionEffect]:
         """The open request failed: every command it carried is answered with the error."""
         waiting, self._open = self._open, None
-        self._replies.append(_failure_replies(waiting, error))
+        self._replies.append(failure_replies(waiting, error))
         return self._proceed(now)
 
     def inspected(self, picture: Picture, now: Millis) -> list[SessionEffect]:
         """The picture that `Inspect` asked for."""
         waiting, self._open = self._open, None
-        assert isinstance(waiting, _Inspecting)
+        assert isinstance(waiting, Inspecting)
         try:
-            answer = answer_locally(self.client, waiting.call, picture)
+            answer = answer_locally(self.client, self.clients, waiting.call, picture)
         except CommandError as failure:
             self._replies.append(encode_failure(str(failure)))
             return self._proceed(now)
         if isinstance(answer, Later):
-            self._open = _Administering()
+            self._open = Administering(answer.reply, answer.closes)
             return self._proceed(now, answer.effect)
         self._say(answer)
         return self._proceed(now)
@@ -232,12 +200,18 @@ class Session:
         try:
             call = self._queue[0] = translate(call, self.scripts)
             command = look_up(call)
+            self.client.last_command = command.name.encode()
         except CommandError as failure:
             self._queue.popleft()
             self._spoil()
             self._replies.append(encode_failure(str(failure)))
             return None
-        if command.name == "raft" and call[1].lower() == b"once":
+        if (refusal := self._out_of_place(command, call)) is not None:
+            self._queue.popleft()
+            self._spoil()
+            self._replies.append(encode_failure(refusal))
+            return None
+        if _is_once(call):
             return self._once(call, now)
         if self._transaction is not None and command.name not in _AT_ONCE_IN_TRANSACTION:
             self._queue.popleft()
@@ -245,10 +219,10 @@ class Session:
             return None
         if WRITE in command.flags:
             calls = self._gather(WRITE)
-            self._open = _Writing(len(calls))
+            self._open = Writing(len(calls))
             return Propose(entries.encode_entry(Calls(self.client.protocol, calls)))
         if READ in command.flags:
-            reading = self._open = _Reading(self._gather(READ))
+            reading = self._open = Reading(self._gather(READ))
             return self._ask(reading.calls, now)
         self._queue.popleft()
         try:
@@ -256,6 +230,19 @@ class Session:
         except CommandError as failure:
             self._replies.append(encode_failure(str(failure)))
             return None
+
+    def _out_of_place(self, command: Command, call: list[bytes]) -> str | None:
+        """Why the connection carries nothing out: it has selected a database that is not there."""
+        if command.name == "select":
+            try:
+                check_database(call[1])
+                self.client.misplaced = False
+            except CommandError as failure:
+                self.client.misplaced = True
+                return str(failure)
+        elif self.client.misplaced and (command.flags & _TOUCH_KEYS or command.name in _BEGIN or _is_once(call)):
+            return "ERR this connection has selected a database that does not exist; there is one, SELECT 0"
+        return None
 
     def _gather(self, flag: str) -> list[list[bytes]]:
         """Takes the commands at the queue's head that have `flag` and may travel together."""
@@ -309,13 +296,14 @@ class Session:
             case "watch":
                 return self._watch(call[1:], now)
             case "raft" if call[1].lower() == b"session" and len(call) == 2:
-                self._open = _Writing(1)
+                self._open = Writing(1)
                 return Propose(entries.encode_entry(OpenSession()))
-        answer = answer_locally(self.client, call, None)
+        answer = answer_locally(self.client, self.clients, call, None)
         if not isinstance(answer, Later):
             self._say(answer)
             return None
-        self._open = _Inspecting(call) if isinstance(answer.effect, Inspect) else _Administering()
+        inspects = isinstance(answer.effect, Inspect)
+        self._open = Inspecting(call) if inspects else Administering(answer.reply, answer.closes)
         return answer.effect
 
     def _once(self, call: list[bytes], now: Millis) -> SessionEffect | None:
@@ -337,7 +325,7 @@ class Session:
             transaction.once = identity
             self._collect(transaction, command, inner)
             return None
-        self._open = _Writing(1, once=True)
+        self._open = Writing(1, once=True)
         return Propose(entries.encode_entry(Once(*identity, self.client.protocol, False, [], [inner])))
 
     # Transactions.
@@ -395,17 +383,17 @@ class Session:
         if transaction.spoiled:
             raise CommandError("EXECABORT Transaction discarded because of previous errors.")
         if transaction.once is not None:
-            self._open = _Writing(1, once=True)
+            self._open = Writing(1, once=True)
             once = Once(*transaction.once, self.client.protocol, True, watched, transaction.calls)
             return Propose(entries.encode_entry(once))
         if transaction.writes:
-            self._open = _Writing(1)
+            self._open = Writing(1)
             return Propose(entries.encode_entry(Transaction(self.client.protocol, watched, transaction.calls)))
         if not watched and not transaction.calls:
             self._say(())
             return None
         question = Question(self.client.protocol, watched, transaction.calls, True)
-        self._open = _Executing(question)
+        self._open = Executing(question)
         return Ask(entries.encode_question(question, now))
 
     def _watch(self, keys: list[bytes], now: Millis) -> SessionEffect:
@@ -413,64 +401,68 @@ class Session:
             raise CommandError("ERR WATCH inside MULTI is not allowed")
         if len(self._watched) + len(keys) > self.limits.watched_keys:
             raise CommandError("ERR too many watched keys on one connection")
-        self._open = _Watching(keys)
+        self._open = Watching(keys)
         return Ask(entries.encode_question(Versions(keys), now))
 
     # Answers.
 
-    def _on_answer(self, waiting: _Open | None, data: bytes, now: Millis) -> SessionEffect | None:
+    def _on_answer(self, waiting: Open | None, data: bytes, now: Millis) -> SessionEffect | None:
         assert waiting is not None, "an answer came that nobody waits for"
-        if isinstance(waiting, _Writing):
+        if isinstance(waiting, Writing):
             self._replies.append(data)
             return None
-        if isinstance(waiting, _Reading):
+        if isinstance(waiting, Reading):
             return self._on_read(waiting, data, now)
-        if isinstance(waiting, _Executing):
+        if isinstance(waiting, Executing):
             return self._on_executed(waiting, data)
-        if isinstance(waiting, _Watching):
+        if isinstance(waiting, Watching):
             return self._on_versions(waiting, data)
-        if isinstance(waiting, _Administering):
-            self._say(OK)
-            return None
-        if isinstance(waiting, _Inspecting):
+        if isinstance(waiting, Administering):
+            self._say(waiting.reply)
+            return self._close() if waiting.closes else None
+        if isinstance(waiting, Inspecting):
             raise AssertionError("a picture is answered by `inspected`")
         assert_never(waiting)
 
-    def _on_read(self, reading: _Reading, data: bytes, now: Millis) -> SessionEffect | None:
+    def _on_read(self, reading: Reading, data: bytes, now: Millis) -> SessionEffect | None:
         if reading.touching:  # the clock has been moved: what is still there by the log's clock, is there
-            self._open = _Reading(reading.calls)
+            self._open = Reading(reading.calls)
             return self._ask(reading.calls, 0)
         answer = entries.decode_answer(data)
         self._replies.append(answer.replies)
         rest = reading.calls[answer.count :]
         if not rest:
             return None
-        self._open = _Reading(rest, touching=answer.due)
+        self._open = Reading(rest, touching=answer.due)
         return Propose(entries.encode_entry(Clock())) if answer.due else self._ask(rest, now)
 
-    def _on_versions(self, watching: _Watching, data: bytes) -> SessionEffect | None:
+    def _on_versions(self, watching: Watching, data: bytes) -> SessionEffect | None:
         if watching.touching:
-            self._open = _Watching(watching.keys)
+            self._open = Watching(watching.keys)
             return Ask(entries.encode_question(Versions(watching.keys), 0))
         versions = entries.decode_versions(data)
         if not versions:
-            self._open = _Watching(watching.keys, touching=True)
+            self._open = Watching(watching.keys, touching=True)
             return Propose(entries.encode_entry(Clock()))
         for key, version in zip(watching.keys, versions, strict=True):
             self._watched.setdefault(key, version)
         self._say(OK)
         return None
 
-    def _on_executed(self, executing: _Executing, data: bytes) -> SessionEffect | None:
+    def _on_executed(self, executing: Executing, data: bytes) -> SessionEffect | None:
         if executing.touching:
-            self._open = _Executing(executing.question)
+            self._open = Executing(executing.question)
             return Ask(entries.encode_question(executing.question, 0))
         answer = entries.decode_answer(data)
         if not answer.due:
             self._replies.append(answer.replies)
             return None
-        self._open = _Executing(executing.question, touching=True)
+        self._open = Executing(executing.question, touching=True)
         return Propose(entries.encode_entry(Clock()))
+
+
+def _is_once(call: list[bytes]) -> bool:
+    return call[0].lower() == b"raft" and call[1].lower() == b"once"
 
 
 def _sweeps(call: list[bytes]) -> bool:
@@ -480,18 +472,3 @@ def _sweeps(call: list[bytes]) -> bool:
 def _may_follow(call: list[bytes], flag: str) -> bool:
     """`call` may travel with others that have `flag`."""
     return flag in look_up(call).flags and not _sweeps(call)
-
-
-def _failure_replies(waiting: _Open | None, error: Refused | OutcomeUnknown) -> bytes:
-    """One error per command that the failed request carried."""
-    text = explain(error)
-    if isinstance(error, OutcomeUnknown) and isinstance(waiting, _Reading | _Executing | _Watching):
-        text = f"TRYAGAIN {error}; nothing was changed"  # a read, or a clock entry: harmless to repeat
-    count = 1
-    if isinstance(waiting, _Writing):
-        count = waiting.replies
-        if waiting.once and isinstance(error, OutcomeUnknown):
-            text = f"UNKNOWN outcome: {error}. Repeat it with the same session and number: it is applied once"
-    if isinstance(waiting, _Reading):
-        count = len(waiting.calls)
-    return encode_failure(text) * count

@@ -20,6 +20,7 @@ __all__ = [
     "Ask",
     "ChangeMembers",
     "Close",
+    "Disconnect",
     "HandOver",
     "Inspect",
     "LeaveJoint",
@@ -79,6 +80,13 @@ class Ask(Value, frozen=True):
 
 
 @final
+class Disconnect(Value, frozen=True):
+    """Close the connections of these other clients of the node, by their numbers; answer with b""."""
+
+    clients: tuple[int, ...]
+
+
+@final
 class Inspect(Value, frozen=True):
     """Say how this node stands; answer with a `Picture`."""
 
@@ -109,4 +117,6 @@ class Pause(Value, frozen=True):
     """Let the others have their turns, then call `Session.resume`."""
 
 
-SessionEffect: TypeAlias = Send | Close | Propose | Ask | Inspect | ChangeMembers | LeaveJoint | HandOver | Pause
+SessionEffect: TypeAlias = (
+    Send | Close | Propose | Ask | Inspect | ChangeMembers | LeaveJoint | HandOver | Disconnect | Pause
+)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 
@@ -9,6 +11,7 @@ import pytest
 import redis
 from redis.exceptions import LockError, LockNotOwnedError
 
+from raft_kv.demo.connection import wait_until
 from tests.test_kv_clients import Server, serving
 
 
@@ -157,3 +160,47 @@ def test_compare_and_set_by_command_and_by_script(client: redis.Redis) -> None:
     with pytest.raises(redis.ResponseError):
         client.eval("return redis.call('incr', KEYS[1])", 1, "a")
     assert client.exists("a") == 0
+
+
+# Tools.
+
+
+def test_all_connections_are_listed_and_one_is_closed_by_its_number(server: Server, client: redis.Redis) -> None:
+    with server.client() as victim, server.client() as other:
+        numbers = []
+        for connection in (victim, other):
+            connection.sendall(b"CLIENT ID\r\n")
+            numbers.append(int(connection.recv(100)[1:-2]))
+        listed = {int(one["id"]): one for one in client.client_list()}
+        assert {*numbers, client.client_id()} <= set(listed)
+        assert listed[numbers[0]]["addr"] == "{}:{}".format(*victim.getsockname())
+
+        assert client.client_kill_filter(_id=str(numbers[0])) == 1
+        assert victim.recv(100) == b""
+        assert client.client_kill(listed[numbers[1]]["addr"]) is True
+        assert other.recv(100) == b""
+        assert wait_until(lambda: not {*numbers} & {int(one["id"]) for one in client.client_list()}, 10.0)
+
+
+def test_info_says_how_much_memory_is_used_and_how_many_commands_were_processed(client: redis.Redis) -> None:
+    before, after = client.info(), client.info()
+    assert before["used_memory"] > 1_000_000
+    assert after["total_commands_processed"] > before["total_commands_processed"]
+    assert after["connected_clients"] >= 1
+
+
+@pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is not installed")
+def test_redis_cli_shows_help_for_a_command_that_only_this_server_has(server: Server) -> None:
+    host, port = server.clients
+    command = ["redis-cli", "-h", host, "-p", str(port)]
+    said = subprocess.run(command, input="help raft once\n", capture_output=True, text=True, timeout=30, check=True)
+    assert "RAFT ONCE" in said.stdout
+    assert "session number" in said.stdout
+
+
+@pytest.mark.skipif(shutil.which("redis-benchmark") is None, reason="redis-benchmark is not installed")
+def test_redis_benchmark_runs_the_tests_that_there_are_commands_for(server: Server) -> None:
+    host, port = server.clients
+    tests = ["-n", "50", "-c", "2", "-q", "-t", "ping,set,get,incr,mset"]
+    command = ["redis-benchmark", "-h", host, "-p", str(port), *tests]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).returncode == 0

@@ -12,7 +12,7 @@ from raft_kv.commands.table import Call, Command, integer, wrong_arity
 from raft_kv.keyspace import Keyspace
 from raft_kv.replies import OK, PONG, CommandError, Reply
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "check_database"]
 
 
 def _ping(_keyspace: Keyspace, call: Call) -> Reply:
@@ -26,9 +26,14 @@ def _echo(_keyspace: Keyspace, call: Call) -> Reply:
 
 
 def _select(_keyspace: Keyspace, call: Call) -> Reply:
-    if integer(call[1], "ERR invalid DB index") != 0:
-        raise CommandError("ERR DB index is out of range")
+    check_database(call[1])
     return OK
+
+
+def check_database(index: bytes) -> None:
+    """Raise `CommandError` unless `index` names the one database that there is."""
+    if integer(index, "ERR invalid DB index") != 0:
+        raise CommandError("ERR DB index is out of range")
 
 
 def _not_here(_keyspace: Keyspace, call: Call) -> Reply:
@@ -44,6 +49,7 @@ COMMANDS: Final = (
     Command.row("ping", -1, "fast", _ping),
     Command.row("echo", 2, "fast", _echo),
     Command.row("select", 2, "fast", _select),
+    Command.row("auth", -2, "session fast", _not_here),
     Command.row("hello", -1, "session fast", _not_here),
     Command.row("client", -2, "session", _not_here),
     Command.row("command", -1, "session", _not_here),

@@ -1,0 +1,227 @@
+"""The clients of one node: what is known of each connection, and the CLIENT command.
+
+Contains values and pure functions. The connections belong to the server; to close some, a session orders it to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, final
+
+import attrs
+
+from raft_kv.commands.table import integer, printable, syntax_error, unknown_subcommand, wrong_arity
+from raft_kv.keyspace import Millis
+from raft_kv.replies import OK, CommandError, Reply
+from raft_kv.scripts import Scripts
+
+__all__ = ["Client", "Clients", "Killed", "answer_client", "checked_name"]
+
+
+@final
+@attrs.define(eq=False)
+class Client:
+    """What is known of a connection and of who is on its other end."""
+
+    number: int
+    scripts: Scripts = attrs.field(factory=Scripts)
+    protocol: int = 2
+    name: bytes = b""
+    misplaced: bool = False
+    """It has selected a database that does not exist, and not selected another since."""
+    library: bytes = b""
+    library_version: bytes = b""
+    address: str = ""
+    """Where it comes from."""
+    local_address: str = ""
+    """Where it has connected to."""
+    since: Millis = 0
+    """When it has connected, by the clock of `Clients`."""
+    seen: Millis = 0
+    """When bytes came last."""
+    commands: int = 0
+    """How many requests it has sent."""
+    last_command: bytes = b""
+
+    def reset(self) -> None:
+        """Make it as it was when the connection was new, except for what says who it is."""
+        self.protocol = 2
+        self.name = b""
+        self.misplaced = False
+
+
+@final
+@attrs.define(eq=False)
+class Clients:
+    """All clients of a node, by their number."""
+
+    clock: Callable[[], Millis] = lambda: 0
+    """Milliseconds by a local clock that is never set back."""
+    by_number: dict[int, Client] = attrs.field(factory=dict)
+
+
+@final
+@attrs.frozen
+class Killed:
+    """These connections are to be closed, by their numbers; then `reply` is given."""
+
+    numbers: tuple[int, ...]
+    reply: Reply
+
+
+def answer_client(client: Client, clients: Clients, call: list[bytes]) -> Reply | Killed:
+    """The reply to CLIENT and its subcommands. Raises `CommandError`."""
+    word = call[1].decode("utf-8", "replace").lower()
+    match word, call[2:]:
+        case "id", []:
+            return client.number
+        case "getname", []:
+            return client.name or None
+        case "setname", [name]:
+            client.name = checked_name(name)
+            return OK
+        case "setinfo", [option, value]:
+            return _set_info(client, option, value)
+        case "info", []:
+            return _line(client, client.seen) + "\n"
+        case "list", filters:
+            wanted = _list_filter(filters)
+            return "".join(f"{_line(one, client.seen)}\n" for one in clients.by_number.values() if wanted(one))
+        case "kill", [_, *_] as filters:
+            return _kill(client, clients, filters)
+        case "no-evict" | "no-touch", [switch] if switch.upper() in {b"ON", b"OFF"}:
+            return OK
+        case "tracking", [switch] if switch.upper() == b"OFF":
+            return OK
+        case "getredir", []:
+            return -1
+        case "help", []:
+            return list(_HELP)
+    if word in _SUBCOMMANDS:
+        raise wrong_arity(f"client|{word}")
+    raise unknown_subcommand(call)
+
+
+_SUBCOMMANDS: Final = frozenset(
+    "getname getredir help id info kill list no-evict no-touch setinfo setname tracking".split()  # noqa: SIM905
+)
+_HELP: Final = (
+    "CLIENT GETNAME, CLIENT SETNAME <name> -- this connection's name.",
+    "CLIENT ID -- this connection's number on this node.",
+    "CLIENT INFO -- what is known of this connection.",
+    "CLIENT KILL <host:port> -- close the connection that comes from there.",
+    "CLIENT KILL <option> <value> [<option> <value> ...] -- close all connections of this node that fit every option:",
+    "    ID <number>, ADDR <host:port>, LADDR <host:port>, TYPE normal, USER default, MAXAGE <seconds>, SKIPME yes|no.",
+    "CLIENT LIST [TYPE normal] [ID <number> ...] -- what is known of this node's connections.",
+    "CLIENT SETINFO LIB-NAME|LIB-VER <value> -- which library uses this connection.",
+    "CLIENT NO-EVICT, NO-TOUCH ON|OFF; CLIENT TRACKING OFF; CLIENT GETREDIR -- taken, without effect.",
+)
+
+
+def checked_name(name: bytes) -> bytes:
+    """`name`, if a connection may have it. Raises `CommandError`."""
+    if any(not 33 <= letter <= 126 for letter in name):
+        raise CommandError("ERR Client names cannot contain spaces, newlines or special characters.")
+    return name
+
+
+def _set_info(client: Client, option: bytes, value: bytes) -> Reply:
+    if option.upper() == b"LIB-NAME":
+        client.library = checked_name(value)
+        return OK
+    if option.upper() == b"LIB-VER":
+        client.library_version = checked_name(value)
+        return OK
+    raise CommandError(f"ERR Unrecognized option '{printable(option)}'")
+
+
+def _line(client: Client, now: Millis) -> str:
+    name, library, version, command = (
+        text.decode("ascii", "replace")
+        for text in (client.name, client.library, client.library_version, client.last_command)
+    )
+    age, idle = max(0, now - client.since) // 1000, max(0, now - client.seen) // 1000
+    return (
+        f"id={client.number} addr={client.address} laddr={client.local_address} name={name} age={age} idle={idle} "
+        f"flags=N db=0 cmd={command} user=default resp={client.protocol} lib-name={library} lib-ver={version} "
+        f"tot-cmds={client.commands}"
+    )
+
+
+# Which clients are meant.
+
+_Wanted = Callable[[Client], bool]
+
+
+def _list_filter(words: Sequence[bytes]) -> _Wanted:
+    if not words:
+        return lambda _: True
+    if len(words) == 2 and words[0].upper() == b"TYPE":
+        normal = _is_normal(words[1])
+        return lambda _: normal
+    if len(words) > 1 and words[0].upper() == b"ID":
+        numbers = {_number(word) for word in words[1:]}
+        return lambda one: one.number in numbers
+    raise syntax_error()
+
+
+def _is_normal(kind: bytes) -> bool:
+    if kind.lower() not in {b"normal", b"master", b"replica", b"slave", b"pubsub"}:
+        raise CommandError(f"ERR Unknown client type '{printable(kind)}'")
+    return kind.lower() == b"normal"
+
+
+def _number(word: bytes) -> int:
+    number = integer(word, "ERR client-id should be greater than 0")
+    if number <= 0:
+        raise CommandError("ERR client-id should be greater than 0")
+    return number
+
+
+def _kill(client: Client, clients: Clients, words: Sequence[bytes]) -> Killed:
+    if len(words) == 1:
+        address = words[0].decode("utf-8", "replace")
+        found = [one.number for one in clients.by_number.values() if one.address == address]
+        if not found:
+            raise CommandError("ERR No such client")
+        return Killed(tuple(found), OK)
+    if len(words) % 2:
+        raise syntax_error()
+    skips_me = True
+    filters: list[_Wanted] = []
+    for option, value in _pairs(words):
+        if option == b"SKIPME" and value.lower() in {b"yes", b"no"}:
+            skips_me = value.lower() == b"yes"
+        else:
+            filters.append(_kill_filter(client, option, value))
+    numbers = tuple(
+        one.number
+        for one in clients.by_number.values()
+        if all(fits(one) for fits in filters) and not (skips_me and one is client)
+    )
+    return Killed(numbers, len(numbers))
+
+
+def _pairs(words: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    for place in range(0, len(words), 2):
+        yield words[place].upper(), words[place + 1]
+
+
+def _kill_filter(client: Client, option: bytes, value: bytes) -> _Wanted:
+    text = value.decode("utf-8", "replace")
+    if option == b"ID":
+        number = _number(value)
+        return lambda one: one.number == number
+    if option == b"ADDR":
+        return lambda one: one.address == text
+    if option == b"LADDR":
+        return lambda one: one.local_address == text
+    if option == b"TYPE":
+        normal = _is_normal(value)
+        return lambda _: normal
+    if option == b"USER":
+        return lambda _: text == "default"
+    if option == b"MAXAGE":
+        oldest = client.seen - integer(value) * 1000
+        return lambda one: one.since <= oldest
+    raise syntax_error()

@@ -1,0 +1,129 @@
+"""COMMAND: what this server's commands are, for client libraries and for redis-cli's HELP and hints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from raft_kv import commands
+from raft_kv.commands.documentation import DOCUMENTATION, documentation_reply
+from raft_kv.commands.table import ADMIN, Call, Command, integer, syntax_error, unknown_subcommand, wrong_arity
+from raft_kv.glob import matcher
+from raft_kv.replies import CommandError, Map, Reply, Simple
+
+__all__ = ["answer_command"]
+
+_HELP: Final = (
+    "COMMAND -- all commands, as clients need to know them.",
+    "COMMAND COUNT -- how many commands there are.",
+    "COMMAND DOCS [<command> ...] -- what is documented of them.",
+    "COMMAND GETKEYS <command> <argument> ... -- the keys that a command names.",
+    "COMMAND INFO [<command> ...] -- some commands, as clients need to know them.",
+    "COMMAND LIST [FILTERBY MODULE <name>|ACLCAT <category>|PATTERN <pattern>] -- their names.",
+)
+_CATEGORIES: Final = {
+    "connection": "@connection",
+    "generic": "@keyspace",
+    "scripting": "@scripting",
+    "server": "@admin",
+    "string": "@string",
+    "transactions": "@transaction",
+}
+_SUBCOMMANDS: Final = frozenset({"count", "docs", "getkeys", "help", "info", "list"})
+
+
+def answer_command(call: list[bytes]) -> Reply:
+    """The reply to COMMAND and its subcommands. Raises `CommandError`."""
+    if len(call) == 1:
+        return [_row(command) for command in commands.LISTED.values()]
+    word = call[1].decode("utf-8", "replace").lower()
+    match word, call[2:]:
+        case "count", []:
+            return len(commands.LISTED)
+        case "list", filters:
+            return _names(filters)
+        case "docs", names:
+            return Map(tuple((command.name, documentation_reply(command.name)) for command in _chosen(names)))
+        case "info", names:
+            rows = [commands.LISTED.get(name.lower()) for name in names or list(commands.LISTED)]
+            return [None if command is None else _row(command) for command in rows]
+        case "getkeys", [_, *_] as inner:
+            return _keys(inner)
+        case "help", []:
+            return list(_HELP)
+    if word in _SUBCOMMANDS:
+        raise wrong_arity(f"command|{word}")
+    raise unknown_subcommand(call)
+
+
+def _chosen(names: Sequence[bytes]) -> list[Command]:
+    """The commands of these names, each once; all of them where none is named."""
+    wanted = dict.fromkeys(name.lower() for name in names) or dict.fromkeys(commands.LISTED)
+    return [commands.LISTED[name] for name in wanted if name in commands.LISTED]
+
+
+def _names(filters: Sequence[bytes]) -> Reply:
+    if not filters:
+        return list(commands.LISTED)
+    if len(filters) != 3 or filters[0].upper() != b"FILTERBY":
+        raise syntax_error()
+    kind, value = filters[1].upper(), filters[2]
+    if kind == b"MODULE":
+        return []
+    if kind == b"ACLCAT":
+        category = f"@{value.decode('utf-8', 'replace').lower()}"
+        return [name for name, command in commands.LISTED.items() if category in _categories(command)]
+    if kind == b"PATTERN":
+        fits = matcher(value.lower())
+        return [name for name in commands.LISTED if fits(name)]
+    raise syntax_error()
+
+
+def _keys(call: Call) -> Reply:
+    command = commands.look_up(call)
+    if command.name in {"eval", "evalsha"}:
+        count = integer(call[2])
+        if not 0 <= count <= len(call) - 3:
+            raise CommandError("ERR Invalid arguments specified for command")
+        keys = list(call[3 : 3 + count])
+    else:
+        keys = command.keys_of(call)
+    if not keys:
+        raise CommandError("ERR The command has no key arguments")
+    return keys
+
+
+def _categories(command: Command) -> list[str]:
+    found = [_CATEGORIES[DOCUMENTATION[command.name].group]]
+    found += [f"@{word}" for flag, word in (("write", "write"), ("readonly", "read")) if flag in command.flags]
+    found.append("@fast" if "fast" in command.flags else "@slow")
+    if ADMIN in command.flags and "@admin" not in found:
+        found.append("@admin")
+    return found
+
+
+def _row(command: Command) -> Reply:
+    """Ten items as in Redis 7: the last are the categories, hints, where the keys are, and the subcommands."""
+    flags = [Simple(flag) for flag in sorted(command.flags) if flag != commands.SESSION]
+    words = DOCUMENTATION[command.name].subcommands
+    subcommands: list[Reply] = [[f"{command.name}|{word}", -2, [], 0, 0, 0] for word in words]
+    categories = [Simple(category) for category in _categories(command)]
+    position = (command.first, command.last, command.step)
+    return [command.name, command.arity, flags, *position, categories, [], _key_specs(command), subcommands]
+
+
+def _key_specs(command: Command) -> Reply:
+    if not command.first:
+        return []
+    last = command.last - command.first if command.last >= 0 else command.last
+    found = (("lastkey", last), ("keystep", command.step), ("limit", 0))
+    kind = "RO" if "readonly" in command.flags else "RW"
+    return [
+        Map(
+            (
+                ("flags", [Simple(kind), Simple("access" if kind == "RO" else "update")]),
+                ("begin_search", Map((("type", "index"), ("spec", Map((("index", command.first),)))))),
+                ("find_keys", Map((("type", "range"), ("spec", Map(found))))),
+            )
+        )
+    ]

@@ -22,6 +22,7 @@ bytes big endian, and their RESP bytes; of kind 5 a msgpack array of versions, e
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Final, TypeAlias, final
 
 import msgspec
@@ -217,9 +218,9 @@ def _header(data: bytes) -> tuple[int, Millis]:
     return kind, time
 
 
-def encode_answer(answer: Answered) -> bytes:
-    """The bytes of the answer to a `Question`."""
-    return _ANSWER.pack(answer.due, answer.count) + answer.replies
+def encode_answer(answer: Answered, parts: Sequence[bytes] = ()) -> bytes:
+    """The bytes of the answer to a `Question`; `parts` follow its replies, so that they are copied once."""
+    return b"".join([_ANSWER.pack(answer.due, answer.count), answer.replies, *parts])
 
 
 def decode_answer(data: bytes) -> Answered:

@@ -24,20 +24,23 @@ import msgspec
 from raft_core.ids import Index
 from raft_kv import entries
 from raft_kv.commands import WRITE, look_up
+from raft_kv.commands.strings import MAX_REPLY_BYTES
 from raft_kv.entries import Answered, Calls, Clock, Once, OpenSession, Question, Transaction, Undecodable
-from raft_kv.keyspace import Frozen, KeyDue, Keyspace, Millis, Record, Version
+from raft_kv.keyspace import Frozen, KeyDue, Keyspace, Kind, Millis, Record, Version
+from raft_kv.long_values import LONG_BYTES, Long, encoded_length, portion
 from raft_kv.once import AppliedOnce, ClientSession
-from raft_kv.replies import NULL_ARRAY, CommandError, array_header, encode, encode_failure
+from raft_kv.replies import NULL_ARRAY, CommandError, array_header, encode, encode_failure, long_parts
 
 __all__ = ["Census", "KeyValueMachine", "SnapshotUnreadable"]
 
 _MILLION: Final = 1_000_000
 _MAGIC: Final = b"raft-kv snapshot 1\n"
 _LENGTH: Final = struct.Struct(">I")
+_BINARY: Final = struct.Struct(">BI")
 _CHUNK_BYTES: Final = 256 * 1024
 _ANSWER_BYTES: Final = 4 * 1024 * 1024
 """A question stops after this many bytes of replies and is asked again for the rest."""
-_READ_BYTES: Final = 256 * 1024 * 1024
+_READ_BYTES: Final = MAX_REPLY_BYTES
 """The replies to a transaction that only reads stay on this node, but not beyond measure."""
 _RESULT_BYTES: Final = 4 * 1024 * 1024
 """The replies to one entry travel back to a follower in one frame, which has room for so much. The same everywhere:
@@ -69,6 +72,21 @@ class SnapshotHead(msgspec.Struct, frozen=True, array_like=True):
     count: int
     sessions: tuple[tuple[int, ClientSession], ...] = ()
     """Trailing, and absent from snapshots of releases that knew no sessions."""
+
+
+@final
+class _Stored(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A `Record` as a snapshot holds it."""
+
+    kind: Kind
+    value: bytes
+    version: Version
+    deadline: Millis
+    born: int
+
+    def record(self) -> Record:
+        value = self.value if len(self.value) <= LONG_BYTES else Long.of(self.value)
+        return Record(self.kind, value, self.version, self.deadline, self.born)
 
 
 @final
@@ -144,7 +162,7 @@ class KeyValueMachine:
         self.keyspace.asked_at = now
         try:
             if type(question) is Question:
-                return entries.encode_answer(_answer(self.keyspace, question))
+                return _answer(self.keyspace, question)
             return entries.encode_versions(_versions(self.keyspace, question.keys))
         finally:
             self.keyspace.asked_at = 0
@@ -175,11 +193,11 @@ class KeyValueMachine:
 # Commands.
 
 
-def _call(keyspace: Keyspace, call: list[bytes], protocol: int) -> bytes:
-    """The reply to one command of an entry."""
+def _call(keyspace: Keyspace, call: list[bytes], protocol: int) -> bytes | Long:
+    """The reply to one command, encoded; or a long value that is the whole reply, not yet encoded."""
     try:
-        command = look_up(call)
-        return encode(command.run(keyspace, call), protocol)
+        reply = look_up(call).run(keyspace, call)
+        return reply if isinstance(reply, Long) else encode(reply, protocol)
     except CommandError as failure:
         return encode_failure(str(failure))
 
@@ -190,9 +208,12 @@ def _calls(keyspace: Keyspace, calls: list[list[bytes]], protocol: int, room: in
     keyspace.work = 0
     for call in calls:
         reply = _call(keyspace, call, protocol) if keyspace.work <= _WORK else _TOO_MUCH
-        keyspace.work += len(reply)
-        if len(reply) > room:
-            reply = _TOO_LONG
+        length = encoded_length(reply) if isinstance(reply, Long) else len(reply)
+        keyspace.work += length
+        if length > room:
+            reply = _TOO_LONG  # what is refused is not copied either
+        elif isinstance(reply, Long):
+            reply = encode(reply, protocol)
         room -= len(reply)
         replies.append(reply)
     return replies
@@ -207,29 +228,35 @@ def _transaction(
     return array_header(len(calls)) + b"".join(_calls(keyspace, calls, protocol, room))
 
 
-def _answer(keyspace: Keyspace, question: Question) -> Answered:
-    """The replies to as many of the question's commands as can be given now."""
+def _answer(keyspace: Keyspace, question: Question) -> bytes:
+    """The replies to as many of the question's commands as can be given now, encoded; a long value is copied once."""
     calls = [call if _only_reads(call) else [] for call in question.calls]
     if question.together:
         try:
             for key, _ in question.watched:
                 keyspace.find(key)  # one that is due has changed, and the log does not know it yet
             replies_together = _transaction(keyspace, question.watched, calls, question.protocol, _READ_BYTES)
-            return Answered(False, len(calls), replies_together)
+            return entries.encode_answer(Answered(False, len(calls), replies_together))
         except KeyDue:
-            return Answered(True, 0, b"")
-    replies: list[bytes] = []
-    size = 0
+            return entries.encode_answer(Answered(True, 0, b""))
+    parts: list[bytes] = []
+    count = size = 0
+    due = False
     for call in calls:
         try:
             reply = _call(keyspace, call, question.protocol)
         except KeyDue:
-            return Answered(True, len(replies), b"".join(replies))
-        replies.append(reply)
+            due = True
+            break
+        if isinstance(reply, Long):
+            parts += long_parts(reply)
+        else:
+            parts.append(reply)
+        count += 1
         size += len(reply)
         if size > _ANSWER_BYTES:
             break
-    return Answered(False, len(replies), b"".join(replies))
+    return entries.encode_answer(Answered(due, count, b""), parts)
 
 
 def _versions(keyspace: Keyspace, keys: list[bytes]) -> list[Version]:
@@ -261,20 +288,35 @@ def _write_snapshot(head: SnapshotHead, records: Frozen) -> Iterator[bytes]:
     pairs: list[tuple[bytes, Record]] = []
     size = 0
     for key, record in records:
-        pairs.append((key, record))
-        size += len(key) + len(record.value) + 32
-        if size >= _CHUNK_BYTES:
+        long = len(record.value) > LONG_BYTES
+        if pairs and (long or size >= _CHUNK_BYTES):
             block = encoder.encode(pairs)
             yield _LENGTH.pack(len(block)) + block
             pairs, size = [], 0
+        if long:
+            yield from _long_block(key, record, encoder)
+            continue
+        pairs.append((key, record))
+        size += len(key) + len(record.value) + 32
     if pairs:
         block = encoder.encode(pairs)
         yield _LENGTH.pack(len(block)) + block
 
 
+def _long_block(key: bytes, record: Record, encoder: msgspec.msgpack.Encoder) -> Iterator[bytes]:
+    """A block that holds one long value alone, piece by piece, so that no step copies all of it."""
+    size = len(record.value)
+    head = b"\x91\x92" + encoder.encode(key) + b"\x95" + encoder.encode(record.kind) + _BINARY.pack(0xC6, size)
+    tail = encoder.encode(record.version) + encoder.encode(record.deadline) + encoder.encode(record.born)
+    yield _LENGTH.pack(len(head) + size + len(tail)) + head
+    for start in range(0, size, _CHUNK_BYTES):
+        yield portion(record.value, start, start + _CHUNK_BYTES)
+    yield tail
+
+
 def _read_snapshot(chunks: Iterable[bytes]) -> tuple[SnapshotHead, Keyspace]:
     blocks = _blocks(chunks)
-    decoder = msgspec.msgpack.Decoder(list[tuple[bytes, Record]])
+    decoder = msgspec.msgpack.Decoder(list[tuple[bytes, _Stored]])
     try:
         first = next(blocks, None)
         if first is None:
@@ -283,7 +325,8 @@ def _read_snapshot(chunks: Iterable[bytes]) -> tuple[SnapshotHead, Keyspace]:
         space = Keyspace(head.time, head.index, head.births)
         space.fill_graves(head.graves)
         for block in blocks:
-            for key, record in decoder.decode(block):
+            for key, stored in decoder.decode(block):
+                record = stored.record()
                 if space.alive(key) is not None or 0 < record.deadline <= head.time:
                     raise SnapshotUnreadable("it holds a key twice, or one that is gone")
                 space.fill(key, record)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final, TypeAlias, final
 
 from raft_core._value import Value
+from raft_kv.long_values import Long
 
 __all__ = [
     "EMPTY_ARRAY",
@@ -25,6 +26,7 @@ __all__ = [
     "array_header",
     "encode",
     "encode_failure",
+    "long_parts",
 ]
 
 
@@ -54,7 +56,7 @@ class Map(Value, frozen=True, eq=False):
     pairs: tuple[tuple[Reply, Reply], ...]
 
 
-Reply: TypeAlias = "bytes | int | str | Simple | Failure | NullArray | Map | Sequence[Reply] | None"
+Reply: TypeAlias = "bytes | Long | int | str | Simple | Failure | NullArray | Map | Sequence[Reply] | None"
 """`bytes` and `str` are bulk strings, None is the null, a list or tuple is an array."""
 
 OK: Final = Simple("OK")
@@ -88,6 +90,8 @@ def encode(reply: Reply, protocol: int) -> bytes:
 
 
 def _encode_rare(reply: Reply, protocol: int) -> bytes:
+    if isinstance(reply, Long):
+        return b"".join(long_parts(reply))
     if isinstance(reply, Simple):
         return b"+%b\r\n" % reply.text.encode()
     if isinstance(reply, Failure):
@@ -99,6 +103,11 @@ def _encode_rare(reply: Reply, protocol: int) -> bytes:
         header = b"%%%d\r\n" % count if protocol >= 3 else array_header(2 * count)
         return header + b"".join([encode(item, protocol) for pair in reply.pairs for item in pair])
     raise TypeError(f"not a reply: {type(reply).__name__}")
+
+
+def long_parts(value: Long) -> list[bytes]:
+    """What a long value is as a bulk string, in pieces."""
+    return [b"$%d\r\n" % len(value), *value.pieces, b"\r\n"]
 
 
 def encode_failure(text: str) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from raft_kv.long_values import Long
+
 __all__ = ["Kind", "Millis", "Value", "Version"]
 
 Millis: TypeAlias = int
@@ -12,5 +14,5 @@ Version: TypeAlias = int
 """The index of the log entry that last changed a key."""
 Kind: TypeAlias = int
 """A number that says what a value is; part of the snapshot format, never given twice."""
-Value: TypeAlias = bytes
+Value: TypeAlias = bytes | Long
 """What a key can hold. A type that comes later joins this union, and its number and name `keyspace._KIND_NAMES`."""

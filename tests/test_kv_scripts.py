@@ -13,6 +13,7 @@ from raft_core.ids import Index
 from raft_kv import entries
 from raft_kv.commands.comparing import OPERATIONS
 from raft_kv.entries import Calls
+from raft_kv.long_values import whole
 from raft_kv.machine import KeyValueMachine
 from raft_kv.scripts import _BY_NORMAL_FORM, _BY_SHA1, Scripts, normal_form, operation_of
 from raft_kv.session import Session
@@ -175,7 +176,7 @@ def run(operation: str, keys: list[str], arguments: list[str], before: str = "")
     held = {}
     for key, record in machine.keyspace.records.items():
         left = f" {record.deadline - START}" if record.deadline else ""
-        held[key.decode()] = record.value.decode() + left
+        held[key.decode()] = whole(record.value).decode() + left
     return reply, held
 
 

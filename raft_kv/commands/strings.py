@@ -11,23 +11,25 @@ import attrs
 
 from raft_kv.commands.deadlines import absolute
 from raft_kv.commands.table import INT64_MAX, INT64_MIN, Call, Command, integer, string_at, syntax_error, wrong_arity
-from raft_kv.keyspace import STRING, Keyspace, Millis, Record
+from raft_kv.keyspace import STRING, Keyspace, Millis, Record, Value
+from raft_kv.long_values import append, overwrite, portion, whole
 from raft_kv.replies import OK, CommandError, Reply
 
 __all__ = ["COMMANDS", "MAX_REPLY_BYTES", "MAX_STRING_BYTES", "set_comparing"]
 
 MAX_STRING_BYTES: Final = 64 * 1024 * 1024
 """What a string may grow to by APPEND and SETRANGE; the same on every replica, therefore a constant."""
-MAX_REPLY_BYTES: Final = 256 * 1024 * 1024
-"""What MGET may give at once, or a few keys named a million times would be more than any memory."""
+MAX_REPLY_BYTES: Final = MAX_STRING_BYTES + 1024 * 1024
+"""What MGET or a transaction that only reads may give at once: little more than the longest string. It is copied in one
+go, and a few keys named a million times would be more than any memory."""
 _TOO_LONG: Final = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 
 
-def _value(record: Record | None) -> bytes | None:
+def _value(record: Record | None) -> Value | None:
     return None if record is None else record.value
 
 
-def _keeping(keyspace: Keyspace, key: bytes, value: bytes, old: Record | None) -> None:
+def _keeping(keyspace: Keyspace, key: bytes, value: Value, old: Record | None) -> None:
     """The key holds `value` and keeps its deadline."""
     keyspace.work += len(value)
     keyspace.put(key, STRING, value, 0 if old is None else old.deadline)
@@ -163,7 +165,7 @@ def _msetnx(keyspace: Keyspace, call: Call) -> Reply:
 
 def _append(keyspace: Keyspace, call: Call) -> Reply:
     old = string_at(keyspace, call[1])
-    value = call[2] if old is None else old.value + call[2]
+    value = call[2] if old is None else append(old.value, call[2])
     if len(value) > MAX_STRING_BYTES:
         raise CommandError(_TOO_LONG)
     _keeping(keyspace, call[1], value, old)
@@ -175,12 +177,12 @@ def _setrange(keyspace: Keyspace, call: Call) -> Reply:
     if offset < 0:
         raise CommandError("ERR offset is out of range")
     old = string_at(keyspace, call[1])
-    value = b"" if old is None else old.value
+    value: Value = b"" if old is None else old.value
     if not call[3]:
         return len(value)
     if offset + len(call[3]) > MAX_STRING_BYTES:
         raise CommandError(_TOO_LONG)
-    value = value[:offset].ljust(offset, b"\0") + call[3] + value[offset + len(call[3]) :]
+    value = overwrite(value, offset, call[3])
     _keeping(keyspace, call[1], value, old)
     return len(value)
 
@@ -195,7 +197,7 @@ def _get(keyspace: Keyspace, call: Call) -> Reply:
 def _mget(keyspace: Keyspace, call: Call) -> Reply:
     records = [keyspace.find(key) for key in call[1:]]
     values = [record.value if record is not None and record.kind == STRING else None for record in records]
-    if sum(map(len, filter(None, values))) > MAX_REPLY_BYTES:
+    if sum([len(value) for value in values if value is not None]) > MAX_REPLY_BYTES:
         raise CommandError("ERR the reply would be too long; ask for fewer keys at once")
     return values
 
@@ -209,7 +211,7 @@ def _getrange(keyspace: Keyspace, call: Call) -> Reply:
     value = _value(string_at(keyspace, call[1])) or b""
     first = max(0, first + len(value)) if first < 0 else first
     last = last + len(value) if last < 0 else last
-    return value[first : last + 1] if last >= 0 else b""
+    return portion(value, first, last + 1) if last >= 0 else b""
 
 
 # Counting.
@@ -217,7 +219,7 @@ def _getrange(keyspace: Keyspace, call: Call) -> Reply:
 
 def _add(keyspace: Keyspace, key: bytes, amount: int) -> Reply:
     old = string_at(keyspace, key)
-    total = amount + (0 if old is None else integer(old.value))
+    total = amount + (0 if old is None else integer(whole(old.value)))
     if not INT64_MIN <= total <= INT64_MAX:
         raise CommandError("ERR increment or decrement would overflow")
     _keeping(keyspace, key, b"%d" % total, old)

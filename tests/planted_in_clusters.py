@@ -16,8 +16,9 @@ import pytest
 
 from raft_core.entries import Entry
 from raft_core.errors import LogDamaged
-from raft_core.events import Tick
+from raft_core.events import StopRequested, Tick
 from raft_core.host.config import SECOND
+from raft_core.host.leaving import Leaving
 from raft_core.host.status import Load
 from raft_core.ids import Incarnation, Index, NodeId
 from raft_core.roles.candidate import Campaign
@@ -235,6 +236,30 @@ def a_log_outgrows_its_limit(patch: pytest.MonkeyPatch) -> str:
 @shows(QUEUES, "bytes of the log are uncommitted, at most")
 def too_much_is_uncommitted(patch: pytest.MonkeyPatch) -> str:
     return everything_is_appended(patch, attrs.evolve(PLAIN, max_entry_bytes=1000, max_uncommitted_bytes=2000))
+
+
+FAREWELL: Final = "a node that stops answers what is open, and clients of other nodes hear nothing of it"
+
+
+def found_in_restarts() -> str:
+    """The violation in a short run with planned restarts and nothing else."""
+    profile = attrs.evolve(BRIEF, chaos=30 * SECOND, mean_interval=3 * SECOND, fault_chance=1.0)
+    return found(profile=profile, faults=frozenset({Fault.RESTART}))
+
+
+@shows(FAREWELL, "ended with a request open")
+def a_stopping_node_waits_for_nobody(patch: pytest.MonkeyPatch) -> str:
+    def begin(leaving: Leaving, now: int, *, leads: bool) -> None:
+        leaving._orders.events.append(StopRequested())
+
+    patch.setattr(Leaving, "begin", begin)
+    return found_in_restarts()
+
+
+@shows(FAREWELL, "and was not asked to stop")
+def a_refusal_of_a_leader_that_goes_is_passed_on(patch: pytest.MonkeyPatch) -> str:
+    patch.setattr("raft_core.host.clients._LEAVING", frozenset())
+    return found_in_restarts()
 
 
 PEACE: Final = "with a majority up and no faults there is one leader, and everybody is answered"

@@ -18,15 +18,15 @@ from typing import Final, final
 from raft_core.effects import RefusalReason, Respond
 from raft_core.events import StopRequested, TransferRequested
 from raft_core.host.clients import Clients
-from raft_core.host.config import MILLISECOND, HostConfig
+from raft_core.host.config import HostConfig
 from raft_core.host.orders import Orders
 from raft_core.host.peers import Peers
 from raft_core.ids import RequestId
 
 __all__ = ["Leaving"]
 
-_LINGER: Final = 100 * MILLISECOND
-"""How long a node that has led refuses what reaches it late, rather than be gone."""
+_LINGER_TICKS: Final = 10
+"""How many ticks a node that has led refuses what reaches it late, rather than be gone."""
 
 
 class _Stage(Enum):
@@ -68,7 +68,7 @@ class Leaving:
     def look(self, now: int, *, leads: bool) -> None:
         """The next stage begins once this one is over. Called after everything that happened was handled."""
         if self._stage is _Stage.HANDING_OVER and (not leads or self._wish is None):
-            self._linger_until = 0 if leads else now + _LINGER
+            self._linger_until = 0 if leads else now + _LINGER_TICKS * self._config.tick
             self._drain(now)
         if self._stage is _Stage.DRAINING and (now >= self._drain_until or self._drained(now)):
             self._stage = _Stage.ENDING

@@ -63,6 +63,7 @@ CHECKS: Final = (
     "a machine answers what clients ask of it: it raises nothing, and gives bytes",
     "no command is applied twice",
     "an answer belongs to its request",
+    "a node that stops answers what is open, and clients of other nodes hear nothing of it",
     "histories are linearizable per key",
     "queues are bounded, in cores and in hosts",
     "with a majority up and no faults there is one leader, and everybody is answered",

@@ -40,6 +40,7 @@ class Fault(StrEnum):
     CRASH_IN_EFFECTS = "crash in the middle of effects"
     CRASH_IN_RECOVERY = "crash while recovering"
     STOP = "orderly stop"
+    RESTART = "planned restart"
     FORMING = "trouble while the cluster forms"
     MACHINE = "state machine raises"
     OUTAGE = "long outage"

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final, final
 from raft_core.effects import RoleName
 from raft_core.events import CampaignRequested, ForgetLeaderRequested
 from raft_core.host.config import MILLISECOND, SECOND
-from raft_core.host.values import StopAsked
 from raft_core.testing.blunders import Blunders
 from raft_core.testing.crash_disk import CrashDisk, FaultKind
 from raft_core.testing.dice import Dice
@@ -27,6 +26,7 @@ from raft_core.testing.founders import Founders
 from raft_core.testing.garbage import late_answer
 from raft_core.testing.misuse import Misusers
 from raft_core.testing.operators import Operators
+from raft_core.testing.restarts import Restarts
 from raft_core.testing.ruin import ruin
 from raft_core.testing.simulated_node import Death, SimulatedNode
 from raft_core.testing.strangers import Strangers
@@ -65,6 +65,7 @@ class Nemesis:
         self._founders = Founders(simulation, self._start, self._may_lose, self.operators.mourn)
         self._strangers = Strangers(simulation)
         self._misusers = Misusers(simulation)
+        self._restarts = Restarts(simulation, self._start)
         profile = simulation.profile
         calm = dice.chance(0.02)
         chosen = [fault for fault in Fault if dice.fork(f"take {fault.name}").chance(profile.fault_chance) and not calm]
@@ -93,6 +94,7 @@ class Nemesis:
             Fault.CRASH_IN_EFFECTS: self._crash_in_effects,
             Fault.CRASH_IN_RECOVERY: self._crash_in_recovery,
             Fault.STOP: self._stop,
+            Fault.RESTART: lambda d: self._restarts.restart(self._victim(d), d),
             Fault.OUTAGE: lambda d: self._die(d, Death.POWER, d.around(20 * _T)),
             Fault.FORMING: lambda d: False,  # it is over when faults begin to strike: see `found`
             Fault.MACHINE: self._trouble,
@@ -269,7 +271,7 @@ class Nemesis:
         node = self._victim(dice)
         if node is None:
             return False
-        node.tell(StopAsked())
+        node.stop()
         self._later(dice.around(4 * _T), lambda: self._start(node))
         return True
 

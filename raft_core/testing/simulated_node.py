@@ -21,7 +21,7 @@ from raft_core.host.driver import Driver, outcome
 from raft_core.host.face import NodeFace
 from raft_core.host.host import Host
 from raft_core.host.jobs import Lane, Ticket
-from raft_core.host.values import Answer, ConnectionId, HostEvent, Run, TimerFired, Transmit
+from raft_core.host.values import Answer, ConnectionId, HostEvent, Run, StopAsked, TimerFired, Transmit
 from raft_core.host.waiting import ClientEvent
 from raft_core.host.work import Work
 from raft_core.ids import NOBODY, Incarnation, NodeId
@@ -36,6 +36,7 @@ from raft_core.testing.crash_disk import Fault as DiskFault
 from raft_core.testing.dice import Dice
 from raft_core.testing.mirrors import Mismatch
 from raft_core.testing.queues import limits_of_host, queue_of_host
+from raft_core.testing.restarts import unfair
 from raft_core.testing.simulated_lanes import SimulatedLanes
 from raft_core.testing.surroundings import Surroundings
 from raft_core.testing.troubled import Troubled
@@ -111,6 +112,7 @@ class SimulatedNode:
         self._connections = 1
         self._wake = 0
         self._handled_at = 0  # by its own clock
+        self._stop_asked = -1  # when it was asked to stop, by its own clock
         self._limits = limits_of_host(config, settings)
         self._callers: dict[Ticket, tuple[Ticket, Callable[[Reply], None], int]] = {}  # driver's own ticket, deadline
 
@@ -174,7 +176,7 @@ class SimulatedNode:
         self.face = NodeFace(self.host, self._surroundings, self.config.address)
         self.lanes = SimulatedLanes(self)
         self._scheduled, self._wake, self._news = False, 0, (0, 0)
-        self.paused_until, self.crash_in = 0, -1
+        self.paused_until, self.crash_in, self._stop_asked = 0, -1, -1
         self.fault_struck = self.disk.capacity is not None
         self.harmed = False  # it opened, and is what it was: the damage did not matter
         self.alive = True
@@ -279,6 +281,12 @@ class SimulatedNode:
         """The action is taken after so long, unless the node has died by then."""
         life = self.life
         self.simulation.at(delay, lambda: action() if self.alive and self.life == life else None)
+
+    def stop(self) -> None:
+        """It is asked to end in good order, as by SIGTERM."""
+        if self._stop_asked < 0:
+            self._stop_asked = self.clock.at(self.simulation.now)
+        self.tell(StopAsked())
 
     def pause(self, duration: int) -> None:
         """Nothing is handled before then; the clock goes on."""
@@ -407,8 +415,12 @@ class SimulatedNode:
                 reply = outcome(answer)
             except RequestError as error:
                 reply = error
+            now, stop = self.clock.at(self.simulation.now), self._stop_asked
+            wrong = unfair(event, reply, self.config, now - asked_at, now - stop if stop >= 0 else -1)
+            self.simulation.overseer.require(not wrong, f"node {self.id} {wrong}")
             caller(reply)
 
+        asked_at = self.clock.at(self.simulation.now)
         number = driver.ask(lambda number: msgspec.structs.replace(event, ticket=number), deliver)
         self._callers[ticket] = (number, caller, event.deadline)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import final
 
-from raft_core.ids import NO_INDEX, Index
+from raft_core.ids import NO_INDEX, Index, NodeId
 from raft_core.membership import Members
 
 __all__ = ["Configurations"]
@@ -60,6 +60,19 @@ class Configurations:
             if place <= index:
                 return place, members
         return self._held[0]
+
+    def removal_of(self, node: NodeId) -> Index:
+        """The entry that took the node out, committed or not, or the oldest remembered one behind it.
+
+        0 while the node is a member, or may still become one: an id above all that were used was not added yet."""
+        removed = NO_INDEX
+        if self.members.empty or node > self.members.highest_id:
+            return removed
+        for index, members in reversed(self._held):
+            if members.is_member(node):
+                break
+            removed = index
+        return removed
 
     def before(self, index: Index) -> Members | None:
         """The configuration that the one appended at `index` replaced, where it is still remembered."""

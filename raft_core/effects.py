@@ -75,6 +75,7 @@ class RefusalReason(StrEnum):
     NO_CHANGE = "no_change"
     BAD_ID = "bad_id"
     WRONG_INCARNATION = "wrong_incarnation"
+    NOT_HEARD_FROM = "not_heard_from"  # a node to be added has not greeted yet, so its disk is not known
     NOT_A_VOTER = "not_a_voter"  # transfer target
     TARGET_UNREACHABLE = "target_unreachable"
     TRANSFER_FAILED = "transfer_failed"  # the target did not take over in time, or said no
@@ -159,6 +160,10 @@ class AlarmKind(StrEnum):
     SNAPSHOT_STUCK = "snapshot_stuck"
     LOG_FULL = "log_full"
     SETTINGS = "settings"
+    UNREACHABLE = "unreachable"  # a peer has not been reached for a while, at any address known of it
+    WAITING = "waiting"  # this node cannot do anything before others are there, or have added it
+    TWO_CLUSTERS = "two_clusters"  # nodes that were founded differently, or would be
+    REMOVED = "removed"  # this node was taken out of the cluster
 
 
 @final

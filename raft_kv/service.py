@@ -18,7 +18,7 @@ from typing import Final, Generic, Protocol, final
 
 import attrs
 
-from raft_core.effects import Alarm, Announce
+from raft_core.effects import Alarm, AlarmKind, Announce
 from raft_core.host.face import NodeFace
 from raft_core.host.node import join_address
 from raft_kv.clients import Clients
@@ -115,6 +115,12 @@ def _local_clock() -> Millis:
 def cluster_clock(node: NodeFace) -> Millis:
     """Return what the node takes for the cluster's time, in milliseconds; 0 where it does not know it yet."""
     return node.cluster_time // 1_000_000
+
+
+_REMEDIES: Final = {
+    AlarmKind.UNREACHABLE: ". Start that node, or mend its address: --peer {peer}=HOST:PORT here, --peer-listen or "
+    "--advertise there",
+}
 
 
 @final
@@ -221,4 +227,7 @@ class Service(Generic[SignalT]):
     def alarm_line(self, alarm: Alarm) -> str:
         """What is printed of something that a person should look at."""
         about = f" (node {alarm.peer})" if alarm.peer else ""
-        return f"node {self.config.id}: ALARM {alarm.kind.value}{about}: {alarm.text}"
+        remedy = _REMEDIES.get(alarm.kind, "").format(peer=alarm.peer)
+        if alarm.kind is AlarmKind.WAITING and self.config.join:
+            remedy = f". Say to a member: RAFT ADD {self.config.id} {self.config.advertise or self.peer_address}"
+        return f"node {self.config.id}: ALARM {alarm.kind.value}{about}: {alarm.text}{remedy}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raft_core.configurations import Configurations
-from raft_core.ids import Index
+from raft_core.ids import Index, NodeId
 from raft_core.membership import Members
 
 ONE, TWO, THREE = Members.initial([1]), Members.initial([1, 2]), Members.initial([1, 2, 3])
@@ -78,3 +78,14 @@ def test_a_snapshots_configuration_replaces_all() -> None:
 
     assert configurations.held() == ((20, TWO),)
     assert configurations.members == TWO
+
+
+def test_removal_is_the_first_entry_without_the_node_and_an_id_that_is_new_was_not_removed() -> None:
+    held = Configurations(Index(1), Members.initial([1, 2, 3]))
+    held.append(Index(5), Members(voters=(NodeId(1), NodeId(2)), highest_id=NodeId(3)))
+    held.append(Index(9), Members(voters=(NodeId(1),), highest_id=NodeId(3)))
+
+    assert [held.removal_of(NodeId(node)) for node in (1, 2, 3, 4)] == [0, 9, 5, 0]
+    assert Configurations().removal_of(NodeId(1)) == 0
+    held.truncate_from(Index(9))
+    assert held.removal_of(NodeId(2)) == 0

@@ -21,7 +21,11 @@ def told(orders: Orders) -> list[Alarm]:
 
 @pytest.mark.parametrize(
     ("reason", "kind"),
-    [(Drop.WRONG_INCARNATION, AlarmKind.WRONG_INCARNATION), (Drop.BAD_FRAME, AlarmKind.MALFORMED)],
+    [
+        (Drop.WRONG_INCARNATION, AlarmKind.WRONG_INCARNATION),
+        (Drop.BAD_FRAME, AlarmKind.MALFORMED),
+        (Drop.WRONG_FOUNDING, AlarmKind.TWO_CLUSTERS),
+    ],
 )
 def test_a_fault_of_a_connection_is_said_with_its_kind(reason: Drop, kind: AlarmKind) -> None:
     orders = Orders()

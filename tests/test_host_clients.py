@@ -556,8 +556,11 @@ def test_a_new_member_whose_disk_nobody_knows_is_refused() -> None:
     desk.client(ClientChanged(Ticket(1), (AddLearner(NodeId(4)),)))
 
     assert desk.flush(ME, leads=True) == []
+    desk.clients.now += 3 * SECOND
+    assert desk.flush(ME, leads=True) == []
     error = desk.error()
     assert isinstance(error, MembershipRefused)
+    assert error.reason is RefusalReason.NOT_HEARD_FROM
     assert "node 4 has not been heard from" in str(error)
 
 

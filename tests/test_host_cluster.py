@@ -813,3 +813,112 @@ def test_a_sole_founder_whose_disk_was_lost_does_not_found_again_if_it_is_given_
 
     assert wiped.finished is not None
     assert isinstance(wiped.finished.error, LogLost)
+
+
+def test_two_nodes_that_moved_find_each_other_by_the_word_of_a_third() -> None:
+    """Each had the other's old address from its own flags, and believed only those; once the third died nobody led."""
+    cluster = Cluster(3)
+    cluster.start()
+    cluster.elect()
+    for number in (1, 2):
+        cluster.crash(NodeId(number))
+        node = cluster[number]
+        node.config = attrs.evolve(node.config, address=f"moved{number}")
+        node.start()
+    cluster.elect()
+    cluster.run(3 * SECOND)
+    cluster.crash(NodeId(3))
+    cluster.run_until(lambda: (leader := cluster.leader()) is not None and leader.id != 3, within=10 * SECOND)
+    ticket = cluster[1].propose(b"x")
+    cluster.run_until(lambda: ticket in cluster[1].answers)
+
+    assert cluster[1].answers[ticket] == b"ok:x"
+
+
+def test_founder_without_the_others_says_whom_it_waits_for_and_where_it_looked() -> None:
+    cluster = Cluster(3)
+    cluster.start(1, 2)
+    cluster.run(70 * SECOND)
+
+    for number in (1, 2):
+        first, second = [alarm for alarm in cluster[number].alarms if alarm.kind is AlarmKind.WAITING]
+        assert first == second
+        assert "node 3 (at n3 (as configured): refused)" in first.text
+        assert "node 1" not in first.text
+        assert "node 2" not in first.text
+
+
+def test_node_that_was_not_added_yet_says_so_and_no_more_once_it_is() -> None:
+    cluster = Cluster(4, joiners=(4,))
+    cluster.start(1, 2, 3)
+    leader = cluster.elect()
+    cluster[4].start()
+    cluster.run(5 * SECOND)
+    assert [alarm.kind for alarm in cluster[4].alarms] == [AlarmKind.WAITING]
+    change(cluster, leader, AddLearner(NodeId(4)))
+    cluster.run(70 * SECOND)
+
+    assert [alarm.kind for alarm in cluster[4].alarms] == [AlarmKind.WAITING]
+
+
+def test_removed_node_says_at_which_entry_and_answers_at_once() -> None:
+    cluster = Cluster(4)
+    cluster.start()
+    leader = cluster.elect()
+    gone = next(node for node in cluster.nodes.values() if node is not leader)
+    change(cluster, leader, RemoveNode(gone.id))
+    cluster.run(SECOND)
+    at = gone.host._raft.server.configurations.removal_of(gone.id)  # type: ignore[union-attr]
+    began = cluster.now
+    tickets = [gone.propose(b"x"), gone.ask(b"len")]
+    cluster.run(50 * MILLISECOND)
+
+    assert at > 0
+    assert [(alarm.kind, f"entry {at} " in alarm.text) for alarm in gone.alarms] == [(AlarmKind.REMOVED, True)]
+    for ticket in tickets:
+        error = error_of(gone, ticket)
+        assert isinstance(error, Refused)
+        assert error.reason is RefusalReason.REMOVED
+        assert f"entry {at} " in str(error)
+        assert gone.answered_at[ticket] - began < 20 * MILLISECOND
+
+    cluster.crash(gone.id)
+    gone.start()
+    cluster.run(5 * SECOND)
+    assert [alarm.kind for alarm in gone.alarms] == [AlarmKind.REMOVED], "also after a restart"
+
+
+def test_addition_right_after_the_start_of_the_new_node_waits_for_its_greeting() -> None:
+    cluster = Cluster(4, joiners=(4,))
+    cluster.start(1, 2, 3)
+    leader = cluster.elect()
+    early = cluster.next_ticket()
+    leader.tell(ClientChanged(early, (AddLearner(NodeId(4)),)))
+    cluster.run(300 * MILLISECOND)
+    assert early not in leader.answers
+    cluster[4].start()
+    cluster.run_until(lambda: early in leader.answers, within=5 * SECOND)
+
+    assert leader.answers[early] == b""
+
+
+def test_addition_of_a_node_that_never_greets_is_refused_in_its_own_word() -> None:
+    cluster = Cluster(4, joiners=(4,))
+    cluster.start(1, 2, 3)
+    leader = cluster.elect()
+    ticket = cluster.next_ticket()
+    leader.tell(ClientChanged(ticket, (AddLearner(NodeId(4)),)))
+    cluster.run_until(lambda: ticket in leader.answers, within=5 * SECOND)
+
+    error = error_of(leader, ticket)
+    assert isinstance(error, Refused)
+    assert error.reason is RefusalReason.NOT_HEARD_FROM
+
+
+def change(cluster: Cluster, leader: Node, one: AddLearner | RemoveNode) -> None:
+    """The members change, as `leader` is told."""
+    cluster.run(SECOND)
+    ticket = cluster.next_ticket()
+    leader.tell(ClientChanged(ticket, (one,)))
+    cluster.run_until(lambda: ticket in leader.answers)
+    assert leader.answers[ticket] == b""

@@ -281,3 +281,41 @@ def test_who_finds_a_cluster_that_does_not_go_with_its_settings_writes_nothing(
     assert says in judgement.text
     assert not forming.ready
     assert jobs(orders) == []
+
+
+def test_founders_that_meet_a_cluster_founded_by_one_of_them_alone_say_so_on_both_sides() -> None:
+    """One was started without its peers by mistake, and then with them: nobody said anything."""
+    alone = Members.initial(FOUNDERS[:1], incarnations={NodeId(1): Incarnation(11)})
+    hello = greeting(1, 11, formed=True, founding=alone.encode())
+    orders = Orders()
+    me = Recovered(Identity(NodeId(2), ClusterId("c"), Incarnation(22)))
+    left_out = Forming(HostConfig(founders=FOUNDERS), Settings(), me, orders).judge(hello, [hello])
+    assert left_out.verdict is Verdict.JOIN
+    assert "node 1 alone" in left_out.text
+    assert "nodes 1, 2, 3" in left_out.text
+
+    formed, _ = founder()
+    formed.formed(Recovered.fresh(1, alone))
+    met = formed.judge(greeting(2, 22), [])
+    assert met.verdict is Verdict.FINE
+    assert "node 1 alone" in met.text
+    assert "nodes 1, 2, 3" in met.text
+
+
+def test_two_clusters_that_meet_are_both_named() -> None:
+    alone = Members.initial(FOUNDERS[:1], incarnations={NodeId(1): Incarnation(11)})
+    others = Members.initial(FOUNDERS[1:], incarnations={NodeId(2): Incarnation(22), NodeId(3): Incarnation(33)})
+    formed, _ = founder()
+    formed.formed(Recovered.fresh(1, alone))
+    judgement = formed.judge(greeting(2, 22, formed=True, founding=others.encode()), [])
+
+    assert judgement.verdict is Verdict.REFUSE
+    assert "node 1 alone" in judgement.text
+    assert "nodes 2, 3" in judgement.text
+
+
+def test_founder_with_a_wiped_disk_is_nothing_strange_to_those_it_founded_with() -> None:
+    formed, _ = founder()
+    formed.formed(Recovered.fresh(1, MEMBERS))
+
+    assert formed.judge(greeting(2, 99), []) == FINE

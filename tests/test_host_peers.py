@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from raft_core.effects import Alarm
+from raft_core.effects import Alarm, AlarmKind
 from raft_core.entries import Entry
 from raft_core.errors import SettingsError
 from raft_core.events import PeerConnected, PeerUnreachable
@@ -29,7 +29,7 @@ from raft_core.membership import Members
 from raft_core.messages import DATA, HEARTBEAT, AppendEntries
 from raft_core.recovered import Identity
 from raft_core.settings import Settings
-from raft_core.wire import Link, PayloadReceived, encode_message, encode_payload
+from raft_core.wire import Link, LinkFault, PayloadReceived, encode_message, encode_payload
 from raft_core.wire.values import WIRE_VERSION, Chunk, ForwardReply, Hello
 from tests.host_cluster import greet
 
@@ -256,7 +256,7 @@ def test_an_append_to_several_followers_is_encoded_once(monkeypatch: pytest.Monk
         encoded.append(message)
         return encode_message(message)
 
-    monkeypatch.setattr("raft_core.host.peers.encode_message", counted)
+    monkeypatch.setattr("raft_core.host.connection.encode_message", counted)
     message = append(10)
     net.peers.send(OTHER, message)
     net.peers.send(THIRD, message)
@@ -480,9 +480,18 @@ def test_a_dial_that_is_neither_greeted_nor_refused_is_given_up() -> None:
     net.peers.dial_due()
     net.peers.on_opened(ConnectionOpened(ConnectionId(2), accepted=False))
     net.effects()
+    net.peers.on_transmitted(Transmitted(ConnectionId(2)))
     net.later(2 * SECOND)
+    given_up, last_word = net.effects()
+    assert isinstance(given_up, Disconnect)
+    assert given_up.connection == 4, "no connection came about"
+    assert isinstance(last_word, Transmit)
+    (refused,) = Link(Hello(WIRE_VERSION, CLUSTER, OTHER, Incarnation(22)), dialer=False).receive(last_word.data)
+    assert refused.fault is LinkFault.REFUSED  # type: ignore[union-attr]
+    assert last_word.data.endswith(b"\r\n\r\n"), "servers that read lines answer to it"
+    net.later(SECOND)
 
-    assert Disconnect(ConnectionId(2), "no greeting came in time") in net.effects()
+    assert [e.connection for e in net.effects() if isinstance(e, Disconnect)] == [2]
     assert net.peers.drops[Drop.NO_GREETING] == 2
     net.peers.on_opened(ConnectionOpened(ConnectionId(4), accepted=False))
     assert Disconnect(ConnectionId(4), "no longer wanted") in net.effects()
@@ -572,15 +581,113 @@ def test_a_peer_that_is_not_found_where_it_says_is_dialled_where_it_was_configur
         net.peers.on_dial_failed(DialFailed(ours.id))
     assert dialled == ["said", "n2", "said", "n2"]
 
-    net.peers.addresses.failed(OTHER)
+    net.peers.addresses.failed(OTHER, "said", "why")
     net.accept(3, Hello(WIRE_VERSION, CLUSTER, OTHER, Incarnation(22), address="moved"))
     assert net.peers.addresses.of(OTHER) == "moved", "what is new has not failed yet"
+
+
+def test_what_others_say_of_an_address_has_its_turn_too() -> None:
+    """Two nodes had moved, and only a third knew where: each dialled the other's old address for ever."""
+    net = Net()
+    told = Hello(WIRE_VERSION, CLUSTER, THIRD, Incarnation(33), address="n3", known=((OTHER, "moved"),))
+    net.accept(1, told)
+    net.effects()
+    dialled = []
+    for _ in range(4):
+        net.later(2 * SECOND)
+        ours = net.peers._dialled[OTHER]
+        dialled += [e.address for e in net.effects() if isinstance(e, Dial) and e.connection == ours.id]
+        net.peers.on_dial_failed(DialFailed(ours.id, "no"))
+
+    assert dialled == ["n2", "moved", "n2", "moved"]
+
+
+def test_address_that_is_new_is_tried_at_once_and_each_in_its_turn_before_the_wait_grows() -> None:
+    net = Net()
+    net.peers.dial_due()
+    for _ in range(8):
+        net.peers.on_dial_failed(DialFailed(net.peers._dialled[OTHER].id, "no"))
+        net.later(2 * SECOND)
+    net.peers.on_dial_failed(DialFailed(net.peers._dialled[OTHER].id, "no"))
+    net.effects()
+    told = Hello(WIRE_VERSION, CLUSTER, THIRD, Incarnation(33), address="n3", known=((OTHER, "moved"),))
+    net.accept(1, told)
+    net.later(MILLISECOND)
+    first = net.peers._dialled[OTHER]
+    net.peers.on_dial_failed(DialFailed(first.id, "no"))
+    net.later(50 * MILLISECOND)
+
+    assert {first.address, net.peers._dialled[OTHER].address} == {"n2", "moved"}
+
+
+def test_greetings_of_many_leave_few_addresses_of_one_node() -> None:
+    net = Net()
+    for number in range(100):
+        teller = Hello(WIRE_VERSION, CLUSTER, NodeId(10 + number), Incarnation(1), known=((OTHER, f"lie{number}"),))
+        net.peers.addresses.learn(teller)
+
+    assert len(net.peers.addresses._sources(OTHER)) == 9
+    assert net.peers.addresses.of(OTHER) == "n2"
+
+
+def test_peer_that_is_not_reached_for_a_while_raises_an_alarm_with_each_address_and_reason() -> None:
+    net = Net()
+    net.accept(1, Hello(WIRE_VERSION, CLUSTER, THIRD, Incarnation(33), address="n3", known=((OTHER, "moved"),)))
+    net.peers.on_members(Members.initial([1, 2, 3]))
+    alarms: list[tuple[int, Alarm]] = []
+    net.effects()
+    reasons = {"n2": "Name or service not known", "moved": "Connection refused"}
+    for _ in range(70):
+        net.later(SECOND)
+        ours = net.peers._dialled.get(OTHER)
+        if ours is not None:
+            net.peers.on_dial_failed(DialFailed(ours.id, reasons[ours.address]))
+        alarms += [(net.peers.now, e) for e in net.effects() if isinstance(e, Alarm) and e.peer == OTHER]
+
+    assert [(alarm.kind, alarm.peer) for _, alarm in alarms] == [(AlarmKind.UNREACHABLE, OTHER)] * 2
+    assert alarms[0][0] >= 5 * SECOND
+    assert alarms[1][0] - alarms[0][0] >= 60 * SECOND
+    assert all(f"{address} " in alarms[0][1].text and why in alarms[0][1].text for address, why in reasons.items())
+
+
+def test_node_that_is_neither_member_nor_configured_is_not_missed() -> None:
+    net = Net()
+    net.accept(1, Hello(WIRE_VERSION, CLUSTER, NodeId(9), Incarnation(33), address="n9"))
+    net.peers.on_members(Members.initial([1, 2, 3]))
+    for _ in range(20):
+        net.later(SECOND)
+        if (ours := net.peers._dialled.get(NodeId(9))) is not None:
+            net.peers.on_dial_failed(DialFailed(ours.id, "no"))
+
+    assert not [e for e in net.effects() if isinstance(e, Alarm) and e.peer == 9]
+
+
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        (b"-ERR unknown command", "Redis"),
+        (b"HTTP/1.1 400 Bad Request\r\n", "HTTP"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "SSH"),
+        (b"\x15\x03\x01\x00\x02\x02\x16", "TLS"),
+        (b"220 mail", "220 mail"),
+    ],
+)
+def test_what_answers_in_place_of_a_node_is_named_with_the_address(answer: bytes, named: str) -> None:
+    net = Net()
+    net.peers.dial_due()
+    net.peers.on_opened(ConnectionOpened(ConnectionId(2), accepted=False))
+    net.peers.on_bytes(ConnectionId(2), answer)
+
+    (alarm,) = [effect for effect in net.effects() if isinstance(effect, Alarm)]
+    assert alarm.peer == OTHER
+    assert "at n2" in alarm.text
+    assert named in alarm.text
 
 
 def test_where_a_peer_was_found_it_is_looked_for_again() -> None:
     net = Net()
     net.peers.addresses.learn(Hello(WIRE_VERSION, CLUSTER, OTHER, Incarnation(22), address="said"))
-    net.peers.addresses.failed(OTHER)
+    net.peers.addresses.failed(OTHER, "said", "why")
     net.peers.dial_due()
     connection = net.greet(hello=Hello(WIRE_VERSION, CLUSTER, OTHER, Incarnation(22), to=ME, address="said"))
     net.peers.on_closed(ConnectionClosed(connection))

@@ -17,8 +17,8 @@ from raft_core.wire.link import LinkFault
 
 __all__ = ["FAULT_DROPS", "Warnings", "no_address"]
 
-Reason: TypeAlias = Drop | tuple[Index, Term]
-"""What an alarm is about: a fault of a connection, or a snapshot."""
+Reason: TypeAlias = Drop | AlarmKind | tuple[Index, Term]
+"""What an alarm is about: a fault of a connection, a kind of which there is one at a time, or a snapshot."""
 
 _MINUTE: Final = 60 * SECOND
 _MOST: Final = 1000
@@ -32,6 +32,12 @@ FAULT_DROPS: Final[dict[LinkFault, Drop]] = {
     LinkFault.WRONG_PEER: Drop.WRONG_PEER,
     LinkFault.WRONG_INCARNATION: Drop.WRONG_INCARNATION,
     LinkFault.REFUSED: Drop.REFUSED_BY_PEER,
+}
+
+
+_KINDS: Final = {
+    Drop.WRONG_INCARNATION: AlarmKind.WRONG_INCARNATION,
+    Drop.WRONG_FOUNDING: AlarmKind.TWO_CLUSTERS,
 }
 
 
@@ -50,8 +56,7 @@ class Warnings:
     def warn(self, reason: Drop, peer: NodeId, text: str, now: int, about: NodeId | None = None) -> None:
         """Raise the alarm that goes with a fault of the peer's connection, unless it was lately. `about`: for all who
         share this number it counts as one; the peer's own by default."""
-        kind = AlarmKind.WRONG_INCARNATION if reason is Drop.WRONG_INCARNATION else AlarmKind.MALFORMED
-        self.alarm(kind, reason, peer, text, now, about)
+        self.alarm(_KINDS.get(reason, AlarmKind.MALFORMED), reason, peer, text, now, about)
 
     def alarm(
         self, kind: AlarmKind, reason: Reason, peer: NodeId, text: str, now: int, about: NodeId | None = None

@@ -25,7 +25,7 @@ from raft_core.events import (
     ReadRequested,
     TransferRequested,
 )
-from raft_core.host.config import HostConfig
+from raft_core.host.config import SECOND, HostConfig
 from raft_core.host.forwards import Forwards
 from raft_core.host.jobs import Lane, Query, Ticket
 from raft_core.host.orders import Orders
@@ -43,6 +43,7 @@ from raft_core.wire.values import Forward, ForwardReply, ProposeChange, ProposeC
 
 __all__ = ["Clients"]
 
+_GREETING_WAIT: Final = 3 * SECOND
 _REPLY_ROOM: Final = 4096
 """What an answer's frame holds besides a machine's result."""
 
@@ -79,6 +80,7 @@ class Clients:
         self.bytes = 0
         self.now = 0
         self._members = Members()  # the configuration in force, by which missing incarnations are filled in
+        self._removed = ""  # why no caller is served any more
         self._outside: RefusalReason | None = None  # why nobody can say how long a request would wait here
 
     @property
@@ -89,9 +91,18 @@ class Clients:
         """The configuration in force has changed. Where this node is not in it, it waits for no leader: a request
         that cannot be passed on is refused."""
         self._members = members
-        self._outside = None
+        self._outside, self._removed = None, ""
         if not members.is_member(node):
-            self._outside = RefusalReason.NOT_A_MEMBER if members.empty else RefusalReason.REMOVED
+            new = members.empty or node > members.highest_id
+            self._outside = RefusalReason.NOT_A_MEMBER if new else RefusalReason.REMOVED
+
+    def on_removed(self, text: str) -> None:
+        """This node was taken out of the cluster for good: callers are refused at once, and told so."""
+        if text == self._removed:
+            return
+        self._removed = text
+        for item in [item for item in self._held if item.ticket is not None and item.place is Place.HELD]:
+            self._refuse(item, RefusalReason.REMOVED, text=text)
 
     # Requests come in.
 
@@ -120,6 +131,8 @@ class Clients:
         self.bytes += waiting.size
         if self._closed is not None:
             self._refuse(waiting, self._closed)
+        elif self._removed and waiting.ticket is not None:
+            self._refuse(waiting, RefusalReason.REMOVED, text=self._removed)
         elif full:
             self._refuse(waiting, RefusalReason.CLIENTS_FULL)
         elif waiting.size > self._settings.max_entry_bytes and not waiting.is_read:
@@ -198,7 +211,7 @@ class Clients:
         if isinstance(request, ProposeChange):
             changes = self._peers.addresses.with_disks(request.changes, self._members)
             if isinstance(changes, str):
-                self._refuse(item, RefusalReason.WRONG_INCARNATION, text=changes)
+                self._await_greeting(item, changes)
                 return
             number = self._batch([item])
             self._orders.events.append(ChangeRequested(number, changes, request.mode, request.expected))
@@ -211,6 +224,14 @@ class Clients:
         """A request number that no other request to the core has."""
         self._last_request += 1
         return RequestId(self._last_request)
+
+    def _await_greeting(self, item: Waiting, text: str) -> None:
+        """A node that has just been started may greet within a moment: until then its addition is held."""
+        if self.now - item.held_since >= _GREETING_WAIT:
+            self._refuse(item, RefusalReason.NOT_HEARD_FROM, text=text)
+            return
+        item.place = Place.HELD
+        self._held.append(item)
 
     def _batch(self, items: list[Waiting]) -> RequestId:
         number = self.number_anew()
@@ -242,7 +263,7 @@ class Clients:
         """It waits for a leader, until its deadline; at a node that is no member nobody can say how long."""
         item.held_for = RefusalReason.NO_LEADER if leader == NOBODY else RefusalReason.NOT_LEADER
         if self._outside is not None and not item.is_barrier:
-            self._refuse(item, self._outside, leader)
+            self._refuse(item, self._outside, leader, self._removed)
         elif self._has_waited(item):
             self._refuse(item, item.refused or item.held_for, leader)
         else:

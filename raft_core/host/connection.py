@@ -17,9 +17,11 @@ from typing import Final, final
 
 from raft_core.host.values import ConnectionId
 from raft_core.ids import NodeId
+from raft_core.messages import AppendEntries, Message
+from raft_core.wire.codec import encode_message
 from raft_core.wire.link import Link
 
-__all__ = ["Connection", "Queue"]
+__all__ = ["Connection", "Frames", "Queue"]
 
 
 @final
@@ -70,12 +72,36 @@ class Queue:
 
 
 @final
+class Frames:
+    """The frames of messages; an append to several followers is one object, and is encoded once."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Message, bytes]] = {}  # the messages are held, so that no other takes their id
+
+    def of(self, message: Message) -> bytes:
+        """The message's frame."""
+        if type(message) is not AppendEntries or not message.entries:
+            return encode_message(message)
+        known = self._known.get(id(message))
+        if known is None:
+            known = self._known[id(message)] = (message, encode_message(message))
+        return known[1]
+
+    def clear(self) -> None:
+        self._known.clear()
+
+
+@final
 class Connection:
     """What this node knows of one connection. `peer` is `NOBODY` on an accepted one until its greeting."""
 
     __slots__ = (
         "_rest",
+        "address",
         "arrived",
+        "asked",
         "bulk",
         "busy",
         "closing",
@@ -96,10 +122,14 @@ class Connection:
         "urgent",
     )
 
-    def __init__(self, identifier: ConnectionId, link: Link, peer: NodeId, *, dialled: bool, deadline: int) -> None:
+    def __init__(
+        self, identifier: ConnectionId, link: Link, peer: NodeId, *, dialled: bool, deadline: int, address: str = ""
+    ) -> None:
         self.id: Final = identifier
         self.link: Final = link
         self.dialled: Final = dialled
+        self.address: Final = address  # where it was dialled
+        self.asked = False  # no greeting came in time, and the other side was asked for any word at all
         self.peer = peer
         self.open = not dialled
         self.greeted = False  # the other side's hello was found good
@@ -117,6 +147,21 @@ class Connection:
         self.urgent = Queue()
         self.requests = Queue()
         self.bulk = Queue()
+
+    def failed_proof(self) -> bool:
+        """A tick has passed in which a sign of life was due; whether the last of them has."""
+        self.proof_ticks -= 1
+        return self.proof_ticks == 0
+
+    def ask_for_a_word(self, frame: bytes) -> bool:
+        """Where a connection was taken and nothing said, have `frame` sent before it is closed, once.
+
+        It ends as a line, so that a server of another protocol answers to it, and an operator learns what is there."""
+        if not self.dialled or not self.open or self.asked:
+            return False
+        self.asked = True
+        self.urgent.push(frame)
+        return True
 
     @property
     def queued_bytes(self) -> int:

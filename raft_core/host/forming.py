@@ -173,7 +173,9 @@ class Forming:
     def _meet_cluster(self, hello: Hello) -> Judgement:
         me, founders = self._me, Members.decode(hello.founding) if hello.founding else None
         if self._writing is not None:
-            return _FINE if founders in (None, self._writing) else _other_founding(hello.sender)
+            if founders is None or founders == self._writing:
+                return _FINE
+            return _other_founding(hello.sender, founders, self._writing)
         if founders is not None:
             disk = founders.incarnation_of(me.node)
             if founders.is_member(me.node) and disk not in (0, me.incarnation):
@@ -185,21 +187,45 @@ class Forming:
                 return _FINE
         self.ready = True
         self.founding = b""
-        return Judgement(Verdict.JOIN)
+        return Judgement(Verdict.JOIN, "" if founders is None else self._left_out(hello.sender, founders))
+
+    def _left_out(self, sender: NodeId, founders: Members) -> str:
+        """A cluster was founded without this node. Right if it is to be added; it may also be a mistake."""
+        return (
+            f"node {sender} is part of a cluster that was founded by {_named(founders.voters)} and without this node, "
+            f"{self._me.node}, which was to found one of {_named(self._config.founders)}. It waits to be added to that "
+            f"cluster now: add it, and nothing of that cluster is lost. If that cluster was founded by mistake, and "
+            f"holds nothing of worth, stop its nodes, set their data directories aside, and start all founders anew, "
+            f"each with an empty directory and the addresses of all others"
+        )
 
     def _compare(self, hello: Hello) -> Judgement:
+        if not hello.formed and hello.founders and self.founding:
+            founders = Members.decode(self.founding)
+            if founders.voters != hello.founders and not founders.is_member(hello.sender):
+                return Judgement(Verdict.FINE, _stranger_text(hello, founders))
         if not (hello.formed and self.founding and hello.founding) or self.founding == hello.founding:
             return _FINE  # one that has not formed will hear from us how we were founded
-        return _other_founding(hello.sender)
+        return _other_founding(hello.sender, Members.decode(hello.founding), Members.decode(self.founding))
 
 
-def _other_founding(sender: NodeId) -> Judgement:
+def _stranger_text(hello: Hello, founders: Members) -> str:
+    return (
+        f"node {hello.sender} is part of no cluster, and was started to found one of {_named(hello.founders)}; this "
+        f"node is part of one that was founded by {_named(founders.voters)}. To have it in this cluster, add it here. "
+        "If this cluster was founded by mistake and holds nothing of worth, stop its nodes, set their data directories "
+        "aside, and start all founders anew, each with an empty directory and the addresses of all others"
+    )
+
+
+def _other_founding(sender: NodeId, theirs: Members, ours: Members) -> Judgement:
+    differ = " with other disks or settings" if theirs.voters == ours.voters else ""
     text = (
-        f"node {sender} was founded with other first members, disks or settings than this node, so they belong to two "
-        "clusters of one name. If one of them has a leader, set the data directories of the other's nodes aside, and "
-        "let them join under ids that were never used. If both have, both may have acknowledged: keep everything, and "
-        "decide which counts. If none has, nothing was acknowledged: give all founders the same settings and empty "
-        "directories"
+        f"node {sender} belongs to a cluster that was founded by {_named(theirs.voters)}, this node to one that was "
+        f"founded by {_named(ours.voters)}{differ}: these are two clusters of one name. If one of them has a leader, "
+        "set the data directories of the other's nodes aside, and let them join under ids that were never used. If "
+        "both have, both may have acknowledged: keep everything, and decide which counts. If none has, nothing was "
+        "acknowledged: give all founders the same settings and empty directories"
     )
     return Judgement(Verdict.REFUSE, text)
 
@@ -224,4 +250,6 @@ def lost_text(node: NodeId) -> str:
 
 
 def _named(nodes: tuple[NodeId, ...]) -> str:
-    return f"nodes {', '.join(map(str, nodes))}" if nodes else "others"
+    if not nodes:
+        return "others"
+    return f"node {nodes[0]} alone" if len(nodes) == 1 else f"nodes {', '.join(map(str, nodes))}"

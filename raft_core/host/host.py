@@ -36,10 +36,11 @@ from raft_core.host.forming import Forming, Verdict, lost_text
 from raft_core.host.jobs import Lane, StoreSnapshot
 from raft_core.host.lanes import job_of, report_of
 from raft_core.host.leaving import Leaving
+from raft_core.host.notices import Notices
 from raft_core.host.orders import Orders
 from raft_core.host.outcomes import core_error, ended_error, ending, failure_event, stop_error
 from raft_core.host.peers import Peers
-from raft_core.host.picture import picture_of
+from raft_core.host.picture import load_of, picture_of
 from raft_core.host.status import Drop, HostStatus, Load, Phase
 from raft_core.host.transfers import Receiving, Serving
 from raft_core.host.values import (
@@ -120,6 +121,7 @@ class Host:
         self._leaving = Leaving(config, self._orders, self._clients, self._peers)
         self._receiving = Receiving(config, self._orders, self._peers)
         self._serving = Serving(config, self._orders, self._peers)
+        self._notices = Notices(config, recovered.identity.node, self._orders, self._peers, self._clients)
         self._raft: Raft | None = None
         self._phase = Phase.FORMING
         self._standing = Announce(RoleName.FOLLOWER, recovered.hard.term, NOBODY)
@@ -276,7 +278,7 @@ class Host:
             error = LogLost if judgement.verdict is Verdict.LOST else SettingsError
             self._end(error(judgement.text), judgement.text)
             return
-        self._peers.welcome(connection, hello)
+        self._peers.welcome(connection, hello, judgement.text)
         if judgement.verdict is Verdict.AGREE:
             self._greet_anew("has met all founders")
             return
@@ -440,6 +442,7 @@ class Host:
             return
         self._peers.on_tick()
         self._receiving.on_tick()
+        self._notices.look(self._now, self._raft)
         if before // _SWEEP_TICKS != self._ticks // _SWEEP_TICKS:
             self._clients.sweep()
         self._settle()
@@ -455,10 +458,8 @@ class Host:
             self._peers.on_members(members)
 
     def _wish_to_wake(self) -> None:
-        if not self._started:
-            return
         at = self._last_tick + self._config.tick
-        if at != self._wake_at:
+        if self._started and at != self._wake_at:
             self._wake_at = at
             self._orders.effects.append(WakeAt(at))
 
@@ -511,8 +512,7 @@ class Host:
     @property
     def load(self) -> Load:
         """What waits here."""
-        clients = self._clients
-        return Load(clients.count, clients.bytes, clients.forwarded, self._peers.most_queued)
+        return load_of(self._peers, self._clients)
 
     @property
     def status(self) -> HostStatus:

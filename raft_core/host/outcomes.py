@@ -59,6 +59,7 @@ _MEMBERSHIP: Final = frozenset(
         _R.NO_CHANGE,
         _R.BAD_ID,
         _R.WRONG_INCARNATION,
+        _R.NOT_HEARD_FROM,
     }
 )
 
@@ -94,6 +95,7 @@ _REFUSALS: Final[dict[RefusalReason, str]] = {
     _R.CONTRADICTORY_CHANGE: "the change names no node, or one twice",
     _R.NO_CHANGE: "the members already are as asked",
     _R.BAD_ID: "a node id is a positive number",
+    _R.NOT_HEARD_FROM: "the node has not greeted yet; start it with the addresses of members, and ask again",
     _R.WRONG_INCARNATION: "the node's disk is not known, or not the one that was named",
     _R.NOT_A_VOTER: "leadership can be handed only to another voter",
     _R.TARGET_UNREACHABLE: "the chosen successor cannot be reached",

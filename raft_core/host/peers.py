@@ -19,11 +19,12 @@ from raft_core.events import PeerConnected, PeerUnreachable
 from raft_core.host.addresses import Addresses, Redial
 from raft_core.host.alarms import FAULT_DROPS, Warnings, no_address
 from raft_core.host.config import HostConfig
-from raft_core.host.connection import Connection
+from raft_core.host.connection import Connection, Frames
 from raft_core.host.orders import Orders
 from raft_core.host.patience import Patience
 from raft_core.host.status import Drop, PeerStatus
 from raft_core.host.strangers import Strangers
+from raft_core.host.unreached import CLOSED_UNGREETED, NO_CONNECTION, NO_GREETING, Unreached
 from raft_core.host.values import (
     ConnectionClosed,
     ConnectionId,
@@ -36,10 +37,10 @@ from raft_core.host.values import (
 )
 from raft_core.ids import NOBODY, Incarnation, Index, NodeId, Term
 from raft_core.membership import Members
-from raft_core.messages import AppendEntries, Message, is_urgent
+from raft_core.messages import Message, is_urgent
 from raft_core.recovered import Identity
 from raft_core.settings import Settings
-from raft_core.wire.codec import encode_message, encode_payload, encode_refusal
+from raft_core.wire.codec import encode_payload, encode_refusal
 from raft_core.wire.link import Greeted, Limits, Link, LinkBroken, LinkEvent, MessageReceived, PayloadReceived
 from raft_core.wire.values import WIRE_VERSION, Chunk, Forward, ForwardReply, Hello, Pull
 
@@ -48,6 +49,7 @@ __all__ = ["PING", "Peers"]
 PING: Final = Pull(Index(0), Term(0), 0, 0)
 """A pull of nothing: answered with a chunk of nothing by anybody who lives."""
 _PING_FRAME: Final = encode_payload(PING)
+_LAST_WORD: Final = encode_refusal(NO_GREETING, line_end=True)
 
 
 @final
@@ -73,13 +75,14 @@ class Peers:
         self._members: tuple[NodeId, ...] = ()
         self._member_incarnations: dict[NodeId, Incarnation] = {}  # shared with every link
         self._to_flush: list[Connection] = []
-        self._frames: dict[int, tuple[Message, bytes]] = {}
+        self._frames = Frames()
         self._errors: dict[NodeId, str] = {}
         self._warnings = Warnings(orders)
         self._introduction = Hello(WIRE_VERSION, identity.cluster, identity.node, identity.incarnation)
         self.now = 0
         """The time, set by the host before anything else in a call."""
         self.addresses = Addresses(config, identity.node)
+        self._unreached = Unreached(config, self.addresses, self._warnings)
         self.lost: list[tuple[ConnectionId, int]] = []
         self.drops: dict[Drop, int] = {}
 
@@ -133,7 +136,7 @@ class Peers:
             self._next_dial += 2
             link = self._link(dialer=True, peer=peer)
             deadline = self.now + self._config.hello_timeout
-            connection = Connection(identifier, link, peer, dialled=True, deadline=deadline)
+            connection = Connection(identifier, link, peer, dialled=True, deadline=deadline, address=address)
             self._connections[identifier] = connection
             self._dialled[peer] = connection
             self._orders.effects.append(Dial(identifier, address))
@@ -179,7 +182,8 @@ class Peers:
         """What waited on the connection is lost, and everybody concerned is told."""
         connection = self._connections.get(event.connection)
         if connection is not None:
-            self._forget(connection, "the connection was closed")
+            greeted = connection.greeted or not connection.dialled
+            self._forget(connection, "the connection was closed" if greeted else CLOSED_UNGREETED)
 
     def on_transmitted(self, event: Transmitted) -> None:
         """What waits may go."""
@@ -227,17 +231,23 @@ class Peers:
             return True
         return False
 
-    def welcome(self, connection: Connection, hello: Hello) -> None:
+    def welcome(self, connection: Connection, hello: Hello, strange: str = "") -> None:
         """The host has found no fault with the greeting either: now it is believed and answered. Not before that, or a
-        node that we must not talk to could take the place of the one that we should."""
+        node that we must not talk to could take the place of the one that we should. `strange`: what an operator is to
+        know of it all the same."""
         peer = hello.sender
         connection.greeted, connection.greeted_at = True, self.now
         if (stranger := self._strangers.met(peer, self.now, self._accepted)) is not None:
             self._forget_stranger(stranger)
+        if strange:
+            self._warn(Drop.WRONG_FOUNDING, peer, strange)
         believed = not self._members or self._strangers.is_known(peer)
-        self.addresses.learn(hello, hearsay=believed)
+        for node in self.addresses.learn(hello, hearsay=believed):
+            if node not in self._dialled:
+                self._redial.now(node)
         self._errors.pop(peer, None)
         if connection.dialled:
+            self._unreached.reached(peer)
             self._orders.events.append(PeerConnected(peer))
             return
         if not self.addresses.of(peer):
@@ -262,6 +272,7 @@ class Peers:
                 self.drop(Drop.STRANGER)
                 self.close(connection, "too many nodes that no configuration names")
         self.addresses.forget(node)
+        self._unreached.forget(node)
         self._redial.now(node)
         self._errors.pop(node, None)
 
@@ -274,7 +285,10 @@ class Peers:
         """Says why, closes, counts; and raises an alarm where a person made a mistake."""
         reason = FAULT_DROPS[broken.fault]
         self.drop(reason)
-        self._warn(reason, connection.peer, broken.text)
+        text = broken.text
+        if connection.dialled and not connection.greeted:
+            text = f"at {connection.address}, where node {connection.peer} was dialled: {text}"
+        self._warn(reason, connection.peer, text)
         self._close_politely(connection, connection.link.refusal(broken), broken.text)
 
     def _close_politely(self, connection: Connection, last_words: bytes, text: str) -> None:
@@ -330,10 +344,13 @@ class Peers:
             self._errors[peer] = text
             if self._dialled.get(peer) is connection:
                 del self._dialled[peer]
-            if not connection.greeted:
-                self.addresses.failed(peer)
-            lasted = self.now - connection.greeted_at if connection.greeted else 0
-            self._redial.later(peer, self.now, lasted)
+            if connection.greeted:
+                self._redial.later(peer, self.now, self.now - connection.greeted_at)
+            else:
+                # While there are no members, those are missed that were configured.
+                missed = self._members or self._config.peers
+                everywhere = self._unreached.failed(peer, connection.address, text, missed, self.now)
+                self._redial.later(peer, self.now, 0, elsewhere=not everywhere)
         elif self._accepted.get(peer) is connection:
             del self._accepted[peer]
         if connection.greeted:
@@ -352,7 +369,7 @@ class Peers:
         if connection is None or not connection.greeted:
             self.drop(Drop.NOT_CONNECTED)
             return
-        frame = self._encoded(message)
+        frame = self._frames.of(message)
         if is_urgent(message):
             lane = connection.urgent
             if len(lane.frames) >= self._config.urgent_frames:
@@ -365,16 +382,6 @@ class Peers:
         else:
             connection.bulk.push(frame)
         self._touch(connection)
-
-    def _encoded(self, message: Message) -> bytes:
-        """The message's frame; an append to several followers is one object, and is encoded once."""
-        if type(message) is not AppendEntries or not message.entries:
-            return encode_message(message)
-        known = self._frames.get(id(message))
-        if known is None:
-            known = (message, encode_message(message))
-            self._frames[id(message)] = known
-        return known[1]
 
     def ask(self, peer: NodeId, question: Forward | Pull) -> tuple[ConnectionId, int] | None:
         """The connection on which the question goes out and its answer will come, and the number of its frame there;
@@ -472,10 +479,13 @@ class Peers:
                 if self.now >= connection.deadline:
                     self.close(connection, "refused")
             elif not connection.greeted:
-                if self.now >= connection.deadline:
+                if self.now >= connection.deadline and connection.ask_for_a_word(_LAST_WORD):
+                    connection.deadline = self.now + self._config.hello_timeout // 4
+                    self._touch(connection)
+                elif self.now >= connection.deadline:
                     self.drop(Drop.NO_GREETING)
-                    self.close(connection, "no greeting came in time")
-            elif connection.proof_ticks and self._failed_proof(connection):
+                    self.close(connection, NO_GREETING if connection.open else NO_CONNECTION)
+            elif connection.proof_ticks and connection.failed_proof():
                 self.drop(Drop.SILENT)
                 self.close(connection, "another node leads, and this one gave no sign of life")
             elif connection.silent_ticks > self._patience.silence(connection, heard=connection.peer in self._accepted):
@@ -487,11 +497,6 @@ class Peers:
         for node in self._strangers.past(self.now, self._accepted):
             self._forget_stranger(node)
         self.dial_due()
-
-    def _failed_proof(self, connection: Connection) -> bool:
-        """A tick has passed in which a sign of life was due; whether the last of them has."""
-        connection.proof_ticks -= 1
-        return connection.proof_ticks == 0
 
     # For people.
 
@@ -506,12 +511,6 @@ class Peers:
         return max([connection.queued_bytes for connection in self._dialled.values()], default=0)
 
     def _status_of(self, peer: NodeId) -> PeerStatus:
-        out = self._dialled.get(peer)
-        return PeerStatus(
-            node=peer,
-            address=self.addresses.of(peer),
-            connected=out is not None and out.greeted,
-            heard=peer in self._accepted,
-            queued_bytes=0 if out is None else out.queued_bytes,
-            last_error=self._errors.get(peer, ""),
-        )
+        out, error = self._dialled.get(peer), self._errors.get(peer, "")
+        connected, queued = (False, 0) if out is None else (out.greeted, out.queued_bytes)
+        return PeerStatus(peer, self.addresses.of(peer), connected, peer in self._accepted, queued, error)

@@ -5,11 +5,16 @@ from __future__ import annotations
 from raft_core.effects import Announce
 from raft_core.host.clients import Clients
 from raft_core.host.peers import Peers
-from raft_core.host.status import HostStatus, Phase
+from raft_core.host.status import HostStatus, Load, Phase
 from raft_core.raft import Raft
 from raft_core.recovered import Identity
 
-__all__ = ["picture_of"]
+__all__ = ["load_of", "picture_of"]
+
+
+def load_of(peers: Peers, clients: Clients) -> Load:
+    """What waits in these parts of a host."""
+    return Load(clients.count, clients.bytes, clients.forwarded, peers.most_queued)
 
 
 def picture_of(

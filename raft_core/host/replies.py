@@ -17,6 +17,7 @@ _OLDER_REFUSALS: Final = {
     RefusalReason.MACHINE_FAILED: RefusalReason.STORAGE_FAILED,
     RefusalReason.NODE_FAILED: RefusalReason.STORAGE_FAILED,
     RefusalReason.NOT_A_MEMBER: RefusalReason.REMOVED,
+    RefusalReason.NOT_HEARD_FROM: RefusalReason.WRONG_INCARNATION,
     RefusalReason.QUERY_FAILED: RefusalReason.PREPARE_FAILED,
 }
 _OLDER_UNKNOWNS: Final = {

@@ -114,9 +114,11 @@ def encode_payload(payload: Payload) -> bytes:
     return encode_frame(_KINDS[type(payload)], _GROUP, _encode(payload))
 
 
-def encode_refusal(text: str) -> bytes:
-    """The frame that tells the other side why its connection is about to be closed."""
-    return encode_frame(FrameKind.REFUSE, _GROUP, _encode(Refuse(_readable(text))))
+def encode_refusal(text: str, *, line_end: bool = False) -> bytes:
+    """The frame that tells the other side why its connection is about to be closed.
+
+    With `line_end` it ends as a line and a header of text protocols do: a server of one of them answers to it."""
+    return encode_frame(FrameKind.REFUSE, _GROUP, _encode(Refuse(_readable(text) + ("\r\n\r\n" if line_end else ""))))
 
 
 # From bytes.

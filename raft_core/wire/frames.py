@@ -141,10 +141,10 @@ class FrameReader:
         """The header at `at`, None while it is incomplete and not yet wrong."""
         if len(source) - at < FRAME_OVERHEAD:
             start = bytes(source[at : at + len(MAGIC)])
-            return None if MAGIC.startswith(start) else _not_ours(start)
+            return None if MAGIC.startswith(start) else _not_ours(bytes(source[at : at + _SHOWN]))
         magic, kind, flags, group, length, payload_crc, header_crc = _HEADER.unpack_from(source, at)
         if magic != _MAGIC_NUMBER:
-            return _not_ours(bytes(source[at : at + len(MAGIC)]))
+            return _not_ours(bytes(source[at : at + _SHOWN]))
         if zlib.crc32(source[at : at + _CHECKED.size]) != header_crc:
             return BadFrame("the checksum of a frame's header is wrong: it was damaged on its way")
         if flags:
@@ -159,8 +159,24 @@ class FrameReader:
         self._waiting = bytearray()
 
 
+_SHOWN: Final = 60
+"""Bytes of a strange protocol that are looked at, and shown."""
+_STRANGERS: Final = (
+    ((b"HTTP/", b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS "), "HTTP"),
+    ((b"SSH-",), "SSH"),
+    ((b"\x15\x03", b"\x16\x03"), "TLS"),
+    (
+        (b"-", b"+", b"*", b"$", b":"),
+        "the Redis protocol, which is spoken at ports for clients and not at those for peers",
+    ),
+)
+
+
 def _not_ours(start: bytes) -> BadFrame:
-    return BadFrame(f"this is not the wire protocol: a frame starts with {MAGIC.hex(' ')}, not {start.hex(' ')}")
+    shown = start.split(b"\r", 1)[0].split(b"\n", 1)[0].decode("ascii", "backslashreplace")
+    spoken = next((name for starts, name in _STRANGERS if start.startswith(starts)), "")
+    guess = f"it looks like {spoken}" if spoken else f"a frame starts with {MAGIC.hex(' ')}, not {start[:2].hex(' ')}"
+    return BadFrame(f"this is not the wire protocol between nodes: {guess}; it begins with {shown!a}")
 
 
 def _cut(source: bytes | bytearray, start: int, end: int) -> bytes:

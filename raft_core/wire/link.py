@@ -237,7 +237,7 @@ class Link:
         expected = self._incarnations.get(sender, Incarnation(0))
         if expected not in (0, hello.incarnation):
             text = f"node {sender} comes with another disk (incarnation {hello.incarnation}) than the configuration"
-            remedy = "a node that lost its disk must be removed and join again under a new id"
+            remedy = "a node that lost its disk, or founded a cluster alone, must be removed and join under a new id"
             return LinkBroken(LinkFault.WRONG_INCARNATION, f"{text} names ({expected}); {remedy}")
         return None
 

@@ -114,6 +114,7 @@ class Cluster:
             for member in self.members.values():
                 if member.running:
                     self.kill(member.node)
+                _let_go(member)
 
     def keep(self) -> None:
         """Let the servers run on without this process."""

@@ -8,7 +8,9 @@ from itertools import combinations
 import pytest
 
 from raft_core.effects import Persist
+from raft_core.entries import Entry, HardState
 from raft_core.errors import LogDamaged
+from raft_core.ids import Term, WriteId
 from raft_core.recovered import Recovered
 from raft_core.storage import Store
 from raft_core.testing import __main__ as testing_command
@@ -19,7 +21,7 @@ from raft_core.testing.crash_disk import SECTOR, CrashDisk, Fault, FaultKind, Po
 from raft_core.testing.crash_script import WriteBatch, make_script, plain_script
 from raft_core.testing.store_conformance import FUNCTIONAL_CHECKS
 from raft_core.wal.files import File, FileFailed, FileMissing, Files, LockHeld, NoSpace, read_whole, write_whole
-from raft_core.wal.segment import ANCHOR, IDENTITY, new_name, segment_number
+from raft_core.wal.segment import ANCHOR, IDENTITY, new_name, read_anchor, segment_number
 from raft_storage import FileStore, MemoryStore
 
 
@@ -490,3 +492,47 @@ def test_the_command_takes_no_count_of_nothing(arguments: list[str]) -> None:
 def test_the_command_is_wrong_where_it_names_no_store(store: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["crash-disk", "--store", store]) == 2
     assert "names nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("everything", [True, False])
+def test_garbage_in_segments_that_were_begun_loses_nothing_that_was_acknowledged(everything: bool) -> None:
+    """Power goes at every call of a history with many segments, and then every segment that the anchor on the medium
+    does not name yet is overwritten with garbage, or one byte of it changes."""
+    call, damaged = 0, 0
+    while True:
+        call += 1
+        disk = CrashDisk()
+        disk.faults[call] = Fault(FaultKind.POWER, taken=600)
+        acknowledged = 0
+        try:
+            for life in range(2):
+                store = _small_segments(disk if life == 0 else disk.restart())
+                acknowledged = max(acknowledged, len(store.recover().entries))
+                for number in range(acknowledged + 1, acknowledged + 9):
+                    entry = Entry.make(number, 1, b"x" * 900)
+                    store.write([Persist(WriteId(number), hard=HardState(Term(1)), entries=(entry,))])
+                    acknowledged = number
+                store.close()
+                if life == 1:
+                    assert damaged > 5
+                    return
+        except PowerLost:
+            pass
+        after = disk.crash(range(disk.unsynced))  # whatever was handed over has reached the medium
+        if IDENTITY not in after.listing():
+            continue
+        anchored = read_anchor(after.content(ANCHOR)).synced.segment
+        for name in after.listing():
+            if (segment_number(name) or 0) > anchored:
+                content = bytearray(after.content(name))
+                if content:
+                    content[min(20, len(content) - 1)] ^= 0xFF
+                garbage = b"\xe5\x0d" * (len(content) // 2)
+                after.overwrite(name, garbage if everything else bytes(content))
+                damaged += 1
+        entries = _small_segments(after).recover().entries
+        assert [entry.index for entry in entries[:acknowledged]] == list(range(1, acknowledged + 1))
+
+
+def _small_segments(disk: CrashDisk) -> FileStore:
+    return FileStore.open("disk", node=1, cluster="c", files=disk, incarnation=7, segment_bytes=2048, merge_bytes=1024)

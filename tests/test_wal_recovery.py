@@ -402,9 +402,56 @@ def test_a_torn_new_segment_was_never_begun() -> None:
     assert plan.header.sequence == 5
 
 
-def test_a_damaged_new_segment_is_damage() -> None:
+@pytest.mark.parametrize("behind", [b"", b"\x01" * BLOCK, bytes(BLOCK) + b"\xff" * BLOCK])
+@pytest.mark.parametrize("first", [b"\x01" * BLOCK, b"whole"])
+def test_garbage_in_a_segment_that_the_anchor_does_not_name_yet_is_passed_over(first: bytes, behind: bytes) -> None:
+    """Nothing in a segment is acknowledged before the anchor names it, durably; the node stopped for good."""
     directory = three_segments()
-    directory.files[segment_name(4)] = b"\x01" * BLOCK
+    anchor = directory.anchor
+    if first == b"whole":
+        directory.begin(4)
+        first = directory.files[segment_name(4)]
+        if not behind.strip(b"\0"):
+            first = first[:20] + b"\xff" + first[21:]
+    directory.anchor = anchor
+    directory.files[segment_name(4)] = first + behind
+    plan = directory.plan()
+
+    assert tuple(plan.image.entries) == entries(1, 12)
+    assert plan.rubbish == (segment_name(4),)
+    assert plan.header.sequence == 5
+
+
+def test_every_flipped_bit_of_a_segment_that_the_anchor_does_not_name_yet_leaves_what_was_acknowledged() -> None:
+    directory = three_segments()
+    anchor = directory.anchor
+    directory.begin(4)
+    directory.anchor = anchor
+    whole = directory.files[segment_name(4)]
+    for bit in range(len(whole) * 8):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        directory.files[segment_name(4)] = bytes(data)
+        assert tuple(directory.plan().image.entries) == entries(1, 12)
+
+
+def test_garbage_in_a_segment_that_the_anchor_names_is_damage() -> None:
+    directory = three_segments()
+    directory.files[segment_name(3)] = b"\x01" * BLOCK + directory.files[segment_name(3)][BLOCK:]
+    with pytest.raises(LogDamaged) as caught:
+        directory.plan()
+    assert (caught.value.file, caught.value.offset) == (segment_name(3), 0)
+
+
+def test_damaged_segment_that_was_continued_is_damage_although_an_older_anchor_does_not_name_it() -> None:
+    """The anchor was put back: the second batch could only be written once the first had been acknowledged."""
+    directory = three_segments()
+    anchor = directory.anchor
+    directory.begin(4)
+    directory.write(entries=entries(13, 14))
+    directory.anchor = anchor
+    whole = directory.files[segment_name(4)]
+    directory.files[segment_name(4)] = whole[:20] + b"\xff" + whole[21:]
     with pytest.raises(LogDamaged) as caught:
         directory.plan()
     assert (caught.value.file, caught.value.offset) == (segment_name(4), 0)

@@ -29,7 +29,7 @@ from raft_core.wal.blocks import (
 )
 from raft_core.wal.records import Body, RecordsUndecodable, SegmentHeader, decode
 
-__all__ = ["Record", "Verdict", "VerdictKind", "WalReader"]
+__all__ = ["Record", "Verdict", "VerdictKind", "WalReader", "was_continued"]
 
 
 class VerdictKind(Enum):
@@ -55,6 +55,18 @@ class Record(Value, frozen=True):
 
     at: int
     body: Body
+
+
+def was_continued(sequence: int, data: bytes) -> bool:
+    """Return whether segment `sequence` holds the head of any batch but its first, whatever else is wrong with it.
+
+    Then its first batch had been acknowledged: only after that is another one written. Chance does not make a head,
+    whose checksum and place must be right; so garbage is not mistaken for one."""
+    for offset in range(BLOCK, len(data) - BLOCK + 1, BLOCK):
+        head = parse_head(data[offset : offset + BLOCK])
+        if head is not None and head.at == Position(sequence, offset):
+            return True
+    return False
 
 
 @final

@@ -19,7 +19,7 @@ from raft_core.ids import BootNumber, Index
 from raft_core.recovered import Identity, Recovered
 from raft_core.wal.blocks import NOWHERE, Position
 from raft_core.wal.image import LogImage, LogOutline
-from raft_core.wal.reader import Record, VerdictKind, WalReader
+from raft_core.wal.reader import Record, VerdictKind, WalReader, was_continued
 from raft_core.wal.records import FORMAT_VERSION, MAGIC, Change, SegmentHeader
 from raft_core.wal.segment import (
     RESTORE_REMEDY,
@@ -167,9 +167,14 @@ def _head(numbers: set[int], read: Callable[[str], bytes], identity: IdentityFil
 def _read_head(number: int, read: Callable[[str], bytes], identity: IdentityFile, anchor: Anchor) -> _Segment | None:
     """Segment `number` as the end of the log, or None if its creation was never completed."""
     reader = WalReader(number)
-    records = reader.feed(read(segment_name(number)))
+    data = read(segment_name(number))
+    records = reader.feed(data)
     verdict = reader.verdict
     if verdict.kind is VerdictKind.DAMAGED:
+        # Nothing in a segment is acknowledged before the anchor that names it is durable. An anchor that is older than
+        # the segment proves this, unless the anchor itself was put back: then the segment may have been continued.
+        if number > anchor.synced.segment and not was_continued(number, data):
+            return None
         raise _damage(number, verdict.offset, verdict.problem)
     if number == anchor.synced.segment and reader.end < anchor.synced.offset:
         problem = f"the log ends here, but was synced up to offset {anchor.synced.offset}"

@@ -700,6 +700,22 @@ MUTANTS: Final = (
         ("tests/test_lanes.py",),
     ),
     Mutant(
+        "damage-passed-over-in-an-anchored-segment",
+        "A damaged segment is passed over although the anchor names it: what it held was acknowledged.",
+        "raft_core/wal/recovery.py",
+        "if number > anchor.synced.segment and not was_continued(number, data):",
+        "if number >= anchor.synced.segment and not was_continued(number, data):",
+        ("tests/test_wal_recovery.py",),
+    ),
+    Mutant(
+        "damage-passed-over-in-a-continued-segment",
+        "A damaged segment is passed over although it was continued, because the anchor was put back.",
+        "raft_core/wal/recovery.py",
+        "if number > anchor.synced.segment and not was_continued(number, data):",
+        "if number > anchor.synced.segment:",
+        ("tests/test_wal_recovery.py",),
+    ),
+    Mutant(
         "superfluous-deleted-too-early",
         "A segment that a later one repeats is deleted before that later one is known to be on the medium.",
         "raft_core/wal/recovery.py",

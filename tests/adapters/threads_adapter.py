@@ -25,6 +25,7 @@ from raft_core.host import values as host
 from raft_core.host.driver import host_at
 from raft_core.host.jobs import Ticket
 from raft_core.host.node import NodeConfig, deadline_after, join_address, split_address
+from raft_core.host.reaching import dial_failure
 from raft_core.host.status import HostStatus
 from raft_core.machine import StateMachine
 from raft_storage.opening import open_disk
@@ -160,7 +161,7 @@ class _Connection:
             self.serve(socket.create_connection(split_address(address), timeout=5.0), False)
         except (OSError, ValueError, SettingsError) as failure:
             if self._known.pop(self._number, None) is not None:
-                self._inbox.put(host.DialFailed(self._number, str(failure)))
+                self._inbox.put(host.DialFailed(self._number, dial_failure(failure)))
 
     def serve(self, connected: socket.socket, accepted: bool) -> None:
         with connected:

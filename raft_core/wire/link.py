@@ -222,18 +222,20 @@ class Link:
         mine, sender = self._mine, hello.sender
         if hello.cluster != mine.cluster:
             text = f"the other side belongs to cluster {_short(hello.cluster)}, this node to {_short(mine.cluster)}"
-            return LinkBroken(LinkFault.WRONG_CLUSTER, text)
+            return LinkBroken(LinkFault.WRONG_CLUSTER, f"{text}; correct the name, or the address that was dialled")
         if sender == mine.sender:
             text = f"both ends say that they are node {sender}: two nodes with one id, or a node that dialled itself"
-            return LinkBroken(LinkFault.WRONG_PEER, text)
+            return LinkBroken(LinkFault.WRONG_PEER, f"{text}; give each its own id, or correct the address")
         if self._peer not in (NOBODY, sender):
-            return LinkBroken(LinkFault.WRONG_PEER, f"node {sender} answers where node {self._peer} was dialled")
+            text = f"node {sender} answers where node {self._peer} was dialled"
+            return LinkBroken(LinkFault.WRONG_PEER, f"{text}; correct the address of node {self._peer}")
         if hello.to not in (NOBODY, mine.sender):
             text = f"node {sender} wants to talk to node {hello.to}, and this is node {mine.sender}"
             return LinkBroken(LinkFault.WRONG_ADDRESSEE, f"{text}; check its address book")
         if hello.to_incarnation not in (0, mine.incarnation):
             text = f"node {sender} knows node {mine.sender} with another disk (incarnation {hello.to_incarnation})"
-            return LinkBroken(LinkFault.WRONG_INCARNATION, f"{text} than this one has ({mine.incarnation})")
+            remedy = "put the data directory back that belongs there, or remove the node and add one under a new id"
+            return LinkBroken(LinkFault.WRONG_INCARNATION, f"{text} than this one has ({mine.incarnation}); {remedy}")
         expected = self._incarnations.get(sender, Incarnation(0))
         if expected not in (0, hello.incarnation):
             text = f"node {sender} comes with another disk (incarnation {hello.incarnation}) than the configuration"

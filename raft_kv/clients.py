@@ -31,9 +31,9 @@ class Client:
     """It has selected a database that does not exist, and not selected another since."""
     library: bytes = b""
     library_version: bytes = b""
-    address: str = ""
+    address: bytes = b""
     """Where it comes from."""
-    local_address: str = ""
+    local_address: bytes = b""
     """Where it has connected to."""
     since: Millis = 0
     """When it has connected, by the clock of `Clients`."""
@@ -83,10 +83,11 @@ def answer_client(client: Client, clients: Clients, call: list[bytes]) -> Reply 
         case "setinfo", [option, value]:
             return _set_info(client, option, value)
         case "info", []:
-            return _line(client, client.seen) + "\n"
+            return _line(client, client.seen)
         case "list", filters:
-            wanted = _list_filter(filters)
-            return "".join(f"{_line(one, client.seen)}\n" for one in clients.by_number.values() if wanted(one))
+            wanted = _list_filter(filters) if filters else None
+            chosen = filter(wanted, clients.by_number.values())
+            return b"".join([_line(one, client.seen) for one in chosen])
         case "kill", [_, *_] as filters:
             return _kill(client, clients, filters)
         case "no-evict" | "no-touch", [switch] if switch.upper() in {b"ON", b"OFF"}:
@@ -135,16 +136,22 @@ def _set_info(client: Client, option: bytes, value: bytes) -> Reply:
     raise CommandError(f"ERR Unrecognized option '{printable(option)}'")
 
 
-def _line(client: Client, now: Millis) -> str:
-    name, library, version, command = (
-        text.decode("ascii", "replace")
-        for text in (client.name, client.library, client.library_version, client.last_command)
-    )
-    age, idle = max(0, now - client.since) // 1000, max(0, now - client.seen) // 1000
+def _line(client: Client, now: Millis) -> bytes:
     return (
-        f"id={client.number} addr={client.address} laddr={client.local_address} name={name} age={age} idle={idle} "
-        f"flags=N db=0 cmd={command} user=default resp={client.protocol} lib-name={library} lib-ver={version} "
-        f"tot-cmds={client.commands}"
+        b"id=%d addr=%b laddr=%b name=%b age=%d idle=%d flags=N db=0 cmd=%b user=default "
+        b"resp=%d lib-name=%b lib-ver=%b tot-cmds=%d\n"
+    ) % (
+        client.number,
+        client.address,
+        client.local_address,
+        client.name,
+        (now - client.since) // 1000,
+        (now - client.seen) // 1000,
+        client.last_command,
+        client.protocol,
+        client.library,
+        client.library_version,
+        client.commands,
     )
 
 
@@ -154,8 +161,6 @@ _Wanted = Callable[[Client], bool]
 
 
 def _list_filter(words: Sequence[bytes]) -> _Wanted:
-    if not words:
-        return lambda _: True
     if len(words) == 2 and words[0].upper() == b"TYPE":
         normal = _is_normal(words[1])
         return lambda _: normal
@@ -180,8 +185,7 @@ def _number(word: bytes) -> int:
 
 def _kill(client: Client, clients: Clients, words: Sequence[bytes]) -> Killed:
     if len(words) == 1:
-        address = words[0].decode("utf-8", "replace")
-        found = [one.number for one in clients.by_number.values() if one.address == address]
+        found = [one.number for one in clients.by_number.values() if one.address == words[0]]
         if not found:
             raise CommandError("ERR No such client")
         return Killed(tuple(found), OK)
@@ -194,12 +198,10 @@ def _kill(client: Client, clients: Clients, words: Sequence[bytes]) -> Killed:
             skips_me = value.lower() == b"yes"
         else:
             filters.append(_kill_filter(client, option, value))
-    numbers = tuple(
-        one.number
-        for one in clients.by_number.values()
-        if all(fits(one) for fits in filters) and not (skips_me and one is client)
-    )
-    return Killed(numbers, len(numbers))
+    fitting = [one for one in clients.by_number.values() if not (skips_me and one is client)]
+    for fits in filters:
+        fitting = [one for one in fitting if fits(one)]
+    return Killed(tuple(one.number for one in fitting), len(fitting))
 
 
 def _pairs(words: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
@@ -208,19 +210,18 @@ def _pairs(words: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _kill_filter(client: Client, option: bytes, value: bytes) -> _Wanted:
-    text = value.decode("utf-8", "replace")
     if option == b"ID":
         number = _number(value)
         return lambda one: one.number == number
     if option == b"ADDR":
-        return lambda one: one.address == text
+        return lambda one: one.address == value
     if option == b"LADDR":
-        return lambda one: one.local_address == text
+        return lambda one: one.local_address == value
     if option == b"TYPE":
         normal = _is_normal(value)
         return lambda _: normal
     if option == b"USER":
-        return lambda _: text == "default"
+        return lambda _: value == b"default"
     if option == b"MAXAGE":
         oldest = client.seen - integer(value) * 1000
         return lambda one: one.since <= oldest

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Final
 
 from raft_kv import commands
 from raft_kv.commands.documentation import DOCUMENTATION, documentation_reply
 from raft_kv.commands.table import ADMIN, Call, Command, integer, syntax_error, unknown_subcommand, wrong_arity
 from raft_kv.glob import matcher
-from raft_kv.replies import CommandError, Map, Reply, Simple
+from raft_kv.replies import CommandError, Encoded, Map, Reply, Simple, encode
 
 __all__ = ["answer_command"]
 
@@ -35,15 +36,17 @@ _SUBCOMMANDS: Final = frozenset({"count", "docs", "getkeys", "help", "info", "li
 def answer_command(call: list[bytes]) -> Reply:
     """The reply to COMMAND and its subcommands. Raises `CommandError`."""
     if len(call) == 1:
-        return [_row(command) for command in commands.LISTED.values()]
+        return _every_row()
     word = call[1].decode("utf-8", "replace").lower()
     match word, call[2:]:
         case "count", []:
             return len(commands.LISTED)
         case "list", filters:
             return _names(filters)
+        case "docs", []:
+            return _everything_documented()
         case "docs", names:
-            return Map(tuple((command.name, documentation_reply(command.name)) for command in _chosen(names)))
+            return _documented(_chosen(names))
         case "info", names:
             rows = [commands.LISTED.get(name.lower()) for name in names or list(commands.LISTED)]
             return [None if command is None else _row(command) for command in rows]
@@ -56,9 +59,25 @@ def answer_command(call: list[bytes]) -> Reply:
     raise unknown_subcommand(call)
 
 
+@cache
+def _every_row() -> Reply:
+    rows = [_row(command) for command in commands.LISTED.values()]
+    return Encoded(encode(rows, 2), encode(rows, 3))
+
+
+@cache
+def _everything_documented() -> Reply:
+    docs = _documented(commands.LISTED.values())
+    return Encoded(encode(docs, 2), encode(docs, 3))
+
+
+def _documented(chosen: Iterable[Command]) -> Reply:
+    return Map(tuple((command.name, documentation_reply(command.name)) for command in chosen))
+
+
 def _chosen(names: Sequence[bytes]) -> list[Command]:
-    """The commands of these names, each once; all of them where none is named."""
-    wanted = dict.fromkeys(name.lower() for name in names) or dict.fromkeys(commands.LISTED)
+    """The commands of these names, each once."""
+    wanted = dict.fromkeys(name.lower() for name in names)
     return [commands.LISTED[name] for name in wanted if name in commands.LISTED]
 
 

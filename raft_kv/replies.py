@@ -18,6 +18,7 @@ __all__ = [
     "OK",
     "PONG",
     "CommandError",
+    "Encoded",
     "Failure",
     "Map",
     "NullArray",
@@ -56,7 +57,15 @@ class Map(Value, frozen=True, eq=False):
     pairs: tuple[tuple[Reply, Reply], ...]
 
 
-Reply: TypeAlias = "bytes | Long | int | str | Simple | Failure | NullArray | Map | Sequence[Reply] | None"
+@final
+class Encoded(Value, frozen=True, eq=False):
+    """A reply whose bytes are known, in RESP2 and in RESP3."""
+
+    second: bytes
+    third: bytes
+
+
+Reply: TypeAlias = "bytes | Long | int | str | Simple | Failure | NullArray | Map | Encoded | Sequence[Reply] | None"
 """`bytes` and `str` are bulk strings, None is the null, a list or tuple is an array."""
 
 OK: Final = Simple("OK")
@@ -98,6 +107,8 @@ def _encode_rare(reply: Reply, protocol: int) -> bytes:
         return encode_failure(reply.text)
     if isinstance(reply, NullArray):
         return b"_\r\n" if protocol >= 3 else b"*-1\r\n"
+    if isinstance(reply, Encoded):
+        return reply.third if protocol >= 3 else reply.second
     if isinstance(reply, Map):
         count = len(reply.pairs)
         header = b"%%%d\r\n" % count if protocol >= 3 else array_header(2 * count)

@@ -78,7 +78,7 @@ class Ends(Protocol):
         """This end's address."""
 
 
-def _ends_of(connection: Ends) -> tuple[str, str]:
+def _ends_of(connection: Ends) -> tuple[bytes, bytes]:
     """The addresses of both ends, empty where the other one is gone already."""
     ends = []
     for end in (connection.getpeername, connection.getsockname):
@@ -86,7 +86,8 @@ def _ends_of(connection: Ends) -> tuple[str, str]:
             address = end()
         except OSError:
             address = None
-        ends.append(join_address(str(address[0]), int(address[1])) if isinstance(address, tuple) else "")
+        text = join_address(str(address[0]), int(address[1])) if isinstance(address, tuple) else ""
+        ends.append(text.encode("utf-8", "replace"))
     return ends[0], ends[1]
 
 

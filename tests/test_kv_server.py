@@ -113,6 +113,9 @@ def test_errors_are_those_that_client_libraries_know(clients: list[redis.Redis])
         clients[0].lpush("word", "x")
     with pytest.raises(redis.ResponseError, match="DB index is out of range"):
         clients[0].execute_command("SELECT", 5)  # type: ignore[no-untyped-call]
+    with pytest.raises(redis.ResponseError, match="SELECT 0"):
+        clients[0].get("word")
+    assert clients[0].select(0)
     assert clients[0].get("word") == b"x"
 
 

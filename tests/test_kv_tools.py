@@ -151,7 +151,7 @@ def room(count: int) -> list[Talk]:
     for number in range(1, count + 1):
         talk = Talk(Session(number, clients=clients))
         client = talk.session.client
-        client.address, client.local_address, client.since = f"h:{number}", "n:6379", START - number * 10_000
+        client.address, client.local_address, client.since = b"h:%d" % number, b"n:6379", START - number * 10_000
         clients.by_number[number] = client
         talks.append(talk)
     return talks

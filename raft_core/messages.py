@@ -97,7 +97,8 @@ class AppendEntries(Value, frozen=True, tag=3, array_like=True):
     tip: Index = Index(0)
     """In heartbeats: the leader's whole commit index. It tells a reader how stale it is, and commits nothing."""
     time: int = 0
-    """In heartbeats: cluster time in nanoseconds when it left; 0: not known. It is the host's; the core ignores it."""
+    """Cluster time in nanoseconds when a heartbeat or entries left; 0: not known. It is the host's; the core ignores
+    it."""
 
 
 @final

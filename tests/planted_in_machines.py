@@ -13,10 +13,17 @@ import msgspec
 import pytest
 
 from raft_core.effects import Effect, TakeSnapshot
+from raft_core.host.cluster_time import ClusterTime
+from raft_core.host.config import SECOND
 from raft_core.ids import Index, Term
 from raft_core.membership import Members
+from raft_core.raft import Raft
 from raft_core.sessions import Sequence, SessionId, Sessions, encode_command, encode_plain
 from raft_core.testing import witness as witnesses
+from raft_core.testing.__main__ import open_file_store
+from raft_core.testing.faults import Fault, Profile
+from raft_core.testing.simulator import simulate
+from raft_core.testing.stamps import Stamps
 from raft_core.testing.witness import Doer, Witness
 from raft_core.testing.workload import RegisterMachine
 from tests.planted import shows
@@ -109,6 +116,62 @@ def a_machine_is_given_an_entry_again(patch: pytest.MonkeyPatch) -> str:
     witness.apply(Index(2), encode_plain(register(1, "a")))
     witness.apply(Index(2), encode_plain(register(2, "a")))
     return said[1]
+
+
+TIME: Final = "the time in the log never runs back, gains nothing on true time, and loses a second per election at most"
+
+
+def stamped(*stamps: tuple[int, int], elections: int = 1) -> str:
+    """What is said of commands that were stamped so, each at this true time, and applied in this order."""
+    said, now = [""], [0]
+    stamps_of = Stamps(lambda: now[0], said.append, lambda: elections)
+    stamps_of.alike = stamps_of.steady = True
+    for index, (moment, stamp) in enumerate(stamps, 1):
+        now[0] = moment
+        stamps_of.told(stamp)
+        stamps_of.applied(index, b"\0" + stamp.to_bytes(8, "little"), "node 1")
+        stamps_of.applied(index, b"\0" + stamp.to_bytes(8, "little"), "node 2")
+    return said[-1]
+
+
+@shows(TIME, "the time in the log runs back by 60 ns at index 2")
+def a_leader_with_a_clock_of_its_own(patch: pytest.MonkeyPatch) -> str:
+    assert stamped((0, 100), (10, 110), (SECOND, SECOND)) == ""
+    return stamped((0, 100), (10, 40))
+
+
+@shows(TIME, "gains 1999999990 ns on true time at index 2")
+def a_leader_whose_time_jumps_ahead(patch: pytest.MonkeyPatch) -> str:
+    return stamped((0, 100), (10, 100 + 2 * SECOND))
+
+
+@shows(TIME, "has lost 1500000000 ns at index 2")
+def a_leader_that_begins_where_the_last_one_wrote_something(patch: pytest.MonkeyPatch) -> str:
+    assert stamped((0, 100), (3 * SECOND // 2 + 1, 101), elections=2) == ""
+    return stamped((0, 100), (3 * SECOND // 2 + 1, 101))
+
+
+@shows(TIME, "the time in the log")
+def leaders_that_stamp_their_wall_clocks(patch: pytest.MonkeyPatch) -> str:
+    def wall_clock(time: ClusterTime, leading: Raft | None, now: int, wall: int) -> int:
+        return wall if leading is not None else 0
+
+    patch.setattr(ClusterTime, "to_stamp", wall_clock)
+    profile = Profile(chaos=30 * SECOND, operations=100, fault_chance=1.0, mean_interval=4 * SECOND)
+    report = simulate(
+        range(3), open_store=open_file_store, profile=profile, faults=frozenset({Fault.WALL_CLOCK, Fault.TRANSFER})
+    )
+    return next((seed.violation for seed in report.failures), "")
+
+
+@shows(TIME, "the time in the log")
+def followers_that_do_not_listen_to_the_time(patch: pytest.MonkeyPatch) -> str:
+    patch.setattr(ClusterTime, "leader_says", lambda time, term, told, now: None)
+    profile = Profile(chaos=60 * SECOND, operations=20, fault_chance=1.0, mean_interval=15 * SECOND)
+    report = simulate(
+        range(6), open_store=open_file_store, profile=profile, faults=frozenset({Fault.TRANSFER, Fault.ISOLATE_LEADER})
+    )
+    return next((seed.violation for seed in report.failures), "")
 
 
 ANSWERS: Final = "a machine answers what clients ask of it: it raises nothing, and gives bytes"

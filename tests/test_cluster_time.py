@@ -13,7 +13,7 @@ from raft_core.host.config import MILLISECOND, SECOND
 from raft_core.host.jobs import ApplyEntries, Lane
 from raft_core.host.values import EntriesApplied, JobFailed
 from raft_core.host.work import Work
-from raft_core.ids import HIGHEST_NUMBER, Index
+from raft_core.ids import HIGHEST_NUMBER, Index, Term
 from raft_core.machine import KeepsTime, PreparesWithWallTime, StateMachine, latest_time, preparer
 from raft_core.sessions import Sessions, encode_plain
 from raft_storage import MemoryStore
@@ -87,24 +87,40 @@ def test_log_never_moves_time_back() -> None:
 
 def test_late_heartbeat_takes_back_little_and_the_next_one_gives_it_again() -> None:
     time = ClusterTime()
-    time.leader_says(10_000, 0)
-    time.leader_says(10_200, 1000)
+    time.leader_says(Term(1), 10_000, 0)
+    time.leader_says(Term(1), 10_200, 1000)
     assert time.read(1000) == 10_900
-    time.leader_says(11_100, 1100)
+    time.leader_says(Term(1), 11_100, 1100)
     assert time.read(1100) == 11_100
+
+
+def test_leader_of_a_later_term_is_believed_even_where_it_knows_less() -> None:
+    time = ClusterTime()
+    time.leader_says(Term(1), 10_000, 0)
+    time.leader_says(Term(2), 4_000, 100)
+    assert time.read(100) == 4_000
+    time.leader_says(Term(1), 10_100, 100)
+    assert time.read(100) == 4_000
+
+
+def test_stamp_in_the_log_is_believed_whatever_a_leader_says() -> None:
+    time = ClusterTime()
+    time.log_shows(5_000, 0)
+    time.leader_says(Term(2), 4_000, 100)
+    assert time.read(100) == 5_000
 
 
 def test_fast_clock_stays_near_the_leaders() -> None:
     time = ClusterTime()
     for beat in range(1000):
-        time.leader_says(1 + beat * 100, beat * 101)  # gains one in a hundred
+        time.leader_says(Term(1), 1 + beat * 100, beat * 101)  # gains one in a hundred
     assert 0 <= time.read(999 * 101) - (1 + 999 * 100) <= 8
 
 
 @pytest.mark.parametrize("told", [0, -5, HIGHEST_NUMBER, 2 * HIGHEST_NUMBER])
 def test_time_stays_in_its_range(told: int) -> None:
     time = ClusterTime()
-    time.leader_says(told, 0)
+    time.leader_says(Term(1), told, 0)
     assert 1 <= time.read(0) <= time.read(100) <= HIGHEST_NUMBER
 
 

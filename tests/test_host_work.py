@@ -449,3 +449,12 @@ def test_a_job_in_the_wrong_lane_is_a_mistake_of_the_adapter(lane: Lane) -> None
 
     with pytest.raises(CallerError, match="does not belong"):
         work.run(lane, [job])
+
+
+def test_job_of_another_lane_leaves_the_machine_as_it_was() -> None:
+    machine = Machine()
+    work = Work(MemoryStore(1, "c"), machine)
+    with pytest.raises(CallerError):
+        work.run(Lane.APPLY, [DropReceived()])
+    work.run(Lane.APPLY, [ApplyEntries((Entry.make(1, 1, b"x"),))])
+    assert machine.applied == [(1, b"x")]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, final
 
 import attrs
+import msgspec
 import pytest
 
 from raft_core.effects import Persist
@@ -323,7 +324,8 @@ class ForgetfulStore:
         return self._store.form(members)
 
     def write(self, batch: list[Persist]) -> None:
-        self._store.write([persist for persist in batch if persist.entries or persist.snapshot is not None])
+        kept = [persist for persist in batch if persist.entries or persist.snapshot is not None]
+        self._store.write([msgspec.structs.replace(persist, hard=None) for persist in kept])
 
     def create_snapshot(self, meta: SnapshotMeta) -> SnapshotWriter:
         return self._store.create_snapshot(meta)

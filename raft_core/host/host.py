@@ -362,7 +362,7 @@ class Host:
                 for effect in self._step(self._raft, event):
                     self._on_effect(effect)
                 if type(event) is AppendEntries and event.time and event.sender == self._standing.leader:
-                    self._time.leader_says(event.time, self._now)
+                    self._time.leader_says(event.term, event.time, self._now)
                 if self._core_stop is not None:  # after everything else that the step ordered
                     self._on_core_stopped(self._core_stop)
             if self._peers.lost:

@@ -170,6 +170,9 @@ class Work:
             reports = self._run_machine(jobs, enough, in_loop=in_loop)
             finished = True
             return self._with_time(reports)
+        except CallerError:  # a job of another lane: the machine has not been touched
+            finished = True
+            raise
         finally:
             if not finished:  # a machine may raise SystemExit: nothing is applied after it
                 self._machine_failed = True

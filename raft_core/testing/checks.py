@@ -60,6 +60,7 @@ CHECKS: Final = (
     "a disk refuses to open only when it was harmed",
     "a snapshot equals the applied prefix",
     "equal entries have equal results on all machines",
+    "the time in the log never runs back, gains nothing on true time, and loses a second per election at most",
     "a machine answers what clients ask of it: it raises nothing, and gives bytes",
     "no command is applied twice",
     "an answer belongs to its request",

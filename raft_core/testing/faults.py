@@ -14,7 +14,7 @@ import attrs
 from raft_core.errors import SettingsError
 from raft_core.host.config import MILLISECOND, SECOND
 
-__all__ = ["EVERY_FAULT", "Fault", "Profile"]
+__all__ = ["ENDS_PROCESSES", "EVERY_FAULT", "Fault", "Profile"]
 
 
 class Fault(StrEnum):
@@ -47,6 +47,7 @@ class Fault(StrEnum):
     PAUSE = "process paused"
     CLOCK_RATE = "clock too fast or slow"
     CLOCK_JUMP = "clock jump"
+    WALL_CLOCK = "wall clock stepped"
     # Disks.
     SLOW_SYNC = "slow sync"
     LOST_SUFFIX = "unsynced suffix lost"
@@ -74,6 +75,31 @@ class Fault(StrEnum):
 
 
 EVERY_FAULT: Final = tuple(Fault)
+ENDS_PROCESSES: Final = frozenset(
+    {
+        Fault.POWER_LOSS,
+        Fault.KILL,
+        Fault.CRASH_IN_EFFECTS,
+        Fault.CRASH_IN_RECOVERY,
+        Fault.STOP,
+        Fault.FORMING,
+        Fault.MACHINE,
+        Fault.OUTAGE,
+        Fault.LOST_SUFFIX,
+        Fault.TORN_WRITE,
+        Fault.BIT_FLIP,
+        Fault.DAMAGE,
+        Fault.WRITE_ERROR,
+        Fault.SYNC_ERROR,
+        Fault.READ_ERROR,
+        Fault.NO_SPACE,
+        Fault.SNAPSHOT_CUT,
+        Fault.WIPE,
+        Fault.REPLACE,
+        Fault.MISCONFIGURED,
+    }
+)
+"""After which a node may have to begin without an idea of the time."""
 
 
 @final

@@ -28,7 +28,7 @@ from raft_core.testing.misuse import Misusers
 from raft_core.testing.operators import Operators
 from raft_core.testing.restarts import Restarts
 from raft_core.testing.ruin import ruin
-from raft_core.testing.simulated_node import Death, SimulatedNode
+from raft_core.testing.simulated_node import WALL, Death, SimulatedNode
 from raft_core.testing.strangers import Strangers
 from raft_core.testing.troubled import TROUBLES
 
@@ -73,6 +73,7 @@ class Nemesis:
         asked = simulation.leases_asked and only is not None
         spared = _CLOCKS if profile.leases and not asked else ()
         self.chosen = tuple(fault for fault in chosen if fault not in spared and (only is None or fault in only))
+        self.clocks_alike = not any(fault in self.chosen for fault in _CLOCKS)
         self.striking = False
         self._strikes: dict[Fault, Callable[[Dice], bool]] = {
             Fault.LOSS: lambda d: self._disruptions.rate("loss", d.choice((0.02, 0.1, 0.3)), d),
@@ -101,6 +102,7 @@ class Nemesis:
             Fault.PAUSE: self._pause,
             Fault.CLOCK_RATE: self._clock_rate,
             Fault.CLOCK_JUMP: self._clock_jump,
+            Fault.WALL_CLOCK: self._step_wall_clock,
             Fault.SLOW_SYNC: self._slow_sync,
             Fault.TORN_WRITE: lambda d: self._arm(d, "write", FaultKind.POWER),
             Fault.WRITE_ERROR: lambda d: self._arm(d, "write", d.choice((FaultKind.ERROR, FaultKind.SHORT))),
@@ -303,15 +305,21 @@ class Nemesis:
         return True
 
     def _clock_jump(self, dice: Dice) -> bool:
-        """The monotonic clock jumps ahead, or the wall clock anywhere."""
+        """The monotonic clock jumps ahead."""
         node = self._victim(dice)
         if node is None:
             return False
-        if dice.chance(0.5):
-            node.clock.change(self._simulation.now, node.clock.rate, jump=dice.around(3 * _T))
-            node.clock_changed()
-        else:
-            node.clock.wall_offset = dice.choice((-1, 1)) * dice.around(1000 * _T)
+        node.clock.change(self._simulation.now, node.clock.rate, jump=dice.around(3 * _T))
+        node.clock_changed()
+        return True
+
+    def _step_wall_clock(self, dice: Dice) -> bool:
+        """The wall clock is set: by seconds or hours, forwards or back, to 1970, or right again."""
+        node = self._victim(dice)
+        if node is None:
+            return False
+        step = dice.choice((0, 5 * _T, 3600 * _T, 24 * 3600 * _T))
+        node.clock.wall_offset = dice.choice((-step, step, -WALL))
         return True
 
     # Disks.

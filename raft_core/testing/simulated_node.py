@@ -45,9 +45,10 @@ from raft_core.testing.witness import Witness
 if TYPE_CHECKING:
     from raft_core.testing.simulation import Simulation
 
-__all__ = ["Death", "Reply", "SimulatedNode"]
+__all__ = ["WALL", "Death", "Reply", "SimulatedNode"]
 
-_WALL: Final = 1_700_000_000 * SECOND
+WALL: Final = 1_700_000_000 * SECOND
+"""What wall clocks show when a simulation begins, nearly."""
 _LATE: Final = 2
 """So many ticks after a deadline a living node must have said something."""
 
@@ -300,7 +301,7 @@ class SimulatedNode:
         driver = self._driver
         assert driver is not None
         local = self.clock.at(self.simulation.now)
-        wall = _WALL + local + self.clock.wall_offset
+        wall = WALL + local + self.clock.wall_offset
         if self.crash_in < 0:
             driver.turn(self._surroundings, local, wall)
         elif self._turn_until_death(driver, local, wall):

@@ -36,7 +36,7 @@ from raft_core.testing.checks import Overseer, Violation
 from raft_core.testing.clients import SimulatedClient
 from raft_core.testing.crash_disk import CrashDisk
 from raft_core.testing.dice import Dice
-from raft_core.testing.faults import Fault, Profile
+from raft_core.testing.faults import ENDS_PROCESSES, Fault, Profile
 from raft_core.testing.history import HistoryRecorder, Operation, OperationId
 from raft_core.testing.linearizability import Decision, check
 from raft_core.testing.mirrors import Mismatch
@@ -45,6 +45,7 @@ from raft_core.testing.network import Network
 from raft_core.testing.onlookers import Onlookers, Salvage
 from raft_core.testing.scenery import address_of, draw_config, draw_leases, draw_limits, draw_settings, host_config
 from raft_core.testing.simulated_node import Death, SimulatedNode
+from raft_core.testing.stamps import Stamps
 from raft_core.testing.traces import RecordKind, Tracer
 from raft_core.testing.witness import Doer, Testimony
 from raft_core.testing.workload import Asked, ReadsTheLog, Workload
@@ -103,7 +104,8 @@ class Simulation:
         self._written: list[bytes] = []
         self._in_flight: dict[tuple[NodeId, NodeId, bytes], int] = {}
         self.overseer = Overseer(dice.fork("checks"), 1.0 if dice.chance(0.01) else profile.purity)
-        self.testimony = Testimony(self.overseer.fail)
+        self.stamps = Stamps(lambda: self.now, self.overseer.fail, lambda: self.overseer.seen["elections won"])
+        self.testimony = Testimony(self.overseer.fail, self.stamps)
         self.network = Network(dice.fork("network"), self.at, lambda: self.now)
         self.network.latency = dice.choice((MILLISECOND, 5 * MILLISECOND, 20 * MILLISECOND))
         self.network.jitter = self.network.latency * dice.choice((0, 1, 3))
@@ -116,6 +118,8 @@ class Simulation:
         self._limits = draw_limits(dice.fork("limits"))
         self._founders = tuple(NodeId(n) for n in range(1, dice.choice((1, 2, 3, 3, 3, 3, 5, 5)) + 1))
         self.nemesis = Nemesis(self, dice.fork("nemesis"), only)
+        self.stamps.alike = self.nemesis.clocks_alike
+        self.stamps.steady = self.stamps.alike and not any(fault in ENDS_PROCESSES for fault in self.nemesis.chosen)
         self.onlookers = Onlookers(self, dice.fork("onlookers"), salvage)
         for _ in self._founders:
             self.new_node(self._founders)

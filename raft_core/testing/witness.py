@@ -19,6 +19,7 @@ from typing import Final, final
 
 from raft_core.ids import NO_INDEX, Index
 from raft_core.machine import StateMachine, latest_time, preparer
+from raft_core.testing.stamps import Stamps
 
 __all__ = ["Doer", "Testimony", "Witness"]
 
@@ -78,8 +79,9 @@ class Testimony:
     A machine's `prepare` may change a command, and change it differently each time that the command is sent. So a
     command is known by what was sent: whatever `prepare` made of it is another form of the same command."""
 
-    def __init__(self, fail: Callable[[str], None]) -> None:
+    def __init__(self, fail: Callable[[str], None], stamps: Stamps | None = None) -> None:
         self.fail = fail
+        self.stamps = stamps
         self.seen: Counter[str] = Counter()
         self.carried_out = 0
         """How many commands have come through to any machine."""
@@ -130,6 +132,8 @@ class Testimony:
         known = self._applied.get(index)
         if known is None:
             self._applied[index] = _Applied(chain, node, command, result)
+            if self.stamps is not None:
+                self.stamps.applied(index, command, node)
             self._first_applied(index, command, result)
         elif known.chain != chain:
             self.fail(
@@ -274,6 +278,8 @@ class Witness:
         return self.prepare_with_wall(command, now, now)
 
     def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
+        if self._testimony.stamps is not None:
+            self._testimony.stamps.told(now)
         logged = self._prepare(command, now, wall)
         if isinstance(logged, bytes):
             self._testimony.prepared(command, logged)

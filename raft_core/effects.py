@@ -57,6 +57,7 @@ class RefusalReason(StrEnum):
     STORAGE_FAILED = "storage_failed"
     MACHINE_FAILED = "machine_failed"  # the state machine raised an exception, and its node is ending
     NODE_FAILED = "node_failed"  # the node is ending for any other reason than its disk or its machine
+    DISK_STALLED = "disk_stalled"  # a read that needs entries which this node's disk does not take
     STOPPING = "stopping"
     STALE = "stale"  # a bounded read on a node that heard no leader for too long
     DEADLINE = "deadline"  # the client's deadline passed while nothing had been done yet

@@ -481,6 +481,14 @@ class Raft:
         return bool(self._dead)
 
     @property
+    def reads_wait_for_disk(self) -> bool:
+        """Nothing newer than what is applied can be read here, because the disk has not answered for so long."""
+        server, settings = self._server, self._server.settings
+        limit = min(settings.stall_ticks or settings.election_ticks, settings.election_ticks)
+        behind = server.commit > server.outbox.durable_index
+        return behind and server.outbox.oldest_age(server.now) >= limit
+
+    @property
     def status(self) -> Status:
         """A frozen picture of where this node stands."""
         return picture(self._server, self._role)

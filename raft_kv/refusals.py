@@ -19,7 +19,13 @@ from raft_core.errors import MembershipRefused, NotLeader, OutcomeUnknown, Queue
 
 __all__ = ["explain"]
 
-_GOING: Final = {RefusalReason.STOPPING, RefusalReason.STORAGE_FAILED, RefusalReason.REMOVED, RefusalReason.NO_LEADER}
+_GOING: Final = {
+    RefusalReason.STOPPING,
+    RefusalReason.STORAGE_FAILED,
+    RefusalReason.DISK_STALLED,
+    RefusalReason.REMOVED,
+    RefusalReason.NO_LEADER,
+}
 _OPERATOR: Final = {
     RefusalReason.NOT_A_VOTER,
     RefusalReason.TARGET_UNREACHABLE,

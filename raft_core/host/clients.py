@@ -37,6 +37,7 @@ from raft_core.host.values import Answer, ClientAsked, ConnectionId, QueryAnswer
 from raft_core.host.waiting import Batch, ClientEvent, Deadlines, Place, Waiting, impossible, request_of
 from raft_core.ids import NOBODY, NodeId, RequestId
 from raft_core.membership import Members
+from raft_core.raft import Raft
 from raft_core.settings import Settings
 from raft_core.wire.link import Limits
 from raft_core.wire.values import Forward, ForwardReply, ProposeChange, ProposeCommand, ProposeLeave, Transfer
@@ -326,6 +327,15 @@ class Clients:
             return reason in _NOT_LEADER or (reason in _LEAVING and type(request) is not Transfer)
         waits_for_commit = reason is RefusalReason.STALE and request.consistency is ReadConsistency.MONOTONE
         return waits_for_commit or reason in RETRYABLE_READ
+
+    def look_at_disk(self, raft: Raft | None) -> None:
+        """Refuse the reads that are with a core whose disk hangs: they could only wait for their deadlines."""
+        if raft is None or not raft.reads_wait_for_disk:
+            return
+        for batch in list(self._batches.values()):
+            for item in batch.items if batch.items[0].is_read else ():
+                if item.place is Place.CORE and item.ticket is not None:
+                    self._refuse(item, RefusalReason.DISK_STALLED)
 
     def _query(self, item: Waiting) -> None:
         if item.is_barrier:

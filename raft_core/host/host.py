@@ -164,16 +164,16 @@ class Host:
         self._clients.flush(time, wall, leader, leads=leads, retry=self._retry_held, forming=self._raft is None)
         self._retry_held = False
         self._settle()
+        self._clients.look_at_disk(self._raft)
         if self._phase is Phase.STOPPING:
             self._leaving.look(self._now, leads=self._leads)
             self._settle()
-        if self._ended():
-            return self._orders.taken()
-        self._peers.flush()
-        if self._core_stop is not None and not self._peers.answering:
-            self._end(self._failure, self._core_stop.text)
-            return self._orders.taken()
-        self._wish_to_wake()
+        if not self._ended():
+            self._peers.flush()
+            if self._core_stop is not None and not self._peers.answering:
+                self._end(self._failure, self._core_stop.text)
+            else:
+                self._wish_to_wake()
         return self._orders.taken()
 
     @property

@@ -77,6 +77,7 @@ _REFUSALS: Final[dict[RefusalReason, str]] = {
     _R.MACHINE_FAILED: "this node's state machine raised an exception and the node is ending; ask another node",
     _R.NODE_FAILED: "this node failed and is ending; ask another node",
     _R.STORAGE_FAILED: "this node's storage failed and it is ending; ask another node",
+    _R.DISK_STALLED: "this node's disk has not answered for too long, so it cannot catch up; ask another node",
     _R.STOPPING: "this node is stopping; ask another node",
     _R.STALE: "no leader was heard within the staleness that was asked for; ask for more, or try again",
     _R.DEADLINE: "the deadline passed before anything was done; it was not carried out and may be sent again",

@@ -16,6 +16,7 @@ __all__ = ["refusal_of", "refusal_reply", "uncertainty_of", "uncertainty_reply"]
 _OLDER_REFUSALS: Final = {
     RefusalReason.MACHINE_FAILED: RefusalReason.STORAGE_FAILED,
     RefusalReason.NODE_FAILED: RefusalReason.STORAGE_FAILED,
+    RefusalReason.DISK_STALLED: RefusalReason.STORAGE_FAILED,
     RefusalReason.NOT_A_MEMBER: RefusalReason.REMOVED,
     RefusalReason.NOT_HEARD_FROM: RefusalReason.WRONG_INCARNATION,
     RefusalReason.QUERY_FAILED: RefusalReason.PREPARE_FAILED,

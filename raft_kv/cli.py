@@ -170,7 +170,8 @@ def _add_serve_flags(parser: argparse.ArgumentParser) -> None:
     flag("--peer-listen", "HOST:PORT", "where the other nodes connect (127.0.0.1:7379)")
     flag("--advertise", "HOST:PORT", "where the other nodes can dial this one (where it listens)")
     parser.add_argument("--peer", metavar="ID=HOST:PORT", action="append", help="another node; once for each")
-    flag("--data", "DIR", "the data directory, made if it is missing (raft-kv-ID)")
+    data = "the data directory, made if it is missing, or sqlite:DIR, rocksdb:DIR or mdbx:DIR (raft-kv-ID)"
+    flag("--data", "LOCATION", data)
     join = "wait to be added with RAFT ADD; without it, the nodes named found a cluster, once"
     parser.add_argument("--join", action="store_true", default=argparse.SUPPRESS, help=join)
     flag("--loop", "LOOP", f"the event loop: {', '.join(LOOPS)} (trio)")
@@ -190,7 +191,10 @@ def _add_demo_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nodes", type=int, default=3, metavar="N", help="how many nodes (3)")
     parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="how long clients write (20)")
     parser.add_argument("--clients", type=int, default=16, metavar="N", help="how many clients write (16)")
-    parser.add_argument("--data-dir", metavar="DIR", help="where the nodes' data goes (a temporary directory)")
+    data = (
+        "where the nodes' data goes (a temporary directory); sqlite:DIR, or sqlite: alone, names the kind of store too"
+    )
+    parser.add_argument("--data", "--data-dir", metavar="LOCATION", dest="data", default="", help=data)
     parser.add_argument("--keep", action="store_true", help="leave the cluster running at the end")
     parser.add_argument("--loop", choices=LOOPS, default="trio", help="the servers' event loop (trio)")
     stories = "failover: kill the leader, bring it back. membership: grow from 3 to 5, replace the leader, shrink to 3"
@@ -272,16 +276,18 @@ def _run(config: ServeConfig) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from raft_kv.demo import DemoOptions, run_demo
+    from raft_kv.demo import DemoOptions, demo_location, run_demo
 
     if options.nodes < 1 or options.clients < 1 or options.seconds < 1:
         raise CallerError("--nodes, --clients and --seconds are at least 1")
+    store, directory = demo_location(options.data)
     return run_demo(
         DemoOptions(
             nodes=options.nodes,
             seconds=options.seconds,
             clients=options.clients,
-            directory=Path(options.data_dir) if options.data_dir else None,
+            directory=directory,
+            store=store,
             keep=options.keep,
             loop=options.loop,
             story=options.story,

@@ -18,6 +18,7 @@ from raft_core.errors import SettingsError
 from raft_core.host.config import SECOND, HostConfig, check_node
 from raft_core.host.node import NodeConfig, split_address
 from raft_core.settings import Settings
+from raft_storage.location import parse_location, store_class
 
 __all__ = ["LOOPS", "REDIS_ROLES", "ServeConfig", "check_name", "override", "read_file", "serve_config"]
 
@@ -46,7 +47,7 @@ class ServeConfig:
     peers: Mapping[int, str] = attrs.field(factory=dict)
     """The peer addresses of the other nodes."""
     data: str = ""
-    """The data directory; empty: raft-kv-<id> in the working directory."""
+    """The data directory, or a location such as sqlite:DIR; empty: raft-kv-<id> in the working directory."""
     join: bool = False
     """Wait to be added with RAFT ADD, instead of founding a cluster with the peers."""
     loop: str = "trio"
@@ -83,6 +84,7 @@ class ServeConfig:
         check_name(self.cluster)
         if "\0" in self.data:
             raise SettingsError(f"--data is a directory, not {self.data!r}")
+        store_class(parse_location(self.directory))
         self._check_addresses()
         self.node_config()
 

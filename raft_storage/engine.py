@@ -5,7 +5,7 @@ An engine keeps numbered rows in one directory, which the store has locked, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Protocol, TypeAlias
 
 __all__ = ["Engine", "Range", "Row"]
@@ -28,7 +28,7 @@ class Engine(Protocol):
         """The name of the file in which the newest rows were when it was opened, where the engine keeps them apart."""
         ...
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Generator[Row, None, None]:
         """Give every row in the order of the numbers."""
         ...
 

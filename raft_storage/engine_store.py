@@ -15,7 +15,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Final, TypeAlias, final
 
 import msgspec
@@ -48,8 +48,8 @@ from raft_storage.snapshots import SnapshotShelf, verify_snapshot
 
 __all__ = ["ENGINE", "EngineStore", "OpenEngine", "Opening", "engine_in"]
 
-OpenEngine: TypeAlias = Callable[[bool], Engine]
-"""Opens the engine; with True, makes its database in a directory that has none."""
+OpenEngine: TypeAlias = Callable[[Files, bool], Engine]
+"""Opens the engine in a locked directory; with True, makes its database in one that has none."""
 
 ENGINE: Final = "engine"
 """The file that makes a directory that of an engine store: which engine, and whose."""
@@ -122,15 +122,23 @@ class EngineStore:
         self._boot = BootNumber((found.state.boot if found.state is not None else 0) + 1)
         self._oldest, self._before, self._sizes = found.oldest, found.before, found.sizes
         self._dropped = 0  # how many rows at the front of `_before` are deleted already
-        for name in _rubbish(files.names(), image.snapshot):
-            files.unlink(name)
-        self._commit([])
-        self._mark.sync()
-        self._shelf = SnapshotShelf(files, identity.cluster, image.snapshot)
-        self._shelf.forget_all_but(image.snapshot)
+        try:
+            self._begin(image.snapshot)
+        except BaseException:
+            self.close()
+            raise
         self._recovered: Recovered | None = Recovered(
             identity, image.hard, image.snapshot, tuple(image.entries), self._boot
         )
+
+    def _begin(self, snapshot: SnapshotMeta | None) -> None:
+        """Commit the opening, which makes durable what was read; then delete what is not needed any more."""
+        for name in _rubbish(self._files.names(), snapshot):
+            self._files.unlink(name)
+        self._commit([])
+        self._mark.sync()
+        self._shelf = SnapshotShelf(self._files, self._identity.cluster, snapshot)
+        self._shelf.forget_all_but(snapshot)
 
     @property
     def identity(self) -> Identity:
@@ -313,7 +321,20 @@ class Opening:
         self.place, self.kind, self.ours = place, kind, ours
         self.node, self.cluster = NodeId(node), ClusterId(cluster)
 
-    def files(self, files: Files | None) -> Files:
+    def opened(
+        self, open_engine: OpenEngine, incarnation: int | None, files: Files | None = None
+    ) -> tuple[Files, Identity, Engine, RowsRead, MarkFile]:
+        """Return what `EngineStore` takes over. Everything is free again where this raises.
+
+        Raises `DirectoryInUse`, `WrongDirectory`, `LogDamaged`, `LogLost`, or another `DiskError`."""
+        used = self._locked(files)
+        try:
+            return used, *self._take_over(used, open_engine, incarnation)
+        except BaseException:
+            used.close()
+            raise
+
+    def _locked(self, files: Files | None) -> Files:
         """Return the locked directory. Raises `DirectoryInUse`."""
         used = files if files is not None else OperatingFiles(self.place)
         try:
@@ -328,7 +349,7 @@ class Opening:
             ) from failure
         return used
 
-    def take_over(
+    def _take_over(
         self, files: Files, open_engine: OpenEngine, incarnation: int | None
     ) -> tuple[Identity, Engine, RowsRead, MarkFile]:
         """Format the directory if it is empty, otherwise check whose it is; then read and check all that it holds."""
@@ -342,12 +363,13 @@ class Opening:
         else:
             identity = self._identity(_unsealed(read_whole(files, ENGINE)))
         mark = read_mark(files)
-        engine = open_engine(fresh)
+        engine = open_engine(files, fresh)
         try:
             if fresh:
                 files.sync_directory()  # the names of the engine's files
                 replace_file(files, ENGINE, _sealed(_EngineFile(self.kind, *_fields(identity))))
-            found = read_rows(engine.rows(), engine.file, identity, mark, engine.tail)
+            with closing(engine.rows()) as rows:
+                found = read_rows(rows, engine.file, identity, mark, engine.tail)
             if found.state is not None and found.state.snapshot is not None:
                 self._check_snapshot(files, identity, found.state.snapshot)
             return identity, engine, found, MarkFile(files)

@@ -19,6 +19,7 @@ from typing import Final, Protocol, final
 import attrs
 
 from raft_core.errors import SettingsError, WrongDirectory
+from raft_core.host.node import PathLike
 from raft_core.storage import Store
 from raft_core.wal.segment import IDENTITY
 from raft_storage.engine_store import ENGINE, engine_in
@@ -78,12 +79,12 @@ class Location:
         return f"{self.kind}:{self.directory}"
 
 
-def parse_location(location: str | os.PathLike[str]) -> Location:
+def parse_location(location: str | PathLike) -> Location:
     """Return what `location` means. A path that is not text is a directory of plain files, whatever it is called.
 
     Raises `UnknownStore` for a scheme that no store has, and `SettingsError` where the directory is missing."""
     if not isinstance(location, str):
-        return Location("file", os.fspath(location))
+        return Location("file", location.__fspath__())
     found = _SCHEME.fullmatch(location)
     kind, directory = (found[1], found[2]) if found else ("file", location)
     if kind not in KINDS:

@@ -14,8 +14,8 @@ from raft_core.ids import Index
 from raft_core.machine import StateMachine
 from raft_core.recovered import Recovered
 from raft_core.storage import Store
-from raft_storage.file_store import FileStore
 from raft_storage.lanes import Lanes
+from raft_storage.location import open_store, parse_location
 
 __all__ = ["open_disk"]
 
@@ -23,7 +23,8 @@ __all__ = ["open_disk"]
 def open_disk(config: NodeConfig, machine: StateMachine) -> tuple[Recovered, Lanes]:
     """What the disk holds, and the lanes that work on it; closing them closes the store.
 
-    Raises `DiskError` where the store cannot be opened, and `MachineBroken` where `machine.init` raises."""
+    Raises `SettingsError` where `config.data` names no store that can be opened here, `DiskError` where it cannot be
+    opened, and `MachineBroken` where `machine.init` raises."""
     store = _open_store(config)
     try:
         recovered = attrs.evolve(store.recover(), applied=_index_held(machine))
@@ -49,4 +50,5 @@ def _open_store(config: NodeConfig) -> Store:
     if config.store is not None:
         return config.store
     assert config.data is not None  # NodeConfig has checked
-    return FileStore.open(config.data, node=config.node, cluster=config.cluster)
+    location = parse_location(config.data)
+    return open_store(location, node=config.node, cluster=config.cluster)

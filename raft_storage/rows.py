@@ -16,6 +16,7 @@ import struct
 import zlib
 from array import array
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Final, final
 
 import attrs
@@ -30,7 +31,18 @@ from raft_core.wal.image import LogImage
 from raft_core.wal.records import Change, RecordsUndecodable, decode, encode
 from raft_core.wal.segment import RESTORE_REMEDY
 
-__all__ = ["ROWS_VERSION", "START", "STATE", "Point", "RowState", "RowsRead", "read_rows", "seal_row", "seal_state"]
+__all__ = [
+    "ROWS_VERSION",
+    "START",
+    "STATE",
+    "Point",
+    "RowState",
+    "RowsRead",
+    "newest_state_in",
+    "read_rows",
+    "seal_row",
+    "seal_state",
+]
 
 ROWS_VERSION: Final = 1
 """Of rows, state and mark. A reader refuses a higher one."""
@@ -95,6 +107,23 @@ def seal_state(state: RowState) -> bytes:
     body = msgspec.msgpack.encode(state)
     start = _STATE.pack(_STATE_MAGIC, ROWS_VERSION, len(body), 0)[:-4]
     return start + zlib.crc32(body, zlib.crc32(start)).to_bytes(4, "little") + body
+
+
+def newest_state_in(data: bytes) -> int:
+    """Return the number of the newest row that a whole state somewhere in `data` names, 0 where there is none."""
+    newest, start = 0, data.find(_STATE_MAGIC)
+    while start >= 0:
+        if len(data) - start >= _STATE.size:
+            _magic, version, length, checksum = _STATE.unpack_from(data, start)
+            body = data[start + _STATE.size : start + _STATE.size + length]
+            if (
+                version == ROWS_VERSION
+                and zlib.crc32(body, zlib.crc32(data[start : start + _STATE.size - 4])) == checksum
+            ):
+                with suppress(msgspec.MsgspecError):
+                    newest = max(newest, msgspec.msgpack.decode(body, type=RowState).newest.number)
+        start = data.find(_STATE_MAGIC, start + 1)
+    return newest
 
 
 def read_rows(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol, TypeAlias, final
 
@@ -146,7 +146,7 @@ class SqliteEngine:
         if found != "ok":
             raise LogDamaged(DATABASE, 0, str(found).replace("\n", " "), RESTORE_REMEDY)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Generator[Row, None, None]:
         """Give every row in the order of the numbers."""
         with self._named("read"):
             for number, body in self._connection.execute("SELECT number, body FROM log ORDER BY number"):
@@ -222,18 +222,8 @@ class SqliteStore(EngineStore):
         writing fails."""
         place = os.fspath(directory)
         opening = Opening(place, "sqlite", DATABASE, node, cluster)
-        used = opening.files(files)
-        try:
-            identity, engine, found, mark = opening.take_over(
-                used, lambda create: SqliteEngine(used, place, connect, errors, create=create), incarnation
+        return cls(
+            *opening.opened(
+                lambda used, create: SqliteEngine(used, place, connect, errors, create=create), incarnation, files
             )
-        except BaseException:
-            used.close()
-            raise
-        try:
-            return cls(used, identity, engine, found, mark)
-        except BaseException:
-            mark.close()
-            engine.close()
-            used.close()
-            raise
+        )

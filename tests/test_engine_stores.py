@@ -33,9 +33,9 @@ PACKAGES = {"sqlite": "sqlite3", "rocksdb": "rocksdict", "mdbx": "mdbx"}
 KINDS = [
     pytest.param(kind, marks=pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed"))
     for kind, package in PACKAGES.items()
-    if kind in ("sqlite",)
 ]
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "5"))
+FLIPS = int(os.environ.get("FLIPPED_BITS", "12"))  # per file
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -223,7 +223,7 @@ def test_database_of_another_node_in_our_directory_is_refused(kind: str, tmp_pat
 
 def engine_files(directory: Path) -> list[str]:
     """The names of what the engine itself keeps."""
-    return [path.name for path in directory.iterdir() if path.name.startswith(("log.", "rocksdb", "mdbx"))]
+    return [path.name for path in directory.iterdir() if path.name.startswith(("log.", "rocksdb"))]
 
 
 def replace(source: Path, target: Path) -> None:
@@ -259,7 +259,7 @@ def test_flipped_bit_is_refused_or_harmless(kind: str, tmp_path: Path) -> None:
     dice, refused = random.Random(1), 0
     for path in all_files(tmp_path / "whole"):
         size = path.stat().st_size
-        for bit in sorted({dice.randrange(size * 8) for _ in range(25)}):
+        for bit in sorted({dice.randrange(size * 8) for _ in range(FLIPS)}):
             copy = tmp_path / "copy"
             shutil.rmtree(copy, ignore_errors=True)
             shutil.copytree(tmp_path / "whole", copy)
@@ -268,7 +268,7 @@ def test_flipped_bit_is_refused_or_harmless(kind: str, tmp_path: Path) -> None:
             content[bit // 8] ^= 1 << bit % 8
             flipped.write_bytes(content)
             refused += refuses_or_holds(kind, copy, wanted, f"bit {bit} of {path.name}")
-    assert refused > 10
+    assert refused > FLIPS // 2
 
 
 @every_kind

@@ -105,7 +105,8 @@ class NodeConfig:
     """The first members of a new cluster, this node among them, the same on all of them. Empty: a node that waits
     to be added. Looked at only while the disk has never been part of a cluster, so it can stay in place."""
     data: str | PathLike | None = None
-    """The data directory, made where it is missing; its `FileStore` is opened and closed with the node."""
+    """The data directory, made where it is missing; its store is opened and closed with the node. Text may name the
+    kind of store: `sqlite:PATH`, `rocksdb:PATH`, `mdbx:PATH`, `file:PATH`; a path alone is a store of plain files."""
     store: Store | None = None
     """An open store to use instead of `data`; it is closed with the node."""
     settings: Settings = Settings()

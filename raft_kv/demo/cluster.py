@@ -98,6 +98,8 @@ class Cluster:
 
     directory: Path
     loop: str = "trio"
+    store: str = "file"
+    """Which kind of store the nodes keep their data in."""
     overrides: Sequence[str] = ()
     """`--set` values for every node."""
     members: dict[int, Member] = attrs.field(factory=dict)
@@ -165,7 +167,7 @@ class Cluster:
     def _command(self, member: Member) -> list[str]:
         command = [sys.executable, "-m", "raft_kv", "serve", "--id", str(member.node), "--cluster", "demo"]
         command += ["--listen", f"{_HOST}:{member.port}", "--peer-listen", member.peer_address]
-        command += ["--data", str(member.directory), "--loop", self.loop, "--verbose", "--stop-at-eof"]
+        command += ["--data", f"{self.store}:{member.directory}", "--loop", self.loop, "--verbose", "--stop-at-eof"]
         for other in self.members.values():
             if other is not member:
                 command += ["--peer", f"{other.node}={other.peer_address}"]

@@ -27,8 +27,9 @@ from raft_kv.demo.load import Load, Lost, check
 from raft_kv.demo.operator import Operator
 from raft_kv.stopping import stop_signals
 from raft_kv.telling import announce
+from raft_storage.location import parse_location, store_class
 
-__all__ = ["DemoOptions", "run_demo"]
+__all__ = ["DemoOptions", "demo_location", "run_demo"]
 
 _LEAST_NODES: Final = 3
 _PAUSE: Final = 0.2
@@ -48,7 +49,20 @@ class DemoOptions:
     directory: Path | None = None
     keep: bool = False
     loop: str = "trio"
+    store: str = "file"
     story: str = "failover"
+
+
+def demo_location(text: str) -> tuple[str, Path | None]:
+    """Return the kind of store, and the directory that holds those of all nodes; None where it is a temporary one.
+
+    Raises `SettingsError` where there is no such store, or its package is missing."""
+    kind, colon, directory = text.partition(":")
+    if colon and not directory:
+        text = f"{kind}:unnamed"
+    location = parse_location(text or "unnamed")
+    store_class(location)
+    return location.kind, Path(location.directory) if text and not (colon and not directory) else None
 
 
 def run_demo(options: DemoOptions) -> int:
@@ -76,7 +90,7 @@ def run_demo(options: DemoOptions) -> int:
 
 def _tell(options: DemoOptions, directory: Path, guard: IO[bytes] | None) -> int:
     try:
-        with Cluster(directory, options.loop, held=None if guard is None else guard.fileno()) as cluster:
+        with Cluster(directory, options.loop, options.store, held=None if guard is None else guard.fileno()) as cluster:
             return _Story(options, cluster).run()
     finally:
         if options.keep and guard is not None:

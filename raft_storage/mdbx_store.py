@@ -1,0 +1,165 @@
+"""The store that keeps the log in an MDBX database.
+
+Pinned: the durable mode (every commit syncs the data and then the meta page), no write map, exclusive use, extra
+validation of pages. MDBX has no log: a commit writes new pages and then one of three meta pages in turn, so that the
+other two stay. It has no checksums either; the rows' chain covers what is read (`raft_storage.rows`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final, final
+
+import mdbx
+from mdbx import mdbx as binding
+
+from raft_core.errors import DirectoryInUse, LogDamaged, LogLost
+from raft_core.wal.files import FileFailed, Files, NoSpace
+from raft_core.wal.segment import RESTORE_REMEDY
+from raft_storage.engine import Range, Row
+from raft_storage.engine_store import EngineStore, Opening
+
+__all__ = ["MdbxEngine", "MdbxStore"]
+
+DATABASE: Final = "log.mdbx"
+
+_NOSUBDIR: Final = 0x4000
+_EXCLUSIVE: Final = 0x400000
+_VALIDATION: Final = 0x2000
+_UNSAFE: Final = 0x40000 | 0x10000 | 0x100000 | 0x80000
+"""No sync of the meta page, of anything, none at all, and the write map: none of them may be set."""
+_FLAGS: Final = _NOSUBDIR | _EXCLUSIVE | _VALIDATION
+
+_PAGE_BYTES: Final = 4096
+_MOST_BYTES: Final = 1 << 36
+_STEP_BYTES: Final = 16 << 20
+_SYNCED_EVERY: Final = 256
+"""The mark is synced with every so many commits; there is no checkpoint to sync it with."""
+
+_KEY: Final = struct.Struct(">Q")
+_BUSY: Final = (-30778, 11, 16)  # MDBX_BUSY, EAGAIN, EBUSY
+_FULL: Final = (-30792, 28, 122, 27)  # MDBX_MAP_FULL, ENOSPC, EDQUOT, EFBIG
+_SYSTEM: Final = 1000
+"""Numbers below are those of the operating system."""
+
+
+@final
+class MdbxEngine:
+    """A `raft_storage.engine.Engine` on one environment."""
+
+    tail: Final = ""
+
+    def __init__(self, files: Files, directory: str, *, create: bool) -> None:
+        """Open the database, or make it."""
+        if not create and DATABASE not in files.names():
+            raise LogLost(f"{DATABASE}: the file is missing. {RESTORE_REMEDY}")
+        if create:
+            files.create(DATABASE).close()  # so that its permissions are those of the other files
+        self._commits = 0
+        self._environment: Any = None
+        with self._named("open"):
+            self._environment = mdbx.Env(
+                os.path.join(directory, DATABASE),
+                flags=_FLAGS,
+                mode=0o600,
+                geometry=mdbx.Geometry(
+                    size_lower=-1,
+                    size_now=-1,
+                    size_upper=_MOST_BYTES,
+                    growth_step=_STEP_BYTES,
+                    shrink_threshold=-1,
+                    pagesize=_PAGE_BYTES if create else -1,
+                ),
+                maxreaders=4,
+                maxdbs=1,
+            )
+            if self.flags() & _UNSAFE:
+                raise FileFailed("open", DATABASE, f"this MDBX does not sync every commit: flags {self.flags():#x}")
+            transaction = self._environment.rw_transaction()
+            self._rows = transaction.create_map("log")
+            transaction.commit()
+
+    @property
+    def file(self) -> str:
+        return DATABASE
+
+    def flags(self) -> int:
+        """Return the flags of the open environment, as MDBX reports them."""
+        found = ctypes.c_uint(0)
+        binding._lib.mdbx_env_get_flags(self._environment._env, ctypes.byref(found))
+        return int(found.value)
+
+    def rows(self) -> Generator[Row, None, None]:
+        """Give every row in the order of the numbers."""
+        with self._named("read"):
+            transaction = self._environment.ro_transaction()
+            try:
+                cursor = transaction.cursor(self._rows)
+                try:
+                    for key, body in cursor.iter():
+                        if key is None or len(key) != _KEY.size or body is None:
+                            raise LogDamaged(DATABASE, 0, f"a row has the key {key!r}", RESTORE_REMEDY)
+                        yield _KEY.unpack(key)[0], body
+                finally:
+                    cursor.close()
+            finally:
+                transaction.abort()
+
+    def commit(self, rows: Sequence[Row], drop: Range) -> bool:
+        """Put `rows` and delete those numbered in `drop` in one transaction, synced."""
+        with self._named("commit"):
+            transaction = self._environment.rw_transaction()
+            for number, body in rows:
+                self._rows.put(transaction, _KEY.pack(number), body)
+            for number in range(*drop):
+                self._rows.delete(transaction, _KEY.pack(number))
+            transaction.commit()
+        self._commits += 1
+        return self._commits % _SYNCED_EVERY == 0
+
+    def close(self) -> None:
+        """Free everything."""
+        environment, self._environment = self._environment, None
+        if environment is not None:
+            with suppress(Exception, mdbx.MDBXErrorExc):
+                environment.close()
+
+    @contextmanager
+    def _named(self, operation: str) -> Iterator[None]:
+        """An error of MDBX inside becomes one of ours."""
+        try:
+            yield
+        except (mdbx.MDBXErrorExc, OSError) as failure:
+            raise self._typed(operation, failure) from failure
+
+    def _typed(self, operation: str, failure: BaseException) -> Exception:
+        number = getattr(failure, "errno", None) or 0
+        text = str(failure) or repr(failure)
+        if number in _BUSY:
+            return DirectoryInUse(f"{DATABASE} is in use by another program: stop it, then start this node again")
+        if number in _FULL:
+            return NoSpace(operation, DATABASE, text)
+        if 0 < number < _SYSTEM:
+            return FileFailed(operation, DATABASE, text)
+        return LogDamaged(DATABASE, 0, f"MDBX says: {text}", RESTORE_REMEDY)
+
+
+@final
+class MdbxStore(EngineStore):
+    """A `raft_core.storage.Store` whose log is an MDBX database. Made by `MdbxStore.open`."""
+
+    @classmethod
+    def open(
+        cls, directory: str | os.PathLike[str], *, node: int, cluster: str = "", incarnation: int | None = None
+    ) -> MdbxStore:
+        """Open the store in `directory`, which is formatted if it is empty, and recovered otherwise.
+
+        `incarnation` is used for formatting only; without it a random one is drawn. Raises `DirectoryInUse`,
+        `WrongDirectory`, `LogDamaged`, `LogLost`, or another `DiskError` where reading or writing fails."""
+        place = os.fspath(directory)
+        opening = Opening(place, "mdbx", DATABASE, node, cluster)
+        return cls(*opening.opened(lambda files, create: MdbxEngine(files, place, create=create), incarnation))

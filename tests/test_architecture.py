@@ -14,7 +14,7 @@ PACKAGES = ("raft_core", "raft_storage", "raft_trio", "raft_anyio", "raft_kv")
 
 MAY_IMPORT: dict[str, set[str]] = {
     "raft_core": {"raft_core", "attrs", "cattrs", "msgspec"},
-    "raft_storage": {"raft_core", "raft_storage", "attrs", "msgspec"},
+    "raft_storage": {"raft_core", "raft_storage", "attrs", "msgspec", "mdbx", "rocksdict"},
     "raft_trio": {"raft_core", "raft_storage", "raft_trio", "attrs", "trio"},
     "raft_anyio": {"raft_core", "raft_storage", "raft_anyio", "attrs", "anyio"},
     "raft_kv": {

@@ -70,8 +70,9 @@ class SnapshotHead(msgspec.Struct, frozen=True, array_like=True):
     births: int
     graves: list[Version]
     count: int
-    sessions: tuple[tuple[int, ClientSession], ...] = ()
-    """Trailing, and absent from snapshots of releases that knew no sessions."""
+    sessions: list[msgspec.Raw] = []
+    """Each a pair of a number and a `ClientSession`, the least recently used first, encoded and decoded one by one so
+    that no step takes long. Trailing, and absent from snapshots of releases that knew no sessions."""
 
 
 @final
@@ -170,15 +171,14 @@ class KeyValueMachine:
     def snapshot(self) -> Iterator[bytes]:
         """Return an iterator over this moment's state. It is driven from any thread, while applying goes on."""
         space = self.keyspace
-        sessions = tuple(self.once.sessions.items())
-        head = SnapshotHead(space.time, space.index, space.births, space.graves(), space.size, sessions)
-        return _write_snapshot(head, space.freeze())
+        head = SnapshotHead(space.time, space.index, space.births, space.graves(), space.size)
+        return _write_snapshot(head, list(self.once.sessions.items()), space.freeze())
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """The state is that of the snapshot. Raises `SnapshotUnreadable`, and then nothing has changed."""
-        head, space = _read_snapshot(chunks)
+        sessions, space = _read_snapshot(chunks)
         old, self.keyspace = self.keyspace, space
-        self.once = AppliedOnce(dict(head.sessions))
+        self.once = AppliedOnce(sessions)
         old.let_go()
 
     def census(self) -> Census:
@@ -281,9 +281,10 @@ def _only_reads(call: list[bytes]) -> bool:
 # Snapshots: the magic line, then length-prefixed blocks of msgpack: the head, then lists of (key, record).
 
 
-def _write_snapshot(head: SnapshotHead, records: Frozen) -> Iterator[bytes]:
+def _write_snapshot(head: SnapshotHead, sessions: list[tuple[int, ClientSession]], records: Frozen) -> Iterator[bytes]:
     encoder = msgspec.msgpack.Encoder()
-    block = encoder.encode(head)
+    rows = [msgspec.Raw(encoder.encode(row)) for row in sessions]
+    block = encoder.encode(msgspec.structs.replace(head, sessions=rows))
     yield _MAGIC + _LENGTH.pack(len(block)) + block
     pairs: list[tuple[bytes, Record]] = []
     size = 0
@@ -314,7 +315,7 @@ def _long_block(key: bytes, record: Record, encoder: msgspec.msgpack.Encoder) ->
     yield tail
 
 
-def _read_snapshot(chunks: Iterable[bytes]) -> tuple[SnapshotHead, Keyspace]:
+def _read_snapshot(chunks: Iterable[bytes]) -> tuple[dict[int, ClientSession], Keyspace]:
     blocks = _blocks(chunks)
     decoder = msgspec.msgpack.Decoder(list[tuple[bytes, _Stored]])
     try:
@@ -322,6 +323,8 @@ def _read_snapshot(chunks: Iterable[bytes]) -> tuple[SnapshotHead, Keyspace]:
         if first is None:
             raise SnapshotUnreadable("it is empty")
         head = msgspec.msgpack.decode(first, type=SnapshotHead)
+        row = msgspec.msgpack.Decoder(tuple[int, ClientSession])
+        sessions = dict(row.decode(encoded) for encoded in head.sessions)
         space = Keyspace(head.time, head.index, head.births)
         space.fill_graves(head.graves)
         for block in blocks:
@@ -334,7 +337,7 @@ def _read_snapshot(chunks: Iterable[bytes]) -> tuple[SnapshotHead, Keyspace]:
         raise SnapshotUnreadable(str(failure)) from None
     if space.size != head.count:
         raise SnapshotUnreadable(f"{head.count} keys were announced, {space.size} came")
-    return head, space
+    return sessions, space
 
 
 def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:

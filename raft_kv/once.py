@@ -33,6 +33,9 @@ WINDOW: Final = 128
 KEPT_BYTES: Final = 8192
 """Bytes of replies kept per session. Of a command whose reply is not kept, a repetition hears that it was applied."""
 
+_PORTION: Final = 32
+"""Ended sessions that one entry forgets; what a session keeps takes time to free."""
+
 _ENDED: Final = encode_failure(
     "NOSESSION this session has ended or never was: the command was not applied now, and whether it was applied "
     "earlier is not known; open another session with RAFT SESSION"
@@ -65,11 +68,11 @@ class AppliedOnce:
     """The least recently used first."""
 
     def advance(self, time: Millis) -> None:
-        """End the sessions that have not been used for `LIFETIME`."""
+        """Forget some of the sessions that have not been used for `LIFETIME`. They have ended also before that."""
         sessions = self.sessions
-        while sessions:
-            number = next(iter(sessions))
-            if sessions[number].last_used > time - LIFETIME:
+        for _ in range(_PORTION):
+            number = next(iter(sessions), 0)
+            if not number or sessions[number].last_used > time - LIFETIME:
                 return
             del sessions[number]
 
@@ -85,7 +88,7 @@ class AppliedOnce:
 
         The session counts as used."""
         session = self.sessions.pop(number, None)
-        if session is None:
+        if session is None or session.last_used <= time - LIFETIME:
             return _ENDED
         self.sessions[number] = ClientSession(time, session.highest, session.applied)
         if sequence <= session.highest - WINDOW:

@@ -204,12 +204,18 @@ def test_a_taken_snapshot_does_not_change_with_later_commands() -> None:
     assert b"".join(taken) == expected
 
 
-def test_ending_sessions_costs_each_once() -> None:
+def test_sessions_that_have_ended_are_refused_at_once_and_forgotten_in_portions() -> None:
     table = AppliedOnce()
-    for number in range(5):
-        table.open(number, number * 10)
-    table.advance(once.LIFETIME + 15)
-    assert list(table.sessions) == [2, 3, 4]
+    for number in range(1, 101):
+        table.open(number, number)
+    now = once.LIFETIME + 80
+    table.advance(now)
+    assert len(table.sessions) > 50
+    assert table.recall(79, 1, now) is not None
+    assert table.recall(81, 1, now) is None
+    for _ in range(5):
+        table.advance(now)
+    assert sorted(table.sessions) == list(range(81, 101))
 
 
 # The client's side.

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [core|wal|wire|cluster|simulator …] [--json FILE] [--quick] [--loop …]`.
+"""`python -m benchmarks [core|wal|wire|store|cluster|simulator …] [--json FILE] [--quick] [--loop …]`.
 
 What lives here: the choice of parts and the table. Each part is a module with `measure(quick) -> dict[str, float]`.
 """
@@ -16,6 +16,7 @@ PARTS = {
     "core": "three cores in one process, 64-byte entries, no disk",
     "wire": "frames and messages to bytes and back",
     "wal": "the write-ahead log on a real disk",
+    "store": "every store side by side, 256-byte entries, on a real disk",
     "simulator": "simulated time per real time, checks after every step",
     "cluster": "three durable processes on loopback, 256-byte values",
 }

@@ -90,6 +90,19 @@ example (nodes 1 and 2 of three are burnt, node 3's disk is left):
 then start it as shown, and let new nodes join with new ids and empty directories.
 """
 
+_MIGRATE: Final = """\
+Move a stopped node's data to another kind of store.
+
+Everything moves: identity, term and vote, the snapshot, the log. Every record is checked against its checksum, and
+compared after it was written. The target is there only once it is complete. The source keeps its contents, and is
+marked as moved, so that it is never started again by mistake. An interrupted move is simply started over.
+"""
+_MIGRATE_EXAMPLES: Final = """\
+example:
+      raft-kv migrate --from /var/lib/raft-kv --to sqlite:/var/lib/raft-kv-sqlite
+      raft-kv serve --id 1 --data sqlite:/var/lib/raft-kv-sqlite ...
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Does what the command line says; the exit status."""
@@ -156,6 +169,18 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=raw,
     )
     _add_salvage_flags(salvage)
+    migrate = commands.add_parser(
+        "migrate",
+        help="move a stopped node's data to another kind of store",
+        description=_MIGRATE,
+        epilog=_MIGRATE_EXAMPLES,
+        formatter_class=raw,
+    )
+    kinds = "DIR, file:DIR, sqlite:DIR, rocksdb:DIR or mdbx:DIR"
+    migrate.add_argument("--from", dest="source", metavar="LOCATION", required=True, help=f"where the data is: {kinds}")
+    migrate.add_argument(
+        "--to", dest="target", metavar="LOCATION", required=True, help="a new or empty directory, likewise"
+    )
     return parser
 
 
@@ -307,4 +332,10 @@ def _salvage(options: argparse.Namespace) -> int:
     )
 
 
-_COMMANDS: Final = {"serve": _serve, "demo": _demo, "salvage": _salvage}
+def _migrate(options: argparse.Namespace) -> int:
+    from raft_kv.migrating import run_migrate
+
+    return run_migrate(options.source, options.target)
+
+
+_COMMANDS: Final = {"serve": _serve, "demo": _demo, "salvage": _salvage, "migrate": _migrate}

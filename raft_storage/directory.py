@@ -31,7 +31,20 @@ from raft_core.wal.segment import (
 )
 from raft_storage.snapshots import verify_snapshot
 
-__all__ = ["discard", "drawn_incarnation", "identity_in", "plan_in", "put_in_force", "replace_file", "write_new"]
+__all__ = [
+    "MOVED",
+    "check_not_moved",
+    "discard",
+    "drawn_incarnation",
+    "identity_in",
+    "plan_in",
+    "put_in_force",
+    "replace_file",
+    "write_new",
+]
+
+MOVED: Final = "moved"
+"""The file that is left where a node's data was moved away from; it names the place."""
 
 _INCARNATION_BITS: Final = 63
 _IGNORED: Final = frozenset({LOCK, "lost+found"})
@@ -73,8 +86,19 @@ def discard(files: Files, name: str) -> None:
         files.unlink(name)
 
 
+def check_not_moved(files: Files, place: str) -> None:
+    """Raise `WrongDirectory` where the data were moved to another store: two nodes must not go on from one log."""
+    if MOVED in files.names():
+        moved_to = read_whole(files, MOVED).decode(errors="replace").strip()
+        raise WrongDirectory(
+            f"{place} was moved to {moved_to}: start the node there. Only if it was never started there, delete the"
+            f" file {MOVED!r} to go back, and never start the other one"
+        )
+
+
 def identity_in(files: Files, place: str, node: NodeId, cluster: ClusterId, incarnation: int | None) -> IdentityFile:
     """Whose directory this is; an empty one is formatted first. Raises `WrongDirectory` or `LogDamaged`."""
+    check_not_moved(files, place)
     names = files.names()
     if IDENTITY not in names:
         return _format(files, place, names, IdentityFile(cluster, node, drawn_incarnation(incarnation)))

@@ -39,14 +39,14 @@ from raft_core.wal.segment import (
     snapshot_name,
     snapshot_position,
 )
-from raft_storage.directory import drawn_incarnation, replace_file
+from raft_storage.directory import check_not_moved, drawn_incarnation, replace_file
 from raft_storage.engine import Engine, Range
 from raft_storage.files import OperatingFiles
 from raft_storage.mark import MARK, MarkFile, create_mark, read_mark
 from raft_storage.rows import ROWS_VERSION, START, STATE, RowsRead, RowState, read_rows, seal_row, seal_state
 from raft_storage.snapshots import SnapshotShelf, verify_snapshot
 
-__all__ = ["ENGINE", "EngineStore", "OpenEngine", "Opening", "engine_in"]
+__all__ = ["ENGINE", "EngineStore", "OpenEngine", "Opening", "engine_identity_in", "engine_in"]
 
 OpenEngine: TypeAlias = Callable[[Files, bool], Engine]
 """Opens the engine in a locked directory; with True, makes its database in one that has none."""
@@ -102,6 +102,12 @@ def engine_in(files: Files) -> str | None:
 
     Raises `LogDamaged` where the file that says so is damaged."""
     return _unsealed(read_whole(files, ENGINE)).kind if ENGINE in files.names() else None
+
+
+def engine_identity_in(files: Files) -> Identity:
+    """Return whose this directory is. Raises `LogDamaged`."""
+    found = _unsealed(read_whole(files, ENGINE))
+    return Identity(found.node, found.cluster, found.incarnation)
 
 
 class EngineStore:
@@ -182,6 +188,12 @@ class EngineStore:
             self._commit(self._changes(batch))
             if self._outline.snapshot is not snapshot and self._outline.snapshot is not None:
                 self._shelf.switch(self._outline.snapshot)
+
+    def raise_boot(self, boot: BootNumber) -> None:
+        """Make the number of the next opening higher than `boot`, durably: for data that come from another store."""
+        with self._guarded():
+            self._boot = max(self._boot, boot)
+            self._commit([])
 
     def _changes(self, batch: Sequence[Persist]) -> list[Change]:
         """Return what has to be written. A caller's error breaks the store: half of the batch may be counted."""
@@ -353,6 +365,7 @@ class Opening:
         self, files: Files, open_engine: OpenEngine, incarnation: int | None
     ) -> tuple[Identity, Engine, RowsRead, MarkFile]:
         """Format the directory if it is empty, otherwise check whose it is; then read and check all that it holds."""
+        check_not_moved(files, self.place)
         names = files.names()
         fresh = ENGINE not in names
         if fresh:

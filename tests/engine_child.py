@@ -1,4 +1,4 @@
-"""A process that writes to a store until it is killed: `python -m tests.engine_child LOCATION SEED`.
+"""A process that writes to a store, until it is killed or so often: `tests.engine_child LOCATION SEED [WRITES]`.
 
 It tells on standard output what was acknowledged: the index up to which the log is durable, and the index below which
 it holds a snapshot. `content_of` says what every entry holds, so that whoever opens the store next can check it.
@@ -30,7 +30,7 @@ def content_of(index: int) -> bytes:
     return b"%d " % index * (1 + index % 97)
 
 
-def main(location: str, seed: int) -> None:
+def main(location: str, seed: int, writes: int = sys.maxsize) -> None:
     dice = random.Random(seed)
     store = open_at(location)
     recovered = store.recover()
@@ -39,7 +39,7 @@ def main(location: str, seed: int) -> None:
     term = recovered.hard.term + 1
     store.write([Persist(WriteId(1), hard=HardState(Term(term), NodeId(1)))])
     mine = last + 1  # from here on, entries are of this run's term
-    while True:
+    for _write in range(writes):
         batch = []
         for _ in range(dice.randrange(1, 4)):
             cut = last - 1 if dice.random() < 0.1 and last - 1 > base else 0
@@ -61,4 +61,4 @@ def main(location: str, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

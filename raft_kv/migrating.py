@@ -1,0 +1,27 @@
+"""`raft-kv migrate`: moves a stopped node's data to another store, and shows how far it is."""
+
+from __future__ import annotations
+
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from raft_kv.telling import tell
+from raft_storage.location import parse_location
+from raft_storage.migration import migrate
+
+__all__ = ["run_migrate"]
+
+
+def run_migrate(source: str, target: str) -> int:
+    """Move the data of `source` to `target`, and say how to go on. Return the exit status."""
+    old, new = parse_location(source), parse_location(target)
+    columns = TextColumn("moving"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task("moving", total=None)
+        recovered = migrate(old, new, lambda done, total: bar.update(task, completed=done, total=total))
+    base = recovered.snapshot.index if recovered.snapshot is not None else 0
+    tell(
+        f"node {recovered.identity.node} of cluster {recovered.identity.cluster!r} has moved from {old} to {new}: "
+        f"{'no snapshot' if not base else f'a snapshot at entry {base}'}, {len(recovered.entries)} entries behind it"
+    )
+    tell(f"Start it with --data {new}. {old.directory} is marked as moved, and can be deleted.")
+    return 0

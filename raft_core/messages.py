@@ -119,6 +119,9 @@ class AppendReply(Value, frozen=True, tag=4, array_like=True):
     hint_index: Index = Index(0)
     hint_term: Term = Term(0)
     ok: bool = True
+    lease: int = 0
+    """To a heartbeat, where leases are allowed: nanoseconds from its arrival for which the sender gives no vote away
+    but on that leader's order. 0: no promise."""
 
 
 @final

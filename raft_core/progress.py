@@ -42,6 +42,7 @@ class Progress:
         "inflight",
         "inflight_bytes",
         "lease_from",
+        "lease_promised",
         "match",
         "match_at_beat",
         "max_bytes",
@@ -71,6 +72,7 @@ class Progress:
         self.commit_sent: Index = NO_INDEX  # the highest commit index it was told
         self.read_acked = ReadId(0)
         self.lease_from = -1  # when the newest heartbeat that it answered was sent
+        self.lease_promised = 0  # nanoseconds for which it gives no vote away after hearing one
         self.inflight: deque[tuple[Index, int]] = deque()
         self.inflight_bytes = 0
         self.match_at_beat: Index = UNMARKED  # its match when the last beat was sent, until that is answered

@@ -39,7 +39,7 @@ from raft_core.messages import RequestVote, VoteKind, VoteReply
 from raft_core.outbox import Outbox
 from raft_core.recovered import Recovered
 from raft_core.requests import Requests
-from raft_core.settings import Settings
+from raft_core.settings import LONGEST_LEASE, Settings
 
 __all__ = ["Page", "Server"]
 
@@ -133,7 +133,8 @@ class Server:
         self.ready_reads: list[tuple[Index, RequestId]] = []  # confirmed, sorted; wait for the machine
         self.messages_made = 0
         self.now = 0  # ticks, pauses included
-        self.loyalty = settings.election_ticks + 1  # ticks for which a lease may still rest on us; from our start too
+        self.loyalty = 1 + max(settings.election_ticks, -(-LONGEST_LEASE // settings.tick_nanoseconds))
+        # Ticks for which a lease may still rest on us; from our start on what we may have promised before it.
         self.give_up_at = -1  # when a deposed leader's requests are answered as unknown
         self.hurry_priority = 0  # how many elections went without this node standing for it
         self.stopping = False

@@ -14,7 +14,11 @@ import attrs
 from raft_core.entries import Checksum
 from raft_core.errors import SettingsError
 
-__all__ = ["Settings"]
+__all__ = ["LONGEST_LEASE", "Settings"]
+
+LONGEST_LEASE: Final = 1_000_000_000
+"""Nanoseconds: no lease is longer. A voter that has just started does not know what it promised before, perhaps with
+other settings; so in a cluster with leases it gives no vote away for so long."""
 
 _KIB: Final = 1024
 _MIB: Final = 1024 * 1024
@@ -24,6 +28,10 @@ _MIB: Final = 1024 * 1024
 @attrs.frozen
 class Settings:
     """How a core behaves. Raises `SettingsError` where values contradict each other."""
+
+    # Time.
+    tick_nanoseconds: int = 10_000_000
+    """How long a tick is, to compare this node's promises with others'. A host sets it to its own `tick`."""
 
     # Elections. One tick is 10 ms in the host by default.
     election_ticks: int = 50
@@ -64,7 +72,12 @@ class Settings:
     lease_reads: bool = False
     """Answer linearizable reads from the leader's lease, without a round. Only linearizable while every clock of the
     cluster runs within `clock_drift_percent` of every other and no process is paused without noticing: a suspended
-    virtual machine can return a stale read. Needs `Members.leases`, `check_quorum` and `pre_vote`."""
+    virtual machine can return a stale read. Needs `Members.leases`, `check_quorum` and `pre_vote`.
+
+    A lease lasts as long as a quorum of voters has promised to give no vote away: each tells its own election timeout
+    in its replies, `LONGEST_LEASE` at most. So nodes may differ in `election_ticks` and in the length of a tick; the
+    leader says by an alarm where another promises less than it would itself. A voter that promises nothing (an older
+    release) counts for no lease: reads then ask a quorum."""
     clock_drift_percent: int = 10
     """How much slower a leader's ticks may run than any voter's; the lease is shortened by it."""
 
@@ -93,6 +106,11 @@ class Settings:
     answer_ticks: int = 0
     """A deposed leader waits this long to learn what became of its clients' entries; 0 means `election_ticks`."""
 
+    @property
+    def lease_promise(self) -> int:
+        """Nanoseconds for which a voter that has heard a leader gives no vote away."""
+        return min(self.election_ticks * self.tick_nanoseconds, LONGEST_LEASE)
+
     def __attrs_post_init__(self) -> None:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
@@ -108,6 +126,7 @@ class Settings:
 
 
 _LEAST: Final[dict[str, int]] = {
+    "tick_nanoseconds": 1,
     "election_ticks": 2,
     "heartbeat_ticks": 1,
     "short_ticks": 1,

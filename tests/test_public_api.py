@@ -48,7 +48,7 @@ PINNED: dict[str, str] = {
         " Restore RoleName Send Stop StopReason Success TakeSnapshot Uncertainty UnknownReason"
     ),
     "raft_core.quorum": "INFINITE Verdict committed_index quorum_reached vote_verdict",
-    "raft_core.settings": "Settings",
+    "raft_core.settings": "LONGEST_LEASE Settings",
     "raft_core.recovered": "Identity Recovered formation",
     "raft_core.status": "PeerStatus Status picture",
     "raft_core.raft": "Raft",

@@ -26,12 +26,14 @@ from raft_core.membership import Members
 from raft_core.messages import HEARTBEAT, AppendEntries, InstallSnapshot, Message, TimeoutNow, VoteKind
 from raft_core.raft import Raft
 from raft_core.recovered import Recovered
-from raft_core.settings import Settings
+from raft_core.settings import LONGEST_LEASE, Settings
 from tests.core_alone import append, asks, core, heartbeat, only, persist, role_of, sent, step, tick, votes
 from tests.core_cluster import Cluster, with_settings
 
 LEASED = Members.initial([1, 2, 3], leases=True)
-LEASES = with_settings(lease_reads=True, election_ticks=20, short_ticks=4, clock_drift_percent=10)
+LEASES = with_settings(
+    lease_reads=True, election_ticks=20, short_ticks=4, clock_drift_percent=10, tick_nanoseconds=LONGEST_LEASE // 20
+)
 
 
 def elected(seed: int = 1, settings: Settings = LEASES) -> Cluster:
@@ -284,7 +286,7 @@ def test_a_new_leader_has_no_lease_before_it_committed_in_its_term() -> None:
 
 def test_settings_alone_do_not_make_a_lease() -> None:
     """Every voter has to know; that is part of the configuration, fixed when the cluster is formed."""
-    cluster = Cluster(members=LEASED, settings=with_settings(election_ticks=20))
+    cluster = Cluster(members=LEASED, settings=attrs.evolve(LEASES, lease_reads=False))
     cluster.tick(80)
 
     assert not answered(cluster, cluster.leader.id)

@@ -14,6 +14,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final, assert_never, final
 
+import attrs
+
 from raft_core.effects import (
     Alarm,
     AlarmKind,
@@ -147,7 +149,7 @@ class Host:
         if self._phase is Phase.ENDED:
             return self._after_the_end(events)
         self._set_time(now)
-        self._slept = self._now - self._last_tick >= 2 * self._config.tick
+        self._slept = self._now - self._last_tick >= self._config.tick
         for event in events:
             self._on_event(event)
             if self._orders.events or self._peers.lost:
@@ -340,7 +342,8 @@ class Host:
 
     def _build_core(self, recovered: Recovered) -> None:
         """The node runs. What was greeted before is connected for the core from the beginning."""
-        self._raft = Raft(self._settings, recovered, rng=self._rng)
+        settings = attrs.evolve(self._settings, tick_nanoseconds=self._config.tick)
+        self._raft = Raft(settings, recovered, rng=self._rng)
         self._phase = Phase.RUNNING
         self._standing = Announce(RoleName.FOLLOWER, recovered.hard.term, NOBODY)
         self._orders.events.clear()  # what peers said to a node without a core

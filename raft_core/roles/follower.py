@@ -125,9 +125,8 @@ class Follower:
         """The leader spoke. False where another leads this term: one of the two is broken."""
         if self.leader != leader:
             if self.leader != NOBODY:
-                self.server.alarm(
-                    AlarmKind.TWO_LEADERS, leader, "two nodes claim to lead one term; the second is ignored"
-                )
+                kind = AlarmKind.TWO_LEADERS if self.server.knows(leader) else AlarmKind.MALFORMED
+                self.server.alarm(kind, leader, "two nodes claim to lead one term; the second is ignored")
                 return False
             self.leader = leader
         self.elapsed = 0
@@ -350,6 +349,7 @@ class Follower:
             HEARTBEAT,
             request.read,
             self.verified if self.verified < durable else durable,
+            lease=server.settings.lease_promise if server.members.leases else 0,
         )
         server.outbox.promise_term(request.sender, reply)
 

@@ -459,13 +459,17 @@ class Leader:
         return None  # the election is won already
 
     def on_append_entries(self, request: AppendEntries) -> Transition | None:
-        text = "another node claims to lead our term; it is ignored"
-        self.server.alarm(AlarmKind.TWO_LEADERS, request.sender, text)
+        self._other_leader(request.sender)
         return None
 
     def on_install_snapshot(self, request: InstallSnapshot) -> Transition | None:
-        self.server.alarm(AlarmKind.TWO_LEADERS, request.sender, "another node claims to lead our term; it is ignored")
+        self._other_leader(request.sender)
         return None
+
+    def _other_leader(self, sender: NodeId) -> None:
+        """A member that claims to lead our term is broken, or this node is; a stranger says what it likes."""
+        kind = AlarmKind.TWO_LEADERS if self.server.knows(sender) else AlarmKind.MALFORMED
+        self.server.alarm(kind, sender, "another node claims to lead our term; it is ignored")
 
     def on_timeout_now(self, request: TimeoutNow) -> Transition | None:
         return None

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import final
 
-from raft_core.effects import RefusalReason
+from raft_core.effects import AlarmKind, RefusalReason
 from raft_core.events import ReadRequested
 from raft_core.ids import NOBODY, Index, MessageId, NodeId, ReadId, RequestId
 from raft_core.messages import AppendReply, ReadIndex, ReadIndexReply
@@ -84,9 +84,18 @@ class Reading:
         for message, sent_at in self.beats:
             if message == reply.id and sent_at > peer.lease_from:
                 peer.lease_from = sent_at
+                self._note_promise(peer, reply.lease)
         if reply.read > peer.read_acked:
             peer.read_acked = reply.read
             self.confirm()
+
+    def _note_promise(self, peer: Progress, promise: int) -> None:
+        server = self.server
+        if promise != peer.lease_promised and promise < server.settings.lease_promise and server.members.leases:
+            text = f"node {peer.node} gives no vote away for {promise} ns, this leader would for "
+            text += f"{server.settings.lease_promise}: a lease that rests on it is as short as that (election_ticks)"
+            server.alarm(AlarmKind.SETTINGS, peer.node, text)
+        peer.lease_promised = promise
 
     def confirm(self) -> None:
         """Thesis 6.4: a majority of each half has answered a heartbeat that was sent after the read was asked."""
@@ -127,13 +136,19 @@ class Reading:
             self.refuse(read, RefusalReason.LEADERSHIP_LOST)
 
     def _lease_valid(self, *, leaving: bool) -> bool:
-        """Thesis 6.4.1: a quorum answered heartbeats sent less than an election timeout ago, less the drift.
+        """Thesis 6.4.1: each of a quorum answered a heartbeat sent less time ago than it promised then, less the drift.
 
         The lease begins when the heartbeat was sent; it is void from the moment a successor may stand."""
         server, settings = self.server, self.server.settings
         allowed = settings.lease_reads and server.members.leases and self.settled
         if not allowed or self.lease_spent or leaving:
             return False
-        oldest = server.now - settings.election_ticks * (100 - settings.clock_drift_percent) // 100
         progress, me = self.replication.progress, server.me
-        return quorum_reached(server.members, lambda n: n == me or (n in progress and progress[n].lease_from > oldest))
+        return quorum_reached(server.members, lambda n: n == me or (n in progress and self._lends(progress[n])))
+
+    def _lends(self, peer: Progress) -> bool:
+        """`peer` still gives no vote away, by its own promise on our clock."""
+        settings = self.server.settings
+        ticks = min(peer.lease_promised // settings.tick_nanoseconds, settings.election_ticks)
+        lasts = ticks * (100 - settings.clock_drift_percent) // 100
+        return peer.lease_from > self.server.now - lasts

@@ -353,7 +353,9 @@ class Misusers:
         core = node.raft.copy()
         server = core.server
         leader = core.role.leader
-        other = NodeId(_FAR)
+        others = [node for node in core.members.nodes if node not in (leader, server.me)]
+        other = dice.choice([*others, NodeId(_FAR)])
+        rival = AlarmKind.TWO_LEADERS if server.knows(other) else AlarmKind.MALFORMED
         known, kind = leader or other, AlarmKind.MALFORMED
         gap = (Entry.make(server.log.last_index + 5, server.term, b"gap"),)
         unreadable = (Entry.make(server.log.last_index + 1, server.term, b"none", MEMBERS),)
@@ -368,8 +370,8 @@ class Misusers:
             said += [(conflict, AlarmKind.COMMITTED_CONFLICT)] * 3
         if leader:
             said += [
-                (_append(core, other, ()), AlarmKind.TWO_LEADERS),
-                (_offer(core, other), AlarmKind.TWO_LEADERS),
+                (_append(core, other, ()), rival),
+                (_offer(core, other), rival if core.members.voters else AlarmKind.MALFORMED),
             ]
         event, alarm = dice.choice(said)
         before = core.copy()

@@ -250,7 +250,8 @@ def _check_members(members: Members) -> None:
 def _check_append_reply(reply: AppendReply) -> None:
     numbers = reply.term | reply.sender | reply.incarnation | reply.id | reply.read | reply.match
     _require(
-        _fits(numbers | reply.rejected | reply.hint_index | reply.hint_term), "a number in a reply is out of range"
+        _fits(numbers | reply.rejected | reply.hint_index | reply.hint_term | reply.lease),
+        "a number in a reply is out of range",
     )
 
 

@@ -59,6 +59,7 @@ _HOST: Final = ("tests/test_host_work.py", "tests/test_host_decisions.py", "test
 _SESSIONS: Final = ("tests/test_sessions.py", _FIRE)
 _WIRE: Final = ("tests/test_wire_frames.py", "tests/test_wire_codec.py", "tests/test_wire_link.py", _FIRE)
 _VALIDATION: Final = "tests/test_core_validation.py"
+_UNLIKE: Final = "tests/test_leases_among_unlike_nodes.py"
 _FOLLOWER: Final = "raft_core/roles/follower.py"
 _LEADER: Final = "raft_core/roles/leader.py"
 _CANDIDATE: Final = "raft_core/roles/candidate.py"
@@ -982,6 +983,30 @@ MUTANTS: Final = (
         "    return known or isinstance(message, RequestVote | AppendEntries | InstallSnapshot)\n",
         "    return True\n",
         (_VALIDATION,),
+    ),
+    Mutant(
+        "lease-by-own-timeout",
+        "A lease lasts as long as the leader's own election timeout, whatever the voters promise.",
+        "raft_core/roles/reading.py",
+        "        ticks = min(peer.lease_promised // settings.tick_nanoseconds, settings.election_ticks)\n",
+        "        ticks = settings.election_ticks\n",
+        (_UNLIKE,),
+    ),
+    Mutant(
+        "promise-forgotten-by-restart",
+        "A voter that was restarted with a shorter election timeout breaks what it promised before.",
+        _SERVER,
+        "1 + max(settings.election_ticks, -(-LONGEST_LEASE // settings.tick_nanoseconds))",
+        "1 + settings.election_ticks",
+        (_UNLIKE,),
+    ),
+    Mutant(
+        "late-loop-reads-by-lease",
+        "A loop that is late by less than two ticks answers another node's read before it has counted them.",
+        "raft_core/host/host.py",
+        "        self._slept = self._now - self._last_tick >= self._config.tick\n",
+        "        self._slept = self._now - self._last_tick >= 2 * self._config.tick\n",
+        (_UNLIKE,),
     ),
     Mutant(
         "joint-left-during-transfer",

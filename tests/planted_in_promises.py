@@ -27,6 +27,7 @@ from raft_core.messages import (
     VoteReply,
 )
 from raft_core.outbox import Outbox
+from raft_core.roles.follower import Follower
 from raft_core.server import Server
 from raft_core.testing.mirrors import Ledger, LogMirror, Watched
 from raft_core.testing.promises import Promises
@@ -35,6 +36,7 @@ from tests.watched_cores import Stage, acknowledged, entry
 
 # Promises.
 
+VERIFIED: Final = "a follower takes its log for verified only as far as it is the leader's"
 PROMISE: Final = "no promise leaves before the write it rests on"
 
 
@@ -181,6 +183,34 @@ def a_log_that_is_replaced_is_acknowledged(patch: pytest.MonkeyPatch) -> str:
     stage, meta = overtaken()
     given_a_snapshot(stage, meta)
     return stage.text
+
+
+def a_tail_of_its_own(patch: pytest.MonkeyPatch) -> Stage:
+    """Node 3 has led and holds an entry that nobody else has; a heartbeat of the next leader overtakes its append."""
+    stage = Stage()
+    stage.elect(3)
+    stage.propose(3, b"x")
+    stage.deliver(lost=[1, 2])
+    stage.elect(1, lost=[3])
+    stage.seats[3].held = True
+    stage.step(3, heartbeat(stage))
+    return stage
+
+
+@shows(VERIFIED, "node 3 takes its log for verified up to 3 (term 2)")
+def a_heartbeat_verifies_the_whole_log(patch: pytest.MonkeyPatch) -> str:
+    hear = Follower._on_heartbeat
+
+    def whole(follower: Follower, request: AppendEntries) -> None:
+        hear(follower, request)
+        follower.verified = follower.server.log.last_index
+
+    patch.setattr(Follower, "_on_heartbeat", whole)
+    return a_tail_of_its_own(patch).text
+
+
+def test_a_heartbeat_that_verifies_what_it_names_is_no_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert a_tail_of_its_own(monkeypatch).text == ""
 
 
 RESTORED: Final = "a machine is set to a snapshot only once the switch to it is durable"

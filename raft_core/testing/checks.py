@@ -27,6 +27,7 @@ from raft_core.membership import Members
 from raft_core.messages import AppendEntries, ReadIndex
 from raft_core.raft import Raft
 from raft_core.recovered import Recovered
+from raft_core.roles.follower import Follower
 from raft_core.roles.leader import Leader
 from raft_core.testing.dice import Dice
 from raft_core.testing.mirrors import Ledger, Mismatch, Watched, majority_of_each_half
@@ -48,6 +49,7 @@ CHECKS: Final = (
     "terms never fall, restarts included, and the commit index never falls in a life",
     "no promise leaves before the write it rests on",
     "no acknowledgement exceeds what the leader's log holds",
+    "a follower takes its log for verified only as far as it is the leader's",
     "what the newest leader is told of a committed index is what is committed there",
     "a machine is set to a snapshot only once the switch to it is durable",
     "what is committed is never truncated",
@@ -201,6 +203,8 @@ class Overseer:
             too_much = queue_of_core(raft, event)
             self.require(not too_much, f"node {watched.node}: {too_much}")
         self._notice(raft, event, effects)
+        if type(role) is Follower and role.leader and type(event) is AppendEntries:
+            self._promises.verified(watched, role.verified, server.term)
         for effect in effects:
             kind = type(effect)
             if kind is Send:

@@ -66,6 +66,15 @@ class Promises:
                 return later
         return 0
 
+    def verified(self, watched: Watched, place: int, term: int) -> None:
+        """Look whether the follower's log, up to where it takes it for verified, is that of the leader of `term`."""
+        log = self._logs.get(term)
+        if log is None:
+            return
+        held, leads = watched.log.term_at(place), log.term_at(place)
+        if place > log.last or (held is not None and leads is not None and held != leads):
+            self._fail(f"node {watched.node} takes its log for verified up to {place} (term {held}), of term {leads}")
+
     def voters_for(self, candidate: NodeId, term: int) -> set[tuple[NodeId, int]]:
         """Whose votes left for the candidate: nodes and their disks."""
         return self._grants.get((term, candidate), set())

@@ -1,6 +1,7 @@
 """The settings and host configurations of one seed: usual ones, and ones that make rare branches common.
 
-What lives here: functions that draw. All nodes of a seed have the same settings.
+What lives here: functions that draw. In most seeds all nodes have the same settings; in some each has its own, and
+others after every restart.
 """
 
 from __future__ import annotations
@@ -19,7 +20,16 @@ from raft_core.settings import Settings
 from raft_core.testing.dice import Dice
 from raft_core.testing.faults import Profile
 
-__all__ = ["HostNumbers", "address_of", "draw_config", "draw_leases", "draw_limits", "draw_settings", "host_config"]
+__all__ = [
+    "HostNumbers",
+    "address_of",
+    "draw_config",
+    "draw_leases",
+    "draw_limits",
+    "draw_settings",
+    "host_config",
+    "unlike",
+]
 
 _LEASED_SHARE: Final = 0.25
 _PORT: Final = 7400
@@ -88,6 +98,27 @@ def draw_settings(dice: Dice, profile: Profile) -> Settings:
         priority=more.choice((0, 0, 0, 1)),
         transfer_ticks=more.choice((0, 0, 3)),
         answer_ticks=more.choice((0, 0, 2)),
+    )
+
+
+def unlike(dice: Dice, settings: Settings) -> Settings:
+    """Return other settings for one life of one node: patience, windows, sizes, whether it reads by lease. What an
+    entry or a message may measure stays, for a larger one would break the links of whoever takes only smaller ones."""
+    return attrs.evolve(
+        settings,
+        election_ticks=dice.choice((6, 10, 10, 20)),
+        heartbeat_ticks=dice.choice((1, 2)),
+        short_ticks=dice.choice((1, 2, 4)),
+        lease_reads=settings.lease_reads and dice.chance(0.8),
+        max_inflight_messages=dice.choice((1, 3, 128)),
+        max_inflight_bytes=dice.choice((1, 2000, 1 << 20)),
+        max_uncommitted_bytes=dice.choice((3000, 1 << 20)),
+        max_persist_bytes=dice.choice((1, 500, 1 << 20)),
+        max_apply_bytes=dice.choice((1, 500, 1 << 20)),
+        keep_entries=dice.choice((0, 5, 50)),
+        promote_lag=dice.choice((0, 10)),
+        priority=dice.choice((0, 0, 1)),
+        checksum=dice.choice((Checksum.CRC32, Checksum.SHA3_256)),
     )
 
 

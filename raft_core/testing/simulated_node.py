@@ -139,6 +139,7 @@ class SimulatedNode:
         simulation = self.simulation
         self.disk.watch = self._on_disk_call
         self.life += 1
+        self.settings = simulation.settings_for(self)
         try:
             store = simulation.open_store(self.disk, self.id, self.incarnation)
             recovered = store.recover()

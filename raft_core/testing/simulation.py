@@ -31,6 +31,7 @@ from raft_core.membership import Members
 from raft_core.quorum import quorum_reached
 from raft_core.raft import Raft
 from raft_core.sessions import Sessions
+from raft_core.settings import Settings
 from raft_core.storage import Store
 from raft_core.testing.checks import Overseer, Violation
 from raft_core.testing.clients import SimulatedClient
@@ -43,7 +44,15 @@ from raft_core.testing.mirrors import Mismatch
 from raft_core.testing.nemesis import Nemesis
 from raft_core.testing.network import Network
 from raft_core.testing.onlookers import Onlookers, Salvage
-from raft_core.testing.scenery import address_of, draw_config, draw_leases, draw_limits, draw_settings, host_config
+from raft_core.testing.scenery import (
+    address_of,
+    draw_config,
+    draw_leases,
+    draw_limits,
+    draw_settings,
+    host_config,
+    unlike,
+)
 from raft_core.testing.simulated_node import Death, SimulatedNode
 from raft_core.testing.stamps import Stamps
 from raft_core.testing.traces import RecordKind, Tracer
@@ -58,6 +67,8 @@ OpenStore: TypeAlias = Callable[[CrashDisk, NodeId, Incarnation], Store]
 
 _PERIODS: Final = 3
 """Of `Profile.liveness`, for as long as logs grow in each."""
+_UNLIKE_SHARE: Final = 0.25
+"""In so many seeds nodes have settings of their own."""
 _LIMIT: Final = 200_000
 """Configurations that the history checker may look at per key."""
 _FRAMES: Final = 8
@@ -114,6 +125,7 @@ class Simulation:
         self.leases_asked = profile.leases
         self.profile = profile = draw_leases(dice.fork("leases"), profile)
         self._settings = draw_settings(dice.fork("settings"), profile)
+        self._unlike = dice.fork("unlike").chance(_UNLIKE_SHARE)
         self._config = draw_config(dice.fork("config"), profile, self._settings)
         self._limits = draw_limits(dice.fork("limits"))
         self._founders = tuple(NodeId(n) for n in range(1, dice.choice((1, 2, 3, 3, 3, 3, 5, 5)) + 1))
@@ -145,6 +157,13 @@ class Simulation:
         self.nodes[node] = made
         self.network.place(config.address, made)
         return made
+
+    def settings_for(self, node: SimulatedNode) -> Settings:
+        """Return what the node is started with: what all have, or its own."""
+        if not self._unlike:
+            return self._settings
+        self.seen["started with settings of its own"] += 1
+        return unlike(node.dice.fork(f"settings {node.life}"), self._settings)
 
     def replace_disk(self, node: SimulatedNode, death: Death) -> None:
         """The node dies, and its disk is another one from now on, an empty one."""

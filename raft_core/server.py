@@ -133,8 +133,9 @@ class Server:
         self.ready_reads: list[tuple[Index, RequestId]] = []  # confirmed, sorted; wait for the machine
         self.messages_made = 0
         self.now = 0  # ticks, pauses included
-        self.loyalty = 1 + max(settings.election_ticks, -(-LONGEST_LEASE // settings.tick_nanoseconds))
-        # Ticks for which a lease may still rest on us; from our start on what we may have promised before it.
+        longest = -(-LONGEST_LEASE // settings.tick_nanoseconds) if self.members.leases else 0
+        # Ticks for which a lease may still rest on us; at our start, on what we may have promised before it.
+        self.loyalty = 1 + max(settings.election_ticks, longest)
         self.give_up_at = -1  # when a deposed leader's requests are answered as unknown
         self.hurry_priority = 0  # how many elections went without this node standing for it
         self.stopping = False

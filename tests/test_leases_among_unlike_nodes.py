@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from raft_core.effects import Alarm, AlarmKind, ReadReady, Respond, Send
-from raft_core.entries import HardState
+from raft_core.entries import MEMBERS, Entry, HardState
 from raft_core.events import ReadRequested, Started
 from raft_core.host.values import BytesReceived
 from raft_core.ids import BootNumber, MessageId, NodeId, RequestId, Term
@@ -20,7 +20,7 @@ from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered
 from raft_core.settings import LONGEST_LEASE, Settings
 from raft_core.wire.codec import encode_message
-from tests.core_alone import accepted, asks, core, heartbeat, leader, only, persist, sent, step, tick
+from tests.core_alone import accepted, append, asks, core, heartbeat, leader, only, persist, sent, step, tick
 from tests.core_cluster import with_settings
 from tests.host_cluster import Cluster as Hosts
 
@@ -71,6 +71,25 @@ def test_voter_tells_how_long_it_gives_no_vote_away() -> None:
     reply = accepted(1, 1, 1, purpose=HEARTBEAT)
 
     assert sent(step(raft, heartbeat(1, 2))) == [msgspec.structs.replace(reply, lease=200 * MILLISECOND)]
+
+
+def test_joiner_promises_nothing_before_its_disk_tells_of_leases() -> None:
+    """Restarted before that, it would not know that it has to keep a promise."""
+    raft = Raft(leases(20), Recovered.fresh(2), random.Random(1))
+    step(raft, Started())
+    entry = Entry.make(1, 1, LEASED.encode(), MEMBERS)
+    step(raft, msgspec.structs.replace(append(1, 1, (0, 0)), entries=(entry,)))
+    entries_of, raft.server.outbox.held = raft.server.outbox.held, []
+    assert entries_of
+
+    step(raft, heartbeat(1, 1))
+    ((_, early),) = raft.server.outbox.held
+    persist(raft)
+    (later,) = sent(step(raft, heartbeat(1, 1)))
+
+    assert isinstance(early.message, AppendReply)
+    assert isinstance(later, AppendReply)
+    assert (early.message.lease, later.lease) == (0, 200 * MILLISECOND)
 
 
 def test_voter_promises_nothing_where_no_leases_are_allowed() -> None:

@@ -349,7 +349,8 @@ class Follower:
             HEARTBEAT,
             request.read,
             self.verified if self.verified < durable else durable,
-            lease=server.settings.lease_promise if server.members.leases else 0,
+            # What a restart keeps it knows from its disk: nothing is promised before that tells of leases.
+            lease=server.settings.lease_promise if server.members.leases and durable else 0,
         )
         server.outbox.promise_term(request.sender, reply)
 

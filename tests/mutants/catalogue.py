@@ -996,8 +996,8 @@ MUTANTS: Final = (
         "promise-forgotten-by-restart",
         "A voter that was restarted with a shorter election timeout breaks what it promised before.",
         _SERVER,
-        "1 + max(settings.election_ticks, -(-LONGEST_LEASE // settings.tick_nanoseconds))",
-        "1 + settings.election_ticks",
+        "        self.loyalty = 1 + max(settings.election_ticks, longest)\n",
+        "        self.loyalty = 1 + settings.election_ticks\n",
         (_UNLIKE,),
     ),
     Mutant(

@@ -48,7 +48,7 @@ class AppendPurpose(IntEnum):
 
     DATA = 0  # entries, or an empty probe: answered with an acknowledgement or a rejection
     HEARTBEAT = 1  # urgent, never with entries; its reply claims min(verified, durable) and never rejects
-    ANNOUNCEMENT = 2  # only tells the commit index; no reply
+    ANNOUNCEMENT = 2  # only tells the commit index; no reply but a rejection, where its place is lacking
 
 
 DATA: Final = AppendPurpose.DATA

@@ -180,8 +180,7 @@ class Follower:
                 self._overlap_commit(request, verified)
                 return None
             if log.term_at(prev) != request.prev_term:
-                if request.purpose is not ANNOUNCEMENT:
-                    self._reject(request)
+                self._reject(request)  # an announcement too: what went before it is lost, and a heartbeat is saved
                 return None
         if entries and not self._store(request):
             return None

@@ -134,7 +134,7 @@ class Replication:
 
     def announce(self, peer: Progress) -> None:
         """`peer` has been told the commit index if that can move it (rule 5.6): with entries, or by a message of its
-        own, which names the last place sent, travels behind it, and asks for no answer."""
+        own, which names the last place sent, travels behind it, and asks for no answer but where that is lost."""
         server = self.server
         commit = server.commit
         sent = Index(peer.next - 1)

@@ -274,8 +274,8 @@ MUTANTS: Final = (
         "goes-on-after-rejecting",
         "After a mismatch the handler goes on, appends and accepts as well.",
         _FOLLOWER,
-        "                    self._reject(request)\n                return None\n",
-        "                    self._reject(request)\n",
+        "                self._reject(request)  # an announcement too: what went before it is lost, and a heartbeat is saved\n                return None\n",
+        "                self._reject(request)  # an announcement too: what went before it is lost, and a heartbeat is saved\n",
         _APPEND,
     ),
     Mutant(

@@ -475,6 +475,10 @@ class Raft:
         """What all roles share, to be read by tests and tools."""
         return self._server
 
+    def obeys(self, node: NodeId) -> bool:
+        """Return whether this node follows `node` and knows it for a member."""
+        return self._role.leader == node and self._server.knows(node)
+
     @property
     def stopped(self) -> bool:
         """No further event is taken."""

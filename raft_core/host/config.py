@@ -127,6 +127,10 @@ class HostConfig:
         if len(set(self.founders)) != len(self.founders):
             raise SettingsError("a founder is named twice")
 
+    def settings_of_core(self, settings: Settings) -> Settings:
+        """Return `settings` as the core needs them: it has to know how long a tick is."""
+        return attrs.evolve(settings, tick_nanoseconds=self.tick)
+
     def bulk_limit(self, settings: Settings) -> int:
         """What one connection's bulk lane may hold: at least a full window, or a healthy follower overflows it."""
         if self.bulk_bytes:

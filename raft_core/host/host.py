@@ -14,8 +14,6 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final, assert_never, final
 
-import attrs
-
 from raft_core.effects import (
     Alarm,
     AlarmKind,
@@ -342,8 +340,7 @@ class Host:
 
     def _build_core(self, recovered: Recovered) -> None:
         """The node runs. What was greeted before is connected for the core from the beginning."""
-        settings = attrs.evolve(self._settings, tick_nanoseconds=self._config.tick)
-        self._raft = Raft(settings, recovered, rng=self._rng)
+        self._raft = Raft(self._config.settings_of_core(self._settings), recovered, rng=self._rng)
         self._phase = Phase.RUNNING
         self._standing = Announce(RoleName.FOLLOWER, recovered.hard.term, NOBODY)
         self._orders.events.clear()  # what peers said to a node without a core
@@ -364,7 +361,7 @@ class Host:
                     continue
                 for effect in self._step(self._raft, event):
                     self._on_effect(effect)
-                if type(event) is AppendEntries and event.time and event.sender == self._standing.leader:
+                if type(event) is AppendEntries and event.time and self._raft.obeys(event.sender):
                     self._time.leader_says(event.term, event.time, self._now)
                 if self._core_stop is not None:  # after everything else that the step ordered
                     self._on_core_stopped(self._core_stop)

@@ -30,6 +30,7 @@ from raft_kv.keyspace import Frozen, KeyDue, Keyspace, Kind, Millis, Record, Ver
 from raft_kv.long_values import LONG_BYTES, Long, encoded_length, portion
 from raft_kv.once import AppliedOnce, ClientSession
 from raft_kv.replies import NULL_ARRAY, CommandError, array_header, encode, encode_failure, long_parts
+from raft_kv.wall_times import in_cluster_time
 
 __all__ = ["Census", "KeyValueMachine", "SnapshotUnreadable"]
 
@@ -114,6 +115,10 @@ class KeyValueMachine:
     def prepare(self, command: bytes, now: int) -> bytes:
         """Return the entry with cluster time in it."""
         return entries.stamp(command, now // _MILLION)
+
+    def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
+        """Return the entry with cluster time in it, also in place of the wall times that its commands name."""
+        return self.prepare(in_cluster_time(command, (wall - now) // _MILLION), now)
 
     def latest_time(self) -> int:
         """Return the log's time in nanoseconds; 0 before the first entry."""

@@ -1,0 +1,80 @@
+"""Wall times that commands name, turned into cluster time before they enter the log.
+
+This module holds `in_cluster_time`, which the leader uses once per entry: EXPIREAT, PEXPIREAT, and SET with EXAT or
+PXAT say when a key goes by a wall clock, and keys go by cluster time. No replica looks at a wall clock, so all of them
+agree, whichever release they run; a wall clock that steps afterwards changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from raft_kv import entries
+from raft_kv.commands.table import INT64_MAX, integer
+from raft_kv.entries import Calls, Once, Transaction, Undecodable
+from raft_kv.keyspace import Millis
+from raft_kv.replies import CommandError
+
+__all__ = ["TOLERATED", "in_cluster_time"]
+
+TOLERATED: Final[Millis] = 1000
+"""Up to so much, wall time and cluster time count as the same, as they are where nothing has gone wrong: then
+EXPIRETIME gives back exactly what EXPIREAT was given."""
+_NAMES_WALL_TIME: Final = re.compile(rb"(?i)expireat|exat|pxat")
+_EXPIRERS: Final = {b"expireat": 1000, b"pexpireat": 1}
+_OPTIONS: Final = {b"EXAT": 1000, b"PXAT": 1}
+_WITH_ARGUMENT: Final = frozenset({b"EX", b"PX", b"IFEQ", b"IFNE"})
+
+
+def in_cluster_time(entry: bytes, ahead: Millis) -> bytes:
+    """Return the entry with each wall time in it less `ahead`, by which wall time is ahead of cluster time. What makes
+    no sense stays as it is, and has its error when it is applied."""
+    if abs(ahead) <= TOLERATED or _NAMES_WALL_TIME.search(entry) is None:
+        return entry
+    try:
+        _, command = entries.decode_entry(entry)
+    except Undecodable:
+        return entry
+    if not isinstance(command, Calls | Transaction | Once):
+        return entry
+    calls = [_moved(call, ahead) for call in command.calls]
+    return entries.encode_entry(msgspec.structs.replace(command, calls=calls))
+
+
+def _moved(call: list[bytes], ahead: Millis) -> list[bytes]:
+    name = call[0].lower() if call else b""
+    try:
+        if name in _EXPIRERS and len(call) >= 3:
+            return [b"pexpireat", call[1], _number(call[2], _EXPIRERS[name], ahead), *call[3:]]
+        if name == b"set":
+            return _moved_set(call, ahead)
+    except CommandError:
+        pass
+    return call
+
+
+def _moved_set(call: list[bytes], ahead: Millis) -> list[bytes]:
+    moved = list(call)
+    place = 3
+    while place < len(call):
+        option = call[place].upper()
+        if option in _OPTIONS and place + 1 < len(call):
+            if integer(call[place + 1]) > 0:
+                wanted = int(_number(call[place + 1], _OPTIONS[option], ahead))
+                moved[place : place + 2] = [b"PXAT", b"%d" % max(1, wanted)]
+            place += 1
+        elif option in _WITH_ARGUMENT:
+            place += 1
+        place += 1
+    return moved
+
+
+def _number(text: bytes, unit: int, ahead: Millis) -> bytes:
+    """The time in milliseconds of cluster time. Raises `CommandError` where it is out of range."""
+    named = integer(text) * unit
+    if not -INT64_MAX <= named <= INT64_MAX or not -INT64_MAX <= named - ahead <= INT64_MAX:
+        raise CommandError("ERR out of range")
+    return b"%d" % (named - ahead)

@@ -79,6 +79,7 @@ def test_node_that_founded_alone_and_its_peers_name_both_clusters(tmp_path: Path
         cluster.start(2)
         assert wait_until(lambda: said(cluster, 2, "two_clusters", "node 1 alone", "nodes 1, 2"), 20.0)
         assert wait_until(lambda: said(cluster, 1, "two_clusters", "node 1 alone", "nodes 1, 2"), 20.0)
+        cluster.wait_ready([1])
         with redis.Redis(*cluster.members[1].address) as client:
             two = cluster.members[2].peer_address
             assert client.execute_command("RAFT", "ADD", 2, two) == b"OK"

@@ -833,8 +833,8 @@ MUTANTS: Final = (
         "poisonous-entry-skipped",
         "An exception in apply skips the entry.",
         "raft_core/host/work.py",
-        '                return JobFailed(Lane.APPLY, _caused(CallerError(f"{text}; {remedy}"), failure))\n',
-        '                results.append(b"")\n',
+        "return JobFailed(Lane.APPLY, broken_apply(self._machine, entry.index, entry.data, failure))",
+        'result = b""',
         _HOST,
     ),
     Mutant(

@@ -47,6 +47,18 @@ _SYSTEM: Final = 1000
 """Numbers below are those of the operating system."""
 
 
+def _forget_cached(path: str) -> None:
+    """Drop the file from the page cache, as far as the system lets us: a failed sync may have left there what the disk
+    does not hold, and MDBX does not write it again."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
 @final
 class MdbxEngine:
     """A `raft_storage.engine.Engine` on one environment."""
@@ -61,6 +73,9 @@ class MdbxEngine:
             files.create(DATABASE).close()  # so that its permissions are those of the other files
         self._commits = 0
         self._environment: Any = None
+        if not create:
+            with self._named("sync"):
+                _forget_cached(os.path.join(directory, DATABASE))
         with self._named("open"):
             self._environment = mdbx.Env(
                 os.path.join(directory, DATABASE),
@@ -113,11 +128,19 @@ class MdbxEngine:
         """Put `rows` and delete those numbered in `drop` in one transaction, synced."""
         with self._named("commit"):
             transaction = self._environment.rw_transaction()
-            for number, body in rows:
-                self._rows.put(transaction, _KEY.pack(number), body)
-            for number in range(*drop):
-                self._rows.delete(transaction, _KEY.pack(number))
-            transaction.commit()
+            try:
+                for number, body in rows:
+                    self._rows.put(transaction, _KEY.pack(number), body)
+                for number in range(*drop):
+                    self._rows.delete(transaction, _KEY.pack(number))
+            except BaseException:
+                transaction.abort()
+                raise
+            try:
+                transaction.commit()
+            except BaseException:
+                transaction._txn = None  # a failed commit has freed it, which the binding does not know
+                raise
         self._commits += 1
         return self._commits % _SYNCED_EVERY == 0
 

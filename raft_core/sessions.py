@@ -21,7 +21,9 @@ Numbers are little-endian; clients write 0 where the leader stamps.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 from struct import Struct
 from typing import Final, NewType, TypeAlias, final
 
@@ -64,6 +66,8 @@ _HEAD: Final = Struct("<BQ")
 _LIMITS: Final = Struct("<QQQ")
 _NAMES: Final = Struct("<QQQ")
 _LENGTH: Final = Struct("<I")
+_PORTION: Final = 64
+"""So many sessions that have ended are forgotten with each entry."""
 
 
 # What a client gets.
@@ -182,12 +186,17 @@ class SnapshotMalformed(ValueError):
 class _Session:
     """One open session. Invariant: no result is kept below `lowest`."""
 
-    __slots__ = ("last_used", "lowest", "results")
+    __slots__ = ("last_used", "lowest", "moment", "results")
 
-    def __init__(self, last_used: int, lowest: int, results: dict[int, bytes]) -> None:
+    def __init__(self, last_used: int, lowest: int, results: dict[int, bytes], moment: int) -> None:
         self.last_used = last_used
         self.lowest = lowest
         self.results = results  # sequence -> reply, in the order of applying
+        self.moment = moment  # how many snapshots had been begun when this object was made: later ones may read it
+
+    def copy(self, moment: int) -> _Session:
+        """A session equal to this one, to be changed."""
+        return _Session(self.last_used, self.lowest, dict(self.results), moment)
 
     def forget_below(self, lowest: int) -> None:
         """The client has the answers below `lowest`, and they are gone. Costs no more than what it drops, mostly."""
@@ -232,7 +241,7 @@ class Sessions:
     `limits` are what this node stamps into registrations while it leads. The inner machine must live in memory: a
     durable one would come back without the table that belongs to it."""
 
-    __slots__ = ("_limits", "_machine", "_now", "_prepare", "_sessions", "_stamped")
+    __slots__ = ("_limits", "_machine", "_moment", "_now", "_prepare", "_rubbish", "_sessions", "_stamped")
 
     def __init__(self, machine: StateMachine, limits: SessionLimits | None = None) -> None:
         self._machine = machine
@@ -241,7 +250,10 @@ class Sessions:
         # State from here on; equal on all replicas. Never taken from this node's own limits.
         self._limits = SessionLimits()
         self._now = 0
-        self._sessions: dict[int, _Session] = {}  # least recently used first, so by `last_used` too
+        # Least recently used first, so by `last_used` too. Those that time has ended are forgotten in portions.
+        self._sessions: dict[int, _Session] = {}
+        self._rubbish: deque[_Session] = deque()  # ended, to be freed in portions
+        self._moment = 0  # how many snapshots were begun
 
     @property
     def machine(self) -> StateMachine:
@@ -251,7 +263,12 @@ class Sessions:
     @property
     def open_sessions(self) -> int:
         """How many sessions are open."""
-        return len(self._sessions)
+        return len(self._sessions) - self._ended()
+
+    def _ended(self) -> int:
+        """How many sessions time has ended that are not forgotten yet: the first ones."""
+        oldest_kept = self._now - self._limits.lifetime
+        return sum(1 for _ in takewhile(lambda session: session.last_used < oldest_kept, self._sessions.values()))
 
     def init(self) -> Index:
         """0: the table is rebuilt from snapshot and log. Raises `CallerError` for an inner machine that is durable."""
@@ -296,19 +313,26 @@ class Sessions:
         """Return the latest time that a leader has stamped, in nanoseconds; 0 if none has."""
         return self._now
 
+    def is_long(self, request: bytes) -> bool:
+        """Whether the inner machine takes long for this query, or for what is in this command."""
+        is_long = getattr(self._machine, "is_long", None)
+        if is_long is None:
+            return False
+        body = _HEAD.size + (_NAMES.size if request[:1] == bytes([_COMMAND]) else 0)
+        return bool(is_long(request) or is_long(request[body:]))
+
     def query(self, request: bytes) -> bytes:
         """The inner machine's answer, as it is."""
         return self._machine.query(request)
 
     def snapshot(self) -> Iterator[bytes]:
-        """The table's records, then the inner machine's chunks as they come. Both show this moment."""
+        """The table's records, then the inner machine's chunks as they come. Both show this moment.
+
+        A session that is used afterwards is copied first."""
         limits = (self._limits.max_sessions, self._limits.max_results, self._limits.lifetime)
-        head = _TableHead(_VERSION, self._now, limits, len(self._sessions))
-        rows = [
-            _TableRow(number, session.last_used, session.lowest, tuple(session.results.items()))
-            for number, session in self._sessions.items()
-        ]
-        return _chunks(head, rows, self._machine.snapshot())
+        held = list(self._sessions.items())[self._ended() :]
+        self._moment += 1
+        return _chunks(_TableHead(_VERSION, self._now, limits, len(held)), held, self._machine.snapshot())
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replaces table and inner state. Raises `SnapshotMalformed` before the inner machine is touched."""
@@ -321,7 +345,7 @@ class Sessions:
             sessions: dict[int, _Session] = {}
             for _ in range(head.sessions):
                 row = _ROW_DECODER.decode(pieces.record())
-                sessions[row.session] = _Session(row.last_used, row.lowest, dict(row.results))
+                sessions[row.session] = _Session(row.last_used, row.lowest, dict(row.results), self._moment)
         except (msgspec.MsgspecError, SettingsError) as failure:
             raise SnapshotMalformed(f"the snapshot does not begin with a session table: {failure}") from failure
         self._machine.restore(pieces.rest())
@@ -330,27 +354,39 @@ class Sessions:
     # Steps of `apply`.
 
     def _end_the_unused(self) -> None:
+        """Forget some sessions that time has ended; all of them at once could take seconds.
+
+        Which are left cannot be seen: `_apply_once` looks at the time too."""
         oldest_kept = self._now - self._limits.lifetime
-        while self._sessions:
-            number = next(iter(self._sessions))
-            if self._sessions[number].last_used >= oldest_kept:
-                return
-            del self._sessions[number]
+        for _ in range(_PORTION):
+            if self._rubbish:
+                self._rubbish.popleft()
+            number = next(iter(self._sessions), None)
+            if number is not None and self._sessions[number].last_used < oldest_kept:
+                del self._sessions[number]
 
     def _register(self, index: Index, command: bytes) -> bytes:
         numbers = _LIMITS.unpack_from(command, _HEAD.size)
         if all(0 < number <= HIGHEST_NUMBER for number in numbers):
+            for _ in range(self._ended()):  # another lifetime must not bring them back
+                self._evict()
             self._limits = SessionLimits(*numbers)
         while len(self._sessions) >= self._limits.max_sessions:
-            del self._sessions[next(iter(self._sessions))]
-        self._sessions[index] = _Session(self._now, 1, {})
+            self._evict()
+        self._sessions[index] = _Session(self._now, 1, {}, self._moment)
         return _REGISTERED + index.to_bytes(8, "little")
+
+    def _evict(self) -> None:
+        """The least recently used session has ended; its results are freed later."""
+        self._rubbish.append(self._sessions.pop(next(iter(self._sessions))))
 
     def _apply_once(self, index: Index, command: bytes) -> bytes:
         number, sequence, lowest = _NAMES.unpack_from(command, _HEAD.size)
         session = self._sessions.pop(number, None)
-        if session is None:
+        if session is None or session.last_used < self._now - self._limits.lifetime:
             return _EXPIRED
+        if session.moment != self._moment:
+            session = session.copy(self._moment)
         self._sessions[number] = session  # now the most recently used
         session.last_used = self._now
         session.forget_below(lowest)
@@ -381,11 +417,18 @@ def _kind_of(command: bytes) -> int:
 # Snapshots: records with their length before them, then whatever the inner machine writes.
 
 
-def _chunks(head: _TableHead, rows: list[_TableRow], inner: Iterator[bytes]) -> Iterator[bytes]:
-    for record in (head, *rows):
-        data = msgspec.msgpack.encode(record)
-        yield _LENGTH.pack(len(data)) + data
+def _chunks(head: _TableHead, held: list[tuple[int, _Session]], inner: Iterator[bytes]) -> Iterator[bytes]:
+    yield _record(head)
+    held.reverse()
+    while held:
+        number, session = held.pop()
+        yield _record(_TableRow(number, session.last_used, session.lowest, tuple(session.results.items())))
     yield from inner
+
+
+def _record(record: _TableHead | _TableRow) -> bytes:
+    data = msgspec.msgpack.encode(record)
+    return _LENGTH.pack(len(data)) + data
 
 
 @final

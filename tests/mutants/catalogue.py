@@ -865,8 +865,8 @@ MUTANTS: Final = (
         "expired-session-made-anew",
         "A command of an ended session is applied.",
         "raft_core/sessions.py",
-        "        if session is None:\n            return _EXPIRED\n",
-        "        if session is None:\n            session = _Session(self._now, lowest, {})\n",
+        "        if session is None or session.last_used < self._now - self._limits.lifetime:\n            return _EXPIRED\n",
+        "        if session is None:\n            session = _Session(self._now, lowest, {}, self._moment)\n",
         _SESSIONS,
     ),
     # The wire.

@@ -358,12 +358,13 @@ class Sessions:
 
         Which are left cannot be seen: `_apply_once` looks at the time too."""
         oldest_kept = self._now - self._limits.lifetime
+        if self._rubbish:
+            self._rubbish.popleft()
         for _ in range(_PORTION):
-            if self._rubbish:
-                self._rubbish.popleft()
             number = next(iter(self._sessions), None)
-            if number is not None and self._sessions[number].last_used < oldest_kept:
-                del self._sessions[number]
+            if number is None or self._sessions[number].last_used >= oldest_kept:
+                return
+            del self._sessions[number]
 
     def _register(self, index: Index, command: bytes) -> bytes:
         numbers = _LIMITS.unpack_from(command, _HEAD.size)

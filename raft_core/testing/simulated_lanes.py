@@ -8,11 +8,11 @@ in `nemesis`; what came of a job is told to the loop in `simulated_node`.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from raft_core.effects import Persist
 from raft_core.host.jobs import FormCluster, Job, Lane, Write
-from raft_core.host.values import Formed, HostEvent, JobFailed, Wrote
+from raft_core.host.values import EntriesApplied, Formed, HostEvent, JobFailed, Wrote
 from raft_core.ids import WriteId
 from raft_core.recovered import formation
 from raft_core.testing.crash_disk import Fault as DiskFault
@@ -21,7 +21,10 @@ from raft_core.testing.crash_disk import FaultKind
 if TYPE_CHECKING:
     from raft_core.testing.simulated_node import SimulatedNode
 
-__all__ = ["SimulatedLanes"]
+__all__ = ["MOST_HELD", "SimulatedLanes"]
+
+MOST_HELD: Final = 1024 * 1024
+"""Bytes of results that the reports of one turn may hold, and one more result."""
 
 
 @final
@@ -48,6 +51,9 @@ class SimulatedLanes:
         assert node.work is not None
         left = iter(range(1 + node.dice.below(8)))
         reports = node.work.run_machine(jobs, lambda: next(left, None) is None, in_loop=True)
+        sizes = [len(result) for report in reports if type(report) is EntriesApplied for result in report.results]
+        if sum(sizes) - max(sizes, default=0) > MOST_HELD:
+            node.simulation.overseer.fail(f"node {node.id}: reports of the machine hold {sum(sizes)} bytes at once")
         if jobs:
             node.simulation.seen["machine: a page in several slices"] += 1
         return reports

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias, final
 
-__all__ = ["LONG_BYTES", "PIECE_BYTES", "Long", "Value", "append", "encoded_length", "overwrite", "portion", "whole"]
+__all__ = ["LONG_BYTES", "PIECE_BYTES", "Long", "Value", "append", "overwrite", "portion", "whole"]
 
 LONG_BYTES: Final = 512 * 1024
 """What grows beyond this is kept in pieces."""
@@ -47,11 +47,6 @@ Value: TypeAlias = bytes | Long
 
 def _cut(data: bytes) -> tuple[bytes, ...]:
     return tuple([data[start : start + PIECE_BYTES] for start in range(0, len(data), PIECE_BYTES)])
-
-
-def encoded_length(value: Long) -> int:
-    """How many bytes the value has as a bulk string of the Redis protocol."""
-    return len(b"$%d\r\n\r\n" % value.size) + value.size
 
 
 def whole(value: Value) -> bytes:

@@ -27,9 +27,18 @@ from raft_kv.commands import WRITE, look_up
 from raft_kv.commands.strings import MAX_REPLY_BYTES
 from raft_kv.entries import Answered, Calls, Clock, Once, OpenSession, Question, Transaction, Undecodable
 from raft_kv.keyspace import Frozen, KeyDue, Keyspace, Kind, Millis, Record, Version
-from raft_kv.long_values import LONG_BYTES, Long, encoded_length, portion
+from raft_kv.long_values import LONG_BYTES, Long, portion
 from raft_kv.once import AppliedOnce, ClientSession
-from raft_kv.replies import NULL_ARRAY, CommandError, array_header, encode, encode_failure, long_parts
+from raft_kv.replies import (
+    NULL_ARRAY,
+    CommandError,
+    Failure,
+    array_header,
+    bulk_length,
+    encode,
+    encode_failure,
+    long_parts,
+)
 from raft_kv.wall_times import in_cluster_time
 
 __all__ = ["Census", "KeyValueMachine", "SnapshotUnreadable"]
@@ -56,6 +65,12 @@ _TOO_MUCH: Final = encode_failure("ERR not carried out: the commands before it t
 
 _LONG_BYTES: Final = 64 * 1024
 """Fewer bytes than these are decoded and carried out in some milliseconds, however many commands or keys they name."""
+
+
+_KEYS_WORD: Final = msgspec.msgpack.encode(b"keys")
+_SCAN_WORD: Final = msgspec.msgpack.encode(b"scan")
+_SCANS: Final = 4
+"""A transaction with more of them, each of which looks at a thousand keys, takes long."""
 
 
 class SnapshotUnreadable(ValueError):
@@ -192,7 +207,12 @@ class KeyValueMachine:
 
     def is_long(self, request: bytes) -> bool:
         """Whether this entry or question takes more than some milliseconds, so that a thread should do it."""
-        return len(request) > _LONG_BYTES or (request[:1] == entries.QUESTION and b"keys" in request[:64].lower())
+        if len(request) > _LONG_BYTES:
+            return True
+        if request[:1] != entries.QUESTION:
+            return False
+        words = request.lower()
+        return _KEYS_WORD in words or words.count(_SCAN_WORD) > _SCANS
 
 
 # Commands.
@@ -207,18 +227,33 @@ def _call(keyspace: Keyspace, call: list[bytes], protocol: int) -> bytes | Long:
         return encode_failure(str(failure))
 
 
+def _within(keyspace: Keyspace, call: list[bytes], protocol: int, room: int) -> bytes:
+    """The reply to one command of an entry, or the error that it is too long: then nothing of it was copied.
+
+    The work counts as if it had been, as it always did: every replica must stop at the same command."""
+    try:
+        reply = look_up(call).run(keyspace, call)
+    except CommandError as failure:
+        reply = Failure(str(failure))
+    values = reply if type(reply) is list else [reply]
+    if sum([len(value) for value in values if isinstance(value, bytes | Long)]) > room:
+        null = len(encode(None, protocol))
+        lengths = [bulk_length(len(value)) if isinstance(value, bytes | Long) else null for value in values]
+        keyspace.work += sum(lengths) + (len(array_header(len(lengths))) if type(reply) is list else 0)
+        return _TOO_LONG
+    encoded = encode(reply, protocol)
+    keyspace.work += len(encoded)
+    return encoded
+
+
 def _calls(keyspace: Keyspace, calls: list[list[bytes]], protocol: int, room: int) -> list[bytes]:
     """The reply to each command; an error in place of one for which there is no more room."""
     replies: list[bytes] = []
     keyspace.work = 0
     for call in calls:
-        reply = _call(keyspace, call, protocol) if keyspace.work <= _WORK else _TOO_MUCH
-        length = encoded_length(reply) if isinstance(reply, Long) else len(reply)
-        keyspace.work += length
-        if length > room:
-            reply = _TOO_LONG  # what is refused is not copied either
-        elif isinstance(reply, Long):
-            reply = encode(reply, protocol)
+        reply = _within(keyspace, call, protocol, room) if keyspace.work <= _WORK else _TOO_MUCH
+        if len(reply) > room:
+            reply = _TOO_LONG
         room -= len(reply)
         replies.append(reply)
     return replies

@@ -25,6 +25,7 @@ __all__ = [
     "Reply",
     "Simple",
     "array_header",
+    "bulk_length",
     "encode",
     "encode_failure",
     "long_parts",
@@ -114,6 +115,11 @@ def _encode_rare(reply: Reply, protocol: int) -> bytes:
         header = b"%%%d\r\n" % count if protocol >= 3 else array_header(2 * count)
         return header + b"".join([encode(item, protocol) for pair in reply.pairs for item in pair])
     raise TypeError(f"not a reply: {type(reply).__name__}")
+
+
+def bulk_length(size: int) -> int:
+    """How many bytes a bulk string of `size` bytes is."""
+    return len(b"$%d\r\n\r\n" % size) + size
 
 
 def long_parts(value: Long) -> list[bytes]:

@@ -6,14 +6,17 @@ import zlib
 from collections.abc import Iterator
 
 import attrs
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raft_core.ids import Index
 from raft_kv import keyspace as keyspace_module
+from raft_kv import machine as machine_module
 from raft_kv.entries import Calls, Clock, Question, encode_entry, encode_question, stamp
 from raft_kv.keyspace import STRING, KeyDue, Keyspace
 from raft_kv.machine import KeyValueMachine
+from raft_kv.replies import Reply, encode
 from raft_kv.shards import SHARDS, Shard
 
 START = 1_700_000_000_000
@@ -233,10 +236,36 @@ def test_a_scan_looks_at_a_bounded_number_of_keys_whatever_count_says() -> None:
     assert found == [b"key:%d" % number for number in range(5000)]
 
 
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_a_reply_that_is_too_long_for_its_entry_is_not_made_and_counts_as_before(
+    protocol: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = KeyValueMachine()
+    space = machine.keyspace
+    space.put(b"a", STRING, b"x" * 3_000_000)
+    made: list[int] = []
+
+    def encoding(reply: Reply, protocol: int) -> bytes:
+        encoded = encode(reply, protocol)
+        made.append(len(encoded))
+        return encoded
+
+    monkeypatch.setattr(machine_module, "encode", encoding)
+    call = [b"mget", b"a", b"nothing", b"a"]
+    replied = machine.apply(Index(2), stamp(encode_entry(Calls(protocol, [call])), START))
+
+    assert replied.startswith(b"-ERR carried out")
+    assert sum(made) < 100
+    assert space.work == len(encode([b"x" * 3_000_000, None, b"x" * 3_000_000], protocol))
+
+
 def test_a_sweep_and_a_large_entry_take_a_thread() -> None:
     machine = KeyValueMachine()
 
     assert machine.is_long(encode_question(Question(2, [], [[b"KEYS", b"*"]], False), START))
     assert machine.is_long(bytes(64 * 1024 + 1))
-    assert not machine.is_long(encode_question(Question(2, [], [[b"GET", b"a"]], False), START))
+    assert machine.is_long(encode_question(Question(2, [], [[b"get", b"a" * 200], [b"Keys", b"*"]], True), START))
+    assert machine.is_long(encode_question(Question(2, [], [[b"scan", b"0"]] * 5, True), START))
+    assert not machine.is_long(encode_question(Question(2, [], [[b"scan", b"0"]], False), START))
+    assert not machine.is_long(encode_question(Question(2, [], [[b"GET", b"a:keys"]], False), START))
     assert not machine.is_long(stamp(encode_entry(Calls(2, [[b"set", b"a", b"keys"]])), START))

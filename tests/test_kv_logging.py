@@ -24,6 +24,16 @@ def pipe() -> Iterator[tuple[int, int]]:
     os.close(writer)
 
 
+def fill(descriptor: int) -> None:
+    """The pipe takes no byte more."""
+    os.set_blocking(descriptor, False)
+    try:
+        while True:
+            os.write(descriptor, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(descriptor, True)
+
+
 def test_lines_come_out_in_order(pipe: tuple[int, int]) -> None:
     writer = LineWriter(pipe[1])
     assert writer.put("one")
@@ -34,6 +44,7 @@ def test_lines_come_out_in_order(pipe: tuple[int, int]) -> None:
 
 
 def test_full_pipe_drops_lines_counts_them_and_blocks_nobody(pipe: tuple[int, int]) -> None:
+    fill(pipe[1])
     writer = LineWriter(pipe[1], most_waiting=200_000)
     taken = [writer.put("x" * 9_999) for _ in range(100)]
 
@@ -44,7 +55,7 @@ def test_full_pipe_drops_lines_counts_them_and_blocks_nobody(pipe: tuple[int, in
     while not read.endswith(b")\n"):
         read += os.read(pipe[0], 200_000)
     assert writer.flush(10.0)
-    assert b"80 lines were dropped" in read.splitlines()[20]
+    assert b"80 lines were dropped" in read.splitlines()[-1]
     assert writer.dropped == 0
 
 
@@ -61,12 +72,7 @@ def test_stream_that_cannot_be_written_to_holds_up_nothing() -> None:
 def test_server_whose_log_is_not_read_serves_on_and_ends_in_good_order(tmp_path: Path, loop: str) -> None:
     """Its standard output and error are a pipe that is full from the beginning."""
     reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    try:
-        while True:
-            os.write(writer, b"x" * 4096)
-    except BlockingIOError:
-        os.set_blocking(writer, True)
+    fill(writer)
     port, peer_port = free_ports(2)
     places = ["--listen", f"127.0.0.1:{port}", "--peer-listen", f"127.0.0.1:{peer_port}"]
     command = [sys.executable, "-m", "raft_kv", "serve", "--id", "1", "--data", str(tmp_path / "d"), "--loop", loop]

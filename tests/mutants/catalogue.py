@@ -958,7 +958,7 @@ MUTANTS: Final = (
         "raft_core/host/transfers.py",
         "        return incoming if incoming is not None and incoming.meta == meta else None\n",
         "        return incoming if incoming is not None and incoming.meta.index == meta.index else None\n",
-        ("tests/test_host_transfers.py",),
+        ("tests/test_transfer_of_another_snapshot.py",),
     ),
     Mutant(
         "offer-of-later-term-taken",

@@ -43,6 +43,7 @@ _SYNCED_EVERY: Final = 256
 _KEY: Final = struct.Struct(">Q")
 _BUSY: Final = (-30778, 11, 16)  # MDBX_BUSY, EAGAIN, EBUSY
 _FULL: Final = (-30792, 28, 122, 27)  # MDBX_MAP_FULL, ENOSPC, EDQUOT, EFBIG
+_NOT_FOUND: Final = -30798
 _SYSTEM: Final = 1000
 """Numbers below are those of the operating system."""
 
@@ -57,6 +58,37 @@ def _forget_cached(path: str) -> None:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
+
+
+# The binding copies values byte by byte through a list, at 13 ns per byte: here they are copied as a whole.
+
+
+def _put(transaction: Any, rows: Any, key: bytes, body: bytes) -> None:
+    """Put one row; as `DBI.put` does, without a copy of the value."""
+    one, other = binding.Iovec(key), binding.Iovec(body)
+    done = binding._lib.mdbx_put(
+        transaction._txn,
+        rows._dbi,
+        ctypes.c_void_p(ctypes.addressof(one)),
+        ctypes.c_void_p(ctypes.addressof(other)),
+        0,
+    )
+    if done:
+        raise binding.make_exception(done)
+
+
+def _pairs(cursor: Any) -> Iterator[tuple[bytes, bytes]]:
+    """Give every pair in order; as `Cursor.iter` does."""
+    operation = binding.MDBXCursorOp.MDBX_FIRST
+    while True:
+        key, body = binding.Iovec(None), binding.Iovec(None)
+        done = binding._lib.mdbx_cursor_get(cursor._cursor, ctypes.byref(key), ctypes.byref(body), operation)
+        if done == _NOT_FOUND:
+            return
+        if done:
+            raise binding.make_exception(done)
+        yield ctypes.string_at(key.iov_base, key.iov_len), ctypes.string_at(body.iov_base, body.iov_len)
+        operation = binding.MDBXCursorOp.MDBX_NEXT
 
 
 @final
@@ -115,8 +147,8 @@ class MdbxEngine:
             try:
                 cursor = transaction.cursor(self._rows)
                 try:
-                    for key, body in cursor.iter():
-                        if key is None or len(key) != _KEY.size or body is None:
+                    for key, body in _pairs(cursor):
+                        if len(key) != _KEY.size:
                             raise LogDamaged(DATABASE, 0, f"a row has the key {key!r}", RESTORE_REMEDY)
                         yield _KEY.unpack(key)[0], body
                 finally:
@@ -130,7 +162,7 @@ class MdbxEngine:
             transaction = self._environment.rw_transaction()
             try:
                 for number, body in rows:
-                    self._rows.put(transaction, _KEY.pack(number), body)
+                    _put(transaction, self._rows, _KEY.pack(number), body)
                 for number in range(*drop):
                     self._rows.delete(transaction, _KEY.pack(number))
             except BaseException:

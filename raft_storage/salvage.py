@@ -20,6 +20,7 @@ from raft_core.wal.files import Files, LockHeld, read_whole
 from raft_core.wal.segment import IDENTITY, LOCK, read_identity, snapshot_name
 from raft_core.wal.snapshot_file import SnapshotFileReader
 from raft_storage.directory import plan_in
+from raft_storage.engine_store import ENGINE
 from raft_storage.files import OperatingFiles
 
 __all__ = ["Survivor", "salvage"]
@@ -40,6 +41,10 @@ class Survivor:
 
     def __init__(self, directory: str | os.PathLike[str], cluster: str, *, files: Files | None = None) -> None:
         place = Path(directory)
+        if files is None and (place / ENGINE).is_file():
+            raise WrongDirectory(
+                f"{place} is kept by a database engine; salvage reads plain files: move it first, with raft-kv migrate"
+            )
         if not (IDENTITY in files.names() if files is not None else (place / IDENTITY).is_file()):
             raise WrongDirectory(f"{place} is not a node's data directory: it holds no file named {IDENTITY}")
         self._files = files if files is not None else OperatingFiles(place, read_only=True)

@@ -19,6 +19,7 @@ from raft_kv.cli import main
 from raft_storage.directory import MOVED
 from raft_storage.location import Location, kind_at, open_store
 from raft_storage.migration import migrate
+from raft_storage.salvage import Survivor
 
 PACKAGES = {"file": "zlib", "sqlite": "sqlite3", "rocksdb": "rocksdict", "mdbx": "mdbx"}
 KINDS = [
@@ -210,3 +211,14 @@ def test_command_moves_and_says_how_to_go_on(tmp_path: Path, capsys: pytest.Capt
     assert held(reopened(target)) == held(wanted)
     assert main(["migrate", "--from", source.directory, "--to", f"file:{tmp_path / 'again'}"]) == 1
     assert main(["migrate", "--from", source.directory, "--to", f"postgres:{tmp_path / 'again'}"]) == 2
+
+
+def test_survivor_on_an_engine_is_moved_before_it_is_salvaged(tmp_path: Path) -> None:
+    source, target = Location("sqlite", str(tmp_path / "old")), Location("file", str(tmp_path / "new"))
+    wanted = filled(source)
+    with pytest.raises(WrongDirectory):
+        Survivor(source.directory, "c")
+    migrate(source, target)
+    survivor = Survivor(target.directory, "c")
+    assert survivor.recovered.entries == wanted.entries
+    survivor.close()

@@ -10,10 +10,11 @@ from typing import final
 import attrs
 
 from raft_core.entries import MEMBERS, Entry, HardState, SnapshotMeta
+from raft_core.errors import CallerError
 from raft_core.ids import NO_INDEX, BootNumber, ClusterId, Incarnation, Index, NodeId, Term
 from raft_core.membership import Members
 
-__all__ = ["Identity", "Recovered", "formation"]
+__all__ = ["Identity", "Recovered", "check_founding", "formation"]
 
 
 @final
@@ -56,6 +57,24 @@ class Recovered:
         identity = attrs.evolve(identity, incarnation=members.incarnation_of(NodeId(node)))
         hard, entry = formation(members)
         return cls(identity, hard=hard, entries=(entry,), boot=BootNumber(boot))
+
+
+def check_founding(members: Members, identity: Identity) -> None:
+    """Raise `CallerError` where this disk cannot found a cluster of these members.
+
+    Votes count only from the disks that the members name. A cluster whose first entry names none (incarnation 0),
+    though its disks have numbers, could never elect a leader."""
+    if not members.is_member(identity.node):
+        raise CallerError(f"node {identity.node} is not among the members that it is to found a cluster with")
+    declared = members.incarnation_of(identity.node)
+    if declared not in (0, identity.incarnation):
+        raise CallerError(f"the members name another disk (incarnation {declared}) as node {identity.node}")
+    nameless = [node for node in members.nodes if not members.incarnation_of(node)]
+    if identity.incarnation and nameless:
+        raise CallerError(
+            f"the members name no disk of node {nameless[0]}, so its votes would never count: give Members.initial(..., incarnations={node: store.identity.incarnation, ...}) of all the nodes' stores,"
+            " or let a node form the cluster by itself (NodeConfig.founders)"
+        )
 
 
 def formation(members: Members) -> tuple[HardState, Entry]:

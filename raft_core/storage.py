@@ -73,7 +73,8 @@ class Store(Protocol):
         ...
 
     def form(self, members: Members) -> Recovered:
-        """Writes `recovered.formation(members)` durably on a disk that is not formed yet, and recovers that."""
+        """Writes `recovered.formation(members)` durably on a disk that is not formed yet, and recovers that. Raises
+        `CallerError` where it is, and where `recovered.check_founding` does."""
         ...
 
     def write(self, batch: Sequence[Persist]) -> None:

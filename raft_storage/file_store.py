@@ -21,9 +21,9 @@ from typing import Final, final
 from raft_core.effects import Persist
 from raft_core.entries import SnapshotMeta
 from raft_core.errors import CallerError, DirectoryInUse, DiskError, StorageBroken
-from raft_core.ids import NOBODY, ClusterId, Incarnation, NodeId, WriteId
+from raft_core.ids import NOBODY, ClusterId, NodeId, WriteId
 from raft_core.membership import Members
-from raft_core.recovered import Identity, Recovered, formation
+from raft_core.recovered import Identity, Recovered, check_founding, formation
 from raft_core.storage import SnapshotReader, SnapshotWriter
 from raft_core.wal.blocks import NOWHERE, Position, batch_bytes, frame_batch
 from raft_core.wal.files import File, FileFailed, Files, LockHeld, NoSpace, write_whole
@@ -126,9 +126,7 @@ class FileStore:
         """The disk holds the first entry of a new cluster. Raises `CallerError` where it holds anything already."""
         if self._outline.hard.term or self._outline.snapshot is not None or self._outline.next > 1:
             raise CallerError("this disk is part of a cluster already; a new cluster forms on empty directories")
-        declared = members.incarnation_of(self._identity.node)
-        if declared not in (Incarnation(0), self._identity.incarnation):
-            raise CallerError(f"the members name another disk (incarnation {declared}) as node {self._identity.node}")
+        check_founding(members, self._identity)
         hard, entry = formation(members)
         self.write([Persist(WriteId(0), hard=hard, entries=(entry,))])
         return Recovered(self._identity, hard, None, (entry,), self._boot)

@@ -14,7 +14,7 @@ from raft_core.entries import HardState, LogPosition, SnapshotMeta
 from raft_core.errors import CallerError, DiskError, StorageBroken
 from raft_core.ids import BootNumber, ClusterId, Incarnation, Index, NodeId, WriteId
 from raft_core.membership import Members
-from raft_core.recovered import Identity, Recovered, formation
+from raft_core.recovered import Identity, Recovered, check_founding, formation
 from raft_core.storage import SnapshotReader, SnapshotWriter
 from raft_core.wal.image import LogImage
 
@@ -88,9 +88,7 @@ class MemoryStore:
         image = self._memory.image
         if image.hard != HardState() or image.snapshot is not None or image.next > 1:
             raise CallerError("this disk is part of a cluster already; a new cluster forms on empty directories")
-        declared = members.incarnation_of(self.identity.node)
-        if declared not in (Incarnation(0), self.identity.incarnation):
-            raise CallerError(f"the members name another disk (incarnation {declared}) as node {self.identity.node}")
+        check_founding(members, self.identity)
         hard, entry = formation(members)
         self.write([Persist(WriteId(0), hard=hard, entries=(entry,))])
         return Recovered(self.identity, hard, None, (entry,), BootNumber(self._memory.boot))

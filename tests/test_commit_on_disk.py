@@ -10,7 +10,7 @@ from raft_core.events import Proposed, Started
 from raft_core.ids import Index, NodeId, RequestId, Term, WriteId
 from raft_core.membership import Members
 from raft_core.raft import Raft
-from raft_core.recovered import Identity, Recovered
+from raft_core.recovered import Identity, Recovered, formation
 from raft_storage import MemoryStore
 from tests.core_alone import accepted, append, core, entries, leader, only, persist, step, tick
 from tests.core_cluster import SMALL
@@ -79,7 +79,8 @@ def test_old_leader_contradicts_a_majority_restored_from_backups() -> None:
         persist(old)
         step(old, accepted(2, 2, old.log.last_index))
     disk = MemoryStore(1)
-    disk.form(THREE)
+    hard, founding = formation(THREE)
+    disk.write([Persist(WriteId(0), hard=hard, entries=(founding,))])
     held = old.log.entries()[1:]
     disk.write([Persist(WriteId(1), HardState(old.server.term, NodeId(1), Index(old.server.commit - 1)), entries=held)])
     back = Raft(SMALL, disk.reopened().recover(), random.Random(1))

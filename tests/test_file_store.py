@@ -17,7 +17,7 @@ import pytest
 from raft_core.effects import Persist
 from raft_core.entries import Entry, HardState, SnapshotMeta
 from raft_core.errors import CallerError, DirectoryInUse, DiskError, LogDamaged, LogLost, StorageBroken, WrongDirectory
-from raft_core.ids import Index, NodeId, Term, WriteId
+from raft_core.ids import Incarnation, Index, NodeId, Term, WriteId
 from raft_core.membership import Members
 from raft_core.recovered import Recovered
 from raft_core.storage import Store
@@ -159,6 +159,15 @@ def test_forming_checks_which_disk_the_members_name(tmp_path: Path) -> None:
     wrong = Members.initial([1, 2], incarnations={NodeId(1): type(store.identity.incarnation)(5)})
     with pytest.raises(CallerError, match="another disk"):
         store.form(wrong)
+    nameless = [
+        Members.initial([1, 2]),
+        Members.initial([1, 2], incarnations={NodeId(1): store.identity.incarnation}),
+        Members.initial([1, 2], incarnations={NodeId(2): store.identity.incarnation}),
+        Members.initial([2, 3], incarnations={NodeId(2): Incarnation(5), NodeId(3): Incarnation(6)}),
+    ]
+    for members in nameless:  # nobody could ever be elected
+        with pytest.raises(CallerError):
+            store.form(members)
     assert store.form(other).formed
     store.close()
 

@@ -15,7 +15,7 @@ from raft_core.effects import Apply, Persist, Restore, Send
 from raft_core.entries import COMMAND, Entry, HardState, SnapshotMeta
 from raft_core.errors import CallerError, DirectoryInUse, WrongDirectory
 from raft_core.events import Applied, CampaignRequested, Event, Persisted, Restored, Started
-from raft_core.ids import ClusterId, Index, NodeId, Term, WriteId
+from raft_core.ids import ClusterId, Incarnation, Index, NodeId, Term, WriteId
 from raft_core.membership import Members
 from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered
@@ -24,12 +24,13 @@ from raft_core.settings import Settings
 from raft_kv.cli import main
 from raft_storage import FileStore, Survivor, salvage
 
-TRIO = Members.initial([1, 2, 3])
+DISKS = {NodeId(node): Incarnation(10 + node) for node in (1, 2, 3)}
+TRIO = Members.initial([1, 2, 3], incarnations=DISKS)
 
 
 def a_survivor(place: Path, node: int, *data: bytes, term: int = 2, snapshot: bool = False) -> Path:
     """A disk of the old cluster, with these commands behind the first entry."""
-    store = FileStore.open(place, node=node, cluster="old")
+    store = FileStore.open(place, node=node, cluster="old", incarnation=DISKS[NodeId(node)])
     store.recover()
     store.form(TRIO)
     entries = tuple(Entry.make(2 + at, term, item) for at, item in enumerate(data))

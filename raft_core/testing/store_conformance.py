@@ -101,13 +101,15 @@ def check_forming_writes_the_founding_entry(open_store: OpenStore) -> None:
     """`form` is durable, gives what a restart gives, and is done once."""
     store = open_store()
     boot = store.recover().boot
-    formed = store.form(_MEMBERS)
-    hard, entry = formation(_MEMBERS)
+    node, disk = store.identity.node, store.identity.incarnation
+    members = Members.initial([node], incarnations={node: disk} if disk else None)
+    formed = store.form(members)
+    hard, entry = formation(members)
     _expect((formed.hard, formed.entries, formed.boot) == (hard, (entry,), boot), "formed something else")
     store, recovered = _reopened(store, open_store)
     _expect((recovered.hard, recovered.entries) == (hard, (entry,)), "what was formed is not recovered")
     try:
-        store.form(_MEMBERS)
+        store.form(members)
     except CallerError:
         store.close()
         return

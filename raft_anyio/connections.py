@@ -8,7 +8,7 @@ and nothing else.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from itertools import count
 from typing import Final, TypeAlias
 
@@ -31,6 +31,7 @@ from raft_core.host.values import (
     HostEvent,
     Transmitted,
 )
+from raft_storage.forks import kept_from_children
 
 __all__ = ["Connections", "Listener", "listening"]
 
@@ -53,7 +54,10 @@ async def listening(address: str) -> AsyncIterator[tuple[Listener, str]]:
         raise listen_failure(address, failure) from failure
     async with opened as listener:
         bound = listener.extra(SocketAttribute.local_address)
-        yield listener, join_address(str(bound[0]), int(bound[1]))
+        with ExitStack() as kept:
+            for one in listener.listeners:
+                kept.enter_context(kept_from_children(one.extra(SocketAttribute.raw_socket).fileno()))
+            yield listener, join_address(str(bound[0]), int(bound[1]))
 
 
 class _Connection:
@@ -142,14 +146,18 @@ class Connections:
 
     async def _run(self, connection: _Connection, stream: SocketStream, *, accepted: bool) -> None:
         async with stream:
-            await anyio.lowlevel.checkpoint_if_cancelled()  # given up while it was being made: never opened
-            self._post(ConnectionOpened(connection.number, accepted))
-            async with anyio.create_task_group() as both:
-                both.start_soon(self._write, connection, stream, both.cancel_scope)
-                await self._read(connection, stream)
-                both.cancel_scope.cancel()
+            with kept_from_children(stream.extra(SocketAttribute.raw_socket).fileno()):
+                await self._carry(connection, stream, accepted=accepted)
         if self._known.pop(connection.number, None) is not None:
             self._post(ConnectionClosed(connection.number))
+
+    async def _carry(self, connection: _Connection, stream: SocketStream, *, accepted: bool) -> None:
+        await anyio.lowlevel.checkpoint_if_cancelled()  # given up while it was being made: never opened
+        self._post(ConnectionOpened(connection.number, accepted))
+        async with anyio.create_task_group() as both:
+            both.start_soon(self._write, connection, stream, both.cancel_scope)
+            await self._read(connection, stream)
+            both.cancel_scope.cancel()
 
     async def _read(self, connection: _Connection, stream: SocketStream) -> None:
         with suppress(anyio.EndOfStream, anyio.BrokenResourceError):

@@ -120,7 +120,7 @@ class StorageBroken(DiskError):
 
 
 class DirectoryInUse(DiskError):
-    """Another process holds the lock of this data directory."""
+    """Another process holds the lock of this data directory; the text names it, where that is known."""
 
 
 class WrongDirectory(DiskError):

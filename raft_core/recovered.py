@@ -72,7 +72,8 @@ def check_founding(members: Members, identity: Identity) -> None:
     nameless = [node for node in members.nodes if not members.incarnation_of(node)]
     if identity.incarnation and nameless:
         raise CallerError(
-            f"the members name no disk of node {nameless[0]}, so its votes would never count: give Members.initial(..., incarnations={node: store.identity.incarnation, ...}) of all the nodes' stores,"
+            f"the members name no disk of node {nameless[0]}, so its votes would never count: give Members.initial the"
+            " incarnations of all the nodes' stores (incarnations={1: store.identity.incarnation, 2: ...}),"
             " or let a node form the cluster by itself (NodeConfig.founders)"
         )
 

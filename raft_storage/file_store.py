@@ -26,7 +26,7 @@ from raft_core.membership import Members
 from raft_core.recovered import Identity, Recovered, check_founding, formation
 from raft_core.storage import SnapshotReader, SnapshotWriter
 from raft_core.wal.blocks import NOWHERE, Position, batch_bytes, frame_batch
-from raft_core.wal.files import File, FileFailed, Files, LockHeld, NoSpace, write_whole
+from raft_core.wal.files import File, FileFailed, Files, LockHeld, NoDescriptor, NoSpace, write_whole
 from raft_core.wal.records import Body, SegmentHeader, encode
 from raft_core.wal.recovery import LiveSegment, Plan, header_of
 from raft_core.wal.segment import ANCHOR, LOCK, Anchor, IdentityFile, new_name, sealed, segment_name
@@ -99,7 +99,8 @@ class FileStore:
             if not isinstance(failure, LockHeld):
                 raise
             raise DirectoryInUse(
-                f"{place} is in use by another process: stop that process, or give this node a directory of its own"
+                f"{place} is in use by {failure.holder or 'another process'}: stop that process, or give this node a"
+                " directory of its own"
             ) from failure
         try:
             identity = identity_in(used, place, NodeId(node), ClusterId(cluster), incarnation)
@@ -139,11 +140,17 @@ class FileStore:
             self._recovered = None
             if not batch:
                 return
-            header = self._header_here()
-            self._append(header, self._changes(batch))
-            if self._outline.snapshot is not header.snapshot and self._outline.snapshot is not None:
-                self._shelf.switch(self._outline.snapshot)
-            self._drop_segments()
+            try:
+                self._write(batch)
+            except NoDescriptor as failure:  # the batch is counted already
+                raise FileFailed(failure.operation, failure.name, failure.problem) from failure
+
+    def _write(self, batch: Sequence[Persist]) -> None:
+        header = self._header_here()
+        self._append(header, self._changes(batch))
+        if self._outline.snapshot is not header.snapshot and self._outline.snapshot is not None:
+            self._shelf.switch(self._outline.snapshot)
+        self._drop_segments()
 
     def _changes(self, batch: Sequence[Persist]) -> list[Body]:
         """What has to be written. A caller's error in it breaks the store: half of the batch may be counted."""
@@ -249,6 +256,7 @@ class FileStore:
         self._failure = self._failure or "the store is closed"
         file, self._file = self._file, None
         try:
+            self._shelf.close()
             if file is not None:
                 file.close()
         finally:
@@ -261,6 +269,8 @@ class FileStore:
             raise StorageBroken(f"{self._failure}; open the directory again, which recovers what is durable")
         try:
             yield
+        except NoDescriptor:  # nothing was changed, and a snapshot can wait
+            raise
         except FileFailed as failure:
             self._failure = str(failure)
             raise StorageBroken(f"{failure}; nothing written since the last success may be relied on") from failure

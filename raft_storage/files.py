@@ -1,7 +1,8 @@
 """The operating system's files, for POSIX.
 
 What lives here: `OperatingFiles`, the only code of the stores that calls the operating system. It decides nothing:
-every failure is raised as a `FileFailed`, and nothing is tried again except what a signal interrupted.
+every failure is raised as a `FileFailed`, and nothing is tried again except what a signal interrupted, and the opening
+of a file for which a descriptor was kept in reserve.
 """
 
 from __future__ import annotations
@@ -9,16 +10,23 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final, final
+from typing import Final, TypeVar, final
 
-from raft_core.wal.files import File, FileFailed, FileMissing, LockHeld, NoSpace
+from raft_core.wal.files import File, FileFailed, FileMissing, LockHeld, NoDescriptor, NoSpace
+from raft_storage.forks import keep_from_children, let_go
 
 __all__ = ["OperatingFile", "OperatingFiles"]
 
+T = TypeVar("T")
 _ZEROS: Final = bytes(1024 * 1024)
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TOO_MANY: Final = (errno.EMFILE, errno.ENFILE)
+_RESERVE: Final = 12
+"""Descriptors kept for the disk: more than a store has open at once. That is the segment, the next one with its anchor,
+a snapshot being written, one being received with a look at what there is of it, two being given to peers, one read."""
 _READ_ONLY: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
 _FULL_SYNC: Final[int | None] = getattr(fcntl, "F_FULLFSYNC", None)
 """On macOS `fsync` does not reach the medium; this does."""
@@ -32,8 +40,78 @@ def _named(operation: str, name: str) -> Iterator[None]:
     except FileNotFoundError as failure:
         raise FileMissing(operation, name, str(failure)) from failure
     except OSError as failure:
-        kind = NoSpace if failure.errno in _FULL else FileFailed
+        kind = NoSpace if failure.errno in _FULL else NoDescriptor if failure.errno in _TOO_MANY else FileFailed
         raise kind(operation, name, str(failure)) from failure
+
+
+class _Reserve:
+    """Descriptors that the disk has whatever else the process opens. Every method may be called from any thread.
+
+    A spare descriptor is another one of the directory. It is given up right before a file is opened that could not be
+    opened otherwise, and a file that is closed becomes a spare one where one is missing, in one system call."""
+
+    __slots__ = ("_directory", "_lock", "_missing", "_spare")
+
+    def __init__(self, directory: int) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._spare: list[int] = []
+        self._missing = 0
+        with suppress(OSError):  # there may be fewer than that altogether
+            for _ in range(_RESERVE):
+                self._spare.append(os.dup(directory))
+        self._missing = _RESERVE - len(self._spare)
+
+    def open(self, name: str, flags: int) -> int:
+        """A descriptor of the file. Raises `OSError`."""
+        descriptor = self._with_one(lambda: os.open(name, flags | os.O_CLOEXEC, 0o600, dir_fd=self._directory))
+        keep_from_children(descriptor)
+        return descriptor
+
+    def names(self, path: str) -> list[str]:
+        """All names in the directory. Raises `OSError`."""
+        names = self._with_one(lambda: os.listdir(path))
+        with self._lock, suppress(OSError):
+            while self._missing > 0:
+                self._spare.append(os.dup(self._directory))
+                self._missing -= 1
+        return names
+
+    def _with_one(self, use: Callable[[], T]) -> T:
+        """What `use` gives, which needs a descriptor for itself."""
+        while True:
+            try:
+                return use()
+            except OSError as failure:
+                if failure.errno not in _TOO_MANY or not self._give_up_one():
+                    raise
+
+    def _give_up_one(self) -> bool:
+        with self._lock:
+            if not self._spare:
+                return False
+            os.close(self._spare.pop())
+            self._missing += 1
+            return True
+
+    def close(self, descriptor: int) -> None:
+        """The file is closed. Raises `OSError`."""
+        let_go(descriptor)
+        with self._lock:
+            if self._missing > 0 and self._directory >= 0:
+                os.dup2(self._directory, descriptor, inheritable=False)
+                self._spare.append(descriptor)
+                self._missing -= 1
+                return
+        os.close(descriptor)
+
+    def release(self) -> None:
+        """All spare descriptors are free; files that are still open are closed as they come."""
+        with self._lock:
+            spare, self._spare, self._directory, self._missing = self._spare, [], -1, 0
+        for descriptor in spare:
+            with suppress(OSError):
+                os.close(descriptor)
 
 
 def _sync(descriptor: int) -> None:
@@ -47,11 +125,12 @@ def _sync(descriptor: int) -> None:
 class OperatingFile:
     """An open file, by its descriptor."""
 
-    __slots__ = ("_descriptor", "_name")
+    __slots__ = ("_descriptor", "_name", "_reserve")
 
-    def __init__(self, descriptor: int, name: str) -> None:
+    def __init__(self, descriptor: int, name: str, reserve: _Reserve) -> None:
         self._descriptor = descriptor
         self._name = name
+        self._reserve = reserve
 
     @property
     def name(self) -> str:
@@ -102,7 +181,7 @@ class OperatingFile:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             with _named("close", self._name):
-                os.close(descriptor)
+                self._reserve.close(descriptor)
 
 
 @final
@@ -112,7 +191,7 @@ class OperatingFiles:
     With `read_only`, nothing in it is changed, and it need not be writable: its files can be read, and its lock be held
     beside other readers, against everybody who writes."""
 
-    __slots__ = ("_directory", "_held", "_path", "_read_only")
+    __slots__ = ("_directory", "_held", "_path", "_process", "_read_only", "_reserve")
 
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
         self._path = os.fspath(path)
@@ -122,6 +201,9 @@ class OperatingFiles:
             if not read_only:
                 self._make()
             self._directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)
+        self._process = os.getpid()
+        keep_from_children(self._directory)
+        self._reserve = _Reserve(self._directory)
 
     def _make(self) -> None:
         """The directory exists, and its name is durable."""
@@ -140,7 +222,7 @@ class OperatingFiles:
     def names(self) -> list[str]:
         """All names, sorted."""
         with _named("list", self._path):
-            return sorted(os.listdir(self._path))
+            return sorted(self._reserve.names(self._path))
 
     def open(self, name: str) -> File:
         """An existing file, for reading and, unless the directory is read only, for writing."""
@@ -152,7 +234,7 @@ class OperatingFiles:
 
     def _open(self, name: str, flags: int) -> OperatingFile:
         with _named("open", name):
-            return OperatingFile(os.open(name, flags | os.O_CLOEXEC, 0o600, dir_fd=self._directory), name)
+            return OperatingFile(self._reserve.open(name, flags), name, self._reserve)
 
     def rename(self, old: str, new: str) -> None:
         """The file is called `new`."""
@@ -170,7 +252,8 @@ class OperatingFiles:
             os.fsync(self._directory)
 
     def lock(self, name: str) -> None:
-        """This process holds the lock until `close`, or until it ends, however it ends."""
+        """This process holds the lock until `close`, or until it ends, however it ends. Its number stands in the file,
+        so that whoever finds the lock held can say by whom."""
         with _named("lock", name):
             held = self._open_lock(name)
             if held is None:
@@ -178,12 +261,16 @@ class OperatingFiles:
             try:
                 fcntl.flock(held, (fcntl.LOCK_SH if self._read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except BlockingIOError as failure:
+                holder = _holder(held)
                 os.close(held)
-                raise LockHeld("lock", name, str(failure)) from failure
+                raise LockHeld("lock", name, str(failure), holder) from failure
             except BaseException:
                 os.close(held)
                 raise
             self._held = held
+            keep_from_children(held)
+            if not self._read_only:
+                _write_holder(held)
 
     def _open_lock(self, name: str) -> int | None:
         """The lock's file, made where it is missing. None where it is and cannot be made: then nobody else holds it."""
@@ -200,13 +287,47 @@ class OperatingFiles:
             return None
 
     def close(self) -> None:
-        """The lock is free; harmless when done twice."""
+        """The lock is free, also if a child of this process has it too; harmless when done twice."""
         held, self._held = self._held, None
         directory, self._directory = self._directory, -1
+        self._reserve.release()
         with _named("close", self._path):
             try:
                 if held is not None:
-                    os.close(held)
+                    self._unlock(held)
             finally:
                 if directory >= 0:
+                    let_go(directory)
                     os.close(directory)
+
+    def _unlock(self, held: int) -> None:
+        let_go(held)
+        try:
+            if self._process == os.getpid():  # a child that was forked must not free its parent's lock
+                if not self._read_only:
+                    with suppress(OSError):
+                        os.ftruncate(held, 0)
+                fcntl.flock(held, fcntl.LOCK_UN)
+        finally:
+            os.close(held)
+
+
+def _write_holder(held: int) -> None:
+    """The lock's file names this process. Where that is not possible, nobody learns who holds it, and no more."""
+    with suppress(OSError):
+        os.ftruncate(held, 0)
+        os.pwrite(held, f"{os.getpid()} {os.uname().nodename}\n".encode(), 0)
+
+
+def _holder(held: int) -> str:
+    """Who holds the lock, for people; empty where that is not known, as with those who only read."""
+    try:
+        number, _, host = os.pread(held, 200, 0).decode("utf-8", "replace").strip().partition(" ")
+        process = int(number)
+        if host == os.uname().nodename:
+            os.kill(process, 0)  # asks whether there is such a process, and does nothing to it
+    except PermissionError:
+        pass
+    except (OSError, ValueError):
+        return ""
+    return f"process {process} on {host}"

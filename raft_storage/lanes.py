@@ -119,6 +119,7 @@ class Lanes:
             _join(closing, give_up)
 
     def _close_store(self) -> None:
+        self._work.close()
         with suppress(DiskError):  # everything acknowledged is synced; a close that fails loses nothing
             self._store.close()
 

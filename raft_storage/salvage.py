@@ -56,7 +56,9 @@ class Survivor:
             plan = plan_in(self._files, identity, _NO_MERGING)
         except LockHeld as failure:
             self._files.close()
-            raise DirectoryInUse(f"{place} is in use by another process: this node still runs") from failure
+            raise DirectoryInUse(
+                f"{place} is in use by {failure.holder or 'another process'}: this node still runs"
+            ) from failure
         except BaseException:
             self._files.close()
             raise

@@ -154,6 +154,13 @@ class SnapshotShelf:
             writers = list(self._open_parts.values())
         return sum(writer.make_way() for writer in writers) > 0
 
+    def close(self) -> None:
+        """Nothing is being written any more. What was received stays, and is continued after a restart."""
+        with self._lock:
+            writers, self._open_parts = list(self._open_parts.values()), {}
+        for writer in writers:
+            writer.leave()
+
     def _check_finished(self, name: str) -> None:
         """The file can be read from its trailer. It cannot where an interrupted writing had left a longer one."""
         file = self._files.open(name)

@@ -8,7 +8,7 @@ and nothing else.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from itertools import count
 from typing import Final
 
@@ -26,6 +26,7 @@ from raft_core.host.values import (
     HostEvent,
     Transmitted,
 )
+from raft_storage.forks import kept_from_children
 
 __all__ = ["Connections", "listening"]
 
@@ -45,7 +46,10 @@ async def listening(address: str) -> AsyncIterator[tuple[list[trio.SocketListene
         raise listen_failure(address, failure) from failure
     try:
         bound = listeners[0].socket.getsockname()
-        yield listeners, join_address(bound[0], bound[1])
+        with ExitStack() as kept:
+            for listener in listeners:
+                kept.enter_context(kept_from_children(listener.socket.fileno()))
+            yield listeners, join_address(bound[0], bound[1])
     finally:
         for listener in listeners:
             listener.socket.close()
@@ -124,14 +128,18 @@ class Connections:
 
     async def _run(self, connection: _Connection, stream: trio.SocketStream, *, accepted: bool) -> None:
         async with stream:
-            await trio.lowlevel.checkpoint_if_cancelled()  # given up while it was being made: never opened
-            self._post(ConnectionOpened(connection.number, accepted))
-            async with trio.open_nursery() as both:
-                both.start_soon(self._write, connection, stream, both.cancel_scope)
-                await self._read(connection, stream)
-                both.cancel_scope.cancel()
+            with kept_from_children(stream.socket.fileno()):
+                await self._carry(connection, stream, accepted=accepted)
         if self._known.pop(connection.number, None) is not None:
             self._post(ConnectionClosed(connection.number))
+
+    async def _carry(self, connection: _Connection, stream: trio.SocketStream, *, accepted: bool) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()  # given up while it was being made: never opened
+        self._post(ConnectionOpened(connection.number, accepted))
+        async with trio.open_nursery() as both:
+            both.start_soon(self._write, connection, stream, both.cancel_scope)
+            await self._read(connection, stream)
+            both.cancel_scope.cancel()
 
     async def _read(self, connection: _Connection, stream: trio.SocketStream) -> None:
         with suppress(trio.BrokenResourceError):

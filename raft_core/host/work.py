@@ -364,6 +364,11 @@ class Work:
             self._writing = (meta, source)
         return self._writer
 
+    def close(self) -> None:
+        """No snapshot is open for peers any more. Called when no lane works any more."""
+        for key in list(self._readers):
+            self._close_reader(key)
+
     def _drop_received(self) -> None:
         writer, self._writer, self._writing = self._writer, None, None
         if writer is not None:

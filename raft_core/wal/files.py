@@ -16,7 +16,17 @@ from typing import Protocol
 
 from raft_core.errors import DiskError
 
-__all__ = ["File", "FileFailed", "FileMissing", "Files", "LockHeld", "NoSpace", "read_whole", "write_whole"]
+__all__ = [
+    "File",
+    "FileFailed",
+    "FileMissing",
+    "Files",
+    "LockHeld",
+    "NoDescriptor",
+    "NoSpace",
+    "read_whole",
+    "write_whole",
+]
 
 
 class FileFailed(DiskError):
@@ -37,8 +47,16 @@ class NoSpace(FileFailed):
     """The disk or the quota is full: make room, then start the node again."""
 
 
+class NoDescriptor(FileFailed):
+    """No file can be opened, because this process or the system has too many open. Nothing was changed."""
+
+
 class LockHeld(FileFailed):
-    """Another process holds the lock."""
+    """Another process holds the lock; `holder` says which, where that is known."""
+
+    def __init__(self, operation: str, name: str, problem: str, holder: str = "") -> None:
+        super().__init__(operation, name, problem)
+        self.holder = holder
 
 
 class File(Protocol):

@@ -343,6 +343,27 @@ async def test_a_node_that_ends_leaves_no_thread_behind(cluster: Cluster) -> Non
     assert not cluster.running
 
 
+async def test_nodes_that_have_ended_leave_no_descriptor_open(cluster: Cluster) -> None:
+    """One that gave a snapshot and one that was given it, in both directions."""
+    cluster.settings = attrs.evolve(cluster.settings, snapshot_entries=40, keep_entries=4, keep_bytes=1)
+    await cluster.start_all(3)
+    await cluster.write(b"a")
+    for number in (1, 2, 3):
+        await cluster.stop(number)
+    before = len(os.listdir("/proc/self/fd"))  # with what the event loop has opened for itself by now
+    for number in (1, 2, 3):
+        await cluster.start(number)
+    behind = cluster.number_of((await cluster.followers())[0])
+    await cluster.stop(behind)
+    for number in range(100):
+        await cluster.write(b"%d" % number)
+    running = await cluster.start(behind)
+    await eventually(lambda: running.machine.restored > 0)
+    for number in (1, 2, 3):
+        await cluster.stop(number)
+    await eventually(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
 async def is_closed(stream: SocketStream) -> bool:
     """The other side has closed the connection, after whatever it had to say."""
     with anyio.fail_after(10), suppress(anyio.EndOfStream, anyio.BrokenResourceError):

@@ -49,7 +49,7 @@ PINNED: dict[str, str] = {
     ),
     "raft_core.quorum": "INFINITE Verdict committed_index quorum_reached vote_verdict",
     "raft_core.settings": "LONGEST_LEASE Settings",
-    "raft_core.recovered": "Identity Recovered formation",
+    "raft_core.recovered": "Identity Recovered check_founding formation",
     "raft_core.status": "PeerStatus Status picture",
     "raft_core.raft": "Raft",
     "raft_core.invariants": "check",

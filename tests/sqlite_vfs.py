@@ -16,7 +16,7 @@ import apsw
 from raft_core.wal.files import File, FileFailed, FileMissing, Files, NoSpace, write_whole
 from raft_storage.sqlite_store import SqliteStore
 
-__all__ = ["connect_on", "open_on"]
+__all__ = ["connect_on", "open_in_simulator", "open_on"]
 
 _NUMBERS = count(1)
 _MOST_OPEN = 32
@@ -27,6 +27,14 @@ def open_on(files: Files) -> SqliteStore:
     """Open the store on these files."""
     return SqliteStore.open(
         "disk", node=1, cluster="c", files=files, connect=connect_on(files), errors=(apsw.Error,), incarnation=7
+    )
+
+
+def open_in_simulator(files: Files, node: int, incarnation: int) -> SqliteStore:
+    """Open the store of one node of a simulated cluster."""
+    connect = connect_on(files)
+    return SqliteStore.open(
+        "disk", node=node, cluster="c", files=files, connect=connect, errors=(apsw.Error,), incarnation=incarnation
     )
 
 

@@ -285,3 +285,11 @@ def test_after_a_lost_sync_the_store_is_broken_and_what_it_opens_next_is_durable
     found = recovered_on(disk)
     assert found in ([1], [1, 2])
     assert recovered_on(disk.crash()) == found
+
+
+def test_clusters_on_sqlite_survive_the_simulator() -> None:
+    from raft_core.testing.simulator import simulate
+    from tests.sqlite_vfs import open_in_simulator
+
+    report = simulate(range(2), open_store=open_in_simulator)
+    assert not report.failures, report.table()

@@ -75,9 +75,19 @@ def _connect(path: str) -> Connection:
 class SqliteEngine:
     """A `raft_storage.engine.Engine` on one connection."""
 
-    def __init__(self, files: Files, directory: str, connect: Connect, errors: Errors, *, create: bool) -> None:
+    def __init__(
+        self,
+        files: Files,
+        directory: str,
+        connect: Connect,
+        errors: Errors,
+        checkpoint_pages: int,
+        *,
+        create: bool,
+    ) -> None:
         """Open the database, or make it. What was in the log is in the database afterwards, written anew and synced."""
         self._errors = errors
+        self._checkpoint_pages = checkpoint_pages
         self._pages = 0
         self.tail = ""
         if create:
@@ -164,7 +174,7 @@ class SqliteEngine:
                 connection.execute("DELETE FROM log WHERE number >= ? AND number < ?", drop)
             connection.execute("COMMIT")
             self._pages += sum(3 + len(body) // PAGE_BYTES for _, body in rows) + drop[1] - drop[0]
-            if self._pages < CHECKPOINT_PAGES:
+            if self._pages < self._checkpoint_pages:
                 return False
             self._checkpoint("PASSIVE")
             return True
@@ -212,18 +222,20 @@ class SqliteStore(EngineStore):
         connect: Connect = _connect,
         errors: Errors = (sqlite3.Error,),
         incarnation: int | None = None,
+        checkpoint_pages: int = CHECKPOINT_PAGES,
     ) -> SqliteStore:
         """Open the store in `directory`, which is formatted if it is empty, and recovered otherwise.
 
         `files` and `connect`, which raises `errors`, stand in for the operating system; `directory` then is only a
-        name. `incarnation` is used for formatting only; without it a random one is drawn.
+        name. `incarnation` is used for formatting only; without it a random one is drawn. A checkpoint follows the
+        commit that brings the log to about `checkpoint_pages`.
 
         Raises `DirectoryInUse`, `WrongDirectory`, `LogDamaged`, `LogLost`, or another `DiskError` where reading or
         writing fails."""
         place = os.fspath(directory)
         opening = Opening(place, "sqlite", DATABASE, node, cluster)
-        return cls(
-            *opening.opened(
-                lambda used, create: SqliteEngine(used, place, connect, errors, create=create), incarnation, files
-            )
-        )
+
+        def open_engine(used: Files, create: bool) -> SqliteEngine:
+            return SqliteEngine(used, place, connect, errors, checkpoint_pages, create=create)
+
+        return cls(*opening.opened(open_engine, incarnation, files))

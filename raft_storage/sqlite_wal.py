@@ -17,6 +17,9 @@ __all__ = ["WalDamage", "has_frames", "wal_damage"]
 
 _HEADER: Final = struct.Struct(">IIIIIIII")  # magic, version, page size, sequence, salts, checksums
 _FRAME: Final = struct.Struct(">IIIIII")  # page, pages after a commit, salts, checksums
+_TOLD: Final = 16
+"""The page, the mark of a commit and the salts are in the first bytes of a frame."""
+_SECTOR: Final = 512
 _MAGIC: Final = 0x377F0682  # or one more, where the checksums are over big-endian words
 _MASK: Final = 0xFFFFFFFF
 
@@ -79,15 +82,19 @@ def _sum(data: bytes, start: tuple[int, int], *, little: bool) -> tuple[int, int
 
 
 def _goes_on(log: bytes, bad: int, count: int, frame_bytes: int, salts: tuple[int, ...]) -> bool:
-    """Return whether a transaction follows the one that holds the bad frame."""
+    """Return whether a transaction follows the one that holds the bad frame.
+
+    Where the log was begun anew over an older one, a torn frame may have the older one's first words beside the new
+    salts, if a sector ends between them. Such a frame does not tell where a transaction ends."""
     ended = False
     for number in range(bad, count):
-        found = _FRAME.unpack_from(log, _HEADER.size + number * frame_bytes)
+        start = _HEADER.size + number * frame_bytes
+        found = _FRAME.unpack_from(log, start)
         if found[2:4] != salts:
             continue
         if ended:
             return True
-        ended = found[1] != 0
+        ended = found[1] != 0 and start % _SECTOR + _TOLD <= _SECTOR
     return False
 
 

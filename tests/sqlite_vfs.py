@@ -23,18 +23,28 @@ _MOST_OPEN = 32
 _vfs: list[CrashVfs] = []
 
 
-def open_on(files: Files) -> SqliteStore:
+CHECKPOINT_PAGES = 8
+"""So few that a short history has checkpoints, after which SQLite begins its log anew over the old one."""
+
+
+def open_on(files: Files, checkpoint_pages: int = CHECKPOINT_PAGES) -> SqliteStore:
     """Open the store on these files."""
-    return SqliteStore.open(
-        "disk", node=1, cluster="c", files=files, connect=connect_on(files), errors=(apsw.Error,), incarnation=7
-    )
+    return open_in_simulator(files, 1, 7, checkpoint_pages)
 
 
-def open_in_simulator(files: Files, node: int, incarnation: int) -> SqliteStore:
+def open_in_simulator(
+    files: Files, node: int, incarnation: int, checkpoint_pages: int = CHECKPOINT_PAGES
+) -> SqliteStore:
     """Open the store of one node of a simulated cluster."""
-    connect = connect_on(files)
     return SqliteStore.open(
-        "disk", node=node, cluster="c", files=files, connect=connect, errors=(apsw.Error,), incarnation=incarnation
+        "disk",
+        node=node,
+        cluster="c",
+        files=files,
+        connect=connect_on(files),
+        errors=(apsw.Error,),
+        incarnation=incarnation,
+        checkpoint_pages=checkpoint_pages,
     )
 
 

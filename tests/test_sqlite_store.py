@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import struct
 import subprocess
 import sys
 import zlib
@@ -21,7 +22,7 @@ from raft_core.testing.crash_disk import CrashDisk, Fault, FaultKind
 from raft_core.testing.crash_script import Script, make_script
 from raft_storage.rows import ROWS_VERSION
 from raft_storage.sqlite_store import CHECKPOINT_PAGES, DATABASE, LOG, PAGE_BYTES, SETTINGS, SqliteEngine, SqliteStore
-from raft_storage.sqlite_wal import wal_damage
+from raft_storage.sqlite_wal import _sum, wal_damage
 
 apsw = pytest.importorskip("apsw")
 
@@ -171,12 +172,12 @@ def test_rows_changed_behind_our_back_are_noticed(change: str, tmp_path: Path) -
 # Damage in SQLite's log.
 
 
-def written(*, writes: int = 12) -> CrashDisk:
+def written(*, writes: int = 12, checkpoint_pages: int = CHECKPOINT_PAGES) -> CrashDisk:
     """A disk after so many acknowledged writes, and no orderly end."""
     from tests.sqlite_vfs import open_on
 
     disk = CrashDisk()
-    store = open_on(disk)
+    store = open_on(disk, checkpoint_pages)
     store.recover()
     for first in range(1, writes + 1):
         store.write([append(first, first)])
@@ -211,6 +212,65 @@ def test_flipped_bit_in_the_log_is_refused(power_lost: bool) -> None:
     assert refused > 100
     assert (cut > 0) is power_lost
     assert whole == 0
+
+
+@pytest.mark.parametrize("power_lost", [False, True])
+def test_flipped_bit_in_a_log_begun_anew_is_refused_or_harmless(power_lost: bool) -> None:
+    """Behind the log lies what is left of the one before: bits in there mean nothing."""
+    disk = written(writes=14, checkpoint_pages=24)
+    refused = whole = 0
+    for bit in range(0, len(disk.content(LOG)) * 8, 2999):
+        flipped = disk.crash() if power_lost else disk.twin()
+        flipped.flip(LOG, bit)
+        try:
+            found = recovered_on(flipped)
+        except LogDamaged:
+            refused += 1
+            continue
+        assert found in (list(range(1, 15)), list(range(1, 14)) if power_lost else [])
+        whole += found[-1] == 14
+    assert refused > 10
+    assert whole > 10
+
+
+def frame(
+    log: bytearray, at: int, page: int, pages: int, salts: tuple[int, int], total: tuple[int, int]
+) -> tuple[int, int]:
+    """Write a frame as SQLite does; return the checksum that the next one goes on from."""
+    body = bytes([page]) * PAGE_BYTES
+    head = struct.pack(">II", page, pages)
+    total = _sum(body, _sum(head, total, little=True), little=True)
+    start = 32 + at * (24 + PAGE_BYTES)
+    log[start : start + 24 + PAGE_BYTES] = head + struct.pack(">IIII", *salts, *total) + body
+    return total
+
+
+def test_torn_transaction_over_an_older_log_is_no_damage() -> None:
+    """Found by replaying calls: a sector ended between the older frame's commit mark and the new frame's salts."""
+    straddling = next(at for at in range(200) if (32 + at * (24 + PAGE_BYTES)) % 512 == 504)
+    log = bytearray(32 + (straddling + 9) * (24 + PAGE_BYTES))
+    old, new = (7, 8), (9, 10)
+    for at in range(straddling + 9):
+        frame(log, at, page=at % 5 + 1, pages=5, salts=old, total=(1, 1))  # each one a commit of its own
+    before = bytes(log)
+    head = struct.pack(">IIIIII", 0x377F0682, 3007000, PAGE_BYTES, 1, *new)
+    total = _sum(head, (0, 0), little=True)
+    log[:32] = head + struct.pack(">II", *total)
+    for at in range(straddling):
+        total = frame(log, at, page=at % 5 + 1, pages=5, salts=new, total=total)
+    durable = len(log[: 32 + straddling * (24 + PAGE_BYTES)])
+    for at in range(straddling, straddling + 5):
+        total = frame(log, at, page=1, pages=5 if at == straddling + 4 else 0, salts=new, total=total)
+    assert wal_damage(bytes(log), PAGE_BYTES, lambda number: b"") is None
+    sector = durable // 512 * 512
+    torn = log[:sector] + before[sector : sector + 512] + log[sector + 512 :]
+    torn[sector:durable] = log[sector:durable]  # the end of the frame before was in this sector already
+    assert wal_damage(bytes(torn), PAGE_BYTES, lambda number: b"") is None
+    total = frame(log, straddling + 5, page=1, pages=5, salts=new, total=total)
+    log[durable + 2000] ^= 1
+    damage = wal_damage(bytes(log), PAGE_BYTES, lambda number: b"")
+    assert damage is not None
+    assert damage.offset == durable
 
 
 def test_log_cut_at_any_length_is_refused_while_the_mark_lives() -> None:

@@ -34,8 +34,8 @@ KINDS = [
     pytest.param(kind, marks=pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed"))
     for kind, package in PACKAGES.items()
 ]
-ROUNDS = int(os.environ.get("KILL_ROUNDS", "5"))
-FLIPS = int(os.environ.get("FLIPPED_BITS", "12"))  # per file
+ROUNDS = int(os.environ.get("KILL_ROUNDS", "3"))
+FLIPS = int(os.environ.get("FLIPPED_BITS", "8"))  # per file
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 

@@ -19,8 +19,8 @@ KINDS = [
     pytest.param(kind, marks=pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed"))
     for kind, package in PACKAGES.items()
 ]
-WRITES = int(os.environ.get("WRITES", "60"))
-POINTS = int(os.environ.get("POWER_LOSSES", "12"))
+WRITES = int(os.environ.get("WRITES", "40"))
+POINTS = int(os.environ.get("POWER_LOSSES", "8"))
 """At about so many places of the recording the power goes; each time with four sets of surviving changes."""
 
 

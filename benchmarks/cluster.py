@@ -17,8 +17,8 @@ from pathlib import Path
 
 import hiredis
 
+from raft_kv.demo.client import Address, NodeConnection
 from raft_kv.demo.cluster import Cluster, Member
-from raft_kv.demo.connection import Address, NodeConnection
 from raft_kv.demo.load import Load
 
 __all__ = ["measure"]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 
-from raft_core.testing.__main__ import open_file_store
-from raft_core.testing.simulator import simulate
+from raft_testing.__main__ import open_file_store
+from raft_testing.sim.runner import simulate
 
 __all__ = ["measure"]
 

@@ -16,7 +16,7 @@ from raft_core.effects import Persist
 from raft_core.entries import SnapshotMeta, seal_commands
 from raft_core.ids import Index, Term, WriteId
 from raft_core.membership import Members
-from raft_core.storage import Store
+from raft_core.store import Store
 from raft_storage.location import Location, open_store
 
 __all__ = ["measure"]

@@ -16,7 +16,7 @@ from raft_core.effects import Persist
 from raft_core.entries import Entry
 from raft_core.ids import WriteId
 from raft_core.wal.blocks import NOWHERE, Position, frame_batch
-from raft_core.wal.image import LogOutline
+from raft_core.wal.log_state import LogIndex
 from raft_core.wal.records import encode
 from raft_storage import FileStore
 
@@ -41,7 +41,7 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def _encode(batches: list[Persist]) -> None:
-    outline, at = LogOutline(), Position(1, 0)
+    outline, at = LogIndex(), Position(1, 0)
     for persist in batches:
         frame_batch(encode([outline.change(persist)]), at, NOWHERE)
 

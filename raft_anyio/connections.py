@@ -20,17 +20,17 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from anyio.streams.stapled import MultiListener
 
 from raft_core.errors import SettingsError
-from raft_core.host.node import join_address, split_address
-from raft_core.host.reaching import dial_failure, listen_failure
-from raft_core.host.values import (
+from raft_core.node.config import join_address, split_address
+from raft_core.node.events import (
     BytesReceived,
     ConnectionClosed,
     ConnectionId,
     ConnectionOpened,
     DialFailed,
-    HostEvent,
+    NodeEvent,
     Transmitted,
 )
+from raft_core.node.reaching import dial_failure, listen_failure
 from raft_storage.forks import kept_from_children
 
 __all__ = ["Connections", "Listener", "listening"]
@@ -76,7 +76,7 @@ class _Connection:
 class Connections:
     """Every connection of one node, dialled and accepted. Tasks run in `group` and report with `post`."""
 
-    def __init__(self, group: TaskGroup, post: Callable[[HostEvent], None]) -> None:
+    def __init__(self, group: TaskGroup, post: Callable[[NodeEvent], None]) -> None:
         self._group: Final = group
         self._post: Final = post
         self._accepted: Final = count(1, 2)  # odd; the host's own are even

@@ -1,8 +1,8 @@
 """Raft as a value-in, value-out machine: events in, effects out, and no I/O of any kind.
 
 `Raft` is the machine; `Settings` and `Recovered` are what it starts from; events happen, effects are orders. What a
-running node needs besides is in `raft_core.host`, the bytes on the wire and on the disk in `raft_core.wire` and
-`raft_core.wal`, and the tools that prove it all in `raft_core.testing`.
+running node needs besides is in `raft_core.node`, the bytes on the wire and on the disk in `raft_core.wire` and
+`raft_core.wal`, and the tools that prove it all in `raft_testing`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 from raft_core.effects import (
     Alarm,
     AlarmKind,
-    Announce,
     Apply,
     Effect,
+    Indeterminate,
     Outcome,
     Persist,
     ReadReady,
@@ -21,19 +21,18 @@ from raft_core.effects import (
     RefusalReason,
     Respond,
     Restore,
+    RoleChanged,
     RoleName,
     Send,
     Stop,
     StopReason,
     Success,
     TakeSnapshot,
-    Uncertainty,
     UnknownReason,
 )
 from raft_core.entries import COMMAND, MEMBERS, NOOP, Checksum, Entry, EntryKind, HardState, LogPosition, SnapshotMeta
 from raft_core.errors import (
     CallerError,
-    CoreIsDead,
     DirectoryInUse,
     DiskError,
     FrameError,
@@ -46,6 +45,7 @@ from raft_core.errors import (
     PeerError,
     QueueFull,
     RaftError,
+    RaftStopped,
     Refused,
     RequestError,
     SettingsError,
@@ -83,9 +83,9 @@ from raft_core.events import (
 from raft_core.explain import Explanation, Reason
 from raft_core.ids import (
     NO_INDEX,
+    NO_NODE,
     NO_TERM,
     NO_WRITE,
-    NOBODY,
     BootNumber,
     ClusterId,
     GroupId,
@@ -98,16 +98,15 @@ from raft_core.ids import (
     Term,
     WriteId,
 )
-from raft_core.machine import KeepsTime, PreparesWithWallTime, StateMachine
 from raft_core.membership import (
     AddLearner,
     AddVoter,
     Change,
+    ChangeError,
     ChangeMode,
     ChangeProblem,
     Members,
     MembersUndecodable,
-    Problem,
     RemoveNode,
 )
 from raft_core.messages import (
@@ -128,22 +127,22 @@ from raft_core.messages import (
 from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered
 from raft_core.settings import Settings
+from raft_core.state_machine import KeepsTime, PreparesWithWallTime, StateMachine
 from raft_core.status import PeerStatus, Status
-from raft_core.storage import SnapshotReader, SnapshotWriter, Store
+from raft_core.store import SnapshotReader, SnapshotWriter, Store
 
 __all__ = [
     "COMMAND",
     "MEMBERS",
-    "NOBODY",
     "NOOP",
     "NO_INDEX",
+    "NO_NODE",
     "NO_TERM",
     "NO_WRITE",
     "AddLearner",
     "AddVoter",
     "Alarm",
     "AlarmKind",
-    "Announce",
     "AppendEntries",
     "AppendPurpose",
     "AppendReply",
@@ -153,12 +152,12 @@ __all__ = [
     "CallerError",
     "CampaignRequested",
     "Change",
+    "ChangeError",
     "ChangeMode",
     "ChangeProblem",
     "ChangeRequested",
     "Checksum",
     "ClusterId",
-    "CoreIsDead",
     "DirectoryInUse",
     "DiskError",
     "Effect",
@@ -172,6 +171,7 @@ __all__ = [
     "HardState",
     "Identity",
     "Incarnation",
+    "Indeterminate",
     "Index",
     "InstallSnapshot",
     "InvariantBroken",
@@ -198,11 +198,11 @@ __all__ = [
     "Persist",
     "Persisted",
     "PreparesWithWallTime",
-    "Problem",
     "Proposed",
     "QueueFull",
     "Raft",
     "RaftError",
+    "RaftStopped",
     "ReadConsistency",
     "ReadId",
     "ReadIndex",
@@ -222,6 +222,7 @@ __all__ = [
     "Respond",
     "Restore",
     "Restored",
+    "RoleChanged",
     "RoleName",
     "Send",
     "Settings",
@@ -252,7 +253,6 @@ __all__ = [
     "TransferInProgress",
     "TransferRefused",
     "TransferRequested",
-    "Uncertainty",
     "UnknownReason",
     "VoteKind",
     "VoteReply",

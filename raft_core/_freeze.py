@@ -28,12 +28,14 @@ from raft_core import (
     raft,
     reads,
     recovered,
-    requests,
     server,
     settings,
 )
+from raft_core import pending as requests
 from raft_core.errors import CallerError
-from raft_core.roles import candidate, follower, handover, leader, reading, reconfiguration, replication
+from raft_core.roles import candidate, follower, leader, reading, replication
+from raft_core.roles import leadership_transfer as handover
+from raft_core.roles import membership_change as reconfiguration
 
 __all__ = ["freeze", "thaw"]
 
@@ -136,13 +138,13 @@ class _Thawer:
             return int(frozen[1])
         if kind == "again":
             return self.seen[frozen[1]]
-        return self._dice(frozen) if kind == "dice" else self._object(frozen)
+        return self._rng(frozen) if kind == "dice" else self._object(frozen)
 
-    def _dice(self, frozen: Any) -> random.Random:
-        dice = random.Random()
-        self.seen.append(dice)
-        dice.setstate(self.walk(frozen[1]))
-        return dice
+    def _rng(self, frozen: Any) -> random.Random:
+        rng = random.Random()
+        self.seen.append(rng)
+        rng.setstate(self.walk(frozen[1]))
+        return rng
 
     def _object(self, frozen: Any) -> Any:
         kind: Any = _CLASSES[frozen[1]]

@@ -37,10 +37,10 @@ def _copy(thing: Any, seen: dict[int, Any]) -> Any:
     if id(thing) in seen:
         return seen[id(thing)]
     if isinstance(thing, random.Random):
-        dice = kind(0)
-        dice.setstate(thing.getstate())
-        seen[id(thing)] = dice
-        return dice
+        rng = kind(0)
+        rng.setstate(thing.getstate())
+        seen[id(thing)] = rng
+        return rng
     twin = object.__new__(kind)
     seen[id(thing)] = twin
     for name in kind.__slots__:

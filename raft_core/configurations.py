@@ -11,11 +11,11 @@ from typing import final
 from raft_core.ids import NO_INDEX, Index, NodeId
 from raft_core.membership import Members
 
-__all__ = ["Configurations"]
+__all__ = ["MembershipHistory"]
 
 
 @final
-class Configurations:
+class MembershipHistory:
     """Never empty. The last item is in force."""
 
     __slots__ = ("_held", "index", "members")

@@ -10,17 +10,17 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TypeAlias, final
 
-from raft_core._value import Value
 from raft_core.entries import Entry, HardState, SnapshotMeta
-from raft_core.ids import NO_INDEX, NOBODY, Index, NodeId, RequestId, Term, WriteId
+from raft_core.ids import NO_INDEX, NO_NODE, Index, NodeId, RequestId, Term, WriteId
 from raft_core.messages import Message
+from raft_core.structs import Value
 
 __all__ = [
     "Alarm",
     "AlarmKind",
-    "Announce",
     "Apply",
     "Effect",
+    "Indeterminate",
     "Outcome",
     "Persist",
     "ReadReady",
@@ -29,13 +29,13 @@ __all__ = [
     "RefusalReason",
     "Respond",
     "Restore",
+    "RoleChanged",
     "RoleName",
     "Send",
     "Stop",
     "StopReason",
     "Success",
     "TakeSnapshot",
-    "Uncertainty",
     "UnknownReason",
 ]
 
@@ -110,12 +110,12 @@ class Refusal(Value, frozen=True, tag=2, array_like=True):
     """Refused: never appended, or another entry is known to be committed at its place. `leader`: who to ask, or 0."""
 
     reason: RefusalReason
-    leader: NodeId = NOBODY
+    leader: NodeId = NO_NODE
     text: str = ""
 
 
 @final
-class Uncertainty(Value, frozen=True, tag=3, array_like=True):
+class Indeterminate(Value, frozen=True, tag=3, array_like=True):
     """Unknown: everything else. A truncated entry may live on elsewhere and still be committed."""
 
     reason: UnknownReason
@@ -129,7 +129,7 @@ class ReadReady(Value, frozen=True, tag=4, array_like=True):
     index: Index
 
 
-Outcome: TypeAlias = Success | Refusal | Uncertainty | ReadReady
+Outcome: TypeAlias = Success | Refusal | Indeterminate | ReadReady
 
 
 class RoleName(StrEnum):
@@ -239,7 +239,7 @@ class ReceiveSnapshot(Value, frozen=True, tag=207, array_like=True):
 
 
 @final
-class Announce(Value, frozen=True, tag=208, array_like=True):
+class RoleChanged(Value, frozen=True, tag=208, array_like=True):
     """Role, term or leader changed to this. No report."""
 
     role: RoleName
@@ -252,7 +252,7 @@ class Alarm(Value, frozen=True, tag=209, array_like=True):
     """Something that a person should look at. No report."""
 
     kind: AlarmKind
-    peer: NodeId = NOBODY
+    peer: NodeId = NO_NODE
     text: str = ""
 
 
@@ -265,5 +265,5 @@ class Stop(Value, frozen=True, tag=210, array_like=True):
 
 
 Effect: TypeAlias = (
-    Send | Persist | Apply | Respond | TakeSnapshot | Restore | ReceiveSnapshot | Announce | Alarm | Stop
+    Send | Persist | Apply | Respond | TakeSnapshot | Restore | ReceiveSnapshot | RoleChanged | Alarm | Stop
 )

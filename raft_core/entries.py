@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from enum import IntEnum, StrEnum
 from typing import Final, final
 
-from raft_core._value import Value
-from raft_core.ids import NO_INDEX, NO_TERM, NOBODY, Index, NodeId, Term
+from raft_core.ids import NO_INDEX, NO_NODE, NO_TERM, Index, NodeId, Term
 from raft_core.membership import Members
+from raft_core.structs import Value
 
 __all__ = [
     "COMMAND",
@@ -137,7 +137,7 @@ class HardState(Value, frozen=True, array_like=True):
     """What must survive a crash besides the log: term and vote. `commit` only rides along and may lag (fig. 2)."""
 
     term: Term = NO_TERM
-    vote: NodeId = NOBODY
+    vote: NodeId = NO_NODE
     commit: Index = NO_INDEX
 
 

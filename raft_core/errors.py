@@ -7,11 +7,10 @@ towards the code that awaits an answer.
 
 from __future__ import annotations
 
-from raft_core.ids import NOBODY, NodeId
+from raft_core.ids import NO_NODE, NodeId
 
 __all__ = [
     "CallerError",
-    "CoreIsDead",
     "DirectoryInUse",
     "DiskError",
     "FrameError",
@@ -25,6 +24,7 @@ __all__ = [
     "PeerError",
     "QueueFull",
     "RaftError",
+    "RaftStopped",
     "Refused",
     "RequestError",
     "SettingsError",
@@ -50,7 +50,7 @@ class SettingsError(CallerError):
     """A setting is out of range, or two settings contradict each other."""
 
 
-class CoreIsDead(CallerError):
+class RaftStopped(CallerError):
     """`step` was called after an earlier step had raised or had ordered `Stop`; build a new core from the store."""
 
 
@@ -137,7 +137,7 @@ class RequestError(RaftError):
 class Refused(RequestError):
     """The request has certainly not been carried out and never will be; it may be sent again."""
 
-    def __init__(self, reason: str, text: str = "", leader: NodeId = NOBODY) -> None:
+    def __init__(self, reason: str, text: str = "", leader: NodeId = NO_NODE) -> None:
         super().__init__(text or reason)
         self.reason = reason
         self.leader = leader
@@ -146,7 +146,7 @@ class Refused(RequestError):
 class NotLeader(Refused):
     """This node does not lead and could not pass the request on; `leader` (0: unknown) and `address` say where to."""
 
-    def __init__(self, reason: str, text: str = "", leader: NodeId = NOBODY, address: str = "") -> None:
+    def __init__(self, reason: str, text: str = "", leader: NodeId = NO_NODE, address: str = "") -> None:
         super().__init__(reason, text, leader)
         self.address = address
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TypeAlias, final
 
-from raft_core._value import Value
 from raft_core.entries import SnapshotMeta
-from raft_core.ids import NO_INDEX, NOBODY, Index, NodeId, RequestId, WriteId
+from raft_core.ids import NO_INDEX, NO_NODE, Index, NodeId, RequestId, WriteId
 from raft_core.membership import Change, ChangeMode
 from raft_core.messages import Message
+from raft_core.structs import Value
 
 __all__ = [
     "Applied",
@@ -193,7 +193,7 @@ class TransferRequested(Value, frozen=True, tag=118, array_like=True):
     """An operator asked the leader to hand over, to `to` or (0) to the best-matched voter."""
 
     request: RequestId
-    to: NodeId = NOBODY
+    to: NodeId = NO_NODE
 
 
 @final

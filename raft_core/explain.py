@@ -11,7 +11,7 @@ from typing import final
 
 import attrs
 
-from raft_core.ids import NO_INDEX, NOBODY, Index, NodeId
+from raft_core.ids import NO_INDEX, NO_NODE, Index, NodeId
 from raft_core.progress import ProgressState
 from raft_core.quorum import committed_index, quorum_reached
 from raft_core.roles.candidate import Candidate, PreCandidate
@@ -97,7 +97,7 @@ class Explainer:
                 return Explanation(about, Reason.OWN_VOTE_NOT_DURABLE, text, (server.me,))
             silent = tuple(n for n in members.all_voters if role.campaign.votes.get(n) is not True)
             return Explanation(about, Reason.VOTES_MISSING, f"no vote yet from {_list(silent)}", silent)
-        if role.leader != NOBODY:
+        if role.leader != NO_NODE:
             text = f"node {role.leader} leads, heard {role.elapsed} ticks ago"
             return Explanation(about, Reason.FOLLOWS_LEADER, text, (role.leader,))
         if not members.is_member(server.me):

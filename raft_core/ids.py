@@ -9,10 +9,10 @@ from typing import Final, NewType
 
 __all__ = [
     "HIGHEST_FOUNDER",
-    "HIGHEST_NUMBER",
-    "NOBODY",
+    "MAX_INT63",
     "NODE_LEAP",
     "NO_INDEX",
+    "NO_NODE",
     "NO_TERM",
     "NO_WRITE",
     "BootNumber",
@@ -51,11 +51,11 @@ ClusterId = NewType("ClusterId", str)
 GroupId = NewType("GroupId", int)
 """The number of a Raft group on a shared connection or log; always 0 for now."""
 
-NOBODY: Final = NodeId(0)
+NO_NODE: Final = NodeId(0)
 NO_TERM: Final = Term(0)
 NO_INDEX: Final = Index(0)
 NO_WRITE: Final = WriteId(0)
-HIGHEST_NUMBER: Final = (1 << 63) - 1
+MAX_INT63: Final = (1 << 63) - 1
 """The highest that any of these numbers may be, and any other that is written down or sent: 63 bits hold it."""
 HIGHEST_FOUNDER: Final = (1 << 53) - 1
 """The highest id of a founding member. Later ids are above it, so this leaves them nearly the whole range."""

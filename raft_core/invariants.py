@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from raft_core.errors import invariant
-from raft_core.ids import NOBODY
+from raft_core.ids import NO_NODE
 from raft_core.membership import Members
 from raft_core.outbox import MOST_HELD
 from raft_core.progress import Progress, ProgressState
@@ -33,7 +33,7 @@ def check(raft: Raft) -> None:
     elif isinstance(role, Follower):
         invariant(role.leader != server.me, "a follower never follows itself")
         invariant(role.verified <= server.log.last_index, "no more is verified than the log holds")
-        invariant(not role.reads or role.leader != NOBODY, "reads wait only at a known leader")
+        invariant(not role.reads or role.leader != NO_NODE, "reads wait only at a known leader")
         invariant(len(role.reads) <= server.settings.max_waiting_reads, "reads asked of a leader are bounded")
     elif isinstance(role, Candidate):
         invariant(server.vote == server.me, "a candidate has voted for itself")
@@ -97,7 +97,7 @@ def _leader(server: Server, role: Leader) -> None:
     expected = [node for node in server.members.nodes if node != server.me]
     everybody = sorted({*expected, *role.replication.departing})
     invariant(list(progress) == everybody, "there is a progress for every other member, in order")
-    invariant(server.outbox.failed or server.vote in (server.me, NOBODY), "a leader has voted for itself")
+    invariant(server.outbox.failed or server.vote in (server.me, NO_NODE), "a leader has voted for itself")
     invariant(len(role.reading.queue) <= server.settings.max_waiting_reads, "reads that wait for a round are bounded")
     if role.settled:  # before that, and on a follower, more may be committed than is known to be
         pending = [place for place, _ in server.configurations.held() if place > server.commit]

@@ -16,19 +16,19 @@ from typing import TypeAlias, assert_never, final
 import attrs
 import msgspec
 
-from raft_core._value import Value
 from raft_core.errors import CallerError
-from raft_core.ids import HIGHEST_FOUNDER, HIGHEST_NUMBER, NODE_LEAP, Incarnation, NodeId
+from raft_core.ids import HIGHEST_FOUNDER, MAX_INT63, NODE_LEAP, Incarnation, NodeId
+from raft_core.structs import Value
 
 __all__ = [
     "AddLearner",
     "AddVoter",
     "Change",
+    "ChangeError",
     "ChangeMode",
     "ChangeProblem",
     "Members",
     "MembersUndecodable",
-    "Problem",
     "RemoveNode",
 ]
 
@@ -83,7 +83,7 @@ class ChangeProblem(StrEnum):
 
 
 @final
-class Problem(Value, frozen=True):
+class ChangeError(Value, frozen=True):
     """The answer of `Members.changed` when a change is refused: which rule, and one sentence for people."""
 
     kind: ChangeProblem
@@ -178,18 +178,18 @@ class Members:
 
     # From one configuration to the next.
 
-    def changed(self, changes: tuple[Change, ...], mode: ChangeMode = ChangeMode.AUTO) -> Members | Problem:
+    def changed(self, changes: tuple[Change, ...], mode: ChangeMode = ChangeMode.AUTO) -> Members | ChangeError:
         """The configuration that `changes` lead to, joint where `mode` or more than one voter asks for it."""
         if self.joint:
-            return Problem(ChangeProblem.ALREADY_JOINT, "leave the joint configuration first")
+            return ChangeError(ChangeProblem.ALREADY_JOINT, "leave the joint configuration first")
         target = self._target(changes)
-        if isinstance(target, Problem):
+        if isinstance(target, ChangeError):
             return target
         moved = set(self.voters) ^ set(target.voters)
         if mode is ChangeMode.AUTO and len(moved) <= 1:
             return target
         if not self.voters:
-            return Problem(ChangeProblem.NO_VOTERS, "a joint change needs voters to start from")
+            return ChangeError(ChangeProblem.NO_VOTERS, "a joint change needs voters to start from")
         demoted = set(target.learners) & set(self.voters)
         stay = {*self.voters, *target.nodes}
         return attrs.evolve(
@@ -201,10 +201,10 @@ class Members:
             incarnations=_merge(self.incarnations, target.incarnations, stay),
         )
 
-    def left(self) -> Members | Problem:
+    def left(self) -> Members | ChangeError:
         """The configuration after leaving the joint one: outgoing voters are gone or become learners."""
         if not self.joint:
-            return Problem(ChangeProblem.NOT_JOINT, "there is no joint configuration to leave")
+            return ChangeError(ChangeProblem.NOT_JOINT, "there is no joint configuration to leave")
         learners = _sorted((*self.learners, *self.learners_next))
         stay = {*self.voters, *learners}
         return attrs.evolve(
@@ -216,33 +216,33 @@ class Members:
             incarnations=tuple(pair for pair in self.incarnations if pair[0] in stay),
         )
 
-    def _target(self, changes: tuple[Change, ...]) -> Members | Problem:
+    def _target(self, changes: tuple[Change, ...]) -> Members | ChangeError:
         voters, learners, promotable = set(self.voters), set(self.learners), set(self.promotable)
         incarnations, highest = dict(self.incarnations), self.highest_id
         if not changes or len({change.node for change in changes}) != len(changes):
-            return Problem(ChangeProblem.CONTRADICTORY, "name at least one node, and each node once")
+            return ChangeError(ChangeProblem.CONTRADICTORY, "name at least one node, and each node once")
         for change in changes:
             node = change.node
-            if not 0 < node <= HIGHEST_NUMBER:  # so that every peer can be told of it
-                return Problem(ChangeProblem.BAD_ID, f"a node id is a positive number, not {node}")
-            if not isinstance(change, RemoveNode) and not 0 <= change.incarnation <= HIGHEST_NUMBER:
+            if not 0 < node <= MAX_INT63:  # so that every peer can be told of it
+                return ChangeError(ChangeProblem.BAD_ID, f"a node id is a positive number, not {node}")
+            if not isinstance(change, RemoveNode) and not 0 <= change.incarnation <= MAX_INT63:
                 text = f"an incarnation is a 63-bit number, not {change.incarnation}"
-                return Problem(ChangeProblem.WRONG_INCARNATION, text)
+                return ChangeError(ChangeProblem.WRONG_INCARNATION, text)
             if not self.is_member(node):
                 if isinstance(change, RemoveNode):
-                    return Problem(ChangeProblem.UNKNOWN_NODE, f"node {node} is not a member")
+                    return ChangeError(ChangeProblem.UNKNOWN_NODE, f"node {node} is not a member")
                 if node <= self.highest_id:
                     text = f"id {node} was used before or skipped; take one above {self.highest_id}"
-                    return Problem(ChangeProblem.ID_REUSED, text)
+                    return ChangeError(ChangeProblem.ID_REUSED, text)
                 if node > self.highest_id + NODE_LEAP:
                     limit = self.highest_id + NODE_LEAP
                     text = f"id {node} would use up the ids below it for ever; take one up to {limit}"
-                    return Problem(ChangeProblem.BAD_ID, text)
+                    return ChangeError(ChangeProblem.BAD_ID, text)
                 highest = max(highest, node)
                 if change.incarnation:
                     incarnations[node] = change.incarnation
             elif not isinstance(change, RemoveNode) and change.incarnation not in (0, self.incarnation_of(node)):
-                return Problem(ChangeProblem.WRONG_INCARNATION, f"node {node} is a member with another disk")
+                return ChangeError(ChangeProblem.WRONG_INCARNATION, f"node {node} is a member with another disk")
             voters.discard(node)
             learners.discard(node)
             promotable.discard(node)
@@ -257,7 +257,7 @@ class Members:
             else:
                 assert_never(change)
         if not voters:
-            return Problem(ChangeProblem.NO_VOTERS, "the change leaves no voter")
+            return ChangeError(ChangeProblem.NO_VOTERS, "the change leaves no voter")
         return attrs.evolve(
             self,
             voters=_sorted(voters),

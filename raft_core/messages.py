@@ -10,12 +10,12 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final, TypeAlias, final
 
-from raft_core._value import Value
 from raft_core.entries import Entry, LogPosition, SnapshotMeta
 from raft_core.ids import Incarnation, Index, MessageId, NodeId, ReadId, Term
+from raft_core.structs import Value
 
 __all__ = [
-    "ANNOUNCEMENT",
+    "COMMIT_UPDATE",
     "DATA",
     "HEARTBEAT",
     "AppendEntries",
@@ -48,12 +48,12 @@ class AppendPurpose(IntEnum):
 
     DATA = 0  # entries, or an empty probe: answered with an acknowledgement or a rejection
     HEARTBEAT = 1  # urgent, never with entries; its reply claims min(verified, durable) and never rejects
-    ANNOUNCEMENT = 2  # only tells the commit index; no reply but a rejection, where its place is lacking
+    COMMIT_UPDATE = 2  # only tells the commit index; no reply but a rejection, where its place is lacking
 
 
 DATA: Final = AppendPurpose.DATA
 HEARTBEAT: Final = AppendPurpose.HEARTBEAT
-ANNOUNCEMENT: Final = AppendPurpose.ANNOUNCEMENT
+COMMIT_UPDATE: Final = AppendPurpose.COMMIT_UPDATE
 
 
 @final

@@ -16,14 +16,14 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, final
 
-from raft_core._value import Value
 from raft_core.effects import Effect, Persist, Send
 from raft_core.entries import HardState, SnapshotMeta
 from raft_core.errors import CallerError
 from raft_core.ids import NO_INDEX, NO_WRITE, Index, NodeId, Term, WriteId
 from raft_core.log import Log
 from raft_core.messages import Message
-from raft_core.quorum import INFINITE
+from raft_core.quorum import NO_LIMIT
+from raft_core.structs import Value
 
 __all__ = ["LogWrite", "Outbox"]
 
@@ -89,7 +89,7 @@ class Outbox:
         self._truncate = NO_INDEX
         self._snapshot: SnapshotMeta | None = None
         self._drop_before = NO_INDEX
-        self._cap: Index = INFINITE
+        self._cap: Index = NO_LIMIT
         self._discards = False
 
     # What the next write has to carry.
@@ -200,7 +200,7 @@ class Outbox:
             return  # the disk has enough to do; what waits here goes with a later write
         write = self._next()
         first = Index(self.written_last + 1)
-        entries = log.slice(first, log.last_index, INFINITE) if log.last_index >= first else ()
+        entries = log.slice(first, log.last_index, NO_LIMIT) if log.last_index >= first else ()
         persist = Persist(
             write,
             hard if self._hard_dirty or hard.commit > self._commit_written else None,
@@ -215,7 +215,7 @@ class Outbox:
             self._hard_write = write
         self._commit_written = max(self._commit_written, hard.commit)
         if entries or self._truncate or self._snapshot is not None:
-            cap = Index(self._truncate - 1) if self._truncate else INFINITE
+            cap = Index(self._truncate - 1) if self._truncate else NO_LIMIT
             size = log.size_between(self.written_last, log.last_index) if entries else 0
             self.size_under_way += size
             if self._cap < cap:
@@ -230,7 +230,7 @@ class Outbox:
         self._truncate = NO_INDEX
         self._snapshot = None
         self._drop_before = NO_INDEX
-        self._cap = INFINITE
+        self._cap = NO_LIMIT
         self._discards = False
         self.effects.insert(0, persist)
 
@@ -281,7 +281,7 @@ class Outbox:
         the write, so whoever has acknowledged them has done so since it was issued."""
         if self._under_way and self._under_way[0].write == self.issued_at[0][0] and self._under_way[0].size:
             return self._under_way[0].last
-        return INFINITE
+        return NO_LIMIT
 
     def oldest_since(self, now: int) -> int:
         """When the oldest write under way was issued; `now` where none is."""

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import Final
 
-from raft_core.ids import HIGHEST_NUMBER, Index, NodeId
+from raft_core.ids import MAX_INT63, Index, NodeId
 from raft_core.membership import Members
 
-__all__ = ["INFINITE", "Verdict", "committed_index", "quorum_reached", "vote_verdict"]
+__all__ = ["NO_LIMIT", "Verdict", "committed_index", "quorum_reached", "vote_verdict"]
 
-INFINITE: Final = Index(HIGHEST_NUMBER)
+NO_LIMIT: Final = Index(MAX_INT63)
 """What an empty voter set has committed: it holds nothing back."""
 
 
@@ -24,7 +24,7 @@ class Verdict(Enum):
 
 
 def committed_index(members: Members, acked: Callable[[NodeId], Index]) -> Index:
-    """The highest index that a majority of each half has acknowledged; `INFINITE` where there are no voters."""
+    """The highest index that a majority of each half has acknowledged; `NO_LIMIT` where there are no voters."""
     settled = _majority_index(members.voters, acked)
     if not members.outgoing:
         return settled
@@ -35,7 +35,7 @@ def committed_index(members: Members, acked: Callable[[NodeId], Index]) -> Index
 def _majority_index(voters: tuple[NodeId, ...], acked: Callable[[NodeId], Index]) -> Index:
     count = len(voters)
     if count == 0:
-        return INFINITE
+        return NO_LIMIT
     return sorted([acked(node) for node in voters])[(count - 1) // 2]
 
 

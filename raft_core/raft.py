@@ -12,16 +12,16 @@ from typing import Final, TypeAlias, assert_never, final, get_args
 from raft_core import _state
 from raft_core.effects import (
     AlarmKind,
-    Announce,
     Effect,
+    Indeterminate,
     RefusalReason,
+    RoleChanged,
     RoleName,
     Stop,
     StopReason,
-    Uncertainty,
     UnknownReason,
 )
-from raft_core.errors import CallerError, CoreIsDead, LogLost, SettingsError, invariant
+from raft_core.errors import CallerError, LogLost, RaftStopped, SettingsError, invariant
 from raft_core.events import (
     Applied,
     CampaignRequested,
@@ -49,7 +49,7 @@ from raft_core.events import (
     TransferRequested,
 )
 from raft_core.explain import Explainer, Explanation, Reason
-from raft_core.ids import NO_INDEX, NOBODY, Index, NodeId, RequestId
+from raft_core.ids import NO_INDEX, NO_NODE, Index, NodeId, RequestId
 from raft_core.log import Log
 from raft_core.membership import Members
 from raft_core.messages import (
@@ -70,11 +70,11 @@ from raft_core.recovered import Recovered
 from raft_core.roles.candidate import Candidate, PreCandidate
 from raft_core.roles.follower import Follower
 from raft_core.roles.leader import Leader
+from raft_core.roles.transitions import LEGAL, BecomeCandidate, BecomeLeader, BecomePreCandidate, StepDown, Transition
 from raft_core.server import Server
 from raft_core.settings import Settings
 from raft_core.stale import answer_old, refuse_read_index
 from raft_core.status import Status, picture
-from raft_core.transitions import LEGAL, PreStand, Stand, StepDown, TakeOffice, Transition
 from raft_core.validation import malformed, may_raise_term, term_in_reach
 
 __all__ = ["Raft"]
@@ -104,7 +104,7 @@ class Raft:
 
     `settings` may differ between nodes, `recovered` is what the disk held, `rng` is drawn by `random()` only. The
     first event is `Started`. Raises `CallerError` where the caller breaks the contract and `InvariantBroken` where
-    this library is wrong; after either, and after the effect `Stop`, every later step raises `CoreIsDead`.
+    this library is wrong; after either, and after the effect `Stop`, every later step raises `RaftStopped`.
     """
 
     __slots__ = ("_announced", "_dead", "_role", "_server", "_started")
@@ -115,15 +115,15 @@ class Raft:
         self._server = Server(settings, recovered, rng)
         if unfit := self._server.unfit:
             raise SettingsError(unfit)
-        self._role: Role = Follower(self._server, NOBODY)
-        self._announced = Announce(RoleName.FOLLOWER, self._server.term, NOBODY)
+        self._role: Role = Follower(self._server, NO_NODE)
+        self._announced = RoleChanged(RoleName.FOLLOWER, self._server.term, NO_NODE)
         self._started = False
         self._dead = ""
 
     def step(self, event: Event) -> list[Effect]:
         """Everything that `event` causes. Do every effect; report as their docstrings say."""
         if self._dead:
-            raise CoreIsDead(f"this core is finished ({self._dead}); open the store again and build a new one from it")
+            raise RaftStopped(f"this core is finished ({self._dead}); open the store again and build a new one from it")
         try:
             self._dispatch(event)
         except LogLost as lost:
@@ -137,7 +137,7 @@ class Raft:
         announced = self._announced
         role, leader = self._role.name, self._role.leader
         if announced.term != server.term or announced.leader != leader or announced.role is not role:
-            self._announced = Announce(role, server.term, leader)
+            self._announced = RoleChanged(role, server.term, leader)
             server.outbox.effects.append(self._announced)
         return server.outbox.finish(server.log, server.term, server.vote, server.commit, server.now)
 
@@ -217,7 +217,7 @@ class Raft:
     def _receive(self, message: Message) -> None:
         """The term rule (§5.1, figure 2 "All Servers"), then the role."""
         server = self._server
-        if message.sender <= NOBODY or message.sender == server.me:
+        if message.sender <= NO_NODE or message.sender == server.me:
             server.alarm(
                 AlarmKind.MALFORMED, message.sender, "a message that claims to come from nobody or from ourselves"
             )
@@ -233,7 +233,7 @@ class Raft:
         if message.term > server.term and not self._speaks_of_future(message):
             if not self._believes_term(message):
                 return
-            leader = message.sender if isinstance(message, AppendEntries | InstallSnapshot) else NOBODY
+            leader = message.sender if isinstance(message, AppendEntries | InstallSnapshot) else NO_NODE
             server.enter_term(message.term)
             self._move(StepDown(leader))
         self._deliver(message)
@@ -308,13 +308,13 @@ class Raft:
             if type(arrow) is StepDown:
                 self._follow(old, arrow)
                 arrow = None
-            elif type(arrow) is PreStand:
+            elif type(arrow) is BecomePreCandidate:
                 self._role = PreCandidate(self._server, arrow.hurry)
                 arrow = self._role.begin()
-            elif type(arrow) is Stand:
+            elif type(arrow) is BecomeCandidate:
                 self._role = Candidate(self._server, arrow.hurry, transfer=arrow.transfer)
                 arrow = self._role.begin()
-            elif type(arrow) is TakeOffice:
+            elif type(arrow) is BecomeLeader:
                 self._role = Leader(self._server)
                 arrow = self._role.begin()
             else:
@@ -322,7 +322,7 @@ class Raft:
 
     def _follow(self, old: Role, arrow: StepDown) -> None:
         follower = Follower(self._server, arrow.leader, arrow.hurry)
-        if type(old) is Follower and arrow.leader == NOBODY:
+        if type(old) is Follower and arrow.leader == NO_NODE:
             # A new term alone does not start the timer anew: only a vote given does (rule 1.3).
             follower.elapsed, follower.timeout = old.elapsed, old.timeout
         self._role = follower
@@ -357,7 +357,7 @@ class Raft:
             server.loyalty -= 1
         if 0 <= server.give_up_at <= server.now:
             server.give_up_at = -1
-            server.requests.give_up(Uncertainty(UnknownReason.LEADERSHIP_LOST), server.respond)
+            server.requests.give_up(Indeterminate(UnknownReason.LEADERSHIP_LOST), server.respond)
         self._move(role.on_tick(event.elapsed) if type(role) is Leader else role.on_tick())
 
     def _unreachable(self, peer: NodeId) -> None:
@@ -429,7 +429,7 @@ class Raft:
         if type(self._role) is Follower:
             self._move(self._role.on_campaign())
         elif type(self._role) is not Leader and self._server.may_campaign:
-            self._move(PreStand() if self._server.settings.pre_vote else Stand())
+            self._move(BecomePreCandidate() if self._server.settings.pre_vote else BecomeCandidate())
 
     def _stop(self) -> None:
         self._server.stopping = True
@@ -446,7 +446,7 @@ class Raft:
         if type(self._role) is Follower:
             self._role.refuse_reads()
         told = text if reason is StopReason.MACHINE_FAILED else ""  # clients hear which error it was
-        server.answer_everybody(Uncertainty(_UNKNOWN_AT_THE_END[reason], told))
+        server.answer_everybody(Indeterminate(_UNKNOWN_AT_THE_END[reason], told))
         server.outbox.effects.append(Stop(reason, text))
         self._dead = f"it was stopped: {reason}"
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections import deque
 from typing import final
 
-from raft_core._value import Value
 from raft_core.ids import Index, MessageId, NodeId, ReadId, RequestId
+from raft_core.structs import Value
 
 __all__ = ["ReadQueue", "ReadRound", "WaitingRead"]
 

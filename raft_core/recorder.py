@@ -2,7 +2,7 @@
 
 What lives here: `Recorder`, the flight recorder of one core, and `Recording`, what it writes. A recording is a state
 of the core and the events since; because inputs determine outputs, it says everything that the core did since then,
-on any machine (`raft_core.testing.replay`).
+on any machine (`raft_testing.trace.replay`).
 
 Keeping an event costs a reference, for events are values. Two states are kept: when the newer half is full, the older
 half is dropped, so a recording goes back over at least half of what is allowed (or to the beginning), and never over
@@ -18,12 +18,12 @@ from typing import Final, final
 import msgspec
 
 from raft_core._freeze import freeze
-from raft_core._value import Value
 from raft_core.effects import Effect
 from raft_core.errors import CallerError, SettingsError
 from raft_core.events import Applied, Event, Proposed
 from raft_core.messages import AppendEntries
 from raft_core.raft import Raft
+from raft_core.structs import Value
 
 __all__ = ["EVENT_OVERHEAD", "Recorder", "Recording", "decode_recording"]
 
@@ -60,7 +60,7 @@ class _Half:
 
 @final
 class Recorder:
-    """Let `step` stand in for `Raft.step`, for a host by `Host(..., recorder=recorder)`; all else stays as it is.
+    """Let `step` stand in for `Raft.step`, for a host by `NodeCore(..., recorder=recorder)`; all else stays as it is.
     `step` given to the recorder stands in for `Raft.step` in turn, for whoever checks each step of the core.
 
     At most `max_events` events and `max_bytes` of them are kept (at least one event is), besides two states. Another

@@ -11,13 +11,13 @@ from bisect import bisect_right, insort_right
 from collections import deque
 from typing import Final, final
 
-from raft_core._value import Value
 from raft_core.compaction import base_after_snapshot, snapshot_due
-from raft_core.configurations import Configurations
+from raft_core.configurations import MembershipHistory
 from raft_core.effects import (
     Alarm,
     AlarmKind,
     Apply,
+    Indeterminate,
     Outcome,
     ReadReady,
     ReceiveSnapshot,
@@ -26,20 +26,20 @@ from raft_core.effects import (
     Respond,
     Restore,
     TakeSnapshot,
-    Uncertainty,
     UnknownReason,
 )
 from raft_core.entries import MEMBERS, START, Entry, SnapshotMeta
 from raft_core.errors import CallerError, invariant
 from raft_core.events import Applied, Restored, SnapshotTaken
-from raft_core.ids import HIGHEST_NUMBER, NO_INDEX, NO_WRITE, NOBODY, Index, MessageId, NodeId, RequestId, Term, WriteId
+from raft_core.ids import MAX_INT63, NO_INDEX, NO_NODE, NO_WRITE, Index, MessageId, NodeId, RequestId, Term, WriteId
 from raft_core.log import Log
 from raft_core.membership import Members
 from raft_core.messages import RequestVote, VoteKind, VoteReply
 from raft_core.outbox import Outbox
+from raft_core.pending import PendingProposals
 from raft_core.recovered import Recovered
-from raft_core.requests import Requests
 from raft_core.settings import LONGEST_LEASE, Settings
+from raft_core.structs import Value
 
 __all__ = ["Page", "Server"]
 
@@ -123,13 +123,13 @@ class Server:
         self.snapshot_write = NO_WRITE  # the write that switched to `snapshot`
         self.receiving: ReceiveSnapshot | None = None  # a transfer to us that is under way
         self.installing: tuple[WriteId, SnapshotMeta] | None = None  # restore when this write is durable
-        self.configurations = Configurations()
+        self.configurations = MembershipHistory()
         if snapshot is not None:
             self.configurations.reset(snapshot.members_index or snapshot.index, snapshot.members)
         for entry in recovered.entries:
             self._note_members(entry)
         self.outbox = Outbox(self.log.last_index, settings.max_persist_bytes, recovered.hard.commit)
-        self.requests = Requests()
+        self.requests = PendingProposals()
         self.ready_reads: list[tuple[Index, RequestId]] = []  # confirmed, sorted; wait for the machine
         self.messages_made = 0
         self.now = 0  # ticks, pauses included
@@ -182,7 +182,7 @@ class Server:
     def may_campaign(self) -> bool:
         """This node may lead: a voter, or one until the uncommitted configuration in force is committed (rule 9.5);
         and no snapshot is being installed."""
-        if self.installing is not None or self.stopping or self.term >= HIGHEST_NUMBER:
+        if self.installing is not None or self.stopping or self.term >= MAX_INT63:
             return False
         if self.members.is_voter(self.me):
             return True
@@ -206,14 +206,14 @@ class Server:
         self.outbox.effects.append(answer)
 
     def refuse(
-        self, request: RequestId, reason: RefusalReason, *, leader: NodeId = NOBODY, text: str = "", count: int = 1
+        self, request: RequestId, reason: RefusalReason, *, leader: NodeId = NO_NODE, text: str = "", count: int = 1
     ) -> None:
         """The whole request is refused."""
         self.respond(Respond(request, Refusal(reason, leader, text), 0, count))
 
     # Term and vote.
 
-    def enter_term(self, term: Term, vote: NodeId = NOBODY) -> None:
+    def enter_term(self, term: Term, vote: NodeId = NO_NODE) -> None:
         """A higher term, in which nobody but `vote` has our vote (§5.1)."""
         invariant(term > self.term, "terms only rise")
         self.term = term
@@ -225,7 +225,7 @@ class Server:
 
         True if a real vote was given. Membership is not asked: the candidate may know a newer configuration."""
         real = request.kind is not VoteKind.PRE
-        free = self.vote == request.sender or (self.vote == NOBODY and leader == NOBODY)
+        free = self.vote == request.sender or (self.vote == NO_NODE and leader == NO_NODE)
         if not real and request.term > self.term:
             free = True
         granted = free and request.last.at_least_as_up_to_date_as(self.log.last)
@@ -256,7 +256,7 @@ class Server:
         """A joiner learns how its cluster was formed, and is reminded at every change of the members: it goes on, but
         would not start again like this."""
         if self.unfit:
-            self.alarm(AlarmKind.SETTINGS, NOBODY, f"{self.unfit}; mend this node's settings before it is restarted")
+            self.alarm(AlarmKind.SETTINGS, NO_NODE, f"{self.unfit}; mend this node's settings before it is restarted")
 
     @property
     def unfit(self) -> str:
@@ -414,7 +414,7 @@ class Server:
         self.snapshot_pending = NO_INDEX
         self.bytes_since_snapshot = 0
         self.commit = meta.index
-        self.requests.give_up(Uncertainty(UnknownReason.SNAPSHOT), self.respond)
+        self.requests.give_up(Indeterminate(UnknownReason.SNAPSHOT), self.respond)
         self.outbox.switch(meta, discard=True, cap=durable_before)
         self.snapshot_write = self.outbox.everything(self.log)
         self.installing = (self.snapshot_write, meta)

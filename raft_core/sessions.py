@@ -30,10 +30,10 @@ from typing import Final, NewType, TypeAlias, final
 import attrs
 import msgspec
 
-from raft_core._value import Value
 from raft_core.errors import CallerError, SettingsError
-from raft_core.ids import HIGHEST_NUMBER, Index
-from raft_core.machine import StateMachine, preparer
+from raft_core.ids import MAX_INT63, Index
+from raft_core.state_machine import StateMachine, preparer
+from raft_core.structs import Value
 
 __all__ = [
     "Expired",
@@ -133,9 +133,9 @@ def encode_command(session: SessionId, sequence: Sequence, lowest_unanswered: Se
     """`command` under a session. `lowest_unanswered`: every answer below it has come; at most `sequence`.
 
     Raises `CallerError` where the numbers make no sense."""
-    if not 0 < session <= HIGHEST_NUMBER:
+    if not 0 < session <= MAX_INT63:
         raise CallerError(f"a session is the number that Registered named, not {session}")
-    if not 0 < lowest_unanswered <= sequence <= HIGHEST_NUMBER:
+    if not 0 < lowest_unanswered <= sequence <= MAX_INT63:
         raise CallerError(f"sequence {sequence} must be positive and not below the lowest one ({lowest_unanswered})")
     return _HEAD.pack(_COMMAND, 0) + _NAMES.pack(session, sequence, lowest_unanswered) + command
 
@@ -174,7 +174,7 @@ class SessionLimits:
 
     def __attrs_post_init__(self) -> None:
         for name in ("max_sessions", "max_results", "lifetime"):
-            if not 0 < getattr(self, name) <= HIGHEST_NUMBER:
+            if not 0 < getattr(self, name) <= MAX_INT63:
                 raise SettingsError(f"{name} must be positive and fit 63 bits, not {getattr(self, name)}")
 
 
@@ -284,7 +284,7 @@ class Sessions:
     def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
         """As `prepare`, with wall time for an inner machine that wants it."""
         kind = _kind_of(command)
-        stamp = _HEAD.pack(kind, min(max(now, 0), HIGHEST_NUMBER)) if kind >= 0 else b""
+        stamp = _HEAD.pack(kind, min(max(now, 0), MAX_INT63)) if kind >= 0 else b""
         if kind == _PLAIN:
             return stamp + self._prepare(command[_HEAD.size :], now, wall)
         if kind == _REGISTER:
@@ -368,7 +368,7 @@ class Sessions:
 
     def _register(self, index: Index, command: bytes) -> bytes:
         numbers = _LIMITS.unpack_from(command, _HEAD.size)
-        if all(0 < number <= HIGHEST_NUMBER for number in numbers):
+        if all(0 < number <= MAX_INT63 for number in numbers):
             for _ in range(self._ended()):  # another lifetime must not bring them back
                 self._evict()
             self._limits = SessionLimits(*numbers)

@@ -7,7 +7,7 @@ from typing import final
 import attrs
 
 from raft_core.effects import RoleName
-from raft_core.ids import NO_INDEX, NOBODY, Index, NodeId, Term, WriteId
+from raft_core.ids import NO_INDEX, NO_NODE, Index, NodeId, Term, WriteId
 from raft_core.membership import Members
 from raft_core.progress import ProgressState
 from raft_core.roles.candidate import Candidate, PreCandidate
@@ -73,7 +73,7 @@ class Status:
 def picture(server: Server, role: Follower | PreCandidate | Candidate | Leader) -> Status:
     """The status of a core made of these two."""
     peers: tuple[PeerStatus, ...] = ()
-    transfer, reads = NOBODY, len(server.ready_reads)
+    transfer, reads = NO_NODE, len(server.ready_reads)
     if isinstance(role, Leader):
         peers = tuple(_peer_picture(server, role, node) for node in role.replication.progress)
         transfer = role.succession.target

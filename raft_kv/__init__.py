@@ -6,7 +6,7 @@ machine, the table of commands, the client session); the two `serve_*` modules c
 
 from __future__ import annotations
 
-from raft_kv.machine import KeyValueMachine
-from raft_kv.session import Session
+from raft_kv.client_session import Session
+from raft_kv.state_machine import KeyValueMachine
 
 __all__ = ["KeyValueMachine", "Session"]

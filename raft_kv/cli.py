@@ -22,9 +22,9 @@ from raft_core.errors import (
     StorageBroken,
     WrongDirectory,
 )
-from raft_core.host.reaching import ListenFailed
+from raft_core.node.reaching import ListenFailed
 from raft_kv.config import LOOPS, REDIS_ROLES, ServeConfig, read_file, serve_config
-from raft_kv.descriptors import most_open_files, within_descriptors
+from raft_kv.fd_limit import most_open_files, within_descriptors
 from raft_kv.stopping import stop_when_input_ends
 from raft_kv.telling import LOG, flush, log_to_stderr, tell
 from raft_kv.version import version
@@ -84,7 +84,7 @@ left in the new directory as SALVAGE.txt. Without --i-understand-what-may-be-los
 """
 _SALVAGE_EXAMPLES: Final = """\
 example (nodes 1 and 2 of three are burnt, node 3's disk is left):
-      raft-kv salvage --cluster raft-kv --survivor /var/lib/raft-kv \\
+      raft-kv recover-from-quorum-loss --cluster raft-kv --survivor /var/lib/raft-kv \\
           --new-cluster raft-kv-2026 --new-data /var/lib/raft-kv-new
 
 then start it as shown, and let new nodes join with new ids and empty directories.
@@ -161,14 +161,14 @@ def _parser() -> argparse.ArgumentParser:
         "demo", help="watch a cluster survive the death of its leader", description=_DEMO, formatter_class=raw
     )
     _add_demo_flags(demo)
-    salvage = commands.add_parser(
-        "salvage",
+    recovery = commands.add_parser(
+        "recover-from-quorum-loss",
         help="the last resort after the permanent loss of a majority",
         description=_SALVAGE,
         epilog=_SALVAGE_EXAMPLES,
         formatter_class=raw,
     )
-    _add_salvage_flags(salvage)
+    _add_recovery_flags(recovery)
     migrate = commands.add_parser(
         "migrate",
         help="move a stopped node's data to another kind of store",
@@ -226,7 +226,7 @@ def _add_demo_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--story", choices=("failover", "membership"), default="failover", help=stories)
 
 
-def _add_salvage_flags(parser: argparse.ArgumentParser) -> None:
+def _add_recovery_flags(parser: argparse.ArgumentParser) -> None:
     survivor = "a surviving node's data directory, not in use; once for each survivor"
     parser.add_argument("--survivor", metavar="DIR", action="append", required=True, help=survivor)
     parser.add_argument("--cluster", metavar="NAME", default="raft-kv", help="the old cluster's name (raft-kv)")
@@ -263,9 +263,9 @@ def _values(options: argparse.Namespace) -> dict[str, Any]:
 
 def _place(values: dict[str, Any], name: str, value: str) -> None:
     """Puts one `--set` where it belongs; `serve_config` complains about a name that belongs nowhere."""
-    from raft_core.host.config import HostConfig
+    from raft_core.node.limits import NodeLimits
 
-    table = "host" if hasattr(HostConfig(), name) else "settings"
+    table = "host" if hasattr(NodeLimits(), name) else "settings"
     values[table] = {**values.get(table, {}), name: value}
 
 
@@ -320,10 +320,10 @@ def _demo(options: argparse.Namespace) -> int:
     )
 
 
-def _salvage(options: argparse.Namespace) -> int:
-    from raft_kv.salvaging import run_salvage
+def _recover(options: argparse.Namespace) -> int:
+    from raft_kv.recover import run_recovery
 
-    return run_salvage(
+    return run_recovery(
         options.survivor,
         options.cluster,
         Path(options.new_data),
@@ -338,4 +338,4 @@ def _migrate(options: argparse.Namespace) -> int:
     return run_migrate(options.source, options.target)
 
 
-_COMMANDS: Final = {"serve": _serve, "demo": _demo, "salvage": _salvage, "migrate": _migrate}
+_COMMANDS: Final = {"serve": _serve, "demo": _demo, "recover-from-quorum-loss": _recover, "migrate": _migrate}

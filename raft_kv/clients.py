@@ -12,10 +12,10 @@ import attrs
 
 from raft_kv.commands.table import integer, printable, syntax_error, unknown_subcommand, wrong_arity
 from raft_kv.keyspace import Millis
-from raft_kv.replies import OK, CommandError, Reply
+from raft_kv.resp import OK, CommandError, Reply
 from raft_kv.scripts import Scripts
 
-__all__ = ["Client", "Clients", "Killed", "answer_client", "checked_name"]
+__all__ = ["Client", "Killed", "RequestBook", "answer_client", "checked_name"]
 
 
 @final
@@ -36,7 +36,7 @@ class Client:
     local_address: bytes = b""
     """Where it has connected to."""
     since: Millis = 0
-    """When it has connected, by the clock of `Clients`."""
+    """When it has connected, by the clock of `RequestBook`."""
     seen: Millis = 0
     """When bytes came last."""
     commands: int = 0
@@ -52,7 +52,7 @@ class Client:
 
 @final
 @attrs.define(eq=False)
-class Clients:
+class RequestBook:
     """All clients of a node, by their number."""
 
     clock: Callable[[], Millis] = lambda: 0
@@ -69,7 +69,7 @@ class Killed:
     reply: Reply
 
 
-def answer_client(client: Client, clients: Clients, call: list[bytes]) -> Reply | Killed:
+def answer_client(client: Client, clients: RequestBook, call: list[bytes]) -> Reply | Killed:
     """The reply to CLIENT and its subcommands. Raises `CommandError`."""
     word = call[1].decode("utf-8", "replace").lower()
     match word, call[2:]:
@@ -183,7 +183,7 @@ def _number(word: bytes) -> int:
     return number
 
 
-def _kill(client: Client, clients: Clients, words: Sequence[bytes]) -> Killed:
+def _kill(client: Client, clients: RequestBook, words: Sequence[bytes]) -> Killed:
     if len(words) == 1:
         found = [one.number for one in clients.by_number.values() if one.address == words[0]]
         if not found:

@@ -15,8 +15,8 @@ from typing import Any, Final, TypeVar, final
 import attrs
 
 from raft_core.errors import SettingsError
-from raft_core.host.config import SECOND, HostConfig, check_node
-from raft_core.host.node import NodeConfig, split_address
+from raft_core.node.config import NodeConfig, split_address
+from raft_core.node.limits import SECOND, NodeLimits, check_node
 from raft_core.settings import Settings
 from raft_storage.location import parse_location, store_class
 
@@ -24,8 +24,8 @@ __all__ = ["LOOPS", "REDIS_ROLES", "ServeConfig", "check_name", "override", "rea
 
 LOOPS: Final = ("trio", "asyncio", "uvloop")
 REDIS_ROLES: Final = ("master", "raft")
-T = TypeVar("T", Settings, HostConfig)
-HOST: Final = HostConfig(leader_wait=1 * SECOND)
+T = TypeVar("T", Settings, NodeLimits)
+HOST: Final = NodeLimits(leader_wait=1 * SECOND)
 """A client is told after a second that no leader is there, so that it can try another node."""
 
 
@@ -65,7 +65,7 @@ class ServeConfig:
     """Print every change of role, term and leader."""
     settings: Settings = Settings()
     """The protocol's numbers."""
-    host: HostConfig = HOST
+    host: NodeLimits = HOST
     """The numbers of what surrounds it."""
 
     def __attrs_post_init__(self) -> None:

@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from raft_core.explain import Explanation
-from raft_core.host.status import HostStatus, Phase
+from raft_core.node.status import NodeStatus, Phase
 
 __all__ = ["reasons"]
 
 
-def reasons(status: HostStatus, explanations: Sequence[Explanation]) -> tuple[str, ...]:
+def reasons(status: NodeStatus, explanations: Sequence[Explanation]) -> tuple[str, ...]:
     """One sentence for each thing that is not as a person might wish; one at least."""
     waits = [f"{each.about}: {each.text}" for each in explanations]
     found = [*_about_the_node(status), *waits, *_about_links(status)]
     return tuple(found) or ("all is well: this node leads, everything is committed and applied, no peer lags",)
 
 
-def _about_the_node(status: HostStatus) -> Iterator[str]:
+def _about_the_node(status: NodeStatus) -> Iterator[str]:
     core = status.core
     if status.phase is Phase.FORMING or core is None:
         yield "this node is not part of a cluster yet: founders wait for each other, a joiner waits for RAFT ADD"
@@ -35,7 +35,7 @@ def _about_the_node(status: HostStatus) -> Iterator[str]:
         yield f"entries {core.durable_index + 1} to {core.last_index} wait for this node's disk"
 
 
-def _about_links(status: HostStatus) -> Iterator[str]:
+def _about_links(status: NodeStatus) -> Iterator[str]:
     for link in status.peers:
         if not link.connected:
             error = f": {link.last_error}" if link.last_error else ""

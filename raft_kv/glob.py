@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
-from raft_kv.replies import CommandError
+from raft_kv.resp import CommandError
 
 __all__ = ["MAX_PATTERN_BYTES", "matcher"]
 

@@ -10,7 +10,7 @@ from raft_kv import commands
 from raft_kv.commands.documentation import DOCUMENTATION, documentation_reply
 from raft_kv.commands.table import ADMIN, Call, Command, integer, syntax_error, unknown_subcommand, wrong_arity
 from raft_kv.glob import matcher
-from raft_kv.replies import CommandError, Encoded, Map, Reply, Simple, encode
+from raft_kv.resp import CommandError, Encoded, Map, Reply, Simple, encode
 
 __all__ = ["answer_command"]
 

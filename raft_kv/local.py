@@ -12,16 +12,16 @@ from typing import Final, final
 import attrs
 
 from raft_core.errors import SettingsError
-from raft_core.host.node import split_address
 from raft_core.ids import NodeId
 from raft_core.membership import AddLearner, AddVoter, Change, RemoveNode
-from raft_kv.clients import Client, Clients, Killed, answer_client, checked_name
+from raft_core.node.config import split_address
+from raft_kv.client_session_values import ChangeMembers, Disconnect, HandOver, Inspect, LeaveJoint, SessionEffect
+from raft_kv.clients import Client, Killed, RequestBook, answer_client, checked_name
 from raft_kv.commands.table import integer, syntax_error, unknown_subcommand, wrong_arity
 from raft_kv.glob import matcher
 from raft_kv.listing import answer_command
 from raft_kv.picture import REDIS_VERSION, Picture, info_text, role_reply, status_map
-from raft_kv.replies import EMPTY_ARRAY, OK, CommandError, Map, Reply
-from raft_kv.session_values import ChangeMembers, Disconnect, HandOver, Inspect, LeaveJoint, SessionEffect
+from raft_kv.resp import EMPTY_ARRAY, OK, CommandError, Map, Reply
 
 __all__ = ["Later", "answer_locally", "once_of"]
 
@@ -37,7 +37,7 @@ class Later:
     closes: bool = False
 
 
-def answer_locally(client: Client, clients: Clients, call: list[bytes], picture: Picture | None) -> Reply | Later:
+def answer_locally(client: Client, clients: RequestBook, call: list[bytes], picture: Picture | None) -> Reply | Later:
     """The reply to a command that needs no keys. `picture` is given when an earlier `Later` asked for one."""
     if call[0].lower() == b"client":
         return _client(client, clients, call)
@@ -101,7 +101,7 @@ def _check_user(name: bytes) -> None:
         raise CommandError("WRONGPASS invalid username-password pair or user is disabled.")
 
 
-def _client(client: Client, clients: Clients, call: list[bytes]) -> Reply | Later:
+def _client(client: Client, clients: RequestBook, call: list[bytes]) -> Reply | Later:
     answer = answer_client(client, clients, call)
     if not isinstance(answer, Killed):
         return answer

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import attrs
 
 from raft_core.explain import Explanation
-from raft_core.host.status import HostStatus
+from raft_core.node.status import NodeStatus
 from raft_core.status import PeerStatus as CorePeer
 from raft_kv.explaining import reasons
 from raft_kv.picture import PeerView, Picture
@@ -18,7 +18,7 @@ from raft_kv.picture import PeerView, Picture
 __all__ = ["picture_of"]
 
 
-def picture_of(status: HostStatus, explanations: Sequence[Explanation]) -> Picture:
+def picture_of(status: NodeStatus, explanations: Sequence[Explanation]) -> Picture:
     """The cluster's half of a picture; the server's half stays empty."""
     core = status.core
     picture = Picture(
@@ -50,7 +50,7 @@ def picture_of(status: HostStatus, explanations: Sequence[Explanation]) -> Pictu
     )
 
 
-def _peers(status: HostStatus) -> tuple[PeerView, ...]:
+def _peers(status: NodeStatus) -> tuple[PeerView, ...]:
     """Everybody but us who is a member or connected."""
     known = {} if status.core is None else {peer.node: peer for peer in status.core.peers}
     links = {peer.node: peer for peer in status.peers}

@@ -20,7 +20,7 @@ import attrs
 import msgspec
 
 from raft_kv.keyspace import Millis
-from raft_kv.replies import encode_failure
+from raft_kv.resp import encode_failure
 
 __all__ = ["KEPT_BYTES", "LIFETIME", "MAX_SESSIONS", "WINDOW", "AppliedOnce", "ClientSession"]
 

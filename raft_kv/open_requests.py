@@ -7,9 +7,9 @@ from typing import TypeAlias, final
 import attrs
 
 from raft_core.errors import OutcomeUnknown, Refused
-from raft_kv.entries import Question
-from raft_kv.refusals import explain
-from raft_kv.replies import OK, Reply, encode_failure
+from raft_kv.error_replies import explain
+from raft_kv.log_format import Question
+from raft_kv.resp import OK, Reply, encode_failure
 
 __all__ = ["Administering", "Executing", "Inspecting", "Open", "Reading", "Watching", "Writing", "failure_replies"]
 

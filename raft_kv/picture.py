@@ -11,7 +11,7 @@ from typing import Final, final
 
 import attrs
 
-from raft_kv.replies import Map, Reply
+from raft_kv.resp import Map, Reply
 
 __all__ = ["PeerView", "Picture", "info_text", "role_reply", "status_map"]
 

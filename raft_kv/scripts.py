@@ -20,7 +20,7 @@ import attrs
 
 from raft_kv.commands.comparing import RAFT_SCRIPT, RAFT_SET
 from raft_kv.commands.table import integer
-from raft_kv.replies import CommandError
+from raft_kv.resp import CommandError
 
 __all__ = ["Scripts", "normal_form", "operation_of", "translate"]
 

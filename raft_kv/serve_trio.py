@@ -15,14 +15,10 @@ from typing import Final
 import trio
 
 from raft_core.errors import OutcomeUnknown, Refused
-from raft_core.host.node import join_address, split_address
-from raft_core.host.reaching import listen_failure
-from raft_kv.config import ServeConfig
-from raft_kv.conversation import LOOK_SECONDS, Conversation
-from raft_kv.machine import KeyValueMachine
-from raft_kv.service import DRAIN_SECONDS, KEEPALIVE, QUIET_LOOK, READ_BYTES, TOO_MANY, Service, cluster_clock
-from raft_kv.session import Session
-from raft_kv.session_values import (
+from raft_core.node.config import join_address, split_address
+from raft_core.node.reaching import listen_failure
+from raft_kv.client_session import Session
+from raft_kv.client_session_values import (
     Ask,
     ChangeMembers,
     Disconnect,
@@ -33,6 +29,10 @@ from raft_kv.session_values import (
     Propose,
     SessionEffect,
 )
+from raft_kv.config import ServeConfig
+from raft_kv.output_buffer import LOOK_SECONDS, Conversation
+from raft_kv.service import DRAIN_SECONDS, KEEPALIVE, QUIET_LOOK, READ_BYTES, TOO_MANY, Service, cluster_clock
+from raft_kv.state_machine import KeyValueMachine
 from raft_kv.stopping import end_input, hand_over, stop_signals
 from raft_kv.telling import LOG, announce
 from raft_trio import Node, open_node

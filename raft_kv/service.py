@@ -18,20 +18,20 @@ from typing import Final, Generic, Protocol, final
 
 import attrs
 
-from raft_core.effects import Alarm, AlarmKind, Announce
-from raft_core.host.face import NodeFace
-from raft_core.host.node import join_address
-from raft_kv.clients import Clients
+from raft_core.effects import Alarm, AlarmKind, RoleChanged
+from raft_core.node.api import NodeApi
+from raft_core.node.config import join_address
+from raft_kv.client_session import Session
+from raft_kv.client_session_values import SessionLimits
+from raft_kv.clients import RequestBook
 from raft_kv.config import ServeConfig
-from raft_kv.conversation import Conversation, SignalT
 from raft_kv.keyspace import Millis
-from raft_kv.machine import KeyValueMachine
 from raft_kv.node_view import picture_of
+from raft_kv.output_buffer import Conversation, SignalT
 from raft_kv.picture import Picture
-from raft_kv.requests import RequestLimits
+from raft_kv.resp_parser import RequestLimits
 from raft_kv.scripts import Scripts
-from raft_kv.session import Session
-from raft_kv.session_values import SessionLimits
+from raft_kv.state_machine import KeyValueMachine
 from raft_kv.version import version
 
 __all__ = [
@@ -113,7 +113,7 @@ def _local_clock() -> Millis:
     return time.monotonic_ns() // 1_000_000
 
 
-def cluster_clock(node: NodeFace) -> Millis:
+def cluster_clock(node: NodeApi) -> Millis:
     """Return what the node takes for the cluster's time, in milliseconds; 0 where it does not know it yet."""
     return node.cluster_time // 1_000_000
 
@@ -143,7 +143,7 @@ class Service(Generic[SignalT]):
     commands: int = 0
     _limits: SessionLimits = attrs.field(init=False)
     _scripts: Scripts = attrs.field(factory=Scripts)
-    _clients: Clients = attrs.field(factory=lambda: Clients(_local_clock))
+    _clients: RequestBook = attrs.field(factory=lambda: RequestBook(_local_clock))
     _started: float = attrs.field(factory=time.monotonic)
     _numbers: count[int] = attrs.field(factory=lambda: count(1))
 
@@ -189,7 +189,7 @@ class Service(Generic[SignalT]):
         """What is printed, with the traceback, when a connection ends by a mistake of this program."""
         return f"node {self.config.id}: the connection of client {session.number} ended by a defect; please report it:"
 
-    def picture(self, node: NodeFace) -> Picture:
+    def picture(self, node: NodeApi) -> Picture:
         """The whole node at this moment."""
         census = self.machine.census()
         return attrs.evolve(
@@ -220,7 +220,7 @@ class Service(Generic[SignalT]):
             f"peers at {self.peer_address}, data in {config.directory}, loop {config.loop}"
         )
 
-    def change_line(self, change: Announce) -> str:
+    def change_line(self, change: RoleChanged) -> str:
         """What is printed of a change of role, term or leader."""
         leader = f"node {change.leader} leads" if change.leader else "no leader known"
         return f"node {self.config.id}: {change.role.value} in term {change.term}, {leader}"

@@ -16,7 +16,7 @@ from typing import Final
 
 from raft_core.effects import RoleName
 from raft_core.errors import OutcomeUnknown, Refused
-from raft_core.host.face import NodeFace
+from raft_core.node.api import NodeApi
 
 __all__ = ["GO_ON", "end_input", "hand_over", "stop_signals", "stop_when_input_ends"]
 
@@ -26,7 +26,7 @@ GO_ON: Final = b"go on\n"
 _HAND_OVER_SECONDS: Final = 2.0
 
 
-async def hand_over(node: NodeFace) -> None:
+async def hand_over(node: NodeApi) -> None:
     """Hand leadership over where `node` has it and another voter takes it. A node that stops tries again."""
     if node.status.role is RoleName.LEADER:
         with suppress(Refused, OutcomeUnknown):

@@ -12,11 +12,11 @@ from typing import Final
 
 import msgspec
 
-from raft_kv import entries
+from raft_kv import log_format as entries
 from raft_kv.commands.table import INT64_MAX, integer
-from raft_kv.entries import Calls, Once, Transaction, Undecodable
 from raft_kv.keyspace import Millis
-from raft_kv.replies import CommandError
+from raft_kv.log_format import Calls, Once, Transaction, Undecodable
+from raft_kv.resp import CommandError
 
 __all__ = ["TOLERATED", "in_cluster_time"]
 

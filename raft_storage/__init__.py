@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from raft_storage.file_store import FileStore
-from raft_storage.files import OperatingFiles
 from raft_storage.location import Location, PackageMissing, UnknownStore, open_store, parse_location
 from raft_storage.memory_store import MemoryStore
 from raft_storage.migration import migrate
-from raft_storage.salvage import Survivor, salvage
+from raft_storage.posix import PosixFiles
+from raft_storage.quorum_loss import Survivor, recover_from_quorum_loss
 
 __all__ = [
     "FileStore",
     "Location",
     "MemoryStore",
-    "OperatingFiles",
     "PackageMissing",
+    "PosixFiles",
     "Survivor",
     "UnknownStore",
     "migrate",
     "open_store",
     "parse_location",
-    "salvage",
+    "recover_from_quorum_loss",
 ]

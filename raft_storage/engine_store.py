@@ -20,17 +20,16 @@ from typing import Final, TypeAlias, final
 
 import msgspec
 
-from raft_core._value import Value
 from raft_core.effects import Persist
 from raft_core.entries import SnapshotMeta
 from raft_core.errors import CallerError, DirectoryInUse, DiskError, LogDamaged, StorageBroken, WrongDirectory
-from raft_core.ids import NOBODY, BootNumber, ClusterId, Incarnation, Index, NodeId, WriteId
+from raft_core.ids import NO_NODE, BootNumber, ClusterId, Incarnation, Index, NodeId, WriteId
 from raft_core.membership import Members
 from raft_core.recovered import Identity, Recovered, formation
-from raft_core.storage import SnapshotReader, SnapshotWriter
-from raft_core.wal.files import FileFailed, Files, LockHeld, read_whole
-from raft_core.wal.records import Change
-from raft_core.wal.segment import (
+from raft_core.store import SnapshotReader, SnapshotWriter
+from raft_core.structs import Value
+from raft_core.wal.filesystem import FileFailed, Files, LockHeld, read_whole
+from raft_core.wal.layout import (
     LOCK,
     RESTORE_REMEDY,
     is_received,
@@ -39,12 +38,13 @@ from raft_core.wal.segment import (
     snapshot_name,
     snapshot_position,
 )
-from raft_storage.directory import check_not_moved, drawn_incarnation, replace_file
+from raft_core.wal.records import Change
+from raft_storage.data_directory import check_not_moved, drawn_incarnation, replace_file
 from raft_storage.engine import Engine, Range
-from raft_storage.files import OperatingFiles
 from raft_storage.mark import MARK, MarkFile, create_mark, read_mark
+from raft_storage.posix import PosixFiles
 from raft_storage.rows import ROWS_VERSION, START, STATE, RowsRead, RowState, read_rows, seal_row, seal_state
-from raft_storage.snapshots import SnapshotShelf, verify_snapshot
+from raft_storage.snapshot_store import SnapshotStore, verify_snapshot
 
 __all__ = ["ENGINE", "EngineStore", "OpenEngine", "Opening", "engine_identity_in", "engine_in"]
 
@@ -111,7 +111,7 @@ def engine_identity_in(files: Files) -> Identity:
 
 
 class EngineStore:
-    """A `raft_core.storage.Store` on a database engine. Made by the `open` of a class for one engine."""
+    """A `raft_core.store.Store` on a database engine. Made by the `open` of a class for one engine."""
 
     def __init__(self, files: Files, identity: Identity, engine: Engine, found: RowsRead, mark: MarkFile) -> None:
         """Only for `open_on`: takes over a directory whose rows were read."""
@@ -143,7 +143,7 @@ class EngineStore:
             self._files.unlink(name)
         self._commit([])
         self._mark.sync()
-        self._shelf = SnapshotShelf(self._files, self._identity.cluster, snapshot)
+        self._shelf = SnapshotStore(self._files, self._identity.cluster, snapshot)
         self._shelf.forget_all_but(snapshot)
 
     @property
@@ -327,7 +327,7 @@ class Opening:
         cluster: str,
         remove: Callable[[Files, str], None] = lambda files, name: files.unlink(name),
     ) -> None:
-        if node <= NOBODY:
+        if node <= NO_NODE:
             raise CallerError(f"a node id is a positive number, not {node}")
         self._remove = remove
         self.place, self.kind, self.ours = place, kind, ours
@@ -348,7 +348,7 @@ class Opening:
 
     def _locked(self, files: Files | None) -> Files:
         """Return the locked directory. Raises `DirectoryInUse`."""
-        used = files if files is not None else OperatingFiles(self.place)
+        used = files if files is not None else PosixFiles(self.place)
         try:
             used.lock(LOCK)
         except FileFailed as failure:

@@ -1,7 +1,7 @@
 """The store that keeps a node's log and snapshots in plain files.
 
 What lives here: when which file is written, synced, renamed and deleted. What the bytes mean is in `raft_core.wal`; how
-the operating system is asked is in `raft_storage.files`. The order of the steps is what makes it safe:
+the operating system is asked is in `raft_storage.posix`. The order of the steps is what makes it safe:
 
 - a batch is written into zeros that were never written before, and synced once;
 - a new segment is synced, then the directory, then the anchor names it, and only then is anything in it acknowledged;
@@ -21,18 +21,18 @@ from typing import Final, final
 from raft_core.effects import Persist
 from raft_core.entries import SnapshotMeta
 from raft_core.errors import CallerError, DirectoryInUse, DiskError, StorageBroken
-from raft_core.ids import NOBODY, ClusterId, NodeId, WriteId
+from raft_core.ids import NO_NODE, ClusterId, NodeId, WriteId
 from raft_core.membership import Members
 from raft_core.recovered import Identity, Recovered, check_founding, formation
-from raft_core.storage import SnapshotReader, SnapshotWriter
+from raft_core.store import SnapshotReader, SnapshotWriter
 from raft_core.wal.blocks import NOWHERE, Position, batch_bytes, frame_batch
-from raft_core.wal.files import File, FileFailed, Files, LockHeld, NoDescriptor, NoSpace, write_whole
+from raft_core.wal.filesystem import File, FileFailed, Files, LockHeld, NoDescriptor, NoSpace, write_whole
+from raft_core.wal.layout import ANCHOR, LOCK, Anchor, IdentityFile, new_name, sealed, segment_name
 from raft_core.wal.records import Body, SegmentHeader, encode
 from raft_core.wal.recovery import LiveSegment, Plan, header_of
-from raft_core.wal.segment import ANCHOR, LOCK, Anchor, IdentityFile, new_name, sealed, segment_name
-from raft_storage.directory import discard, identity_in, plan_in, put_in_force, replace_file, write_new
-from raft_storage.files import OperatingFiles
-from raft_storage.snapshots import SnapshotShelf
+from raft_storage.data_directory import discard, identity_in, plan_in, put_in_force, replace_file, write_new
+from raft_storage.posix import PosixFiles
+from raft_storage.snapshot_store import SnapshotStore
 
 __all__ = ["FileStore"]
 
@@ -42,7 +42,7 @@ MERGE_BYTES: Final = 1024 * 1024
 
 @final
 class FileStore:
-    """A `raft_core.storage.Store` in one directory. Made by `FileStore.open`."""
+    """A `raft_core.store.Store` in one directory. Made by `FileStore.open`."""
 
     def __init__(self, files: Files, identity: IdentityFile, plan: Plan, segment_bytes: int) -> None:
         """Only for `open`: takes over a directory whose recovery is planned, and makes the plan true."""
@@ -60,7 +60,7 @@ class FileStore:
         self._anchored = NOWHERE
         for name in plan.rubbish:
             files.unlink(name)
-        self._shelf = SnapshotShelf(files, identity.cluster, plan.image.snapshot)
+        self._shelf = SnapshotStore(files, identity.cluster, plan.image.snapshot)
         self._begin_segment(plan.header, list(plan.changes))
         for name in plan.obsolete:
             files.unlink(name)
@@ -87,10 +87,10 @@ class FileStore:
 
         Raises `DirectoryInUse`, `WrongDirectory`, `LogDamaged`, `LogLost`, or another `DiskError` where reading or
         writing fails."""
-        if node <= NOBODY:
+        if node <= NO_NODE:
             raise CallerError(f"a node id is a positive number, not {node}")
         place = os.fspath(directory)
-        used = files if files is not None else OperatingFiles(directory)
+        used = files if files is not None else PosixFiles(directory)
         try:
             used.lock(LOCK)
         except FileFailed as failure:

@@ -19,12 +19,12 @@ from typing import Final, Protocol, final
 import attrs
 
 from raft_core.errors import SettingsError, WrongDirectory
-from raft_core.host.node import PathLike
-from raft_core.storage import Store
-from raft_core.wal.segment import IDENTITY
+from raft_core.node.config import PathLike
+from raft_core.store import Store
+from raft_core.wal.layout import IDENTITY
 from raft_storage.engine_store import ENGINE, engine_in
 from raft_storage.file_store import FileStore
-from raft_storage.files import OperatingFiles
+from raft_storage.posix import PosixFiles
 
 __all__ = [
     "KINDS",
@@ -103,7 +103,7 @@ def kind_at(directory: str) -> str | None:
     Raises `LogDamaged` where the file that says so is damaged, and `FileFailed` where it cannot be read."""
     if not os.path.isdir(directory):
         return None
-    files = OperatingFiles(directory, read_only=True)
+    files = PosixFiles(directory, read_only=True)
     try:
         names = files.names()
         if ENGINE in names:

@@ -15,9 +15,9 @@ from contextlib import suppress
 from typing import Final, final
 
 from raft_core.errors import DiskError, LogDamaged, WrongDirectory
-from raft_core.wal.files import File, Files, write_whole
-from raft_core.wal.segment import RESTORE_REMEDY
-from raft_storage.directory import put_in_force, write_new
+from raft_core.wal.filesystem import File, Files, write_whole
+from raft_core.wal.layout import RESTORE_REMEDY
+from raft_storage.data_directory import put_in_force, write_new
 from raft_storage.rows import ROWS_VERSION, START, Point
 
 __all__ = ["MARK", "MarkFile", "create_mark", "read_mark"]

@@ -18,8 +18,8 @@ import mdbx
 from mdbx import mdbx as binding
 
 from raft_core.errors import DirectoryInUse, LogDamaged, LogLost
-from raft_core.wal.files import FileFailed, Files, NoSpace
-from raft_core.wal.segment import RESTORE_REMEDY
+from raft_core.wal.filesystem import FileFailed, Files, NoSpace
+from raft_core.wal.layout import RESTORE_REMEDY
 from raft_storage.engine import Range, Row
 from raft_storage.engine_store import EngineStore, Opening
 
@@ -205,7 +205,7 @@ class MdbxEngine:
 
 @final
 class MdbxStore(EngineStore):
-    """A `raft_core.storage.Store` whose log is an MDBX database. Made by `MdbxStore.open`."""
+    """A `raft_core.store.Store` whose log is an MDBX database. Made by `MdbxStore.open`."""
 
     @classmethod
     def open(

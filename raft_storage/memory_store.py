@@ -15,8 +15,8 @@ from raft_core.errors import CallerError, DiskError, StorageBroken
 from raft_core.ids import BootNumber, ClusterId, Incarnation, Index, NodeId, WriteId
 from raft_core.membership import Members
 from raft_core.recovered import Identity, Recovered, check_founding, formation
-from raft_core.storage import SnapshotReader, SnapshotWriter
-from raft_core.wal.image import LogImage
+from raft_core.store import SnapshotReader, SnapshotWriter
+from raft_core.wal.log_state import LogImage
 
 __all__ = ["MemoryStore"]
 
@@ -38,7 +38,7 @@ class _Memory:
 
 @final
 class MemoryStore:
-    """A `raft_core.storage.Store` in memory."""
+    """A `raft_core.store.Store` in memory."""
 
     def __init__(self, node: int, cluster: str = "", *, incarnation: int = 1) -> None:
         """An empty disk."""

@@ -19,9 +19,9 @@ from raft_core.entries import ENTRY_OVERHEAD, Entry
 from raft_core.errors import CallerError, DirectoryInUse, DiskError, LogDamaged, WrongDirectory
 from raft_core.ids import BootNumber, WriteId
 from raft_core.recovered import Identity, Recovered
-from raft_core.storage import Store
-from raft_core.wal.files import FileFailed, Files, LockHeld, read_whole
-from raft_core.wal.segment import (
+from raft_core.store import Store
+from raft_core.wal.filesystem import FileFailed, Files, LockHeld, read_whole
+from raft_core.wal.layout import (
     ANCHOR,
     IDENTITY,
     LOCK,
@@ -33,10 +33,10 @@ from raft_core.wal.segment import (
     sealed,
     snapshot_position,
 )
-from raft_storage.directory import MOVED, replace_file
+from raft_storage.data_directory import MOVED, replace_file
 from raft_storage.engine_store import EngineStore, engine_identity_in
-from raft_storage.files import OperatingFiles
 from raft_storage.location import Location, kind_at, open_store, store_class
+from raft_storage.posix import PosixFiles
 
 __all__ = ["Progress", "migrate"]
 
@@ -86,7 +86,7 @@ def migrate(source: Location, target: Location, progress: Progress = _silent) ->
 @contextmanager
 def _locked(directory: str) -> Iterator[Files]:
     """The source, which nobody else uses meanwhile."""
-    files = OperatingFiles(directory)
+    files = PosixFiles(directory)
     try:
         try:
             files.lock(LOCK)
@@ -215,7 +215,7 @@ def _fill(source: Store, target: Store, recovered: Recovered, pages: list[tuple[
 def _raise_boot(writing: Location, identity: Identity, boot: BootNumber) -> None:
     """The next opening of the target has a higher number than every opening of the source."""
     if writing.kind == "file":
-        files = OperatingFiles(writing.directory)
+        files = PosixFiles(writing.directory)
         try:
             anchor = read_anchor(read_whole(files, ANCHOR))
             replace_file(files, ANCHOR, sealed(Anchor(boot, anchor.synced)))

@@ -19,8 +19,8 @@ from typing import Any, Final, final
 import rocksdict
 
 from raft_core.errors import LogDamaged, LogLost
-from raft_core.wal.files import FileFailed, Files, NoSpace
-from raft_core.wal.segment import RESTORE_REMEDY
+from raft_core.wal.filesystem import FileFailed, Files, NoSpace
+from raft_core.wal.layout import RESTORE_REMEDY
 from raft_storage.engine import Range, Row
 from raft_storage.engine_store import EngineStore, Opening
 from raft_storage.rows import newest_state_in
@@ -143,7 +143,7 @@ class RocksEngine:
 
 @final
 class RocksStore(EngineStore):
-    """A `raft_core.storage.Store` whose log is in RocksDB. Made by `RocksStore.open`."""
+    """A `raft_core.store.Store` whose log is in RocksDB. Made by `RocksStore.open`."""
 
     @classmethod
     def open(

@@ -22,14 +22,14 @@ from typing import Final, final
 import attrs
 import msgspec
 
-from raft_core._value import Value
 from raft_core.entries import HardState, SnapshotMeta
 from raft_core.errors import LogDamaged, LogLost, WrongDirectory
 from raft_core.ids import BootNumber, ClusterId, Incarnation, Index, NodeId
 from raft_core.recovered import Identity
-from raft_core.wal.image import LogImage
+from raft_core.structs import Value
+from raft_core.wal.layout import RESTORE_REMEDY
+from raft_core.wal.log_state import LogImage
 from raft_core.wal.records import Change, RecordsUndecodable, decode, encode
-from raft_core.wal.segment import RESTORE_REMEDY
 
 __all__ = [
     "ROWS_VERSION",

@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol, TypeAlias, final
 
 from raft_core.errors import DirectoryInUse, LogDamaged, LogLost
-from raft_core.wal.files import FileFailed, Files, NoSpace, read_whole
-from raft_core.wal.segment import RESTORE_REMEDY
+from raft_core.wal.filesystem import FileFailed, Files, NoSpace, read_whole
+from raft_core.wal.layout import RESTORE_REMEDY
 from raft_storage.engine import Range, Row
 from raft_storage.engine_store import EngineStore, Opening
 from raft_storage.sqlite_wal import has_frames, wal_damage
@@ -209,7 +209,7 @@ class SqliteEngine:
 
 @final
 class SqliteStore(EngineStore):
-    """A `raft_core.storage.Store` whose log is an SQLite database. Made by `SqliteStore.open`."""
+    """A `raft_core.store.Store` whose log is an SQLite database. Made by `SqliteStore.open`."""
 
     @classmethod
     def open(

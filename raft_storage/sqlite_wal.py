@@ -2,7 +2,8 @@
 
 SQLite takes the first frame that does not check for the end of the log, whatever follows. Here is told apart what it
 does not tell: every transaction is synced before the next one begins, so a frame behind the end of the transaction
-with the bad frame proves that the bad frame was durable once. Pure; the format is that of https://sqlite.org/walformat.html.
+with the bad frame proves that the bad frame was durable once. Pure; the format is that of
+https://sqlite.org/walformat.html.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import Final, final
 
-from raft_core._value import Value
+from raft_core.structs import Value
 
 __all__ = ["WalDamage", "has_frames", "wal_damage"]
 

@@ -5,7 +5,7 @@ What lives here: the public names. Everything else in this package is private.
 
 from __future__ import annotations
 
-from raft_core.effects import Alarm, Announce
+from raft_core.effects import Alarm, RoleChanged
 from raft_core.errors import (
     DiskError,
     MembershipRefused,
@@ -18,22 +18,21 @@ from raft_core.errors import (
     TransferInProgress,
 )
 from raft_core.events import ReadConsistency
-from raft_core.host.config import HostConfig
-from raft_core.host.node import NodeConfig
-from raft_core.host.status import HostStatus
-from raft_core.machine import StateMachine
+from raft_core.node.config import NodeConfig
+from raft_core.node.limits import NodeLimits
+from raft_core.node.status import NodeStatus
 from raft_core.settings import Settings
+from raft_core.state_machine import StateMachine
 from raft_trio.node import Node, open_node
 
 __all__ = [
     "Alarm",
-    "Announce",
     "DiskError",
-    "HostConfig",
-    "HostStatus",
     "MembershipRefused",
     "Node",
     "NodeConfig",
+    "NodeLimits",
+    "NodeStatus",
     "NotLeader",
     "OutcomeUnknown",
     "QueueFull",
@@ -41,6 +40,7 @@ __all__ = [
     "ReadConsistency",
     "Refused",
     "RequestError",
+    "RoleChanged",
     "Settings",
     "StateMachine",
     "TransferInProgress",

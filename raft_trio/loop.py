@@ -16,12 +16,12 @@ from typing import Final, Generic, Self, TypeVar
 
 import trio
 
-from raft_core.host.driver import Driver, Feed, outcome
-from raft_core.host.home import Home
-from raft_core.host.host import Host
-from raft_core.host.jobs import Ticket
-from raft_core.host.values import Answer, HostEvent, TimerFired
-from raft_storage.lanes import Lanes
+from raft_core.node.core import NodeCore
+from raft_core.node.driver import Driver, Feed, outcome
+from raft_core.node.events import Answer, NodeEvent, TimerFired
+from raft_core.node.home import Home
+from raft_core.node.jobs import Ticket
+from raft_storage.workers import Workers
 from raft_trio.connections import Connections
 
 __all__ = ["Loop"]
@@ -35,7 +35,7 @@ _FROM_THREADS: Final = "from another thread, trio.from_thread.run(node.propose, 
 class Loop:
     """Gives a driver its turns. `run` and `keep_time` are its two tasks."""
 
-    def __init__(self, host: Host, lanes: Lanes) -> None:
+    def __init__(self, host: NodeCore, lanes: Workers) -> None:
         self.driver: Final = Driver(host, lanes, self)
         self._lanes: Final = lanes
         self._home: Final = Home(get_ident(), _running_loop(), _FROM_THREADS)
@@ -67,7 +67,7 @@ class Loop:
         self._told.set()
         self._told = trio.Event()
 
-    async def ask(self, event: Callable[[Ticket], HostEvent]) -> bytes:
+    async def ask(self, event: Callable[[Ticket], NodeEvent]) -> bytes:
         """The answer to a caller's event. Raises the `RequestError` that it may be."""
         self.require_loop()
         caller = _Caller()
@@ -123,7 +123,7 @@ class Loop:
         self._woken = trio.Event()
         await self._woken.wait()
 
-    def _post_from_thread(self, token: trio.lowlevel.TrioToken, events: list[HostEvent]) -> None:
+    def _post_from_thread(self, token: trio.lowlevel.TrioToken, events: list[NodeEvent]) -> None:
         with suppress(trio.RunFinishedError):  # a thread that hung until nobody was left to hear of it
             token.run_sync_soon(self.driver.post_all, events)
 

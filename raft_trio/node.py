@@ -1,6 +1,6 @@
 """A node to use from trio: open it, propose to it, read from it, change its cluster.
 
-What lives here: `open_node` and `Node`, whose requests are in `NodeFace`. Nothing is decided here.
+What lives here: `open_node` and `Node`, whose requests are in `NodeApi`. Nothing is decided here.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from typing import Final
 
 import trio
 
-from raft_core.effects import Alarm, Announce
-from raft_core.host.driver import host_at
-from raft_core.host.face import NodeFace
-from raft_core.host.host import Host
-from raft_core.host.node import NodeConfig
-from raft_core.host.values import StopAsked
-from raft_core.machine import StateMachine
-from raft_storage.opening import open_disk
+from raft_core.effects import Alarm, RoleChanged
+from raft_core.node.api import NodeApi
+from raft_core.node.config import NodeConfig
+from raft_core.node.core import NodeCore
+from raft_core.node.driver import host_at
+from raft_core.node.events import StopAsked
+from raft_core.state_machine import StateMachine
+from raft_storage.open import open_disk
 from raft_trio.connections import Connections, listening
 from raft_trio.loop import Loop
 
 __all__ = ["Node", "open_node"]
 
 
-class Node(NodeFace):
+class Node(NodeApi):
     """A running member of a cluster, made by `open_node`.
 
     Every request is awaited, and raises one of two errors: `Refused` says that it has not been carried out and never
-    will be, `OutcomeUnknown` that nobody can know; see `NodeFace`."""
+    will be, `OutcomeUnknown` that nobody can know; see `NodeApi`."""
 
-    def __init__(self, host: Host, loop: Loop, address: str) -> None:
+    def __init__(self, host: NodeCore, loop: Loop, address: str) -> None:
         super().__init__(host, loop, address)
         self._loop: Final = loop
 
-    def changes(self) -> AsyncIterator[Announce]:
+    def changes(self) -> AsyncIterator[RoleChanged]:
         """Role, term and leader: the last announcement, if there was one, then each new one until the node ends.
 
         A reader that lags misses the oldest of them, never the newest."""

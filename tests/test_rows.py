@@ -11,11 +11,11 @@ from raft_core.errors import LogDamaged, LogLost, WrongDirectory
 from raft_core.ids import BootNumber, ClusterId, Incarnation, Index, NodeId, Term
 from raft_core.membership import Members
 from raft_core.recovered import Identity
-from raft_core.testing.crash_disk import CrashDisk
 from raft_core.wal.records import Change
 from raft_storage.engine_store import ENGINE, engine_identity_in, engine_in
 from raft_storage.mark import MARK, MarkFile, create_mark, read_mark
 from raft_storage.rows import START, STATE, Point, RowState, read_rows, seal_row, seal_state
+from raft_testing.disk.crash_disk import CrashDisk
 
 IDENTITY = Identity(NodeId(1), ClusterId("c"), Incarnation(7))
 HARD = HardState(Term(2), NodeId(3), Index(1))

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Final, final
 
 from raft_core.effects import AlarmKind, RoleName
-from raft_core.ids import NOBODY, NodeId, Term, WriteId
+from raft_core.ids import NO_NODE, NodeId, Term, WriteId
 from raft_core.messages import AppendEntries, InstallSnapshot, RequestVote, TimeoutNow, VoteKind, VoteReply
 from raft_core.quorum import Verdict, vote_verdict
+from raft_core.roles.transitions import BecomeCandidate, BecomeLeader, BecomePreCandidate, StepDown, Transition
 from raft_core.server import Server
-from raft_core.transitions import PreStand, Stand, StepDown, TakeOffice, Transition
 
 __all__ = ["Candidate", "PreCandidate"]
 
@@ -87,12 +87,12 @@ class PreCandidate:
 
     @property
     def leader(self) -> NodeId:
-        return NOBODY
+        return NO_NODE
 
     def begin(self) -> Transition | None:
         """The first round of questions; alone, one's own word is enough."""
         if self.campaign.count_own() is Verdict.WON:
-            return Stand(hurry=self.hurry)
+            return BecomeCandidate(hurry=self.hurry)
         self.campaign.ask()
         return None
 
@@ -100,7 +100,7 @@ class PreCandidate:
         self.elapsed += 1
         if self.elapsed >= self.timeout and not self.campaign.held_back:
             self.server.hurry_priority += 1
-            return PreStand() if self.server.may_campaign else StepDown()
+            return BecomePreCandidate() if self.server.may_campaign else StepDown()
         self.campaign.on_tick()
         return None
 
@@ -112,12 +112,12 @@ class PreCandidate:
 
     def on_request_vote(self, request: RequestVote) -> Transition | None:
         """A pre-candidate has given no promise: it votes like a follower that knows no leader (rule 2.1)."""
-        return StepDown() if self.server.answer_vote(request, NOBODY) else None
+        return StepDown() if self.server.answer_vote(request, NO_NODE) else None
 
     def on_vote_reply(self, reply: VoteReply) -> Transition | None:
         verdict = self.campaign.count(reply)
         if verdict is Verdict.WON:
-            return Stand(hurry=self.hurry)
+            return BecomeCandidate(hurry=self.hurry)
         return StepDown() if verdict is Verdict.LOST else None
 
     def on_append_entries(self, request: AppendEntries) -> Transition | None:
@@ -128,7 +128,7 @@ class PreCandidate:
 
     def on_timeout_now(self, request: TimeoutNow) -> Transition | None:
         known = self.server.knows(request.sender)  # a stranger leads nobody
-        return Stand(transfer=True) if known else None  # rule 2.10: no pre-vote on the leader's order
+        return BecomeCandidate(transfer=True) if known else None  # rule 2.10: no pre-vote on the leader's order
 
 
 @final
@@ -150,7 +150,7 @@ class Candidate:
 
     @property
     def leader(self) -> NodeId:
-        return NOBODY
+        return NO_NODE
 
     def begin(self) -> Transition | None:
         self.campaign.ask()
@@ -169,26 +169,28 @@ class Candidate:
         server.hurry_priority += 1
         if not server.may_campaign:
             return StepDown()
-        return PreStand(hurry) if server.settings.pre_vote else Stand(hurry=hurry)
+        return BecomePreCandidate(hurry) if server.settings.pre_vote else BecomeCandidate(hurry=hurry)
 
     def on_persisted(self) -> Transition | None:
         """Our own vote is durable."""
         if self.server.me in self.campaign.votes or self.server.outbox.durable < self.own_write:
             return None
-        return TakeOffice() if self.campaign.count_own() is Verdict.WON else None
+        return BecomeLeader() if self.campaign.count_own() is Verdict.WON else None
 
     def ignores_vote(self, request: RequestVote) -> bool:
         return self.server.bound and request.kind is not VoteKind.TRANSFER
 
     def on_request_vote(self, request: RequestVote) -> Transition | None:
-        self.server.answer_vote(request, NOBODY)  # §5.2: our vote is ours already, so this refuses; or it is a pre-vote
+        self.server.answer_vote(
+            request, NO_NODE
+        )  # §5.2: our vote is ours already, so this refuses; or it is a pre-vote
         return None
 
     def on_vote_reply(self, reply: VoteReply) -> Transition | None:
         """Won: take office. Lost: wait as a follower, briefly where the leader is known to be gone (§5.2)."""
         verdict = self.campaign.count(reply)
         if verdict is Verdict.WON:
-            return TakeOffice()
+            return BecomeLeader()
         if verdict is Verdict.LOST:
             self.server.hurry_priority += 1
             return StepDown(hurry=self.hurry)

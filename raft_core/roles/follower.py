@@ -11,9 +11,9 @@ from raft_core.effects import AlarmKind, ReceiveSnapshot, RefusalReason, RoleNam
 from raft_core.entries import COMMAND, ENTRY_OVERHEAD, Entry, SnapshotMeta
 from raft_core.errors import LogLost
 from raft_core.events import ReadRequested
-from raft_core.ids import NO_INDEX, NOBODY, Index, MessageId, NodeId, RequestId
+from raft_core.ids import NO_INDEX, NO_NODE, Index, MessageId, NodeId, RequestId
 from raft_core.messages import (
-    ANNOUNCEMENT,
+    COMMIT_UPDATE,
     HEARTBEAT,
     AppendEntries,
     AppendReply,
@@ -27,8 +27,8 @@ from raft_core.messages import (
     VoteKind,
     VoteReply,
 )
+from raft_core.roles.transitions import BecomeCandidate, BecomePreCandidate, Transition
 from raft_core.server import Server
-from raft_core.transitions import PreStand, Stand, Transition
 from raft_core.validation import snapshot_too_far
 
 __all__ = ["Follower"]
@@ -63,7 +63,7 @@ class Follower:
         self.server = server
         self.leader = leader
         self.elapsed = 0  # ticks since the leader was heard, a vote was given, or this role began
-        self.heard = leader != NOBODY  # a leader was heard within `elapsed`
+        self.heard = leader != NO_NODE  # a leader was heard within `elapsed`
         self.hurry = hurry
         self.timeout = server.short_timeout() if hurry else server.election_timeout()
         self.suspect = False  # the connection to the leader broke, and it has not been heard since
@@ -85,28 +85,28 @@ class Follower:
             return self._stand()
         self.elapsed = 0
         self.heard = False
-        if self.leader != NOBODY:
+        if self.leader != NO_NODE:
             self._forget()
         return None
 
     def _stand(self) -> Transition:
         hurry = 2 if self.suspect else max(0, self.hurry - 1)
-        return PreStand(hurry) if self.server.settings.pre_vote else Stand(hurry=hurry)
+        return BecomePreCandidate(hurry) if self.server.settings.pre_vote else BecomeCandidate(hurry=hurry)
 
     def _forget(self) -> None:
-        self.leader = NOBODY
+        self.leader = NO_NODE
         self.refuse_reads()
 
     def on_campaign(self) -> Transition | None:
         """An order from outside: stand now."""
         if not self.server.may_campaign or self.server.bound:
             return None
-        return PreStand() if self.server.settings.pre_vote else Stand()
+        return BecomePreCandidate() if self.server.settings.pre_vote else BecomeCandidate()
 
     def on_unreachable(self, peer: NodeId) -> None:
         """The connection to the leader broke: stand soon, by pre-vote, once until it is heard again."""
         server = self.server
-        if peer != self.leader or self.suspect or peer == NOBODY:
+        if peer != self.leader or self.suspect or peer == NO_NODE:
             return
         self.suspect = True
         leased = server.loyalty if server.members.leases else 0
@@ -114,7 +114,7 @@ class Follower:
 
     def on_forget_leader(self) -> None:
         """Votes may be given at once. Where leases rest on our loyalty, nothing happens (rule 8)."""
-        if not self.server.members.leases and self.leader != NOBODY:
+        if not self.server.members.leases and self.leader != NO_NODE:
             self.heard = False
             self._forget()
 
@@ -124,7 +124,7 @@ class Follower:
     def _hear(self, leader: NodeId) -> bool:
         """The leader spoke. False where another leads this term: one of the two is broken."""
         if self.leader != leader:
-            if self.leader != NOBODY:
+            if self.leader != NO_NODE:
                 kind = AlarmKind.TWO_LEADERS if self.server.knows(leader) else AlarmKind.MALFORMED
                 self.server.alarm(kind, leader, "two nodes claim to lead one term; the second is ignored")
                 return False
@@ -150,12 +150,12 @@ class Follower:
             return False
         if server.bound:
             return True  # whatever our settings: somebody's lease may rest on this node
-        loyal = self.elapsed < server.settings.election_ticks and self.leader != NOBODY
+        loyal = self.elapsed < server.settings.election_ticks and self.leader != NO_NODE
         return server.settings.check_quorum and self.heard and loyal and not self.suspect
 
     def on_request_vote(self, request: RequestVote) -> Transition | None:
         """Only a vote given starts the timer anew: a refused candidate must not delay a better one (rule 1.3)."""
-        leader = NOBODY if self.suspect and request.kind is VoteKind.PRE else self.leader
+        leader = NO_NODE if self.suspect and request.kind is VoteKind.PRE else self.leader
         if self.server.answer_vote(request, leader):
             self.elapsed = 0
         return None
@@ -224,7 +224,7 @@ class Follower:
             free -= len(entry.data) + ENTRY_OVERHEAD
             if free < 0 and entry.kind is COMMAND and (entry.term == server.term or entry.index <= committed):
                 server.make_room()
-                server.alarm(AlarmKind.LOG_FULL, NOBODY, "the log in memory is full; entries wait at the leader")
+                server.alarm(AlarmKind.LOG_FULL, NO_NODE, "the log in memory is full; entries wait at the leader")
                 return count
         return len(entries)
 
@@ -242,7 +242,7 @@ class Follower:
         server.commit_to(request.commit if request.commit < verified else verified)
         if server.commit >= request.commit:
             self.fresh_at = server.now
-        if request.purpose is not ANNOUNCEMENT:
+        if request.purpose is not COMMIT_UPDATE:
             reply = AppendReply(
                 server.term,
                 server.me,
@@ -287,7 +287,7 @@ class Follower:
         if held is not None and held != (request.entries[-1].term if request.entries else request.prev_term):
             self._conflict(request)
             return
-        if request.purpose is ANNOUNCEMENT:
+        if request.purpose is COMMIT_UPDATE:
             return
         reply = AppendReply(
             server.term, server.me, server.identity.incarnation, request.id, request.purpose, request.read, commit
@@ -391,7 +391,7 @@ class Follower:
             else:
                 server.install(meta)
             self.verified = max(self.verified, meta.index)
-        if sender != NOBODY and sender == self.leader:
+        if sender != NO_NODE and sender == self.leader:
             self._answer_snapshot(sender, server.next_message(), meta.index, server.commit)
 
     def on_snapshot_rejected(self, index: Index) -> None:
@@ -413,12 +413,12 @@ class Follower:
 
     def on_timeout_now(self, request: TimeoutNow) -> Transition | None:
         """The leader hands over: stand at once, without a pre-vote (rule 2.10); or say no (rule 11.3)."""
-        if self.leader not in (NOBODY, request.sender):
+        if self.leader not in (NO_NODE, request.sender):
             return None  # not from our leader
-        if self.leader == NOBODY and not self.server.knows(request.sender):
+        if self.leader == NO_NODE and not self.server.knows(request.sender):
             return None  # a stranger leads nobody
         if self.server.may_campaign:
-            return Stand(transfer=True)
+            return BecomeCandidate(transfer=True)
         self.server.outbox.send(request.sender, TransferRefused(self.server.term, self.server.me, request.id))
         return None
 
@@ -427,7 +427,7 @@ class Follower:
     def on_read(self, event: ReadRequested) -> None:
         """The leader is asked from which index on the read is linearizable; it is done here (thesis 6.4)."""
         server = self.server
-        if self.leader == NOBODY:
+        if self.leader == NO_NODE:
             server.refuse(event.request, RefusalReason.NO_LEADER)
             return
         if len(self.reads) + len(server.ready_reads) >= server.settings.max_waiting_reads:

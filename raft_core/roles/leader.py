@@ -20,7 +20,7 @@ from raft_core.events import (
     SnapshotProgress,
     TransferRequested,
 )
-from raft_core.ids import NOBODY, Index, NodeId, RequestId
+from raft_core.ids import NO_NODE, Index, NodeId, RequestId
 from raft_core.messages import (
     HEARTBEAT,
     AppendEntries,
@@ -34,15 +34,15 @@ from raft_core.messages import (
     VoteKind,
     VoteReply,
 )
+from raft_core.pending import PendingProposal
 from raft_core.progress import UNMARKED, Progress, ProgressState
-from raft_core.quorum import INFINITE, committed_index, quorum_reached
-from raft_core.requests import Waiting
-from raft_core.roles.handover import Succession
+from raft_core.quorum import NO_LIMIT, committed_index, quorum_reached
+from raft_core.roles.leadership_transfer import LeadershipTransfer
+from raft_core.roles.membership_change import MembershipChange
 from raft_core.roles.reading import Reading
-from raft_core.roles.reconfiguration import Reconfiguration
 from raft_core.roles.replication import Replication
+from raft_core.roles.transitions import StepDown, Transition
 from raft_core.server import Server
-from raft_core.transitions import StepDown, Transition
 
 __all__ = ["Leader"]
 
@@ -67,8 +67,8 @@ class Leader:
         self.server = server
         self.replication = Replication(server)
         self.reading = Reading(server, self.replication)
-        self.change = Reconfiguration(server, self.replication)
-        self.succession = Succession(server, self.replication)
+        self.change = MembershipChange(server, self.replication)
+        self.succession = LeadershipTransfer(server, self.replication)
         self.beat_ticks = 0
         self.quorum_ticks = 0
         self.stall_told = False
@@ -155,7 +155,7 @@ class Leader:
         server = self.server
         entries = seal_commands(server.log.last_index + 1, server.term, commands, server.settings.checksum)
         server.append(entries)
-        server.requests.wait(Waiting(request, offset, entries[0].index, entries[-1].index))
+        server.requests.wait(PendingProposal(request, offset, entries[0].index, entries[-1].index))
 
     def _closed(self) -> RefusalReason | None:
         """Why nothing new is taken now, or None."""
@@ -308,7 +308,7 @@ class Leader:
         """§5.4.2, figure 8: counting commits entries of our own term only, and older ones under them."""
         server = self.server
         index = committed_index(server.members, self.acked)
-        if index <= server.commit or index == INFINITE or server.log.term_at(index) != server.term:
+        if index <= server.commit or index == NO_LIMIT or server.log.term_at(index) != server.term:
             return None
         return self._commit_to(index)
 
@@ -337,7 +337,7 @@ class Leader:
         self.reading.confirm()  # perhaps by those alone who are left
         self.replication.fill_all()
         target = self.succession.target
-        if target != NOBODY and not self.server.members.is_voter(target):
+        if target != NO_NODE and not self.server.members.is_voter(target):
             arrow = self.succession.failed()  # rule 9.12
             if arrow is not None:
                 return arrow
@@ -390,7 +390,7 @@ class Leader:
             return
         if not self.stall_told:
             self.stall_told = True
-            server.alarm(AlarmKind.DISK_STALL, NOBODY, "a write has been under way for too long")
+            server.alarm(AlarmKind.DISK_STALL, NO_NODE, "a write has been under way for too long")
         if self.succession.handover is None:
             self.succession.flee_stall(server.outbox.oldest_since(server.now))
 

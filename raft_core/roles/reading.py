@@ -11,7 +11,7 @@ from typing import final
 
 from raft_core.effects import AlarmKind, RefusalReason
 from raft_core.events import ReadRequested
-from raft_core.ids import NOBODY, Index, MessageId, NodeId, ReadId, RequestId
+from raft_core.ids import NO_NODE, Index, MessageId, NodeId, ReadId, RequestId
 from raft_core.messages import AppendReply, ReadIndex, ReadIndexReply
 from raft_core.progress import Progress
 from raft_core.quorum import quorum_reached
@@ -44,7 +44,7 @@ class Reading:
         elif self._lease_valid(leaving=leaving):
             server.read_when_applied(server.commit, event.request)
         else:
-            self._ask(WaitingRead(NOBODY, event.request))
+            self._ask(WaitingRead(NO_NODE, event.request))
 
     def on_read_index(self, message: ReadIndex, *, leaving: bool) -> None:
         """A follower's or learner's read. A removed node is told so, or it would wait for ever (rule 7.5)."""
@@ -116,7 +116,7 @@ class Reading:
 
     def _release(self, read: WaitingRead, index: Index) -> None:
         server = self.server
-        if read.origin == NOBODY:
+        if read.origin == NO_NODE:
             server.read_when_applied(index, read.request)
         else:
             server.outbox.send(read.origin, ReadIndexReply(server.term, server.me, read.message, index, ok=True))
@@ -124,7 +124,7 @@ class Reading:
     def refuse(self, read: WaitingRead, reason: RefusalReason) -> None:
         """The read is refused, wherever it was asked."""
         server = self.server
-        if read.origin == NOBODY:
+        if read.origin == NO_NODE:
             server.refuse(read.request, reason)
         else:
             reply = ReadIndexReply(server.term, server.me, read.message, server.commit, ok=False)

@@ -11,7 +11,7 @@ from typing import final
 from raft_core.effects import AlarmKind
 from raft_core.entries import SnapshotMeta
 from raft_core.ids import NO_INDEX, Index, MessageId, NodeId, ReadId, Term
-from raft_core.messages import ANNOUNCEMENT, DATA, HEARTBEAT, AppendEntries, InstallSnapshot
+from raft_core.messages import COMMIT_UPDATE, DATA, HEARTBEAT, AppendEntries, InstallSnapshot
 from raft_core.progress import Progress, ProgressState
 from raft_core.server import Server
 
@@ -147,7 +147,7 @@ class Replication:
             if term is None:
                 return
             shared = AppendEntries(
-                server.term, server.me, server.next_message(), ANNOUNCEMENT, sent, term, commit, ReadId(0)
+                server.term, server.me, server.next_message(), COMMIT_UPDATE, sent, term, commit, ReadId(0)
             )
             self._announcement = shared
         server.outbox.send(peer.node, shared)

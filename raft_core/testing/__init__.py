@@ -1,6 +1,5 @@
-"""The tools that prove this library, for your own state machine and store as well: public, documented, pure.
+"""Tell where this module of release 0.1 went. Goes away with the next release."""
 
-What lives here: the simulator of whole clusters (`simulator`), the crash disk and the store conformance kit, history
-and linearizability checking, traces and their drawing, and the explorer of the protocol core. Import what you need from
-the modules; each tells at its top what it is for. `docs/testing.md` begins at the beginning.
-"""
+raise ImportError(
+    "raft_core.testing is now the package raft_testing; python -m raft_core.testing is python -m raft_testing"
+)

@@ -16,7 +16,7 @@ import struct
 import zlib
 from typing import Final, final
 
-from raft_core._value import Value
+from raft_core.structs import Value
 
 __all__ = [
     "BLOCK",

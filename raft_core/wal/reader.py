@@ -14,7 +14,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import final
 
-from raft_core._value import Value
+from raft_core.structs import Value
 from raft_core.wal.blocks import (
     BLOCK,
     FIRST,

@@ -13,9 +13,9 @@ from typing import Final, TypeAlias, final
 
 import msgspec
 
-from raft_core._value import Value
 from raft_core.entries import Entry, HardState, SnapshotMeta
 from raft_core.ids import NO_INDEX, BootNumber, ClusterId, GroupId, Incarnation, Index, NodeId
+from raft_core.structs import Value
 from raft_core.wal.blocks import Position
 
 __all__ = ["FORMAT_VERSION", "MAGIC", "Body", "Change", "RecordsUndecodable", "SegmentHeader", "decode", "encode"]

@@ -13,15 +13,12 @@ from typing import TypeAlias, final
 
 import attrs
 
-from raft_core._value import Value
 from raft_core.errors import LogDamaged, LogLost, WrongDirectory
 from raft_core.ids import BootNumber, Index
 from raft_core.recovered import Identity, Recovered
+from raft_core.structs import Value
 from raft_core.wal.blocks import NOWHERE, Position
-from raft_core.wal.image import LogImage, LogOutline
-from raft_core.wal.reader import Record, VerdictKind, WalReader, was_continued
-from raft_core.wal.records import FORMAT_VERSION, MAGIC, Change, SegmentHeader
-from raft_core.wal.segment import (
+from raft_core.wal.layout import (
     RESTORE_REMEDY,
     Anchor,
     IdentityFile,
@@ -32,6 +29,9 @@ from raft_core.wal.segment import (
     snapshot_name,
     snapshot_position,
 )
+from raft_core.wal.log_state import LogImage, LogIndex
+from raft_core.wal.reader import Record, VerdictKind, WalReader, was_continued
+from raft_core.wal.records import FORMAT_VERSION, MAGIC, Change, SegmentHeader
 
 __all__ = ["LiveSegment", "Plan", "header_of", "plan_recovery"]
 
@@ -80,7 +80,7 @@ class _Segment:
 
 
 def header_of(
-    image: LogOutline, identity: IdentityFile, *, sequence: int, boot: BootNumber, follows: Position
+    image: LogIndex, identity: IdentityFile, *, sequence: int, boot: BootNumber, follows: Position
 ) -> SegmentHeader:
     """The header of a segment that begins where the log is like `image`."""
     return SegmentHeader(
@@ -118,7 +118,7 @@ def plan_recovery(
     boot = BootNumber(max([anchor.boot, *(segment.header.boot for segment in chain)]) + 1)
     image.forget(Index(image.base + 1))
 
-    def begun(like: LogOutline, follows: Position) -> SegmentHeader:
+    def begun(like: LogIndex, follows: Position) -> SegmentHeader:
         return header_of(like, identity, sequence=fresh, boot=boot, follows=follows)
 
     keep, header, changes = _cut(chain, image, cut_image, merge_bytes, begun)
@@ -278,7 +278,7 @@ def _check_snapshot(names: Sequence[str], image: LogImage) -> None:
 
 # What has to be done.
 
-_Begun: TypeAlias = Callable[[LogOutline, Position], SegmentHeader]
+_Begun: TypeAlias = Callable[[LogIndex, Position], SegmentHeader]
 """The header of the fresh segment, if the log is like this where it begins and was left there."""
 
 
@@ -294,7 +294,7 @@ def _cut(
         return [], *_written_anew(image, begun)
     if start < len(chain) or head is None:
         merged = chain[start].header
-        return chain[:start], begun(LogOutline(merged), merged.follows), _changes(*chain[start:])
+        return chain[:start], begun(LogIndex(merged), merged.follows), _changes(*chain[start:])
     header = begun(cut_image, Position(head.sequence, head.proven))
     return chain, header, _changes(head, start=head.proven)
 

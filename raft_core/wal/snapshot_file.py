@@ -22,12 +22,12 @@ from typing import Final, final
 
 import msgspec
 
-from raft_core._value import Value
 from raft_core.entries import SnapshotMeta
 from raft_core.errors import LogDamaged, WrongDirectory
 from raft_core.ids import ClusterId, GroupId
+from raft_core.structs import Value
 from raft_core.wal.blocks import BLOCK
-from raft_core.wal.files import File, write_whole
+from raft_core.wal.filesystem import File, write_whole
 from raft_core.wal.records import FORMAT_VERSION
 
 __all__ = ["CHUNK_BYTES", "SNAPSHOT_REMEDY", "SnapshotFileReader", "SnapshotFileWriter", "SnapshotHeader"]

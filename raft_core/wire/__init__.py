@@ -2,7 +2,7 @@
 
 from raft_core.wire.codec import Refuse, WireValue, decode, encode_message, encode_payload, encode_refusal
 from raft_core.wire.frames import FRAME_OVERHEAD, BadFrame, Frame, FrameKind, FrameReader, encode_frame
-from raft_core.wire.link import (
+from raft_core.wire.handshake import (
     Greeted,
     Limits,
     Link,
@@ -12,7 +12,7 @@ from raft_core.wire.link import (
     MessageReceived,
     PayloadReceived,
 )
-from raft_core.wire.values import WIRE_VERSION, Chunk, Forward, ForwardReply, Hello, Payload, Pull
+from raft_core.wire.payloads import WIRE_VERSION, Chunk, Forward, ForwardReply, Hello, Payload, Pull
 
 __all__ = [
     "FRAME_OVERHEAD",

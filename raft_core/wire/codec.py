@@ -15,10 +15,9 @@ from typing import Final, TypeAlias, TypeVar, assert_never, final
 
 import msgspec
 
-from raft_core._value import Value
 from raft_core.entries import COMMAND, MEMBERS, Entry, SnapshotMeta, checksum_matches
 from raft_core.errors import FrameError
-from raft_core.ids import HIGHEST_NUMBER, GroupId
+from raft_core.ids import MAX_INT63, GroupId
 from raft_core.membership import Members, MembersUndecodable, RemoveNode
 from raft_core.messages import (
     DATA,
@@ -34,8 +33,9 @@ from raft_core.messages import (
     TransferRefused,
     VoteReply,
 )
+from raft_core.structs import Value
 from raft_core.wire.frames import Frame, FrameKind, encode_frame
-from raft_core.wire.values import (
+from raft_core.wire.payloads import (
     Chunk,
     Forward,
     ForwardReply,
@@ -182,7 +182,7 @@ def _require(holds: bool, text: str) -> None:
 
 def _fits(numbers: int) -> bool:
     """Of numbers joined by `|`: none is negative, and none needs more than 63 bits."""
-    return 0 <= numbers <= HIGHEST_NUMBER
+    return 0 <= numbers <= MAX_INT63
 
 
 # What must hold in messages; hottest first.
@@ -209,7 +209,7 @@ def _check_append(request: AppendEntries) -> None:
     if not entries:
         return
     _require(request.purpose is DATA, "a heartbeat or an announcement carries entries")
-    _require(index + len(entries) <= HIGHEST_NUMBER, "an entry's index is out of range")
+    _require(index + len(entries) <= MAX_INT63, "an entry's index is out of range")
     for entry in entries:
         here, its_term, kind = entry.index, entry.term, entry.kind
         if here != index + 1:
@@ -293,7 +293,7 @@ def _check_hello(hello: Hello) -> None:
     founders = hello.founders
     _require(founders == tuple(sorted(set(founders))), "the founders in a hello are not sorted")
     for node in (*founders, *(node for node, _ in hello.known)):
-        _require(0 < node <= HIGHEST_NUMBER, "a node id in a hello is out of range")
+        _require(0 < node <= MAX_INT63, "a node id in a hello is out of range")
     if hello.founding:
         try:
             _check_members(Members.decode(hello.founding))
@@ -308,10 +308,10 @@ def _check_forward(forward: Forward) -> None:
         # A node id that makes no sense is a person's mistake, and the leader's answer says so; the link lives.
         _require(_fits(request.expected), "a number in a forwarded change is out of range")
         for change in request.changes:
-            _require(-HIGHEST_NUMBER <= change.node <= HIGHEST_NUMBER, "a node id is out of range")
+            _require(-MAX_INT63 <= change.node <= MAX_INT63, "a node id is out of range")
             _require(isinstance(change, RemoveNode) or _fits(change.incarnation), "an incarnation is out of range")
     elif isinstance(request, Transfer):
-        _require(-HIGHEST_NUMBER <= request.to <= HIGHEST_NUMBER, "a node id is out of range")
+        _require(-MAX_INT63 <= request.to <= MAX_INT63, "a node id is out of range")
     elif isinstance(request, ProposeCommand | ProposeLeave):
         pass
     else:

@@ -25,8 +25,8 @@ from enum import IntEnum
 from struct import Struct
 from typing import Final, NamedTuple, final
 
-from raft_core._value import Value
 from raft_core.ids import GroupId
+from raft_core.structs import Value
 
 __all__ = ["FRAME_OVERHEAD", "MAGIC", "BadFrame", "Frame", "FrameKind", "FrameReader", "encode_frame"]
 

@@ -17,7 +17,7 @@ from raft_kv.commands.deadlines import absolute, expire_in
 from raft_kv.commands.strings import set_comparing
 from raft_kv.commands.table import INTERNAL, Call, Command, integer, printable, string_at, syntax_error
 from raft_kv.keyspace import STRING, Keyspace, Record
-from raft_kv.replies import OK, CommandError, Failure, Reply, Simple
+from raft_kv.resp import OK, CommandError, Failure, Reply, Simple
 
 __all__ = ["COMMANDS", "OPERATIONS", "RAFT_SCRIPT", "RAFT_SET", "Operation"]
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from raft_kv.commands.table import Call, Command, integer, wrong_arity
 from raft_kv.keyspace import Keyspace
-from raft_kv.replies import OK, PONG, CommandError, Reply
+from raft_kv.resp import OK, PONG, CommandError, Reply
 
 __all__ = ["COMMANDS", "check_database"]
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from raft_kv.commands.table import INT64_MAX, Call, Command, Handler, integer
 from raft_kv.keyspace import Keyspace, Millis, Record
-from raft_kv.replies import CommandError, Reply
+from raft_kv.resp import CommandError, Reply
 
 __all__ = ["COMMANDS", "absolute", "expire_in"]
 

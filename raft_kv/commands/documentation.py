@@ -14,7 +14,7 @@ from typing import Final, final
 
 import attrs
 
-from raft_kv.replies import Map, Reply, Simple
+from raft_kv.resp import Map, Reply, Simple
 
 __all__ = ["DOCUMENTATION", "Documented", "arguments_of", "documentation_reply"]
 

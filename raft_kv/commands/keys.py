@@ -12,7 +12,7 @@ from typing import Final
 from raft_kv.commands.table import Call, Command, integer, syntax_error
 from raft_kv.glob import matcher
 from raft_kv.keyspace import Keyspace, Record, kind_name
-from raft_kv.replies import OK, CommandError, Reply, Simple
+from raft_kv.resp import OK, CommandError, Reply, Simple
 
 __all__ = ["COMMANDS"]
 

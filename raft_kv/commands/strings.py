@@ -13,7 +13,7 @@ from raft_kv.commands.deadlines import absolute
 from raft_kv.commands.table import INT64_MAX, INT64_MIN, Call, Command, integer, string_at, syntax_error, wrong_arity
 from raft_kv.keyspace import STRING, Keyspace, Millis, Record, Value
 from raft_kv.long_values import append, overwrite, portion, whole
-from raft_kv.replies import OK, CommandError, Reply
+from raft_kv.resp import OK, CommandError, Reply
 
 __all__ = ["COMMANDS", "MAX_REPLY_BYTES", "MAX_STRING_BYTES", "set_comparing"]
 

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias, final
 import attrs
 
 from raft_kv.keyspace import STRING, Keyspace, Kind, Record
-from raft_kv.replies import CommandError, Reply
+from raft_kv.resp import CommandError, Reply
 
 __all__ = [
     "ADMIN",

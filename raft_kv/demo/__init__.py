@@ -6,6 +6,6 @@ nodes as any client would; nothing in it knows more than a Redis connection tell
 
 from __future__ import annotations
 
-from raft_kv.demo.stories import DemoOptions, demo_location, run_demo
+from raft_kv.demo.scenarios import DemoOptions, demo_location, run_demo
 
 __all__ = ["DemoOptions", "demo_location", "run_demo"]

@@ -19,7 +19,7 @@ from typing import Final, final
 
 import attrs
 
-from raft_kv.demo.connection import Failed, NodeConnection, node_status, wait_until
+from raft_kv.demo.client import Failed, NodeConnection, node_status, wait_until
 from raft_kv.stopping import GO_ON
 
 __all__ = ["Cluster", "Member", "NodeDied", "free_ports"]
@@ -38,9 +38,9 @@ class NodeDied(Exception):  # named for what happened, as the library's errors a
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on at this moment."""
     found: list[int] = []
-    dice = random.SystemRandom()
+    rng = random.SystemRandom()
     while len(found) < count:
-        port = dice.randrange(_LOWEST_PORT, _HIGHEST_PORT)
+        port = rng.randrange(_LOWEST_PORT, _HIGHEST_PORT)
         with socket.socket() as probe, suppress(OSError):
             probe.bind((_HOST, port))
             if port not in found:

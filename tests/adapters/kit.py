@@ -18,20 +18,20 @@ import anyio.abc
 import attrs
 from anyio.abc import SocketAttribute, SocketStream
 
-from raft_core.effects import Alarm, Announce, Persist, RoleName
+from raft_core.effects import Alarm, Persist, RoleChanged, RoleName
 from raft_core.entries import SnapshotMeta
 from raft_core.errors import MembershipRefused, RequestError, StorageBroken
 from raft_core.events import ReadConsistency
 from raft_core.explain import Explanation
-from raft_core.host.config import MILLISECOND, SECOND, HostConfig
-from raft_core.host.node import NodeConfig
-from raft_core.host.status import HostStatus
 from raft_core.ids import Index
-from raft_core.machine import StateMachine
 from raft_core.membership import Change, ChangeMode, Members
+from raft_core.node.config import NodeConfig
+from raft_core.node.limits import MILLISECOND, SECOND, NodeLimits
+from raft_core.node.status import NodeStatus
 from raft_core.recovered import Identity, Recovered
 from raft_core.settings import Settings
-from raft_core.storage import SnapshotReader, SnapshotWriter, Store
+from raft_core.state_machine import StateMachine
+from raft_core.store import SnapshotReader, SnapshotWriter, Store
 from raft_storage.file_store import FileStore
 
 T = TypeVar("T")
@@ -45,11 +45,11 @@ class AnyNode(Protocol):
     @property
     def address(self) -> str: ...
     @property
-    def status(self) -> HostStatus: ...
+    def status(self) -> NodeStatus: ...
     def recording(self) -> bytes: ...
     def explain(self) -> tuple[Explanation, ...]: ...
     async def ready(self, *, timeout: float | None = None) -> object: ...
-    def changes(self) -> AsyncIterator[Announce]: ...
+    def changes(self) -> AsyncIterator[RoleChanged]: ...
     def alarms(self) -> AsyncIterator[Alarm]: ...
     async def propose(self, command: bytes, *, timeout: float | None = None) -> bytes: ...
     async def read(
@@ -83,7 +83,7 @@ class OpenNode(Protocol):
 
 
 SETTINGS: Final = Settings(election_ticks=40, heartbeat_ticks=4)
-HOST: Final = HostConfig(
+HOST: Final = NodeLimits(
     tick=2 * MILLISECOND,
     dial_delay=5 * MILLISECOND,
     dial_delay_max=50 * MILLISECOND,

@@ -16,9 +16,9 @@ import trio
 
 from raft_core.effects import RefusalReason, RoleName
 from raft_core.errors import CallerError, Refused
-from raft_core.host.config import MILLISECOND
 from raft_core.ids import NodeId
 from raft_core.membership import AddVoter, RemoveNode
+from raft_core.node.limits import MILLISECOND
 
 from .conftest import Loop
 from .kit import AnyNode, Cluster, eventually
@@ -191,7 +191,7 @@ async def test_a_node_is_not_looked_at_from_another_thread_while_it_lives(cluste
 
 async def test_an_idle_node_has_one_turn_for_each_tick(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """A timer that fires for a wish that has come already would give it two."""
-    from raft_core.host.driver import Driver
+    from raft_core.node.driver import Driver
 
     cluster.host = attrs.evolve(cluster.host, tick=20 * MILLISECOND)
     await cluster.start_all(1)

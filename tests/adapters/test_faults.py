@@ -17,8 +17,8 @@ from anyio.abc import SocketStream
 
 from raft_core.effects import RoleName
 from raft_core.errors import DirectoryInUse, MachineBroken, OutcomeUnknown, StorageBroken
-from raft_core.host.config import MILLISECOND
 from raft_core.ids import Index
+from raft_core.node.limits import MILLISECOND
 from raft_storage.file_store import FileStore
 
 from .kit import Cluster, Ledger, Valve, eventually
@@ -76,9 +76,9 @@ async def test_a_leader_behind_a_half_open_line_is_replaced_and_comes_back(clust
 @pytest.mark.also_threads
 async def test_garbage_from_a_stranger_closes_its_connection_and_harms_nobody(cluster: Cluster) -> None:
     await cluster.start_all(3)
-    dice = random.Random(7)
+    rng = random.Random(7)
     host, _, port = (await cluster.leader()).address.rpartition(":")
-    for garbage in (b"GET / HTTP/1.1\r\n\r\n" * 20, bytes(5000), b"\xff" * 5000, dice.randbytes(5000)):
+    for garbage in (b"GET / HTTP/1.1\r\n\r\n" * 20, bytes(5000), b"\xff" * 5000, rng.randbytes(5000)):
         async with await anyio.connect_tcp(host, int(port)) as stream:
             await stream.send(garbage)
             assert await is_closed(stream)

@@ -12,7 +12,7 @@ import pytest
 
 import raft_anyio
 import raft_trio
-from raft_core.host import values
+from raft_core.node import events as values
 
 PACKAGES = (raft_trio, raft_anyio)
 
@@ -53,10 +53,10 @@ def test_both_packages_have_the_same_files_and_export_the_same_names() -> None:
     assert raft_trio.__all__ == raft_anyio.__all__
     assert raft_trio.__all__ == [
         "Alarm",
-        "Announce",
+        "RoleChanged",
         "DiskError",
-        "HostConfig",
-        "HostStatus",
+        "NodeLimits",
+        "NodeStatus",
         "MembershipRefused",
         "Node",
         "NodeConfig",
@@ -97,7 +97,7 @@ def test_an_adapter_knows_nothing_of_the_protocol(package: object) -> None:
         for found in ast.walk(ast.parse(source)):
             if isinstance(found, ast.ImportFrom) and (found.module or "").startswith("raft_core"):
                 assert (found.module or "").split(".")[1] in allowed, f"{name} imports {found.module}"
-        effects = [effect.__name__ for effect in values.HostEffect.__args__]
+        effects = [effect.__name__ for effect in values.NodeEffect.__args__]
         assert len(effects) == 9
         assert not [effect for effect in effects if f"is {effect}" in source or f"{effect}(" in source]
 

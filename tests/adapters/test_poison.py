@@ -11,8 +11,8 @@ import pytest
 
 from raft_core.effects import RefusalReason, UnknownReason
 from raft_core.errors import MachineBroken, OutcomeUnknown, Refused, RequestError
-from raft_core.host.node import NodeConfig
 from raft_core.ids import Index
+from raft_core.node.config import NodeConfig
 
 from .kit import Cluster, Ledger, Running, eventually
 

@@ -6,13 +6,13 @@ import anyio
 import attrs
 import pytest
 
-from raft_core.effects import Announce, RoleName
+from raft_core.effects import RoleChanged, RoleName
 from raft_core.errors import CallerError, MembershipRefused, NotLeader, OutcomeUnknown, Refused, RequestError
 from raft_core.events import Proposed, ReadConsistency
-from raft_core.host.config import MILLISECOND
 from raft_core.ids import NodeId
 from raft_core.membership import AddLearner, AddVoter, RemoveNode
-from raft_core.testing.replay import replay
+from raft_core.node.limits import MILLISECOND
+from raft_testing.trace.replay import replay
 
 from .kit import Cluster, eventually
 
@@ -133,7 +133,7 @@ async def test_a_thousand_callers_wait_at_once_and_each_gets_its_own_answer(clus
 
 async def test_changes_tell_of_the_leader_and_end_with_the_node(cluster: Cluster) -> None:
     await cluster.start_all(1)
-    seen: list[Announce] = []
+    seen: list[RoleChanged] = []
 
     async def listen() -> None:
         seen.extend([change async for change in cluster[1].changes()])

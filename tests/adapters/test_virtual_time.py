@@ -16,7 +16,7 @@ import raft_anyio
 import raft_trio
 from raft_core.effects import RoleName
 from raft_core.errors import OutcomeUnknown
-from raft_core.host.config import MILLISECOND
+from raft_core.node.limits import MILLISECOND
 from raft_storage.file_store import FileStore
 
 from .kit import AnyNode, Cluster, Ledger, OpenNode, Valve

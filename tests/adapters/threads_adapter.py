@@ -1,7 +1,7 @@
 """A complete adapter for plain threads and blocking sockets, to show how little one is.
 
 What lives here: `ThreadsNode`. The kinds of task are those of every adapter: the loop, which alone touches the host;
-a worker per lane (`raft_storage.lanes`); one reader and one writer per connection; a listener. They talk to the loop
+a worker per lane (`raft_storage.workers`); one reader and one writer per connection; a listener. They talk to the loop
 through its inbox. `docs/adapters.md` goes through it step by step, and the conformance suite runs it.
 """
 
@@ -18,24 +18,24 @@ from queue import Empty, Queue, SimpleQueue
 from threading import Thread
 from typing import Final, TypeAlias, assert_never
 
-from raft_core.effects import Alarm, Announce, RefusalReason
+from raft_core.effects import Alarm, RefusalReason, RoleChanged
 from raft_core.errors import RaftError, Refused, SettingsError
 from raft_core.events import ReadConsistency
-from raft_core.host import values as host
-from raft_core.host.driver import host_at
-from raft_core.host.jobs import Ticket
-from raft_core.host.node import NodeConfig, deadline_after, join_address, split_address
-from raft_core.host.reaching import dial_failure
-from raft_core.host.status import HostStatus
-from raft_core.machine import StateMachine
-from raft_storage.opening import open_disk
+from raft_core.node import events as host
+from raft_core.node.config import NodeConfig, deadline_after, join_address, split_address
+from raft_core.node.driver import host_at
+from raft_core.node.jobs import Ticket
+from raft_core.node.reaching import dial_failure
+from raft_core.node.status import NodeStatus
+from raft_core.state_machine import StateMachine
+from raft_storage.open import open_disk
 
 
 class ThreadsNode:
     """A running node, usable from any thread until `stop`. `heard` is told of changes and alarms, on the loop."""
 
     def __init__(
-        self, config: NodeConfig, machine: StateMachine, heard: Callable[[Announce | Alarm], object] = print
+        self, config: NodeConfig, machine: StateMachine, heard: Callable[[RoleChanged | Alarm], object] = print
     ) -> None:
         recovered, self._lanes = open_disk(config, machine)
         try:
@@ -46,7 +46,7 @@ class ThreadsNode:
             self._lanes.close(config.patience)
             raise
         self._config, self._heard = config, heard
-        self._inbox: Final[Queue[host.HostEvent]] = Queue(256)  # full: readers, callers and lanes wait, the loop never
+        self._inbox: Final[Queue[host.NodeEvent]] = Queue(256)  # full: readers, callers and lanes wait, the loop never
         self._tickets: Final = count(1)
         self._callers: Final[dict[Ticket, Future[bytes]]] = {}
         self._connections: Final[_Known] = {}
@@ -57,7 +57,7 @@ class ThreadsNode:
         Thread(target=self._accept, name=f"node {config.node} listener", daemon=True).start()
 
     @property
-    def status(self) -> HostStatus:
+    def status(self) -> NodeStatus:
         """Taken while the loop may be at work: for people, not for decisions."""
         return self._host.status
 
@@ -76,7 +76,7 @@ class ThreadsNode:
         if (error := self._finished.result(2 * self._config.patience)) is not None:
             raise error
 
-    def _ask(self, event: Callable[[Ticket], host.HostEvent]) -> bytes:
+    def _ask(self, event: Callable[[Ticket], host.NodeEvent]) -> bytes:
         ticket, answer = Ticket(next(self._tickets)), Future[bytes]()
         self._callers[ticket] = answer
         self._inbox.put(event(ticket))
@@ -85,7 +85,7 @@ class ThreadsNode:
         return answer.result()
 
     def _loop(self) -> None:
-        events: list[host.HostEvent] = [host.HostStarted()]
+        events: list[host.NodeEvent] = [host.HostStarted()]
         while not self._finished.done():
             for effect in self._host.handle(events, time.monotonic_ns(), time.time_ns()):
                 self._do(effect)
@@ -96,13 +96,13 @@ class ThreadsNode:
         for ticket in list(self._callers):  # they asked too late for the host to hear of them
             self._do(host.Answer(ticket, error=_ended()))
 
-    def _next_event(self) -> host.HostEvent:
+    def _next_event(self) -> host.NodeEvent:
         try:
             return self._inbox.get(timeout=max(0, self._wake_at - time.monotonic_ns()) / 1e9)
         except Empty:
             return host.TimerFired()
 
-    def _do(self, effect: host.HostEffect) -> None:
+    def _do(self, effect: host.NodeEffect) -> None:
         if type(effect) is host.Transmit:
             if (connection := self._connections.get(effect.connection)) is not None:
                 connection.outgoing.put(effect.data)
@@ -119,7 +119,7 @@ class ThreadsNode:
         elif type(effect) is host.Disconnect:
             if (connection := self._connections.pop(effect.connection, None)) is not None:
                 connection.close()
-        elif type(effect) is Announce or type(effect) is Alarm:
+        elif type(effect) is RoleChanged or type(effect) is Alarm:
             self._heard(effect)
         elif type(effect) is host.Finished:
             self._wake_at = 1 << 62
@@ -150,7 +150,7 @@ class ThreadsNode:
 class _Connection:
     """One connection: this thread reads, another one writes. Whoever takes it out of `known` has ended it."""
 
-    def __init__(self, number: host.ConnectionId, inbox: Queue[host.HostEvent], known: _Known) -> None:
+    def __init__(self, number: host.ConnectionId, inbox: Queue[host.NodeEvent], known: _Known) -> None:
         self._number, self._inbox, self._known = number, inbox, known
         self.outgoing: Final[SimpleQueue[bytes]] = SimpleQueue()
         self._socket: socket.socket | None = None

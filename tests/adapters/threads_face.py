@@ -13,13 +13,13 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
-from raft_core.effects import Alarm, Announce
+from raft_core.effects import Alarm, RoleChanged
 from raft_core.events import ReadConsistency
 from raft_core.explain import Explanation
-from raft_core.host.node import NodeConfig
-from raft_core.host.status import HostStatus
-from raft_core.machine import StateMachine
 from raft_core.membership import Change, ChangeMode
+from raft_core.node.config import NodeConfig
+from raft_core.node.status import NodeStatus
+from raft_core.state_machine import StateMachine
 
 from .threads_adapter import ThreadsNode
 
@@ -40,7 +40,7 @@ async def open_threads_node(
             await anyio.to_thread.run_sync(node.stop)
 
 
-def _unheard(_: Announce | Alarm) -> None:
+def _unheard(_: RoleChanged | Alarm) -> None:
     """The suite looks at the status instead."""
 
 
@@ -56,7 +56,7 @@ class ThreadsFace:
         return self._node.address
 
     @property
-    def status(self) -> HostStatus:
+    def status(self) -> NodeStatus:
         return self._node.status
 
     def recording(self) -> bytes:
@@ -68,7 +68,7 @@ class ThreadsFace:
     async def ready(self, *, timeout: float | None = None) -> None:
         raise AssertionError("this adapter waits for nothing but answers")
 
-    def changes(self) -> AsyncIterator[Announce]:
+    def changes(self) -> AsyncIterator[RoleChanged]:
         raise AssertionError("this adapter has no streams")
 
     def alarms(self) -> AsyncIterator[Alarm]:

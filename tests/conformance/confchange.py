@@ -20,7 +20,16 @@ import msgspec
 
 from raft_core.entries import Entry
 from raft_core.ids import NodeId
-from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, ChangeProblem, Members, Problem, RemoveNode
+from raft_core.membership import (
+    AddLearner,
+    AddVoter,
+    Change,
+    ChangeError,
+    ChangeMode,
+    ChangeProblem,
+    Members,
+    RemoveNode,
+)
 from raft_core.recovered import Recovered
 from raft_core.roles.replication import Replication
 from raft_core.server import Server
@@ -105,7 +114,7 @@ class _Stage:
         if isinstance(target, Members) and step.op == "simple" and target.joint:
             problem: str | None = "more_than_one_voter_changed"
         else:
-            problem = self._problem(step, target) if isinstance(target, Problem) else None
+            problem = self._problem(step, target) if isinstance(target, ChangeError) else None
         if problem is not None:
             self.ours, self.newest = known, newest
             return problem
@@ -116,7 +125,7 @@ class _Stage:
         self.replication.follow_members()
         return None
 
-    def _target(self, step: _Step) -> Members | Problem:
+    def _target(self, step: _Step) -> Members | ChangeError:
         if step.op == "leave_joint":
             return self.members.left()
         changes = self._changes(step)
@@ -141,7 +150,7 @@ class _Stage:
             changes.append(AddVoter(self.ours[who]) if what == "add_voter" else AddLearner(self.ours[who]))
         return tuple(changes)
 
-    def _problem(self, step: _Step, problem: Problem) -> str:
+    def _problem(self, step: _Step, problem: ChangeError) -> str:
         """What the file calls it: the same reason has another name in a simple and in a joint change."""
         if problem.kind is ChangeProblem.ALREADY_JOINT:
             return "joint" if step.op == "simple" else "already_joint"

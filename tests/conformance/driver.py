@@ -60,7 +60,7 @@ from raft_core.events import (
     Tick,
     TransferRequested,
 )
-from raft_core.ids import NOBODY, BootNumber, Index, NodeId, RequestId, Term
+from raft_core.ids import NO_NODE, BootNumber, Index, NodeId, RequestId, Term
 from raft_core.invariants import check
 from raft_core.membership import Members
 from raft_core.messages import HEARTBEAT, AppendReply, InstallSnapshot, RequestVote
@@ -173,7 +173,7 @@ class Driver:
         """A leader is asked; a follower's request goes to its leader, if it knows one."""
         role = node.raft.role
         if not isinstance(role, Leader):
-            if role.leader == NOBODY:
+            if role.leader == NO_NODE:
                 return "proposal_dropped"
             node.batch.append(Packet(node.id, role.leader, asked))
             return None

@@ -12,9 +12,9 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from raft_core.testing.history import Datum, Fate, Moment, Operation, ProcessId
-from raft_core.testing.linearizability import check
-from raft_core.testing.models import KeyValue, Register, SequentialModel
+from raft_testing.linearizability.checker import check
+from raft_testing.linearizability.history import Datum, Fate, Moment, Operation, ProcessId
+from raft_testing.linearizability.models import KeyValue, Register, SequentialModel
 
 __all__ = ["FILE", "Line", "run"]
 

@@ -13,7 +13,7 @@ from raft_core.entries import MEMBERS, Entry
 from raft_core.membership import Members
 from raft_core.raft import Raft
 from raft_core.roles.leader import Leader
-from tests.core_cluster import Disk
+from tests.core.cluster import Disk
 
 __all__ = ["Texts", "change_text", "config_of", "durable_of", "log_of", "progress_of", "stored_log_of"]
 

@@ -13,7 +13,7 @@ import msgspec
 
 from raft_core.ids import NO_INDEX, Index, NodeId
 from raft_core.membership import Members
-from raft_core.quorum import INFINITE, Verdict, committed_index, vote_verdict
+from raft_core.quorum import NO_LIMIT, Verdict, committed_index, vote_verdict
 from tests.conformance.linearizability import Line
 
 __all__ = ["FILE", "run"]
@@ -58,4 +58,4 @@ def _judge(case: _Case) -> Line:
 
 def _committed(members: Members, case: _Case) -> int | str:
     index = committed_index(members, lambda node: case.acked.get(node, NO_INDEX))
-    return "infinity" if index == INFINITE else index
+    return "infinity" if index == NO_LIMIT else index

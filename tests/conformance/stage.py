@@ -31,7 +31,7 @@ from raft_core.messages import (
 from raft_core.raft import Raft
 from raft_core.recovered import Recovered
 from raft_core.settings import Settings
-from tests.core_cluster import Disk
+from tests.core.cluster import Disk
 
 __all__ = [
     "MODES",

@@ -19,10 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from raft_core.effects import Outcome, ReadReady, Refusal, Stop, Success, Uncertainty
+from raft_core.effects import Indeterminate, Outcome, ReadReady, Refusal, Stop, Success
 from raft_core.raft import Raft
 from raft_core.status import Status
-from tests.core_cluster import Node
+from tests.core.cluster import Node
 from tests.scenarios.stage import Stage
 
 __all__ = ["expect"]
@@ -115,7 +115,7 @@ def _words(outcome: Outcome) -> list[str]:
             return ["applied"]
         case Refusal(reason):
             return ["refused", str(reason)]
-        case Uncertainty(reason):
+        case Indeterminate(reason):
             return ["unknown", str(reason)]
         case ReadReady(index):
             return ["may-read", str(index)]

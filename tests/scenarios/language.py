@@ -55,10 +55,10 @@ from raft_core.events import (
     Tick,
     TransferRequested,
 )
-from raft_core.ids import NOBODY, Index, NodeId, RequestId, Term
+from raft_core.ids import NO_NODE, Index, NodeId, RequestId, Term
 from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, Members, RemoveNode
 from raft_core.recovered import Identity, Recovered, formation
-from tests.core_cluster import SMALL, Node
+from tests.core.cluster import SMALL, Node
 from tests.scenarios.expectations import expect
 from tests.scenarios.stage import Stage
 
@@ -208,7 +208,7 @@ class Script:
         self._node(node).step(LeaveRequested(self._request()))
 
     def do_transfer(self, node: str, _to: str = "to", target: str = "0") -> None:
-        self._node(node).step(TransferRequested(self._request(), NodeId(int(target)) if int(target) else NOBODY))
+        self._node(node).step(TransferRequested(self._request(), NodeId(int(target)) if int(target) else NO_NODE))
 
     def do_unreachable(self, node: str, peer: str) -> None:
         self._node(node).step(PeerUnreachable(NodeId(int(peer))))

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from raft_core.describe import describe, describe_entry, describe_members
 from raft_core.effects import Alarm, Effect, Persist, Send
 from raft_core.events import Applied, Event, Persisted, Restored, SnapshotTaken, Started, Tick
 from raft_core.membership import Members
 from raft_core.messages import DATA, AppendEntries, AppendReply, Message
 from raft_core.recovered import Recovered
 from raft_core.settings import Settings
-from raft_core.trace import describe, describe_entry, describe_members
-from tests.core_cluster import Cluster, Node
-from tests.test_core_chaos import Watch
+from tests.core.cluster import Cluster, Node
+from tests.core.test_chaos import Watch
 
 __all__ = ["Stage", "TellingNode"]
 

@@ -1,0 +1,255 @@
+"""How a node becomes part of a cluster: by founding it with others, by being added to it, or because it is already.
+
+What lives here: `Bootstrap`, which judges greetings for as long as the disk is not part of a cluster, and afterwards
+checks that others were founded as we were.
+
+*Founding.* Every founder must write the same first entry, and that entry names every founder's disk. They find to it
+in two rounds. First everybody greets with a plan: who founds, with or without leases. Who has met all the others knows
+every disk, puts them into the plan, closes all its connections, and greets everybody anew. Who has then heard its own
+complete plan from every other founder writes it. One that missed the moment finds the entry in the greeting of those
+who did not, and writes the same, if it names its own disk.
+
+*Why two rounds.* A founder's disk may be wiped while the others are meeting, or be started twice. With one round, two
+founders could write entries that name different disks of a third one, which could then stand for a majority of both.
+Now let A write P and B write Q. A has heard P from B on a connection that A opened after it came to P: it opens all of
+them anew then, and whoever is dialled speaks last. So B was at P when A was already, and came to Q later than that. B
+has heard Q from A in the same way, so A came to P later than B to Q. Both cannot be.
+
+*What that does not cover* is a founder that is started again with another list of founders or other settings, while
+others write what it has said before: that can make two clusters of one name. Nodes whose entries differ do not talk to
+one another, and say so.
+
+*A founder that finds a cluster whose first entry is compacted* starts empty, as a follower that never stands before
+it has been told its cluster. That is safe if the configuration in force names its very disk: a disk is marked as part
+of a cluster before anything is acknowledged from it, so this one has neither voted nor acknowledged anything, and an
+entry 1 that is compacted has been with a majority long ago. It is safe if the cluster does not name it at all: then
+it waits to be added, and disturbs nobody. And if the cluster names it with another disk, it is not greeted.
+
+*A wiped disk.* If the cluster names this node with another disk, then what it acknowledged is lost. It must not
+take part under its id, and ends with `LogLost`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum, auto
+from typing import Final, final
+
+from raft_core.entries import MEMBERS
+from raft_core.errors import CallerError, SettingsError
+from raft_core.ids import Incarnation, Index, NodeId
+from raft_core.membership import Members
+from raft_core.node.jobs import FormCluster, Lane
+from raft_core.node.limits import NodeLimits
+from raft_core.node.outputs import Outputs
+from raft_core.recovered import Recovered
+from raft_core.server import unfit
+from raft_core.settings import Settings
+from raft_core.structs import Value
+from raft_core.wire.payloads import Hello
+
+__all__ = ["Bootstrap", "Judgement", "Verdict"]
+
+
+class Verdict(Enum):
+    """What a greeting means for us."""
+
+    FINE = auto()
+    REFUSE = auto()  # we must not talk to this peer
+    AGREE = auto()  # all founders are known: open all connections anew, and greet with the complete plan
+    JOIN = auto()  # there is a cluster already: start empty
+    LOST = auto()  # there is a cluster already, and it knows us with another disk
+    UNFIT = auto()  # there is a cluster already, and our settings do not go with it
+
+
+@final
+class Judgement(Value, frozen=True):
+    """What to think of another node's hello, and why."""
+
+    verdict: Verdict
+    text: str = ""
+
+
+_FINE: Final = Judgement(Verdict.FINE)
+_MOST_REPLACED: Final = 100
+"""Disks that are replaced while founders meet: many are no accident."""
+
+
+@final
+class Bootstrap:
+    """One node's way into its cluster. `ready` once a core may be built; `founding` is the first entry's data, and
+    before there is one, what a founder plans to write, with the disks once it knows them all."""
+
+    __slots__ = ("_config", "_disks", "_me", "_orders", "_replaced", "_settings", "_writing", "founding", "ready")
+
+    def __init__(self, config: NodeLimits, settings: Settings, recovered: Recovered, orders: Outputs) -> None:
+        self._config = config
+        self._settings = settings
+        self._orders = orders
+        self._me = recovered.identity
+        self._writing: Members | None = None
+        self._disks: dict[NodeId, Incarnation] = {self._me.node: self._me.incarnation}
+        self._replaced: set[tuple[NodeId, Incarnation]] = set()
+        self.ready = recovered.formed or not config.founders
+        self.founding = b""
+        if recovered.formed:
+            self.formed(recovered)
+        elif config.founders and self._me.node not in config.founders:
+            raise CallerError(
+                f"node {self._me.node} is not among the founders {list(config.founders)}: name it there, or start it "
+                "without founders, so that it waits to be added"
+            )
+        elif config.founders:
+            plan = self._plan()
+            if problem := unfit(settings, plan):
+                raise SettingsError(problem)
+            self.founding = plan.encode()
+
+    def formed(self, recovered: Recovered) -> None:
+        """The disk is part of a cluster. Its founding is known while the first entry is there."""
+        self.ready = True
+        self.founding = b""
+        first = recovered.entries[0] if recovered.entries else None
+        if first is not None and first.index == Index(1) and first.kind is MEMBERS:
+            self.founding = first.data
+
+    def begin(self) -> None:
+        """A founder without companions writes at once."""
+        if self._config.founders == (self._me.node,):
+            self._write(self._plan())
+
+    def judge(self, hello: Hello, standing: Iterable[Hello]) -> Judgement:
+        """What this greeting means, and the next step of founding where it was the last one missing. `standing`: the
+        greetings of others on connections that stand and that we have opened, this one among them."""
+        if self.ready:
+            return self._compare(hello)
+        if hello.formed:
+            return self._meet_cluster(hello)
+        if hello.founders != self._config.founders:
+            theirs = f"node {hello.sender} says that {_named(hello.founders)} found the cluster"
+            ours = f"this node says {_named(self._config.founders)}"
+            return Judgement(Verdict.REFUSE, f"{theirs}, {ours}; give all founders the same list")
+        if hello.founding:
+            theirs = _described(Members.decode(hello.founding))  # the link has checked that it decodes
+            ours = _described(self._plan())
+            if theirs != ours:
+                text = f"node {hello.sender} would found the cluster {theirs}, this node {ours}"
+                return Judgement(
+                    Verdict.REFUSE, f"{text}; nothing is written before all founders have the same settings"
+                )
+        return _FINE if self._writing is not None else self._meet_founder(hello, standing)
+
+    def _meet_founder(self, hello: Hello, standing: Iterable[Hello]) -> Judgement:
+        node, disk = hello.sender, hello.incarnation
+        if node not in self._config.founders:
+            return _FINE
+        known = self._disks.get(node, disk)
+        if known != disk:
+            if (node, disk) in self._replaced or len(self._replaced) >= _MOST_REPLACED:
+                return Judgement(Verdict.REFUSE, _replaced_text(node))
+            self._replaced.add((node, known))
+        self._disks[node] = disk
+        plan, before = self._plan(), self.founding
+        self.founding = plan.encode()
+        if self.founding != before:
+            return Judgement(Verdict.AGREE)
+        agreed = {other.sender for other in standing if other.founding == self.founding}
+        if len(self._disks) == len(self._config.founders) == len(agreed) + 1:
+            self._write(plan)
+        return _FINE
+
+    def _plan(self) -> Members:
+        """The first entry as far as it is known: without disks while one of them is missing."""
+        founders, leases = self._config.founders, self._config.leases
+        if len(self._disks) < len(founders):
+            return Members.initial(founders, leases=leases)
+        disks = {node: disk for node, disk in self._disks.items() if disk}
+        return Members.initial(founders, incarnations=disks, leases=leases)
+
+    def _write(self, members: Members) -> None:
+        self._writing = members
+        self._orders.run(Lane.WRITE, FormCluster(members))
+
+    def _meet_cluster(self, hello: Hello) -> Judgement:
+        me, founders = self._me, Members.decode(hello.founding) if hello.founding else None
+        if self._writing is not None:
+            if founders is None or founders == self._writing:
+                return _FINE
+            return _other_founding(hello.sender, founders, self._writing)
+        if founders is not None:
+            disk = founders.incarnation_of(me.node)
+            if founders.is_member(me.node) and disk not in (0, me.incarnation):
+                return Judgement(Verdict.LOST, lost_text(me.node))
+            if founders.is_member(me.node):
+                if problem := unfit(self._settings, founders):
+                    return Judgement(Verdict.UNFIT, problem)
+                self._write(founders)
+                return _FINE
+        self.ready = True
+        self.founding = b""
+        return Judgement(Verdict.JOIN, "" if founders is None else self._left_out(hello.sender, founders))
+
+    def _left_out(self, sender: NodeId, founders: Members) -> str:
+        """A cluster was founded without this node. Right if it is to be added; it may also be a mistake."""
+        return (
+            f"node {sender} is part of a cluster that was founded by {_named(founders.voters)} and without this node, "
+            f"{self._me.node}, which was to found one of {_named(self._config.founders)}. It waits to be added to that "
+            f"cluster now: add it, and nothing of that cluster is lost. If that cluster was founded by mistake, and "
+            f"holds nothing of worth, stop its nodes, set their data directories aside, and start all founders anew, "
+            f"each with an empty directory and the addresses of all others"
+        )
+
+    def _compare(self, hello: Hello) -> Judgement:
+        if not hello.formed and hello.founders and self.founding:
+            founders = Members.decode(self.founding)
+            if founders.voters != hello.founders and not founders.is_member(hello.sender):
+                return Judgement(Verdict.FINE, _stranger_text(hello, founders))
+        if not (hello.formed and self.founding and hello.founding) or self.founding == hello.founding:
+            return _FINE  # one that has not formed will hear from us how we were founded
+        return _other_founding(hello.sender, Members.decode(hello.founding), Members.decode(self.founding))
+
+
+def _stranger_text(hello: Hello, founders: Members) -> str:
+    return (
+        f"node {hello.sender} is part of no cluster, and was started to found one of {_named(hello.founders)}; this "
+        f"node is part of one that was founded by {_named(founders.voters)}. To have it in this cluster, add it here. "
+        "If this cluster was founded by mistake and holds nothing of worth, stop its nodes, set their data directories "
+        "aside, and start all founders anew, each with an empty directory and the addresses of all others"
+    )
+
+
+def _other_founding(sender: NodeId, theirs: Members, ours: Members) -> Judgement:
+    differ = " with other disks or settings" if theirs.voters == ours.voters else ""
+    text = (
+        f"node {sender} belongs to a cluster that was founded by {_named(theirs.voters)}, this node to one that was "
+        f"founded by {_named(ours.voters)}{differ}: these are two clusters of one name. If one of them has a leader, "
+        "set the data directories of the other's nodes aside, and let them join under ids that were never used. If "
+        "both have, both may have acknowledged: keep everything, and decide which counts. If none has, nothing was "
+        "acknowledged: give all founders the same settings and empty directories"
+    )
+    return Judgement(Verdict.REFUSE, text)
+
+
+def _described(plan: Members) -> str:
+    return f"of {_named(plan.voters)} with leases={str(plan.leases).lower()}"
+
+
+def _replaced_text(node: NodeId) -> str:
+    return (
+        f"node {node} greets with one disk and with another while the cluster forms: see that it runs only once, with "
+        "its own data directory, and restart this node"
+    )
+
+
+def lost_text(node: NodeId) -> str:
+    """For the error that ends a node whose disk was wiped."""
+    return (
+        f"the cluster knows node {node} with another disk than this one: what it had acknowledged is lost. Put its "
+        f"data directory back, or remove node {node} from the cluster and add this one under an id that was never used"
+    )
+
+
+def _named(nodes: tuple[NodeId, ...]) -> str:
+    if not nodes:
+        return "others"
+    return f"node {nodes[0]} alone" if len(nodes) == 1 else f"nodes {', '.join(map(str, nodes))}"

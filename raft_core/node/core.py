@@ -1,0 +1,520 @@
+"""A running node without its I/O: everything that happened in, everything to do out.
+
+What lives here: `NodeCore`, which owns the core and the parts around it and decides in which order they are heard. A
+call does this, in this order: what happened, event by event, the core's answers to each included; then the time that
+passed, as one tick, so that a process that slept first hears what came meanwhile; then what callers wait for, as one
+batch; then the bytes that can leave. It returns everything that follows; nothing has to be called again.
+
+The clock is read by the adapter, the dice are given: the same calls give the same effects.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Final, assert_never, final
+
+from raft_core.effects import (
+    Alarm,
+    AlarmKind,
+    Effect,
+    ReceiveSnapshot,
+    Respond,
+    RoleChanged,
+    RoleName,
+    Send,
+    Stop,
+)
+from raft_core.errors import CallerError, LogLost, RaftError, SettingsError
+from raft_core.events import Event, PeerConnected, Started, Tick
+from raft_core.explain import Explanation
+from raft_core.ids import NO_NODE
+from raft_core.membership import Members
+from raft_core.messages import AppendEntries, InstallSnapshot, ReadIndex
+from raft_core.node.bootstrap import Bootstrap, Verdict, lost_text
+from raft_core.node.cluster_time import ClusterTime
+from raft_core.node.events import (
+    Answer,
+    BytesReceived,
+    ChunkRead,
+    ChunkStored,
+    ClientCancelled,
+    ConnectionClosed,
+    ConnectionOpened,
+    DialFailed,
+    EntriesApplied,
+    Finished,
+    Formed,
+    HostStarted,
+    JobFailed,
+    MachineRestored,
+    NodeEffect,
+    NodeEvent,
+    QueryAnswered,
+    QueryFailed,
+    SnapshotBegun,
+    SnapshotComplete,
+    SnapshotIncomplete,
+    StopAsked,
+    TimerFired,
+    Transmitted,
+    WakeAt,
+)
+from raft_core.node.jobs import Lane, StoreSnapshot
+from raft_core.node.lanes import job_of, report_of
+from raft_core.node.leaving import Leaving
+from raft_core.node.limits import NodeLimits
+from raft_core.node.notices import Notices
+from raft_core.node.outcomes import core_error, ended_error, ending, failure_event, stop_error
+from raft_core.node.outputs import Outputs
+from raft_core.node.peer_connection import Connection
+from raft_core.node.peers import Peers
+from raft_core.node.pending_request import ClientEvent
+from raft_core.node.picture import load_of, picture_of
+from raft_core.node.requests import RequestBook
+from raft_core.node.snapshot_transfer import Receiving, Serving
+from raft_core.node.status import Drop, Load, NodeStatus, Phase
+from raft_core.raft import Raft
+from raft_core.recorder import Recorder
+from raft_core.recovered import Recovered
+from raft_core.settings import Settings
+from raft_core.wire.handshake import Greeted, LinkBroken, LinkEvent, LinkFault, MessageReceived
+from raft_core.wire.payloads import Chunk, Forward, ForwardReply, Hello, Pull
+
+__all__ = ["NodeCore"]
+
+_SWEEP_TICKS: Final = 100
+_RETRY_TICKS: Final = 5
+"""Requests that are held are looked at this often; and at once when there is news of a leader."""
+
+
+@final
+class NodeCore:
+    """One node. `rng` is the host's own generator, `core_rng` the core's; `machine_prepare` is `preparer` of the
+    machine. `step` stands in for `Raft.step`, for whoever checks each step of the core; it must do what that does.
+    `recorder`, where there is one, takes each step itself, and `recording` is what it has kept.
+
+    Raises `CallerError` where the configuration contradicts the disk or the settings, and from `handle` where the
+    adapter breaks the contract of `values.py`; nothing that a peer, a client, the disk or the machine does raises."""
+
+    def __init__(
+        self,
+        config: NodeLimits,
+        settings: Settings,
+        recovered: Recovered,
+        machine_prepare: Callable[[bytes, int, int], bytes],
+        core_rng: random.Random,
+        rng: random.Random,
+        step: Callable[[Raft, Event], list[Effect]] = Raft.step,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self._config = config
+        self._settings = settings
+        self._recovered = recovered
+        self._core_rng = core_rng
+        self._take = step if recorder is None else recorder.step
+        self._recorder = recorder
+        self._orders = Outputs()
+        self._forming = Bootstrap(config, settings, recovered, self._orders)
+        self._peers = Peers(config, settings, recovered.identity, self._orders, rng)
+        self._clients = RequestBook(config, settings, self._orders, self._peers, machine_prepare)
+        self._leaving = Leaving(config, self._orders, self._clients, self._peers)
+        self._receiving = Receiving(config, self._orders, self._peers)
+        self._serving = Serving(config, self._orders, self._peers)
+        self._notices = Notices(config, recovered.identity.node, self._orders, self._peers, self._clients)
+        self._raft: Raft | None = None
+        self._phase = Phase.FORMING
+        self._standing = RoleChanged(RoleName.FOLLOWER, recovered.hard.term, NO_NODE)
+        self._members: Members | None = None
+        self._formed = recovered.formed
+        self._time = ClusterTime()
+        self._started = False
+        self._retry_held = False
+        self._slept = False
+        self._late_reads: list[ReadIndex] = []
+        self._now = 0
+        self._last_tick = 0
+        self._ticks = 0
+        self._wake_at = 0
+        self._stop_at = 0
+        self._failure: RaftError | None = None
+        self._core_stop: Stop | None = None
+        self._introduce()
+
+    def handle(self, events: Sequence[NodeEvent], now: int, wall: int) -> list[NodeEffect]:
+        """Everything to do because of `events`, in order. `now`: nanoseconds on a clock that never goes back;
+        `wall`: nanoseconds since 1970, for commands that name a wall time, and to begin cluster time with."""
+        if self._phase is Phase.ENDED:
+            return self._after_the_end(events)
+        self._set_time(now)
+        self._slept = self._now - self._last_tick >= self._config.tick
+        for event in events:
+            self._on_event(event)
+            if self._orders.events or self._peers.lost:
+                self._settle()
+        self._pass_time()
+        if self._slept:
+            self._slept = False
+            self._orders.events.extend(self._late_reads)
+            self._late_reads.clear()
+            self._settle()
+        self._clients.on_time()
+        leads, leader = self._leads, self._standing.leader
+        time = self._time.to_stamp(self._raft if leads else None, self._now, wall)
+        self._clients.flush(time, wall, leader, leads=leads, retry=self._retry_held, forming=self._raft is None)
+        self._retry_held = False
+        self._settle()
+        self._clients.look_at_disk(self._raft)
+        if self._phase is Phase.STOPPING:
+            self._leaving.look(self._now, leads=self._leads)
+            self._settle()
+        if not self._ended():
+            self._peers.flush()
+            if self._core_stop is not None and not self._peers.answering:
+                self._end(self._failure, self._core_stop.text)
+            else:
+                self._wish_to_wake()
+        return self._orders.taken()
+
+    @property
+    def _leads(self) -> bool:
+        return self._standing.role is RoleName.LEADER
+
+    def _ended(self) -> bool:
+        return self._phase is Phase.ENDED
+
+    # Events.
+
+    def _on_event(self, event: NodeEvent) -> None:  # hottest first
+        if self._ended():
+            self._refuse_client(event)
+            return
+        kind = type(event)
+        if kind is BytesReceived:
+            assert isinstance(event, BytesReceived)
+            for connection, said in self._peers.on_bytes(event.connection, event.data):
+                self._on_said(connection, said)
+        elif kind is Transmitted:
+            assert isinstance(event, Transmitted)
+            self._peers.on_transmitted(event)
+        elif isinstance(event, ClientEvent):
+            self._clients.on_client(event)
+        elif (report := report_of(event)) is not None:
+            self._orders.events.append(report)
+            if isinstance(event, EntriesApplied | MachineRestored):
+                self._time.log_shows(event.time, self._now)
+            elif isinstance(event, SnapshotIncomplete):
+                self._orders.effects.append(Alarm(AlarmKind.SNAPSHOT_STUCK, NO_NODE, event.text))
+        elif isinstance(event, QueryAnswered):
+            self._clients.on_query_answered(event)
+        else:
+            self._on_rare_event(event)
+
+    def _on_rare_event(self, event: NodeEvent) -> None:
+        match event:
+            case TimerFired():
+                self._wake_at = 0  # time is looked at in every call; the wish is used up, even if it came early
+            case HostStarted():
+                self._start()
+            case ConnectionOpened():
+                self._peers.on_opened(event)
+            case DialFailed():
+                self._peers.on_dial_failed(event)
+            case ConnectionClosed():
+                self._peers.on_closed(event)
+            case ClientCancelled(ticket):
+                self._clients.cancel(ticket)
+            case QueryFailed():
+                self._clients.on_query_failed(event)
+            case StopAsked():
+                self._on_stop_asked()
+            case JobFailed():
+                self._on_job_failed(event)
+            case Formed(recovered):
+                self._on_formed(recovered)
+            case SnapshotBegun(meta, chunks):
+                self._orders.run(Lane.SNAPSHOT, StoreSnapshot(meta, chunks))
+            case ChunkRead():
+                self._serving.on_read(event)
+            case ChunkStored():
+                self._receiving.on_stored(event)
+            case SnapshotComplete(meta):
+                self._receiving.on_complete(meta)
+            case _:
+                raise CallerError(f"{event!r} is no event of a host")
+
+    def _on_said(self, connection: Connection, said: LinkEvent) -> None:
+        if connection.closing and isinstance(said, Greeted | MessageReceived):
+            return  # it broke with what was said next, or the greeting was refused
+        if isinstance(said, Greeted):
+            self._on_greeted(connection, said.hello)
+            return
+        if isinstance(said, MessageReceived):
+            self._orders.events.append(said.message)
+            return
+        if isinstance(said, LinkBroken):
+            if said.fault is LinkFault.WRONG_INCARNATION and not self._formed:
+                # With an empty configuration of our own it can only be us whom they know with another disk.
+                self._end_lost()
+            return
+        payload = said.payload
+        if isinstance(payload, ForwardReply):
+            self._clients.on_forward_reply(connection.id, payload)
+        elif isinstance(payload, Forward):
+            self._clients.on_forward(connection.id, payload, member=self._peers.is_member(connection.peer))
+        elif isinstance(payload, Pull):
+            self._serving.on_pull(connection.peer, payload)
+        elif isinstance(payload, Chunk):
+            self._receiving.on_chunk(connection.peer, payload)
+        else:
+            assert_never(payload)
+
+    def _on_greeted(self, connection: Connection, hello: Hello) -> None:
+        judgement = self._forming.judge(hello, self._peers.standing_greetings())
+        if judgement.verdict is Verdict.REFUSE:
+            self._peers.refuse(connection, Drop.WRONG_FOUNDING, judgement.text)
+            return
+        if judgement.verdict is Verdict.LOST or judgement.verdict is Verdict.UNFIT:
+            error = LogLost if judgement.verdict is Verdict.LOST else SettingsError
+            self._end(error(judgement.text), judgement.text)
+            return
+        self._peers.welcome(connection, hello, judgement.text)
+        if judgement.verdict is Verdict.AGREE:
+            self._greet_anew("has met all founders")
+            return
+        if judgement.verdict is Verdict.JOIN:
+            self._introduce()
+            self._build_core(self._recovered)
+        self._retry_held = True
+        if connection.dialled:
+            self._receiving.on_connected(hello.sender)
+        else:
+            self._peers.dial_due()
+
+    def _on_stop_asked(self) -> None:
+        if self._raft is None:
+            self._end(self._failure, "asked to stop")
+        elif self._phase is not Phase.STOPPING:
+            self._phase = Phase.STOPPING
+            self._stop_at = self._stop_at or self._now + self._config.stop_timeout
+            self._leaving.begin(self._now, leads=self._leads)
+
+    def _on_job_failed(self, event: JobFailed) -> None:
+        """A lane that the node cannot do without ends it; without the transfer lane, one snapshot is not fetched."""
+        if event.lane is Lane.TRANSFER:
+            self._orders.effects.append(Alarm(AlarmKind.SNAPSHOT_STUCK, NO_NODE, str(event.error)))
+            self._receiving.give_up()
+            return
+        self._failure = self._failure or event.error
+        if self._raft is None:
+            self._end(event.error, str(event.error))
+            return
+        self._stop_at = self._stop_at or self._now + self._config.stop_timeout
+        self._orders.events.append(failure_event(event.error))
+
+    # The core.
+
+    def _start(self) -> None:
+        if self._started:
+            raise CallerError("HostStarted is the first event, exactly once")
+        self._started = True
+        self._last_tick = self._now
+        if self._forming.ready:
+            self._build_core(self._recovered)
+        else:
+            self._forming.begin()
+        self._peers.dial_due()
+
+    def _on_formed(self, recovered: Recovered) -> None:
+        """The node runs, and greets everybody anew: whom it met before may have been founded differently."""
+        self._forming.formed(recovered)
+        self._formed = True
+        self._greet_anew("has become part of a cluster")
+        self._build_core(recovered)
+
+    def _greet_anew(self, why: str) -> None:
+        """A greeting is said once, so what has changed in it is told on new connections."""
+        self._introduce()
+        self._peers.greet_anew(why)
+        self._peers.dial_due()
+
+    def _build_core(self, recovered: Recovered) -> None:
+        """The node runs. What was greeted before is connected for the core from the beginning."""
+        self._raft = Raft(self._config.settings_of_core(self._settings), recovered, rng=self._core_rng)
+        self._phase = Phase.RUNNING
+        self._standing = RoleChanged(RoleName.FOLLOWER, recovered.hard.term, NO_NODE)
+        self._orders.events.clear()  # what peers said to a node without a core
+        self._orders.events.append(Started())
+        self._orders.events.extend(PeerConnected(peer) for peer in self._peers.connected_peers())
+
+    def _settle(self) -> None:
+        """The core has heard everything that was decided for it, and its effects are ordered."""
+        events = self._orders.events
+        while True:
+            while events and not self._ended():
+                event = events.popleft()
+                if self._raft is None or self._core_stop is not None:
+                    self._peers.drop(Drop.NOT_READY)
+                    continue
+                if self._slept and type(event) is ReadIndex:
+                    self._late_reads.append(event)  # a lease may have ended while we slept: first the time, then this
+                    continue
+                for effect in self._step(self._raft, event):
+                    self._on_effect(effect)
+                if type(event) is AppendEntries and event.time and self._raft.obeys(event.sender):
+                    self._time.leader_says(event.term, event.time, self._now)
+                if self._core_stop is not None:  # after everything else that the step ordered
+                    self._on_core_stopped(self._core_stop)
+            if self._peers.lost:
+                lost, self._peers.lost = self._peers.lost, []
+                for connection, left in lost:
+                    self._clients.on_lost(connection, left)
+            self._look_at_members()
+            if not (events or self._peers.lost) or self._ended():
+                return
+
+    def _step(self, raft: Raft, event: Event) -> list[Effect]:
+        """The core's answer. If it raises, something is wrong with this library: the node ends, and says so."""
+        try:
+            return self._take(raft, event)
+        except Exception as failure:
+            error = core_error(failure, event)
+            self._end(error, str(error))
+        return []
+
+    def _on_effect(self, effect: Effect) -> None:  # hottest first
+        if type(effect) is Send:
+            self._peers.send(effect.to, self._time.put_into(effect.message, self._now))
+            if type(effect.message) is InstallSnapshot:
+                self._serving.on_offered(effect.to)
+        elif (job := job_of(effect)) is not None:
+            self._orders.run(*job)
+            if not self._formed:  # a joiner's disk is about to be part of the cluster
+                self._formed = True
+                self._introduce()
+        elif isinstance(effect, Respond):
+            self._leaving.on_respond(effect)
+            self._clients.on_respond(effect)
+        elif isinstance(effect, RoleChanged):
+            self._standing = effect
+            self._retry_held = True
+            self._orders.effects.append(effect)
+        elif isinstance(effect, Alarm):
+            self._orders.effects.append(effect)
+        elif isinstance(effect, ReceiveSnapshot):
+            self._receiving.begin(effect.sender, effect.meta)
+        elif isinstance(effect, Stop):
+            self._core_stop = effect
+        else:
+            raise AssertionError(f"an effect of no known kind: {effect!r}")
+
+    def _on_core_stopped(self, stop: Stop) -> None:
+        """The node ends. Where it has failed, its answers to peers leave before, so that their callers hear why."""
+        error = stop_error(stop.reason, stop.text, self._failure)
+        if error is None:
+            self._end(None, stop.text or "asked to stop")
+            return
+        self._phase, self._failure = Phase.STOPPING, error
+        self._stop_at = self._now + self._config.drain_timeout
+        self._clients.answer_all(*ending(error))
+
+    # Time.
+
+    def _set_time(self, now: int) -> None:
+        self._now = max(now, self._now)
+        self._peers.now = self._clients.now = self._receiving.now = self._now
+
+    def _pass_time(self) -> None:
+        """All ticks that passed are one event. Configurations and joiners are looked after at this pace too."""
+        elapsed = (self._now - self._last_tick) // self._config.tick
+        if elapsed <= 0 or not self._started or self._ended():
+            return
+        self._last_tick += elapsed * self._config.tick
+        before, self._ticks = self._ticks, self._ticks + elapsed
+        if before // _RETRY_TICKS != self._ticks // _RETRY_TICKS:
+            self._retry_held = True
+        if self._raft is not None and self._core_stop is None:
+            self._orders.events.append(Tick(elapsed))
+            self._settle()
+        if self._stop_at and self._now >= self._stop_at and not self._ended():
+            self._end(self._failure, "stopped without waiting any longer")
+        if self._ended():
+            return
+        self._peers.on_tick()
+        self._receiving.on_tick()
+        self._notices.look(self._now, self._raft)
+        if before // _SWEEP_TICKS != self._ticks // _SWEEP_TICKS:
+            self._clients.sweep()
+        self._settle()
+
+    def _look_at_members(self) -> None:
+        """The configuration in force decides whom we dial, and which disks we take for theirs."""
+        if self._raft is None or self._ended():
+            return
+        members = self._raft.members
+        if members is not self._members:
+            self._members = members
+            self._clients.on_members(members, self._recovered.identity.node)
+            self._peers.on_members(members)
+
+    def _wish_to_wake(self) -> None:
+        at = self._last_tick + self._config.tick
+        if self._started and at != self._wake_at:
+            self._wake_at = at
+            self._orders.effects.append(WakeAt(at))
+
+    # The end.
+
+    def _end_lost(self) -> None:
+        text = lost_text(self._recovered.identity.node)
+        self._end(LogLost(text), text)
+
+    def _end(self, error: RaftError | None, text: str) -> None:
+        """Everybody is answered, every connection closed; nothing follows."""
+        if self._ended():
+            return
+        self._clients.answer_all(*ending(error))
+        self._peers.flush()
+        self._peers.close_all()
+        self._phase = Phase.ENDED
+        self._orders.events.clear()
+        self._orders.effects.append(Finished(error, text))
+
+    def _after_the_end(self, events: Sequence[NodeEvent]) -> list[NodeEffect]:
+        for event in events:
+            self._refuse_client(event)
+        return self._orders.taken()
+
+    def _refuse_client(self, event: NodeEvent) -> None:
+        if isinstance(event, ClientEvent):
+            self._orders.effects.append(Answer(event.ticket, error=ended_error(self._failure)))
+
+    # For people.
+
+    def _introduce(self) -> None:
+        founders = () if self._forming.ready else self._config.founders
+        self._peers.introduce(formed=self._formed, founders=founders, founding=self._forming.founding)
+
+    def recording(self) -> bytes:
+        """Return what the core was told lately, for `raft_testing.trace.replay`. Raise `CallerError` if not on."""
+        if self._recorder is None:
+            raise CallerError("this node records nothing: give it a recorder (recorder_bytes of its configuration)")
+        return self._recorder.dump()
+
+    def explain(self) -> tuple[Explanation, ...]:
+        """Everything that waits in the core, and why; empty before there is one."""
+        return () if self._raft is None else self._raft.explain()
+
+    def cluster_time(self, now: int) -> int:
+        """Return the cluster's time in nanoseconds, as this node knows it when its clock shows `now`; 0: not known."""
+        return self._time.read(max(now, self._now))
+
+    @property
+    def load(self) -> Load:
+        """What waits here."""
+        return load_of(self._peers, self._clients)
+
+    @property
+    def status(self) -> NodeStatus:
+        """A frozen picture of the whole node."""
+        return picture_of(self._recovered.identity, self._phase, self._standing, self._raft, self._peers, self._clients)

@@ -1,0 +1,442 @@
+"""What the workers of a node do: jobs in, reports out, against a store and a state machine.
+
+What lives here: `JobRunner`, plain and synchronous. It is the only place that calls either, so every adapter does it
+the same way. Nothing raises: what goes wrong with the disk or in the machine is in the reports.
+
+Each lane is called by one worker at a time; two lanes may be called at the same time. They share nothing here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Final, final
+
+import msgspec
+
+from raft_core.effects import Persist
+from raft_core.entries import COMMAND, Entry, SnapshotMeta
+from raft_core.errors import CallerError, DiskError, LogDamaged, RaftError, StorageBroken
+from raft_core.ids import NO_INDEX, Index
+from raft_core.node.events import (
+    ChunkRead,
+    ChunkStored,
+    EntriesApplied,
+    Formed,
+    JobFailed,
+    MachineRestored,
+    NodeEvent,
+    QueryAnswered,
+    QueryFailed,
+    SnapshotBegun,
+    SnapshotComplete,
+    SnapshotIncomplete,
+    SnapshotStored,
+    Wrote,
+)
+from raft_core.node.jobs import (
+    ApplyEntries,
+    BeginSnapshot,
+    DropReceived,
+    FormCluster,
+    Job,
+    Lane,
+    Query,
+    ReadChunk,
+    RestoreMachine,
+    StoreChunk,
+    StoreSnapshot,
+    Write,
+)
+from raft_core.node.raising import broken_apply, broken_call, broken_restore, described
+from raft_core.state_machine import StateMachine, latest_time
+from raft_core.store import SnapshotReader, SnapshotWriter, Store
+
+__all__ = ["JobRunner"]
+
+_MOST_RESULT_BYTES: Final = 1024 * 1024
+"""Reports of the machine that hold more than this are handed over before more is done."""
+_MOST_READERS: Final = 2
+"""Snapshots kept open for peers: the current one, and one that somebody is still fetching."""
+
+
+@final
+class JobRunner:
+    """Does the jobs of one node. `machine_blocks`: applying takes long enough to need a thread of its own."""
+
+    def __init__(self, store: Store, machine: StateMachine, *, machine_blocks: bool = False) -> None:
+        self._store = store
+        self._machine = machine
+        self._is_long: Callable[[bytes], bool] | None = getattr(machine, "is_long", None)
+        self._machine_blocks = machine_blocks
+        self._machine_failed = False
+        self._readers: dict[tuple[int, int], SnapshotReader] = {}
+        self._writer: SnapshotWriter | None = None  # of the snapshot being received
+        self._writing: tuple[SnapshotMeta, str] | None = None
+        self._completed: SnapshotMeta | None = None
+
+    def inline(self, lane: Lane) -> bool:
+        """Jobs of this lane are so short that the loop does them itself, save those that `blocks`."""
+        return lane is Lane.APPLY and not self._machine_blocks
+
+    def take_blocking(self, jobs: deque[Job]) -> Job | None:
+        """Return the first of `jobs` if it takes a thread even in a lane that needs none; it is taken from them.
+
+        Of a page that begins with a long entry that is this entry alone; the rest stays."""
+        if not jobs or not self._blocks(jobs[0]):
+            return None
+        job = jobs.popleft()
+        if type(job) is ApplyEntries and len(job.entries) > 1:
+            jobs.appendleft(ApplyEntries(job.entries[1:], job.wanted))
+            return ApplyEntries(job.entries[:1], job.wanted)
+        return job
+
+    def _blocks(self, job: Job) -> bool:
+        """Return whether the job, or the first entry of its page, takes long.
+
+        Restoring reads the disk, and lasts as long as the state is big. Of the rest the machine says what is long."""
+        if type(job) is ApplyEntries:
+            return self._long(job.entries[0])
+        if type(job) is Query:
+            return self._is_long is not None and self._is_long(job.request)
+        return type(job) is RestoreMachine
+
+    def _long(self, entry: Entry) -> bool:
+        return self._is_long is not None and entry.kind is COMMAND and self._is_long(entry.data)
+
+    def run(self, lane: Lane, jobs: Sequence[Job]) -> list[NodeEvent]:
+        """The reports of all jobs, in order. After a failure that ends the lane, the rest is not done."""
+        if lane is Lane.WRITE:
+            return self._run_writes(jobs)
+        reports: list[NodeEvent] = []
+        if lane is Lane.APPLY:
+            queue = deque(jobs)
+            while queue:
+                reports += self.run_machine(queue, _never)
+            return reports
+        for job in jobs:
+            if isinstance(job, StoreSnapshot):
+                reports.append(self._store_snapshot(job))
+            elif isinstance(job, ReadChunk):
+                reports.append(self._read_chunk(job))
+            elif isinstance(job, StoreChunk):
+                reports.append(self._store_chunk(job))
+            elif isinstance(job, DropReceived):
+                self._drop_received()
+            else:
+                raise CallerError(f"{type(job).__name__} does not belong in the lane {lane.value}")
+        return reports
+
+    # The write lane.
+
+    def _run_writes(self, jobs: Sequence[Job]) -> list[NodeEvent]:
+        reports: list[NodeEvent] = []
+        batch: list[Persist] = []
+        for job in jobs:
+            if isinstance(job, Write):
+                batch.append(job.persist)
+            elif isinstance(job, FormCluster):
+                reports.append(self._form(job))
+            else:
+                raise CallerError(f"{type(job).__name__} does not belong in the write lane")
+        if batch:
+            reports.append(self._write(batch))
+        return reports
+
+    def _form(self, job: FormCluster) -> NodeEvent:
+        try:
+            return Formed(self._store.form(job.members))
+        except Exception as failure:
+            return JobFailed(Lane.WRITE, _disk_error(failure))
+
+    def _write(self, batch: list[Persist]) -> NodeEvent:
+        try:
+            self._store.write(batch)
+        except Exception as failure:
+            return JobFailed(Lane.WRITE, _disk_error(failure))
+        return Wrote(batch[-1].write)
+
+    # The apply lane.
+
+    def run_machine(self, jobs: deque[Job], enough: Callable[[], bool], *, in_loop: bool = False) -> list[NodeEvent]:
+        """Do jobs of the apply lane from the left, until `enough()` or until the reports hold much. Return the reports.
+
+        `enough` is called after each entry and each other job. `in_loop`: also stop before what `take_blocking` takes.
+        What is left stays in `jobs`, of a page its rest; otherwise at least one entry or job is done. Neighbouring
+        pages make one report. An exception in `apply` skips no entry: the lane is finished, and `jobs` is emptied."""
+        finished = False
+        try:
+            reports = self._run_machine(jobs, enough, in_loop=in_loop)
+            finished = True
+            return self._with_time(reports)
+        except CallerError:  # a job of another lane: the machine has not been touched
+            finished = True
+            raise
+        finally:
+            if not finished:  # a machine may raise SystemExit: nothing is applied after it
+                self._machine_failed = True
+                jobs.clear()
+
+    def _with_time(self, reports: list[NodeEvent]) -> list[NodeEvent]:
+        """The last report of entries says what time the machine knows now."""
+        for place in reversed(range(len(reports))):
+            report = reports[place]
+            if type(report) is EntriesApplied:
+                try:
+                    reports[place] = msgspec.structs.replace(report, time=latest_time(self._machine))
+                except Exception as failure:
+                    self._machine_failed = True
+                    reports[place:] = [JobFailed(Lane.APPLY, broken_call(self._machine, "latest_time", failure))]
+                break
+        return reports
+
+    def _run_machine(self, jobs: deque[Job], enough: Callable[[], bool], *, in_loop: bool) -> list[NodeEvent]:
+        reports: list[NodeEvent] = []
+        if self._machine_failed:
+            jobs.clear()
+            return reports
+        done = _Applied()
+        held = 0
+        while jobs and not (in_loop and self._blocks(jobs[0])):
+            job = jobs.popleft()
+            if type(job) is ApplyEntries:
+                failed = self._apply(job, done, jobs, enough, in_loop=in_loop)
+                if failed is not None:
+                    self._machine_failed = True
+                    jobs.clear()
+                    done.into(reports)  # whoever waits for the entries before it has an answer
+                    reports.append(failed)
+                    return reports
+                if done.paused:
+                    break
+                continue
+            done.into(reports)
+            report = self._run_rare(job)
+            reports.append(report)
+            if type(report) is JobFailed:
+                self._machine_failed = True
+                jobs.clear()
+                return reports
+            held += len(report.data) if type(report) is QueryAnswered else 0
+            if enough() or held > _MOST_RESULT_BYTES:
+                break
+        done.into(reports)
+        return reports
+
+    def _apply(
+        self, job: ApplyEntries, done: _Applied, jobs: deque[Job], enough: Callable[[], bool], *, in_loop: bool
+    ) -> JobFailed | None:
+        """Apply the page into `done`, or so much of it that it is enough; the rest goes back into `jobs`."""
+        apply, wanted = self._machine.apply, deque(job.wanted)
+        for place, entry in enumerate(job.entries):
+            result = b""
+            if entry.kind is COMMAND:
+                try:
+                    result = _bytes(apply(entry.index, entry.data))
+                except Exception as failure:
+                    return JobFailed(Lane.APPLY, broken_apply(self._machine, entry.index, entry.data, failure))
+            while wanted and wanted[0][1] < entry.index:
+                wanted.popleft()
+            if wanted and wanted[0][0] <= entry.index:
+                done.add_wanted(entry.index, result)
+            else:
+                done.add(entry.index)
+            rest = job.entries[place + 1 :] if enough() or done.size > _MOST_RESULT_BYTES else None
+            if rest is None and in_loop and place + 1 < len(job.entries) and self._long(job.entries[place + 1]):
+                rest = job.entries[place + 1 :]
+            if rest is not None:
+                done.paused = True
+                if rest:
+                    jobs.appendleft(ApplyEntries(rest, tuple(wanted)))
+                return None
+        return None
+
+    def _run_rare(self, job: Job) -> NodeEvent:
+        if isinstance(job, Query):
+            try:
+                return QueryAnswered(job.ticket, _bytes(self._machine.query(job.request)))
+            except Exception as failure:
+                return QueryFailed(job.ticket, f"the state machine raised {described(failure)} for this query")
+        if isinstance(job, BeginSnapshot):
+            try:
+                return SnapshotBegun(job.meta, self._machine.snapshot())
+            except Exception as failure:
+                return SnapshotIncomplete(job.meta, f"the state machine raised {described(failure)} in snapshot()")
+        if isinstance(job, RestoreMachine):
+            return self._restore(job.meta)
+        raise CallerError(f"{type(job).__name__} does not belong in the apply lane")
+
+    def _restore(self, meta: SnapshotMeta) -> NodeEvent:
+        try:
+            reader = self._store.open_snapshot(meta)
+            try:
+                self._machine.restore(reader.chunks())
+            finally:
+                reader.close()
+            time = latest_time(self._machine)
+        except DiskError as failure:
+            return JobFailed(Lane.APPLY, failure)
+        except Exception as failure:
+            return JobFailed(Lane.APPLY, broken_restore(self._machine, meta.index, failure))
+        return MachineRestored(meta.index, time)
+
+    # Our own snapshots.
+
+    def _store_snapshot(self, job: StoreSnapshot) -> NodeEvent:
+        writer: SnapshotWriter | None = None
+        try:
+            writer = self._store.create_snapshot(job.meta)
+            for chunk in job.chunks:
+                writer.write(chunk)
+            writer.finish()
+        except Exception as failure:  # of the disk or of the machine: it is ordered again later
+            _close(job.chunks)
+            if writer is not None:
+                with suppress(Exception):
+                    writer.abort()
+            if isinstance(failure, StorageBroken):
+                return _broken(failure)
+            return SnapshotIncomplete(
+                job.meta, f"the snapshot at {job.meta.index} was not stored: {described(failure)}"
+            )
+        return SnapshotStored(job.meta)
+
+    # Snapshots on their way.
+
+    def _read_chunk(self, job: ReadChunk) -> NodeEvent:
+        meta = job.meta
+        try:
+            reader = self._reader(meta)
+            data = reader.read(job.offset, job.length) if job.offset <= reader.size else b""
+            return ChunkRead(job.peer, meta, job.offset, reader.size, data)
+        except (StorageBroken, LogDamaged) as failure:  # what was kept here is not what was written: the node ends
+            return _broken(failure)
+        except DiskError:  # nobody but the asker is concerned; it will be offered another one
+            return self._gone(job)
+        except Exception as failure:
+            return self._gone(job, f"the snapshot at {meta.index} cannot be given to others: {described(failure)}")
+
+    def _gone(self, job: ReadChunk, text: str = "") -> ChunkRead:
+        self._close_reader((job.meta.index, job.meta.term))
+        return ChunkRead(job.peer, job.meta, job.offset, 0, b"", gone=True, text=text)
+
+    def _reader(self, meta: SnapshotMeta) -> SnapshotReader:
+        key = (meta.index, meta.term)
+        reader = self._readers.get(key)
+        if reader is None:
+            reader = self._store.open_snapshot(meta)
+            while len(self._readers) >= _MOST_READERS:
+                self._close_reader(min(self._readers))
+            self._readers[key] = reader
+        return reader
+
+    def _close_reader(self, key: tuple[int, int]) -> None:
+        reader = self._readers.pop(key, None)
+        if reader is not None:
+            with suppress(Exception):
+                reader.close()
+
+    def _store_chunk(self, job: StoreChunk) -> NodeEvent:
+        """Bytes are written only where they belong; otherwise the report says where that is."""
+        if job.meta == self._completed:
+            return SnapshotComplete(job.meta)
+        try:
+            writer = self._writer_for(job.meta, job.source)
+            if writer.offset == job.offset:
+                if job.data:
+                    writer.write(job.data)
+                if job.last:
+                    writer.finish()
+                    self._writer, self._writing, self._completed = None, None, job.meta
+                    return SnapshotComplete(job.meta)
+            return ChunkStored(job.meta, writer.offset)
+        except StorageBroken as failure:
+            return _broken(failure)
+        except Exception as failure:
+            self._drop_received()
+            return JobFailed(Lane.TRANSFER, _disk_error(failure))
+
+    def _writer_for(self, meta: SnapshotMeta, source: str) -> SnapshotWriter:
+        if self._writer is None or self._writing != (meta, source):
+            self._writer, self._writing = None, None
+            self._writer = self._store.resume_snapshot(meta, source)
+            self._writing = (meta, source)
+        return self._writer
+
+    def close(self) -> None:
+        """No snapshot is open for peers any more. Called when no lane works any more."""
+        for key in list(self._readers):
+            self._close_reader(key)
+
+    def _drop_received(self) -> None:
+        writer, self._writer, self._writing = self._writer, None, None
+        if writer is not None:
+            with suppress(Exception):
+                writer.abort()
+
+
+@final
+class _Applied:
+    """What was applied since the last report: up to where, and the results that are wanted, of `size` bytes."""
+
+    __slots__ = ("_last", "_results", "_wanted", "paused", "size")
+
+    def __init__(self) -> None:
+        self._last = NO_INDEX
+        self._results: list[bytes] = []
+        self._wanted = False
+        self.size = 0
+        self.paused = False
+
+    def add(self, index: Index) -> None:
+        self._last = index
+        self._results.append(b"")
+
+    def add_wanted(self, index: Index, result: bytes) -> None:
+        self._last = index
+        self._results.append(result)
+        self._wanted = True
+        self.size += len(result)
+
+    def into(self, reports: list[NodeEvent]) -> None:
+        """Report it, where there is anything; results none of which is wanted are left out."""
+        if self._results:
+            reports.append(EntriesApplied(self._last, tuple(self._results) if self._wanted else ()))
+            self._results, self._wanted, self.size = [], False, 0
+
+
+def _never() -> bool:
+    return False
+
+
+def _bytes(given: object) -> bytes:
+    """What a machine gave, which it has promised to be bytes."""
+    if not isinstance(given, bytes):
+        raise TypeError(f"a state machine gives bytes, not {type(given).__name__}")
+    return given
+
+
+def _disk_error(failure: Exception) -> RaftError:
+    if isinstance(failure, DiskError):
+        return failure
+    return _caused(StorageBroken(f"the store raised {described(failure)}; nothing more is acknowledged"), failure)
+
+
+def _broken(failure: StorageBroken | LogDamaged) -> JobFailed:
+    """A store that says so does nothing more, in any lane: the node ends, although it has nothing to write now. If it
+    lived on, it would refuse every snapshot that is offered to it, for ever."""
+    return JobFailed(Lane.WRITE, failure)
+
+
+def _caused(error: RaftError, cause: Exception) -> RaftError:
+    error.__cause__ = cause
+    return error
+
+
+def _close(chunks: Iterator[bytes]) -> None:
+    """An iterator that holds a moment of the machine lets go of it."""
+    close = getattr(chunks, "close", None)
+    if close is not None:
+        with suppress(Exception):
+            close()

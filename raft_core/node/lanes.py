@@ -1,0 +1,47 @@
+"""What the core orders as jobs for a worker, and what a worker reports as events for the core.
+
+What lives here: two translations without any decision, so that `host` shows only decisions.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from raft_core.effects import Apply, Effect, Persist, Restore, TakeSnapshot
+from raft_core.events import Applied, Event, Persisted, Restored, SnapshotFailed, SnapshotTaken
+from raft_core.node.events import EntriesApplied, MachineRestored, NodeEvent, SnapshotIncomplete, SnapshotStored, Wrote
+from raft_core.node.jobs import ApplyEntries, BeginSnapshot, Job, Lane, RestoreMachine, Write
+
+__all__ = ["job_of", "report_of"]
+
+_APPLY: Final = Lane.APPLY
+
+
+def job_of(effect: Effect) -> tuple[Lane, Job] | None:
+    """The job that does this effect, with its lane; None where no worker is needed. Hottest first."""
+    kind = type(effect)
+    if kind is Persist:
+        return Lane.WRITE, Write(effect)  # type: ignore[arg-type]
+    if kind is Apply:
+        return _APPLY, ApplyEntries(effect.entries, effect.wanted)  # type: ignore[union-attr]
+    if kind is TakeSnapshot:
+        return _APPLY, BeginSnapshot(effect.meta)  # type: ignore[union-attr]
+    if kind is Restore:
+        return _APPLY, RestoreMachine(effect.meta)  # type: ignore[union-attr]
+    return None
+
+
+def report_of(event: NodeEvent) -> Event | None:
+    """What the core is told when a worker reports this; None where it is not concerned. Hottest first."""
+    kind = type(event)
+    if kind is Wrote:
+        return Persisted(event.upto)  # type: ignore[union-attr,arg-type]
+    if kind is EntriesApplied:
+        return Applied(event.upto, event.results)  # type: ignore[union-attr,arg-type]
+    if isinstance(event, SnapshotStored):
+        return SnapshotTaken(event.meta)
+    if isinstance(event, SnapshotIncomplete):
+        return SnapshotFailed(event.meta.index)
+    if isinstance(event, MachineRestored):
+        return Restored(event.index)
+    return None

@@ -1,0 +1,191 @@
+"""Which exception a caller sees for which outcome, and what it says.
+
+What lives here: the two tables and the functions that read them. Every text says what happened and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import Final, assert_never
+
+from raft_core.effects import RefusalReason, StopReason, UnknownReason
+from raft_core.errors import (
+    DiskError,
+    InvariantBroken,
+    LogLost,
+    MachineBroken,
+    MembershipRefused,
+    NotLeader,
+    OutcomeUnknown,
+    QueueFull,
+    RaftError,
+    Refused,
+    StorageBroken,
+    TransferInProgress,
+)
+from raft_core.events import MachineFailed, StorageFailed
+from raft_core.ids import NO_NODE, NodeId
+from raft_core.node.raising import described
+
+__all__ = [
+    "RETRYABLE_READ",
+    "core_error",
+    "deadline_text",
+    "ended_error",
+    "ending",
+    "failure_event",
+    "refusal_error",
+    "stop_error",
+    "unknown_error",
+]
+
+_R = RefusalReason
+
+RETRYABLE_READ: Final = frozenset({_R.NOT_LEADER, _R.NO_LEADER, _R.LEADERSHIP_LOST, _R.TRANSFERRING})
+"""A read refused for one of these may be asked again without harm."""
+
+_NOT_LEADER: Final = frozenset({_R.NOT_LEADER, _R.NO_LEADER})
+_QUEUE_FULL: Final = frozenset({_R.UNCOMMITTED_FULL, _R.LOG_FULL, _R.READS_FULL, _R.CLIENTS_FULL})
+_MEMBERSHIP: Final = frozenset(
+    {
+        _R.CHANGE_PENDING,
+        _R.CHANGE_WHILE_JOINT,
+        _R.NOT_JOINT,
+        _R.NO_COMMIT_IN_TERM,
+        _R.CONFIGURATION_DIFFERS,
+        _R.UNKNOWN_NODE,
+        _R.ID_REUSED,
+        _R.NO_VOTERS,
+        _R.CONTRADICTORY_CHANGE,
+        _R.NO_CHANGE,
+        _R.BAD_ID,
+        _R.WRONG_INCARNATION,
+        _R.NOT_HEARD_FROM,
+    }
+)
+
+_REFUSALS: Final[dict[RefusalReason, str]] = {
+    _R.NOT_LEADER: "this node does not lead and could not pass the request on; ask the leader",
+    _R.NO_LEADER: "no leader is known: an election is under way, or no majority can be reached; try again",
+    _R.TRANSFERRING: "the leader is handing over and takes nothing new; try again in a moment",
+    _R.UNCOMMITTED_FULL: "too many bytes wait for a majority; try again later",
+    _R.LOG_FULL: "the log in memory is full until a snapshot has been taken; try again later",
+    _R.READS_FULL: "too many reads wait for confirmation; try again later",
+    _R.CLIENTS_FULL: "too many requests wait on this node; try again later or at another node",
+    _R.TOO_LARGE: "the command is larger than max_entry_bytes; split it, or raise the setting on all nodes",
+    _R.SUPERSEDED: "another leader's entry was committed in its place; it was not carried out and may be sent again",
+    _R.LEADERSHIP_LOST: "the leader was deposed before it could answer; ask again",
+    _R.MACHINE_FAILED: "this node's state machine raised an exception and the node is ending; ask another node",
+    _R.NODE_FAILED: "this node failed and is ending; ask another node",
+    _R.STORAGE_FAILED: "this node's storage failed and it is ending; ask another node",
+    _R.DISK_STALLED: "this node's disk has not answered for too long, so it cannot catch up; ask another node",
+    _R.STOPPING: "this node is stopping; ask another node",
+    _R.STALE: "no leader was heard within the staleness that was asked for; ask for more, or try again",
+    _R.DEADLINE: "the deadline passed before anything was done; it was not carried out and may be sent again",
+    _R.REMOVED: "this node is no member of the cluster any more; ask another node",
+    _R.NOT_A_MEMBER: "this node has not been added to a cluster yet; ask a member, or wait until this node is ready",
+    _R.QUERY_FAILED: "the state machine's query raised an exception; nothing was changed",
+    _R.PREPARE_FAILED: "the state machine's prepare raised an exception for this command; it was not appended",
+    _R.CHANGE_PENDING: "another change of members is not yet committed; try again when it is",
+    _R.CHANGE_WHILE_JOINT: "the configuration is joint; leave it first",
+    _R.NOT_JOINT: "there is no joint configuration to leave",
+    _R.NO_COMMIT_IN_TERM: "the leader is new and has committed nothing in its term yet; try again in a moment",
+    _R.CONFIGURATION_DIFFERS: "the configuration in force is not the one that was expected; look at it again",
+    _R.UNKNOWN_NODE: "the node is not a member",
+    _R.ID_REUSED: "the id was used before; a node id is never used again, take a higher one",
+    _R.NO_VOTERS: "the change would leave no voter",
+    _R.CONTRADICTORY_CHANGE: "the change names no node, or one twice",
+    _R.NO_CHANGE: "the members already are as asked",
+    _R.BAD_ID: "a node id is a positive number",
+    _R.NOT_HEARD_FROM: "the node has not greeted yet; start it with the addresses of members, and ask again",
+    _R.WRONG_INCARNATION: "the node's disk is not known, or not the one that was named",
+    _R.NOT_A_VOTER: "leadership can be handed only to another voter",
+    _R.TARGET_UNREACHABLE: "the chosen successor cannot be reached",
+    _R.TRANSFER_FAILED: "the chosen successor did not take over in time, or said no; the leader goes on",
+}
+
+_U = UnknownReason
+_UNKNOWNS: Final[dict[UnknownReason, str]] = {
+    _U.LEADERSHIP_LOST: "the leader was deposed before the outcome was known",
+    _U.TRANSFER_UNANSWERED: "the successor was told to stand and may still do so; look who leads",
+    _U.TRUNCATED: "a new leader replaced the entry here, but it may live on elsewhere",
+    _U.SNAPSHOT: "a snapshot replaced the entries that would have told the outcome",
+    _U.STOPPING: "the node stopped before the outcome was known",
+    _U.MACHINE_FAILED: "the node's state machine raised an exception before the outcome was known",
+    _U.NODE_FAILED: "the node failed before the outcome was known",
+    _U.STORAGE_FAILED: "the node's storage failed before the outcome was known",
+    _U.DEADLINE: "the deadline passed before the outcome was known; it may still be carried out",
+    _U.FORWARD_LOST: "it was passed on to the leader, and the connection broke before the answer came",
+}
+
+
+def refusal_error(reason: RefusalReason, leader: NodeId = NO_NODE, text: str = "", address: str = "") -> Refused:
+    """The exception for a request that was certainly not carried out."""
+    told = text or _REFUSALS[reason]
+    if reason in _NOT_LEADER:
+        if leader and not text:
+            told = f"{told}: node {leader}{f' at {address}' if address else ''}"
+        return NotLeader(reason, told, leader, address)
+    if reason in _QUEUE_FULL:
+        return QueueFull(reason, told, leader)
+    if reason in _MEMBERSHIP:
+        return MembershipRefused(reason, told, leader)
+    if reason is _R.TRANSFERRING:
+        return TransferInProgress(reason, told, leader)
+    return Refused(reason, told, leader)
+
+
+def stop_error(reason: StopReason, text: str, failure: RaftError | None) -> RaftError | None:
+    """What a node ends with when its core has stopped; `failure` is what was reported to the core, if anything."""
+    if reason is StopReason.REQUESTED:
+        return failure
+    if reason is StopReason.LOG_LOST:
+        return LogLost(text or "the disk does not hold what this node acknowledged")
+    if reason is StopReason.STORAGE_FAILED:
+        return failure or StorageBroken(text or "the storage failed")
+    if reason is StopReason.MACHINE_FAILED:
+        return failure or MachineBroken(text or "the state machine failed", "", "")
+    assert_never(reason)
+
+
+def deadline_text(held_for: RefusalReason | None) -> str:
+    """What is said when the deadline of a request passes that nothing was done with; `held_for`: what it waited for."""
+    text = _REFUSALS[_R.DEADLINE]
+    return text if held_for is None else f"{text}. It waited all the while: {_REFUSALS[held_for]}"
+
+
+def unknown_error(reason: UnknownReason, text: str = "") -> OutcomeUnknown:
+    """The exception for a request of which nobody can know whether it is or will be carried out."""
+    return OutcomeUnknown(reason, text or _UNKNOWNS[reason])
+
+
+def core_error(failure: Exception, event: object) -> RaftError:
+    """What a node ends with when its core has raised at `event`."""
+    if isinstance(failure, RaftError):
+        return failure
+    error = InvariantBroken(f"the core raised {described(failure)} at {type(event).__name__}")
+    error.__cause__ = failure
+    return error
+
+
+def failure_event(error: RaftError) -> StorageFailed | MachineFailed:
+    """What the core is told when a job has failed for good."""
+    return MachineFailed(str(error)) if isinstance(error, MachineBroken) else StorageFailed(str(error))
+
+
+def ending(error: Exception | None) -> tuple[RefusalReason, UnknownReason, str]:
+    """Why whoever waits for a node that ends with `error` is refused or left in the dark, and what there is to add."""
+    if error is None:
+        return _R.STOPPING, _U.STOPPING, ""
+    if isinstance(error, MachineBroken):
+        return _R.MACHINE_FAILED, _U.MACHINE_FAILED, str(error)
+    if isinstance(error, DiskError):
+        return _R.STORAGE_FAILED, _U.STORAGE_FAILED, ""
+    return _R.NODE_FAILED, _U.NODE_FAILED, described(error)
+
+
+def ended_error(error: Exception | None) -> Refused:
+    """The exception for a request that is made of a node that has ended, with `error` where it failed."""
+    reason = ending(error)[0]
+    if error is None:
+        return Refused(reason, "this node has ended; ask another node, or open it again")
+    return Refused(reason, f"this node has ended; ask another node. It failed with {described(error)}")

@@ -1,0 +1,516 @@
+"""Who can be talked to: dialling, greeting, giving up, and which bytes leave when.
+
+What lives here: `Peers`. Each node dials each peer it knows an address of, and sends its messages only on the
+connection that it dialled. What answers a question (`ForwardReply` a `Forward`, `Chunk` a `Pull`) goes back on the
+connection that the question came on, so that a question is lost exactly when its connection is. A `Pull` of nothing
+asks for a sign of life.
+
+A node is an id and an incarnation; its address is what its last greeting said, as long as it is found there. The newest
+connection that a peer dialled wins: an older one is a remnant of a process or a route that is gone, and then our own
+connection to that peer may lead nowhere as well, so it is made anew.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Final, final
+
+from raft_core.events import PeerConnected, PeerUnreachable
+from raft_core.ids import NO_NODE, Incarnation, Index, NodeId, Term
+from raft_core.membership import Members
+from raft_core.messages import Message, is_urgent
+from raft_core.node.address_book import AddressBook, Backoff
+from raft_core.node.alarm_limiter import FAULT_DROPS, AlarmLimiter, no_address
+from raft_core.node.events import (
+    ConnectionClosed,
+    ConnectionId,
+    ConnectionOpened,
+    Dial,
+    DialFailed,
+    Disconnect,
+    Transmit,
+    Transmitted,
+)
+from raft_core.node.limits import NodeLimits
+from raft_core.node.outputs import Outputs
+from raft_core.node.patience import Patience
+from raft_core.node.peer_connection import Connection, Frames
+from raft_core.node.status import Drop, PeerStatus
+from raft_core.node.strangers import RoguePeers
+from raft_core.node.unreached import CLOSED_UNGREETED, NO_CONNECTION, NO_GREETING, Unreached
+from raft_core.recovered import Identity
+from raft_core.settings import Settings
+from raft_core.wire.codec import encode_payload, encode_refusal
+from raft_core.wire.handshake import Greeted, Limits, Link, LinkBroken, LinkEvent, MessageReceived, PayloadReceived
+from raft_core.wire.payloads import WIRE_VERSION, Chunk, Forward, ForwardReply, Hello, Pull
+
+__all__ = ["PING", "Peers"]
+
+PING: Final = Pull(Index(0), Term(0), 0, 0)
+"""A pull of nothing: answered with a chunk of nothing by anybody who lives."""
+_PING_FRAME: Final = encode_payload(PING)
+_LAST_WORD: Final = encode_refusal(NO_GREETING, line_end=True)
+
+
+@final
+class Peers:
+    """All connections of one node. `lost` lists connections that ended, each with how many frames of questions and
+    answers had left on it, until the host has told who waits on them."""
+
+    def __init__(
+        self, config: NodeLimits, settings: Settings, identity: Identity, orders: Outputs, rng: random.Random
+    ) -> None:
+        self._config = config
+        self._identity = identity
+        self._orders = orders
+        self._limits = Limits.of(settings)
+        self._bulk_limit = config.bulk_limit(settings)
+        self._patience = Patience(config, settings)
+        self._strangers = RoguePeers(config)
+        self._connections: dict[ConnectionId, Connection] = {}
+        self._dialled: dict[NodeId, Connection] = {}
+        self._accepted: dict[NodeId, Connection] = {}  # greeted ones; the newest of each peer
+        self._redial = Backoff(config, rng)
+        self._next_dial = 2
+        self._members: tuple[NodeId, ...] = ()
+        self._member_incarnations: dict[NodeId, Incarnation] = {}  # shared with every link
+        self._to_flush: list[Connection] = []
+        self._frames = Frames()
+        self._errors: dict[NodeId, str] = {}
+        self._warnings = AlarmLimiter(orders)
+        self._introduction = Hello(WIRE_VERSION, identity.cluster, identity.node, identity.incarnation)
+        self.now = 0
+        """The time, set by the host before anything else in a call."""
+        self.addresses = AddressBook(config, identity.node)
+        self._unreached = Unreached(config, self.addresses, self._warnings)
+        self.lost: list[tuple[ConnectionId, int]] = []
+        self.drops: dict[Drop, int] = {}
+
+    # What the host tells.
+
+    def introduce(self, *, formed: bool, founders: tuple[NodeId, ...], founding: bytes) -> None:
+        """Greetings from now on say this about our disk."""
+        self._introduction = Hello(
+            WIRE_VERSION,
+            self._identity.cluster,
+            self._identity.node,
+            self._identity.incarnation,
+            formed=formed,
+            founders=() if formed else founders,
+            address=self._config.address,
+            founding=founding,
+        )
+
+    def on_members(self, members: Members) -> None:
+        """Everybody in this configuration is dialled, and judged by the incarnation that it names."""
+        self._members = members.nodes
+        self._strangers.on_members(self._members, self.now)
+        self._member_incarnations.clear()
+        self._member_incarnations.update(members.incarnations)
+        for connection in list(self._connections.values()):
+            greeting = connection.link.greeting
+            if greeting is None or not connection.greeted or connection.closing:
+                continue
+            if members.incarnation_of(greeting.sender) not in (0, greeting.incarnation):
+                self.drop(Drop.WRONG_INCARNATION)
+                self.close(connection, "the configuration names another disk for this peer")
+
+    def drop(self, reason: Drop, count: int = 1) -> None:
+        """Something was thrown away, and is counted."""
+        self.drops[reason] = self.drops.get(reason, 0) + count
+
+    # Connections come and go.
+
+    def dial_due(self) -> None:
+        """Every peer with an address and without a connection is being dialled, unless its back-off still runs."""
+        wanted = {*self._members, *self._config.peers, *self._accepted}
+        if not self._members:  # nobody has told us who the members are: be heard of everywhere
+            wanted.update(node for node, _ in self.addresses.known())
+        for peer in sorted(wanted):
+            address = self.addresses.of(peer)
+            if peer == self._identity.node or peer in self._dialled or not address:
+                continue
+            if not self._redial.due(peer, self.now):
+                continue
+            identifier = ConnectionId(self._next_dial)
+            self._next_dial += 2
+            link = self._link(dialer=True, peer=peer)
+            deadline = self.now + self._config.hello_timeout
+            connection = Connection(identifier, link, peer, dialled=True, deadline=deadline, address=address)
+            self._connections[identifier] = connection
+            self._dialled[peer] = connection
+            self._orders.effects.append(Dial(identifier, address))
+
+    def on_opened(self, event: ConnectionOpened) -> None:
+        """A dialled connection says hello; an accepted one waits for it."""
+        if not event.accepted:
+            connection = self._connections.get(event.connection)
+            if connection is None:  # given up meanwhile
+                self._orders.effects.append(Disconnect(event.connection, "no longer wanted"))
+                return
+            connection.open = True
+            connection.urgent.push(connection.link.hello())
+            self._touch(connection)
+            return
+        if sum(not c.dialled for c in self._connections.values()) >= self._config.max_connections:
+            self.drop(Drop.TOO_MANY_CONNECTIONS)
+            spare = next((c for c in self._connections.values() if self._can_be_spared(c)), None)
+            if spare is None:
+                self._orders.effects.append(Disconnect(event.connection, "too many connections"))
+                return
+            self.close(spare, "too many connections")
+        link = self._link(dialer=False, peer=NO_NODE)
+        deadline = self.now + self._config.hello_timeout
+        accepted = Connection(event.connection, link, NO_NODE, dialled=False, deadline=deadline)
+        self._connections[event.connection] = accepted
+
+    def _can_be_spared(self, connection: Connection) -> bool:
+        """Nobody whom we know has greeted on it."""
+        return not connection.dialled and not (connection.greeted and self._strangers.is_known(connection.peer))
+
+    def is_member(self, node: NodeId) -> bool:
+        """The configuration in force names the node."""
+        return node in self._members
+
+    def on_dial_failed(self, event: DialFailed) -> None:
+        """The peer is dialled again after a longer while."""
+        connection = self._connections.get(event.connection)
+        if connection is not None:
+            self._forget(connection, event.text or "could not connect")
+
+    def on_closed(self, event: ConnectionClosed) -> None:
+        """What waited on the connection is lost, and everybody concerned is told."""
+        connection = self._connections.get(event.connection)
+        if connection is not None:
+            greeted = connection.greeted or not connection.dialled
+            self._forget(connection, "the connection was closed" if greeted else CLOSED_UNGREETED)
+
+    def on_transmitted(self, event: Transmitted) -> None:
+        """What waits may go."""
+        connection = self._connections.get(event.connection)
+        if connection is not None:
+            connection.busy = False
+            if connection.mid_frame:
+                connection.silent_ticks = 0  # it takes the frame piece by piece; a dead line does so until it is full
+            self._touch(connection)
+
+    def on_bytes(self, identifier: ConnectionId, data: bytes) -> list[tuple[Connection, LinkEvent]]:
+        """Messages are on their way to the core; everything else that was said is returned. So are messages that come
+        together with the greeting, because the host may find fault with that."""
+        connection = self._connections.get(identifier)
+        if connection is None or connection.closing:
+            return []
+        connection.silent_ticks = connection.proof_ticks = 0
+        news: list[tuple[Connection, LinkEvent]] = []
+        known = connection.greeted
+        for event in connection.link.receive(data):
+            if type(event) is MessageReceived:
+                if known:
+                    self._orders.events.append(event.message)
+                else:
+                    news.append((connection, event))
+            elif type(event) is Greeted:
+                connection.peer = event.hello.sender
+                news.append((connection, event))
+            elif type(event) is PayloadReceived:
+                if not self._sign_of_life(connection, event):
+                    news.append((connection, event))
+            elif type(event) is LinkBroken:
+                self._on_broken(connection, event)
+                news.append((connection, event))
+        return news
+
+    def _sign_of_life(self, connection: Connection, event: PayloadReceived) -> bool:
+        """A ping is answered, an answer to one is done with having been heard."""
+        payload = event.payload
+        if type(payload) is Pull and payload == PING:
+            self.answer(connection.id, Chunk(Index(0), Term(0), 0, 0, b"", gone=True))
+            return True
+        if type(payload) is Chunk and payload.index == 0:
+            connection.ponged()
+            return True
+        return False
+
+    def welcome(self, connection: Connection, hello: Hello, strange: str = "") -> None:
+        """The host has found no fault with the greeting either: now it is believed and answered. Not before that, or a
+        node that we must not talk to could take the place of the one that we should. `strange`: what an operator is to
+        know of it all the same."""
+        peer = hello.sender
+        connection.greeted, connection.greeted_at = True, self.now
+        if (stranger := self._strangers.met(peer, self.now, self._accepted)) is not None:
+            self._forget_stranger(stranger)
+        if strange:
+            self._warn(Drop.WRONG_FOUNDING, peer, strange)
+        believed = not self._members or self._strangers.is_known(peer)
+        for node in self.addresses.learn(hello, hearsay=believed):
+            if node not in self._dialled:
+                self._redial.now(node)
+        self._errors.pop(peer, None)
+        if connection.dialled:
+            self._unreached.reached(peer)
+            self._orders.events.append(PeerConnected(peer))
+            return
+        if not self.addresses.of(peer):
+            self.drop(Drop.NO_ADDRESS)
+            self._warn(Drop.NO_ADDRESS, peer, no_address(peer))
+        connection.urgent.push(connection.link.hello())
+        self._touch(connection)
+        older, self._accepted[peer] = self._accepted.get(peer), connection
+        self._redial.now(peer)
+        if older is None:
+            return
+        self.close(older, "the peer dialled again")
+        ours = self._dialled.get(peer)
+        if ours is not None and ours.greeted and self.now - ours.greeted_at > self._config.hello_timeout:
+            self.close(ours, "the peer dialled again, so this connection may lead nowhere")
+            self._redial.now(peer)
+
+    def _forget_stranger(self, node: NodeId) -> None:
+        """Nothing is kept of the node any more."""
+        for connection in (self._accepted.get(node), self._dialled.get(node)):
+            if connection is not None:
+                self.drop(Drop.STRANGER)
+                self.close(connection, "too many nodes that no configuration names")
+        self.addresses.forget(node)
+        self._unreached.forget(node)
+        self._redial.now(node)
+        self._errors.pop(node, None)
+
+    def _warn(self, reason: Drop, peer: NodeId, text: str) -> None:
+        """One alarm for all strangers together: there may be any number of them."""
+        about = peer if self._strangers.is_known(peer) else NO_NODE
+        self._warnings.warn(reason, peer, text, self.now, about=about)
+
+    def _on_broken(self, connection: Connection, broken: LinkBroken) -> None:
+        """Says why, closes, counts; and raises an alarm where a person made a mistake."""
+        reason = FAULT_DROPS[broken.fault]
+        self.drop(reason)
+        text = broken.text
+        if connection.dialled and not connection.greeted:
+            text = f"at {connection.address}, where node {connection.peer} was dialled: {text}"
+        self._warn(reason, connection.peer, text)
+        self._close_politely(connection, connection.link.refusal(broken), broken.text)
+
+    def _close_politely(self, connection: Connection, last_words: bytes, text: str) -> None:
+        """Nobody uses the connection any more; it is closed once the last words are out."""
+        self._detach(connection, text)
+        for lane in (connection.urgent, connection.requests, connection.bulk):
+            lane.clear()
+        if last_words:
+            connection.urgent.push(last_words)
+        connection.closing = True
+        connection.deadline = self.now + self._config.hello_timeout
+        self._touch(connection)
+
+    def refuse(self, connection: Connection, reason: Drop, text: str) -> None:
+        """A greeted peer turned out to be one that we must not talk to."""
+        if not connection.closing:
+            self.drop(reason)
+            self._warn(reason, connection.peer, text)
+            self._close_politely(connection, encode_refusal(text), text)
+
+    def close(self, connection: Connection, text: str) -> None:
+        """The connection is gone, by our decision."""
+        self._orders.effects.append(Disconnect(connection.id, text))
+        self._forget(connection, text)
+
+    def greet_anew(self, why: str) -> None:
+        """Every connection is closed, and may be dialled again at once: what our greeting said on it is outdated."""
+        for connection in list(self._connections.values()):
+            if not connection.closing:
+                self.close(connection, f"this node {why}, and greets anew")
+                self._redial.now(connection.peer)
+
+    def close_all(self) -> None:
+        """The node is ending."""
+        for identifier in self._connections:
+            self._orders.effects.append(Disconnect(identifier, "the node is stopping"))
+        self._connections.clear()
+        self._dialled.clear()
+        self._accepted.clear()
+        self._to_flush.clear()
+
+    def _forget(self, connection: Connection, text: str) -> None:
+        self._connections.pop(connection.id, None)
+        if not connection.closing:
+            self._detach(connection, text)
+        connection.open = False
+
+    def _detach(self, connection: Connection, text: str) -> None:
+        """Nobody finds the connection under its peer's name any more; the core and those who wait are told."""
+        peer = connection.peer
+        self.lost.append((connection.id, connection.requests.left))
+        if connection.dialled:
+            self._errors[peer] = text
+            if self._dialled.get(peer) is connection:
+                del self._dialled[peer]
+            if connection.greeted:
+                self._redial.later(peer, self.now, self.now - connection.greeted_at)
+            else:
+                # While there are no members, those are missed that were configured.
+                missed = self._members or self._config.peers
+                everywhere = self._unreached.failed(peer, connection.address, text, missed, self.now)
+                self._redial.later(peer, self.now, 0, elsewhere=not everywhere)
+        elif self._accepted.get(peer) is connection:
+            del self._accepted[peer]
+        if connection.greeted:
+            self._orders.events.append(PeerUnreachable(peer))
+
+    def _link(self, *, dialer: bool, peer: NodeId) -> Link:
+        told = self._strangers.is_known if self._members else None
+        mine = self.addresses.in_greeting(self._introduction, told)
+        return Link(mine, dialer=dialer, peer=peer, incarnations=self._member_incarnations, limits=self._limits)
+
+    # What leaves.
+
+    def send(self, to: NodeId, message: Message) -> None:
+        """The message waits in its lane, or is dropped and counted where nobody is connected."""
+        connection = self._dialled.get(to)
+        if connection is None or not connection.greeted:
+            self.drop(Drop.NOT_CONNECTED)
+            return
+        frame = self._frames.of(message)
+        if is_urgent(message):
+            lane = connection.urgent
+            if len(lane.frames) >= self._config.urgent_frames:
+                lane.bytes -= len(lane.frames.popleft())
+                self.drop(Drop.URGENT_OVERFLOW)
+            lane.push(frame)
+        elif connection.bulk.frames and connection.bulk.bytes + len(frame) > self._bulk_limit:
+            self.drop(Drop.BULK_OVERFLOW, connection.bulk.clear() + 1)  # a gap helps nobody
+            self._orders.events.append(PeerUnreachable(to))
+        else:
+            connection.bulk.push(frame)
+        self._touch(connection)
+
+    def ask(self, peer: NodeId, question: Forward | Pull) -> tuple[ConnectionId, int] | None:
+        """The connection on which the question goes out and its answer will come, and the number of its frame there;
+        None where it was not sent."""
+        connection = self._dialled.get(peer)
+        if connection is None or not connection.greeted:
+            return None
+        frame = encode_payload(question)
+        if connection.requests.bytes + len(frame) > self._config.request_bytes and connection.requests.frames:
+            return None
+        connection.requests.push(frame)
+        self._touch(connection)
+        return connection.id, connection.requests.pushed - 1
+
+    def take_back(self, identifier: ConnectionId, number: int) -> bool:
+        """The frame of a question will never leave; False where it has left, or its connection is gone."""
+        connection = self._connections.get(identifier)
+        return connection is not None and connection.requests.take_back(number)
+
+    def doubtful(self, leader: NodeId) -> bool:
+        """The leader has missed several heartbeats: what is sent to it now may go nowhere."""
+        heard = self._accepted.get(leader)
+        return heard is not None and heard.silent_ticks > self._patience.doubt
+
+    def prove(self, identifier: ConnectionId) -> None:
+        """The connection is closed unless something is heard on it soon: its peer is asked for a sign of life."""
+        connection = self._connections.get(identifier)
+        if connection is None or connection.closing or connection.proof_ticks:
+            return
+        connection.proof_ticks = self._patience.proof(connection)
+        connection.ping(_PING_FRAME)
+        self._touch(connection)
+
+    def answer(self, identifier: ConnectionId, reply: ForwardReply | Chunk) -> None:
+        """The answer waits on the connection that the question came on. Where that is gone the asker knows it."""
+        connection = self._connections.get(identifier)
+        if connection is None or connection.closing:
+            self.drop(Drop.ANSWER_LOST)
+            return
+        frame = encode_payload(reply)
+        if connection.requests.bytes + len(frame) > self._config.request_bytes and connection.requests.frames:
+            self.drop(Drop.ANSWER_LOST)
+            self.close(connection, "the peer asks but does not take answers")  # so it learns that none will come
+            return
+        connection.requests.push(frame)
+        self._touch(connection)
+
+    @property
+    def answering(self) -> bool:
+        """An answer to a peer has not left yet."""
+        return any(
+            not connection.closing and (connection.requests.bytes or connection.busy or connection.mid_frame)
+            for connection in self._accepted.values()
+        )
+
+    def connected_peers(self) -> tuple[NodeId, ...]:
+        """Everybody whom messages can be sent to, sorted."""
+        return tuple(sorted(peer for peer, connection in self._dialled.items() if connection.greeted))
+
+    def standing_greetings(self) -> list[Hello]:
+        """How others have greeted us on the connections that stand and that we have opened."""
+        greetings = [connection.link.greeting for connection in self._dialled.values()]
+        return [hello for hello in greetings if hello is not None]
+
+    def accepted_from(self, peer: NodeId) -> ConnectionId | None:
+        """The connection that the peer dialled, where its questions come from."""
+        connection = self._accepted.get(peer)
+        return None if connection is None else connection.id
+
+    def _touch(self, connection: Connection) -> None:
+        if not connection.queued:
+            connection.queued = True
+            self._to_flush.append(connection)
+
+    def flush(self) -> None:
+        """Every connection that can take bytes has been given what waits for it."""
+        waiting, self._to_flush = self._to_flush, []
+        for connection in waiting:
+            connection.queued = False
+            data = connection.next_transmission(self._config.transmit_bytes)
+            if data:
+                self._orders.effects.append(Transmit(connection.id, data))
+            elif connection.closing and not connection.busy and connection.id in self._connections:
+                del self._connections[connection.id]
+                self._orders.effects.append(Disconnect(connection.id, "refused"))
+        self._frames.clear()
+
+    # Time.
+
+    def on_tick(self) -> None:
+        """Whoever was not greeted in time, or has been silent for too long, is given up; due peers are dialled."""
+        for connection in list(self._connections.values()):
+            connection.silent_ticks += 1
+            if connection.closing:
+                if self.now >= connection.deadline:
+                    self.close(connection, "refused")
+            elif not connection.greeted:
+                if self.now >= connection.deadline and connection.ask_for_a_word(_LAST_WORD):
+                    connection.deadline = self.now + self._config.hello_timeout // 4
+                    self._touch(connection)
+                elif self.now >= connection.deadline:
+                    self.drop(Drop.NO_GREETING)
+                    self.close(connection, NO_GREETING if connection.open else NO_CONNECTION)
+            elif connection.proof_ticks and connection.failed_proof():
+                self.drop(Drop.SILENT)
+                self.close(connection, "another node leads, and this one gave no sign of life")
+            elif connection.silent_ticks > self._patience.silence(connection, heard=connection.peer in self._accepted):
+                self.drop(Drop.SILENT)
+                self.close(connection, "nothing was heard for too long")
+            elif connection.dialled and connection.silent_ticks % self._patience.ping == 0:
+                connection.ping(_PING_FRAME)
+                self._touch(connection)
+        for node in self._strangers.past(self.now, self._accepted):
+            self._forget_stranger(node)
+        self.dial_due()
+
+    # For people.
+
+    def status(self) -> tuple[PeerStatus, ...]:
+        """One line per peer that we know of."""
+        known = {*self._members, *self._config.peers, *self._accepted, *self._dialled} - {self._identity.node, NO_NODE}
+        return tuple(self._status_of(peer) for peer in sorted(known))
+
+    @property
+    def most_queued(self) -> int:
+        """How many bytes wait for the peer for which most do."""
+        return max([connection.queued_bytes for connection in self._dialled.values()], default=0)
+
+    def _status_of(self, peer: NodeId) -> PeerStatus:
+        out, error = self._dialled.get(peer), self._errors.get(peer, "")
+        connected, queued = (False, 0) if out is None else (out.greeted, out.queued_bytes)
+        return PeerStatus(peer, self.addresses.of(peer), connected, peer in self._accepted, queued, error)

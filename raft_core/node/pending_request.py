@@ -1,0 +1,152 @@
+"""One waiting request, whoever asked, and the order in which deadlines fall.
+
+What lives here: `PendingRequest` and `Deadlines`, which hold, and what a request is by itself; `clients` decides.
+"""
+
+from __future__ import annotations
+
+import heapq
+from enum import Enum, auto
+from typing import Final, TypeAlias, assert_never, final
+
+import msgspec
+
+from raft_core.effects import RefusalReason
+from raft_core.ids import MAX_INT63
+from raft_core.membership import RemoveNode
+from raft_core.node.events import (
+    ClientAsked,
+    ClientChanged,
+    ClientLeft,
+    ClientProposed,
+    ClientTransferred,
+    ConnectionId,
+)
+from raft_core.node.jobs import Ticket
+from raft_core.wire.payloads import Forwarded, ProposeChange, ProposeCommand, ProposeLeave, Transfer
+
+__all__ = ["Batch", "ClientEvent", "Deadlines", "PendingRequest", "Place", "Request", "impossible", "request_of"]
+
+ClientEvent: TypeAlias = ClientProposed | ClientAsked | ClientChanged | ClientLeft | ClientTransferred
+Request: TypeAlias = Forwarded | ClientAsked
+
+
+class Place(Enum):
+    """Where a request is."""
+
+    HELD = auto()  # nothing has been done with it: refusing it is honest
+    CORE = auto()  # with our core
+    LEADER = auto()  # sent to the leader
+    MACHINE = auto()  # a read that may be done: the machine is being asked
+    DONE = auto()  # answered, or nobody waits for it any more
+
+
+def request_of(event: ClientEvent) -> Request:
+    """What the caller wants, as it is passed on to a leader; a read as it came."""
+    if isinstance(event, ClientProposed):
+        return ProposeCommand(event.command)
+    if isinstance(event, ClientAsked):
+        limit = min(max(event.limit, 0), MAX_INT63)  # beyond that nothing changes, and it could not be recorded
+        return event if limit == event.limit else msgspec.structs.replace(event, limit=limit)
+    if isinstance(event, ClientChanged):
+        return ProposeChange(event.changes, event.mode, event.expected)
+    if isinstance(event, ClientLeft):
+        return ProposeLeave()
+    if isinstance(event, ClientTransferred):
+        return Transfer(event.to)
+    assert_never(event)
+
+
+def impossible(request: Request) -> str:
+    """What is wrong with a number that cannot even be written down, so that the leader could not refuse it."""
+    if type(request) is ProposeCommand:
+        return ""
+    if isinstance(request, ProposeChange):
+        for change in request.changes:
+            if not 0 < change.node <= MAX_INT63:
+                return f"a node id is a positive 63-bit number, not {change.node}"
+            if not isinstance(change, RemoveNode) and not 0 <= change.incarnation <= MAX_INT63:
+                return f"an incarnation is a 63-bit number, not {change.incarnation}"
+        if not 0 <= request.expected <= MAX_INT63:
+            return f"the index of a configuration is a 63-bit number, not {request.expected}"
+    if isinstance(request, Transfer) and not 0 <= request.to <= MAX_INT63:
+        return f"a node id is a positive 63-bit number, not {request.to}"
+    return ""
+
+
+@final
+class PendingRequest:
+    """A request that will be answered exactly once, or is cancelled. Asked here by `ticket`, or by a peer on
+    `connection` under its number `forward`; then `ticket` is None."""
+
+    __slots__ = (
+        "connection", "deadline", "forward", "held_for", "held_since", "is_barrier", "is_read", "place", "refused",
+        "request", "size", "ticket",
+    )  # fmt: skip
+
+    def __init__(self, request: Request, *, deadline: int, held_since: int, ticket: Ticket | None = None) -> None:
+        self.request = request
+        self.ticket: Final = ticket
+        self.connection = ConnectionId(0)
+        self.forward = 0
+        self.deadline: Final = deadline
+        self.held_since = held_since
+        self.held_for: RefusalReason | None = None  # why nothing could be done with it when that was last tried
+        self.place = Place.HELD
+        self.refused: RefusalReason | None = None  # why it was refused last, by a leader that was on its way out
+        self.size: Final = _size(request)
+        self.is_read: Final = type(request) is ClientAsked
+        self.is_barrier: Final = type(request) is ClientAsked and request.barrier
+
+
+def _size(request: Request) -> int:
+    if type(request) is ProposeCommand:
+        return len(request.command)
+    return len(request.request) if type(request) is ClientAsked else 0
+
+
+@final
+class Batch:
+    """The callers behind one request to the core, and how many of its items are not answered yet. A read of the core
+    is one item, however many callers it serves."""
+
+    __slots__ = ("items", "unanswered")
+
+    def __init__(self, items: list[PendingRequest]) -> None:
+        self.items: Final = items
+        self.unanswered = 1 if items[0].is_read else len(items)
+
+
+@final
+class Deadlines:
+    """Waiting requests by deadline; answered ones fall out by and by, and never make up more than half."""
+
+    __slots__ = ("_heap", "_made")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, PendingRequest]] = []
+        self._made = 0
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, waiting: PendingRequest) -> None:
+        """The request will be among those passed, once its deadline has come; never, where it has none."""
+        if waiting.deadline:
+            self._made += 1
+            heapq.heappush(self._heap, (waiting.deadline, self._made, waiting))
+
+    def passed(self, now: int) -> list[PendingRequest]:
+        """Those still waiting whose deadline has come, earliest first; each is returned once."""
+        passed: list[PendingRequest] = []
+        while self._heap and self._heap[0][0] <= now:
+            waiting = heapq.heappop(self._heap)[2]
+            if waiting.place is not Place.DONE:
+                passed.append(waiting)
+        return passed
+
+    def sweep(self, alive: int) -> None:
+        """Answered requests are forgotten, where they outnumber the `alive` ones."""
+        if len(self._heap) > 2 * alive + 64:
+            self._heap = [item for item in self._heap if item[2].place is not Place.DONE]
+            heapq.heapify(self._heap)

@@ -1,0 +1,500 @@
+"""Everybody who waits for an answer: callers on this node, and peers that passed a caller's request on.
+
+What lives here: `RequestBook`, which batches what waits for the core, passes on what the leader has to do, and answers
+everybody exactly once, with one of three outcomes: done, certainly not done, nobody knows.
+
+A request that has not been given to the core nor sent to a peer is *held*: refusing it is honest. It is passed on one
+hop: the leader that is asked answers `NOT_LEADER` rather than pass it on again. That answer is a definite refusal, and
+so are those of a leader that is handing over, stopping or out of order: the request is held anew, for the next leader.
+What becomes of a request that was sent when its leader is lost is told in `forwards`. Reads are harmless, so they are
+asked again for as long as their caller waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, final
+
+from raft_core.effects import Indeterminate, ReadReady, Refusal, RefusalReason, Respond, Success, UnknownReason
+from raft_core.errors import CallerError, Refused, RequestError
+from raft_core.events import (
+    ChangeRequested,
+    LeaveRequested,
+    Proposed,
+    ReadConsistency,
+    ReadRequested,
+    TransferRequested,
+)
+from raft_core.ids import NO_NODE, NodeId, RequestId
+from raft_core.membership import Members
+from raft_core.node.events import Answer, ClientAsked, ConnectionId, QueryAnswered, QueryFailed
+from raft_core.node.forwards import Forwards
+from raft_core.node.jobs import Lane, Query, Ticket
+from raft_core.node.limits import SECOND, NodeLimits
+from raft_core.node.outcomes import RETRYABLE_READ, deadline_text, refusal_error, unknown_error
+from raft_core.node.outputs import Outputs
+from raft_core.node.peers import Peers
+from raft_core.node.pending_request import Batch, ClientEvent, Deadlines, PendingRequest, Place, impossible, request_of
+from raft_core.node.raising import described
+from raft_core.node.replies import refusal_of, refusal_reply, uncertainty_of, uncertainty_reply
+from raft_core.raft import Raft
+from raft_core.settings import Settings
+from raft_core.wire.handshake import Limits
+from raft_core.wire.payloads import Forward, ForwardReply, ProposeChange, ProposeCommand, ProposeLeave, Transfer
+
+__all__ = ["RequestBook"]
+
+_GREETING_WAIT: Final = 3 * SECOND
+_REPLY_ROOM: Final = 4096
+"""What an answer's frame holds besides a machine's result."""
+
+
+@final
+class RequestBook:
+    """All waiting requests of one node, bounded in number and bytes. `now` is set by the host first in each call."""
+
+    def __init__(
+        self,
+        config: NodeLimits,
+        settings: Settings,
+        orders: Outputs,
+        peers: Peers,
+        prepare: Callable[[bytes, int, int], bytes],
+    ) -> None:
+        self._config = config
+        self._settings = settings
+        self._orders = orders
+        self._peers = peers
+        self._prepare = prepare
+        self._largest_result = Limits.of(settings).max_frame - _REPLY_ROOM
+        self._tickets: dict[Ticket, PendingRequest] = {}
+        self._new: list[PendingRequest] = []
+        self._held: list[PendingRequest] = []  # could not be moved when last looked at
+        self._batches: dict[RequestId, Batch] = {}
+        self._forwards = Forwards(config, peers)
+        self._deadlines = Deadlines()
+        self._last_request = 0
+        self._leader = NO_NODE  # the newest that was known
+        self._full = False  # a request is held because too many are with the leader already
+        self._closed: RefusalReason | None = None
+        self.count = 0
+        self.bytes = 0
+        self.now = 0
+        self._members = Members()  # the configuration in force, by which missing incarnations are filled in
+        self._removed = ""  # why no caller is served any more
+        self._outside: RefusalReason | None = None  # why nobody can say how long a request would wait here
+
+    @property
+    def forwarded(self) -> int:
+        return len(self._forwards)
+
+    def on_members(self, members: Members, node: NodeId) -> None:
+        """The configuration in force has changed. Where this node is not in it, it waits for no leader: a request
+        that cannot be passed on is refused."""
+        self._members = members
+        self._outside, self._removed = None, ""
+        if not members.is_member(node):
+            new = members.empty or node > members.highest_id
+            self._outside = RefusalReason.NOT_A_MEMBER if new else RefusalReason.REMOVED
+
+    def on_removed(self, text: str) -> None:
+        """This node was taken out of the cluster for good: callers are refused at once, and told so."""
+        if text == self._removed:
+            return
+        self._removed = text
+        for item in [item for item in self._held if item.ticket is not None and item.place is Place.HELD]:
+            self._refuse(item, RefusalReason.REMOVED, text=text)
+
+    # Requests come in.
+
+    def on_client(self, event: ClientEvent) -> None:
+        """The caller waits, or is refused at once."""
+        if event.ticket in self._tickets:
+            raise CallerError(f"ticket {event.ticket} is already waiting; number every caller anew")
+        waiting = PendingRequest(request_of(event), deadline=event.deadline, held_since=self.now, ticket=event.ticket)
+        self._tickets[event.ticket] = waiting
+        self._admit(waiting)
+
+    def on_forward(self, connection: ConnectionId, forward: Forward, *, member: bool = True) -> None:
+        """A peer's caller waits here, until its budget is spent; or is refused at once, as are those of a node that is
+        no `member`: we cannot be its leader, and room for clients is not for strangers to take."""
+        if not member:
+            self._peers.answer(connection, ForwardReply(forward.id, refused=RefusalReason.NOT_LEADER))
+            return
+        deadline = self.now + forward.budget if forward.budget else 0
+        waiting = PendingRequest(forward.request, deadline=deadline, held_since=self.now)
+        waiting.connection, waiting.forward = connection, forward.id
+        self._admit(waiting)
+
+    def _admit(self, waiting: PendingRequest) -> None:
+        full = self.count >= self._config.max_clients or self.bytes + waiting.size > self._config.max_client_bytes
+        self.count += 1
+        self.bytes += waiting.size
+        if self._closed is not None:
+            self._refuse(waiting, self._closed)
+        elif self._removed and waiting.ticket is not None:
+            self._refuse(waiting, RefusalReason.REMOVED, text=self._removed)
+        elif full:
+            self._refuse(waiting, RefusalReason.CLIENTS_FULL)
+        elif waiting.size > self._settings.max_entry_bytes and not waiting.is_read:
+            self._refuse(waiting, RefusalReason.TOO_LARGE)
+        elif wrong := impossible(waiting.request):
+            self._refuse(waiting, RefusalReason.BAD_ID, text=wrong)
+        elif waiting.deadline and waiting.deadline <= self.now:
+            self._refuse(waiting, RefusalReason.DEADLINE)
+        else:
+            self._new.append(waiting)
+            self._deadlines.add(waiting)
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Nobody waits for the ticket; what was proposed is not taken back."""
+        waiting = self._tickets.get(ticket)
+        if waiting is not None:
+            self._finish(waiting)
+
+    # Requests move on.
+
+    def flush(self, time: int, wall: int, leader: NodeId, *, leads: bool, retry: bool, forming: bool) -> None:
+        """Everything new (and, with `retry`, everything held) is with the core, with the leader, or held. `forming`:
+        there is no core yet, which reads need even where another node leads. `time`: cluster time, 0 while a new
+        leader does not know it; commands wait here until then."""
+        if leader not in (NO_NODE, self._leader):
+            self._leader = leader
+            self._on_leader(leader)
+        if self._held and (retry or (self._full and 2 * len(self._forwards) <= self._config.max_forwarded)):
+            self._full = False
+            waiting, self._held = self._held + self._new, []
+        elif self._new:
+            waiting = self._new
+        else:
+            return
+        self._new = []
+        waiting = [item for item in waiting if item.place is Place.HELD]
+        reads = [item for item in waiting if item.is_read]
+        writes = [item for item in waiting if not item.is_read]
+        if forming:
+            for item in reads:
+                self._hold(item, leader)
+        else:
+            self._ask_core_to_read(reads)
+        if leads and not time:
+            self._new = [item for item in writes if type(item.request) is ProposeCommand]
+            writes = [item for item in writes if type(item.request) is not ProposeCommand]
+        if leads:
+            self._give_to_core(writes, time, wall)
+            return
+        for item in writes:
+            self._forward(item, leader)
+
+    def _give_to_core(self, waiting: list[PendingRequest], time: int, wall: int) -> None:
+        commands: list[bytes] = []
+        items: list[PendingRequest] = []
+        for item in waiting:
+            request = item.request
+            if type(request) is not ProposeCommand:
+                self._give_rare(item)
+                continue
+            try:
+                command = self._prepare(request.command, time, wall)
+                if not isinstance(command, bytes):
+                    raise TypeError(f"prepare gives bytes, not {type(command).__name__}")
+            except Exception as failure:  # the user's code: one caller's command must not end the node
+                text = f"the state machine's prepare raised {described(failure)}"
+                self._refuse(item, RefusalReason.PREPARE_FAILED, text=text)
+                continue
+            commands.append(command)
+            items.append(item)
+        if items:
+            self._orders.events.append(Proposed(self._batch(items), tuple(commands)))
+
+    def _give_rare(self, item: PendingRequest) -> None:
+        request = item.request
+        if isinstance(request, ProposeChange):
+            changes = self._peers.addresses.with_disks(request.changes, self._members)
+            if isinstance(changes, str):
+                self._await_greeting(item, changes)
+                return
+            number = self._batch([item])
+            self._orders.events.append(ChangeRequested(number, changes, request.mode, request.expected))
+        elif isinstance(request, ProposeLeave):
+            self._orders.events.append(LeaveRequested(self._batch([item])))
+        elif isinstance(request, Transfer):
+            self._orders.events.append(TransferRequested(self._batch([item]), request.to))
+
+    def number_anew(self) -> RequestId:
+        """A request number that no other request to the core has."""
+        self._last_request += 1
+        return RequestId(self._last_request)
+
+    def _await_greeting(self, item: PendingRequest, text: str) -> None:
+        """A node that has just been started may greet within a moment: until then its addition is held."""
+        if self.now - item.held_since >= _GREETING_WAIT:
+            self._refuse(item, RefusalReason.NOT_HEARD_FROM, text=text)
+            return
+        item.place = Place.HELD
+        self._held.append(item)
+
+    def _batch(self, items: list[PendingRequest]) -> RequestId:
+        number = self.number_anew()
+        self._batches[number] = Batch(items)
+        for item in items:
+            item.place = Place.CORE
+        return number
+
+    def _ask_core_to_read(self, waiting: list[PendingRequest]) -> None:
+        """One read of the core serves all that want the same."""
+        groups: dict[tuple[ReadConsistency, int], list[PendingRequest]] = {}
+        for item in waiting:
+            request = item.request
+            assert type(request) is ClientAsked
+            groups.setdefault((request.consistency, request.limit), []).append(item)
+        for (consistency, limit), items in groups.items():
+            self._orders.events.append(ReadRequested(self._batch(items), consistency, limit))
+
+    def _forward(self, item: PendingRequest, leader: NodeId) -> None:
+        if item.ticket is None:  # one hop is enough: its asker knows whom it asked
+            self._refuse(item, RefusalReason.NOT_LEADER, leader)
+            return
+        if leader != NO_NODE and self._forwards.send(item, leader, self.now):
+            return
+        self._full = leader != NO_NODE
+        self._hold(item, leader)
+
+    def _hold(self, item: PendingRequest, leader: NodeId) -> None:
+        """It waits for a leader, until its deadline; at a node that is no member nobody can say how long."""
+        item.held_for = RefusalReason.NO_LEADER if leader == NO_NODE else RefusalReason.NOT_LEADER
+        if self._outside is not None and not item.is_barrier:
+            self._refuse(item, self._outside, leader, self._removed)
+        elif self._has_waited(item):
+            self._refuse(item, item.refused or item.held_for, leader)
+        else:
+            item.place = Place.HELD
+            self._held.append(item)
+
+    def _has_waited(self, item: PendingRequest) -> bool:
+        """The configuration lets it wait no longer; it never shortens a read's own deadline."""
+        limit = self._config.leader_wait
+        return (
+            bool(limit)
+            and not (item.is_read and (item.deadline or item.is_barrier))
+            and self.now - item.held_since >= limit
+        )
+
+    # Answers come back.
+
+    def on_respond(self, effect: Respond) -> None:
+        """These items of a batch are answered, or held again where that is harmless."""
+        batch = self._batches.get(effect.request)
+        if batch is None:
+            return
+        batch.unanswered -= effect.count
+        if batch.unanswered <= 0:
+            del self._batches[effect.request]
+        outcome = effect.outcome
+        items = batch.items
+        if type(outcome) is ReadReady:
+            for item in items:
+                self._query(item)
+            return
+        selected = items[effect.offset : effect.offset + effect.count]
+        if type(outcome) is Success:
+            results = outcome.results
+            for at, item in enumerate(selected):
+                self._succeed(item, results[at] if at < len(results) else b"")
+            return
+        for item in items if items[0].is_read else selected:
+            self._fail(item, outcome)
+
+    def _fail(self, item: PendingRequest, outcome: Refusal | Indeterminate | Success | ReadReady) -> None:
+        if isinstance(outcome, Indeterminate):
+            if item.is_read:  # it changes nothing, so there is nothing not to know
+                self._fail(item, Refusal(_READ_REASONS.get(outcome.reason, RefusalReason.LEADERSHIP_LOST)))
+                return
+            self._unknown(item, outcome.reason, outcome.text)
+        elif isinstance(outcome, Refusal):
+            if item.place is Place.DONE:
+                return
+            if item.ticket is not None and self._may_ask_again(item, outcome.reason):
+                if outcome.reason in _LEAVING and not item.is_read:
+                    item.held_since, item.refused = self.now, outcome.reason
+                self._hold(item, outcome.leader)
+                return
+            self._refuse(item, outcome.reason, outcome.leader, outcome.text)
+
+    def _may_ask_again(self, item: PendingRequest, reason: RefusalReason) -> bool:
+        request = item.request
+        if type(request) is not ClientAsked:
+            return reason in _NOT_LEADER or (reason in _LEAVING and type(request) is not Transfer)
+        waits_for_commit = reason is RefusalReason.STALE and request.consistency is ReadConsistency.MONOTONE
+        return waits_for_commit or reason in RETRYABLE_READ
+
+    def look_at_disk(self, raft: Raft | None) -> None:
+        """Refuse the reads that are with a core whose disk hangs: they could only wait for their deadlines."""
+        if raft is None or not raft.reads_wait_for_disk:
+            return
+        for batch in list(self._batches.values()):
+            for item in batch.items if batch.items[0].is_read else ():
+                if item.place is Place.CORE and item.ticket is not None:
+                    self._refuse(item, RefusalReason.DISK_STALLED)
+
+    def _query(self, item: PendingRequest) -> None:
+        if item.is_barrier:
+            self._succeed(item, b"")
+        elif item.place is Place.CORE and item.ticket is not None and type(item.request) is ClientAsked:
+            item.place = Place.MACHINE
+            self._orders.run(Lane.APPLY, Query(item.ticket, item.request.request))
+
+    def on_query_answered(self, event: QueryAnswered) -> None:
+        """The caller has the machine's answer."""
+        waiting = self._tickets.get(event.ticket)
+        if waiting is not None and waiting.place is Place.MACHINE:
+            self._succeed(waiting, event.data)
+
+    def on_query_failed(self, event: QueryFailed) -> None:
+        """The caller learns what the machine raised."""
+        waiting = self._tickets.get(event.ticket)
+        if waiting is not None and waiting.place is Place.MACHINE:
+            self._finish(waiting)
+            self._raise(event.ticket, Refused(RefusalReason.QUERY_FAILED, event.text))
+
+    def on_forward_reply(self, connection: ConnectionId, reply: ForwardReply) -> None:
+        """The leader's answer is the caller's; where another leader may answer otherwise, the request is held anew."""
+        item = self._forwards.answered(connection, reply.id)
+        if item is None or item.place is Place.DONE:
+            return  # answered by its deadline meanwhile, or made up
+        if reply.result is not None:
+            self._succeed(item, reply.result)
+        elif (refused := refusal_of(reply)) is None:
+            self._unknown(item, uncertainty_of(reply) or UnknownReason.FORWARD_LOST, reply.text)
+        elif self._may_ask_again(item, refused):
+            item.refused = refused if refused in _LEAVING else None
+            self._hold_anew(item, reply.leader)
+        else:
+            self._refuse(item, refused, reply.leader, reply.text)
+
+    def on_lost(self, connection: ConnectionId, left: int) -> None:
+        """What was sent there and is unanswered is unknown; what had not left, because only `left` frames had, is held
+        anew. A peer's requests go on, but nobody waits for them."""
+        unsent, unknown = self._forwards.lost(connection, left)
+        for item in unsent:
+            self._hold_anew(item)
+        for item in unknown:
+            self._unknown(item, UnknownReason.FORWARD_LOST)
+
+    def _on_leader(self, leader: NodeId) -> None:
+        """What was to be sent to another leader is sent to this one; what was sent will be answered soon."""
+        for item in self._forwards.on_leader(leader, self.now):
+            self._hold_anew(item, leader)
+
+    def _hold_anew(self, item: PendingRequest, leader: NodeId = NO_NODE) -> None:
+        if item.place is not Place.DONE:
+            item.held_since = self.now
+            self._hold(item, leader)
+
+    # Time, and the end.
+
+    def on_time(self) -> None:
+        """Everybody whose deadline has come is answered with what is true at that moment."""
+        for item in self._forwards.overdue(self.now):
+            self._unknown(item, UnknownReason.LEADERSHIP_LOST)
+        for item in self._deadlines.passed(self.now):
+            if item.place in _UNCERTAIN and not item.is_read:
+                self._unknown(item, UnknownReason.DEADLINE)
+            else:
+                held_for = (item.refused or item.held_for) if item.place is Place.HELD else None
+                self._refuse(item, RefusalReason.DEADLINE, text=deadline_text(held_for))
+
+    def sweep(self) -> None:
+        """What was answered takes no room."""
+        self._deadlines.sweep(self.count)
+        if self._held:
+            self._held = [item for item in self._held if item.place is Place.HELD]
+        self._forwards.sweep()
+
+    def close(self, refused: RefusalReason) -> None:
+        """New requests are refused from now on; those that wait go on waiting."""
+        self._closed = refused
+
+    def answer_all(self, refused: RefusalReason, unknown: UnknownReason, text: str = "") -> None:
+        """Nobody waits any more; what was under way is unknown. `text`: why, where the reasons do not say it all."""
+        self.close(refused)
+        everybody = [*self._tickets.values(), *self._new, *(i for b in self._batches.values() for i in b.items)]
+        for item in everybody:
+            if item.place in _UNCERTAIN and not item.is_read:
+                self._unknown(item, unknown, text)
+            else:
+                self._refuse(item, refused, text=text)
+        self._batches.clear()
+        self._forwards.clear()
+        self._held.clear()
+        self._new.clear()
+        self.sweep()
+
+    # One answer each.
+
+    def _finish(self, item: PendingRequest) -> bool:
+        """The request takes no more room; false where it had been answered already."""
+        if item.place is Place.DONE:
+            return False
+        item.place = Place.DONE
+        item.request = _NOTHING  # its bytes are not kept, even if the core still knows the request
+        self.count -= 1
+        self.bytes -= item.size
+        if item.ticket is not None:
+            self._tickets.pop(item.ticket, None)
+        return True
+
+    def _succeed(self, item: PendingRequest, data: bytes) -> None:
+        if not self._finish(item):
+            return
+        if item.ticket is not None:
+            self._orders.effects.append(Answer(item.ticket, data))
+        elif len(data) > self._largest_result:
+            text = f"it was carried out, but its result of {len(data)} bytes is too large to be passed on"
+            reply = ForwardReply(item.forward, unknown=UnknownReason.FORWARD_LOST, text=text)
+            self._peers.answer(item.connection, reply)
+        else:
+            self._peers.answer(item.connection, ForwardReply(item.forward, result=data))
+
+    def _refuse(self, item: PendingRequest, reason: RefusalReason, leader: NodeId = NO_NODE, text: str = "") -> None:
+        if not self._finish(item):
+            return
+        if item.ticket is None:
+            self._peers.answer(item.connection, refusal_reply(item.forward, reason, leader, text))
+            return
+        self._raise(item.ticket, refusal_error(reason, leader, text, self._peers.addresses.of(leader)))
+
+    def _unknown(self, item: PendingRequest, reason: UnknownReason, text: str = "") -> None:
+        if not self._finish(item):
+            return
+        if item.ticket is None:
+            self._peers.answer(item.connection, uncertainty_reply(item.forward, reason, text))
+            return
+        self._raise(item.ticket, unknown_error(reason, text))
+
+    def _raise(self, ticket: Ticket, error: RequestError) -> None:
+        self._orders.effects.append(Answer(ticket, error=error))
+
+
+_NOT_LEADER: Final = frozenset({RefusalReason.NOT_LEADER, RefusalReason.NO_LEADER})
+_LEAVING: Final = frozenset(
+    {
+        RefusalReason.TRANSFERRING,
+        RefusalReason.STOPPING,
+        RefusalReason.STORAGE_FAILED,
+        RefusalReason.MACHINE_FAILED,
+        RefusalReason.NODE_FAILED,
+        RefusalReason.REMOVED,
+        RefusalReason.SUPERSEDED,
+    }
+)
+"""Refusals of a leader that is on its way out or gone: nothing was or will be carried out, and the next leader is asked
+instead. Not where a hand-over itself was wished: it happens already."""
+_READ_REASONS: Final = {
+    UnknownReason.STOPPING: RefusalReason.STOPPING,
+    UnknownReason.STORAGE_FAILED: RefusalReason.STORAGE_FAILED,
+    UnknownReason.MACHINE_FAILED: RefusalReason.MACHINE_FAILED,
+    UnknownReason.NODE_FAILED: RefusalReason.NODE_FAILED,
+}
+_UNCERTAIN: Final = frozenset({Place.CORE, Place.LEADER})
+_NOTHING: Final = ProposeLeave()

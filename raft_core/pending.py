@@ -1,0 +1,104 @@
+"""Clients' entries that are in the log and not yet answered. Every one is answered, as one of three types.
+
+What lives here: which request waits for which entries. Applied: answered with results. Truncated, or replaced by a
+snapshot: unknown, except where another entry is known to be committed at its place: then refused for certain.
+A deposed leader keeps them for a while, for its entries may well be committed by the next one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import final
+
+from raft_core.effects import Indeterminate, Outcome, Refusal, RefusalReason, Respond, Success, UnknownReason
+from raft_core.ids import Index, RequestId
+from raft_core.structs import Value
+
+__all__ = ["PendingProposal", "PendingProposals"]
+
+
+@final
+class PendingProposal(Value, frozen=True, array_like=True):
+    """Items `offset` and on of a request lie at `first` … `last`."""
+
+    request: RequestId
+    offset: int
+    first: Index
+    last: Index
+
+
+@final
+class PendingProposals:
+    """Invariant: in the order of their entries, which the log holds or held; no entry belongs to two."""
+
+    __slots__ = ("_queue",)
+
+    def __init__(self) -> None:
+        self._queue: deque[PendingProposal] = deque()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def waiting(self) -> tuple[PendingProposal, ...]:
+        """All that wait, oldest first."""
+        return tuple(self._queue)
+
+    def wait(self, waiting: PendingProposal) -> None:
+        """`waiting` will be answered."""
+        self._queue.append(waiting)
+
+    def wanted(self, first: Index, last: Index) -> tuple[tuple[Index, Index], ...]:
+        """Return which of the entries `first` … `last` a request waits for: pairs of first and last index, ascending.
+
+        Neighbouring requests make one pair. Costs as much as requests lie at or before `last`."""
+        pairs: list[tuple[Index, Index]] = []
+        for waiting in self._queue:
+            if waiting.first > last:
+                break
+            if waiting.last < first:
+                continue
+            begin = waiting.first if waiting.first > first else first
+            end = waiting.last if waiting.last < last else last
+            if pairs and pairs[-1][1] + 1 == begin:
+                pairs[-1] = (pairs[-1][0], end)
+            else:
+                pairs.append((begin, end))
+        return tuple(pairs)
+
+    def applied(self, upto: Index, results: tuple[bytes, ...], respond: Callable[[Respond], None]) -> None:
+        """Everything up to `upto` is applied; `results` belong to the last of it, one per entry, or are empty."""
+        start = upto - len(results) + 1  # the index that results[0] belongs to
+        queue = self._queue
+        while queue and queue[0].first <= upto:
+            head = queue[0]
+            last = head.last if head.last <= upto else upto
+            found = results[head.first - start : last - start + 1] if results and head.first >= start else ()
+            count = last - head.first + 1
+            respond(Respond(head.request, Success(head.first, found), head.offset, count))
+            if last == head.last:
+                queue.popleft()
+            else:
+                queue[0] = PendingProposal(head.request, head.offset + count, Index(last + 1), head.last)
+
+    def truncated_from(self, index: Index, committed: Index, respond: Callable[[Respond], None]) -> None:
+        """The entries from `index` on are gone; up to `committed`, others are known to stand in their place."""
+        cut: list[PendingProposal] = []
+        while self._queue and self._queue[-1].last >= index:
+            last = self._queue.pop()
+            if last.first < index:
+                self._queue.append(PendingProposal(last.request, last.offset, last.first, Index(index - 1)))
+                last = PendingProposal(last.request, last.offset + index - last.first, index, last.last)
+            cut.append(last)
+        for waiting in reversed(cut):
+            for at in range(waiting.first, waiting.last + 1):
+                outcome: Outcome = Indeterminate(UnknownReason.TRUNCATED)
+                if at <= committed:
+                    outcome = Refusal(RefusalReason.SUPERSEDED)
+                respond(Respond(waiting.request, outcome, waiting.offset + at - waiting.first))
+
+    def give_up(self, outcome: Outcome, respond: Callable[[Respond], None]) -> None:
+        """All that wait are answered with `outcome`."""
+        while self._queue:
+            waiting = self._queue.popleft()
+            respond(Respond(waiting.request, outcome, waiting.offset, waiting.last - waiting.first + 1))

@@ -1,0 +1,134 @@
+"""What to do when a majority of disks is gone for ever: a new cluster is founded on what one survivor holds.
+
+What lives here: the plan and the statement of what it may lose, as pure values; carrying it out is a store's matter.
+
+No protocol can bring back what only the lost disks held. So this is no repair of the old cluster but the founding of a
+new one, under a new name: nodes of the old cluster that come back after all are then refused at the first greeting,
+instead of leading a second history. The old directory is read and not changed; it remains as evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, final
+
+import attrs
+
+from raft_core.effects import Persist
+from raft_core.entries import MEMBERS, START, Entry, HardState, LogPosition, SnapshotMeta
+from raft_core.errors import CallerError
+from raft_core.ids import NO_INDEX, Index, NodeId, Term, WriteId
+from raft_core.membership import Members
+from raft_core.recovered import Identity, Recovered
+from raft_core.validation import FAR_TERM
+
+__all__ = ["QuorumLossPlan", "Statement", "best_survivor", "log_end", "plan_quorum_loss_recovery"]
+
+_ENTRIES_PER_WRITE: Final = 1000
+
+
+@final
+@attrs.frozen
+class Statement:
+    """What is kept, and what may be lost. `text()` is for the person who has to answer for it."""
+
+    source: Identity
+    target: Identity
+    old_members: Members
+    last: LogPosition
+    known_commit: Index
+    snapshot: Index
+    new_members_at: Index
+
+    @property
+    def gone(self) -> tuple[NodeId, ...]:
+        """The old cluster's voters that the new one does without."""
+        return tuple(node for node in self.old_members.all_voters if node != self.target.node)
+
+    def text(self) -> str:
+        """Several lines, each a sentence."""
+        uncertain = self.last.index - self.known_commit
+        lines = [
+            f"Cluster {self.target.cluster!r} is founded on the disk of node {self.source.node} of cluster "
+            f"{self.source.cluster!r}.",
+            f"Kept: all up to entry {self.last.index}, term {self.last.term}; up to {self.snapshot} as a snapshot.",
+            f"Certainly committed before: the entries up to {self.known_commit}.",
+            f"Possibly never acknowledged, but applied now: the {uncertain} entries behind it.",
+            f"May be lost: everything acknowledged by a majority without this disk, among {_list(self.gone)}.",
+            f"Sole voter from entry {self.new_members_at} on: node {self.target.node}. Add the others with new ids and "
+            "empty directories. Never found another cluster of this name: the two could not be told apart.",
+            f"Never start {_list(self.gone)} on their old directories where clients can reach them: they would answer "
+            "for the old cluster.",
+        ]
+        return "\n".join(lines)
+
+
+@final
+@attrs.frozen
+class QuorumLossPlan:
+    """What the new disk has to hold: `snapshot`, copied first where there is one, then `writes`, in order."""
+
+    statement: Statement
+    snapshot: SnapshotMeta | None
+    writes: tuple[Persist, ...]
+
+
+def log_end(recovered: Recovered) -> LogPosition:
+    """Where the disk's log ends."""
+    if recovered.entries:
+        return LogPosition(recovered.entries[-1].index, recovered.entries[-1].term)
+    return recovered.snapshot.position if recovered.snapshot else START
+
+
+def best_survivor(survivors: Sequence[Recovered]) -> int:
+    """Which of these disks, all of one cluster, lost least: the one that an election would choose (§5.4.1)."""
+    if not survivors:
+        raise CallerError("name at least one surviving disk")
+    best = 0
+    for place, survivor in enumerate(survivors):
+        if survivor.identity.cluster != survivors[0].identity.cluster:
+            raise CallerError("the disks belong to different clusters; name those of one cluster only")
+        if not log_end(survivors[best]).at_least_as_up_to_date_as(log_end(survivor)):
+            best = place
+    return best
+
+
+def plan_quorum_loss_recovery(survivor: Recovered, target: Identity) -> QuorumLossPlan:
+    """A new cluster on `target`'s empty disk, with everything that `survivor` holds and one voter.
+
+    Raises `CallerError` where the survivor has never been part of a cluster, or the name is not a new one."""
+    old = _members_of(survivor)
+    if old.empty:
+        raise CallerError(f"node {survivor.identity.node} was never part of a cluster: there is nothing to salvage")
+    if target.cluster == survivor.identity.cluster:
+        raise CallerError("the new cluster needs a new name, so that nodes of the old one are refused by it")
+    last = log_end(survivor)
+    spent = survivor.hard.term > FAR_TERM  # no elections came there: the new cluster has no need of that term
+    term = Term((last.term if spent else max(survivor.hard.term, last.term)) + 1)
+    members = Members.initial(
+        [target.node],
+        incarnations={target.node: target.incarnation} if target.incarnation else {},
+        leases=old.leases,
+    )
+    members = attrs.evolve(members, highest_id=max(old.highest_id, target.node))
+    founding = Entry.make(last.index + 1, term, members.encode(), MEMBERS)
+    hard = HardState(term=term, commit=founding.index)
+    entries = (*survivor.entries, founding)
+    writes = [Persist(WriteId(1), hard, snapshot=survivor.snapshot)]
+    for start in range(0, len(entries), _ENTRIES_PER_WRITE):
+        writes.append(Persist(WriteId(len(writes) + 1), entries=entries[start : start + _ENTRIES_PER_WRITE]))
+    base = survivor.snapshot.index if survivor.snapshot else NO_INDEX
+    known = max(survivor.hard.commit, survivor.applied, base)
+    statement = Statement(survivor.identity, target, old, last, known, base, founding.index)
+    return QuorumLossPlan(statement, survivor.snapshot, tuple(writes))
+
+
+def _members_of(recovered: Recovered) -> Members:
+    for entry in reversed(recovered.entries):
+        if entry.kind is MEMBERS:
+            return Members.decode(entry.data)
+    return recovered.snapshot.members if recovered.snapshot else Members()
+
+
+def _list(nodes: tuple[NodeId, ...]) -> str:
+    return f"nodes {', '.join(map(str, nodes))}" if nodes else "no other nodes"

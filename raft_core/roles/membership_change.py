@@ -1,0 +1,132 @@
+"""Changing the members, as the leader does it (§6, thesis ch. 4): one change at a time, in force once appended.
+
+What lives here: the rules that need the log and the term; those of a configuration by itself are in `membership`.
+Every refusal comes before anything is appended.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+from raft_core.effects import Indeterminate, Refusal, RefusalReason, Respond, UnknownReason
+from raft_core.entries import MEMBERS, Entry
+from raft_core.events import ChangeRequested, LeaveRequested
+from raft_core.ids import NO_INDEX, RequestId
+from raft_core.membership import AddVoter, ChangeError, ChangeMode, Members
+from raft_core.pending import PendingProposal
+from raft_core.roles.replication import Replication
+from raft_core.server import Server
+
+__all__ = ["MembershipChange"]
+
+
+@final
+class MembershipChange:
+    """`waiting` is the change that entered a joint configuration and is answered when that has been left."""
+
+    __slots__ = ("replication", "server", "waiting")
+
+    def __init__(self, server: Server, replication: Replication) -> None:
+        self.server = server
+        self.replication = replication
+        self.waiting: RequestId | None = None
+
+    @property
+    def pending(self) -> bool:
+        """The configuration in force is not committed yet (thesis 4.1: one change at a time)."""
+        return self.server.configurations.index > self.server.commit
+
+    def request(self, event: ChangeRequested, *, settled: bool) -> bool:
+        """True if another configuration is in force now; otherwise the request was refused."""
+        server = self.server
+        refusal = self._forbidden(settled=settled)
+        if refusal is None and event.expected != NO_INDEX and event.expected != server.configurations.index:
+            text = f"the configuration in force was appended at {server.configurations.index}, not {event.expected}"
+            refusal = Refusal(RefusalReason.CONFIGURATION_DIFFERS, server.me, text)
+        if refusal is None and server.members.joint:
+            refusal = Refusal(RefusalReason.CHANGE_WHILE_JOINT, server.me, "leave the joint configuration first")
+        if refusal is not None:
+            server.respond(Respond(event.request, refusal))
+            return False
+        target = server.members.changed(event.changes, event.mode)
+        if isinstance(target, ChangeError):
+            server.refuse(event.request, RefusalReason(target.kind.value), leader=server.me, text=target.text)
+            return False
+        if target == server.members:
+            server.refuse(event.request, RefusalReason.NO_CHANGE, leader=server.me, text="this is already so")
+            return False
+        answer_now = not target.joint or not target.auto_leave
+        self._append(target, event.request if answer_now else None)
+        if not answer_now:
+            self.waiting = event.request
+        return True
+
+    def leave(self, event: LeaveRequested, *, settled: bool) -> bool:
+        """True if the joint configuration has been left, on request."""
+        server = self.server
+        refusal = self._forbidden(settled=settled)
+        if refusal is not None:
+            server.respond(Respond(event.request, refusal))
+            return False
+        target = server.members.left()
+        if isinstance(target, ChangeError):
+            server.refuse(event.request, RefusalReason.NOT_JOINT, leader=server.me, text=target.text)
+            return False
+        self._append(target, event.request)
+        return True
+
+    def _forbidden(self, *, settled: bool) -> Refusal | None:
+        me = self.server.me
+        if not settled:  # rule 9.2: Ongaro's amendment of 2015 to single-server changes
+            text = "this leader has not committed an entry of its term yet; try again in a moment"
+            return Refusal(RefusalReason.NO_COMMIT_IN_TERM, me, text)
+        if self.pending:
+            return Refusal(RefusalReason.CHANGE_PENDING, me, "a change is under way; wait until it is committed")
+        return None
+
+    def _append(self, members: Members, request: RequestId | None) -> None:
+        server = self.server
+        index = server.log.last_index + 1
+        entry = Entry.make(index, server.term, members.encode(), MEMBERS, server.settings.checksum)
+        server.append((entry,))
+        if request is not None:
+            server.requests.wait(PendingProposal(request, 0, entry.index, entry.index))
+        self.replication.follow_members()
+
+    def leave_if_committed(self) -> bool:
+        """Leave a joint configuration that is committed under both halves (rules 9.7, 3.3). Return whether another one
+        is in force now."""
+        server = self.server
+        members = server.members
+        if self.pending or not members.joint or not members.auto_leave:
+            return False
+        target = members.left()
+        assert isinstance(target, Members)
+        request, self.waiting = self.waiting, None
+        self._append(target, request)
+        return True
+
+    def on_tick(self, *, may_change: bool) -> bool:
+        """Make up for leaving that a transfer held up, and promote a learner that has caught up (rule 9.11)."""
+        server = self.server
+        members = server.members
+        if not may_change or self.pending or server.stopping:
+            return False
+        if members.joint:
+            return self.leave_if_committed()
+        for node in members.promotable:
+            peer = self.replication.progress.get(node)
+            if peer is None or not peer.active:
+                continue
+            if server.log.last_index - peer.match <= server.settings.promote_lag and peer.match > NO_INDEX:
+                target = members.changed((AddVoter(node),), ChangeMode.AUTO)
+                if isinstance(target, Members):
+                    self._append(target, None)
+                    return True
+        return False
+
+    def resign(self) -> None:
+        """The leadership ends; whether the joint configuration is left as wished, the next leader decides."""
+        request, self.waiting = self.waiting, None
+        if request is not None:
+            self.server.respond(Respond(request, Indeterminate(UnknownReason.LEADERSHIP_LOST)))

@@ -1,0 +1,162 @@
+"""The log as a store sees it: what follows when changes are made one after the other.
+
+What lives here: `LogIndex`, which knows everything but the entries' contents, and turns a `Persist` into the `Change`
+that is written; and `LogImage`, which holds the entries too. Stores use the first while running, recovery the second.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import final
+
+from raft_core.effects import Persist
+from raft_core.entries import Entry, HardState, SnapshotMeta, checksum_matches
+from raft_core.errors import CallerError
+from raft_core.ids import NO_TERM, Index, Term
+from raft_core.wal.records import Change, SegmentHeader
+
+__all__ = ["LogImage", "LogIndex"]
+
+
+class LogIndex:
+    """Hard state, snapshot and the terms of entries. `first`: entries below are not needed any more; `next`: the index
+    of the next entry; entries below `known_from` are not known here, because the segments that hold them are gone."""
+
+    __slots__ = ("_starts", "_terms", "first", "hard", "known_from", "next", "snapshot")
+
+    def __init__(self, header: SegmentHeader | None = None) -> None:
+        self.hard = header.hard if header is not None else HardState()
+        self.snapshot: SnapshotMeta | None = header.snapshot if header is not None else None
+        self.first = header.first if header is not None else Index(1)
+        self.next = header.next if header is not None else Index(1)
+        self.known_from = self.next
+        self._starts: list[int] = []  # rising; from each of these on, entries have the term beside it
+        self._terms: list[Term] = []
+
+    @property
+    def base(self) -> Index:
+        """The snapshot's index, 0 without one: what a restart begins from."""
+        return self.snapshot.index if self.snapshot is not None else Index(0)
+
+    def term_at(self, index: Index) -> Term:
+        """The term of the entry at `index`, or of the snapshot's position; 0 where it is not known."""
+        if self.snapshot is not None and index == self.snapshot.index:
+            return self.snapshot.term
+        if not self.known_from <= index < self.next:
+            return NO_TERM
+        return self._terms[bisect_right(self._starts, index) - 1]
+
+    def change(self, persist: Persist) -> Change:
+        """Makes the change of `persist`, and returns it as it has to be written. Raises `CallerError` where it does
+        not fit what was written before; then nothing has been changed."""
+        self._check(persist)
+        snapshot = persist.snapshot
+        change = Change(
+            hard=persist.hard,
+            truncate_from=persist.truncate_from,
+            entries=persist.entries,
+            snapshot=snapshot,
+            discard=snapshot is not None and not self._will_hold(snapshot, persist),
+            drop_before=persist.drop_before,
+        )
+        self.apply(change)
+        return change
+
+    def apply(self, change: Change) -> None:
+        """Makes a change that is known to fit."""
+        if change.hard is not None:
+            self.hard = change.hard
+        if change.truncate_from:
+            self._truncate(change.truncate_from)
+        for entry in change.entries:
+            if not self._terms or self._terms[-1] != entry.term:
+                self._starts.append(entry.index)
+                self._terms.append(entry.term)
+        if change.entries:
+            self.next = Index(change.entries[-1].index + 1)
+        if change.snapshot is not None:
+            self._switch(change.snapshot, discard=change.discard)
+        # Entries that no snapshot holds are needed, whatever somebody says.
+        self.first = max(self.first, min(change.drop_before, Index(self.base + 1)))
+
+    def problem(self, change: Change) -> str | None:
+        """Why `change` cannot follow, or None."""
+        if change.truncate_from and not self.base < change.truncate_from <= self.next:
+            return f"it truncates from {change.truncate_from}, the log is from {self.base + 1} to {self.next - 1}"
+        following = change.truncate_from or self.next
+        for index, entry in enumerate(change.entries, start=following):
+            if entry.index != index:
+                return f"it appends entry {entry.index} where {index} follows"
+        if change.snapshot is not None and change.snapshot.index < self.base:
+            return f"it switches to a snapshot at {change.snapshot.index}, behind the one at {self.base}"
+        return None
+
+    def _check(self, persist: Persist) -> None:
+        as_change = Change(truncate_from=persist.truncate_from, entries=persist.entries, snapshot=persist.snapshot)
+        if (problem := self.problem(as_change)) is not None:
+            raise CallerError(f"write {persist.write} does not fit the log: {problem}")
+
+    def _will_hold(self, snapshot: SnapshotMeta, persist: Persist) -> bool:
+        """The log holds the snapshot's position once the entries of `persist` are written."""
+        for entry in persist.entries:
+            if entry.index == snapshot.index:
+                return entry.term == snapshot.term
+        if persist.truncate_from and snapshot.index >= persist.truncate_from:
+            return False
+        return self.term_at(snapshot.index) == snapshot.term
+
+    def _truncate(self, start: Index) -> None:
+        while self._starts and self._starts[-1] >= start:
+            self._starts.pop()
+            self._terms.pop()
+        self.next = start
+        self.known_from = min(self.known_from, start)
+
+    def _switch(self, snapshot: SnapshotMeta, *, discard: bool) -> None:
+        self.snapshot = snapshot
+        if not discard:
+            return
+        self._starts.clear()
+        self._terms.clear()
+        self.next = self.known_from = self.first = Index(snapshot.index + 1)
+
+
+@final
+class LogImage(LogIndex):
+    """The outline with the entries from `known_from` on."""
+
+    __slots__ = ("entries",)
+
+    def __init__(self, header: SegmentHeader | None = None) -> None:
+        super().__init__(header)
+        self.entries: list[Entry] = []
+
+    def apply(self, change: Change) -> None:
+        """Makes a change that is known to fit."""
+        if change.truncate_from:
+            del self.entries[max(0, change.truncate_from - self.known_from) :]
+        self.entries += change.entries
+        super().apply(change)
+        if change.discard:
+            self.entries.clear()
+
+    def forget(self, below: Index) -> None:
+        """Entries below are not held any more."""
+        if below > self.known_from:
+            del self.entries[: below - self.known_from]
+            self.known_from = below
+
+    def problem(self, change: Change) -> str | None:
+        """Why `change` cannot follow, or None."""
+        for entry in change.entries:
+            if not checksum_matches(entry.kind, entry.data, entry.checksum):
+                return f"the checksum of entry {entry.index} is wrong"
+        return super().problem(change)
+
+    def outline(self) -> LogIndex:
+        """The same without contents, to be changed independently."""
+        copy = LogIndex()
+        copy.hard, copy.snapshot = self.hard, self.snapshot
+        copy.first, copy.next, copy.known_from = self.first, self.next, self.known_from
+        copy._starts, copy._terms = list(self._starts), list(self._terms)
+        return copy

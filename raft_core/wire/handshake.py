@@ -1,0 +1,248 @@
+"""Link: what one connection between two nodes has said so far, and what it may still say.
+
+What lives here: `Link`, the protocol of a connection without the connection: bytes in, a list of `LinkEvent` out.
+Both ends use it, the one that dialled and the one that accepted. Nothing that comes in raises; a link that breaks
+says why in its last event and is deaf from then on.
+
+The first frame in each direction is a `Hello`. It is judged by version, cluster, sender, addressee and incarnation,
+and never by membership: a node that this one has not heard of may well be a voter of a configuration that this one
+has not received yet. After it, whoever was greeted speaks for itself only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final, TypeAlias, final
+
+import attrs
+import msgspec
+
+from raft_core.errors import FrameError, SettingsError
+from raft_core.ids import NO_NODE, Incarnation, NodeId
+from raft_core.messages import Message
+from raft_core.settings import Settings
+from raft_core.structs import Value
+from raft_core.wire.codec import Refuse, decode, decode_version, encode_payload, encode_refusal
+from raft_core.wire.frames import BadFrame, Frame, FrameKind, FrameReader
+from raft_core.wire.payloads import WIRE_VERSION, Chunk, Forward, ForwardReply, Hello, Pull
+
+__all__ = [
+    "Greeted",
+    "Limits",
+    "Link",
+    "LinkBroken",
+    "LinkEvent",
+    "LinkFault",
+    "MessageReceived",
+    "PayloadReceived",
+]
+
+_KIB: Final = 1024
+_MIB: Final = 1024 * 1024
+
+
+@final
+@attrs.frozen
+class Limits:
+    """How many bytes of payload one frame may have. Raises `SettingsError` where nothing could pass."""
+
+    max_frame: int = 8 * _MIB
+    """Any frame of a greeted peer."""
+    max_hello: int = 64 * _KIB
+    """The first frame, which comes from a stranger."""
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("max_frame", "max_hello"):
+            if not _KIB <= getattr(self, name) < 1 << 32:
+                raise SettingsError(f"{name} must be between 1 KiB and 4 GiB, not {getattr(self, name)}")
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """Limits with room for whatever a node with these settings sends: one entry too large for a message, a full
+        message whose many small entries double in size when encoded, and 4 MiB for the results of commands."""
+        return cls(max_frame=4 * _MIB + settings.max_entry_bytes + 2 * settings.max_message_bytes)
+
+
+class LinkFault(StrEnum):
+    """Why a link broke."""
+
+    BAD_FRAME = "bad_frame"  # damage, garbage, or contents that make no sense
+    OUT_OF_ORDER = "out_of_order"  # something else before the hello, or a second hello
+    WRONG_VERSION = "wrong_version"
+    WRONG_CLUSTER = "wrong_cluster"
+    WRONG_ADDRESSEE = "wrong_addressee"  # the other side believes this to be another node
+    WRONG_PEER = "wrong_peer"  # another node answers at this address than was dialled, or we are talking to ourselves
+    WRONG_INCARNATION = "wrong_incarnation"  # the right node with another disk
+    WRONG_SENDER = "wrong_sender"  # a message in the name of somebody else
+    REFUSED = "refused"  # the other side closed and said why
+
+
+@final
+class Greeted(Value, frozen=True):
+    """The other end is who it should be; the first event of a good link, exactly once."""
+
+    hello: Hello
+
+
+@final
+class MessageReceived(Value, frozen=True):
+    """A message for the core, from the greeted peer."""
+
+    message: Message
+
+
+@final
+class PayloadReceived(Value, frozen=True):
+    """Something for the host, from the greeted peer."""
+
+    payload: Forward | ForwardReply | Pull | Chunk
+
+
+@final
+class LinkBroken(Value, frozen=True):
+    """The link is dead; the last event. Send `Link.refusal` of it, then close the connection."""
+
+    fault: LinkFault
+    text: str
+
+
+LinkEvent: TypeAlias = MessageReceived | PayloadReceived | Greeted | LinkBroken
+
+
+@final
+class Link:
+    """One connection. `mine` says who we are; its `to` and `to_incarnation` are filled in here.
+
+    `peer` is whom we dialled, `NO_NODE` on an accepted connection or where any node may answer. `incarnations` are
+    the disks that our configuration names, per node; a node that is not in it is judged by nothing. It may go on
+    changing: it is looked at when the hello is written and when the other side's arrives."""
+
+    __slots__ = ("_broken", "_incarnations", "_mine", "_peer", "_reader", "dialer", "greeting")
+
+    def __init__(
+        self,
+        mine: Hello,
+        *,
+        dialer: bool,
+        peer: NodeId = NO_NODE,
+        incarnations: Mapping[NodeId, Incarnation] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        limits = limits or Limits()
+        self._mine = mine
+        self._peer = peer
+        self._incarnations: Mapping[NodeId, Incarnation] = {} if incarnations is None else incarnations
+        self._reader = FrameReader(max_first=limits.max_hello, max_later=limits.max_frame)
+        self._broken = False
+        self.dialer: Final = dialer
+        self.greeting: Hello | None = None
+        """The other side's hello, once it was found good."""
+
+    @property
+    def peer(self) -> NodeId:
+        """Who is at the other end; before the greeting whom we dialled, `NO_NODE` where that is open."""
+        return self.greeting.sender if self.greeting is not None else self._peer
+
+    @property
+    def broken(self) -> bool:
+        """The link is dead and says nothing more."""
+        return self._broken
+
+    def hello(self) -> bytes:
+        """Our first frame. Who dialled sends it at once; who accepted sends it when it has greeted the other side,
+        whose name it then carries."""
+        peer = self.peer
+        disk = self._incarnations.get(peer, Incarnation(0))
+        if self.greeting is not None:
+            disk = self.greeting.incarnation
+        return encode_payload(msgspec.structs.replace(self._mine, to=peer, to_incarnation=disk))
+
+    def refusal(self, broken: LinkBroken) -> bytes:
+        """What to send before closing, so that the other side's operator learns why; b"" where that side closed."""
+        return b"" if broken.fault is LinkFault.REFUSED else encode_refusal(broken.text)
+
+    def receive(self, data: bytes) -> list[LinkEvent]:
+        """What `data` completes. Never raises; `LinkBroken` is the last event of all, and then nothing follows."""
+        events: list[LinkEvent] = []
+        if self._broken:
+            return events
+        for frame in self._reader.feed(data):
+            event = self._on_frame(frame)
+            events.append(event)
+            if type(event) is LinkBroken:
+                self._broken = True
+                break
+        return events
+
+    def _on_frame(self, frame: Frame | BadFrame) -> LinkEvent:
+        if type(frame) is BadFrame:
+            return LinkBroken(LinkFault.BAD_FRAME, frame.text)
+        assert type(frame) is Frame
+        if self.greeting is None and frame.kind != FrameKind.REFUSE:
+            return self._on_first(frame)
+        try:
+            value = decode(frame)
+        except FrameError as failure:
+            return LinkBroken(LinkFault.BAD_FRAME, str(failure))
+        kind = type(value)
+        if kind is Refuse:
+            return LinkBroken(LinkFault.REFUSED, f"the other side refuses: {value.text}")  # type: ignore[union-attr]
+        if kind is Hello:
+            return LinkBroken(LinkFault.OUT_OF_ORDER, "a second hello on one connection")
+        if kind is Chunk or kind is Pull or kind is Forward or kind is ForwardReply:
+            return PayloadReceived(value)  # type: ignore[arg-type]
+        message: Message = value  # type: ignore[assignment]
+        if message.sender != self.peer:
+            text = f"node {self.peer} sends a message in the name of node {message.sender}"
+            return LinkBroken(LinkFault.WRONG_SENDER, text)
+        return MessageReceived(message)
+
+    def _on_first(self, frame: Frame) -> Greeted | LinkBroken:
+        if frame.kind != FrameKind.HELLO:
+            return LinkBroken(LinkFault.OUT_OF_ORDER, f"the first frame must be a hello, not one of kind {frame.kind}")
+        try:
+            version = decode_version(frame.payload)
+            if version != WIRE_VERSION:
+                # The rest of another version's hello may have any shape, and is not looked at.
+                text = f"the other side speaks wire version {version}, this node version {WIRE_VERSION}"
+                return LinkBroken(LinkFault.WRONG_VERSION, f"{text}; run releases that share one on all nodes")
+            hello = decode(frame)
+        except FrameError as failure:
+            return LinkBroken(LinkFault.BAD_FRAME, str(failure))
+        assert type(hello) is Hello
+        problem = self._problem_of(hello)
+        if problem is not None:
+            return problem
+        self.greeting = hello
+        return Greeted(hello)
+
+    def _problem_of(self, hello: Hello) -> LinkBroken | None:
+        """The first thing that forbids talking to whoever sent this."""
+        mine, sender = self._mine, hello.sender
+        if hello.cluster != mine.cluster:
+            text = f"the other side belongs to cluster {_short(hello.cluster)}, this node to {_short(mine.cluster)}"
+            return LinkBroken(LinkFault.WRONG_CLUSTER, f"{text}; correct the name, or the address that was dialled")
+        if sender == mine.sender:
+            text = f"both ends say that they are node {sender}: two nodes with one id, or a node that dialled itself"
+            return LinkBroken(LinkFault.WRONG_PEER, f"{text}; give each its own id, or correct the address")
+        if self._peer not in (NO_NODE, sender):
+            text = f"node {sender} answers where node {self._peer} was dialled"
+            return LinkBroken(LinkFault.WRONG_PEER, f"{text}; correct the address of node {self._peer}")
+        if hello.to not in (NO_NODE, mine.sender):
+            text = f"node {sender} wants to talk to node {hello.to}, and this is node {mine.sender}"
+            return LinkBroken(LinkFault.WRONG_ADDRESSEE, f"{text}; check its address book")
+        if hello.to_incarnation not in (0, mine.incarnation):
+            text = f"node {sender} knows node {mine.sender} with another disk (incarnation {hello.to_incarnation})"
+            remedy = "put the data directory back that belongs there, or remove the node and add one under a new id"
+            return LinkBroken(LinkFault.WRONG_INCARNATION, f"{text} than this one has ({mine.incarnation}); {remedy}")
+        expected = self._incarnations.get(sender, Incarnation(0))
+        if expected not in (0, hello.incarnation):
+            text = f"node {sender} comes with another disk (incarnation {hello.incarnation}) than the configuration"
+            remedy = "a node that lost its disk, or founded a cluster alone, must be removed and join under a new id"
+            return LinkBroken(LinkFault.WRONG_INCARNATION, f"{text} names ({expected}); {remedy}")
+        return None
+
+
+def _short(name: str) -> str:
+    return repr(name) if len(name) <= 60 else f"{name[:60]!r}…"

@@ -1,0 +1,474 @@
+"""One client's conversation, without I/O: bytes in, orders out.
+
+What lives here: `Session`. It parses, keeps the order of replies, gathers what may travel together, holds the
+state of a transaction, and says what to send. It opens no socket and reads no clock; a server carries its bytes.
+
+The order that a client may rely on: its commands are carried out in the order in which it sent them. Therefore one
+request is open at a time, and what arrives meanwhile is gathered: consecutive writes become one log entry (each
+succeeds or fails for itself; it is no transaction), consecutive reads one question. A read is asked only after the
+write before it was answered, a write proposed only after the read before it was. A server stops reading from the
+client while a request is open, so that what a client can occupy is bounded by the limits and by one read's bytes.
+
+What is done for a client in one turn is bounded by its cost, not by its bytes: 64 KiB can hold ten thousand commands,
+or ask for a hundred megabytes of replies. After so much the session says `Pause`, and the other clients have turns.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, assert_never, final
+
+import attrs
+
+from raft_core.errors import OutcomeUnknown, Refused
+from raft_kv import log_format as entries
+from raft_kv.client_session_values import Ask, Close, Inspect, Pause, Propose, Send, SessionEffect, SessionLimits
+from raft_kv.clients import Client, RequestBook
+from raft_kv.commands import READ, SESSION, WRITE, Command, look_up
+from raft_kv.commands.connection import check_database
+from raft_kv.keyspace import Keyspace, Millis, Version
+from raft_kv.local import Later, answer_locally, once_of
+from raft_kv.log_format import Calls, Clock, Once, OpenSession, Question, Transaction, Versions
+from raft_kv.open_requests import (
+    Administering,
+    Executing,
+    Inspecting,
+    Open,
+    Reading,
+    Watching,
+    Writing,
+    failure_replies,
+)
+from raft_kv.picture import Picture
+from raft_kv.resp import OK, CommandError, Reply, Simple, encode, encode_failure
+from raft_kv.resp_parser import ParseFailure, Request, RequestParser, TooLarge
+from raft_kv.scripts import Scripts, translate
+
+__all__ = ["Session"]
+
+
+_NOTHING: Final = Keyspace()
+"""For commands that need no keys."""
+_AT_ONCE_IN_TRANSACTION: Final = frozenset({"exec", "discard", "multi", "watch", "quit", "reset"})
+_COMMAND_COST: Final = 4
+_PARSING_COST: Final = 2
+_BYTES_PER_COST: Final = 16
+"""Measured: a command that is answered at once takes some 3 µs, parsing it 2, and a reply 60 ns per byte."""
+_TOUCH_KEYS: Final = frozenset({READ, WRITE})
+_BEGIN: Final = frozenset({"multi", "watch"})
+_SWEEPING: Final = frozenset({b"keys", b"scan"})
+"""What they cost grows with the number of keys. Each is asked alone, so that others are served between two of them; and
+none enters the log, where it would hold up every replica, and again at each restart."""
+
+
+@final
+@attrs.define(eq=False)
+class _Transaction:
+    """What was queued since MULTI."""
+
+    calls: list[list[bytes]] = attrs.field(factory=list)
+    writes: bool = False
+    sweeps: bool = False
+    spoiled: bool = False
+    size: int = 0
+    once: tuple[int, int] | None = None
+    """The session and sequence number under which it is applied once."""
+
+
+@final
+@attrs.define(eq=False)
+class Session:
+    """A client's state between two of its commands. `number` names it to people."""
+
+    number: int
+    limits: SessionLimits = attrs.field(factory=SessionLimits)
+    scripts: Scripts = attrs.field(factory=Scripts)
+    """The scripts that clients of this node have loaded."""
+    clients: RequestBook = attrs.field(factory=RequestBook)
+    """All clients of this node."""
+    client: Client = attrs.field(init=False)
+    _parser: RequestParser = attrs.field(init=False)
+    _queue: deque[Request] = attrs.field(factory=deque, init=False)
+    _open: Open | None = attrs.field(default=None, init=False)
+    _transaction: _Transaction | None = attrs.field(default=None, init=False)
+    _watched: dict[bytes, Version] = attrs.field(factory=dict, init=False)
+    _replies: list[bytes] = attrs.field(factory=list, init=False)
+    _closed: bool = attrs.field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.client = Client(self.number, self.scripts)
+        self._parser = RequestParser(self.limits.requests)
+
+    @property
+    def commands(self) -> int:
+        """How many requests it has received."""
+        return self.client.commands
+
+    # What happens to a session.
+
+    def receive(self, data: bytes, now: Millis) -> list[SessionEffect]:
+        """The client sent `data`."""
+        if self._closed:
+            return []
+        self.client.seen = self.clients.clock()
+        self._parse(data)
+        return self._proceed(now)
+
+    def resume(self, now: Millis) -> list[SessionEffect]:
+        """The others have had their turns since `Pause`."""
+        return self._proceed(now)
+
+    def _parse(self, data: bytes) -> None:
+        """Queue what is parsed of `data` and of what waits, no more than may travel together."""
+        requests = self._parser.feed(data, self.limits.batch_calls)
+        self.client.commands += len(requests)
+        self._queue.extend(requests)
+
+    def answered(self, data: bytes, now: Millis) -> list[SessionEffect]:
+        """What the open request asked for is `data`."""
+        waiting, self._open = self._open, None
+        effect = self._on_answer(waiting, data, now)
+        return self._proceed(now, effect)
+
+    def failed(self, error: Refused | OutcomeUnknown, now: Millis) -> list[SessionEffect]:
+        """The open request failed: every command it carried is answered with the error."""
+        waiting, self._open = self._open, None
+        self._replies.append(failure_replies(waiting, error))
+        return self._proceed(now)
+
+    def inspected(self, picture: Picture, now: Millis) -> list[SessionEffect]:
+        """The picture that `Inspect` asked for."""
+        waiting, self._open = self._open, None
+        assert isinstance(waiting, Inspecting)
+        try:
+            answer = answer_locally(self.client, self.clients, waiting.call, picture)
+        except CommandError as failure:
+            self._replies.append(encode_failure(str(failure)))
+            return self._proceed(now)
+        if isinstance(answer, Later):
+            self._open = Administering(answer.reply, answer.closes)
+            return self._proceed(now, answer.effect)
+        self._say(answer)
+        return self._proceed(now)
+
+    # Going on.
+
+    def _proceed(self, now: Millis, effect: SessionEffect | None = None) -> list[SessionEffect]:
+        """Takes commands from the queue until one has to be waited for."""
+        left = self.limits.turn_cost
+        while effect is None and self._open is None and not self._closed:
+            if left <= 0:
+                effect = Pause() if self._queue or self._parser.more else None
+                break
+            if not self._queue:
+                if not self._parser.more:
+                    break
+                self._parse(b"")
+                left -= self.limits.batch_calls * _PARSING_COST
+                continue
+            said = len(self._replies)
+            effect = self._take(now)
+            left -= _COMMAND_COST + sum(map(len, self._replies[said:])) // _BYTES_PER_COST
+        effects: list[SessionEffect] = []
+        if self._replies:
+            effects.append(Send(b"".join(self._replies)))
+            self._replies.clear()
+        if effect is not None:
+            effects.append(effect)
+        return effects
+
+    def _say(self, reply: Reply) -> None:
+        self._replies.append(encode(reply, self.client.protocol))
+
+    def _close(self) -> SessionEffect:
+        self._closed = True
+        self._queue.clear()
+        return Close()
+
+    def _take(self, now: Millis) -> SessionEffect | None:
+        """Answers the first command of the queue, or as many as can travel with it."""
+        call = self._queue[0]
+        if isinstance(call, ParseFailure):
+            if call.text:
+                self._replies.append(encode_failure(call.text))
+            return self._close()
+        if isinstance(call, TooLarge):
+            self._queue.popleft()
+            self._spoil()
+            self._replies.append(encode_failure(call.text))
+            return None
+        try:
+            call = self._queue[0] = translate(call, self.scripts)
+            command = look_up(call)
+            self.client.last_command = command.name.encode()
+        except CommandError as failure:
+            self._queue.popleft()
+            self._spoil()
+            self._replies.append(encode_failure(str(failure)))
+            return None
+        if (refusal := self._out_of_place(command, call)) is not None:
+            self._queue.popleft()
+            self._spoil()
+            self._replies.append(encode_failure(refusal))
+            return None
+        if _is_once(call):
+            return self._once(call, now)
+        if self._transaction is not None and command.name not in _AT_ONCE_IN_TRANSACTION:
+            self._queue.popleft()
+            self._collect(self._transaction, command, call)
+            return None
+        if WRITE in command.flags:
+            calls = self._gather(WRITE)
+            self._open = Writing(len(calls))
+            return Propose(entries.encode_entry(Calls(self.client.protocol, calls)))
+        if READ in command.flags:
+            reading = self._open = Reading(self._gather(READ))
+            return self._ask(reading.calls, now)
+        self._queue.popleft()
+        try:
+            return self._alone(command, call, now)
+        except CommandError as failure:
+            self._replies.append(encode_failure(str(failure)))
+            return None
+
+    def _out_of_place(self, command: Command, call: list[bytes]) -> str | None:
+        """Why the connection carries nothing out: it has selected a database that is not there."""
+        if command.name == "select":
+            try:
+                check_database(call[1])
+                self.client.misplaced = False
+            except CommandError as failure:
+                self.client.misplaced = True
+                return str(failure)
+        elif self.client.misplaced and (command.flags & _TOUCH_KEYS or command.name in _BEGIN or _is_once(call)):
+            return "ERR this connection has selected a database that does not exist; there is one, SELECT 0"
+        return None
+
+    def _gather(self, flag: str) -> list[list[bytes]]:
+        """Takes the commands at the queue's head that have `flag` and may travel together."""
+        calls: list[list[bytes]] = []
+        size = 0
+        queue = self._queue
+        while queue and len(calls) < self.limits.batch_calls:
+            call = queue[0]
+            if isinstance(call, ParseFailure | TooLarge):
+                break
+            if calls:
+                following = self._following(call, flag)
+                if following is None:
+                    break
+                call = following
+            size += sum(map(len, call))
+            if calls and size > self.limits.batch_bytes:
+                break
+            queue.popleft()
+            calls.append(call)
+            if _sweeps(call):
+                break
+        return calls
+
+    def _following(self, call: list[bytes], flag: str) -> list[bytes] | None:
+        """`call` as it enters the log, where it may travel with others that have `flag`."""
+        try:
+            translated = translate(call, self.scripts)
+            return translated if _may_follow(translated, flag) else None
+        except CommandError:
+            return None
+
+    def _ask(self, calls: list[list[bytes]], now: Millis) -> Ask:
+        return Ask(entries.encode_question(Question(self.client.protocol, [], calls, False), now))
+
+    # One command that does not travel with others.
+
+    def _alone(self, command: Command, call: list[bytes], now: Millis) -> SessionEffect | None:
+        if SESSION not in command.flags:
+            self._say(command.run(_NOTHING, call))
+            return None
+        match command.name:
+            case "quit":
+                self._say(OK)
+                return self._close()
+            case "multi" | "discard" | "unwatch" | "reset":
+                self._transact(command.name)
+                return None
+            case "exec":
+                return self._execute(now)
+            case "watch":
+                return self._watch(call[1:], now)
+            case "raft" if call[1].lower() == b"session" and len(call) == 2:
+                self._open = Writing(1)
+                return Propose(entries.encode_entry(OpenSession()))
+        answer = answer_locally(self.client, self.clients, call, None)
+        if not isinstance(answer, Later):
+            self._say(answer)
+            return None
+        inspects = isinstance(answer.effect, Inspect)
+        self._open = Inspecting(call) if inspects else Administering(answer.reply, answer.closes)
+        return answer.effect
+
+    def _once(self, call: list[bytes], now: Millis) -> SessionEffect | None:
+        """RAFT ONCE: one command, or in a transaction the whole of it, is applied once however often it is sent."""
+        self._queue.popleft()
+        transaction = self._transaction
+        try:
+            identity, inner = once_of(call, in_transaction=transaction is not None)
+            command = look_up(inner := translate(inner, self.scripts))
+            if transaction is not None and transaction.once is not None:
+                raise CommandError("ERR RAFT ONCE names a transaction once")
+            if WRITE not in command.flags:
+                raise CommandError("ERR RAFT ONCE takes a command that changes keys")
+        except CommandError as failure:
+            self._spoil()
+            self._replies.append(encode_failure(str(failure)))
+            return None
+        if transaction is not None:
+            transaction.once = identity
+            self._collect(transaction, command, inner)
+            return None
+        self._open = Writing(1, once=True)
+        return Propose(entries.encode_entry(Once(*identity, self.client.protocol, False, [], [inner])))
+
+    # Transactions.
+
+    def _transact(self, name: str) -> None:
+        """MULTI, DISCARD, UNWATCH and RESET, which need nobody else."""
+        if name == "multi":
+            if self._transaction is not None:
+                raise CommandError("ERR MULTI calls can not be nested")
+            self._transaction = _Transaction()
+            self._say(OK)
+            return
+        if name == "discard" and self._transaction is None:
+            raise CommandError("ERR DISCARD without MULTI")
+        self._watched = {}
+        if name in {"discard", "reset"}:
+            self._transaction = None
+        if name == "reset":
+            self.client.reset()
+        self._say(Simple("RESET") if name == "reset" else OK)
+
+    def _spoil(self) -> None:
+        if self._transaction is not None:
+            self._transaction.spoiled = True
+
+    def _collect(self, transaction: _Transaction, command: Command, call: list[bytes]) -> None:
+        """Queues a command of a transaction, or spoils it."""
+        transaction.size += sum(map(len, call))
+        writes = transaction.writes or WRITE in command.flags
+        sweeps = transaction.sweeps or _sweeps(call)
+        limits = self.limits
+        problem = ""
+        if SESSION in command.flags:
+            problem = f"ERR {command.name.upper()} is not allowed inside a transaction"
+        elif transaction.size > limits.transaction_bytes or len(transaction.calls) >= limits.transaction_calls:
+            transaction.calls.clear()
+            problem = "ERR the transaction is too large for one log entry"
+        elif writes and sweeps:
+            problem = "ERR KEYS and SCAN are not allowed in a transaction that writes"
+        if problem:
+            transaction.spoiled = True
+            self._replies.append(encode_failure(problem))
+            return
+        if not transaction.spoiled:
+            transaction.calls.append(call)
+            transaction.writes, transaction.sweeps = writes, sweeps
+        self._say(Simple("QUEUED"))
+
+    def _execute(self, now: Millis) -> SessionEffect | None:
+        """EXEC: one log entry, or one question where nothing is written."""
+        transaction, self._transaction = self._transaction, None
+        if transaction is None:
+            raise CommandError("ERR EXEC without MULTI")
+        watched, self._watched = list(self._watched.items()), {}
+        if transaction.spoiled:
+            raise CommandError("EXECABORT Transaction discarded because of previous errors.")
+        if transaction.once is not None:
+            self._open = Writing(1, once=True)
+            once = Once(*transaction.once, self.client.protocol, True, watched, transaction.calls)
+            return Propose(entries.encode_entry(once))
+        if transaction.writes:
+            self._open = Writing(1)
+            return Propose(entries.encode_entry(Transaction(self.client.protocol, watched, transaction.calls)))
+        if not watched and not transaction.calls:
+            self._say(())
+            return None
+        question = Question(self.client.protocol, watched, transaction.calls, True)
+        self._open = Executing(question)
+        return Ask(entries.encode_question(question, now))
+
+    def _watch(self, keys: list[bytes], now: Millis) -> SessionEffect:
+        if self._transaction is not None:
+            raise CommandError("ERR WATCH inside MULTI is not allowed")
+        if len(self._watched) + len(keys) > self.limits.watched_keys:
+            raise CommandError("ERR too many watched keys on one connection")
+        self._open = Watching(keys)
+        return Ask(entries.encode_question(Versions(keys), now))
+
+    # Answers.
+
+    def _on_answer(self, waiting: Open | None, data: bytes, now: Millis) -> SessionEffect | None:
+        assert waiting is not None, "an answer came that nobody waits for"
+        if isinstance(waiting, Writing):
+            self._replies.append(data)
+            return None
+        if isinstance(waiting, Reading):
+            return self._on_read(waiting, data, now)
+        if isinstance(waiting, Executing):
+            return self._on_executed(waiting, data)
+        if isinstance(waiting, Watching):
+            return self._on_versions(waiting, data)
+        if isinstance(waiting, Administering):
+            self._say(waiting.reply)
+            return self._close() if waiting.closes else None
+        if isinstance(waiting, Inspecting):
+            raise AssertionError("a picture is answered by `inspected`")
+        assert_never(waiting)
+
+    def _on_read(self, reading: Reading, data: bytes, now: Millis) -> SessionEffect | None:
+        if reading.touching:  # the clock has been moved: what is still there by the log's clock, is there
+            self._open = Reading(reading.calls)
+            return self._ask(reading.calls, 0)
+        answer = entries.decode_answer(data)
+        self._replies.append(answer.replies)
+        rest = reading.calls[answer.count :]
+        if not rest:
+            return None
+        self._open = Reading(rest, touching=answer.due)
+        return Propose(entries.encode_entry(Clock())) if answer.due else self._ask(rest, now)
+
+    def _on_versions(self, watching: Watching, data: bytes) -> SessionEffect | None:
+        if watching.touching:
+            self._open = Watching(watching.keys)
+            return Ask(entries.encode_question(Versions(watching.keys), 0))
+        versions = entries.decode_versions(data)
+        if not versions:
+            self._open = Watching(watching.keys, touching=True)
+            return Propose(entries.encode_entry(Clock()))
+        for key, version in zip(watching.keys, versions, strict=True):
+            self._watched.setdefault(key, version)
+        self._say(OK)
+        return None
+
+    def _on_executed(self, executing: Executing, data: bytes) -> SessionEffect | None:
+        if executing.touching:
+            self._open = Executing(executing.question)
+            return Ask(entries.encode_question(executing.question, 0))
+        answer = entries.decode_answer(data)
+        if not answer.due:
+            self._replies.append(answer.replies)
+            return None
+        self._open = Executing(executing.question, touching=True)
+        return Propose(entries.encode_entry(Clock()))
+
+
+def _is_once(call: list[bytes]) -> bool:
+    return call[0].lower() == b"raft" and call[1].lower() == b"once"
+
+
+def _sweeps(call: list[bytes]) -> bool:
+    return call[0].lower() in _SWEEPING
+
+
+def _may_follow(call: list[bytes], flag: str) -> bool:
+    """`call` may travel with others that have `flag`."""
+    return flag in look_up(call).flags and not _sweeps(call)

@@ -1,0 +1,122 @@
+"""What a client session orders its server to do, and what it may hold.
+
+What lives here: values. A server does every effect in order; an effect that asks for something is answered by one
+of `Session.answered`, `Session.failed`, `Session.inspected` and `Session.resume`, and at most one such effect is open
+at any time.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias, final
+
+import attrs
+
+from raft_core.ids import NodeId
+from raft_core.membership import Change
+from raft_core.structs import Value
+from raft_kv.resp_parser import RequestLimits
+
+__all__ = [
+    "Ask",
+    "ChangeMembers",
+    "Close",
+    "Disconnect",
+    "HandOver",
+    "Inspect",
+    "LeaveJoint",
+    "Pause",
+    "Propose",
+    "Send",
+    "SessionEffect",
+    "SessionLimits",
+]
+
+
+@final
+@attrs.frozen
+class SessionLimits:
+    """What one client may occupy."""
+
+    requests: RequestLimits = attrs.field(factory=RequestLimits)
+    batch_calls: int = 512
+    """Commands of one connection that travel together, as one log entry or one question."""
+    batch_bytes: int = 256 * 1024
+    """The same in bytes; a single larger command travels alone."""
+    transaction_bytes: int = 1024 * 1024
+    """Bytes queued between MULTI and EXEC."""
+    transaction_calls: int = 65_536
+    """Commands queued between MULTI and EXEC."""
+    turn_cost: int = 2048
+    """What is done for one client in one turn, in units of about a microsecond: so much for each command, and more for
+    each byte of its reply. Then the others have their turns."""
+    watched_keys: int = 65_536
+    """Keys that one connection may watch."""
+
+
+@final
+class Send(Value, frozen=True):
+    """Write these bytes to the client."""
+
+    data: bytes
+
+
+@final
+class Close(Value, frozen=True):
+    """Close the connection once everything was sent."""
+
+
+@final
+class Propose(Value, frozen=True):
+    """Have this command applied; answer with its result."""
+
+    command: bytes
+
+
+@final
+class Ask(Value, frozen=True):
+    """Ask the machine, linearizably; answer with what it says."""
+
+    question: bytes
+
+
+@final
+class Disconnect(Value, frozen=True):
+    """Close the connections of these other clients of the node, by their numbers; answer with b""."""
+
+    clients: tuple[int, ...]
+
+
+@final
+class Inspect(Value, frozen=True):
+    """Say how this node stands; answer with a `Picture`."""
+
+
+@final
+class ChangeMembers(Value, frozen=True):
+    """Change the members, if those in force are still the ones that entry `expected` made; answer with b"" once the
+    change is in force."""
+
+    changes: tuple[Change, ...]
+    expected: int
+
+
+@final
+class LeaveJoint(Value, frozen=True):
+    """Leave the joint configuration; answer with b""."""
+
+
+@final
+class HandOver(Value, frozen=True):
+    """Hand the leadership over, to `to` or (0) to the best voter; answer with b""."""
+
+    to: NodeId = NodeId(0)
+
+
+@final
+class Pause(Value, frozen=True):
+    """Let the others have their turns, then call `Session.resume`."""
+
+
+SessionEffect: TypeAlias = (
+    Send | Close | Propose | Ask | Inspect | ChangeMembers | LeaveJoint | HandOver | Disconnect | Pause
+)

@@ -1,0 +1,326 @@
+"""The stories that `raft-kv demo` tells, and the summary at their end.
+
+What lives here: what happens when, and in which words. How it is done lives in `cluster` and `load`.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import IO, Final, final
+
+import attrs
+
+from raft_core.errors import CallerError
+from raft_kv.demo import guard as guard_program
+from raft_kv.demo.admin import Operator
+from raft_kv.demo.client import Failed, redis_line
+from raft_kv.demo.cluster import Cluster, NodeDied
+from raft_kv.demo.display import Display, Row, choose
+from raft_kv.demo.load import Load, Lost, check
+from raft_kv.stopping import stop_signals
+from raft_kv.telling import announce
+from raft_storage.location import parse_location, store_class
+
+__all__ = ["DemoOptions", "demo_location", "run_demo"]
+
+_LEAST_NODES: Final = 3
+_PAUSE: Final = 0.2
+_PATIENCE: Final = 60.0
+_STARTING: Final = 10.0
+"""Seconds that a process may take until it answers."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class DemoOptions:
+    """What was asked for on the command line."""
+
+    nodes: int = 3
+    seconds: float = 20.0
+    clients: int = 16
+    directory: Path | None = None
+    keep: bool = False
+    loop: str = "trio"
+    store: str = "file"
+    story: str = "failover"
+
+
+def demo_location(text: str) -> tuple[str, Path | None]:
+    """Return the kind of store, and the directory that holds those of all nodes; None where it is a temporary one.
+
+    Raises `SettingsError` where there is no such store, or its package is missing."""
+    kind, colon, directory = text.partition(":")
+    if colon and not directory:
+        text = f"{kind}:unnamed"
+    location = parse_location(text or "unnamed")
+    store_class(location)
+    return location.kind, Path(location.directory) if text and not (colon and not directory) else None
+
+
+def run_demo(options: DemoOptions) -> int:
+    """Tells the story; the exit status: 0 where nothing was lost, 1 where something was, or a node died unasked."""
+    if options.nodes < _LEAST_NODES:
+        raise CallerError(f"the demo needs at least {_LEAST_NODES} nodes: fewer do not survive the death of one")
+    if options.directory is not None and options.directory.exists() and any(options.directory.iterdir()):
+        raise CallerError(f"{options.directory} is not empty; the demo founds a new cluster: name a new directory")
+    before = {number: signal.signal(number, _interrupt) for number in stop_signals() if number != signal.SIGINT}
+    try:
+        if options.directory is not None:
+            return _tell(options, options.directory, None)
+        with _temporary() as (directory, guard):
+            return _tell(options, directory, guard)
+    except (NodeDied, TimeoutError, Failed) as failure:
+        announce(f"raft-kv demo: {failure}")
+        return 1
+    except KeyboardInterrupt:
+        announce("interrupted; all nodes are stopped")  # not by print: its terminal may be gone
+        return 1
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tell(options: DemoOptions, directory: Path, guard: IO[bytes] | None) -> int:
+    try:
+        with Cluster(directory, options.loop, options.store, held=None if guard is None else guard.fileno()) as cluster:
+            return _Story(options, cluster).run()
+    finally:
+        if options.keep and guard is not None:
+            guard.write(b"keep\n")
+            guard.flush()
+
+
+@contextmanager
+def _temporary() -> Iterator[tuple[Path, IO[bytes]]]:
+    """Make a directory that is gone afterwards, even if this process is killed; and the pipe to its guard."""
+    directory = Path(tempfile.mkdtemp(prefix="raft-kv-demo-"))
+    command = [sys.executable, "-I", guard_program.__file__, str(directory)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as guard:
+        assert guard.stdin is not None
+        yield directory, guard.stdin
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """End the demo as Ctrl-C does, so that no node outlives it; a terminal that is closed may say so twice."""
+    for number in stop_signals():
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+@final
+@attrs.define(eq=False)
+class _Story:
+    """One telling."""
+
+    options: DemoOptions
+    cluster: Cluster
+    display: Display = attrs.field(factory=choose)
+    load: Load = attrs.field(init=False)
+    addresses: list[tuple[str, int]] = attrs.field(factory=list)
+    failovers: list[float] = attrs.field(factory=list)
+    lost: int = 0
+    _started: float = 0.0
+    _seen: tuple[float, int] = (0.0, 0)
+    _rate: float = 0.0
+
+    def __attrs_post_init__(self) -> None:
+        self.load = Load(self.addresses, self.options.clients)
+
+    def run(self) -> int:
+        with self.display:
+            self._begin()
+            if self.options.story == "membership":
+                self._membership()
+            else:
+                self._failover()
+            self._watch_until(self.options.seconds)
+            elapsed = time.monotonic() - self._started
+            self.load.stop()
+            self._check("after the story")
+            self._stop_and_start_all()
+            self._check("after stopping and starting all nodes")
+            self._rate = 0.0
+            self._show()
+        self._summary(elapsed)
+        if self.options.keep:
+            self._keep()
+        return 1 if self.lost else 0
+
+    def _begin(self) -> None:
+        options = self.options
+        self.display.tell(f"starting {options.nodes} nodes in {self.cluster.directory} on {options.loop}")
+        self.cluster.found(options.nodes)
+        self.cluster.wait_ready(list(self.cluster.members))
+        leader = self.cluster.wait_leader()
+        self.display.tell(f"node {leader} was elected; {options.clients} clients write, each as fast as it is answered")
+        self.addresses[:] = self.cluster.addresses
+        self.load.start()
+        self._started = time.monotonic()
+        self._seen = (self._started, 0)
+
+    # Failover.
+
+    def _failover(self) -> None:
+        third = self.options.seconds / 3
+        self._watch_until(third)
+        dead = self.cluster.wait_leader()
+        before = self.load.acknowledged
+        self.load.mark()
+        self.cluster.kill(dead)
+        self.display.tell(f"SIGKILL to node {dead}, the leader, after {before} acknowledged writes")
+        self._await_service(dead)
+        self._watch_until(2 * third, without=dead)
+        self.display.tell(f"node {dead} is started again")
+        self._bring_back(dead)
+
+    def _await_service(self, dead: int) -> None:
+        """Waits for the first write that was sent after the death and acknowledged."""
+        deadline = time.monotonic() + _PATIENCE
+        while (gap := self.load.since_mark()) is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError("no write was acknowledged after the leader's death")
+            time.sleep(0.001)
+        self.failovers.append(gap)
+        leader = self.cluster.wait_leader()
+        self.display.tell(f"{gap * 1000:.0f} ms later the next write was acknowledged; node {leader} leads")
+        self._show(without=dead)
+
+    def _bring_back(self, node: int) -> None:
+        began = time.monotonic()
+        target = max(self._number(status, "commit") for _, status in self.cluster.statuses())
+        self.cluster.start(node)
+        member = self.cluster.members[node]
+        while self._number(member.status(), "applied") < target:
+            if time.monotonic() > began + _PATIENCE:
+                raise TimeoutError(f"node {node} did not catch up; its log ends:\n{member.last_words()}")
+            self._pause()
+        took = time.monotonic() - began
+        self.display.tell(f"node {node} has caught up to entry {target}, {took:.1f} s after its start")
+
+    @staticmethod
+    def _number(status: dict[str, object] | None, name: str) -> int:
+        value = 0 if status is None else status[name]
+        return value if isinstance(value, int) else 0
+
+    # Membership.
+
+    def _membership(self) -> None:
+        """Grow by two, replace the leader, shrink to what there was."""
+        nodes, step = self.options.nodes, self.options.seconds / 5
+        operator = Operator(self.cluster, self.display.tell, self._pause)
+        for place, node in enumerate((nodes + 1, nodes + 2)):
+            self._watch_until(step * (place + 1) / 1.5)
+            operator.add(node)
+            self.addresses[:] = self.cluster.addresses
+        self._watch_until(step * 2)
+        leader = self.cluster.wait_leader()
+        operator.add(nodes + 3)
+        self.addresses[:] = self.cluster.addresses
+        self.load.mark()
+        self._remove(operator, leader)
+        self._await_replacement(leader)
+        self._watch_until(step * 3)
+        for _ in range(2):
+            self._remove(operator, min(set(self.cluster.members) - {self.cluster.wait_leader()}))
+            self._show()
+        self.display.tell(f"the members are now {', '.join(map(str, sorted(self.cluster.members)))}")
+
+    def _remove(self, operator: Operator, node: int) -> None:
+        operator.remove(node)
+        self.cluster.forget(node)
+        self.addresses[:] = self.cluster.addresses
+
+    def _await_replacement(self, old: int) -> None:
+        leader = self.cluster.wait_leader()
+        gap = self.load.since_mark()
+        if gap is not None:
+            self.failovers.append(gap)
+        self.display.tell(f"node {leader} leads in place of node {old}, without which the cluster goes on")
+
+    # Showing.
+
+    def _watch_until(self, moment: float, without: int = 0) -> None:
+        """Shows the nodes until `moment` seconds of the story have passed."""
+        while time.monotonic() - self._started < moment:
+            self._pause(without)
+
+    def _pause(self, without: int = 0) -> None:
+        """Show the nodes, and wait a little."""
+        self._show(without)
+        time.sleep(_PAUSE)
+
+    def _show(self, without: int = 0) -> None:
+        self.cluster.check_alive([node for node in self.cluster.members if node != without])
+        now, count = time.monotonic(), self.load.acknowledged
+        then, before = self._seen
+        if now - then > 0.5:
+            self._rate = (count - before) / (now - then)
+            self._seen = (now, count)
+        rows = [self._row(member.node, status) for member, status in self.cluster.statuses()]
+        self.display.show(rows, self._rate, count)
+
+    def _row(self, node: int, status: dict[str, object] | None) -> Row:
+        member = self.cluster.members[node]
+        address = f"{member.address[0]}:{member.port}"
+        if status is None and member.running:
+            starting = time.monotonic() - member.since < _STARTING
+            return Row(node, address, "starting" if starting else "no answer")
+        if status is None:
+            return Row(node, address, "down")
+        numbers = [self._number(status, name) for name in ("term", "commit", "applied", "keys")]
+        if not self._number(status, "applied"):  # it has restored nothing yet: its numbers say nothing
+            return Row(node, address, "starting")
+        return Row(node, address, str(status["role"]), *numbers)
+
+    # The end.
+
+    def _check(self, when: str) -> None:
+        """Asks every node for every acknowledged write."""
+        written = list(self.load.written())
+        began = time.monotonic()
+        for member in self.cluster.members.values():
+            found: Lost = check(member.node, member.address, written, _PATIENCE)
+            if found.keys:
+                self.lost = max(self.lost, len(found.keys))
+                names = b", ".join(found.keys[:5]).decode()
+                self.display.tell(f"LOST on node {member.node}: {len(found.keys)} writes, among them {names}")
+        took = time.monotonic() - began
+        nodes = ", ".join(map(str, sorted(self.cluster.members)))
+        self.display.tell(f"{when}: {len(written)} acknowledged writes looked up on nodes {nodes} in {took:.1f} s")
+
+    def _stop_and_start_all(self) -> None:
+        nodes: Sequence[int] = list(self.cluster.members)
+        self.cluster.stop(nodes)
+        self.display.tell("all nodes are stopped; starting them again from their disks")
+        for node in nodes:
+            self.cluster.start(node)
+        self.cluster.wait_ready(nodes)
+
+    def _summary(self, elapsed: float) -> None:
+        load = self.load
+        gaps = ", ".join(f"{gap * 1000:.0f} ms" for gap in self.failovers) or "none"
+        print(
+            f"\nwrites acknowledged  {load.acknowledged}"
+            f"\nlost                 {self.lost}"
+            f"\nfailover             {gaps}"
+            f"\nwrites per second    {load.acknowledged / elapsed:.0f}"
+            f"\n(not acknowledged: {load.refused} refused, {load.unknown} of unknown outcome)",
+            flush=True,
+        )
+
+    def _keep(self) -> None:
+        self.cluster.keep()
+        processes = " ".join(str(member.process.pid) for member in self.cluster.members.values() if member.process)
+        print(
+            f"\nThe cluster is running in {self.cluster.directory}. Talk to it with:\n"
+            f"    {redis_line(self.cluster.addresses)}\nStop it with:\n    kill {processes}",
+            flush=True,
+        )

@@ -1,0 +1,63 @@
+"""`raft-kv recover_from_quorum_loss`: what is left to do when a majority of disks is gone for ever.
+
+What lives here: the questions that are asked first, and the record that is left behind. Nothing is changed in the old
+directories; the new one holds the statement of what may be lost, in `SALVAGE.txt`.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from raft_core.errors import SettingsError
+from raft_core.quorum_loss import best_survivor, log_end
+from raft_kv.config import check_name
+from raft_storage import FileStore, Survivor, recover_from_quorum_loss
+
+__all__ = ["run_recovery"]
+
+
+def run_recovery(
+    sources: Sequence[str],
+    cluster: str,
+    new_directory: Path,
+    new_cluster: str,
+    *,
+    agreed: bool,
+    tell: Callable[[str], None] = print,
+) -> int:
+    """The best of the surviving disks has become a new cluster of one, or nothing has been changed; the exit status.
+
+    `sources`: the data directory of every survivor. Without `agreed` only says what would be done."""
+    for name in (cluster, new_cluster):
+        check_name(name)
+    with ExitStack() as stack:
+        disks: list[Survivor] = []
+        for source in sources:
+            if not Path(source).is_dir():
+                raise SettingsError(f"there is no directory {source}: name the survivor's data directory")
+            disks.append(Survivor(source, cluster))
+            stack.callback(disks[-1].close)
+        best = disks[best_survivor([disk.recovered for disk in disks])]
+        for disk in disks:
+            end = log_end(disk.recovered)
+            mark = "  <- the most up to date" if disk is best else ""
+            tell(f"node {disk.recovered.identity.node}: log ends at entry {end.index}, term {end.term}{mark}")
+        if not agreed:
+            tell("Nothing has been changed. This cannot bring back what only the lost disks held, and it is only for")
+            tell("when a majority of the voters can never start again. To go on, add --i-understand-what-may-be-lost.")
+            return 1
+        if new_directory.exists() and any(new_directory.iterdir()):
+            raise SettingsError(f"{new_directory} is not empty: the new cluster needs a directory of its own")
+        node = best.recovered.identity.node
+        target = FileStore.open(new_directory, node=node, cluster=new_cluster)
+        stack.callback(target.close)
+        statement = recover_from_quorum_loss(best, target, tell)
+    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    record = f"{when}\n{statement.text()}\n"
+    (new_directory / "SALVAGE.txt").write_text(record, "utf-8")
+    tell(record)
+    tell(f"Start it with: raft-kv serve --id {node} --cluster {new_cluster} --data {new_directory}")
+    return 0

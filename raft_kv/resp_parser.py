@@ -1,0 +1,342 @@
+"""A client's bytes in, its commands out: the gate before the hiredis parser, and inline commands.
+
+Contains `RequestParser`. hiredis parses any reply, nested a billion wide if somebody says so, and makes
+room before it has seen the items; therefore a gate reads the lengths first, refuses what is out of bounds before
+memory is spent, and hands over whole requests only. A request is an array of bulk strings, or a line of words.
+
+A request that breaks the protocol does not lose the good ones before it: they are returned, with the failure as the
+last item, and the parser is dead from then on. A request that is well formed and larger than this server takes is
+passed over without being kept, and a `TooLarge` stands in its place; the requests around it are not touched.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, TypeAlias, final
+
+import attrs
+import hiredis
+
+from raft_core.structs import Value
+
+__all__ = ["ParseFailure", "Request", "RequestLimits", "RequestParser", "TooLarge", "split_inline"]
+
+
+@final
+@attrs.frozen
+class RequestLimits:
+    """How much of one request may be held in memory."""
+
+    bulk_bytes: int = 1024 * 1024
+    """One argument."""
+    request_bytes: int = 8 * 1024 * 1024
+    """All of one request."""
+    arguments: int = 128 * 1024
+    """How many arguments; each costs at least some 60 bytes of memory here, and all of them are parsed in one go: more
+    than these would take longer than others should wait."""
+    inline_bytes: int = 64 * 1024
+    """One inline command, or one line that announces a length."""
+    passed_bytes: int = 512 * 1024 * 1024
+    """How many bytes of one request that is too large are passed over, none of them kept, before the connection is
+    closed. Redis takes arguments of this length at most."""
+
+
+@final
+class ParseFailure(Value, frozen=True):
+    """The connection must be closed after this error was sent. An empty text closes it without a word."""
+
+    text: str
+
+
+@final
+class TooLarge(Value, frozen=True):
+    """A request that was passed over; `text` is the error that answers it. The connection stays open."""
+
+    text: str
+
+
+Request: TypeAlias = "list[bytes] | ParseFailure | TooLarge"
+
+
+@final
+@attrs.define
+class _Passing:
+    """A request that is too large is on its way through: what is left of it, and the error that answers it."""
+
+    text: str
+    missing: int
+    """Arguments whose headers have not been seen."""
+    left: int
+    """Bytes of the current argument, its line break included."""
+    most: int
+    """Bytes of all of the rest that are passed over before the connection is closed."""
+
+
+_QUOTED_WORDS: Final = 2048
+"""Words of a line with quotes, each of which takes some microseconds; people do not type so many."""
+_STAR: Final = 0x2A
+_DOLLAR: Final = 0x24
+_NEWLINE: Final = 0x0A
+_LENGTH_BYTES: Final = 32  # a sign and a 64-bit number take less
+_NEGATIVE: Final = re.compile(rb"-[0-9]{1,18}")
+_FOREIGN: Final = (b"post", b"host:")
+_WORD: Final = re.compile(
+    rb"""(?P<plain>[^\s"']*)(?:"(?P<double>(?:[^"\\]|\\.)*)"|'(?P<single>(?:[^'\\]|\\.)*)')?(?=\s|\Z)""", re.DOTALL
+)
+_ESCAPE: Final = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
+_LETTERS: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
+
+
+@final
+@attrs.define(eq=False)
+class RequestParser:
+    """Feed it what arrives; it returns the requests that are complete."""
+
+    limits: RequestLimits = attrs.field(factory=RequestLimits)
+    _reader: hiredis.Reader = attrs.field(factory=hiredis.Reader, init=False)
+    _buffer: bytearray = attrs.field(factory=bytearray, init=False)
+    _seen: int = attrs.field(default=0, init=False)
+    """How many bytes of the incomplete request at the buffer's start the gate has passed."""
+    _missing: int = attrs.field(default=0, init=False)
+    """How many arguments of that request the gate has yet to pass."""
+    _passing: _Passing | None = attrs.field(default=None, init=False)
+    _line_passed: int = attrs.field(default=0, init=False)
+    """How many bytes of an inline request that is too long have been passed over; 0: none is being passed over."""
+    _failure: ParseFailure | None = attrs.field(default=None, init=False)
+
+    more: bool = attrs.field(default=False, init=False)
+    """The last call stopped at `most`: whole requests may be left, for which nothing more has to arrive."""
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes of requests that are not complete are kept."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes, most: int = 1 << 62) -> list[Request]:
+        """Return the requests that `data` completed, in order; a `ParseFailure` is the last one ever.
+
+        After `most` of them, empty ones and blank lines counted, it stops; `more` says so, and another call goes on."""
+        requests: list[Request] = []
+        self.more = False
+        if self._failure is not None:
+            return requests
+        buffer = self._buffer
+        buffer += data
+        size = len(buffer)
+        start = run = arrays = 0  # so many arrays lie complete between `run` and `start`, for hiredis to parse at once
+        while start < size:
+            if not most:
+                self.more = True
+                break
+            most -= 1
+            if self._passes_over:
+                run = start = self._pass_over(start, size, requests)
+                if self._passes_over or self._failure is not None:
+                    break
+                continue
+            if buffer[start] == _STAR and buffer[start + 1 : start + 2] != b"-":
+                end = self._array_end(start, size)
+                if self._passing is None:
+                    arrays += bool(end)
+                else:  # its header was read to the end: what came before it comes first
+                    self._parse(run, start, arrays, requests)
+                    arrays, run = 0, end
+            else:
+                self._parse(run, start, arrays, requests)
+                arrays = 0
+                run = end = self._alone(start, size, requests)
+            if not end or self._failure is not None:
+                break
+            start = end
+        self._parse(run, start, arrays, requests)
+        if self._failure is not None:
+            buffer.clear()
+            requests.append(self._failure)
+            return requests
+        del buffer[:start]
+        return requests
+
+    def _fail(self, text: str) -> int:
+        self._failure = ParseFailure(f"ERR Protocol error: {text}")
+        return 0
+
+    def _alone(self, start: int, size: int, requests: list[Request]) -> int:
+        """Where what begins at `start` ends, which hiredis is not shown: a line, or an array of less than nothing,
+        which is an empty request to Redis and an error to hiredis; 0 as in `_array_end`."""
+        if self._failure is not None:
+            return 0
+        if self._buffer[start] == _STAR:
+            return self._array_end(start, size)
+        end = self._line_end(start)
+        if end and not self._line_passed and (words := self._inline(bytes(self._buffer[start:end]))):
+            requests.append(words)
+        return end
+
+    # Arrays.
+
+    def _array_end(self, start: int, size: int) -> int:
+        """Where the array that begins at `start` ends; 0 where it is incomplete or was refused."""
+        buffer = self._buffer
+        position, missing = start + self._seen, self._missing
+        if not self._seen:
+            position = buffer.find(b"\r\n", start, start + _LENGTH_BYTES) + 2
+            if position < 2:
+                return 0 if size - start < _LENGTH_BYTES else self._fail("invalid multibulk length")
+            digits = buffer[start + 1 : position - 2]
+            missing = int(digits) if digits.isdigit() else -1
+            if missing > self.limits.arguments or (missing < 0 and not _NEGATIVE.fullmatch(digits)):
+                return self._fail("invalid multibulk length")
+        most = self.limits.bulk_bytes
+        while missing > 0 and position < size:  # Redis takes a negative count for an empty request
+            if buffer[position] != _DOLLAR:
+                return self._fail(f"expected '$', got '{chr(buffer[position])}'")
+            end = buffer.find(b"\r\n", position, position + _LENGTH_BYTES)
+            if end < 0:
+                if size - position < _LENGTH_BYTES:
+                    break
+                return self._fail("invalid bulk length")
+            digits = buffer[position + 1 : end]
+            if not digits.isdigit() or (length := int(digits)) > self.limits.passed_bytes:
+                return self._fail("invalid bulk length")
+            missing -= 1
+            if length > most or end + length + 4 - start > self.limits.request_bytes:
+                self._begin_to_pass(length, missing)
+                return end + 2
+            position = end + length + 4
+        if missing > 0 or position > size:
+            self._seen, self._missing = position - start, missing
+            return 0
+        self._seen = self._missing = 0
+        return position
+
+    # Requests that are too large.
+
+    @property
+    def _passes_over(self) -> bool:
+        return self._passing is not None or self._line_passed > 0
+
+    def _begin_to_pass(self, length: int, missing: int) -> None:
+        """The header of an argument of `length` bytes was read that makes the request too large."""
+        limits = self.limits
+        text = f"ERR the command is too large: an argument has {length} bytes, at most {limits.bulk_bytes} fit"
+        if length <= limits.bulk_bytes:
+            text = f"ERR the command is too large: its arguments together may have {limits.request_bytes} bytes"
+        text = f"{text} (max_entry_bytes); nothing was changed"
+        self._passing = _Passing(text, missing, length + 2, limits.passed_bytes - length)
+        self._seen = self._missing = 0
+
+    def _pass_over(self, start: int, size: int, requests: list[Request]) -> int:
+        """Where the bytes end that belong to the request that is being passed over, as far as they have come. Appends
+        a `TooLarge` where all of it has."""
+        passing = self._passing
+        if passing is None:
+            return self._pass_over_line(start, size, requests)
+        buffer, position = self._buffer, start
+        while True:
+            step = min(passing.left, size - position)
+            position += step
+            passing.left -= step
+            if passing.left:
+                return position
+            if not passing.missing:
+                self._passing = None
+                requests.append(TooLarge(passing.text))
+                return position
+            end = buffer.find(b"\r\n", position, position + _LENGTH_BYTES)
+            if end < 0 and size - position < _LENGTH_BYTES:
+                return position
+            digits = buffer[position + 1 : end]
+            if buffer[position] != _DOLLAR or end < 0 or not digits.isdigit():
+                return self._fail("invalid bulk length")
+            length = int(digits)
+            passing.most -= length
+            if passing.most < 0:
+                return self._fail("request too large")
+            passing.missing -= 1
+            passing.left = end - position + length + 4
+
+    def _pass_over_line(self, start: int, size: int, requests: list[Request]) -> int:
+        end = self._buffer.find(b"\n", start) + 1 or size
+        self._line_passed += end - start
+        if self._line_passed > self.limits.passed_bytes:
+            return self._fail("too big inline request")
+        if self._buffer[end - 1] == _NEWLINE:
+            self._line_passed = 0
+            requests.append(TooLarge(f"ERR too big inline request: at most {self.limits.inline_bytes} bytes fit"))
+        return end
+
+    def _parse(self, start: int, end: int, count: int, requests: list[Request]) -> None:
+        """Appends what hiredis makes of `count` whole arrays; empty and null ones are passed over."""
+        if not count:
+            return
+        reader = self._reader
+        reader.feed(bytes(memoryview(self._buffer)[start:end]))
+        try:
+            for _ in range(count):
+                if request := reader.gets():
+                    requests.append(request)
+        except hiredis.ProtocolError:
+            self._fail("malformed request")
+            return
+        if reader.has_data():  # the gate and hiredis disagree: never trust the rest
+            self._fail("malformed request")
+
+    # Lines.
+
+    def _line_end(self, start: int) -> int:
+        end = self._buffer.find(b"\n", start, start + self.limits.inline_bytes)
+        if end >= 0:
+            return end + 1
+        if len(self._buffer) - start >= self.limits.inline_bytes:
+            self._line_passed = self.limits.inline_bytes
+            return start + self.limits.inline_bytes
+        return 0
+
+    def _inline(self, line: bytes) -> list[bytes] | None:
+        """The words of a line typed by hand; None for an empty one."""
+        words = split_inline(line)
+        if words is None:
+            self._fail("unbalanced quotes in request")
+            return None
+        if words and words[0].lower() in _FOREIGN:  # a browser was lured here: say nothing, do nothing
+            self._failure = ParseFailure("")
+            return None
+        return words or None
+
+
+def split_inline(line: bytes) -> list[bytes] | None:
+    """Return the words of `line`; quotes and escapes as in Redis.
+
+    None where a quote is not closed, or a word follows it, or a line with quotes has more than `_QUOTED_WORDS`."""
+    if b'"' not in line and b"'" not in line:
+        return line.split()
+    words: list[bytes] = []
+    position = 0
+    while len(words) <= _QUOTED_WORDS:
+        while position < len(line) and line[position : position + 1].isspace():
+            position += 1
+        if position >= len(line):
+            return words
+        piece = _WORD.match(line, position)
+        if piece is None:
+            return None
+        words.append(_unquoted(piece))
+        position = piece.end()
+    return None
+
+
+def _unquoted(piece: re.Match[bytes]) -> bytes:
+    plain, double, single = piece.group("plain", "double", "single")
+    word: bytes = plain
+    if double is not None:
+        word = plain + _ESCAPE.sub(_unescaped, double)
+    elif single is not None:
+        word = plain + single.replace(b"\\'", b"'")
+    return word
+
+
+def _unescaped(escape: re.Match[bytes]) -> bytes:
+    if digits := escape.group(1):
+        return bytes([int(digits, 16)])
+    letter: bytes = escape.group(2)
+    return _LETTERS.get(letter, letter)

@@ -1,0 +1,404 @@
+"""The replicated state machine: log entries in, replies out; every replica the same.
+
+What lives here: `KeyValueMachine`. It knows the table of commands and the keyspace, and neither sockets nor
+sessions.
+
+What a deadline means. The machine's clock moves only by log entries: the leader stamps cluster time into each, which
+no wall clock moves, and the clock takes the latest stamp it has seen. A key whose deadline has come is gone, on every
+replica, with the entry that brings the time. A question never expires anything by a clock of its own, for then two
+nodes could disagree and a key could come back. But it carries what its node takes for cluster time, and where a key it
+touches should be gone by then the answer is *due*: the session then has the cluster write the leader's time into the
+log, and asks again. So reads stay linearizable, an expired key is never shown because the cluster was idle, and one
+clock decides, the leader's.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Final, final
+
+import attrs
+import msgspec
+
+from raft_core.ids import Index
+from raft_kv import log_format as entries
+from raft_kv.commands import WRITE, look_up
+from raft_kv.commands.strings import MAX_REPLY_BYTES
+from raft_kv.keyspace import Frozen, KeyDue, Keyspace, Kind, Millis, Record, Version
+from raft_kv.log_format import Answered, Calls, Clock, Once, OpenSession, Question, Transaction, Undecodable
+from raft_kv.long_values import LONG_BYTES, Long, portion
+from raft_kv.once import AppliedOnce, ClientSession
+from raft_kv.resp import (
+    NULL_ARRAY,
+    CommandError,
+    Failure,
+    array_header,
+    bulk_length,
+    encode,
+    encode_failure,
+    long_parts,
+)
+from raft_kv.wall_times import in_cluster_time
+
+__all__ = ["Census", "KeyValueMachine", "SnapshotUnreadable"]
+
+_MILLION: Final = 1_000_000
+_MAGIC: Final = b"raft-kv snapshot 1\n"
+_LENGTH: Final = struct.Struct(">I")
+_BINARY: Final = struct.Struct(">BI")
+_CHUNK_BYTES: Final = 256 * 1024
+_ANSWER_BYTES: Final = 4 * 1024 * 1024
+"""A question stops after this many bytes of replies and is asked again for the rest."""
+_READ_BYTES: Final = MAX_REPLY_BYTES
+"""The replies to a transaction that only reads stay on this node, but not beyond measure."""
+_RESULT_BYTES: Final = 4 * 1024 * 1024
+"""The replies to one entry travel back to a follower in one frame, which has room for so much. The same everywhere:
+a constant, because every replica has to come to the same result."""
+_TOO_LONG: Final = encode_failure("ERR carried out, but the replies to one log entry would be too long to be sent")
+_WORK: Final = 1024 * 1024 * 1024
+"""The commands of one entry or transaction may copy so many bytes, and then one more command may. Few bytes can ask
+for much: each APPEND to a long value and each GET of one copies it. Every replica would stand still for as long, and
+again at every restart, so there is a bound, the same everywhere."""
+_TOO_MUCH: Final = encode_failure("ERR not carried out: the commands before it took too much work; send fewer at once")
+
+
+_LONG_BYTES: Final = 64 * 1024
+"""Fewer bytes than these are decoded and carried out in some milliseconds, however many commands or keys they name."""
+
+
+_KEYS_WORD: Final = msgspec.msgpack.encode(b"keys")
+_SCAN_WORD: Final = msgspec.msgpack.encode(b"scan")
+_SCANS: Final = 4
+"""A transaction with more of them, each of which looks at a thousand keys, takes long."""
+
+
+class SnapshotUnreadable(ValueError):
+    """The chunks are not a snapshot of this machine, or end too early."""
+
+
+@final
+class SnapshotHead(msgspec.Struct, frozen=True, array_like=True):
+    """What a snapshot holds besides its keys."""
+
+    time: Millis
+    index: Version
+    births: int
+    graves: list[Version]
+    count: int
+    sessions: list[msgspec.Raw] = []
+    """Each a pair of a number and a `ClientSession`, the least recently used first, encoded and decoded one by one so
+    that no step takes long. Trailing, and absent from snapshots of releases that knew no sessions."""
+
+
+@final
+class _Stored(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A `Record` as a snapshot holds it."""
+
+    kind: Kind
+    value: bytes
+    version: Version
+    deadline: Millis
+    born: int
+
+    def record(self) -> Record:
+        value = self.value if len(self.value) <= LONG_BYTES else Long.of(self.value)
+        return Record(self.kind, value, self.version, self.deadline, self.born)
+
+
+@final
+@attrs.frozen
+class Census:
+    """How many keys there are, and how many of them have a deadline; a momentary, local number."""
+
+    keys: int
+    expiring: int
+
+
+@final
+@attrs.define(eq=False)
+class KeyValueMachine:
+    """A `StateMachine` over the table of commands."""
+
+    keyspace: Keyspace = attrs.field(factory=Keyspace)
+    once: AppliedOnce = attrs.field(factory=AppliedOnce)
+
+    def init(self) -> Index:
+        """0: this machine lives in memory and is rebuilt from snapshot and log."""
+        return Index(0)
+
+    def prepare(self, command: bytes, now: int) -> bytes:
+        """Return the entry with cluster time in it."""
+        return entries.stamp(command, now // _MILLION)
+
+    def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
+        """Return the entry with cluster time in it, also in place of the wall times that its commands name."""
+        return self.prepare(in_cluster_time(command, (wall - now) // _MILLION), now)
+
+    def latest_time(self) -> int:
+        """Return the log's time in nanoseconds; 0 before the first entry."""
+        return self.keyspace.time * _MILLION
+
+    def apply(self, index: Index, command: bytes) -> bytes:
+        """The RESP bytes of the entry's replies. Bytes that are no entry have an error as their reply."""
+        try:
+            time, decoded = entries.decode_entry(command)
+        except Undecodable as failure:
+            return encode_failure(f"ERR this log entry could not be read: {failure}")
+        keyspace = self.keyspace
+        keyspace.advance(time, index)
+        self.once.advance(keyspace.time)
+        if type(decoded) is Calls:
+            protocol = decoded.protocol
+            return b"".join(_calls(keyspace, decoded.calls, protocol, _RESULT_BYTES))
+        if type(decoded) is Transaction:
+            return _transaction(keyspace, decoded.watched, decoded.calls, decoded.protocol, _RESULT_BYTES)
+        if type(decoded) is Once:
+            return self._apply_once(decoded)
+        if type(decoded) is OpenSession:
+            self.once.open(index, keyspace.time)
+            return encode(index, 2)
+        assert type(decoded) is Clock
+        return b""
+
+    def _apply_once(self, command: Once) -> bytes:
+        """Return the reply of the command's first sending, which is now or was earlier."""
+        keyspace, session, sequence = self.keyspace, command.session, command.sequence
+        known = self.once.recall(session, sequence, keyspace.time)
+        if known is not None:
+            return known
+        if command.together:
+            reply = _transaction(keyspace, command.watched, command.calls, command.protocol, _RESULT_BYTES)
+        else:
+            reply = b"".join(_calls(keyspace, command.calls[:1], command.protocol, _RESULT_BYTES))
+        self.once.keep(session, sequence, reply)
+        return reply
+
+    def query(self, request: bytes) -> bytes:
+        """The answer to a question in the form that `entries` describes."""
+        try:
+            now, question = entries.decode_question(request)
+        except Undecodable as failure:
+            return entries.encode_answer(Answered(False, 1, encode_failure(f"ERR not a question: {failure}")))
+        self.keyspace.asked_at = now
+        try:
+            if type(question) is Question:
+                return _answer(self.keyspace, question)
+            return entries.encode_versions(_versions(self.keyspace, question.keys))
+        finally:
+            self.keyspace.asked_at = 0
+
+    def snapshot(self) -> Iterator[bytes]:
+        """Return an iterator over this moment's state. It is driven from any thread, while applying goes on."""
+        space = self.keyspace
+        head = SnapshotHead(space.time, space.index, space.births, space.graves(), space.size)
+        return _write_snapshot(head, list(self.once.sessions.items()), space.freeze())
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """The state is that of the snapshot. Raises `SnapshotUnreadable`, and then nothing has changed."""
+        sessions, space = _read_snapshot(chunks)
+        old, self.keyspace = self.keyspace, space
+        self.once = AppliedOnce(sessions)
+        old.let_go()
+
+    def census(self) -> Census:
+        """How full it is; may be asked from another thread."""
+        return Census(self.keyspace.size, self.keyspace.expiring)
+
+    def is_long(self, request: bytes) -> bool:
+        """Whether this entry or question takes more than some milliseconds, so that a thread should do it."""
+        if len(request) > _LONG_BYTES:
+            return True
+        if request[:1] != entries.QUESTION:
+            return False
+        words = request.lower()
+        return _KEYS_WORD in words or words.count(_SCAN_WORD) > _SCANS
+
+
+# Commands.
+
+
+def _call(keyspace: Keyspace, call: list[bytes], protocol: int) -> bytes | Long:
+    """The reply to one command, encoded; or a long value that is the whole reply, not yet encoded."""
+    try:
+        reply = look_up(call).run(keyspace, call)
+        return reply if isinstance(reply, Long) else encode(reply, protocol)
+    except CommandError as failure:
+        return encode_failure(str(failure))
+
+
+def _within(keyspace: Keyspace, call: list[bytes], protocol: int, room: int) -> bytes:
+    """The reply to one command of an entry, or the error that it is too long: then nothing of it was copied.
+
+    The work counts as if it had been, as it always did: every replica must stop at the same command."""
+    try:
+        reply = look_up(call).run(keyspace, call)
+    except CommandError as failure:
+        reply = Failure(str(failure))
+    values = reply if type(reply) is list else [reply]
+    if sum([len(value) for value in values if isinstance(value, bytes | Long)]) > room:
+        null = len(encode(None, protocol))
+        lengths = [bulk_length(len(value)) if isinstance(value, bytes | Long) else null for value in values]
+        keyspace.work += sum(lengths) + (len(array_header(len(lengths))) if type(reply) is list else 0)
+        return _TOO_LONG
+    encoded = encode(reply, protocol)
+    keyspace.work += len(encoded)
+    return encoded
+
+
+def _calls(keyspace: Keyspace, calls: list[list[bytes]], protocol: int, room: int) -> list[bytes]:
+    """The reply to each command; an error in place of one for which there is no more room."""
+    replies: list[bytes] = []
+    keyspace.work = 0
+    for call in calls:
+        reply = _within(keyspace, call, protocol, room) if keyspace.work <= _WORK else _TOO_MUCH
+        if len(reply) > room:
+            reply = _TOO_LONG
+        room -= len(reply)
+        replies.append(reply)
+    return replies
+
+
+def _transaction(
+    keyspace: Keyspace, watched: list[tuple[bytes, Version]], calls: list[list[bytes]], protocol: int, room: int
+) -> bytes:
+    """The replies of a transaction, or the null that says that a watched key has changed."""
+    if any(keyspace.version(key) != version for key, version in watched):
+        return encode(NULL_ARRAY, protocol)
+    return array_header(len(calls)) + b"".join(_calls(keyspace, calls, protocol, room))
+
+
+def _answer(keyspace: Keyspace, question: Question) -> bytes:
+    """The replies to as many of the question's commands as can be given now, encoded; a long value is copied once."""
+    calls = [call if _only_reads(call) else [] for call in question.calls]
+    if question.together:
+        try:
+            for key, _ in question.watched:
+                keyspace.find(key)  # one that is due has changed, and the log does not know it yet
+            replies_together = _transaction(keyspace, question.watched, calls, question.protocol, _READ_BYTES)
+            return entries.encode_answer(Answered(False, len(calls), replies_together))
+        except KeyDue:
+            return entries.encode_answer(Answered(True, 0, b""))
+    parts: list[bytes] = []
+    count = size = 0
+    due = False
+    for call in calls:
+        try:
+            reply = _call(keyspace, call, question.protocol)
+        except KeyDue:
+            due = True
+            break
+        if isinstance(reply, Long):
+            parts += long_parts(reply)
+        else:
+            parts.append(reply)
+        count += 1
+        size += len(reply)
+        if size > _ANSWER_BYTES:
+            break
+    return entries.encode_answer(Answered(due, count, b""), parts)
+
+
+def _versions(keyspace: Keyspace, keys: list[bytes]) -> list[Version]:
+    """Return the version of each key; none at all where one of them is due. To watch a key that should be gone would
+    take its expiry, which is still to come, for a change."""
+    try:
+        for key in keys:
+            keyspace.find(key)
+    except KeyDue:
+        return []
+    return [keyspace.version(key) for key in keys]
+
+
+def _only_reads(call: list[bytes]) -> bool:
+    """A question may not change anything, whatever its bytes say."""
+    try:
+        return WRITE not in look_up(call).flags
+    except CommandError:
+        return True
+
+
+# Snapshots: the magic line, then length-prefixed blocks of msgpack: the head, then lists of (key, record).
+
+
+def _write_snapshot(head: SnapshotHead, sessions: list[tuple[int, ClientSession]], records: Frozen) -> Iterator[bytes]:
+    encoder = msgspec.msgpack.Encoder()
+    rows = [msgspec.Raw(encoder.encode(row)) for row in sessions]
+    block = encoder.encode(msgspec.structs.replace(head, sessions=rows))
+    yield _MAGIC + _LENGTH.pack(len(block)) + block
+    pairs: list[tuple[bytes, Record]] = []
+    size = 0
+    for key, record in records:
+        long = len(record.value) > LONG_BYTES
+        if pairs and (long or size >= _CHUNK_BYTES):
+            block = encoder.encode(pairs)
+            yield _LENGTH.pack(len(block)) + block
+            pairs, size = [], 0
+        if long:
+            yield from _long_block(key, record, encoder)
+            continue
+        pairs.append((key, record))
+        size += len(key) + len(record.value) + 32
+    if pairs:
+        block = encoder.encode(pairs)
+        yield _LENGTH.pack(len(block)) + block
+
+
+def _long_block(key: bytes, record: Record, encoder: msgspec.msgpack.Encoder) -> Iterator[bytes]:
+    """A block that holds one long value alone, piece by piece, so that no step copies all of it."""
+    size = len(record.value)
+    head = b"\x91\x92" + encoder.encode(key) + b"\x95" + encoder.encode(record.kind) + _BINARY.pack(0xC6, size)
+    tail = encoder.encode(record.version) + encoder.encode(record.deadline) + encoder.encode(record.born)
+    yield _LENGTH.pack(len(head) + size + len(tail)) + head
+    for start in range(0, size, _CHUNK_BYTES):
+        yield portion(record.value, start, start + _CHUNK_BYTES)
+    yield tail
+
+
+def _read_snapshot(chunks: Iterable[bytes]) -> tuple[dict[int, ClientSession], Keyspace]:
+    blocks = _blocks(chunks)
+    decoder = msgspec.msgpack.Decoder(list[tuple[bytes, _Stored]])
+    try:
+        first = next(blocks, None)
+        if first is None:
+            raise SnapshotUnreadable("it is empty")
+        head = msgspec.msgpack.decode(first, type=SnapshotHead)
+        row = msgspec.msgpack.Decoder(tuple[int, ClientSession])
+        sessions = dict(row.decode(encoded) for encoded in head.sessions)
+        space = Keyspace(head.time, head.index, head.births)
+        space.fill_graves(head.graves)
+        for block in blocks:
+            for key, stored in decoder.decode(block):
+                record = stored.record()
+                if space.alive(key) is not None or 0 < record.deadline <= head.time:
+                    raise SnapshotUnreadable("it holds a key twice, or one that is gone")
+                space.fill(key, record)
+    except msgspec.MsgspecError as failure:
+        raise SnapshotUnreadable(str(failure)) from None
+    if space.size != head.count:
+        raise SnapshotUnreadable(f"{head.count} keys were announced, {space.size} came")
+    return sessions, space
+
+
+def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The blocks of a snapshot, however its bytes were cut on the way."""
+    buffer = bytearray()
+    wanted = len(_MAGIC)
+    started = False
+    length_known = False
+    for chunk in chunks:
+        buffer += chunk
+        while len(buffer) >= wanted:
+            piece = bytes(buffer[:wanted])
+            del buffer[:wanted]
+            if not started:
+                if piece != _MAGIC:
+                    raise SnapshotUnreadable("it does not begin as a snapshot of this machine")
+                started, wanted = True, _LENGTH.size
+            elif not length_known:
+                length_known, wanted = True, _LENGTH.unpack(piece)[0]
+            else:
+                yield piece
+                length_known, wanted = False, _LENGTH.size
+    if buffer or length_known or not started:
+        raise SnapshotUnreadable("it ends in the middle")

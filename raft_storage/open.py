@@ -1,0 +1,54 @@
+"""From what a person configured to an open disk: the blocking part of starting a node.
+
+What lives here: one function, run in a thread by adapters.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from raft_core.ids import Index
+from raft_core.node.config import NodeConfig
+from raft_core.node.job_runner import JobRunner
+from raft_core.node.raising import broken_call
+from raft_core.recovered import Recovered
+from raft_core.state_machine import StateMachine
+from raft_core.store import Store
+from raft_storage.location import open_store, parse_location
+from raft_storage.workers import Workers
+
+__all__ = ["open_disk"]
+
+
+def open_disk(config: NodeConfig, machine: StateMachine) -> tuple[Recovered, Workers]:
+    """What the disk holds, and the lanes that work on it; closing them closes the store.
+
+    Raises `SettingsError` where `config.data` names no store that can be opened here, `DiskError` where it cannot be
+    opened, and `MachineBroken` where `machine.init` raises."""
+    store = _open_store(config)
+    try:
+        recovered = attrs.evolve(store.recover(), applied=_index_held(machine))
+        work = JobRunner(store, machine, machine_blocks=config.machine_blocks)
+        return recovered, Workers(store, work, f"node {config.node}")
+    except BaseException:
+        store.close()
+        raise
+
+
+def _index_held(machine: StateMachine) -> Index:
+    """What the machine holds already."""
+    try:
+        held = machine.init()
+    except Exception as failure:
+        raise broken_call(machine, "init", failure) from failure
+    if not isinstance(held, int) or held < 0:
+        raise broken_call(machine, "init", TypeError(f"an index is a number from 0 on, not {held!r}"))
+    return held
+
+
+def _open_store(config: NodeConfig) -> Store:
+    if config.store is not None:
+        return config.store
+    assert config.data is not None  # NodeConfig has checked
+    location = parse_location(config.data)
+    return open_store(location, node=config.node, cluster=config.cluster)

@@ -1,0 +1,99 @@
+"""Founds a new cluster on a survivor's disk, after a majority of disks is gone for ever.
+
+What lives here: reading a survivor without changing a byte of it, and the copying. What is copied and may be lost,
+`raft_core.quorum_loss` says. The new store is complete and synced before this returns.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, final
+
+from raft_core.errors import DirectoryInUse, WrongDirectory
+from raft_core.ids import ClusterId
+from raft_core.quorum_loss import Statement, plan_quorum_loss_recovery
+from raft_core.recovered import Identity
+from raft_core.store import Store
+from raft_core.wal.filesystem import Files, LockHeld, read_whole
+from raft_core.wal.layout import IDENTITY, LOCK, read_identity, snapshot_name
+from raft_core.wal.snapshot_file import SnapshotFileReader
+from raft_storage.data_directory import plan_in
+from raft_storage.engine_store import ENGINE
+from raft_storage.posix import PosixFiles
+
+__all__ = ["Survivor", "recover_from_quorum_loss"]
+
+_NO_MERGING: Final = 0
+
+
+@final
+class Survivor:
+    """A data directory that is only looked at: `recovered` is what a node would start from. Close it after use.
+
+    Nothing in it is written, repaired, counted or deleted, so that it stays as evidence, and so that a failing disk is
+    not asked for more than reading; it may be mounted read-only. Only a missing `lock` is made where that is possible,
+    so that no node starts on it meanwhile.
+
+    `files` stands in for the operating system; `directory` then is only a name for error texts. Raises
+    `WrongDirectory`, `DirectoryInUse`, `LogDamaged` or another `DiskError`."""
+
+    def __init__(self, directory: str | os.PathLike[str], cluster: str, *, files: Files | None = None) -> None:
+        place = Path(directory)
+        if files is None and (place / ENGINE).is_file():
+            raise WrongDirectory(
+                f"{place} is kept by a database engine; salvage reads plain files: move it first, with raft-kv migrate"
+            )
+        if not (IDENTITY in files.names() if files is not None else (place / IDENTITY).is_file()):
+            raise WrongDirectory(f"{place} is not a node's data directory: it holds no file named {IDENTITY}")
+        self._files = files if files is not None else PosixFiles(place, read_only=True)
+        try:
+            self._files.lock(LOCK)
+            identity = read_identity(read_whole(self._files, IDENTITY))
+            if identity.cluster != ClusterId(cluster):
+                raise WrongDirectory(f"{place} belongs to cluster {identity.cluster!r}, not to {cluster!r}")
+            plan = plan_in(self._files, identity, _NO_MERGING)
+        except LockHeld as failure:
+            self._files.close()
+            raise DirectoryInUse(
+                f"{place} is in use by {failure.holder or 'another process'}: this node still runs"
+            ) from failure
+        except BaseException:
+            self._files.close()
+            raise
+        self.recovered = plan.recovered(Identity(identity.node, identity.cluster, identity.incarnation))
+
+    def copy_snapshot(self, target: Store, progress: Callable[[str], None]) -> None:
+        """`target` holds the survivor's snapshot, if there is one, finished and not yet switched to."""
+        meta = self.recovered.snapshot
+        if meta is None:
+            return
+        file = self._files.open(snapshot_name(meta.position))
+        try:
+            reader = SnapshotFileReader(file)
+            writer = target.create_snapshot(meta)
+            for chunk in reader.chunks():
+                writer.write(chunk)
+                progress(f"snapshot: {writer.offset} of {reader.size} bytes")
+            writer.finish()
+        finally:
+            file.close()
+
+    def close(self) -> None:
+        """The directory is free."""
+        self._files.close()
+
+
+def recover_from_quorum_loss(
+    survivor: Survivor, target: Store, progress: Callable[[str], None] = lambda line: None
+) -> Statement:
+    """`target`, a freshly formatted store under a new cluster's name, holds all that `survivor` does, with itself as
+    the one voter. Raises `CallerError` or `DiskError`; then `target` is to be thrown away."""
+    plan = plan_quorum_loss_recovery(survivor.recovered, target.identity)
+    target.recover()
+    survivor.copy_snapshot(target, progress)
+    for number, write in enumerate(plan.writes, 1):
+        target.write([write])
+        progress(f"log: {number} of {len(plan.writes)} writes")
+    return plan.statement

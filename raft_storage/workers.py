@@ -1,0 +1,212 @@
+"""The threads that do a node's blocking work, so that a slow or hung disk never stops its loop.
+
+What lives here: `Workers`, plain threads and queues, one copy for every adapter. No event loop: a lane gives what it
+has to tell to the callable `report`, which the adapter makes thread-safe.
+
+Each lane that may block has a thread of its own. Measured on a machine of two cores, write and `fdatasync` of 4 KiB,
+from the loop and back to it, in µs (median of 600; without the sync in brackets): done in the loop 110 (0), a thread
+of its own and a trio token 193 (37), `trio.to_thread` 258 (56); on asyncio `call_soon_threadsafe` 176 (31),
+`anyio.from_thread` 225 (40), `anyio.to_thread` 220 (56); on uvloop 156 (22), 176 (29) and 192 (44). A pool costs as
+much as the hop itself once more.
+
+The lane of a machine that does not block has no thread: the loop does its jobs itself. But a machine is restored from
+the disk, for seconds where its state is big, so that job has a thread all the same, and those behind it wait; so has
+a single command that the machine calls long. The others are done in slices of time, with turns of the loop between.
+
+The threads are daemons. One that hangs in a system call of a dead disk can neither be cancelled nor joined;
+`close` waits for it for a bounded time and then leaves it behind, and with it the store, which it may still use.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Final, TypeAlias
+
+from raft_core.errors import DiskError, InvariantBroken, RaftError
+from raft_core.node.events import JobFailed, NodeEvent, TimerFired
+from raft_core.node.job_runner import JobRunner
+from raft_core.node.jobs import Job, Lane
+from raft_core.store import Store
+
+__all__ = ["Report", "Workers"]
+
+_SLICE_SECONDS: Final = 0.005
+"""The machine has so much of a turn of the loop, and one more command or query."""
+
+Report: TypeAlias = Callable[[list[NodeEvent]], object]
+"""Called on a lane's thread with what its jobs came to."""
+
+
+class Workers:
+    """Every lane of one node, and the store below them."""
+
+    def __init__(self, store: Store, work: JobRunner, name: str) -> None:
+        self._store: Final = store
+        self._work: Final = work
+        self._report: Report = _nobody
+        self._workers: Final[dict[Lane, _Worker]] = {lane: _Worker(self, lane, f"{name} {lane.value}") for lane in Lane}
+        self._inline: Final[dict[Lane, _InlineLane]] = {
+            lane: _InlineLane(work, lane, self._workers[lane]) for lane in Lane if work.inline(lane)
+        }
+
+    def start(self, report: Report) -> None:
+        """Jobs can be put; what they come to goes to `report`, on the lane's thread."""
+        self._report = report
+
+    def put(self, lane: Lane, job: Job) -> None:
+        """The job is queued behind its lane's others. For the loop."""
+        inline = self._inline.get(lane)
+        if inline is None:
+            self._workers[lane].put(job)
+        else:
+            inline.jobs.append(job)
+
+    def run_inline(self) -> list[NodeEvent]:
+        """Return what the queued jobs of the lanes without a thread came to, or those that fit into a slice of time.
+
+        There is at least one event if jobs are left that the loop has to do, so that it turns again. For the loop."""
+        events: list[NodeEvent] = []
+        for lane in self._inline.values():
+            if lane.jobs or lane.away:
+                events += lane.run()
+        return events
+
+    def run(self, lane: Lane, jobs: list[Job]) -> None:
+        """The jobs are done and reported. For the lane's thread, which must not die unnoticed."""
+        if lane is Lane.APPLY:
+            self._run_machine(jobs)
+            return
+        self._hand_over(lane, lambda: self._work.run(lane, jobs))
+
+    def _run_machine(self, jobs: list[Job]) -> None:
+        """What the machine's jobs come to is reported in parts, so that no part holds much."""
+        queue = deque(jobs)
+        if Lane.APPLY in self._inline:  # one job, that the loop waits for
+            self._hand_over(Lane.APPLY, lambda: self._work.run(Lane.APPLY, jobs))
+            return
+        while queue:
+            self._hand_over(Lane.APPLY, lambda: self._work.run_machine(queue, _Slice()))
+
+    def _hand_over(self, lane: Lane, work: Callable[[], list[NodeEvent]]) -> None:
+        try:
+            events = work()
+        except RaftError as failure:
+            events = [JobFailed(lane, failure)]
+        except BaseException as failure:  # a machine may raise SystemExit: the lane must not end without a word
+            error = InvariantBroken(f"a job of the {lane.value} lane raised {type(failure).__name__}: {failure}")
+            error.__cause__ = failure
+            events = [JobFailed(lane, error)]
+        inline = self._inline.get(lane)
+        if inline is None:
+            self._report(events)
+            return
+        inline.back.put(events)  # the loop takes it in order with what it does itself, so it only has to be woken
+        self._report([TimerFired()])
+
+    def close(self, seconds: float) -> None:
+        """Every thread has ended and the store is closed, or `seconds` have passed. Blocks; queued jobs are dropped."""
+        give_up = time.monotonic() + seconds
+        for worker in self._workers.values():
+            worker.stop()
+        if all(worker.join(give_up) for worker in self._workers.values()):
+            closing = threading.Thread(target=self._close_store, daemon=True)
+            closing.start()
+            _join(closing, give_up)
+
+    def _close_store(self) -> None:
+        self._work.close()
+        with suppress(DiskError):  # everything acknowledged is synced; a close that fails loses nothing
+            self._store.close()
+
+
+def _nobody(_events: list[NodeEvent]) -> None:
+    """Before `start` there is no job and nobody to tell."""
+
+
+def _join(thread: threading.Thread, give_up: float) -> bool:
+    thread.join(max(0.0, give_up - time.monotonic()))
+    return not thread.is_alive()
+
+
+class _InlineLane:
+    """A lane whose jobs the loop does itself, in order; while a thread does one that blocks, those behind it wait."""
+
+    def __init__(self, work: JobRunner, lane: Lane, worker: _Worker) -> None:
+        self._work: Final = work
+        self._lane: Final = lane
+        self._worker: Final = worker
+        self.jobs: Final[deque[Job]] = deque()
+        self.back: Final[SimpleQueue[list[NodeEvent]]] = SimpleQueue()
+        self.away = False
+
+    def run(self) -> list[NodeEvent]:
+        """What came of the jobs that could be done in one slice of time. For the loop."""
+        events: list[NodeEvent] = []
+        if self.away:
+            try:
+                events += self.back.get_nowait()
+            except Empty:
+                return events
+            self.away = False
+        enough = _Slice()
+        while self.jobs and not enough():
+            job = self._work.take_blocking(self.jobs)
+            if job is not None:
+                self.away = True
+                self._worker.put(job)
+                break
+            events += self._work.run_machine(self.jobs, enough, in_loop=True)
+        return events
+
+
+class _Slice:
+    """Says when a slice of time is used up."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self) -> None:
+        self._end: Final = time.monotonic() + _SLICE_SECONDS
+
+    def __call__(self) -> bool:
+        return time.monotonic() >= self._end
+
+
+class _Worker:
+    """One lane's thread, started with its first job."""
+
+    def __init__(self, lanes: Workers, lane: Lane, name: str) -> None:
+        self._lanes: Final = lanes
+        self._lane: Final = lane
+        self._queue: Final[SimpleQueue[Job | None]] = SimpleQueue()
+        self._thread: Final = threading.Thread(target=self._main, name=name, daemon=True)
+        self._stopping = False
+
+    def put(self, job: Job) -> None:
+        self._queue.put(job)
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._queue.put(None)
+
+    def join(self, give_up: float) -> bool:
+        return self._thread.ident is None or _join(self._thread, give_up)
+
+    def _main(self) -> None:
+        while (first := self._queue.get()) is not None and not self._stopping:
+            self._lanes.run(self._lane, self._batch(first))
+
+    def _batch(self, first: Job) -> list[Job]:
+        """Everything queued: writes that wait together share one sync."""
+        jobs = [first]
+        with suppress(Empty):
+            while (job := self._queue.get_nowait()) is not None:
+                jobs.append(job)
+            self._queue.put(None)  # the end was taken along: it ends the next round
+        return jobs

@@ -1,0 +1,335 @@
+"""Pictures of logs and disks that the simulator's checks keep for themselves, independent of the code under test.
+
+What lives here: `Ledger`, every entry that was ever in any log, chained; `LogMirror`, one core's log as last seen;
+`DiskModel`, what `Persist` means, spelled out; `Watched`, all that is known of one node; and what a majority is. They
+hold and find differences; `checks` and `promises` say which are violations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, final
+
+from raft_core.effects import Persist
+from raft_core.entries import MEMBERS, Entry, HardState, SnapshotMeta
+from raft_core.ids import Incarnation, Index, NodeId, WriteId
+from raft_core.log import Log
+from raft_core.membership import Members
+from raft_core.recovered import Recovered
+from raft_testing.checkers.requests import RequestTracker
+
+__all__ = ["Change", "DiskModel", "Ledger", "LogMirror", "ModelMismatch", "Watched", "majority_of_each_half"]
+
+
+class ModelMismatch(Exception):
+    """Two things that must be equal are not; the text says which."""
+
+
+Chain: TypeAlias = bytes
+"""A hash over an entry and everything before it."""
+
+NO_CHAIN: Chain = b""
+
+
+def majority_of_each_half(members: Members, agrees: Callable[[NodeId], bool]) -> bool:
+    """More than half of the voters agree, and of those who are being voted out; whoever else agrees does not count.
+
+    Said here once more, because what the core takes for a quorum is under test."""
+    halves = [half for half in (members.voters, members.outgoing) if half]
+    return bool(halves) and all(2 * len([node for node in half if agrees(node)]) > len(half) for half in halves)
+
+
+@final
+class Ledger:
+    """Every (index, term) that was ever in a log, with its chain: equal positions must have equal pasts (§5.3)."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int], tuple[Chain, Entry]] = {}
+
+    def add(self, before: Chain, entry: Entry) -> Chain:
+        """The entry's chain. Raises `ModelMismatch` where another entry, or another past, is known at its position."""
+        known = self._known.get((entry.index, entry.term))
+        content = b"%d %d %d " % (entry.index, entry.term, entry.kind)
+        chain = hashlib.blake2b(before + content + entry.data, digest_size=8).digest()
+        if known is None:
+            self._known[entry.index, entry.term] = (chain, entry)
+        elif known[0] != chain:
+            raise ModelMismatch(
+                f"two logs hold index {entry.index}, term {entry.term} with different entries before or at it"
+            )
+        return chain
+
+    def clear(self) -> None:
+        """None of this was ever in a log that counts."""
+        self._known.clear()
+
+    def chain(self, index: int, term: int) -> Chain | None:
+        """The chain at this position, None where nobody ever had it; the empty one before the first entry."""
+        if index == 0:
+            return NO_CHAIN
+        known = self._known.get((index, term))
+        return None if known is None else known[0]
+
+    def entry(self, index: int, term: int) -> Entry | None:
+        known = self._known.get((index, term))
+        return None if known is None else known[1]
+
+
+Change: TypeAlias = tuple[int, int]
+"""From where the log was cut (0: it was not), and from where it has new entries (0: none)."""
+
+
+@final
+class LogMirror:
+    """One core's log, followed from step to step at the cost of what changed."""
+
+    __slots__ = ("_ledger", "base", "base_chain", "base_term", "chains", "configurations", "cut_off", "entries")
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.cut_off: list[tuple[int, int]] = []  # places (index, term) cut since somebody last took them
+        self.base = 0
+        self.base_term = 0
+        self.base_chain: Chain = NO_CHAIN
+        self.entries: list[Entry] = []
+        self.chains: list[Chain] = []
+        self.configurations: list[int] = []  # indexes of membership entries held
+
+    @property
+    def last(self) -> int:
+        return self.base + len(self.entries)
+
+    def term_at(self, index: int) -> int | None:
+        if index == self.base:
+            return self.base_term
+        place = index - self.base - 1
+        return self.entries[place].term if 0 <= place < len(self.entries) else None
+
+    def chain_at(self, index: int) -> Chain | None:
+        if index == self.base:
+            return self.base_chain
+        place = index - self.base - 1
+        return self.chains[place] if 0 <= place < len(self.chains) else None
+
+    def copy(self) -> LogMirror:
+        """The log as it is now, whatever becomes of it."""
+        twin = LogMirror(self._ledger)
+        twin.base, twin.base_term, twin.base_chain = self.base, self.base_term, self.base_chain
+        twin.entries, twin.chains = list(self.entries), list(self.chains)
+        twin.configurations = list(self.configurations)
+        return twin
+
+    def follow(self, log: Log) -> Change:
+        """The mirror equals the log again. Raises `ModelMismatch` where it contradicts the ledger."""
+        last, base = log.last_index, log.base.index
+        entries = self.entries
+        if base == self.base and last == base + len(entries) and (not entries or log.entry(last) is entries[-1]):
+            return (0, 0)
+        replaced = self._rebase(log) if base != self.base or log.base.term != self.base_term else 0
+        cut = replaced or self._cut(log)
+        first_new = self.last + 1
+        for index in range(first_new, last + 1):
+            self._append(log.entry(Index(index)))
+        return (cut, first_new if first_new <= last else 0)
+
+    def _rebase(self, log: Log) -> int:
+        """0 where the log lost its beginning; otherwise it is another one now, from the index returned on."""
+        base, term = log.base.index, log.base.term
+        place = base - self.base
+        replaced = 0
+        if 0 < place <= len(self.entries) and self.entries[place - 1].term == term:
+            self.base_chain = self.chains[place - 1]
+            del self.entries[:place], self.chains[:place]
+        else:
+            chain = self._ledger.chain(base, term)
+            if chain is None:
+                raise ModelMismatch(f"a log begins after index {base}, term {term}, which no log ever held")
+            replaced = base + 1 if self.last else 0
+            self.cut_off += [(entry.index, entry.term) for entry in self.entries]
+            self.entries.clear()
+            self.chains.clear()
+            self.base_chain = chain
+        self.base, self.base_term = base, term
+        self.configurations = [index for index in self.configurations if base < index <= self.last]
+        return replaced
+
+    def _cut(self, log: Log) -> int:
+        """The first index that the log does not hold as it was, 0 where it only grew."""
+        common = min(log.last_index, self.last)
+        last = self.last
+        first_different = 0 if last == common else common + 1
+        index = common
+        while index > self.base:
+            mine, theirs = self.entries[index - self.base - 1], log.entry(Index(index))
+            if mine is theirs:
+                break
+            if mine != theirs:
+                first_different = index
+            index -= 1
+        if first_different:
+            place = first_different - self.base - 1
+            self.cut_off += [(entry.index, entry.term) for entry in self.entries[place:]]
+            del self.entries[place:], self.chains[place:]
+            while self.configurations and self.configurations[-1] >= first_different:
+                self.configurations.pop()
+        return first_different
+
+    def _append(self, entry: Entry) -> None:
+        if entry.index != self.last + 1:
+            raise ModelMismatch(f"a log holds index {entry.index} at the place of {self.last + 1}")
+        chain = self._ledger.add(self.chains[-1] if self.chains else self.base_chain, entry)
+        self.entries.append(entry)
+        self.chains.append(chain)
+        if entry.kind is MEMBERS:
+            self.configurations.append(entry.index)
+
+
+@final
+class DiskModel:
+    """What a disk must hold. `pending`: writes that were handed over and are not known to be done. `ever`: places
+    (index, term) that it has held at some time in this life, or that were overwritten while they waited for a write:
+    that write stands for both."""
+
+    __slots__ = ("_overwritten", "entries", "ever", "hard", "pending", "snapshot")
+
+    def __init__(self) -> None:
+        self.hard = HardState()
+        self.snapshot: SnapshotMeta | None = None
+        self.entries: dict[int, Entry] = {}
+        self.ever: set[tuple[int, int]] = set()
+        self.pending: list[Persist] = []
+        self._overwritten: dict[WriteId, list[tuple[int, int]]] = {}
+
+    def ordered(self, persist: Persist, log: LogMirror) -> None:
+        """A write of this log is handed over, with what the log lost since the one before."""
+        self.pending.append(persist)
+        if log.cut_off:
+            self._overwritten[persist.write], log.cut_off = log.cut_off, []
+
+    def done(self, upto: WriteId) -> None:
+        """The writes up to `upto` are durable."""
+        while self.pending and self.pending[0].write <= upto:
+            persist = self.pending.pop(0)
+            self._write(persist)
+            self.ever.update(self._overwritten.pop(persist.write, ()))
+
+    def _write(self, persist: Persist) -> None:
+        if persist.hard is not None:
+            self.hard = persist.hard
+        if persist.truncate_from:
+            for index in [index for index in self.entries if index >= persist.truncate_from]:
+                del self.entries[index]
+        for entry in persist.entries:
+            self.entries[entry.index] = entry
+            self.ever.add((entry.index, entry.term))
+        meta = persist.snapshot
+        if meta is not None:
+            held = self.entries.get(meta.index)
+            if held is None or held.term != meta.term:
+                self.entries = {}
+            self.snapshot = meta
+        if persist.drop_before:
+            self._drop(persist.drop_before)
+
+    def _drop(self, before: int) -> None:
+        index = before - 1
+        while index in self.entries:
+            del self.entries[index]
+            index -= 1
+
+    @property
+    def last(self) -> int:
+        """The end of the log."""
+        snapshot = self.snapshot.index if self.snapshot is not None else 0
+        return max(next(reversed(self.entries), 0), snapshot)
+
+    def term_at(self, index: int) -> int | None:
+        """The term of what is held at `index`; None where nothing is, or a snapshot stands for it."""
+        entry = self.entries.get(index)
+        if entry is not None:
+            return entry.term
+        if self.snapshot is not None and self.snapshot.index == index:
+            return self.snapshot.term
+        return 0 if index == 0 else None
+
+    def covers(self, index: int, term: int) -> bool:
+        """What is committed at (index, term) is held, as an entry or within a snapshot."""
+        entry = self.entries.get(index)
+        if entry is not None:
+            return entry.term == term
+        return self.snapshot is not None and self.snapshot.index >= index
+
+    def held(self, index: int, term: int) -> bool:
+        """The place was on the disk once: what rested on it was right, even if it left after a later write."""
+        return self.covers(index, term) or (index, term) in self.ever
+
+    def recovered(self, found: Recovered) -> int:
+        """How many of the pending writes the disk turns out to hold; they are done, the others are forgotten.
+
+        Raises `ModelMismatch` where what was found is not what the model holds after some number of them."""
+        writes, self.pending = self.pending, []
+        first = self._difference(found)
+        if first is None:
+            return 0
+        for count, persist in enumerate(writes, 1):
+            self._write(persist)
+            if self._difference(found) is None:
+                return count
+        raise ModelMismatch(f"the disk came back wrong: {first}; {len(writes)} more writes were under way")
+
+    def load(self, found: Recovered) -> None:
+        """Just what was found, and nothing under way."""
+        self.hard, self.snapshot, self.pending = found.hard, found.snapshot, []
+        self._overwritten.clear()
+        self.entries = {entry.index: entry for entry in found.entries}
+        self.ever = {(entry.index, entry.term) for entry in found.entries}
+
+    def _difference(self, found: Recovered) -> str | None:
+        if found.hard != self.hard:
+            return f"it holds {found.hard}, {self.hard} was acknowledged"
+        if found.snapshot != self.snapshot:
+            mine = self.snapshot.position if self.snapshot is not None else None
+            theirs = found.snapshot.position if found.snapshot is not None else None
+            return f"its snapshot is {theirs}, the acknowledged one {mine}"
+        base = self.snapshot.index if self.snapshot is not None else 0
+        mine_after: Sequence[Entry] = [entry for index, entry in self.entries.items() if index > base]
+        if tuple(mine_after) != found.entries:
+            ends = (found.entries[-1].index if found.entries else base, mine_after[-1].index if mine_after else base)
+            return f"its log ends at {ends[0]}, {ends[1]} was acknowledged, or entries differ"
+        return None
+
+
+@final
+class Watched:
+    """What the checks know of one node: beyond its death what its disk must hold, within a life its log."""
+
+    def __init__(self, node: NodeId, incarnation: Incarnation, ledger: Ledger) -> None:
+        self.node = node
+        self.incarnation = incarnation
+        self.lost = False  # the disk, with everything on it
+        self.ledger = ledger
+        self.stable = DiskModel()  # what is on the disk
+        self.told = DiskModel()  # what the core was told is on the disk
+        self.log = LogMirror(ledger)
+        self.answers = RequestTracker()
+        self.term = 0
+        self.commit = 0
+        self.applied = 0
+        self.snapshot_at = 0  # the snapshot that the machine was last asked for
+        self.restore_at = 0  # the one that it was last set to
+        self.promised_term = 0
+        self.leads = 0  # the term it leads, 0 if it does not
+        self.members: Members | None = None
+        self.configuration = -1  # where the one in force was appended
+
+    def begin(self, recovered: Recovered) -> None:
+        """A new life on the same disk."""
+        self.told.load(recovered)
+        self.stable.load(recovered)
+        self.log = LogMirror(self.ledger)
+        self.answers = RequestTracker()
+        self.term, self.commit, self.applied = recovered.hard.term, 0, 0
+        self.leads, self.members, self.configuration = 0, None, -1

@@ -1,0 +1,350 @@
+"""What is true of the machines: the same commands in the same order, the same results, the same snapshots.
+
+What lives here: `CheckedStateMachine`, a machine around `Sessions`, one per life of a node, `CountingStateMachine`,
+which stands between `Sessions` and the user's machine and counts what gets through, and `ReplicaChecker`, in which all
+witnesses of a simulation write down what they saw, and find contradictions.
+
+A witness puts what it has applied, as one hash, in front of every snapshot; so a restored snapshot can be compared
+with the entries that it stands for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from struct import Struct
+from typing import Final, final
+
+from raft_core.ids import NO_INDEX, Index
+from raft_core.state_machine import StateMachine, latest_time, preparer
+from raft_testing.stamps import Stamps
+
+__all__ = ["CheckedStateMachine", "CountingStateMachine", "ReplicaChecker"]
+
+_HEAD: Final = Struct("<Q16s")
+_UNDER_A_SESSION: Final = b"\2"
+_A_RESULT: Final = b"\0"
+_STAMP: Final = 9
+"""Bytes of a command under sessions that its leader stamps: the same command sent twice differs in them."""
+_SESSION_HEAD: Final = 33
+"""Bytes before the user's part of a command under a session."""
+
+
+@final
+class _Applied:
+    """What the first machine that was given the command at an index showed."""
+
+    __slots__ = ("chain", "command", "node", "result")
+
+    def __init__(self, chain: bytes, node: str, command: bytes, result: bytes) -> None:
+        self.chain = chain
+        self.node = node
+        self.command = command
+        self.result = result
+
+
+@final
+class _Command:
+    """One command of a client, in all forms in which it has been seen: as it was sent, and as `prepare` made it.
+
+    `offered`: how often a client sent it without a session. `place`: the index at which it was first applied.
+    `done`: the indexes at which it came through to a machine. `logged`: the user's part of it, as it did so first."""
+
+    __slots__ = ("done", "forms", "logged", "offered", "place", "results")
+
+    def __init__(self, form: bytes) -> None:
+        self.forms = [form]
+        self.offered = 0
+        self.place = 0
+        self.done: set[int] = set()
+        self.results: set[bytes] = set()
+        self.logged: bytes | None = None
+
+    def absorb(self, other: _Command) -> None:
+        """Take over what is known of `other`, which is this very command."""
+        self.forms += other.forms
+        self.offered += other.offered
+        self.done |= other.done
+        self.results |= other.results
+        if other.place and not 0 < self.place <= other.place:
+            self.place, self.logged = other.place, other.logged
+
+
+@final
+class ReplicaChecker:
+    """What all machines of one simulation have shown. `fail` is called with the text of a contradiction.
+
+    A machine's `prepare` may change a command, and change it differently each time that the command is sent. So a
+    command is known by what was sent: whatever `prepare` made of it is another form of the same command."""
+
+    def __init__(self, fail: Callable[[str], None], stamps: Stamps | None = None) -> None:
+        self.fail = fail
+        self.stamps = stamps
+        self.seen: Counter[str] = Counter()
+        self.carried_out = 0
+        """How many commands have come through to any machine."""
+        self._asked: set[bytes] = set()  # what clients read
+        self._commands: dict[bytes, _Command] = {}  # by each form, without the stamp of the sessions
+        self._applied: dict[int, _Applied] = {0: _Applied(bytes(16), "", b"", b"")}  # by index
+        self._snapshots: dict[int, tuple[bytes, str]] = {}
+
+    def offered(self, command: bytes) -> None:
+        """A client sends the command, without a session, and will not send it again: it is carried out once at most."""
+        self._command(command).offered += 1
+
+    def prepared(self, command: bytes, logged: bytes) -> None:
+        """A leader's machine was given the command, and `logged` is what it wants to have in the log."""
+        sent, made = self._command(command), self._command(logged)
+        if sent is not made:
+            sent.absorb(made)
+            for form in made.forms:
+                self._commands[form] = sent
+            self.seen["command changed by its machine's prepare"] += 1
+
+    def asked(self, request: bytes) -> None:
+        """A client reads with this request, so the machine has an answer to it."""
+        self._asked.add(request)
+
+    def was_asked(self, request: bytes) -> bool:
+        """The request is a client's; others ask for what makes no sense, and may be refused."""
+        return request in self._asked
+
+    def told(self, command: bytes, answer: bytes) -> None:
+        """A client was told this result of this command."""
+        if answer not in self._command(command).results:
+            self.fail(f"a client was answered {answer!r}, which is not the result of its command {command!r}")
+
+    def place_of(self, command: bytes) -> int:
+        """Return the index at which the command, as a client sent it, was first applied; 0 if it never was."""
+        return self._command(command).place
+
+    def logged(self, command: bytes) -> bytes | None:
+        """Return the user's part of a client's command as it stood in the log when a machine first carried it out;
+        None if none ever did."""
+        return self._command(command).logged
+
+    def applied(
+        self, index: int, chain: bytes, command: bytes, result: bytes, *, carried_out: bool, node: str = "a node"
+    ) -> None:
+        """The machine of `node` was given a command; `carried_out`: it came through to the user's machine."""
+        known = self._applied.get(index)
+        if known is None:
+            self._applied[index] = _Applied(chain, node, command, result)
+            if self.stamps is not None:
+                self.stamps.applied(index, command, node)
+            self._first_applied(index, command, result)
+        elif known.chain != chain:
+            self.fail(
+                f"two machines applied different commands up to index {index}: there, {known.node} was given "
+                f"{known.command!r} and {node} {command!r}"
+            )
+        elif known.result != result:
+            self.fail(
+                f"two machines gave different results at index {index}: {known.node} gave {known.result!r} and {node} "
+                f"{result!r} for the command {command!r}"
+            )
+        if carried_out:
+            self._carried_out(index, command)
+
+    def _command(self, command: bytes) -> _Command:
+        form = _body(command)
+        known = self._commands.get(form)
+        if known is None:
+            known = self._commands[form] = _Command(form)
+        return known
+
+    def _first_applied(self, index: int, command: bytes, result: bytes) -> None:
+        known = self._command(command)
+        known.place = known.place or index
+        if known.place != index and command[:1] == _UNDER_A_SESSION and result[:1] == _A_RESULT:
+            first = [one for one in known.results if one[:1] == _A_RESULT]
+            if first and first[0] != result:
+                self.fail(
+                    f"the command at {known.place} was repeated at {index} and had another result: {result!r} instead "
+                    f"of {first[0]!r} for {command!r}"
+                )
+            self.seen["retry answered from its session"] += 1
+        known.results.add(result)
+
+    def _carried_out(self, index: int, command: bytes) -> None:
+        known = self._command(command)
+        if known.logged is None:
+            known.logged = _users_part(command)
+        places = known.done
+        places.add(index)
+        most = 1 if command[:1] == _UNDER_A_SESSION else known.offered or len(places)
+        if len(places) > most:
+            self.fail(f"a command that was sent to be applied once is applied at {sorted(places)}: {command!r}")
+
+    def chain(self, index: int) -> bytes | None:
+        """The hash of everything applied up to the command at `index`."""
+        known = self._applied.get(index)
+        return None if known is None else known.chain
+
+    def snapshot(self, index: int, digest: bytes, node: str = "a node") -> None:
+        """The state of the machine of `node` after the command at `index`, as it went into a snapshot."""
+        known = self._snapshots.setdefault(index, (digest, node))
+        if known[0] != digest:
+            last = self._applied.get(index)
+            command = b"" if last is None else last.command
+            self.fail(
+                f"two machines have different states after index {index}: those of {known[1]} and {node}; the last "
+                f"command was {command!r}"
+            )
+
+    def sum_up(self, tell: Callable[[bytes], None]) -> None:
+        """All states that went into snapshots are told, so that runs can be compared in which nobody sees a difference
+        but from one process to another."""
+        for index, (digest, _) in sorted(self._snapshots.items()):
+            tell(b"%d " % index + digest)
+
+
+def _body(command: bytes) -> bytes:
+    """The command without what its leader stamps."""
+    return command[:1] + command[_STAMP:]
+
+
+def _users_part(command: bytes) -> bytes:
+    """The command without the head that `Sessions` reads."""
+    return command[_SESSION_HEAD if command[:1] == _UNDER_A_SESSION else _STAMP :]
+
+
+@final
+class CountingStateMachine:
+    """The user's machine, under `Sessions`: what it is given is carried out."""
+
+    def __init__(self, machine: StateMachine, testimony: ReplicaChecker) -> None:
+        self._machine = machine
+        self._testimony = testimony
+        self.init = machine.init
+        self.prepare = machine.prepare
+        self._prepare = preparer(machine)
+        self.query = machine.query
+        self.snapshot = machine.snapshot
+
+    def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
+        return self._prepare(command, now, wall)
+
+    def apply(self, index: Index, command: bytes) -> bytes:
+        self._testimony.carried_out += 1
+        return self._machine.apply(index, command)
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """The user's machine is given its own part of a snapshot, cut at other places than those where it cut it."""
+        self._machine.restore(iter(_cut_elsewhere(b"".join(chunks))))
+
+
+def _cut_elsewhere(data: bytes) -> list[bytes]:
+    """The same bytes in up to three pieces, none of them empty. Where they are cut depends on the bytes alone, so that
+    equal runs stay equal."""
+    if len(data) < 2:
+        return [data] if data else []
+    chance = zlib.crc32(data)
+    first = 1 + chance % (len(data) - 1)
+    second = first + (chance >> 8) % (len(data) - first + 1)
+    return [piece for piece in (data[:first], data[first:second], data[second:]) if piece]
+
+
+@final
+class CheckedStateMachine:
+    """A machine that tells on the machine within. `stands` is told where it stands whenever it is asked for a snapshot
+    (true) or was set to one (false). `node` names it in what is found."""
+
+    def __init__(
+        self,
+        machine: StateMachine,
+        testimony: ReplicaChecker,
+        stands: Callable[[int, bool], None] = lambda last, taken: None,
+        node: str = "a node",
+    ) -> None:
+        self.machine = machine
+        self._testimony = testimony
+        self._prepare = preparer(machine)
+        self._stands = stands
+        self._node = node
+        self.last = 0
+        self.chain = bytes(16)
+
+    def init(self) -> Index:
+        self.machine.init()
+        return NO_INDEX
+
+    def latest_time(self) -> int:
+        return latest_time(self.machine)
+
+    def prepare(self, command: bytes, now: int) -> bytes:
+        return self.prepare_with_wall(command, now, now)
+
+    def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
+        if self._testimony.stamps is not None:
+            self._testimony.stamps.told(now)
+        logged = self._prepare(command, now, wall)
+        if isinstance(logged, bytes):
+            self._testimony.prepared(command, logged)
+        return logged
+
+    def apply(self, index: Index, command: bytes) -> bytes:
+        """The machine's result. What the machine raises is a finding, and is raised on."""
+        testimony = self._testimony
+        if index <= self.last:
+            testimony.fail(f"a machine was given index {index} after {self.last}, that of {self._node}: {command!r}")
+        before = testimony.carried_out
+        try:
+            result = self.machine.apply(index, command)
+        except Exception as failure:
+            told = f"the machine raised {type(failure).__name__} at index {index}: {failure}"
+            testimony.fail(f"{told} ({self._node}, command {command!r})")
+            raise
+        content = b"%d:%d:" % (index, len(command)) + command
+        self.chain = hashlib.blake2b(self.chain + content, digest_size=16).digest()
+        self.last = index
+        carried_out = testimony.carried_out > before
+        testimony.applied(index, self.chain, command, result, carried_out=carried_out, node=self._node)
+        return result
+
+    def query(self, request: bytes) -> bytes:
+        """The machine's answer. What it raises at a client's request, or gives that is no bytes, is a finding."""
+        testimony = self._testimony
+        try:
+            answer = self.machine.query(request)
+        except Exception as failure:
+            if testimony.was_asked(request):
+                testimony.fail(f"the machine raised {type(failure).__name__} at the query {request!r}: {failure}")
+            raise
+        if not isinstance(answer, bytes):
+            testimony.fail(f"the machine answered the query {request!r} with {type(answer).__name__}, not bytes")
+        return answer
+
+    def snapshot(self) -> Iterator[bytes]:
+        """The machine's chunks, behind a head that says what they stand for."""
+        self._stands(self.last, True)
+        return self._chunks(self.last, self.chain, self.machine.snapshot())
+
+    def _chunks(self, last: int, chain: bytes, inner: Iterator[bytes]) -> Iterator[bytes]:
+        yield _HEAD.pack(last, chain)
+        digest = hashlib.blake2b(digest_size=16)
+        for chunk in inner:
+            digest.update(chunk)
+            yield chunk
+        self._testimony.snapshot(last, digest.digest(), self._node)
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """The machine's state is the snapshot's, which must stand for what was applied up to its place."""
+        data = b"".join(chunks)
+        last, chain = _HEAD.unpack_from(data)
+        if self._testimony.chain(last) != chain:
+            self._testimony.fail(f"a snapshot does not equal the applied prefix up to index {last} ({self._node})")
+        body = data[_HEAD.size :]
+        middle = len(body) // 2
+        self.machine.restore(iter([body[:middle], body[middle:]]))
+        self.last, self.chain = last, chain
+        self._stands(last, False)
+
+    def digest(self) -> bytes:
+        """The machine's state as a hash."""
+        digest = hashlib.blake2b(digest_size=16)
+        for chunk in self.machine.snapshot():
+            digest.update(chunk)
+        return digest.digest()

@@ -1,0 +1,181 @@
+"""What may be typed after `python -m raft_testing`: the commands, their arguments, and what each of them means.
+
+What lives here: the parser, and the values that it makes of texts. Nothing is done here: `__main__` has the arguments
+parsed, and does what they say.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from raft_testing.faults.catalogue import Fault, Profile
+
+__all__ = ["parser"]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Takes the arguments apart; `command` is which of the commands they are for."""
+    whole = argparse.ArgumentParser(
+        prog="python -m raft_testing",
+        description="Puts a replicated state machine and its store under fire, deterministically.",
+        epilog="Exit status: 0 where everything held, 1 where something was violated, 2 for wrong arguments.",
+    )
+    commands = whole.add_subparsers(required=True, dest="command", metavar="command")
+    simulate = commands.add_parser(
+        "simulate",
+        help="whole clusters with faults, in virtual time",
+        description="Runs seeds. Each is a cluster of real nodes with simulated network, disks, clocks and clients, "
+        "about two minutes of virtual time; every step of every core is checked. The first seed that fails is made "
+        "smaller and drawn as an HTML page.",
+    )
+    _arguments_of_simulate(simulate)
+    determinism = commands.add_parser(
+        "determinism",
+        help="the same seed is the same run, in every process",
+        description="Runs every seed in two processes with different PYTHONHASHSEED, and compares all events and "
+        "effects of all cores, byte for byte, and the states of all machines. Prints a digest that can be compared "
+        "between machines.",
+    )
+    _arguments_of_determinism(determinism)
+    explore = commands.add_parser(
+        "explore", help="every interleaving of a small cluster", description="Searches all states within bounds."
+    )
+    _arguments_of_explore(explore)
+    crash = commands.add_parser(
+        "crash-disk",
+        help="a store under every crash and every flipped bit",
+        description="Runs scripted histories against a store, with a power loss at every call and in every write, "
+        "every call failing once, every bit of the log flipped, and records dropped, doubled and zeroed.",
+    )
+    _arguments_of_crash_disk(crash)
+    drawing = commands.add_parser("draw", help="a recorded trace as a page", description="Makes an HTML page.")
+    _arguments_of_draw(drawing)
+    return whole
+
+
+def _arguments_of_simulate(simulate: argparse.ArgumentParser) -> None:
+    simulate.add_argument("--seeds", type=_positive, default=100, metavar="N", help="how many seeds (100)")
+    simulate.add_argument("--seed", type=int, default=1, metavar="S", help="the first seed (1)")
+    simulate.add_argument("--workers", type=_positive, default=2, metavar="N", help="processes at a time (2)")
+    simulate.add_argument(
+        "--faults",
+        type=_faults,
+        default=None,
+        metavar="A,B",
+        help="of the kinds that a seed chooses, only these take part: " + _fault_names(),
+    )
+    simulate.add_argument(
+        "--fault-chance",
+        type=_probability,
+        default=Profile().fault_chance,
+        metavar="P",
+        help="with which probability a seed chooses a kind of fault (0.4)",
+    )
+    simulate.add_argument(
+        "--interval", type=_positive, metavar="N", help="mean virtual seconds from one fault of a kind to the next (16)"
+    )
+    simulate.add_argument(
+        "--clients",
+        type=_positive,
+        default=Profile().clients,
+        metavar="N",
+        help="clients per seed, one operation at a time (5)",
+    )
+    simulate.add_argument(
+        "--operations",
+        type=_positive,
+        default=Profile().operations,
+        metavar="N",
+        help="client operations per seed (260)",
+    )
+    simulate.add_argument(
+        "--seconds",
+        type=_positive,
+        metavar="N",
+        help="virtual seconds under fire per seed (116); for long histories, more",
+    )
+    simulate.add_argument(
+        "--leases",
+        action="store_true",
+        help="answer reads from the leader's lease: linearizable only while clocks run alike, so that with the faults "
+        "clock_rate and clock_jump stale reads are found",
+    )
+    simulate.add_argument(
+        "--purity",
+        type=_probability,
+        default=Profile().purity,
+        metavar="P",
+        help="share of steps that are done twice (0.01)",
+    )
+    _arguments_of_subject(simulate)
+    simulate.add_argument("--page", metavar="FILE", help="where the picture of a failure goes (raft-seed-S.html)")
+    simulate.add_argument("--no-shrink", action="store_true", help="draw a failure as it is")
+
+
+def _arguments_of_subject(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--machine", metavar="M:NAME", help="package.module:factory of a state machine")
+    command.add_argument("--workload", metavar="M:NAME", help="package.module:factory of what clients do to it")
+    command.add_argument("--store", metavar="M:NAME", help="package.module:function(disk, node, incarnation) → store")
+
+
+def _arguments_of_determinism(determinism: argparse.ArgumentParser) -> None:
+    determinism.add_argument("--seeds", type=_positive, default=20, metavar="N", help="how many seeds (20)")
+    determinism.add_argument("--seed", type=int, default=1, metavar="S", help="the first seed (1)")
+    determinism.add_argument(
+        "--workers", type=_positive, default=2, metavar="N", help="processes at a time, at least 2 (2)"
+    )
+    _arguments_of_subject(determinism)
+
+
+def _arguments_of_explore(explore: argparse.ArgumentParser) -> None:
+    explore.add_argument("--bounds", choices=("small", "second"), default="small", help="how far (small)")
+    explore.add_argument("--states", type=_positive, default=0, metavar="N", help="stop after so many distinct states")
+    explore.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes at a time (1)")
+    explore.add_argument("--page", default="raft-explored.html", metavar="FILE", help="picture of a violation")
+
+
+def _arguments_of_crash_disk(crash: argparse.ArgumentParser) -> None:
+    crash.add_argument("--scripts", type=_positive, default=1, metavar="N", help="how many histories (1)")
+    crash.add_argument("--seed", type=int, default=0, metavar="S", help="the first one (0)")
+    crash.add_argument("--workers", type=_positive, default=2, metavar="N", help="processes at a time (2)")
+    crash.add_argument("--store", metavar="M:NAME", help="package.module:function(files) → store")
+
+
+def _arguments_of_draw(drawing: argparse.ArgumentParser) -> None:
+    drawing.add_argument("trace", help="a trace in JSON: of the simulator, the explorer, or a node's recorder")
+    drawing.add_argument("--output", metavar="FILE", help="where the page goes (the trace's name with .html)")
+
+
+def _positive(text: str) -> int:
+    """A whole number of which there is at least one: a run of nothing proves nothing."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return number
+
+
+def _probability(text: str) -> float:
+    try:
+        chance = float(text)
+    except ValueError:
+        chance = -1.0
+    if not 0 <= chance <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
+    return chance
+
+
+def _faults(text: str) -> frozenset[Fault]:
+    if text in ("", "none"):
+        return frozenset()
+    known = {fault.name.lower(): fault for fault in Fault}
+    unknown = [name for name in text.split(",") if name not in known]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no fault is called {unknown[0]!r}; there are: {', '.join(known)}")
+    return frozenset(known[name] for name in text.split(","))
+
+
+def _fault_names() -> str:
+    return ", ".join(fault.name.lower() for fault in Fault)

@@ -1,0 +1,148 @@
+"""Changed bytes: what a store makes of flipped bits, and of records and segments that are gone, doubled or zeroed.
+
+What lives here: the part of the crash disk's check in which the medium did not keep what was durable. A store must
+refuse such a disk with an error that names the place, or recover everything all the same. Records and segments are
+those of the shipped store's format; every other file is changed bit by bit, whoever wrote it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from raft_core.errors import DiskError, LogDamaged
+from raft_testing.disk.crash_disk import Call, CrashDisk
+from raft_testing.disk.script import (
+    Script,
+    WriteBatch,
+    batches_in,
+    broken_copies,
+    is_segment,
+    plain_script,
+    used_bytes,
+)
+from raft_testing.disk.trial import Standing, Trial
+
+__all__ = ["EMPTY_BYTES", "LOG_BYTES", "break_records", "flip_bits"]
+
+LOG_BYTES: Final = 16 * 1024
+"""How long the log is of which every bit is flipped."""
+EMPTY_BYTES: Final = 64
+"""Of the empty space behind a segment's last batch, every bit of so many bytes is flipped too."""
+
+
+def flip_bits(trial: Trial) -> None:
+    """Every bit of a log of 16 KiB, of the empty space behind it, and of every other file is flipped once."""
+    script = plain_script(trial.seed, LOG_BYTES)
+    disk = _written(trial, script, orderly=False)
+    budget = LOG_BYTES * 8
+    for name in disk.listing():
+        content = disk.content(name)
+        used = used_bytes(content) * 8
+        bits = min(used, budget) if is_segment(name, content) else 0
+        budget -= bits
+        behind = min(len(content) * 8 - used, EMPTY_BYTES * 8) if 0 < bits == used else 0
+        _flip_each(trial, disk, script, name, bits + behind)
+    small = _written(trial, trial.script, orderly=True)
+    for name in small.listing():
+        content = small.content(name)
+        if not is_segment(name, content):
+            _flip_each(trial, small, trial.script, name, len(content) * 8)
+
+
+def _flip_each(trial: Trial, disk: CrashDisk, script: Script, name: str, bits: int) -> None:
+    # A store that refuses has written nothing, so that the same disk serves again.
+    flipped, changed = disk.twin(), [False]
+
+    def note(call: Call) -> None:
+        changed[0] = changed[0] or call.changes
+
+    flipped.watch = note
+    for bit in range(0, bits, trial.every):
+        flipped.flip(name, bit)
+        _refuses(trial, flipped, script, name, f"bit {bit} of {name} flipped", "flipped bits", damaged=bit // 8)
+        if changed[0]:
+            flipped, changed[0] = disk.twin(), False
+            flipped.watch = note
+        else:
+            flipped.flip(name, bit)
+
+
+def _refuses(
+    trial: Trial,
+    disk: CrashDisk,
+    script: Script,
+    name: str,
+    where: str,
+    kind: str,
+    *,
+    damaged: int,
+    at_risk: int = 0,
+) -> None:
+    """The store names the file and a place not behind the byte at `damaged`, where a reader would begin to look;
+    or it recovers everything all the same, save the last `at_risk` persists."""
+    trial.counts[f"{kind}: tried"] += 1
+    try:
+        store = trial.open_store(disk)
+        recovered = store.recover()
+    except LogDamaged as damage:
+        if damage.file != name or not 0 <= damage.offset <= damaged:
+            trial.violated(where, f"the error names another place: {damage}")
+        trial.counts[f"{kind}: refused"] += 1
+        return
+    except Exception as failure:  # a store of somebody else's may raise anything
+        trial.failed(where, "refused without naming file and offset", failure)
+    whole = len(script.states) - 1
+    trial.must_hold(store, recovered, Standing(whole - at_risk, whole), script, where)
+    store.close()
+    trial.counts[f"{kind}: harmless"] += 1
+
+
+def _written(trial: Trial, script: Script, *, orderly: bool) -> CrashDisk:
+    """A disk after a whole history: after an orderly close, or after the power went when all was acknowledged."""
+    disk = CrashDisk()
+    for _ in trial.play(disk, Standing(), script, orderly=orderly):
+        pass
+    return disk.crash()
+
+
+def break_records(trial: Trial) -> None:
+    """Every record of the log is dropped, doubled and zeroed, and every file of it removed.
+
+    Without an orderly close nothing proves that the very last record was ever acknowledged: it may be gone."""
+    for script in (plain_script(trial.seed, LOG_BYTES), trial.script):
+        for orderly in (True, False):
+            disk = _written(trial, script, orderly=orderly)
+            names = [name for name in disk.listing() if is_segment(name, disk.content(name))]
+            for name in names:
+                _break_each(trial, disk, script, name, unproven=name == names[-1] and not orderly)
+                without = disk.twin()
+                without.remove(name)
+                _refuses_missing(trial, without, script, name)
+
+
+def _break_each(trial: Trial, disk: CrashDisk, script: Script, name: str, *, unproven: bool) -> None:
+    content = disk.content(name)
+    batches = batches_in(content)
+    last = script.steps[-1]
+    assert type(last) is WriteBatch
+    for start, end in batches:
+        at_risk = len(last.batch) if unproven and (start, end) == batches[-1] else 0
+        for what, broken in broken_copies(content, start, end):
+            changed = disk.twin()
+            changed.overwrite(name, broken)
+            where = f"record at {start} of {name} {what}"
+            _refuses(trial, changed, script, name, where, f"records {what}", damaged=end, at_risk=at_risk)
+
+
+def _refuses_missing(trial: Trial, disk: CrashDisk, script: Script, name: str) -> None:
+    trial.counts["segments removed: tried"] += 1
+    try:
+        store = trial.open_store(disk)
+        recovered = store.recover()
+    except Exception as failure:  # a store of somebody else's may raise anything
+        if not isinstance(failure, DiskError) or name not in str(failure):
+            trial.failed(f"{name} removed", "the error does not name it", failure)
+        trial.counts["segments removed: refused"] += 1
+        return
+    whole = Standing(len(script.states) - 1, len(script.states) - 1)
+    trial.must_hold(store, recovered, whole, script, f"{name} removed")

@@ -1,0 +1,1 @@
+"""Faults that the simulator injects: network, disk, clients, operators, peers."""

@@ -1,0 +1,304 @@
+"""What operators do to a cluster at bad moments: members come and go, leadership moves, too much is proposed.
+
+What lives here: `AdminFaults`, one change of members at a time, each followed until its outcome is known. It also
+replaces nodes whose disks are lost, because a careful operator would.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, final
+
+from raft_core.errors import OutcomeUnknown
+from raft_core.ids import Incarnation, NodeId
+from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, RemoveNode
+from raft_core.node.events import ClientChanged, ClientLeft, ClientProposed, ClientTransferred
+from raft_core.node.limits import MILLISECOND, SECOND
+from raft_core.sessions import Sequence, SessionId, encode_command
+from raft_testing.faults.catalogue import Fault
+from raft_testing.rng import Rng
+from raft_testing.sim.node import Death, Reply, SimulatedNode
+
+if TYPE_CHECKING:
+    from raft_testing.sim.simulation import Simulation
+
+__all__ = ["AdminFaults"]
+
+_MOST_NODES: Final = 7
+_PATIENCE: Final = 5 * SECOND
+
+
+@final
+class AdminFaults:
+    """At most one change of members is under way; `busy` until it is settled and nobody is mourned."""
+
+    def __init__(self, simulation: Simulation, rng: Rng, counts: Counter[Fault]) -> None:
+        self._simulation = simulation
+        self._rng = rng
+        self._counts = counts
+        self._changing = False
+        self._quiet_until = 0
+        self._mourned: list[SimulatedNode] = []
+        self._ended = False
+        self._staying = False  # in a joint configuration, until the operator says so
+        self._stay_until = 0
+        self._leaving = False  # somebody looks after that
+
+    @property
+    def busy(self) -> bool:
+        """A change may still be on its way, or a disk is lost and its node not replaced yet."""
+        waits = self._changing or self._staying or bool(self._mourned)
+        return waits or self._simulation.now < self._quiet_until
+
+    def end(self) -> None:
+        """Nothing new is begun."""
+        self._ended = True
+
+    # Changes of members.
+
+    def _ask(self, changes: tuple[Change, ...], mode: ChangeMode, then: Callable[[bool], None]) -> bool:
+        """The change is asked of the leader; `then` is told whether it was made, once that is known or given up."""
+        simulation = self._simulation
+        node = simulation.leader()
+        if node is None or self._changing:
+            return False
+        self._changing = True
+        ticket = simulation.next_ticket()
+        deadline = node.clock.at(simulation.now) + _PATIENCE * node.clock.rate // 1000
+        done = [False]
+
+        def on_reply(reply: Reply) -> None:
+            if done[0]:
+                return
+            done[0] = True
+            self._changing = False
+            if reply is None or isinstance(reply, OutcomeUnknown):
+                self._quiet_until = simulation.now + 3 * _PATIENCE
+            if isinstance(reply, bytes):
+                simulation.seen["membership changed"] += 1
+            then(isinstance(reply, bytes))
+
+        def give_up() -> None:
+            if not done[0]:
+                node.cancel(ticket)
+                on_reply(None)
+
+        simulation.at(_PATIENCE + 2 * SECOND, give_up)
+        node.call(ticket, ClientChanged(ticket, changes, mode, deadline=deadline), on_reply)
+        return True
+
+    def _room(self) -> bool:
+        return not self._mourned and not self._ended and self._simulation.now >= self._quiet_until
+
+    def grow(self, rng: Rng) -> bool:
+        """A new node joins: as a voter, or as a learner that is promoted when it has caught up."""
+        living = [node for node in self._simulation.nodes.values() if not node.retired]
+        if not self._room() or self._changing or len(living) >= _MOST_NODES:
+            return False
+        self._join(lambda node: self._add(node, rng, tries=4))
+        return True
+
+    def _join(self, then: Callable[[SimulatedNode], None]) -> None:
+        node = self._simulation.new_node()
+        node.start()
+        self._simulation.at(SECOND, lambda: then(node))
+
+    def _add(self, node: SimulatedNode, rng: Rng, *, tries: int) -> None:
+        if self._ended or node.retired:
+            return
+        if node.harmed or node.wiped:  # before anybody was to rely on it: nobody adds what does not come up
+            if tries:
+                self._simulation.at(2 * SECOND, lambda: self._add(node, rng, tries=tries - 1))
+            return
+        disk = node.incarnation if rng.chance(0.5) else Incarnation(0)
+        kind = rng.below(3)
+        change: Change = AddVoter(node.id, disk)
+        if kind:
+            change = AddLearner(node.id, disk, promote_when_ready=kind == 2)
+
+        def then(made: bool) -> None:
+            if made or self._is_member(node.id):
+                return
+            if tries:
+                self._simulation.at(2 * SECOND, lambda: self._add(node, rng, tries=tries - 1))
+            else:
+                self._farewell(node.id)
+
+        if not self._ask((change,), ChangeMode.AUTO, then):
+            then(False)
+
+    def _is_member(self, node: NodeId) -> bool:
+        leader = self._simulation.leader()
+        return leader is not None and leader.raft is not None and leader.raft.members.is_member(node)
+
+    def _members(self) -> tuple[tuple[NodeId, ...], tuple[NodeId, ...]]:
+        """Voters and learners as the leader has them; nobody where there is no leader, or it is joint."""
+        leader = self._simulation.leader()
+        if leader is None or leader.raft is None or leader.raft.members.joint:
+            return (), ()
+        return leader.raft.members.voters, leader.raft.members.learners
+
+    def shrink(self, rng: Rng) -> bool:
+        """A member leaves, the leader included, down to one voter."""
+        voters, learners = self._members()
+        fewest = rng.choice((1, 2, 3, 3))
+        candidates = [*learners, *(voters if len(voters) > fewest else ())]
+        if not self._room() or not candidates:
+            return False
+        node = rng.choice(candidates)
+        return self._ask((RemoveNode(node),), ChangeMode.AUTO, lambda made: self._farewell(node) if made else None)
+
+    def _farewell(self, node: NodeId) -> None:
+        """A removed node runs on for a while, which must disturb nobody, and is switched off."""
+        removed = self._simulation.nodes[node]
+
+        def off() -> None:
+            if self._simulation.now >= self._quiet_until and self._knows_nothing_of(node):
+                removed.die(Death.KILLED)
+                removed.retire()
+            elif not self._ended and not self._is_member(node):
+                self._farewell(node)
+
+        self._simulation.at(self._rng.around(5 * SECOND), off)
+
+    def promote(self, rng: Rng) -> bool:
+        """A learner becomes a voter, or a voter a learner."""
+        voters, learners = self._members()
+        if not self._room():
+            return False
+        if learners and rng.chance(0.7):
+            return self._ask((AddVoter(rng.choice(learners)),), ChangeMode.AUTO, lambda _: None)
+        if len(voters) > 2:
+            return self._ask((AddLearner(rng.choice(voters)),), ChangeMode.AUTO, lambda _: None)
+        return False
+
+    def joint(self, rng: Rng) -> bool:
+        """Several change places at once: always through a joint configuration."""
+        voters, learners = self._members()
+        if not self._room() or len(voters) < 2:
+            return False
+        changes: list[Change] = [AddLearner(rng.choice(voters))]
+        if learners:
+            changes.append(AddVoter(rng.choice(learners)))
+        if len(voters) - 1 + len(learners) < 1:
+            return False
+        return self._ask(tuple(changes), ChangeMode.JOINT, lambda _: None)
+
+    def explicit(self, rng: Rng) -> bool:
+        """Two places are swapped, by way of a joint configuration that stays until the operator has seen enough."""
+        voters, learners = self._members()
+        if not self._room() or self._staying or not voters:
+            return False
+        changes: list[Change] = [AddVoter(rng.choice(learners))] if learners else []
+        if len(voters) > 1:
+            changes.append(AddLearner(rng.choice(voters)))
+        if not changes or not self._ask(tuple(changes), ChangeMode.EXPLICIT, lambda _: None):
+            return False
+        self._staying = True
+        stay = rng.around(4 * SECOND)
+        self._stay_until = self._simulation.now + stay
+        if not self._leaving:
+            self._leaving = True
+            self._simulation.at(stay, self._leave_joint)
+        return True
+
+    def _leave_joint(self) -> None:
+        """The joint configuration is left, in peace too; asked again and again until it is.
+
+        That is never over: a change whose outcome is not known may get in long after it was given up."""
+        simulation = self._simulation
+        node = simulation.leader()
+        server = node.raft.server if node is not None and node.raft is not None else None
+        settled = server is not None and server.configurations.index <= server.commit
+        if server is not None and settled and not self._changing and not server.members.joint:
+            self._staying = False
+        if node is not None and server is not None and server.members.joint and simulation.now >= self._stay_until:
+            ticket = simulation.next_ticket()
+            deadline = node.clock.at(simulation.now) + SECOND
+            node.call(ticket, ClientLeft(ticket, deadline), self._on_left)
+        simulation.at(2 * SECOND, self._leave_joint)
+
+    def _on_left(self, reply: Reply) -> None:
+        if isinstance(reply, bytes):
+            self._simulation.seen["joint configuration left when told to"] += 1
+
+    def replace(self, rng: Rng) -> bool:
+        """One member goes and a new node comes, in one step."""
+        voters, _ = self._members()
+        living = [node for node in self._simulation.nodes.values() if not node.retired]
+        if not self._room() or self._changing or not voters or len(living) >= _MOST_NODES:
+            return False
+        old = rng.choice(voters)
+        self._join(lambda node: self._swap(node, old))
+        return True
+
+    def _swap(self, node: SimulatedNode, old: NodeId) -> None:
+        if self._ended or node.retired or node.harmed or node.wiped:
+            return
+        changes = (AddVoter(node.id, node.incarnation), RemoveNode(old))
+        if not self._ask(changes, ChangeMode.AUTO, lambda made: self._farewell(old if made else node.id)):
+            self._farewell(node.id)
+
+    # Lost disks.
+
+    def mourn(self, node: SimulatedNode) -> None:
+        """The node's disk may be lost: it is looked after until it is sound, or removed and replaced."""
+        self._mourned.append(node)
+        self._simulation.at(3 * SECOND, lambda: self._look_after(node))
+
+    def _look_after(self, node: SimulatedNode) -> None:
+        sound = node.alive and not node.wiped and not node.harmed
+        if sound or self._ended:
+            self._mourned.remove(node)
+            return
+        if self._knows_nothing_of(node.id):
+            self._mourned.remove(node)
+            self._quiet_until = self._simulation.now + _PATIENCE
+            if not self._ended:
+                self._join(lambda fresh: self._add(fresh, self._rng, tries=4))
+            return
+        if self._is_member(node.id) and len(self._members()[0]) > 1:
+            self._ask((RemoveNode(node.id),), ChangeMode.AUTO, lambda _: None)
+        self._simulation.at(2 * SECOND, lambda: self._look_after(node))
+
+    def _knows_nothing_of(self, node: NodeId) -> bool:
+        leader = self._simulation.leader()
+        if leader is None or leader.raft is None or leader.raft.members.joint:
+            return False
+        server = leader.raft.server
+        return not server.members.is_member(node) and server.configurations.index <= server.commit
+
+    # Leadership and load.
+
+    def transfer(self, rng: Rng) -> bool:
+        """The leader is asked to hand over, to anybody or to somebody, sensible or not."""
+        simulation = self._simulation
+        alive = [node for node in simulation.nodes.values() if node.alive]
+        if not alive:
+            return False
+        node = rng.choice(alive)
+        ticket = simulation.next_ticket()
+        to = rng.choice([NodeId(0), *simulation.nodes])
+        deadline = node.clock.at(simulation.now) + _PATIENCE
+
+        def on_reply(reply: Reply) -> None:
+            if isinstance(reply, bytes):
+                simulation.seen["leadership transferred"] += 1
+
+        node.call(ticket, ClientTransferred(ticket, to, deadline), on_reply)
+        return True
+
+    def flood(self, rng: Rng) -> bool:
+        """Many large proposals at once. They name a session that never was, so they change nothing."""
+        simulation = self._simulation
+        node = simulation.leader()
+        if node is None:
+            return False
+        size = rng.choice((10, 1000, 5000))
+        for _ in range(rng.choice((20, 100))):
+            ticket = simulation.next_ticket()
+            command = encode_command(SessionId(1 << 40), Sequence(ticket), Sequence(ticket), bytes(size))
+            deadline = node.clock.at(simulation.now) + 3000 * MILLISECOND
+            node.call(ticket, ClientProposed(ticket, command, deadline), lambda _: None)
+        return True

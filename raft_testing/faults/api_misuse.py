@@ -1,0 +1,411 @@
+"""Requests that make no sense, or come at the wrong place: what applications, operators and adapters do wrong.
+
+What lives here: `ApiMisuse`. They ask through `NodeApi`, as applications do, for changes, transfers, commands and reads
+that must be refused, with deadlines that cannot be kept, and leave before the answer comes. A request that must be
+refused is never carried out; one that is cancelled is never answered; a mistake that the caller's own program makes is
+an error at once, and on a copy of a core it is final.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeAlias, final
+
+from raft_core._state import alike
+from raft_core.effects import Alarm, AlarmKind, Refusal, Respond, Stop, StopReason
+from raft_core.entries import MEMBERS, Entry, SnapshotMeta
+from raft_core.errors import CallerError, RaftStopped, Refused
+from raft_core.events import (
+    Applied,
+    ChangeRequested,
+    Event,
+    LeaveRequested,
+    Persisted,
+    Proposed,
+    ReadConsistency,
+    Restored,
+    Started,
+    Tick,
+    TransferRequested,
+)
+from raft_core.ids import Incarnation, Index, MessageId, NodeId, ReadId, RequestId, Term, WriteId
+from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, Members, RemoveNode
+from raft_core.messages import DATA, HEARTBEAT, AppendEntries, InstallSnapshot, ReadIndex
+from raft_core.node.api import Done, NodeApi
+from raft_core.node.api import Reply as Call
+from raft_core.node.events import ClientProposed
+from raft_core.node.jobs import DropReceived, Job, Lane, Query, Ticket
+from raft_core.node.limits import SECOND
+from raft_core.raft import Raft
+from raft_core.roles.leader import Leader
+from raft_core.sessions import Sequence, SessionId, encode_command
+from raft_testing.rng import Rng
+from raft_testing.sim.adapter import converse
+from raft_testing.sim.node import Reply, SimulatedNode
+
+if TYPE_CHECKING:
+    from raft_testing.sim.simulation import Simulation
+
+__all__ = ["ApiMisuse"]
+
+_PATIENCE: Final = 3.0
+"""Seconds."""
+_FAR: Final = 1 << 40
+_NEVER: Final = 1e-9
+"""Seconds within which nobody can answer."""
+
+_Mistake: TypeAlias = Callable[[SimulatedNode, NodeApi, Rng], bool]
+
+
+@final
+class ApiMisuse:
+    """Everybody who asks for what makes no sense, in one simulation."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self._mistakes: tuple[_Mistake, ...] = (
+            self._senseless_change,
+            self._senseless_change,
+            self._change_of_another_configuration,
+            self._senseless_transfer,
+            self._leave,
+            self._large_command,
+            self._garbage,
+            self._no_time,
+            self._odd_read,
+            self._odd_read,
+            self._gone,
+            self._wrong_program,
+            self._adapters_mistake,
+            self._wrong_lane,
+            self._past_the_host,
+            self._proof_of_loss,
+            self._slander,
+        )
+
+    def err(self, node: SimulatedNode, rng: Rng) -> bool:
+        """One mistake, at this node."""
+        if node.face is None:
+            return False
+        mistake = rng.choice(self._mistakes)
+        done = mistake(node, node.face, rng)
+        if done:
+            self._simulation.seen[f"misuse: {mistake.__name__.strip('_').replace('_', ' ')}"] += 1
+        return done
+
+    # How answers are taken.
+
+    def _ask(self, node: SimulatedNode, call: Call | Done, then: Callable[[Reply], None] = lambda _: None) -> bool:
+        """The call is made; whoever made it leaves a while after its deadline, and should have been answered."""
+        ticket = converse(node, call, then)
+        self._simulation.at(int(4 * _PATIENCE * SECOND), lambda: node.cancel(ticket))
+        return True
+
+    def _refused(self, what: str) -> Callable[[Reply], None]:
+        """The reply must not say that it was carried out."""
+
+        def look(reply: Reply) -> None:
+            if isinstance(reply, bytes):
+                self._simulation.overseer.fail(f"{what} was carried out")
+
+        return look
+
+    # Operators.
+
+    def _members(self, node: SimulatedNode) -> Members:
+        return node.raft.members if node.raft is not None else Members()
+
+    def _senseless_change(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
+        """Wherever it arrives, and whatever the members are by then, it cannot be made."""
+        known = [NodeId(number) for number in self._simulation.nodes]
+        one = NodeId(1)  # a founder: its id was used, whether it is still a member or not
+        changes: tuple[Change, ...] = rng.choice(
+            (
+                (),
+                (RemoveNode(NodeId(_FAR)),),
+                (AddVoter(one), RemoveNode(one)),
+                (AddLearner(one), AddLearner(one, promote_when_ready=True)),
+                (AddVoter(NodeId(0)),),
+                (AddLearner(NodeId(-5)),),
+                (AddVoter(NodeId(1 << 70)),),
+                (AddVoter(NodeId(_FAR)),),  # nobody has heard of it, so nobody knows its disk
+                (AddVoter(one, Incarnation(_FAR)),),
+                tuple(RemoveNode(node) for node in known),
+            )
+        )
+        mode = rng.choice((ChangeMode.AUTO, ChangeMode.AUTO, ChangeMode.JOINT, ChangeMode.EXPLICIT))
+        call = face.change_members(changes, mode=mode, timeout=_PATIENCE)
+        return self._ask(node, call, self._refused(f"a change without sense ({changes})"))
+
+    def _change_of_another_configuration(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
+        """A change that would be possible, if the configuration were another one; or that changes nothing."""
+        members = self._members(node)
+        server = node.raft.server if node.raft is not None else None
+        if server is None or members.joint or not members.voters or server.configurations.index > server.commit:
+            return False
+        index = server.configurations.index
+        one = rng.choice(members.voters)
+        call = face.change_members((AddLearner(one),), expected=_FAR, timeout=_PATIENCE)
+        if rng.chance(0.5):
+            call = face.change_members((AddVoter(one),), expected=index, timeout=_PATIENCE)
+        elif rng.chance(0.3):
+            changes = tuple(RemoveNode(voter) for voter in members.voters)
+            call = face.change_members(changes, expected=index, timeout=_PATIENCE)
+        return self._ask(node, call, self._refused("a change that changes nothing, or too much,"))
+
+    def _senseless_transfer(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
+        to = rng.choice((-1, 1 << 70, _FAR))
+        learners = self._members(node).learners
+        if learners and rng.chance(0.6):
+            return self._ask(node, face.transfer(rng.choice(learners), timeout=_PATIENCE))  # a voter by then, perhaps
+        if rng.chance(0.2):
+            return self._ask(node, face.transfer(node.id, timeout=_PATIENCE))
+        return self._ask(node, face.transfer(to, timeout=_PATIENCE), self._refused(f"a transfer to {to}"))
+
+    def _leave(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
+        """Nobody may have to leave, so that it is refused; or a joint configuration is left a little earlier."""
+        return self._ask(node, face.leave_joint(timeout=_PATIENCE))
+
+    # Applications.
+
+    def _large_command(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
+        size = node.settings.max_entry_bytes + 1
+        return self._ask(node, face.propose(bytes(size), timeout=_PATIENCE), self._refused("a command too large"))
+
+    def _garbage(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
+        """Commands that name no session, or are none; and a question that the machine may not understand."""
+        number = Sequence(1 + rng.below(5))
+        unknown = encode_command(SessionId(1 << 40), number, number, b"of a session that never was")
+        command = rng.choice((b"", b"\xff" * 30, unknown, unknown[:12]))
+        if rng.chance(0.3):
+            return self._ask(node, face.read(rng.random.randbytes(rng.below(20)), timeout=_PATIENCE))
+        return self._ask(node, face.propose(command, timeout=rng.choice((_PATIENCE, None))))
+
+    def _no_time(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
+        """The deadline has come before anybody could do anything, or will at once."""
+        if rng.chance(0.5):
+            ticket = self._simulation.next_ticket()
+            event = ClientProposed(ticket, b"", deadline=1)
+            node.call(ticket, event, self._refused("a command whose deadline had passed"))
+            return True
+        calls: tuple[Callable[[], Call | Done], ...] = (
+            lambda: face.propose(b"", timeout=_NEVER),
+            lambda: face.read(b"", timeout=_NEVER),
+            lambda: face.change_members((), timeout=_NEVER),
+            lambda: face.transfer(timeout=_NEVER),
+        )
+        return self._ask(node, rng.choice(calls)())
+
+    def _odd_read(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
+        """Reads that promise less, each from another mood: what is promised must be kept."""
+        if rng.chance(0.4):
+            call = face.read(
+                b"", consistency=ReadConsistency.STALE_BOUNDED, limit=rng.choice((0, 3, 30)), timeout=_PATIENCE
+            )
+            return self._ask(node, call)
+        index = rng.choice((self._simulation.overseer.committed, self._simulation.overseer.committed, _FAR))
+        life = node.life
+
+        def look(reply: Reply) -> None:
+            answered = isinstance(reply, bytes) or (isinstance(reply, Refused) and reply.reason == "query_failed")
+            if answered and node.life == life and node.last_raft is not None:
+                applied = node.last_raft.server.applied
+                self._simulation.overseer.require(
+                    applied >= index, f"node {node.id} answered a read at {index} with {applied} applied"
+                )
+
+        call = face.read(b"", consistency=ReadConsistency.MONOTONE, limit=index, timeout=_PATIENCE)
+        return self._ask(node, call, look)
+
+    def _gone(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
+        """Whoever asked is gone before the answer comes, and is told nothing."""
+        gone = [False]
+
+        def never(reply: Reply) -> None:
+            if gone[0]:
+                self._simulation.overseer.fail(f"node {node.id} answered somebody who had left: {reply!r}")
+
+        timeout = rng.choice((None, _PATIENCE))
+        call = face.propose(b"", timeout=timeout) if rng.chance(0.5) else face.read(b"", timeout=timeout)
+        ticket = converse(node, call, never)
+
+        def leave() -> None:
+            gone[0] = True
+            node.cancel(ticket)
+
+        self._simulation.at(rng.choice((0, SECOND // 100, SECOND // 5)), leave)
+        return True
+
+    def _wrong_program(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
+        """What is no command, and times that are none: an error in the program, told to it at once."""
+        calls: tuple[Callable[[], object], ...] = (
+            lambda: face.propose("text"),  # type: ignore[arg-type]
+            lambda: face.read(None),  # type: ignore[arg-type]
+            lambda: face.propose(b"", timeout=0),
+            lambda: face.read(b"", timeout=float("nan")),
+            lambda: face.transfer(timeout=-1.0),
+        )
+        self._must_raise(rng.choice(calls), CallerError)
+        try:
+            recording = face.recording()
+        except CallerError:
+            recording = b""  # most nodes record nothing
+        known = isinstance(recording, bytes) and face.address == node.address
+        self._simulation.overseer.require(known, f"node {node.id} does not know what it is")
+        return True
+
+    def _must_raise(self, call: Callable[[], object], expected: type[Exception]) -> None:
+        try:
+            call()
+        except expected:
+            return
+        self._simulation.overseer.fail(f"a mistake was not an error: {expected.__name__} was to be raised")
+
+    # Adapters, on a copy of the core.
+
+    def _adapters_mistake(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
+        """Reports of what was never ordered raise, and from then on the core is dead."""
+        if node.raft is None:
+            return False
+        core = node.raft.copy()
+        mistakes: tuple[object, ...] = (
+            Started(),
+            Tick(0),
+            Persisted(WriteId(_FAR)),
+            Applied(Index(_FAR)),
+            Applied(core.server.applied),
+            Restored(Index(_FAR)),
+            "no event",
+        )
+        mistake = rng.choice(mistakes)
+        self._must_raise(lambda: core.step(mistake), CallerError)  # type: ignore[arg-type]
+        self._must_raise(lambda: core.step(Tick()), RaftStopped)
+        self._simulation.overseer.require(core.stopped, "a core that was misused goes on")
+        return True
+
+    def _wrong_lane(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
+        """A job in a lane that does not know it is refused, and not done; so is a ticket that waits already."""
+        work = node.work
+        if work is None:
+            return False
+        lanes: dict[Lane, Job] = {
+            Lane.WRITE: Query(Ticket(1), b""),
+            Lane.APPLY: DropReceived(),
+            Lane.SNAPSHOT: Query(Ticket(1), b""),
+            Lane.TRANSFER: Query(Ticket(1), b""),
+        }
+        lane = rng.choice(list(lanes))
+        self._must_raise(lambda: work.run(lane, [lanes[lane]]), CallerError)
+        return True
+
+    def _past_the_host(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
+        """What a host refuses by itself, the core refuses too, and nothing is appended."""
+        if node.raft is None:
+            return False
+        core, request = node.raft.copy(), RequestId(_FAR)
+        large = bytes(node.settings.max_entry_bytes + 1)
+        orders: tuple[Event, ...] = (
+            Proposed(request, (large,)),
+            ChangeRequested(request, (AddVoter(NodeId(0)),)),
+            ChangeRequested(request, (RemoveNode(NodeId(_FAR)),)),
+            TransferRequested(request, NodeId(_FAR)),
+        )
+        if not isinstance(core.role, Leader):
+            orders = (*orders, Proposed(request, (b"small",)), LeaveRequested(request), TransferRequested(request))
+        order, last = rng.choice(orders), core.log.last
+        outcomes = [e.outcome for e in core.step(order) if isinstance(e, Respond) and e.request == request]
+        refused = len(outcomes) == 1 and isinstance(outcomes[0], Refusal) and core.log.last == last
+        self._simulation.overseer.require(refused, f"node {node.id} did not refuse {order!r}, but said {outcomes}")
+        return True
+
+    def _proof_of_loss(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
+        """A leader names what this node has acknowledged, and it is not there: the disk has lost it, and it ends."""
+        if node.raft is None or isinstance(node.raft.role, Leader):
+            return False
+        core = node.raft.copy()
+        last = core.log.last
+        others = [other for other in core.members.nodes if other != node.id]
+        if not others:
+            return False  # a stranger is not believed
+        beyond = AppendEntries(
+            Term(core.server.term + 1),
+            rng.choice(others),
+            MessageId(1),
+            HEARTBEAT,
+            Index(last.index + 1),
+            last.term,
+            core.server.commit,
+            ReadId(0),
+        )
+        stops = [effect.reason for effect in core.step(beyond) if isinstance(effect, Stop)]
+        self._simulation.overseer.require(
+            stops == [StopReason.LOG_LOST], f"node {node.id} goes on without what it has acknowledged"
+        )
+        return True
+
+    # Peers that are broken, on a copy of the core.
+
+    def _slander(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
+        """What no link lets through, but another way in might, and what only a broken peer says: it is dropped with an
+        alarm, and nothing changes."""
+        if node.raft is None:
+            return False
+        core = node.raft.copy()
+        server = core.server
+        leader = core.role.leader
+        others = [node for node in core.members.nodes if node not in (leader, server.me)]
+        other = rng.choice([*others, NodeId(_FAR)])
+        rival = AlarmKind.TWO_LEADERS if server.knows(other) else AlarmKind.MALFORMED
+        known, kind = leader or other, AlarmKind.MALFORMED
+        gap = (Entry.make(server.log.last_index + 5, server.term, b"gap"),)
+        unreadable = (Entry.make(server.log.last_index + 1, server.term, b"none", MEMBERS),)
+        conflict = _conflict(core, known)
+        said: list[tuple[Event, AlarmKind]] = [
+            (ReadIndex(server.term, NodeId(0), MessageId(1)), kind),
+            (ReadIndex(server.term, server.me, MessageId(1)), kind),
+        ]
+        if not isinstance(core.role, Leader) and leader:
+            said += [(_append(core, known, gap), kind), (_append(core, known, unreadable), kind)]
+        if conflict is not None and leader and not isinstance(core.role, Leader):
+            said += [(conflict, AlarmKind.COMMITTED_CONFLICT)] * 3
+        if leader:
+            said += [
+                (_append(core, other, ()), rival),
+                (_offer(core, other), rival if core.members.voters else AlarmKind.MALFORMED),
+            ]
+        event, alarm = rng.choice(said)
+        before = core.copy()
+        effects = core.step(event)
+        told = [effect.kind for effect in effects if isinstance(effect, Alarm)]
+        conflict_only = alarm is AlarmKind.COMMITTED_CONFLICT
+        same = alike(core.log, before.log) if conflict_only else alike(core, before)
+        self._simulation.overseer.require(  # a leader whose log is another one has been heard, and is not followed
+            told == [alarm] and len(effects) == 1 and same and core.server.commit == before.server.commit,
+            f"node {node.id} believed {event!r}: {effects}",
+        )
+        return True
+
+
+def _append(core: Raft, sender: NodeId, entries: tuple[Entry, ...]) -> AppendEntries:
+    last = core.server.log.last
+    return AppendEntries(
+        core.server.term, sender, MessageId(1), DATA, last.index, last.term, core.server.commit, ReadId(0), entries
+    )
+
+
+def _conflict(core: Raft, sender: NodeId) -> AppendEntries | None:
+    """Another entry where one is committed; None where none can be made up."""
+    server = core.server
+    place = server.commit
+    before, term = server.log.term_at(Index(place - 1)), server.log.term_at(place)
+    if before is None or term in (None, server.term):
+        return None
+    entry = Entry.make(place, server.term, b"another")
+    return AppendEntries(
+        server.term, sender, MessageId(1), DATA, Index(place - 1), before, Index(0), ReadId(0), (entry,)
+    )
+
+
+def _offer(core: Raft, sender: NodeId) -> InstallSnapshot:
+    meta = SnapshotMeta(Index(core.server.log.last_index + 1), core.server.term, core.members)
+    return InstallSnapshot(core.server.term, sender, MessageId(1), meta)

@@ -1,0 +1,245 @@
+"""Nodes that are set up wrongly: what people do on the first day.
+
+What lives here: `Misconfigurations`. Numbers that contradict each other, a disk under another node's name, a store that
+claims what cannot be: each must be refused with a typed error, before anything happens.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, final
+
+import attrs
+
+from raft_core.effects import Stop, StopReason
+from raft_core.entries import Entry, HardState, SnapshotMeta
+from raft_core.errors import CallerError, DiskError, RaftStopped, SettingsError
+from raft_core.events import Started, Tick
+from raft_core.ids import Index, NodeId, Term
+from raft_core.membership import Members
+from raft_core.node.config import NodeConfig
+from raft_core.node.core import NodeCore
+from raft_core.node.driver import host_at
+from raft_core.node.events import HostStarted
+from raft_core.node.limits import SECOND, NodeLimits
+from raft_core.raft import Raft
+from raft_core.recovered import Recovered
+from raft_core.sessions import Sequence, SessionId, SessionLimits, encode_command
+from raft_core.settings import Settings
+from raft_core.wire.handshake import Limits
+from raft_testing.disk.crash_disk import CrashDisk
+from raft_testing.faults.disk import blank
+from raft_testing.rng import Rng
+from raft_testing.sim.node import Death, SimulatedNode
+
+if TYPE_CHECKING:
+    from raft_testing.sim.simulation import Simulation
+
+__all__ = ["Misconfigurations"]
+
+NONSENSE: Final[tuple[Callable[[], object], ...]] = (
+    lambda: Settings(heartbeat_ticks=0),
+    lambda: Settings(heartbeat_ticks=50),
+    lambda: Settings(short_ticks=51),
+    lambda: Settings(lease_reads=True, pre_vote=False),
+    lambda: Settings(clock_drift_percent=100),
+    lambda: NodeLimits(tick=0),
+    lambda: NodeLimits(bulk_bytes=-1),
+    lambda: NodeLimits(dial_delay=2 * SECOND, dial_delay_max=SECOND),
+    lambda: NodeLimits(ping=SECOND, silence=SECOND),
+    lambda: NodeLimits(peers={NodeId(0): "n0:1"}),
+    lambda: NodeLimits(founders=(NodeId(1), NodeId(1))),
+    lambda: NodeConfig(node=0, cluster="c", listen="n1:1", data="d"),
+    lambda: NodeConfig(node=1, cluster="", listen="n1:1", data="d"),
+    lambda: NodeConfig(node=1, cluster="c", listen="n1:1"),
+    lambda: NodeConfig(node=1, cluster="c", listen="n1:1", data="d", founders=(2, 3)),
+    lambda: NodeConfig(node=1, cluster="c", listen="n1", data="d"),
+    lambda: NodeConfig(node=1, cluster="c", listen="[::1]:99999", data="d"),
+    lambda: NodeConfig(node=1, cluster="c", listen="n1:1", data="d", recorder_bytes=-1),
+    lambda: SessionLimits(max_sessions=0),
+    lambda: Limits(max_frame=1),
+    lambda: NodeConfig(node=1, cluster="c", listen="n1:1", data="d", store=None, peers={2: "nowhere"}),
+    lambda: NodeConfig(node=1, cluster="c", listen=":1", data="d", advertise="[::1]:1"),
+    lambda: Members.initial((0, 1)),
+    lambda: Members.initial(()),
+    lambda: encode_command(SessionId(0), Sequence(1), Sequence(1), b""),
+    lambda: encode_command(SessionId(1), Sequence(1), Sequence(2), b""),
+)
+"""What no node is made of: each raises `SettingsError` or another `CallerError`."""
+
+
+@final
+class Misconfigurations:
+    """What goes wrong at starts, in one simulation. `start` starts a node, again and again until its disk opens."""
+
+    def __init__(self, simulation: Simulation, start: Callable[[SimulatedNode], None]) -> None:
+        self._simulation = simulation
+        self._start = start
+
+    # A start with nonsense.
+
+    def misconfigure(self, node: SimulatedNode, rng: Rng) -> bool:
+        """Somebody tries to run this node as what it is not, and is told so; afterwards it is started as it should."""
+        nonsense = rng.choice(NONSENSE)
+        self._must_raise(f"making NONSENSE[{NONSENSE.index(nonsense)}]", nonsense, CallerError)
+        if rng.chance(0.5):
+            return True
+        node.die(Death.KILLED)
+        self._open_as_another(node)
+        self._join_as_no_founder(node)
+        self._start_what_cannot_be(node)
+        self._simulation.at(rng.around(SECOND), lambda: self._start(node))
+        return True
+
+    def _must_raise(self, mistake: str, call: Callable[[], object], *expected: type[Exception]) -> None:
+        try:
+            call()
+        except expected:
+            return
+        names = " or ".join(error.__name__ for error in expected)
+        self._simulation.overseer.fail(f"a mistake was not an error: {mistake} was to raise {names}")
+
+    def _open_as_another(self, node: SimulatedNode) -> None:
+        """The disk is opened under another node's name, while it is whole: refused, and left as it is."""
+        if node.harmed or node.disk.capacity is not None or not node.disk.listing():
+            return
+        disk = node.disk.twin()
+        before = {name: disk.content(name) for name in disk.listing()}
+        other = NodeId(node.id + 100)
+        mistake = f"opening the disk of node {node.id} as node {other}"
+        self._must_raise(mistake, lambda: self._simulation.open_store(disk, other, node.incarnation), DiskError)
+        after = {name: disk.content(name) for name in disk.listing()}
+        kept = all(after.get(name) == content for name, content in before.items())
+        self._simulation.overseer.require(kept, f"a refused opening has changed the disk of node {node.id}")
+
+    def _join_as_no_founder(self, node: SimulatedNode) -> None:
+        """An empty disk is given to a node that others have not named as a founder."""
+        config = attrs.evolve(node.config, founders=(NodeId(node.id + 1),))
+        rng = random.Random(0)
+        empty = Recovered.fresh(node.id)
+        mistake = f"founding with node {node.id}, which is no founder,"
+        self._must_raise(
+            mistake, lambda: NodeCore(config, node.settings, empty, lambda c, now, wall: c, rng, rng), CallerError
+        )
+        founded = Recovered.fresh(node.id, Members.initial((node.id,), leases=node.config.leases))
+        host = NodeCore(
+            config, node.settings, founded, lambda c, now, wall: c, rng, rng
+        )  # it has been part of a cluster before
+        host.handle([HostStarted()], 0, 0)
+        self._must_raise("starting a host twice", lambda: host.handle([HostStarted()], 1, 1), CallerError)
+        self._must_raise("asking for what was not recorded", host.recording, CallerError)
+
+    def open_damaged(self, node: SimulatedNode, harm: Callable[[CrashDisk, Rng], bool], rng: Rng) -> None:
+        """A copy of the node's disk is damaged and opened: that is found, or it says what the whole one says."""
+        survived = node.disk.crash(range(node.disk.unsynced))
+        harmed = survived.twin()
+        try:
+            whole = self._contents(survived, node)
+        except DiskError:
+            return  # it waits for nothing but to be opened again
+        if not harm(harmed, rng):
+            return
+        try:
+            found = self._contents(harmed, node)
+        except DiskError:
+            self._simulation.seen["damage found on a copy of a disk"] += 1
+            return
+        self._simulation.overseer.require(
+            found == whole,
+            f"node {node.id}: damage to a copy of its disk made it say something else",
+        )
+
+    def open_blanked(self, node: SimulatedNode, rng: Rng) -> None:
+        """A sector of a copy of the node's disk is zeros. Where it may never have been written, what lies before it is
+        what there is; nothing of a later term may appear, and the log has no hole."""
+        survived = node.disk.crash(range(node.disk.unsynced))
+        disk = survived.twin()
+        try:
+            most = self._contents(survived, node)[0].term
+        except DiskError:
+            return  # it waits for nothing but to be opened again
+        if not blank(disk, rng):
+            return
+        try:
+            hard, _, entries, _ = self._contents(disk, node)
+        except DiskError:
+            self._simulation.seen["missing sector found on a copy of a disk"] += 1
+            return
+        places = [entry.index for entry in entries]
+        whole = places == list(range(places[0], places[0] + len(places))) if places else True
+        self._simulation.overseer.require(
+            whole and hard.term <= most,
+            f"node {node.id}: a copy of its disk without one sector says what was never written",
+        )
+
+    def _contents(
+        self, disk: CrashDisk, node: SimulatedNode
+    ) -> tuple[HardState, SnapshotMeta | None, tuple[Entry, ...], bytes]:
+        store = self._simulation.open_store(disk, node.id, node.incarnation)
+        recovered = store.recover()
+        state = b""
+        if recovered.snapshot is not None:
+            reader = store.open_snapshot(recovered.snapshot)
+            state = b"".join(reader.chunks())
+            reader.close()
+        return recovered.hard, recovered.snapshot, recovered.entries, state
+
+    def _start_what_cannot_be(self, node: SimulatedNode) -> None:
+        """What was recovered is made into what no honest store gives: the core ends, or does not begin."""
+        if node.harmed or node.disk.capacity is not None:
+            return
+        disk = node.disk.twin()
+        try:
+            recovered = self._simulation.open_store(disk, node.id, node.incarnation).recover()
+        except DiskError:
+            return  # its damage is told when the node itself is started
+        self._run_beside(node, recovered)
+        members = Raft(node.settings, recovered, random.Random(0)).members
+        settings = attrs.evolve(node.settings, lease_reads=not members.leases, pre_vote=True, check_quorum=True)
+        if members.leases:
+            settings = attrs.evolve(settings, pre_vote=False)
+        if not members.empty:
+            mistake = f"starting node {node.id} with another mind about leases than its members"
+            self._must_raise(mistake, lambda: Raft(settings, recovered, random.Random(0)), SettingsError)
+        stranger = attrs.evolve(recovered, identity=attrs.evolve(recovered.identity, node=NodeId(0)))
+        mistake = "starting the core of node 0"
+        self._must_raise(mistake, lambda: Raft(node.settings, stranger, random.Random(0)), SettingsError)
+        last = recovered.entries[-1].index if recovered.entries else Index(0)
+        if last:
+            self._must_stop(node, attrs.evolve(recovered, applied=Index(last + 1)))
+            self._must_stop(node, attrs.evolve(recovered, hard=HardState(Term(0))))
+            self._must_stop(node, attrs.evolve(recovered, entries=(), hard=HardState(Term(9), commit=last)))
+
+    def _run_beside(self, node: SimulatedNode, recovered: Recovered) -> None:
+        """A host made as adapters make it, on a copy of the disk, and recorded: it stands where the disk says."""
+        config = NodeConfig(
+            node=node.id,
+            cluster=recovered.identity.cluster,
+            listen=node.address,
+            data="disk",
+            settings=node.settings,
+            host=attrs.evolve(node.config, founders=()),
+            recorder_bytes=100_000,
+        )
+        machine = self._simulation.new_machine()
+        host = host_at(node.address, config, recovered, machine, seed=node.id)
+        host.handle([HostStarted()], 0, 0)
+        status = host.status
+        right = (status.node, status.term) == (node.id, recovered.hard.term) and bool(host.recording())
+        self._simulation.overseer.require(right, f"node {node.id} does not stand where its disk says")
+
+    def _must_stop(self, node: SimulatedNode, recovered: Recovered) -> None:
+        core = Raft(node.settings, recovered, random.Random(0))
+        self._must_raise("a tick before the start", lambda: core.copy().step(Tick()), CallerError)
+        effects = core.step(Started())
+        stops = [effect.reason for effect in effects if isinstance(effect, Stop)]
+        self._simulation.overseer.require(
+            stops == [StopReason.LOG_LOST], f"node {node.id} started on a disk that had lost something"
+        )
+        self._must_raise("a tick after the end", lambda: core.step(Tick()), RaftStopped)
+
+
+def _as_it_is(command: bytes, now: int, wall: int) -> bytes:
+    """Prepare nothing."""
+    return command

@@ -1,0 +1,130 @@
+"""What goes wrong between nodes: messages that are lost, late or doubled, lines that are cut, clogged or reset.
+
+What lives here: `NetworkFaults`, each for a while; the lines themselves are in `network`, and when something strikes is
+decided in `nemesis`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, final
+
+from raft_core.ids import NodeId
+from raft_core.node.limits import SECOND
+from raft_testing.rng import Rng
+
+if TYPE_CHECKING:
+    from raft_testing.sim.simulation import Simulation
+
+__all__ = ["NetworkFaults"]
+
+_T: Final = SECOND
+"""About an election timeout."""
+
+
+@final
+class NetworkFaults:
+    """Everything that a network does. `later`: done after a while, unless faults have stopped. `flood`: many proposals
+    at once, so that a line that is clogged overflows."""
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        later: Callable[[int, Callable[[], None]], None],
+        flood: Callable[[Rng], bool],
+    ) -> None:
+        self._simulation = simulation
+        self._later = later
+        self._flood = flood
+
+    def rate(self, name: str, rate: float, rng: Rng) -> bool:
+        """A share of messages meets this, for a while."""
+        network = self._simulation.network
+        setattr(network, name, rate)
+        self._later(rng.around(3 * _T), lambda: setattr(network, name, 0.0))
+        return True
+
+    def delay(self, rng: Rng) -> bool:
+        """Everything takes longer, for a while."""
+        network = self._simulation.network
+        network.spike = rng.around(rng.choice((_T // 10, _T, 3 * _T)))
+
+        def over() -> None:
+            network.spike = 0
+
+        self._later(rng.around(2 * _T), over)
+        return True
+
+    def _pair(self, rng: Rng) -> tuple[NodeId, NodeId] | None:
+        nodes = sorted(self._simulation.nodes)
+        if len(nodes) < 2:
+            return None
+        one = rng.choice(nodes)
+        return one, rng.choice([node for node in nodes if node != one])
+
+    def clog(self, rng: Rng, duration: int) -> bool:
+        """A line moves nothing; then everything at once."""
+        pair = self._pair(rng)
+        if pair is None:
+            return False
+        network = self._simulation.network
+        network.clog(*pair)
+        self._later(duration, lambda: network.unclog(*pair))
+        return True
+
+    def _cut(self, pairs: list[tuple[NodeId, NodeId]], rng: Rng, duration: int) -> bool:
+        network = self._simulation.network
+        for sender, to in pairs:
+            network.cut(sender, to)
+        if rng.chance(0.5):
+            for sender, to in pairs:
+                network.reset(sender, to)
+
+        def mend() -> None:
+            for sender, to in pairs:
+                network.mend(sender, to)
+
+        self._later(duration, mend)
+        return bool(pairs)
+
+    def one_way(self, rng: Rng) -> bool:
+        """One node hears another no more, and not the other way round."""
+        pair = self._pair(rng)
+        return pair is not None and self._cut([pair], rng, rng.around(4 * _T))
+
+    def partition(self, rng: Rng) -> bool:
+        """Two sides see nothing of one another."""
+        nodes = sorted(self._simulation.nodes)
+        side = set(rng.some(nodes, 0.5))
+        return self._split([(a, b) for a in nodes for b in nodes if (a in side) != (b in side)], rng)
+
+    def isolate_leader(self, rng: Rng) -> bool:
+        """The leader is heard no more, and mostly hears nothing either."""
+        leader = self._simulation.leader()
+        if leader is None:
+            return False
+        others = [node for node in self._simulation.nodes if node != leader.id]
+        pairs = [(leader.id, other) for other in others]
+        if rng.chance(0.7):
+            pairs += [(other, leader.id) for other in others]
+        return self._split(pairs, rng)
+
+    def bridge(self, rng: Rng) -> bool:
+        """Two sides that see one another only through one node."""
+        nodes = sorted(self._simulation.nodes)
+        middle = rng.choice(nodes)
+        side = set(rng.some(nodes, 0.5))
+        apart = [(a, b) for a in nodes for b in nodes if middle not in (a, b) and (a in side) != (b in side)]
+        return self._split(apart, rng)
+
+    def _split(self, pairs: list[tuple[NodeId, NodeId]], rng: Rng) -> bool:
+        return self._cut(pairs, rng, rng.around(rng.choice((2, 5, 10)) * _T))
+
+    def overflow(self, rng: Rng) -> bool:
+        """A line that moves nothing, and more proposals than its queue takes."""
+        return self.clog(rng, 4 * _T) and self._flood(rng)
+
+    def reset(self, rng: Rng) -> bool:
+        """All lines between two nodes break."""
+        pair = self._pair(rng)
+        return pair is not None and self._simulation.network.reset(*pair) > 0

@@ -1,0 +1,79 @@
+"""A state machine that raises now and then, as users' machines do.
+
+What lives here: `FailingStateMachine`, around a node's machine. What it has not raised in, it passes on unchanged, so
+the machine within never sees half a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, final
+
+from raft_core.ids import Index
+from raft_core.state_machine import StateMachine, latest_time, preparer
+
+__all__ = ["TROUBLES", "FailingStateMachine"]
+
+TROUBLES: Final = ("prepare", "apply", "query", "snapshot", "chunks", "restore", "no bytes", "no bytes from prepare")
+"""In which call it raises; the last two give something that is no bytes."""
+
+
+@final
+class FailingStateMachine:
+    """The machine within, with `troubles` to come, each once. `struck` is called when one does."""
+
+    def __init__(self, machine: StateMachine, troubles: list[str], struck: Callable[[str], None]) -> None:
+        self._machine = machine
+        self._prepare = preparer(machine)
+        self._troubles = troubles
+        self._struck = struck
+
+    def _strikes(self, trouble: str) -> bool:
+        if trouble not in self._troubles:
+            return False
+        self._troubles.remove(trouble)
+        self._struck(trouble)
+        return True
+
+    def _may_raise(self, trouble: str) -> None:
+        if self._strikes(trouble):
+            raise RuntimeError(f"this machine has trouble in {trouble}")
+
+    def init(self) -> Index:
+        return self._machine.init()
+
+    def latest_time(self) -> int:
+        return latest_time(self._machine)
+
+    def prepare(self, command: bytes, now: int) -> bytes:
+        return self.prepare_with_wall(command, now, now)
+
+    def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
+        self._may_raise("prepare")
+        if self._strikes("no bytes from prepare"):
+            return "text"  # type: ignore[return-value]
+        return self._prepare(command, now, wall)
+
+    def apply(self, index: Index, command: bytes) -> bytes:
+        self._may_raise("apply")
+        return self._machine.apply(index, command)
+
+    def query(self, request: bytes) -> bytes:
+        self._may_raise("query")
+        if self._strikes("no bytes"):
+            return "text"  # type: ignore[return-value]
+        return self._machine.query(request)
+
+    def snapshot(self) -> Iterator[bytes]:
+        self._may_raise("snapshot")
+        chunks = self._machine.snapshot()
+        return self._broken(chunks) if self._strikes("chunks") else chunks
+
+    @staticmethod
+    def _broken(chunks: Iterator[bytes]) -> Iterator[bytes]:
+        yield from (next(chunks, b""),)
+        raise RuntimeError("this machine has trouble in the middle of a snapshot")
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        self._may_raise("restore")
+        self._machine.restore(chunks)

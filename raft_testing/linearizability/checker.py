@@ -1,0 +1,317 @@
+"""A linearizability checker: could a history have come from one copy of the object, used by one client at a time?
+
+What lives here: `check`, its search, and the verdict. It is Wing and Gong's search, with Lowe's memory of the
+configurations that have led nowhere and key by key (Herlihy and Wing: linearizability is local).
+
+How it is made fast. The completed operations of a key are numbered by when they returned. A configuration is then
+fully told by four small things: `front`, the first return whose operation has not been placed in the order yet; the
+set of operations placed although they return later, as bits of the slots that concurrent operations hold (never more
+bits than clients); how many operations of each open kind were used; and the object's state. Nothing grows with the
+length of the history, so a long one of low concurrency is decided in time proportional to its length.
+
+Open operations (unknown outcome) may be placed anywhere after their call, or nowhere. Two open operations that ask
+the same of the same key differ only in their call, so the earlier is always used first, and one that would change
+nothing is never used. Of two configurations that differ only in what they have used up, the one that has used less
+can do all that the other can; the other is not followed. What remains exponential is a history with many open
+operations whose effects add up, such as increments that all differ: `limit` bounds the work there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from typing import Final, TypeAlias, final
+
+import attrs
+
+from raft_testing.linearizability.history import Datum, Fate, Moment, Operation
+from raft_testing.linearizability.models import SequentialModel
+from raft_testing.linearizability.timeline import draw_timeline
+
+__all__ = ["Decision", "Stuck", "Verdict", "check"]
+
+
+class Decision(Enum):
+    """What the checker found."""
+
+    LINEARIZABLE = "linearizable"
+    VIOLATED = "not linearizable"
+    UNDECIDED = "undecided"
+
+
+@final
+@attrs.frozen
+class Stuck:
+    """Why one key's history has no order: after the longest prefix that could be ordered, `blocked` has to be placed
+    next, because it returned first, and no candidate leads on. `expected` is what the object, in `state`, would have
+    answered to it."""
+
+    key: Datum
+    operations: tuple[Operation, ...]
+    prefix: tuple[Operation, ...]
+    blocked: Operation
+    state: Datum
+    expected: Datum
+
+    def picture(self) -> str:
+        """The neighbourhood of the failure: one line per client, time from left to right."""
+        return draw_timeline(self.key, self.operations, self.prefix, self.blocked, self.state, self.expected)
+
+
+@final
+@attrs.frozen
+class Verdict:
+    """The decision on a whole history: violated as soon as one key is, with the reason for each such key."""
+
+    decision: Decision
+    operations: int
+    keys: int
+    configurations: int
+    failures: tuple[Stuck, ...] = ()
+
+    @property
+    def linearizable(self) -> bool:
+        return self.decision is Decision.LINEARIZABLE
+
+    def __str__(self) -> str:
+        """One line, followed by a picture of every key that failed."""
+        line = f"{self.decision.value}: {self.operations} operations on {self.keys} keys"
+        return "\n\n".join([line, *[failure.picture() for failure in self.failures]])
+
+
+def check(history: Iterable[Operation], model: SequentialModel, *, limit: int | None = None) -> Verdict:
+    """The verdict on a history, each key judged for itself.
+
+    The keys take turns with growing budgets, and the first turn in which a key is refuted is the last; `failures`
+    names the keys refuted in it. `limit` bounds the configurations that are looked at per key; beyond it a key is
+    undecided, which is never taken for linearizable. Refused operations are left out: one whose effect is seen all
+    the same has no explanation."""
+    keys: dict[Datum, list[Operation]] = {}
+    for operation in history:
+        if operation.fate is not Fate.REFUSED:
+            keys.setdefault(operation.key, []).append(operation)
+    searches = [_Search(key, operations, model) for key, operations in keys.items()]
+    failures: list[Stuck] = []
+    undecided, budget = list(searches), _FIRST_BUDGET
+    while undecided and not failures:
+        if limit is not None:
+            budget = min(budget, limit)
+        decisions = [(search, search.run(budget)) for search in undecided]
+        failures = [search.stuck() for search, decision in decisions if decision is Decision.VIOLATED]
+        undecided = [search for search, decision in decisions if decision is Decision.UNDECIDED]
+        if budget == limit:
+            break
+        budget *= 8
+    decision = Decision.UNDECIDED if undecided else Decision.LINEARIZABLE
+    if failures:
+        decision = Decision.VIOLATED
+    looked_at = sum([search.configurations for search in searches])
+    return Verdict(decision, sum(map(len, keys.values())), len(keys), looked_at, tuple(failures))
+
+
+_FIRST_BUDGET: Final = 10_000
+"""Configurations looked at per key before the next key's turn: one key that is easily refuted decides a history
+of which another key would keep the search busy for minutes."""
+
+_Path: TypeAlias = "tuple[Operation, _Path] | None"
+_Used: TypeAlias = tuple[int, ...]
+
+
+@final
+class _Configuration:
+    """A point of the search: what has been placed, in which state that left the object, and how it came about."""
+
+    __slots__ = ("front", "path", "placed", "state", "used")
+
+    def __init__(self, front: int, placed: int, used: _Used, state: Datum, path: _Path) -> None:
+        self.front = front  # all operations that returned before this one are placed; it is not
+        self.placed = placed  # slots of operations that return later and are placed already
+        self.used = used  # per group of equal open operations, how many are placed
+        self.state = state
+        self.path = path  # the last placed operation, and the path before it
+
+
+_EXHAUSTED: Final = _Configuration(-1, 0, (), None, None)
+"""What an iterator of moves is over with."""
+
+
+@final
+class _Search:
+    """The search for one order of one key's operations."""
+
+    def __init__(self, key: Datum, operations: list[Operation], model: SequentialModel) -> None:
+        self.configurations = 0
+        self._key = key
+        self._operations = operations
+        self._model = model
+        closed = [operation for operation in operations if operation.returned_at is not None]
+        self._closed = sorted(closed, key=_returned)
+        self._groups = _open_groups(operations)
+        self._slots: list[int] = [0] * len(self._closed)
+        self._candidates: list[tuple[int, ...]] = []
+        self._available: list[_Used] = []
+        self._sweep()
+        start = _Configuration(0, 0, self._none_used(), model.initial(key), None)
+        self._best = start
+        self._stack = [self._moves(start)] if self._closed else []
+        self._dead_ends: dict[tuple[int, int, Datum], list[_Used]] = {}
+
+    def _sweep(self) -> None:
+        """Fill in, for each return: which operations were under way, each in a slot of its own, and how many open
+        operations of each group had been called."""
+        calls = sorted(range(len(self._closed)), key=lambda number: self._closed[number].invoked_at)
+        free: list[int] = []
+        under_way: list[int] = []
+        available = self._none_used()
+        next_call, slots = 0, 0
+        for number, operation in enumerate(self._closed):
+            returned = _returned(operation)
+            while next_call < len(calls) and self._closed[calls[next_call]].invoked_at <= returned:
+                if not free:
+                    free.append(slots)
+                    slots += 1
+                self._slots[calls[next_call]] = free.pop()
+                under_way.append(calls[next_call])
+                next_call += 1
+            under_way.sort()
+            self._candidates.append(tuple(under_way))
+            available = self._count_calls(available, returned)
+            self._available.append(available)
+            under_way.remove(number)
+            free.append(self._slots[number])
+
+    def _none_used(self) -> _Used:
+        return (0,) * len(self._groups)
+
+    def _count_calls(self, before: _Used, until: Moment) -> _Used:
+        counts = list(before)
+        for place, group in enumerate(self._groups):
+            while counts[place] < len(group) and group[counts[place]].invoked_at <= until:
+                counts[place] += 1
+        after = tuple(counts)
+        return before if after == before else after
+
+    def run(self, budget: int) -> Decision:
+        """Depth first: the operation that returned first is tried first, open operations last.
+
+        Undecided once `budget` configurations have been looked at in all; only then may it be called again, and
+        goes on from there."""
+        if not self._closed:
+            return Decision.LINEARIZABLE
+        stack = self._stack
+        while stack:
+            if self.configurations >= budget:
+                return Decision.UNDECIDED
+            following = next(stack[-1], _EXHAUSTED)
+            if following is _EXHAUSTED:
+                stack.pop()
+                continue
+            if following is None:
+                continue
+            if following.front == len(self._closed):
+                return Decision.LINEARIZABLE
+            if self._leads_nowhere(following):
+                continue
+            self.configurations += 1
+            if _reach(following) > _reach(self._best):
+                self._best = following
+            stack.append(self._moves(following))
+        return Decision.VIOLATED
+
+    def stuck(self) -> Stuck:
+        """The longest prefix that could be ordered, and what could not be placed after it."""
+        best = self._best
+        prefix: list[Operation] = []
+        path = best.path
+        while path is not None:
+            operation, path = path
+            prefix.append(operation)
+        blocked = self._closed[best.front]
+        _, expected = self._model.step(best.state, blocked.kind, blocked.argument)
+        return Stuck(self._key, tuple(self._operations), tuple(reversed(prefix)), blocked, best.state, expected)
+
+    def _moves(self, at: _Configuration) -> Iterator[_Configuration | None]:
+        """What can be placed next: one completed operation, behind as few open ones as possible. None: still looking.
+
+        Between two completed operations only the state that the open ones leave matters, so of these no order is
+        followed that used up more than another to reach the same state."""
+        moves = self._completed_moves(at, at.state, at.used, at.path)
+        yield from moves
+        if len(moves) == 1 and self._is_harmless(moves[0]):
+            return  # it fits, and changes nothing wherever it stands: it may as well stand here
+        seen: dict[Datum, list[_Used]] = {at.state: [at.used]}
+        reached: list[tuple[Datum, _Used, _Path]] = [(at.state, at.used, at.path)]
+        for state, used, path in reached:  # grows while it is read: breadth first
+            for place, group in enumerate(self._groups):
+                count = used[place]
+                if count == self._available[at.front][place]:
+                    continue
+                self.configurations += 1
+                after, _ = self._model.step(state, group[count].kind, group[count].argument)
+                more = (*used[:place], count + 1, *used[place + 1 :])
+                if after != state and not _remember(seen.setdefault(after, []), more):
+                    reached.append((after, more, (group[count], path)))
+                    yield from self._completed_moves(at, after, more, (group[count], path))
+                yield None
+
+    def _completed_moves(self, at: _Configuration, state: Datum, used: _Used, path: _Path) -> list[_Configuration]:
+        moves: list[_Configuration] = []
+        for number in self._candidates[at.front]:
+            if at.placed >> self._slots[number] & 1:
+                continue
+            operation = self._closed[number]
+            after, result = self._model.step(state, operation.kind, operation.argument)
+            if operation.fate is Fate.ANSWERED and result != operation.result:
+                continue
+            front, placed = self._advance(at, number)
+            move = _Configuration(front, placed, used, after, (operation, path))
+            if self._is_harmless(move):
+                return [move]
+            moves.append(move)
+        return moves
+
+    def _is_harmless(self, move: _Configuration) -> bool:
+        assert move.path is not None  # a move has placed something
+        operation = move.path[0]
+        return operation.fate is Fate.ANSWERED and self._model.changed_nothing(operation.kind, operation.result)
+
+    def _advance(self, at: _Configuration, number: int) -> tuple[int, int]:
+        """Where the front stands, and which later operations are placed, once this one is."""
+        if number != at.front:
+            return at.front, at.placed | 1 << self._slots[number]
+        front, placed = at.front + 1, at.placed
+        while placed and front < len(self._closed) and placed >> self._slots[front] & 1:
+            placed ^= 1 << self._slots[front]
+            front += 1
+        return front, placed
+
+    def _leads_nowhere(self, at: _Configuration) -> bool:
+        """The same has been looked at, with no more used up than here. Otherwise it is remembered from now on."""
+        return _remember(self._dead_ends.setdefault((at.front, at.placed, at.state), []), at.used)
+
+
+def _remember(known: list[_Used], used: _Used) -> bool:
+    """Whether something that used no more was known already; if not, `used` is known from now on."""
+    for other in known:
+        if all(map(int.__le__, other, used)):
+            return True
+    known.append(used)
+    return False
+
+
+def _returned(operation: Operation) -> Moment:
+    assert operation.returned_at is not None  # only completed operations are asked
+    return operation.returned_at
+
+
+def _reach(at: _Configuration) -> tuple[int, int]:
+    return at.front, at.placed.bit_count()
+
+
+def _open_groups(operations: list[Operation]) -> list[list[Operation]]:
+    """Open operations that ask the same, each group in the order of its calls."""
+    groups: dict[tuple[str, Datum], list[Operation]] = {}
+    for operation in sorted(operations, key=lambda one: one.invoked_at):
+        if operation.returned_at is None:
+            groups.setdefault((operation.kind, operation.argument), []).append(operation)
+    return list(groups.values())

@@ -1,0 +1,1 @@
+"""The simulator: whole clusters in one process and in virtual time."""

@@ -1,0 +1,439 @@
+"""One simulated node: real `Driver`, `NodeCore` and `JobRunner` over a crash disk, a clock of its own, and the ways it
+dies.
+
+What lives here: `SimulatedNode`, which does what a node's loop does, in virtual time. What the driver orders of an
+adapter goes through `surroundings` to the simulated network, and to `simulated_lanes`, where the disk and the machine
+do their work. When something bad happens to it is decided in `nemesis`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final, TypeAlias, final
+
+import msgspec
+
+from raft_core.effects import Alarm, AlarmKind, Effect, RoleChanged, RoleName
+from raft_core.errors import DiskError, LogLost, RequestError
+from raft_core.events import Event
+from raft_core.ids import NO_NODE, Incarnation, NodeId
+from raft_core.node.api import NodeApi
+from raft_core.node.core import NodeCore
+from raft_core.node.driver import Driver, outcome
+from raft_core.node.events import Answer, ConnectionId, NodeEvent, Run, StopAsked, TimerFired, Transmit
+from raft_core.node.job_runner import JobRunner
+from raft_core.node.jobs import Lane, Ticket
+from raft_core.node.limits import SECOND, NodeLimits
+from raft_core.node.pending_request import ClientEvent
+from raft_core.raft import Raft
+from raft_core.settings import Settings
+from raft_core.state_machine import preparer
+from raft_core.store import Store
+from raft_testing.checkers.bounds import limits_of_node, queue_of_node
+from raft_testing.checkers.reference_model import ModelMismatch
+from raft_testing.checkers.safety import Watched
+from raft_testing.checkers.state_machine import CheckedStateMachine
+from raft_testing.disk.crash_disk import Call, CrashDisk, FaultKind, PowerLost
+from raft_testing.disk.crash_disk import Fault as DiskFault
+from raft_testing.faults.state_machine import FailingStateMachine
+from raft_testing.restarts import unfair
+from raft_testing.rng import Rng
+from raft_testing.sim.adapter import SimulatedAdapter
+from raft_testing.sim.clock import NodeClock
+from raft_testing.sim.workers import SimulatedWorkers
+
+if TYPE_CHECKING:
+    from raft_testing.sim.simulation import Simulation
+
+__all__ = ["WALL", "Death", "Reply", "SimulatedNode"]
+
+WALL: Final = 1_700_000_000 * SECOND
+"""What wall clocks show when a simulation begins, nearly."""
+_LATE: Final = 2
+"""So many ticks after a deadline a living node must have said something."""
+
+Reply: TypeAlias = "bytes | RequestError | None"
+"""What a caller gets: an answer, an error, or None where the node died."""
+
+
+class Death(Enum):
+    """How a node ends."""
+
+    KILLED = auto()  # the process: what it wrote is in the page cache
+    POWER = auto()  # the machine: of what was not synced anything or nothing survives
+    POWER_CLEAN = auto()  # the machine: nothing survives that was not synced
+    ENDED = auto()  # the node decided to
+
+
+@final
+class SimulatedNode:
+    """A node that can be started any number of times. Its disk outlives it; its machine does not."""
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        node: NodeId,
+        incarnation: Incarnation,
+        config: NodeLimits,
+        settings: Settings,
+        rng: Rng,
+    ) -> None:
+        self.simulation = simulation
+        self.id = node
+        self.incarnation = incarnation
+        self.config = config
+        self.settings = settings
+        self.rng = rng
+        self.disk = CrashDisk()
+        self.clock = NodeClock(rng.below(1000 * SECOND))
+        self.watched: Watched = simulation.overseer.watch(node, incarnation)
+        self.life = 0
+        self.alive = False
+        self.retired = False  # its disk is lost, or it was removed and switched off: it never starts again
+        self.harmed = False  # its disk was damaged: it may refuse to open
+        self.wiped = False
+        self.paused_until = 0
+        self.slow_disk = 0
+        self.crash_in = -1  # so many host effects from the next call on, then it dies
+        self.faults: list[tuple[str, FaultKind, str]] = []  # armed: operation, what, in which kind of file
+        self.fault_struck = False
+        self.troubles: list[str] = []  # to come in the machine
+        self.standing = RoleChanged(RoleName.FOLLOWER, self.watched.stable.hard.term, NO_NODE)
+        self.store: Store | None = None
+        self.host: NodeCore | None = None
+        self.witness: CheckedStateMachine | None = None
+        self.work: JobRunner | None = None
+        self.face: NodeApi | None = None
+        self.lanes = SimulatedWorkers(self)
+        self._driver: Driver | None = None
+        self._surroundings = SimulatedAdapter(self)
+        self._news = (0, 0)  # places in the driver's feeds: changes, alarms
+        self._raft: Raft | None = None
+        self._scheduled = False
+        self._connections = 1
+        self._wake = 0
+        self._handled_at = 0  # by its own clock
+        self._stop_asked = -1  # when it was asked to stop, by its own clock
+        self._limits = limits_of_node(config, settings)
+        self._callers: dict[Ticket, tuple[Ticket, Callable[[Reply], None], int]] = {}  # driver's own ticket, deadline
+
+    @property
+    def raft(self) -> Raft | None:
+        """The core, once there is one in this life; to be looked at."""
+        return self._raft if self.alive else None
+
+    @property
+    def address(self) -> str:
+        """Where others dial it."""
+        return self.config.address
+
+    @property
+    def last_raft(self) -> Raft | None:
+        """The core of this life, or of the last one."""
+        return self._raft
+
+    # Birth.
+
+    def start(self) -> bool:
+        """A new process on the same disk; False where the disk could not be opened."""
+        simulation = self.simulation
+        self.disk.watch = self._on_disk_call
+        self.life += 1
+        self.settings = simulation.settings_for(self)
+        try:
+            store = simulation.open_store(self.disk, self.id, self.incarnation)
+            recovered = store.recover()
+        except DiskError as failure:
+            self._refused_to_open(failure)
+            return False
+        except PowerLost:
+            simulation.seen["crash while recovering"] += 1
+            self.disk = self._after_power(clean=False)
+            return False
+        self.store = store
+        try:
+            self.watched.stable.recovered(recovered)
+        except ModelMismatch as failure:
+            simulation.overseer.fail(f"node {self.id}: {failure}")
+            return False
+        simulation.overseer.restarted(self.watched, recovered)
+        simulation.overseer.founded(self.watched, recovered)
+        machine = simulation.new_machine()
+        self.witness = CheckedStateMachine(machine, simulation.testimony, self._machine_stands, f"node {self.id}")
+        troubled = FailingStateMachine(self.witness, self.troubles, self._machine_raised)
+        self.work = JobRunner(store, troubled, machine_blocks=self.rng.chance(0.3))
+        self._raft = None
+        self.host = NodeCore(
+            self.config,
+            self.settings,
+            recovered,
+            preparer(troubled),
+            self.rng.fork(f"core {self.life}").random,
+            self.rng.fork(f"host {self.life}").random,
+            self._step,
+            simulation.onlookers.recorder_for(self, self._step),
+        )
+        self._surroundings = SimulatedAdapter(self)
+        self._driver = Driver(self.host, self._surroundings, self._surroundings)
+        self.face = NodeApi(self.host, self._surroundings, self.config.address)
+        self.lanes = SimulatedWorkers(self)
+        self._scheduled, self._wake, self._news = False, 0, (0, 0)
+        self.paused_until, self.crash_in, self._stop_asked = 0, -1, -1
+        self.fault_struck = self.disk.capacity is not None
+        self.harmed = False  # it opened, and is what it was: the damage did not matter
+        self.alive = True
+        self.standing = RoleChanged(RoleName.FOLLOWER, recovered.hard.term, NO_NODE)
+        simulation.record_life(self, "started")
+        self.schedule()
+        return True
+
+    def _step(self, raft: Raft, event: Event) -> list[Effect]:
+        self._raft = raft
+        effects = self.simulation.overseer.step(self.watched, raft, event)
+        self.simulation.record_step(self, raft, event, effects)
+        self.simulation.onlookers.stepped(self, event, effects)
+        return effects
+
+    def _machine_raised(self, trouble: str) -> None:
+        self.simulation.seen[f"machine: trouble in {trouble}"] += 1
+        self.fault_struck = self.fault_struck or trouble in ("apply", "restore")
+
+    def _machine_stands(self, last: int, taken: bool) -> None:
+        self.simulation.overseer.machine_stands(self.watched, last, taken=taken)
+
+    def _refused_to_open(self, failure: DiskError) -> None:
+        """Where the disk was harmed that is right; where a call failed it is opened again; otherwise it is wrong."""
+        simulation = self.simulation
+        if self.harmed:
+            simulation.seen["damage detected on opening"] += 1
+            simulation.onlookers.disk_refused(self)
+            self.retire()
+        elif self.fault_struck:
+            simulation.seen["opening failed with a disk error"] += 1
+            self.fault_struck = self.disk.capacity is not None
+            self.disk = self.disk.restart()
+        else:
+            simulation.overseer.fail(f"node {self.id}: a disk that nothing happened to was refused: {failure}")
+
+    def retire(self) -> None:
+        """It never starts again."""
+        self.retired = True
+        self.simulation.record_life(self, "retired")
+
+    # The disk.
+
+    def _on_disk_call(self, call: Call) -> None:
+        for armed in self.faults:
+            operation, kind, name = armed
+            if call.operation == operation and call.name.startswith(name):
+                self.faults.remove(armed)
+                taken = self.rng.below(len(call.data) + 1) if kind is FaultKind.POWER else 0
+                self.disk.faults[call.number] = DiskFault(kind, taken)
+                self.fault_struck = True
+                self.simulation.seen[f"disk: {kind.value} in {operation}"] += 1
+                return
+
+    def _after_power(self, *, clean: bool) -> CrashDisk:
+        count = self.disk.unsynced
+        probability = 0.0 if clean else self.rng.choice((0.0, 0.5, 0.5, 1.0))
+        survivors = [change for change in range(count) if self.rng.chance(probability)]
+        if count > len(survivors):
+            self.simulation.seen["unsynced writes lost"] += 1
+        return self.disk.crash(survivors)
+
+    # Death.
+
+    def die(self, death: Death) -> None:
+        """The process is gone, in this way; whoever waits learns nothing."""
+        if not self.alive:
+            return
+        self.simulation.onlookers.dying(self)
+        self.lanes.finish_writes()
+        self.alive = False
+        self.watched.leads = 0
+        self.simulation.record_life(self, f"died: {death.name.lower()}")
+        silently = death in (Death.POWER, Death.POWER_CLEAN) or self.disk.off
+        self.simulation.network.abandon(self, silently=silently)
+        self.disk = self._after_power(clean=death is Death.POWER_CLEAN) if silently else self.disk.restart()
+        self.simulation.onlookers.disk_left(self)
+        callers, self._callers = self._callers, {}
+        for _, caller, _ in callers.values():
+            caller(None)
+
+    def power_lost(self) -> None:
+        """The disk went off in the middle of a call: the node dies of it, and is revived."""
+        self.simulation.seen["power lost in the middle of a call"] += 1
+        self.die(Death.POWER)
+        self.simulation.nemesis.revive(self)
+
+    # The loop.
+
+    def tell(self, *events: NodeEvent) -> None:
+        """The events are handled at this very moment, with whatever else happens in it; later, while paused."""
+        assert self._driver is not None
+        self._driver.post_all(list(events))
+
+    def schedule(self) -> None:
+        """The driver has its turn at this very moment; later, while paused."""
+        if not self._scheduled:
+            self._scheduled = True
+            self.at(max(0, self.paused_until - self.simulation.now), self._handle)
+
+    def at(self, delay: int, action: Callable[[], None]) -> None:
+        """The action is taken after so long, unless the node has died by then."""
+        life = self.life
+        self.simulation.at(delay, lambda: action() if self.alive and self.life == life else None)
+
+    def stop(self) -> None:
+        """It is asked to end in good order, as by SIGTERM."""
+        if self._stop_asked < 0:
+            self._stop_asked = self.clock.at(self.simulation.now)
+        self.tell(StopAsked())
+
+    def pause(self, duration: int) -> None:
+        """Nothing is handled before then; the clock goes on."""
+        self.paused_until = self.simulation.now + duration
+
+    def _handle(self) -> None:
+        if self.paused_until > self.simulation.now:
+            self.at(self.paused_until - self.simulation.now, self._handle)
+            return
+        self._scheduled = False
+        driver = self._driver
+        assert driver is not None
+        local = self.clock.at(self.simulation.now)
+        wall = WALL + local + self.clock.wall_offset
+        if self.crash_in < 0:
+            driver.turn(self._surroundings, local, wall)
+        elif self._turn_until_death(driver, local, wall):
+            return
+        self._handled_at = local
+        self.look_at_queues()
+        if self.disk.off:
+            self.power_lost()
+        elif driver.ended:
+            self._finished(driver.error)
+        elif driver.waiting:
+            self.schedule()
+
+    def look_at_queues(self) -> None:
+        """What waits in the host is bounded by its configuration."""
+        if self.host is not None:
+            too_much = queue_of_node(self.host.load, self._limits)
+            if too_much:
+                self.simulation.overseer.fail(f"node {self.id}: {too_much}")
+
+    def _turn_until_death(self, driver: Driver, local: int, wall: int) -> bool:
+        """Whether it died in its turn. Every prefix of an effect list is a state to die in, so the driver's turn is
+        taken apart here."""
+        assert self.host is not None
+        events, driver._inbox = driver._inbox or [TimerFired()], []
+        effects = self.host.handle(events, local, wall)
+        # Half of the deaths wait for something that is written: what comes after it may promise it already.
+        writes = any(type(effect) is Run and effect.lane is Lane.WRITE for effect in effects)
+        dies = writes or (bool(effects) and self.crash_in % 2 == 0)
+        count = self.crash_in // 2 % (len(effects) + 1) if dies else len(effects)
+        for effect in effects[:count]:
+            driver._do(effect, self._surroundings)
+        if not dies:
+            driver._inbox += driver._lanes.run_inline()
+            return False
+        self.crash_in = -1
+        self.simulation.seen["died between two effects"] += 1
+        wrote = any(type(effect) is Run and effect.lane is Lane.WRITE for effect in effects[:count])
+        if wrote and any(type(effect) is Transmit for effect in effects[count:]):
+            self.simulation.seen["crash between persist and send"] += 1
+        self.die(self.rng.choice((Death.KILLED, Death.POWER, Death.POWER_CLEAN)))
+        self.simulation.nemesis.revive(self)
+        return True
+
+    def nudge(self, event: Event) -> None:
+        """The core is told something that hosts of ours never tell it. There is no way in from outside."""
+        assert self.host is not None
+        self.host._orders.events.append(event)
+        self.schedule()
+
+    def look_at_news(self) -> None:
+        """What the driver announces and what it warns of."""
+        driver = self._driver
+        assert driver is not None
+        changes, alarms = self._news
+        while (change := driver.changes.after(changes)) is not None:
+            self.standing, changes = change
+        while (alarm := driver.alarms.after(alarms)) is not None:
+            self._alarmed(alarm[0])
+            alarms = alarm[1]
+        self._news = (changes, alarms)
+
+    def wake_at(self, local: int) -> None:
+        """The driver has its turn when the node's clock shows this, at the latest; replaces the wish before."""
+        self._wake = local
+        moment = self.clock.moment(local)
+
+        def fire() -> None:
+            if self._wake == local:
+                self.schedule()
+
+        self.at(max(0, moment - self.simulation.now), fire)
+
+    def clock_changed(self) -> None:
+        """Timers are set anew, by the clock as it is now."""
+        if self.alive and self._wake:
+            self.wake_at(self._wake)
+
+    def _alarmed(self, alarm: Alarm) -> None:
+        self.simulation.seen[f"alarm: {alarm.kind.value}"] += 1
+        if alarm.kind in (AlarmKind.TWO_LEADERS, AlarmKind.COMMITTED_CONFLICT):
+            self.simulation.overseer.fail(f"node {self.id} raised the alarm {alarm.kind.value}: {alarm.text}")
+
+    def _finished(self, error: Exception | None) -> None:
+        if error is not None:
+            self.simulation.seen[f"node ended: {type(error).__name__}"] += 1
+        if isinstance(error, LogLost):
+            self.simulation.overseer.require(self.wiped, f"node {self.id} ended for no reason: {error}")
+            self.retire()
+        elif error is not None and not self.fault_struck:
+            self.simulation.overseer.fail(f"node {self.id} ended for no reason: {error}")
+        self.die(Death.ENDED)
+
+    # Callers and connections.
+
+    def next_connection(self) -> ConnectionId:
+        self._connections += 2
+        return ConnectionId(self._connections)
+
+    def call(self, ticket: Ticket, event: ClientEvent, caller: Callable[[Reply], None]) -> None:
+        """The event is handled, under a ticket of the driver's; the caller is told once."""
+        driver = self._driver
+        if driver is None or not self.alive:
+            caller(None)
+            return
+
+        def deliver(answer: Answer) -> None:
+            if self._callers.pop(ticket, None) is None:
+                return
+            reply: Reply
+            try:
+                reply = outcome(answer)
+            except RequestError as error:
+                reply = error
+            now, stop = self.clock.at(self.simulation.now), self._stop_asked
+            wrong = unfair(event, reply, self.config, now - asked_at, now - stop if stop >= 0 else -1)
+            self.simulation.overseer.require(not wrong, f"node {self.id} {wrong}")
+            caller(reply)
+
+        asked_at = self.clock.at(self.simulation.now)
+        number = driver.ask(lambda number: msgspec.structs.replace(event, ticket=number), deliver)
+        self._callers[ticket] = (number, caller, event.deadline)
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Nobody waits any more. A living node has answered everybody whose deadline has come."""
+        known = self._callers.pop(ticket, None)
+        if known is None or not self.alive or self._driver is None:
+            return
+        self._driver.leave(known[0])
+        late = (self._handled_at - known[2]) // self.config.tick if known[2] else 0
+        self.simulation.overseer.require(
+            late <= _LATE, f"node {self.id} left a request unanswered for {late} ticks after its deadline"
+        )

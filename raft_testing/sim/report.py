@@ -1,0 +1,189 @@
+"""What came of simulated seeds: what was injected, what was seen, what was checked, and what was violated.
+
+What lives here: `SeedReport` of one run, `Report` of many, and their text. Nothing here runs anything.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeVar, final
+
+import attrs
+
+from raft_core.node.limits import SECOND
+from raft_testing.checkers.safety import CHECKS
+from raft_testing.faults.catalogue import Fault
+from raft_testing.linearizability.checker import Decision
+from raft_testing.trace.html import draw
+from raft_testing.trace.records import TraceRecord
+
+__all__ = ["MUST_BE_SEEN", "UNDECIDED", "Report", "SeedReport", "explain"]
+
+_Key = TypeVar("_Key")
+
+MUST_BE_SEEN: Final = (
+    "uncommitted tail overwritten by a new leader",
+    "commit while joint",
+    "snapshot restored from a leader",
+    "crash between persist and send",
+    "pre-vote refused",
+    "read postponed until the first commit of a term",
+    "retry answered from its session",
+    "damage detected on opening",
+    "node ended: LogLost",
+    "leadership transferred",
+    "membership changed",
+)
+"""A run of many seeds that has not seen all of these has proved less than it seems to."""
+
+UNDECIDED: Final = f"history {Decision.UNDECIDED.value}"
+"""Counted as seen where the checker of histories gave up."""
+
+_SHOWN: Final = 300
+"""Records of a trace that a page shows: the last ones, up to the violation."""
+_SHOWN_AFTER: Final = 10
+"""And so many that follow it, where the run went on."""
+
+
+@final
+@attrs.frozen
+class SeedReport:
+    """One run. `violation` is empty where everything held; `moment` and `virtual` are virtual nanoseconds.
+
+    `faults` counts what was injected, `seen` what happened, `met` which event reached which role. `chosen` are the
+    faults that took part, `digest` is equal for equal runs, `trace` is there if it was asked for. `options` is what
+    else has to be typed to see this run again, and `subject` what names the machine, the workload and the store: None
+    where they have no name that a command could find."""
+
+    seed: int
+    violation: str
+    moment: int
+    chosen: tuple[Fault, ...]
+    operations: int
+    answered: int
+    steps: int
+    virtual: int
+    committed: int
+    faults: Counter[Fault]
+    seen: Counter[str]
+    met: Counter[str]
+    digest: str = ""
+    trace: tuple[TraceRecord, ...] = ()
+    options: str = ""
+    subject: str | None = ""
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.violation)
+
+    @property
+    def command(self) -> str:
+        """What to type to see this run again; the call from Python where no command can name what was run."""
+        if self.subject is None:
+            faults = ", ".join(f"Fault.{fault.name}" for fault in self.chosen)
+            chosen = f"frozenset({{{faults}}})" if faults else "frozenset()"
+            return f"run_seed({self.seed}, faults={chosen}, ...)  # and your own arguments in place of the dots"
+        names = ",".join(fault.name.lower() for fault in self.chosen) or "none"
+        whole = f"python -m raft_testing simulate --seed {self.seed} --seeds 1 --faults {names}"
+        return " ".join(part for part in (whole, self.options, self.subject) if part)
+
+    def page(self) -> str:
+        """A self-contained HTML page of the last steps up to the violation, or of the run."""
+        end = next((at for at, record in enumerate(self.trace, 1) if record.violation), len(self.trace))
+        return draw(self.trace[max(0, end - _SHOWN) : end + _SHOWN_AFTER], f"seed {self.seed}")
+
+
+@final
+@attrs.frozen
+class Report:
+    """Many runs."""
+
+    seeds: tuple[SeedReport, ...]
+
+    @property
+    def failures(self) -> tuple[SeedReport, ...]:
+        return tuple(seed for seed in self.seeds if seed.failed)
+
+    @property
+    def undecided(self) -> tuple[SeedReport, ...]:
+        """Seeds whose history is too large to be searched to the end: whether it is linearizable nobody knows."""
+        return tuple(seed for seed in self.seeds if seed.seen[UNDECIDED] and not seed.failed)
+
+    @property
+    def hours(self) -> float:
+        """Virtual hours of whole clusters."""
+        return sum(seed.virtual for seed in self.seeds) / SECOND / 3600
+
+    @property
+    def faults(self) -> Counter[Fault]:
+        return _total(seed.faults for seed in self.seeds)
+
+    @property
+    def seen(self) -> Counter[str]:
+        return _total(seed.seen for seed in self.seeds)
+
+    @property
+    def met(self) -> Counter[str]:
+        return _total(seed.met for seed in self.seeds)
+
+    @property
+    def steps(self) -> int:
+        """Steps of cores, each followed by every check."""
+        return sum(seed.steps for seed in self.seeds)
+
+    @property
+    def never_seen(self) -> tuple[str, ...]:
+        """What a run that proves anything must have seen, and this one has not."""
+        seen = self.seen
+        return tuple(what for what in MUST_BE_SEEN if not seen[what])
+
+    def __add__(self, other: Report) -> Report:
+        return Report((*self.seeds, *other.seeds))
+
+    def table(self) -> str:
+        """What was injected, what was seen, what was checked, and what failed."""
+        operations = [seed.operations for seed in self.seeds] or [0]
+        lines = [
+            *_section("injected", {fault.value: count for fault, count in self.faults.items()}),
+            *_section("seen", self.seen),
+            *_section("events by role, and effects", self.met),
+            "checked, after every step or at the end of every seed",
+            *[f"  {check}" for check in CHECKS],
+            "",
+            f"{len(self.seeds)} seeds, {self.hours:.2f} cluster-hours, {self.steps} steps of cores, "
+            f"{sum(operations)} client operations (at least {min(operations)} per seed)",
+        ]
+        if self.never_seen:
+            lines.append(f"never seen: {', '.join(self.never_seen)}")
+        lines += [explain(seed) for seed in self.failures]
+        return "\n".join([*lines, self.verdict])
+
+    @property
+    def verdict(self) -> str:
+        """How many seeds were violated, and how many could not be judged to the end, in a line."""
+        violations = f"{len(self.failures)} violations"
+        if not self.undecided:
+            return violations
+        numbers = ", ".join(str(seed.seed) for seed in self.undecided[:5]) + ("" if len(self.undecided) <= 5 else ", …")
+        return (
+            f"{violations}; UNDECIDED: the histories of {len(self.undecided)} of {len(self.seeds)} seeds ({numbers}) "
+            "are too large to tell whether they are linearizable: take fewer clients or operations, or more keys"
+        )
+
+
+def explain(seed: SeedReport) -> str:
+    """A failed seed in a few lines."""
+    return f"seed {seed.seed}, at {seed.moment / SECOND:.3f} s: {seed.violation}\n  again: {seed.command}"
+
+
+def _total(counters: Iterable[Counter[_Key]]) -> Counter[_Key]:
+    total: Counter[_Key] = Counter()
+    for counter in counters:
+        total.update(counter)
+    return total
+
+
+def _section(title: str, counts: dict[str, int] | Counter[str]) -> Sequence[str]:
+    rows = [f"  {counts[what]:>9}  {what}" for what in sorted(counts)]
+    return [title, *rows, ""]

@@ -1,0 +1,230 @@
+"""The simulator, for whoever uses it: run seeds, with your own machine and store, and read what came of it.
+
+What lives here: `run_seed`, `simulate` and `shrink`. How a run works is told in `simulation`.
+
+    report = simulate(range(100), machine=MyMachine, workload=MyWorkload, open_store=open_my_store)
+    assert not report.failures, report.table()
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import attrs
+
+from raft_core.node.limits import SECOND
+from raft_core.state_machine import StateMachine
+from raft_testing.checkers.probes import RecoveredDisk, Salvage
+from raft_testing.faults.catalogue import Fault, Profile
+from raft_testing.rng import Rng
+from raft_testing.sim.report import Report, SeedReport
+from raft_testing.sim.simulation import OpenStore, Simulation
+from raft_testing.trace.records import Tracer
+from raft_testing.workloads.registers import RegisterMachine, RegisterWorkload, Workload
+from raft_testing.workloads.typed_registers import TypedRegisterWorkload, new_typed_registers
+
+__all__ = ["OpenStore", "Profile", "RecoveredDisk", "Report", "Salvage", "SeedReport", "run_seed", "shrink", "simulate"]
+
+_STANDARD: Final = Profile()
+_SHIPPED: Final = "raft_testing.__main__"
+"""Where the command has its own store and its own salvage, which it need not be told of."""
+_TYPED_SHARE: Final = 0.25
+"""Of the seeds that nobody chose a machine for, those whose registers are a typed machine."""
+
+
+def run_seed(
+    seed: int,
+    *,
+    open_store: OpenStore,
+    machine: Callable[[], StateMachine] | None = None,
+    workload: Callable[[], Workload] | None = None,
+    profile: Profile = _STANDARD,
+    faults: frozenset[Fault] | None = None,
+    salvage: Salvage | None = None,
+    trace: bool = False,
+    digest: bool = False,
+) -> SeedReport:
+    """What came of one seed. `faults`: of those that the seed would choose, only these take part.
+
+    `machine` makes the state machine of a node; it is put under `Sessions`. `workload` makes what clients do in this
+    run. With neither, the seed chooses between the two machines of registers that come with the simulator. `open_store`
+    opens a node's store on its simulated disk, and `salvage`, where there is one, founds a new cluster on such a disk.
+    `trace`: record every step, for `SeedReport.page`. `digest`: compute a hash over all events and effects, which is
+    equal in equal runs. What the user's own parts raise is a violation, with where it was raised."""
+    tracer = Tracer() if trace else None
+    subject = _subject(open_store, machine, workload, profile, salvage)
+    if machine is None and workload is None and Rng(seed).fork("machine").chance(_TYPED_SHARE):
+        machine, workload = new_typed_registers, TypedRegisterWorkload
+    simulation = Simulation(
+        seed,
+        machine=machine or RegisterMachine,
+        workload=(workload or RegisterWorkload)(),
+        open_store=open_store,
+        profile=profile,
+        only=faults,
+        tracer=tracer,
+        digest=digest,
+        salvage=salvage,
+    )
+    violation = simulation.run()
+    overseer = simulation.overseer
+    seen: Counter[str] = Counter()
+    for counter in (simulation.seen, overseer.seen, simulation.testimony.seen, simulation.network.seen):
+        seen.update(counter)
+    return SeedReport(
+        seed=seed,
+        violation=violation.text if violation is not None else "",
+        moment=violation.moment if violation is not None else 0,
+        chosen=simulation.nemesis.chosen,
+        operations=simulation.operations,
+        answered=sum(client.answered for client in simulation.clients),
+        steps=overseer.steps,
+        virtual=simulation.now,
+        committed=overseer.committed,
+        faults=simulation.nemesis.counts,
+        seen=seen,
+        met=overseer.met,
+        digest=simulation.digest.hexdigest() if simulation.digest is not None else "",
+        trace=tuple(tracer.records) if tracer is not None else (),
+        options=_options(profile),
+        subject=subject,
+    )
+
+
+def _options(profile: Profile) -> str:
+    """How the command is told of this profile, as far as it can be."""
+    options: list[str] = []
+    for option, name in (("seconds", "chaos"), ("interval", "mean_interval")):
+        if getattr(profile, name) != getattr(_STANDARD, name):
+            options.append(f"--{option} {getattr(profile, name) // SECOND}")
+    for name in ("clients", "operations", "fault_chance", "purity"):
+        if getattr(profile, name) != getattr(_STANDARD, name):
+            options.append(f"--{name.replace('_', '-')} {getattr(profile, name)}")
+    if profile.leases:
+        options.append("--leases")
+    return " ".join(options)
+
+
+def _subject(
+    open_store: OpenStore,
+    machine: Callable[[], StateMachine] | None,
+    workload: Callable[[], Workload] | None,
+    profile: Profile,
+    salvage: Salvage | None,
+) -> str | None:
+    """How the command is told of what is put under fire; None where it cannot be."""
+    if profile.liveness != _STANDARD.liveness or profile.tick != _STANDARD.tick:
+        return None
+    if profile.chaos % SECOND or profile.mean_interval % SECOND:
+        return None
+    options: list[str] = []
+    for option, factory in (("machine", machine), ("workload", workload), ("store", open_store)):
+        name = "" if factory is None else _name_of(factory)
+        if name is None:
+            return None
+        if name and name != f"{_SHIPPED}:open_file_store":
+            options.append(f"--{option} {name}")
+    if salvage is not None and (_name_of(open_store), _name_of(salvage)) != (
+        f"{_SHIPPED}:open_file_store",
+        f"{_SHIPPED}:salvage_file_store",
+    ):
+        return None
+    return " ".join(options)
+
+
+def _name_of(factory: object) -> str | None:
+    """`package.module:name`, where it has one that another process can import."""
+    module, name = getattr(factory, "__module__", None), getattr(factory, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str):
+        return None
+    if module in ("__main__", "builtins") or "<" in name:
+        return None  # of a script, of code that was made up on the way, or of a function's inside
+    return f"{module}:{name}"
+
+
+def simulate(
+    seeds: Iterable[int],
+    *,
+    open_store: OpenStore,
+    machine: Callable[[], StateMachine] | None = None,
+    workload: Callable[[], Workload] | None = None,
+    profile: Profile = _STANDARD,
+    faults: frozenset[Fault] | None = None,
+    salvage: Salvage | None = None,
+    progress: Callable[[SeedReport], None] = lambda seed: None,
+) -> Report:
+    """What came of all seeds, one after the other. `progress` is told of each."""
+    reports: list[SeedReport] = []
+    for seed in seeds:
+        report = run_seed(
+            seed,
+            open_store=open_store,
+            machine=machine,
+            workload=workload,
+            profile=profile,
+            faults=faults,
+            salvage=salvage,
+        )
+        reports.append(report)
+        progress(report)
+    return Report(tuple(reports))
+
+
+def shrink(
+    failed: SeedReport,
+    *,
+    open_store: OpenStore,
+    machine: Callable[[], StateMachine] | None = None,
+    workload: Callable[[], Workload] | None = None,
+    profile: Profile = _STANDARD,
+    salvage: Salvage | None = None,
+    tries: int = 60,
+) -> SeedReport:
+    """The same violation with fewer kinds of fault and fewer operations, as far as `tries` runs lead; with its trace.
+
+    A run with fewer faults takes another course, so what is found may be another instance of the same mistake: it is
+    taken where the violation reads the same but for numbers."""
+    wanted = _shape(failed.violation)
+    left = [tries]
+
+    def fails(faults: frozenset[Fault], operations: int) -> bool:
+        if left[0] <= 0:
+            return False
+        left[0] -= 1
+        found = run_seed(
+            failed.seed,
+            open_store=open_store,
+            machine=machine,
+            workload=workload,
+            profile=attrs.evolve(profile, operations=operations),
+            faults=faults,
+            salvage=salvage,
+        )
+        return _shape(found.violation) == wanted
+
+    faults, operations = frozenset(failed.chosen), profile.operations
+    if fails(frozenset(), operations):
+        faults = frozenset()
+    for fault in failed.chosen:
+        if fault in faults and fails(faults - {fault}, operations):
+            faults -= {fault}
+    while operations > 10 and fails(faults, operations // 2):
+        operations //= 2
+    return run_seed(
+        failed.seed,
+        open_store=open_store,
+        machine=machine,
+        workload=workload,
+        profile=attrs.evolve(profile, operations=operations),
+        faults=faults,
+        salvage=salvage,
+        trace=True,
+    )
+
+
+def _shape(text: str) -> str:
+    """The violation's first line without numbers and names."""
+    return re.sub(r"[0-9]+", "#", text.partition("\n")[0])[:60]

@@ -1,0 +1,121 @@
+"""The lanes of one simulated node: what its disk and its machine have to do, in order, each taking its virtual time.
+
+What lives here: `SimulatedWorkers`, one life's queues and the work that is under way in them, with what the model of
+the disk is told before a write and after it. How long a job takes is decided in `simulation`, and when the node dies
+in `nemesis`; what came of a job is told to the loop in `simulated_node`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, final
+
+from raft_core.effects import Persist
+from raft_core.ids import WriteId
+from raft_core.node.events import EntriesApplied, Formed, JobFailed, NodeEvent, Wrote
+from raft_core.node.jobs import FormCluster, Job, Lane, Write
+from raft_core.recovered import formation
+from raft_testing.disk.crash_disk import Fault as DiskFault
+from raft_testing.disk.crash_disk import FaultKind
+
+if TYPE_CHECKING:
+    from raft_testing.sim.node import SimulatedNode
+
+__all__ = ["MOST_HELD", "SimulatedWorkers"]
+
+MOST_HELD: Final = 1024 * 1024
+"""Bytes of results that the reports of one turn may hold, and one more result."""
+
+
+@final
+class SimulatedWorkers:
+    """The workers of one life: each takes all that waits in its lane, and is done with it some time later."""
+
+    def __init__(self, node: SimulatedNode) -> None:
+        self._node = node
+        self._waiting: dict[Lane, deque[Job]] = {lane: deque() for lane in Lane}
+        self._running: dict[Lane, list[Job]] = {}
+
+    def queue_job(self, lane: Lane, job: Job) -> None:
+        """The job is done by the lane's worker, in order."""
+        self._waiting[lane].append(job)
+        self._work_on(lane)
+
+    def busy(self, lane: Lane) -> bool:
+        """Something is under way in the lane's worker, or waits for it."""
+        return lane in self._running or bool(self._waiting[lane])
+
+    def done_in_loop(self, jobs: deque[Job]) -> list[NodeEvent]:
+        """Return what the jobs come to that the loop itself does, or as many of them as fit into a slice of time."""
+        node = self._node
+        assert node.work is not None
+        left = iter(range(1 + node.rng.below(8)))
+        reports = node.work.run_machine(jobs, lambda: next(left, None) is None, in_loop=True)
+        sizes = [len(result) for report in reports if type(report) is EntriesApplied for result in report.results]
+        if sum(sizes) - max(sizes, default=0) > MOST_HELD:
+            node.simulation.overseer.fail(f"node {node.id}: reports of the machine hold {sum(sizes)} bytes at once")
+        if jobs:
+            node.simulation.seen["machine: a page in several slices"] += 1
+        return reports
+
+    def finish_writes(self) -> None:
+        """What the write lane was doing may get done, up to any point, before the process is gone."""
+        node = self._node
+        assert node.work is not None
+        jobs = self._running.pop(Lane.WRITE, []) or list(self._waiting[Lane.WRITE])
+        if not jobs or not node.rng.chance(0.6):
+            return
+        self._hand_over(jobs)
+        if node.rng.chance(0.5):
+            at = node.disk.calls + 1 + node.rng.below(6)
+            node.disk.faults[at] = DiskFault(FaultKind.POWER, node.rng.below(3000))
+            node.simulation.seen["power lost in the middle of a write"] += 1
+        node.work.run(Lane.WRITE, jobs)
+        node.simulation.seen["crash between persist and report"] += 1
+
+    def _work_on(self, lane: Lane) -> None:
+        if lane in self._running or not self._waiting[lane]:
+            return
+        jobs = list(self._waiting[lane])
+        self._waiting[lane].clear()
+        self._running[lane] = jobs
+        self._node.at(self._node.simulation.duration(self._node, lane), lambda: self._work_done(lane))
+
+    def _work_done(self, lane: Lane) -> None:
+        node = self._node
+        jobs = self._running.pop(lane)
+        assert node.work is not None
+        if lane is Lane.WRITE:
+            self._hand_over(jobs)
+        reports = node.work.run(lane, jobs)
+        if node.disk.off:
+            node.power_lost()
+            return
+        for report in reports:
+            self._note(lane, report)
+        if reports:
+            node.tell(*reports)
+        self._work_on(lane)
+
+    def _hand_over(self, jobs: list[Job]) -> None:
+        """The disk model knows what may be found from now on."""
+        stable = self._node.watched.stable
+        for job in jobs:
+            if type(job) is Write:
+                stable.pending.append(job.persist)
+            elif type(job) is FormCluster:
+                hard, entry = formation(job.members)
+                stable.pending.append(Persist(WriteId(0), hard=hard, entries=(entry,)))
+
+    def _note(self, lane: Lane, report: NodeEvent) -> None:
+        """The disk model knows what must be found from now on."""
+        node = self._node
+        if type(report) is Wrote:
+            node.watched.stable.done(report.upto)
+        elif type(report) is Formed:
+            node.watched.stable.done(WriteId(0))
+            node.watched.told.load(report.recovered)
+            node.simulation.overseer.founded(node.watched, report.recovered)
+            node.wiped = False  # its new disk is the one that the cluster was founded with, or this is a violation
+        elif type(report) is JobFailed and lane is Lane.SNAPSHOT:
+            node.simulation.seen["snapshot not stored"] += 1

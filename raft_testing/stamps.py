@@ -1,0 +1,72 @@
+"""What is true of the time in the log: it never runs back, gains nothing on true time, and loses little.
+
+This module holds `Stamps`. It hears what each leader's machine is told of time, and finds the same numbers again in the
+commands that machines apply, because `Sessions` stamps each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import Struct
+from typing import Final, final
+
+from raft_core.node.limits import MILLISECOND, SECOND
+
+__all__ = ["LATE", "Stamps"]
+
+_HEAD: Final = Struct("<BQ")
+_ROUNDING: Final = MILLISECOND
+LATE: Final = SECOND
+"""By how much one change of leader may make cluster time late where no process dies: by what the fastest heartbeat took
+that reached the new leader, and an eighth of each later one's delay."""
+
+
+@final
+class Stamps:
+    """The time in one simulation's log. `now` gives the simulation's own time, `fail` is told what is wrong, and
+    `elections` says how many there have been.
+
+    `alike`: all clocks run at the pace of true time, so that cluster time can be held against it. `steady`: besides, no
+    process dies, so that every node has heard the leader."""
+
+    def __init__(self, now: Callable[[], int], fail: Callable[[str], None], elections: Callable[[], int]) -> None:
+        self._elections = elections
+        self._now = now
+        self._fail = fail
+        self.alike = False
+        self.steady = False
+        self._told: dict[int, int] = {}  # what a machine was told, and when that was, first
+        self._last = (0, 0)  # index and stamp of the newest command that any machine has applied
+        self._least: int | None = None  # of the stamps so far less the true time when they were given
+        self._most: int | None = None
+        self.lost = 0
+        """By how much cluster time is late at last, in nanoseconds; None of it counts where clocks are not alike."""
+
+    def told(self, time: int) -> None:
+        """The machine of a node that leads is told that it is `time`."""
+        self._told.setdefault(time, self._now())
+
+    def applied(self, index: int, command: bytes, node: str) -> None:
+        """A machine of `node` applies the command, as the log has it."""
+        last, before = self._last
+        if index <= last or len(command) < _HEAD.size:
+            return
+        stamp = _HEAD.unpack_from(command)[1]
+        moment = self._told.get(stamp)
+        if moment is None:
+            return  # garbage, which is stamped by nobody
+        self._last = (index, max(stamp, before))
+        if stamp < before:
+            text = f"the time in the log runs back by {before - stamp} ns at index {index}, after index {last}"
+            self._fail(f"{text} ({node}, command {command!r})")
+        if not self.alike:
+            return
+        ahead = stamp - moment
+        least = self._least if self._least is not None else ahead
+        most = self._most if self._most is not None else ahead
+        if ahead > least + _ROUNDING:
+            self._fail(f"the time in the log gains {ahead - least} ns on true time at index {index} ({node})")
+        self._least, self._most = min(least, ahead), max(most, ahead)
+        self.lost = self._most - ahead
+        if self.steady and self.lost > LATE * max(1, self._elections()):
+            self._fail(f"the time in the log has lost {self.lost} ns at index {index} ({node}); no process has died")

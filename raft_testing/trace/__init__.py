@@ -1,0 +1,1 @@
+"""Traces of a run: records, replay and the HTML page."""

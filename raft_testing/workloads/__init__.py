@@ -1,0 +1,1 @@
+"""Workloads: simulated clients and the state machines they use."""

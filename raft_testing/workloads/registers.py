@@ -1,0 +1,143 @@
+"""What simulated clients do to a machine, and the small machine that they do it to by default.
+
+What lives here: the protocol `Workload`, by which users bring operations for a state machine of their own; and
+`RegisterMachine` with `RegisterWorkload`: named registers with reads, writes and compare-and-set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol, final, runtime_checkable
+
+import msgspec
+
+from raft_core.ids import NO_INDEX, Index
+from raft_core.structs import Value
+from raft_testing.linearizability.history import Datum
+from raft_testing.linearizability.models import Register, SequentialModel
+from raft_testing.rng import Rng
+
+__all__ = ["Asked", "ReadsTheLog", "RegisterMachine", "RegisterWorkload", "Workload"]
+
+
+@final
+class Asked(Value, frozen=True):
+    """One operation of a client: how the history names it, and the bytes for the machine. `reads`: they are for
+    `query`, otherwise for `apply`."""
+
+    kind: str
+    key: Datum
+    argument: Datum
+    data: bytes
+    reads: bool = False
+
+
+class Workload(Protocol):
+    """Operations for a machine, and the sequential model that says what their results may be."""
+
+    @property
+    def model(self) -> SequentialModel: ...
+
+    def ask(self, rng: Rng, client: int, number: int) -> Asked:
+        """The next operation of a client; `number` is unique among all operations of a run."""
+        ...
+
+    def result(self, asked: Asked, answer: bytes) -> Datum:
+        """What the machine's answer says, in terms of the model. Raises `ValueError` where it is no answer to it."""
+        ...
+
+
+@runtime_checkable
+class ReadsTheLog(Protocol):
+    """A workload whose model needs what `prepare` put into a command, such as the time: what leases rest on."""
+
+    def as_logged(self, asked: Asked, command: bytes) -> Datum:
+        """Return the argument for the model in place of `asked.argument`, from the command as it stood in the log when
+        a machine first carried it out. What was never carried out keeps its argument. The commands of a run must
+        differ, or one is taken for the other."""
+        ...
+
+
+class RegisterMachine:
+    """Registers by name. A command is (number, kind, key, argument) in MessagePack; its result is (number, result).
+
+    It remembers the number of every command that was applied, and raises `ValueError` if one comes a second time."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, str | None] = {}
+        self._numbers: set[int] = set()
+
+    def init(self) -> Index:
+        return NO_INDEX
+
+    def prepare(self, command: bytes, now: int) -> bytes:
+        return command
+
+    def apply(self, index: Index, command: bytes) -> bytes:
+        """The command is carried out."""
+        number, kind, key, argument = msgspec.msgpack.decode(command, type=tuple[int, str, str, list[str | None]])
+        if number in self._numbers:
+            raise ValueError(f"command {number} is applied a second time, at index {index}")
+        self._numbers.add(number)
+        result: bool | None = None
+        if kind == "write":
+            self._values[key] = argument[0]
+        elif kind == "cas":
+            result = self._values.get(key) == argument[0]
+            if result:
+                self._values[key] = argument[1]
+        return msgspec.msgpack.encode((number, result))
+
+    def query(self, request: bytes) -> bytes:
+        """The value of the register that is named, with the request."""
+        return msgspec.msgpack.encode((request, self._values.get(request.decode())))
+
+    def snapshot(self) -> Iterator[bytes]:
+        data = msgspec.msgpack.encode((sorted(self._values.items()), sorted(self._numbers)))
+        return iter([data[start : start + 1000] for start in range(0, len(data), 1000)])
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        values, numbers = msgspec.msgpack.decode(b"".join(chunks), type=tuple[list[tuple[str, str | None]], list[int]])
+        self._values, self._numbers = dict(values), set(numbers)
+
+
+@final
+class RegisterWorkload:
+    """Reads, writes of values that are never written twice, and compare-and-set, over a few registers."""
+
+    def __init__(self, keys: int = 4) -> None:
+        self._keys = keys
+        self._written: dict[str, list[str | None]] = {}
+
+    @property
+    def model(self) -> SequentialModel:
+        return Register()
+
+    def ask(self, rng: Rng, client: int, number: int) -> Asked:
+        key = f"r{rng.below(self._keys)}"
+        fate = rng.random.random()
+        if fate < 0.35:
+            return Asked("read", key, None, key.encode(), reads=True)
+        value = f"v{number}" + "x" * rng.choice((0, 0, 0, 40, 400))
+        known = self._written.setdefault(key, [None])
+        known.append(value)
+        if fate < 0.75:
+            return Asked("write", key, value, _command(number, "write", key, [value]))
+        expected = rng.choice(known[-4:])
+        return Asked("cas", key, (expected, value), _command(number, "cas", key, [expected, value]))
+
+    def result(self, asked: Asked, answer: bytes) -> Datum:
+        if asked.reads:
+            request, value = msgspec.msgpack.decode(answer, type=tuple[bytes, str | None])
+            if request != asked.data:
+                raise ValueError(f"asked for {asked.data!r}, answered about {request!r}")
+            return value
+        wanted, *_ = msgspec.msgpack.decode(asked.data)
+        number, result = msgspec.msgpack.decode(answer, type=tuple[int, bool | None])
+        if number != wanted:
+            raise ValueError(f"this is the result of command {number}, not of {wanted}")
+        return result
+
+
+def _command(number: int, kind: str, key: str, argument: list[str | None]) -> bytes:
+    return msgspec.msgpack.encode((number, kind, key, argument))

@@ -1,0 +1,31 @@
+"""The guide to testing does what it says: its example finds the planted bug, and the mended one passes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+GUIDE = Path(__file__).parents[2] / "docs" / "testing.md"
+
+
+def test_the_example_of_the_guide_finds_the_planted_bug(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    space: dict[str, Any] = {}
+    machine, fire, mended, smaller = blocks
+
+    exec(compile(machine, "machine", "exec"), space)
+    exec(compile(fire, "fire", "exec"), space)
+    assert space["report"].failures
+    assert "two machines have different states" in capsys.readouterr().out
+    exec(compile(mended, "mended", "exec"), space)
+    exec(compile(smaller, "smaller", "exec"), space)
+    assert space["small"].failed
+    assert "<html" in space["page"]
+
+
+def test_the_part_that_puts_a_machine_under_fire_is_twenty_lines() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    assert len([line for line in blocks[1].splitlines() if line.strip()]) <= 20

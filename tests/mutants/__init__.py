@@ -1,1 +1,0 @@
-"""Real mistakes, planted one by one: each must turn the tests red. `python -m tests.mutants` runs them."""

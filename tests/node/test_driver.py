@@ -1,0 +1,209 @@
+"""The half of an adapter that needs no event loop: every effect is done, every caller answered, every reader served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import pytest
+
+from raft_core.effects import Alarm, AlarmKind, RoleChanged, RoleName
+from raft_core.errors import OutcomeUnknown, Refused, StorageBroken
+from raft_core.ids import NodeId, Term, WriteId
+from raft_core.node.core import NodeCore
+from raft_core.node.driver import Driver, Feed, outcome
+from raft_core.node.events import (
+    Answer,
+    ClientCancelled,
+    ClientLeft,
+    ConnectionId,
+    Dial,
+    Disconnect,
+    Finished,
+    HostStarted,
+    NodeEffect,
+    NodeEvent,
+    Run,
+    StopAsked,
+    TimerFired,
+    Transmit,
+    WakeAt,
+    Wrote,
+)
+from raft_core.node.jobs import DropReceived, Job, Lane, Ticket
+
+LED = RoleChanged(RoleName.LEADER, Term(3), NodeId(1))
+LOST = RoleChanged(RoleName.FOLLOWER, Term(4), NodeId(2))
+
+
+class SimulatedAdapter:
+    """Host, lanes, connections and loop at once; it writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.effects: list[NodeEffect] = []
+        self.heard: list[list[NodeEvent]] = []
+        self.told: list[object] = []
+        self.inline: list[NodeEvent] = []
+        self.driver = Driver(cast(NodeCore, self), self, self)
+
+    def turn(self, *effects: NodeEffect) -> list[object]:
+        """What the surroundings were told in a turn with these effects."""
+        self.effects, self.told = list(effects), []
+        self.driver.turn(self, now=5, wall=7)
+        return self.told
+
+    def handle(self, events: Sequence[NodeEvent], now: int, wall: int) -> list[NodeEffect]:
+        assert (now, wall) == (5, 7)
+        self.heard.append(list(events))
+        return self.effects
+
+    def put(self, lane: Lane, job: Job) -> None:
+        self.told.append(("put", lane, job))
+
+    def run_inline(self) -> list[NodeEvent]:
+        events, self.inline = self.inline, []
+        return events
+
+    def dial(self, number: ConnectionId, address: str) -> None:
+        self.told.append(("dial", number, address))
+
+    def transmit(self, number: ConnectionId, data: bytes) -> None:
+        self.told.append(("transmit", number, data))
+
+    def disconnect(self, number: ConnectionId) -> None:
+        self.told.append(("disconnect", number))
+
+    def wake(self) -> None:
+        self.told.append("wake")
+
+    def wake_at(self, at: int) -> None:
+        self.told.append(("wake at", at))
+
+    def tell(self) -> None:
+        self.told.append("tell")
+
+
+def test_every_effect_is_done_in_order() -> None:
+    around = SimulatedAdapter()
+    connection, job = ConnectionId(2), DropReceived()
+    effects: list[NodeEffect] = [
+        Dial(connection, "a:1"),
+        Transmit(connection, b"x"),
+        Run(Lane.TRANSFER, job),
+        WakeAt(9),
+        Disconnect(connection),
+        LED,
+    ]
+    assert around.turn(*effects) == [
+        ("dial", 2, "a:1"),
+        ("transmit", 2, b"x"),
+        ("put", Lane.TRANSFER, job),
+        ("wake at", 9),
+        ("disconnect", 2),
+        "tell",
+    ]
+
+
+def test_the_host_hears_first_of_its_start_then_of_what_came_and_otherwise_of_the_timer() -> None:
+    around = SimulatedAdapter()
+    around.turn()
+    around.driver.post(StopAsked())
+    around.driver.post_all([Wrote(WriteId(1)), Wrote(WriteId(2))])
+    assert around.told == ["wake", "wake"]
+    around.turn()
+    around.turn()
+    assert around.heard == [
+        [HostStarted()],
+        [StopAsked(), Wrote(WriteId(1)), Wrote(WriteId(2))],
+        [TimerFired()],
+    ]
+
+
+def test_what_inline_lanes_came_to_waits_for_the_next_turn() -> None:
+    around = SimulatedAdapter()
+    around.inline = [Wrote(WriteId(1))]
+    around.turn()
+    assert around.driver.waiting
+    around.turn()
+    assert around.heard[1] == [Wrote(WriteId(1))]
+    assert not around.driver.waiting
+
+
+def test_each_caller_gets_the_answer_to_its_own_ticket_once() -> None:
+    around, first, second = SimulatedAdapter(), list[bytes](), list[bytes]()
+    one = around.driver.ask(ClientLeft, lambda answer: first.append(answer.data))
+    two = around.driver.ask(ClientLeft, lambda answer: second.append(answer.data))
+    around.turn(Answer(two, b"2"), Answer(two, b"again"), Answer(one, b"1"), Answer(Ticket(99), b""))
+    assert (first, second) == ([b"1"], [b"2"])
+    assert around.heard == [[HostStarted(), ClientLeft(one), ClientLeft(two)]]
+
+
+def test_the_host_hears_of_a_caller_who_leaves_before_the_answer_and_not_of_one_who_has_it() -> None:
+    around, answers = SimulatedAdapter(), list[Answer]()
+    leaver, stayer = around.driver.ask(ClientLeft, answers.append), around.driver.ask(ClientLeft, answers.append)
+    around.driver.leave(leaver)
+    around.turn(Answer(stayer, b"s"))
+    around.driver.leave(stayer)
+    around.turn(Answer(leaver, b"l"))
+    assert around.heard[0][-1] == ClientCancelled(leaver)
+    assert around.heard[1] == [TimerFired()]
+    assert [answer.data for answer in answers] == [b"s"]
+
+
+def test_the_end_tells_everybody_who_still_waits_and_refuses_whoever_comes_later() -> None:
+    around, answers = SimulatedAdapter(), list[Answer]()
+    around.driver.ask(ClientLeft, answers.append)
+    failure = StorageBroken("the disk is gone")
+    around.turn(Finished(failure))
+    assert around.driver.ended
+    assert around.driver.error is failure
+    assert around.driver.changes.ended
+    assert around.driver.alarms.ended
+    assert isinstance(answers[0].error, OutcomeUnknown)
+    with pytest.raises(Refused):
+        around.driver.ask(ClientLeft, answers.append)
+
+
+def test_the_first_error_of_a_node_is_the_one_that_counts() -> None:
+    around, first = SimulatedAdapter(), ValueError("first")
+    around.driver.end(first)
+    around.driver.end(ValueError("second"))
+    around.driver.end()
+    assert around.driver.error is first
+
+
+def test_news_go_to_the_feeds_and_the_readers_are_told() -> None:
+    around = SimulatedAdapter()
+    alarm = Alarm(AlarmKind.DISK_STALL)
+    assert around.turn(LED, alarm) == ["tell", "tell"]
+    assert around.driver.changes.after(0) == (LED, 1)
+    assert around.driver.alarms.after(0) == (alarm, 1)
+
+
+def test_a_reader_of_a_feed_sees_everything_after_its_place_in_order() -> None:
+    feed = Feed[RoleChanged](kept=4)
+    feed.put(LED)
+    late, early = feed.place(past=0), feed.place(past=1)
+    assert feed.after(late) is None
+    feed.put(LOST)
+    assert feed.after(early) == (LED, early + 1)
+    assert feed.after(early + 1) == (LOST, early + 2)
+    assert feed.after(late) == (LOST, late + 1)
+
+
+def test_a_reader_that_lags_misses_the_oldest_items_and_never_the_newest() -> None:
+    feed = Feed[int](kept=2)
+    place = feed.place(past=5)
+    for item in range(10):
+        feed.put(item)
+    seen = []
+    while (found := feed.after(place)) is not None:
+        item, place = found
+        seen.append(item)
+    assert seen == [8, 9]
+
+
+def test_an_answer_is_data_or_an_error_to_raise() -> None:
+    assert outcome(Answer(Ticket(1), b"data")) == b"data"
+    with pytest.raises(Refused, match="no"):
+        outcome(Answer(Ticket(1), error=Refused("no")))

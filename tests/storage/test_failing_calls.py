@@ -34,7 +34,7 @@ def test_failing_call_breaks_the_store_and_loses_nothing(kind: str, number: int,
     command = ["strace", "-f", "-o", "/dev/null", "-e", f"trace={call}"]
     command += ["-e", f"inject={call}:error=EIO:when={number}+", sys.executable, "-m", "tests.storage.engine_child"]
     done = subprocess.run(
-        [*command, location, "3", "200"], cwd=Path(__file__).parent.parent, capture_output=True, check=False
+        [*command, location, "3", "200"], cwd=Path(__file__).parents[2], capture_output=True, check=False
     )
     lines = done.stdout.split(b"\n")
     if done.returncode:

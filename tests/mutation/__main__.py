@@ -18,7 +18,10 @@ from pathlib import Path
 from tests.mutation.catalogue import MUTANTS, Mutant
 
 _ROOT = Path(__file__).parents[2]
-_COPIED = ("raft_core", "raft_storage", "raft_trio", "raft_anyio", "raft_kv", "tests", "benchmarks", "pyproject.toml")
+_COPIED = (
+    *("raft_core", "raft_storage", "raft_trio", "raft_anyio", "raft_kv", "raft_testing"),
+    *("tests", "benchmarks", "examples", "pyproject.toml"),
+)
 _TIMEOUT = 180
 
 

@@ -64,6 +64,10 @@ _REMOVAL: Final = ("tests/rules/test_removal_transfer_durability.py", "tests/rul
 _QUORUM: Final = ("tests/core/test_quorum.py", _FIRE)
 _WAL: Final = ("tests/wal/test_blocks.py", "tests/wal/test_reader.py", "tests/wal/test_recovery.py", _FIRE)
 _STORE: Final = ("tests/storage/test_file_store.py", "tests/wal/test_recovery.py", _FIRE)
+_SQLITE: Final = ("tests/storage/test_sqlite_store.py",)
+_ENGINES: Final = ("tests/storage/test_rows.py", "tests/storage/test_engine_stores.py", *_SQLITE)
+_ROCKS: Final = ("tests/storage/test_rocks_store.py", "tests/storage/test_power_loss.py")
+_MIGRATION: Final = ("tests/storage/test_migration.py",)
 _CLIENTS: Final = (
     "tests/core/test_pending.py",
     "tests/node/test_requests.py",
@@ -1071,5 +1075,126 @@ MUTANTS: Final = (
         "if len(self._met) >= MOST:",
         "if False:",
         ("tests/node/test_strangers.py",),
+    ),
+    # Stores on a database engine.
+    Mutant(
+        "mark-before-commit",
+        "The mark names a write before the database has it.",
+        "raft_storage/engine_store.py",
+        "        checkpoint = self._engine.commit([(STATE, seal_state(state)), (newest.number, row)], drop)\n        self._at = newest\n        self._mark.put(newest)\n",
+        "        self._mark.put(newest)\n        checkpoint = self._engine.commit([(STATE, seal_state(state)), (newest.number, row)], drop)\n        self._at = newest\n",
+        _SQLITE,
+    ),
+    Mutant(
+        "mark-never-written",
+        "Nothing outside the database tells how far it has to reach.",
+        "raft_storage/engine_store.py",
+        "        self._mark.put(newest)\n",
+        "",
+        _ENGINES,
+    ),
+    Mutant(
+        "opening-commits-nothing",
+        "What was read at opening is taken for durable, and the number of the opening does not rise.",
+        "raft_storage/engine_store.py",
+        "        self._commit([])\n        self._mark.sync()\n",
+        "        self._mark.sync()\n",
+        _ENGINES,
+    ),
+    Mutant(
+        "row-dropped-too-early",
+        "A row goes as soon as its first entry is not needed any more.",
+        "raft_storage/engine_store.py",
+        "self._before[place + 1] <= self._outline.first:",
+        "self._before[place] <= self._outline.first:",
+        _ENGINES,
+    ),
+    Mutant(
+        "failed-commit-goes-on",
+        "After a failed commit the store takes the next write.",
+        "raft_storage/engine_store.py",
+        "        except FileFailed as failure:\n            self._failure = str(failure)\n            raise StorageBroken",
+        "        except FileFailed as failure:\n            raise StorageBroken",
+        _ENGINES,
+    ),
+    Mutant(
+        "rows-need-no-chain",
+        "A row is believed behind any other one.",
+        "raft_storage/rows.py",
+        "elif before != self.last.chain or next_before != self.image.next:",
+        "elif next_before != self.image.next:",
+        _ENGINES,
+    ),
+    Mutant(
+        "shorter-database-believed",
+        "A database that ends before what was acknowledged is taken for a shorter one.",
+        "raft_storage/rows.py",
+        "        if reached.number < self.mark.number:\n            raise LogLost(",
+        "        if reached.number < 0:\n            raise LogLost(",
+        _ENGINES,
+    ),
+    Mutant(
+        "sqlite-synced-at-checkpoints-only",
+        "SQLite runs with synchronous=NORMAL, which does not sync a commit.",
+        "raft_storage/sqlite_store.py",
+        '    "synchronous": 2,\n',
+        '    "synchronous": 1,\n',
+        _SQLITE,
+    ),
+    Mutant(
+        "sqlite-log-believed",
+        "A bad frame is the end of SQLite's log, whatever follows.",
+        "raft_storage/sqlite_store.py",
+        "        if damage is not None:\n",
+        "        if False:\n",
+        _SQLITE,
+    ),
+    Mutant(
+        "torn-log-refused",
+        "A frame that a power loss tore is taken for the end of a transaction.",
+        "raft_storage/sqlite_wal.py",
+        "ended = found[1] != 0 and start % _SECTOR + _TOLD <= _SECTOR",
+        "ended = found[1] != 0",
+        _SQLITE,
+    ),
+    Mutant(
+        "rocksdb-not-synced",
+        "RocksDB writes its log without a sync.",
+        "raft_storage/rocks_store.py",
+        "        self._sync.sync = True\n",
+        "        self._sync.sync = False\n",
+        _ROCKS,
+    ),
+    Mutant(
+        "rocksdb-log-believed",
+        "Where RocksDB stops reading its log is taken for the end of it.",
+        "raft_storage/rocks_store.py",
+        "        if last < self._logged - 1:\n",
+        "        if last < 0:\n",
+        _ROCKS,
+    ),
+    Mutant(
+        "mdbx-syncs-no-meta-page",
+        "MDBX does not sync its meta pages.",
+        "raft_storage/mdbx_store.py",
+        "_FLAGS: Final = _NOSUBDIR | _EXCLUSIVE | _VALIDATION\n",
+        "_FLAGS: Final = _NOSUBDIR | _EXCLUSIVE | _VALIDATION | 0x40000\n",
+        ("tests/storage/test_mdbx_store.py", "tests/storage/test_power_loss.py"),
+    ),
+    Mutant(
+        "moved-node-counts-openings-anew",
+        "After a move ids are made that were made before it.",
+        "raft_storage/migration.py",
+        "        _raise_boot(writing, identity, recovered.boot)\n",
+        "",
+        _MIGRATION,
+    ),
+    Mutant(
+        "source-of-a-move-not-marked",
+        "After a move both directories can be started.",
+        "raft_storage/migration.py",
+        '    replace_file(files, MOVED, f"{target.kind}:{place}\\n".encode())\n',
+        "",
+        _MIGRATION,
     ),
 )

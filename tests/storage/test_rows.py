@@ -92,9 +92,16 @@ def flipped(rows: Rows) -> Rows:
     return [*rows[:2], (2, bytes(body)), *rows[3:]]
 
 
+def exchanged(rows: Rows) -> Rows:
+    """The second write is one of another history, sealed by it: an older version of a page, perhaps."""
+    entries = tuple(Entry.make(index, 1, b"other") for index in (3, 4))
+    return [*rows[:2], (2, seal_row(2, Index(3), 12345, [Change(entries=entries)])[0]), *rows[3:]]
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        pytest.param(exchanged, id="a row is of another history"),
         pytest.param(lambda rows: rows[1:], id="the state is gone"),
         pytest.param(lambda rows: rows[:-1], id="the newest row is gone"),
         pytest.param(lambda rows: [*rows[:2], *rows[3:]], id="a row in the middle is gone"),

@@ -174,9 +174,16 @@ class Server:
     @property
     def bound(self) -> bool:
         """A leader may be reading by a lease that rests on this node: it neither votes nor stands, whatever its role,
-        except on that leader's own order (thesis 6.4.1). One tick longer than the lease, for the part of a tick. A new
-        voter that has not been told its cluster yet does not know whether leases are allowed, and is careful."""
+        except on that leader's own order (thesis 6.4.1). A new voter that has not been told its cluster yet does not
+        know whether leases are allowed, and is careful."""
         return self.loyalty > 0 and (self.members.leases or self.members.empty)
+
+    def stay_loyal(self) -> None:
+        """A leader was heard: `lease_promise` is kept from now on, and what was promised before a restart as well.
+
+        That takes two ticks more than the lease: one for the part of a tick, one that a late loop hands over only now
+        although it was due before."""
+        self.loyalty = max(self.loyalty, self.settings.election_ticks + 2)
 
     @property
     def may_campaign(self) -> bool:

@@ -131,7 +131,7 @@ class Follower:
             self.leader = leader
         self.elapsed = 0
         self.heard = True
-        self.server.loyalty = self.server.settings.election_ticks + 1
+        self.server.stay_loyal()
         if self.suspect or self.hurry:
             self.suspect = False
             self.hurry = 0

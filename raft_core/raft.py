@@ -49,7 +49,7 @@ from raft_core.events import (
     TransferRequested,
 )
 from raft_core.explain import Explainer, Explanation, Reason
-from raft_core.ids import NO_INDEX, NO_NODE, Index, NodeId, RequestId
+from raft_core.ids import NO_INDEX, NO_NODE, Index, NodeId, RequestId, Term
 from raft_core.log import Log
 from raft_core.membership import Members
 from raft_core.messages import (
@@ -75,7 +75,7 @@ from raft_core.server import Server
 from raft_core.settings import Settings
 from raft_core.stale import answer_old, refuse_read_index
 from raft_core.status import Status, picture
-from raft_core.validation import malformed, may_raise_term, term_in_reach
+from raft_core.validation import TERM_LEAP, malformed, may_be_led_to, may_raise_term, term_in_reach
 
 __all__ = ["Raft"]
 
@@ -241,11 +241,15 @@ class Raft:
     def _believes_term(self, message: Message) -> bool:
         """Whatever a message says, the range of terms is not used up by it, and a stranger's answer raises nothing."""
         server = self._server
+        known = server.knows(message.sender)
         if not term_in_reach(server.term, message.term):
             text = f"a message of term {message.term}, out of reach of ours, {server.term}; it is ignored"
             server.alarm(AlarmKind.MALFORMED, message.sender, text)
+            if known and self._role.leader == NO_NODE and may_be_led_to(message):
+                server.enter_term(Term(server.term + TERM_LEAP))
+                self._move(StepDown())
             return False
-        return may_raise_term(message, known=server.knows(message.sender))
+        return may_raise_term(message, known=known)
 
     @staticmethod
     def _speaks_of_future(message: Message) -> bool:

@@ -20,7 +20,16 @@ from raft_core.messages import (
     RequestVote,
 )
 
-__all__ = ["FAR_TERM", "TERM_LEAP", "TERM_STEP", "malformed", "may_raise_term", "snapshot_too_far", "term_in_reach"]
+__all__ = [
+    "FAR_TERM",
+    "TERM_LEAP",
+    "TERM_STEP",
+    "malformed",
+    "may_be_led_to",
+    "may_raise_term",
+    "snapshot_too_far",
+    "term_in_reach",
+]
 
 TERM_LEAP: Final = 1 << 32
 """One message raises the term by at most this much: 136 years of one election each second."""
@@ -72,6 +81,14 @@ def _malformed_offer(offer: InstallSnapshot) -> str | None:
 def term_in_reach(ours: Term, theirs: Term) -> bool:
     """Return whether a message may raise our term so far (table of bounds in docs/design.md)."""
     return theirs <= ours + (TERM_LEAP if theirs <= FAR_TERM else TERM_STEP)
+
+
+def may_be_led_to(message: Message) -> bool:
+    """Return whether a member's term out of reach may be approached, one leap per message.
+
+    A node that was away, or that joins, would otherwise never take part in a cluster whose term was raised meanwhile.
+    It follows candidates and leaders only, and not beyond `FAR_TERM`, where no cluster comes by leaps either."""
+    return message.term <= FAR_TERM and isinstance(message, RequestVote | AppendEntries | InstallSnapshot)
 
 
 def snapshot_too_far(last: int, index: int) -> bool:

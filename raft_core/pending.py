@@ -20,12 +20,14 @@ __all__ = ["PendingProposal", "PendingProposals"]
 
 @final
 class PendingProposal(Value, frozen=True, array_like=True):
-    """Items `offset` and on of a request lie at `first` … `last`."""
+    """Items `offset` and on of a request lie at `first` … `last`. `half_done`: an earlier entry is committed that does
+    a part of it, so that it is never certainly not carried out."""
 
     request: RequestId
     offset: int
     first: Index
     last: Index
+    half_done: bool = False
 
 
 @final
@@ -93,7 +95,7 @@ class PendingProposals:
         for waiting in reversed(cut):
             for at in range(waiting.first, waiting.last + 1):
                 outcome: Outcome = Indeterminate(UnknownReason.TRUNCATED)
-                if at <= committed:
+                if at <= committed and not waiting.half_done:
                     outcome = Refusal(RefusalReason.SUPERSEDED)
                 respond(Respond(waiting.request, outcome, waiting.offset + at - waiting.first))
 

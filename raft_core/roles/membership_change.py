@@ -84,13 +84,13 @@ class MembershipChange:
             return Refusal(RefusalReason.CHANGE_PENDING, me, "a change is under way; wait until it is committed")
         return None
 
-    def _append(self, members: Members, request: RequestId | None) -> None:
+    def _append(self, members: Members, request: RequestId | None, *, half_done: bool = False) -> None:
         server = self.server
         index = server.log.last_index + 1
         entry = Entry.make(index, server.term, members.encode(), MEMBERS, server.settings.checksum)
         server.append((entry,))
         if request is not None:
-            server.requests.wait(PendingProposal(request, 0, entry.index, entry.index))
+            server.requests.wait(PendingProposal(request, 0, entry.index, entry.index, half_done))
         self.replication.follow_members()
 
     def leave_if_committed(self) -> bool:
@@ -103,7 +103,7 @@ class MembershipChange:
         target = members.left()
         assert isinstance(target, Members)
         request, self.waiting = self.waiting, None
-        self._append(target, request)
+        self._append(target, request, half_done=True)  # the joint configuration is committed and will be left
         return True
 
     def on_tick(self, *, may_change: bool) -> bool:

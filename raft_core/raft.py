@@ -89,14 +89,6 @@ RESTART_TEXT: Final = (
     "remove the node from the cluster and add it with a new id and an empty directory."
 )
 
-_UNKNOWN_AT_THE_END: Final = {
-    StopReason.REQUESTED: UnknownReason.STOPPING,
-    StopReason.LOG_LOST: UnknownReason.STORAGE_FAILED,
-    StopReason.STORAGE_FAILED: UnknownReason.STORAGE_FAILED,
-    StopReason.MACHINE_FAILED: UnknownReason.MACHINE_FAILED,
-}
-"""What whoever still waits is told when the core is finished."""
-
 
 @final
 class Raft:
@@ -450,7 +442,7 @@ class Raft:
         if type(self._role) is Follower:
             self._role.refuse_reads()
         told = text if reason is StopReason.MACHINE_FAILED else ""  # clients hear which error it was
-        server.answer_everybody(Indeterminate(_UNKNOWN_AT_THE_END[reason], told))
+        server.answer_everybody(reason, told)
         server.outbox.effects.append(Stop(reason, text))
         self._dead = f"it was stopped: {reason}"
 

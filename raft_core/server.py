@@ -18,13 +18,13 @@ from raft_core.effects import (
     AlarmKind,
     Apply,
     Indeterminate,
-    Outcome,
     ReadReady,
     ReceiveSnapshot,
     Refusal,
     RefusalReason,
     Respond,
     Restore,
+    StopReason,
     TakeSnapshot,
     UnknownReason,
 )
@@ -48,6 +48,15 @@ _MOST_DOUBLINGS = 7
 """A snapshot that failed is tried again after at most so many doublings of the election timeout: about a minute."""
 _MESSAGES: Final = (1 << 40) - 1
 _BOOTS: Final = (1 << 23) - 1
+
+
+_TOLD_AT_THE_END: Final = {
+    StopReason.REQUESTED: (UnknownReason.STOPPING, RefusalReason.STOPPING),
+    StopReason.LOG_LOST: (UnknownReason.STORAGE_FAILED, RefusalReason.STORAGE_FAILED),
+    StopReason.STORAGE_FAILED: (UnknownReason.STORAGE_FAILED, RefusalReason.STORAGE_FAILED),
+    StopReason.MACHINE_FAILED: (UnknownReason.MACHINE_FAILED, RefusalReason.MACHINE_FAILED),
+}
+"""What writes and what reads that still wait are told when the core is finished."""
 
 
 def _index_of(waiting: tuple[Index, RequestId]) -> Index:
@@ -456,12 +465,12 @@ class Server:
 
     # The end.
 
-    def answer_everybody(self, outcome: Outcome) -> None:
-        """Every request that waits for entries has `outcome`, every read is refused."""
-        self.requests.give_up(outcome, self.respond)
-        reason = RefusalReason.STOPPING if self.stopping else RefusalReason.STORAGE_FAILED
+    def answer_everybody(self, end: StopReason, text: str) -> None:
+        """Every request that waits for entries is unknown, every read that waits for the machine is refused."""
+        unknown, refused = _TOLD_AT_THE_END[end]
+        self.requests.give_up(Indeterminate(unknown, text), self.respond)
         for _, read in self.ready_reads:
-            self.refuse(read, reason)
+            self.refuse(read, refused, text=text)
         self.ready_reads.clear()
 
 

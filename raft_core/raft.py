@@ -471,9 +471,9 @@ class Raft:
         """What all roles share, to be read by tests and tools."""
         return self._server
 
-    def obeys(self, node: NodeId) -> bool:
-        """Return whether this node follows `node` and knows it for a member."""
-        return self._role.leader == node and self._server.knows(node)
+    def obeys(self, node: NodeId, term: Term) -> bool:
+        """Return whether this node follows `node` in `term` and knows it for a member."""
+        return self._role.leader == node and self._server.term == term and self._server.knows(node)
 
     @property
     def stopped(self) -> bool:

@@ -361,7 +361,7 @@ class NodeCore:
                     continue
                 for effect in self._step(self._raft, event):
                     self._on_effect(effect)
-                if type(event) is AppendEntries and event.time and self._raft.obeys(event.sender):
+                if type(event) is AppendEntries and event.time and self._raft.obeys(event.sender, event.term):
                     self._time.leader_says(event.term, event.time, self._now)
                 if self._core_stop is not None:  # after everything else that the step ordered
                     self._on_core_stopped(self._core_stop)

@@ -40,3 +40,23 @@ def test_time_is_believed_from_members_only(sender: int, believed: bool) -> None
 
     assert host._raft.role.leader == said.sender
     assert (host._time.read(cluster.now) == MAX_INT63) is believed
+
+
+@pytest.mark.parametrize("leap", [-1, 1 << 40])
+def test_time_of_another_term_is_not_believed(leap: int) -> None:
+    """A late message of an earlier term, or one out of reach: after that, the leader's own word would be too old."""
+    cluster = Cluster(3)
+    cluster.start()
+    boss = cluster.elect()
+    cluster.run(SECOND)
+    host: Any = cluster.followers()[0].host
+    zero, term = Index(0), Term(host._raft.server.term + leap)
+    host._orders.events.append(
+        AppendEntries(term, boss.id, MessageId(1), HEARTBEAT, zero, Term(0), zero, ReadId(0), time=MAX_INT63)
+    )
+    host._settle()
+
+    assert host._raft.role.leader == boss.id
+    assert 0 < host._time.read(cluster.now) < MAX_INT63
+    cluster.run(SECOND)
+    assert host._time._term == host._raft.server.term

@@ -88,6 +88,11 @@ class RequestBook:
     def forwarded(self) -> int:
         return len(self._forwards)
 
+    @property
+    def batches(self) -> int:
+        """How many requests are with the core."""
+        return len(self._batches)
+
     def on_members(self, members: Members, node: NodeId) -> None:
         """The configuration in force has changed. Where this node is not in it, it waits for no leader: a request
         that cannot be passed on is refused."""
@@ -257,7 +262,7 @@ class RequestBook:
             return
         if leader != NO_NODE and self._forwards.send(item, leader, self.now):
             return
-        self._full = leader != NO_NODE
+        self._full = leader != NO_NODE and len(self._forwards) >= self._config.max_forwarded
         self._hold(item, leader)
 
     def _hold(self, item: PendingRequest, leader: NodeId) -> None:
@@ -332,10 +337,10 @@ class RequestBook:
         """Refuse the reads that are with a core whose disk hangs: they could only wait for their deadlines."""
         if raft is None or not raft.reads_wait_for_disk:
             return
-        for batch in list(self._batches.values()):
-            for item in batch.items if batch.items[0].is_read else ():
-                if item.place is Place.CORE and item.ticket is not None:
-                    self._refuse(item, RefusalReason.DISK_STALLED)
+        reads = [number for number, batch in self._batches.items() if batch.items[0].is_read]
+        for number in reads:
+            for item in self._batches.pop(number).items:
+                self._refuse(item, RefusalReason.DISK_STALLED)
 
     def _query(self, item: PendingRequest) -> None:
         if item.is_barrier:
@@ -418,8 +423,8 @@ class RequestBook:
     def answer_all(self, refused: RefusalReason, unknown: UnknownReason, text: str = "") -> None:
         """Nobody waits any more; what was under way is unknown. `text`: why, where the reasons do not say it all."""
         self.close(refused)
-        everybody = [*self._tickets.values(), *self._new, *(i for b in self._batches.values() for i in b.items)]
-        for item in everybody:
+        batches = [item for batch in self._batches.values() for item in batch.items]
+        for item in [*self._tickets.values(), *self._new, *self._held, *batches]:
             if item.place in _UNCERTAIN and not item.is_read:
                 self._unknown(item, unknown, text)
             else:

@@ -99,11 +99,20 @@ class JobRunner:
         if type(job) is ApplyEntries:
             return self._long(job.entries[0])
         if type(job) is Query:
-            return self._is_long is not None and self._is_long(job.request)
+            return self._says_long(job.request)
         return type(job) is RestoreMachine
 
     def _long(self, entry: Entry) -> bool:
-        return self._is_long is not None and entry.kind is COMMAND and self._is_long(entry.data)
+        return entry.kind is COMMAND and self._says_long(entry.data)
+
+    def _says_long(self, request: bytes) -> bool:
+        """What the machine says. Where it raises the request is not long: what it is worth is for `apply` to say."""
+        if self._is_long is None:
+            return False
+        try:
+            return bool(self._is_long(request))
+        except Exception:  # the user's code, called in the loop: it must not end that
+            return False
 
     def run(self, lane: Lane, jobs: Sequence[Job]) -> list[NodeEvent]:
         """The reports of all jobs, in order. After a failure that ends the lane, the rest is not done."""

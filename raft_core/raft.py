@@ -1,7 +1,7 @@
-"""The public class: one way in, one way out. `effects = raft.step(event)`, and nothing else to call.
+"""The public class `Raft`: `effects = raft.step(event)` is the only way in and the only way out.
 
-What lives here: the term rule, dispatch, moving between roles, the end, and pictures of the whole. What a role does
-about an event is in `roles`; what all share, in `server`.
+This module applies the term rule, dispatches events, changes roles, stops, and reports status. The roles' handlers
+are in `roles`, the state they share in `server`.
 """
 
 from __future__ import annotations
@@ -92,11 +92,11 @@ RESTART_TEXT: Final = (
 
 @final
 class Raft:
-    """One member of one cluster. Same settings, disk state, dice and events give the same effects, byte for byte.
+    """One member of one cluster. Equal settings, disk, random numbers and events give equal effects, byte for byte.
 
-    `settings` may differ between nodes, `recovered` is what the disk held, `rng` is drawn by `random()` only. The
-    first event is `Started`. Raises `CallerError` where the caller breaks the contract and `InvariantBroken` where
-    this library is wrong; after either, and after the effect `Stop`, every later step raises `RaftStopped`.
+    `settings` may differ between nodes, `recovered` is the state read from the disk, only `rng.random()` is called.
+    The first event is `Started`. Raises `CallerError` when the caller breaks the contract and `InvariantBroken` for a
+    bug in this library. After either, and after the effect `Stop`, every later step raises `RaftStopped`.
     """
 
     __slots__ = ("_announced", "_dead", "_role", "_server", "_started")
@@ -113,7 +113,7 @@ class Raft:
         self._dead = ""
 
     def step(self, event: Event) -> list[Effect]:
-        """Everything that `event` causes. Do every effect; report as their docstrings say."""
+        """Return all effects of `event`, in order. Carry out each one and report it as its docstring says."""
         if self._dead:
             raise RaftStopped(f"this core is finished ({self._dead}); open the store again and build a new one from it")
         try:
@@ -133,7 +133,7 @@ class Raft:
             server.outbox.effects.append(self._announced)
         return server.outbox.finish(server.log, server.term, server.vote, server.commit, server.now)
 
-    # Dispatch: hottest first, by exact type; `match` on classes costs twice as much.
+    # Dispatch by exact type, most frequent first; `match` on classes costs twice as much.
 
     def _dispatch(self, event: Event) -> None:
         kind = type(event)
@@ -170,7 +170,7 @@ class Raft:
                 if isinstance(role, Follower):
                     role.on_snapshot_received(meta)
                 else:
-                    server.receiving = None  # §7: only a follower installs; the log has what is needed
+                    server.receiving = None  # §7: only a follower installs a snapshot; our log suffices
             case SnapshotRejected(index):
                 if isinstance(role, Follower):
                     role.on_snapshot_rejected(index)
@@ -207,7 +207,7 @@ class Raft:
     # Messages.
 
     def _receive(self, message: Message) -> None:
-        """The term rule (§5.1, figure 2 "All Servers"), then the role."""
+        """Apply the term rule (§5.1, figure 2 "All Servers"), then pass the message to the role."""
         server = self._server
         if message.sender <= NO_NODE or message.sender == server.me:
             server.alarm(
@@ -231,7 +231,7 @@ class Raft:
         self._deliver(message)
 
     def _believes_term(self, message: Message) -> bool:
-        """Whatever a message says, the range of terms is not used up by it, and a stranger's answer raises nothing."""
+        """Return whether the message may raise our term: not one out of reach, nor a non-member's answer."""
         server = self._server
         known = server.knows(message.sender)
         if not term_in_reach(server.term, message.term):
@@ -245,7 +245,7 @@ class Raft:
 
     @staticmethod
     def _speaks_of_future(message: Message) -> bool:
-        """Rule 2.3: a pre-vote request and a granted pre-vote name a term that nobody has entered."""
+        """Rule 2.3: a pre-vote request and a granted pre-vote name a term no node has entered yet."""
         if type(message) is RequestVote:
             return message.kind is VoteKind.PRE
         return type(message) is VoteReply and message.kind is VoteKind.PRE and message.granted
@@ -256,7 +256,7 @@ class Raft:
         if type(message) is AppendEntries:
             arrow = role.on_append_entries(message)
             if arrow is not None:
-                self._move(arrow)  # it ended a candidacy: the new follower takes the same message
+                self._move(arrow)  # the candidacy is over; the new follower handles the same message
                 arrow = self._role.on_append_entries(message)
         elif type(message) is AppendReply:
             arrow = role.on_append_reply(message) if type(role) is Leader else None
@@ -293,7 +293,7 @@ class Raft:
     # Moving between roles.
 
     def _move(self, arrow: Transition | None) -> None:
-        """Follows the arrow, and those that follow from it, until a role stays."""
+        """Follow the arrow, and each further arrow of a new role's `begin`, until a role stays."""
         while arrow is not None:
             old = self._role
             invariant(type(arrow) in LEGAL[old.name], "the role figure has no such arrow")
@@ -319,11 +319,11 @@ class Raft:
     def _follow(self, old: Role, arrow: StepDown) -> None:
         follower = Follower(self._server, arrow.leader, arrow.hurry)
         if type(old) is Follower and arrow.leader == NO_NODE:
-            # A new term alone does not start the timer anew: only a vote given does (rule 1.3).
+            # A new term alone does not restart the timer; granting a vote does (rule 1.3).
             follower.elapsed, follower.timeout = old.elapsed, old.timeout
         self._role = follower
 
-    # What the adapter reports.
+    # Reports of the adapter.
 
     def _start(self) -> None:
         self._started = True
@@ -364,11 +364,11 @@ class Raft:
             self._move(role.on_unreachable(peer))
 
     def _failed(self, reason: StopReason, text: str) -> None:
-        """Rule 12.5: final. Nothing is promised any more; everybody is answered; a leader leads no more."""
+        """Stop for good (rule 12.5): drop held messages, answer all requests, and step down as leader."""
         self._server.outbox.fail()
         self._finish(reason, text)
 
-    # What clients and operators want.
+    # Requests of clients and operators.
 
     def _proposed(self, event: Proposed) -> None:
         role = self._role
@@ -413,7 +413,7 @@ class Raft:
             server.refuse(event.request, RefusalReason.NO_LEADER)
 
     def _read_monotone(self, event: ReadRequested) -> None:
-        """Refused where this node does not know yet that the index is committed, so that nothing waits for ever."""
+        """Refuse a read above our commit index: otherwise it might wait for ever."""
         server = self._server
         if event.limit > server.commit:
             text = f"only {server.commit} is known to be committed here"
@@ -432,28 +432,28 @@ class Raft:
         if type(self._role) is Leader:
             self._move(self._role.on_stop())
         elif type(self._role) is not Follower:
-            self._move(StepDown())  # an election won now would begin a leadership that nobody ends
+            self._move(StepDown())  # a stopping node must not win an election
 
     def _finish(self, reason: StopReason, text: str) -> None:
-        """Everybody is answered, and nothing is answered again."""
+        """Answer all waiting requests and emit `Stop`. No step follows."""
         server = self._server
         if type(self._role) is Leader:
             self._move(StepDown())
         if type(self._role) is Follower:
             self._role.refuse_reads()
-        told = text if reason is StopReason.MACHINE_FAILED else ""  # clients hear which error it was
+        told = text if reason is StopReason.MACHINE_FAILED else ""  # clients get the machine's error
         server.answer_everybody(reason, told)
         server.outbox.effects.append(Stop(reason, text))
         self._dead = f"it was stopped: {reason}"
 
-    # Pictures.
+    # Inspection.
 
     def _log_hold(self) -> Index:
         return self._role.replication.log_hold if type(self._role) is Leader else NO_INDEX
 
     @property
     def log(self) -> Log:
-        """The log, to be read by tests and tools."""
+        """The log, for tests and tools to read."""
         return self._server.log
 
     @property
@@ -463,26 +463,26 @@ class Raft:
 
     @property
     def role(self) -> Role:
-        """The role object, to be read by tests and tools."""
+        """The role object, for tests and tools to read."""
         return self._role
 
     @property
     def server(self) -> Server:
-        """What all roles share, to be read by tests and tools."""
+        """The state all roles share, for tests and tools to read."""
         return self._server
 
     def obeys(self, node: NodeId, term: Term) -> bool:
-        """Return whether this node follows `node` in `term` and knows it for a member."""
+        """Return whether this node follows `node` in `term` and `node` is a known member."""
         return self._role.leader == node and self._server.term == term and self._server.knows(node)
 
     @property
     def stopped(self) -> bool:
-        """No further event is taken."""
+        """True after `Stop` or an error: every further step raises `RaftStopped`."""
         return bool(self._dead)
 
     @property
     def reads_wait_for_disk(self) -> bool:
-        """Nothing newer than what is applied can be read here, because the disk has not answered for so long."""
+        """True while a slow disk holds up committed entries, so that reads cannot advance beyond the applied state."""
         server, settings = self._server, self._server.settings
         limit = min(settings.stall_ticks or settings.election_ticks, settings.election_ticks)
         behind = server.commit > server.outbox.durable_index
@@ -490,13 +490,13 @@ class Raft:
 
     @property
     def status(self) -> Status:
-        """A frozen picture of where this node stands."""
+        """A frozen snapshot of this node's state: term, role, indexes, peers."""
         return picture(self._server, self._role)
 
     def explain(self, *, index: Index | None = None, peer: NodeId | None = None) -> tuple[Explanation, ...]:
-        """Why something is not so. Without arguments: everything that waits, beginning with why this node does not
-        lead. `index`: why that entry is not committed, or not applied. `peer`: why nothing is sent to it. Empty where
-        there is nothing to explain."""
+        """Explain delays. Without arguments: all that waits, beginning with why this node does not lead. `index`: why
+        this entry is not committed or not applied. `peer`: why no entries are sent to it. Empty if there is nothing
+        to explain."""
         explainer = Explainer(self._server, self._role, stopped=self.stopped)
         if index is None and peer is None:
             return explainer.everything()
@@ -508,9 +508,9 @@ class Raft:
         return tuple(each for each in found if each.reason is not Reason.NOTHING)
 
     def copy(self) -> Raft:
-        """Another core in the same state, dice included; neither feels what happens to the other."""
+        """Return an independent core in the same state, including the random generator."""
         return _state.copied(self)
 
     def fingerprint(self) -> bytes:
-        """Equal for two cores exactly if they will answer all future events alike, dice included."""
+        """Return bytes that are equal exactly for cores with equal effects for all future events."""
         return _state.fingerprint(self)

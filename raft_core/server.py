@@ -1,7 +1,6 @@
-"""What every role shares: term, vote, log, commit, members, outbox, dice; and the way of entries to the machine.
+"""State shared by all roles: term, vote, log, commit index, members, outbox, random generator; and the apply pipeline.
 
-What lives here: state that survives a change of role and the steps that are the same in every role. Which role this
-is, and what it does about it, is not known here.
+It survives a change of role, and its methods are the same in every role. Nothing here may depend on the role.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ __all__ = ["Page", "Server"]
 
 
 _MOST_DOUBLINGS = 7
-"""A snapshot that failed is tried again after at most so many doublings of the election timeout: about a minute."""
+"""Upper limit of the exponent by which a failed snapshot's retry delay grows: about a minute by default."""
 _MESSAGES: Final = (1 << 40) - 1
 _BOOTS: Final = (1 << 23) - 1
 
@@ -56,7 +55,7 @@ _TOLD_AT_THE_END: Final = {
     StopReason.STORAGE_FAILED: (UnknownReason.STORAGE_FAILED, RefusalReason.STORAGE_FAILED),
     StopReason.MACHINE_FAILED: (UnknownReason.MACHINE_FAILED, RefusalReason.MACHINE_FAILED),
 }
-"""What writes and what reads that still wait are told when the core is finished."""
+"""Outcomes of the proposals and reads still waiting when the core stops."""
 
 
 def _index_of(waiting: tuple[Index, RequestId]) -> Index:
@@ -65,7 +64,7 @@ def _index_of(waiting: tuple[Index, RequestId]) -> Index:
 
 @final
 class Page(Value, frozen=True, array_like=True):
-    """One order in the apply lane: entries up to `last`, `size` bytes of them; or a restore."""
+    """One job in the apply lane: `size` bytes of entries up to index `last`; or a restore."""
 
     last: Index
     size: int
@@ -119,18 +118,18 @@ class Server:
         self.term: Term = recovered.hard.term  # never falls
         self.vote: NodeId = recovered.hard.vote  # never changes within a term once given
         self.log = Log(snapshot.position if snapshot else START, recovered.entries)
-        self.snapshot: SnapshotMeta | None = snapshot  # the newest that was switched to
+        self.snapshot: SnapshotMeta | None = snapshot  # the newest one switched to
         base = snapshot.index if snapshot else NO_INDEX
         self.commit: Index = max(recovered.hard.commit, recovered.applied, base)  # never falls
-        self.applied: Index = recovered.applied  # what the machine has reported
-        self.applying: Index = recovered.applied  # what it has been ordered to apply
-        self.pages: deque[Page] = deque()  # orders in the apply lane that are not yet reported
+        self.applied: Index = recovered.applied  # reported by the machine
+        self.applying: Index = recovered.applied  # ordered from the machine
+        self.pages: deque[Page] = deque()  # jobs in the apply lane, not yet reported
         self.bytes_since_snapshot = 0
-        self.snapshot_pending: Index = NO_INDEX  # a TakeSnapshot that is not yet reported
-        self.snapshot_failures = 0  # one after the other, since the last that was taken
-        self.snapshot_retry_at = 0  # not before this tick, after one has failed
-        self.snapshot_write = NO_WRITE  # the write that switched to `snapshot`
-        self.receiving: ReceiveSnapshot | None = None  # a transfer to us that is under way
+        self.snapshot_pending: Index = NO_INDEX  # a TakeSnapshot not yet reported
+        self.snapshot_failures = 0  # in a row, since the last success
+        self.snapshot_retry_at = 0  # tick of the next attempt after a failure
+        self.snapshot_write = NO_WRITE  # the write that switches to `snapshot`
+        self.receiving: ReceiveSnapshot | None = None  # an incoming transfer under way
         self.installing: tuple[WriteId, SnapshotMeta] | None = None  # restore when this write is durable
         self.configurations = MembershipHistory()
         if snapshot is not None:
@@ -143,10 +142,12 @@ class Server:
         self.messages_made = 0
         self.now = 0  # ticks, pauses included
         longest = -(-LONGEST_LEASE // settings.tick_nanoseconds) if self.members.leases else 0
-        # Ticks for which a lease may still rest on us; at our start, on what we may have promised before it.
+        # Ticks for which a lease may still depend on us; at the start, on promises made before a restart.
         self.loyalty = 1 + max(settings.election_ticks, longest)
-        self.give_up_at = -1  # when a deposed leader's requests are answered as unknown
-        self.hurry_priority = 0  # how many elections went without this node standing for it
+        # Tick at which the requests left from our leadership become indeterminate; -1: none. Example: A leads, appends
+        # x for a client and is deposed by B. B may still commit x: A waits for this until `give_up_at`.
+        self.give_up_at = -1
+        self.hurry_priority = 0  # failed campaigns since a leader was heard; each halves a low priority's delay
         self.stopping = False
 
     # Names and numbers.
@@ -157,47 +158,53 @@ class Server:
         return self.configurations.members
 
     def next_message(self) -> MessageId:
-        """A number that no message of this node has had, in this boot or an earlier one.
+        """Return a message id not used before by this node, in this boot or an earlier one.
 
-        The count takes 40 bits, the boot the 23 above; both begin anew when they are used up. Nothing is compared by
-        it but for being equal, and nothing remembers a message for 2**23 boots, or for 2**40 later messages."""
+        The count takes 40 bits, the boot the 23 above; both wrap around. Ids are compared for equality only, and no
+        id is remembered for 2**23 boots or 2**40 later messages."""
         self.messages_made += 1
         boot, count = self.boot & _BOOTS, self.messages_made & _MESSAGES
         return MessageId((boot << 40) + count)
 
     def draw(self, most: int) -> int:
-        """A random number from 1 to `most`."""
+        """Return a random number from 1 to `most`."""
         return 1 + int(self.rng.random() * most)
 
     def election_timeout(self) -> int:
-        """Random in [T, 2T), drawn anew each time (§5.2); low priority waits longer, and less with every try."""
+        """Draw ticks from [T, 2T), anew each time (§5.2). A low priority adds a delay that halves with every try."""
         base = self.settings.election_ticks
         patience = (self.settings.priority * base) >> self.hurry_priority
         return base + int(self.rng.random() * base) + patience
 
     def short_timeout(self) -> int:
-        """Random and short: after the connection to the leader broke."""
+        """Draw a short timeout in ticks, for use after the connection to the leader broke."""
         patience = (self.settings.priority * self.settings.short_ticks) >> self.hurry_priority
         return self.draw(self.settings.short_ticks) + patience
 
     @property
     def bound(self) -> bool:
-        """A leader may be reading by a lease that rests on this node: it neither votes nor stands, whatever its role,
-        except on that leader's own order (thesis 6.4.1). A new voter that has not been told its cluster yet does not
-        know whether leases are allowed, and is careful."""
+        """True while a leader may hold a lease that counts on this node (thesis 6.4.1).
+
+        Until it ends we must not vote or campaign in any role, unless that leader orders it (TimeoutNow). Example: B
+        answers A's heartbeat, so A reads locally for T ticks. If B voted for C within T, C could commit a write which
+        A's reads miss. A new voter without a configuration cannot know whether leases are in use and assumes they
+        are."""
         return self.loyalty > 0 and (self.members.leases or self.members.empty)
 
     def stay_loyal(self) -> None:
-        """A leader was heard: `lease_promise` is kept from now on, and what was promised before a restart as well.
+        """Keep our `lease_promise` from now on, after hearing a leader, and any promise made before a restart.
 
-        That takes two ticks more than the lease: one for the part of a tick, one that a late loop hands over only now
-        although it was due before."""
+        This takes two ticks more than the lease: one since the first tick is partial, one for a tick already due but
+        delivered late by a slow loop."""
         self.loyalty = max(self.loyalty, self.settings.election_ticks + 2)
 
     @property
     def may_campaign(self) -> bool:
-        """This node may lead: a voter, or one until the uncommitted configuration in force is committed (rule 9.5);
-        and no snapshot is being installed."""
+        """True if this node may stand for election and no snapshot is being installed.
+
+        A removed voter may still stand until its removal commits (rule 9.5). Example: A leads A, B, C, D,
+        appends "C is removed" and crashes; only C has received it. B and D need three of four votes, but C refuses
+        their shorter logs. C needs two votes of A, B and D: no other node can win."""
         if self.installing is not None or self.stopping or self.term >= MAX_INT63:
             return False
         if self.members.is_voter(self.me):
@@ -208,14 +215,13 @@ class Server:
         return older is not None and older.is_voter(self.me)
 
     def knows(self, node: NodeId) -> bool:
-        """Return whether `node` is in a configuration that this node remembers. Before it has been told of its cluster,
-        everybody may be."""
+        """Return whether `node` is in a configuration this node remembers. True for all while it has none yet."""
         if self.members.is_member(node) or self.members.empty:
             return True
         return any(members.is_member(node) for _, members in self.configurations.held())
 
     def alarm(self, kind: AlarmKind, peer: NodeId, text: str) -> None:
-        """Somebody should look; the core goes on."""
+        """Report a condition for an operator; the core continues."""
         self.outbox.effects.append(Alarm(kind, peer, text))
 
     def respond(self, answer: Respond) -> None:
@@ -224,22 +230,23 @@ class Server:
     def refuse(
         self, request: RequestId, reason: RefusalReason, *, leader: NodeId = NO_NODE, text: str = "", count: int = 1
     ) -> None:
-        """The whole request is refused."""
+        """Refuse all `count` commands of the request."""
         self.respond(Respond(request, Refusal(reason, leader, text), 0, count))
 
     # Term and vote.
 
     def enter_term(self, term: Term, vote: NodeId = NO_NODE) -> None:
-        """A higher term, in which nobody but `vote` has our vote (§5.1)."""
+        """Enter a higher term with `vote` as our vote in it, if any (§5.1)."""
         invariant(term > self.term, "terms only rise")
         self.term = term
         self.vote = vote
         self.outbox.touch_hard()
 
     def answer_vote(self, request: RequestVote, leader: NodeId) -> bool:
-        """§5.2, §5.4.1: one vote per term, first come first served, only for a log at least as up to date as ours.
+        """Answer a vote request: one vote per term, first come first served, only for a log as up to date as ours.
 
-        True if a real vote was given. Membership is not asked: the candidate may know a newer configuration."""
+        Return whether a real vote was granted (§5.2, §5.4.1). Membership is not checked: the candidate may know a
+        newer configuration."""
         real = request.kind is not VoteKind.PRE
         free = self.vote == request.sender or (self.vote == NO_NODE and leader == NO_NODE)
         if not real and request.term > self.term:
@@ -248,20 +255,20 @@ class Server:
         if granted and real and self.vote != request.sender:
             self.vote = request.sender
             self.outbox.touch_hard()
-        term = request.term if granted else self.term  # thesis 9.6: a granted pre-vote echoes the term asked for
+        term = request.term if granted else self.term  # thesis 9.6: a granted pre-vote echoes the requested term
         reply = VoteReply(term, self.me, self.identity.incarnation, request.id, request.kind, granted)
         self.outbox.promise_term(request.sender, reply)
         return granted and real
 
     def refuse_old_vote(self, request: RequestVote) -> None:
-        """A candidate of an older term is told ours (rule 2.6: silence would deadlock it)."""
+        """Refuse a candidate of an older term and report ours (rule 2.6: silence would deadlock it)."""
         reply = VoteReply(self.term, self.me, self.identity.incarnation, request.id, request.kind, granted=False)
         self.outbox.promise_term(request.sender, reply)
 
     # The log.
 
     def append(self, entries: tuple[Entry, ...]) -> None:
-        """`entries` follow the last; configurations among them are in force from here on (thesis 4.1)."""
+        """Append `entries` after the last one. Configurations among them take effect at once (thesis 4.1)."""
         self.log.append(entries)
         for entry in entries:
             if entry.kind is MEMBERS:
@@ -269,14 +276,14 @@ class Server:
                 self._look_at_settings()
 
     def _look_at_settings(self) -> None:
-        """A joiner learns how its cluster was formed, and is reminded at every change of the members: it goes on, but
-        would not start again like this."""
+        """Raise an alarm if our settings do not suit the cluster just joined, again at every membership change. The
+        node continues, but would refuse to start with these settings."""
         if self.unfit:
             self.alarm(AlarmKind.SETTINGS, NO_NODE, f"{self.unfit}; mend this node's settings before it is restarted")
 
     @property
     def unfit(self) -> str:
-        """Why these settings do not go with the members that this node knows; empty where they do."""
+        """The reason why our settings do not suit the known configuration; empty if they do."""
         return unfit(self.settings, self.members)
 
     def _note_members(self, entry: Entry) -> None:
@@ -284,29 +291,29 @@ class Server:
             self.configurations.append(entry.index, Members.decode(entry.data))
 
     def truncate_from(self, index: Index) -> None:
-        """Nothing from `index` on is in the log; a configuration there never was (thesis 4.1)."""
+        """Remove all entries from `index` on. A configuration among them is undone (thesis 4.1)."""
         invariant(index > self.commit, "what is committed is never truncated")
         self.log.truncate_from(index)
         self.outbox.truncate(index)
         self.configurations.truncate_from(index)
 
     def commit_to(self, index: Index) -> None:
-        """Everything up to `index` is committed; the machine is ordered to apply what is also durable here."""
+        """Raise the commit index to `index` and order the apply of entries that are also durable here."""
         if index <= self.commit:
             return
         invariant(index <= self.log.last_index, "only what the log holds can be committed")
         self.commit = index
         self.emit_apply()
 
-    # The way to the machine.
+    # The apply pipeline.
 
     def emit_apply(self) -> None:
-        """At most two pages are on their way to the machine; more follow when they are reported."""
+        """Order the next pages, at most two at a time; more follow when these are reported."""
         outbox = self.outbox
         limit = self.commit if self.commit < outbox.durable_index else outbox.durable_index
         while self.applying < limit and len(self.pages) < 2 and not outbox.failed:
             if self.applying < self.log.base.index:
-                return  # a snapshot has to be restored first
+                return  # a snapshot must be restored first
             page = self.log.slice(Index(self.applying + 1), limit, self.settings.max_apply_bytes)
             size = self.log.size_between(self.applying, page[-1].index)
             self.applying = page[-1].index
@@ -314,7 +321,7 @@ class Server:
             outbox.effects.append(Apply(page, self.requests.wanted(page[0].index, self.applying)))
 
     def on_applied(self, report: Applied, transfers_from: Index) -> None:
-        """The machine moved on: clients are answered, reads that waited may be done, a snapshot may be due."""
+        """Answer the clients of applied entries and waiting reads; take a snapshot if one is due."""
         upto = report.upto
         if upto <= self.applied or not self.pages or self.pages[0].restore or upto > self.applying:
             raise CallerError(f"Applied({upto}) does not answer an Apply: {self.applied} is applied already")
@@ -338,9 +345,9 @@ class Server:
             self._take_snapshot()
 
     def on_snapshot_failed(self, index: Index) -> None:
-        """Order it again later, after twice as long each time: what failed once, as on a full disk, fails for a while.
+        """Schedule the next attempt; each failure in a row doubles the delay.
 
-        An attempt on a full disk takes the log's room for a moment, so they must become rare."""
+        On a full disk every attempt briefly takes space from the log, so attempts must become rare."""
         if index == self.snapshot_pending:
             self.snapshot_pending = NO_INDEX
             self.snapshot_retry_at = self.now + (self.settings.election_ticks << self.snapshot_failures)
@@ -348,25 +355,27 @@ class Server:
 
     @property
     def snapshot_to_offer(self) -> SnapshotMeta | None:
-        """The newest snapshot, once the switch to it is durable: after a crash before that, the machine may write
-        another file under the same index and term, and a receiver must never be given parts of two."""
+        """The newest snapshot, or None while the switch to it is not durable.
+
+        Example: A offers snapshot 100 too early, sends half of it to B and crashes. After the restart A's machine
+        writes other bytes under the same index and term, and B would join halves of two files."""
         return self.snapshot if self.snapshot_write <= self.outbox.durable else None
 
     @property
     def reads_full(self) -> bool:
-        """No further read may wait for the machine."""
+        """True if no further read may wait for the machine."""
         return len(self.ready_reads) >= self.settings.max_waiting_reads
 
     def read_when_applied(self, index: Index, request: RequestId) -> None:
-        """The read is answered as soon as the machine has applied `index`."""
+        """Answer the read once the machine has applied `index`."""
         if index <= self.applied:
             self.respond(Respond(request, ReadReady(index)))
         else:
             insort_right(self.ready_reads, (index, request), key=_index_of)
 
     def reads_beyond_commit(self) -> list[RequestId]:
-        """Confirmed reads, waiting no longer, at indexes that only a leader can bring. All others are answered by what
-        this node has."""
+        """Remove and return the confirmed reads above our commit index, which need a leader. The other reads need only
+        entries this node has."""
         beyond = bisect_right(self.ready_reads, self.commit, key=_index_of)
         requests = [request for _, request in self.ready_reads[beyond:]]
         del self.ready_reads[beyond:]
@@ -379,7 +388,7 @@ class Server:
             return
         if self.now < self.snapshot_retry_at:
             return
-        index = self.applying  # at its place in the apply lane the machine will stand just there (§7)
+        index = self.applying  # the apply lane is in order, so the machine will be at `index` (§7)
         term = self.log.term_at(index)
         assert term is not None
         place, members = self.configurations.at(index)
@@ -387,8 +396,8 @@ class Server:
         self.outbox.effects.append(TakeSnapshot(SnapshotMeta(index, term, members, place)))
 
     def make_room(self) -> None:
-        """The log is at its limit: what the snapshot covers goes now, kept tail and running transfers or not; where
-        nothing is left to go, a snapshot is taken before its time."""
+        """Shrink a log at its limit: drop all entries the snapshot covers, even the kept tail and those that running
+        transfers need. If none are left to drop, take a snapshot early."""
         covered = self.snapshot.index if self.snapshot else NO_INDEX
         if covered > self.log.base.index:
             self.log.compact(covered)
@@ -397,10 +406,10 @@ class Server:
             self._take_snapshot()
 
     def on_snapshot_taken(self, report: SnapshotTaken, transfers_from: Index) -> None:
-        """The disk switches to the snapshot and may forget what lies before it, but for a tail (§7)."""
+        """Switch the disk to the snapshot and drop the entries before it, except for a tail (§7)."""
         meta = report.meta
         if meta.index != self.snapshot_pending:
-            return  # overtaken by one from the leader
+            return  # superseded by one from the leader
         self.snapshot_pending = NO_INDEX
         if self.outbox.failed or not self.log.matches(meta.index, meta.term):
             return
@@ -419,8 +428,8 @@ class Server:
     # A snapshot from the leader.
 
     def install(self, meta: SnapshotMeta) -> None:
-        """The snapshot replaces the whole log, which does not connect to it (fig. 13 rules 6-8); the machine is set
-        to it once the switch is durable. Whether this node is among its members does not matter: later entries tell."""
+        """Replace the whole log, which does not connect to the snapshot (fig. 13 rules 6-8). The machine is restored
+        once the switch is durable. This node need not be among the snapshot's members: later entries may add it."""
         invariant(meta.index > self.commit, "an installed snapshot is ahead of everything committed here")
         durable_before = min(self.commit, self.outbox.durable_index)
         self.log.reset(meta.position)
@@ -437,11 +446,11 @@ class Server:
 
     @property
     def restoring(self) -> bool:
-        """A received snapshot is being switched to, or the machine being set to one."""
+        """True while the switch to a received snapshot, or a restore of the machine, is under way."""
         return self.installing is not None or any(page.restore for page in self.pages)
 
     def restore_if_durable(self) -> None:
-        """The switch is durable: the machine is ordered to follow, unless it still owes us an earlier restore."""
+        """Order the restore once the switch is durable and no earlier restore is under way."""
         busy = any(page.restore for page in self.pages)
         if self.installing is not None and self.installing[0] <= self.outbox.durable and not busy:
             meta = self.installing[1]
@@ -449,13 +458,13 @@ class Server:
             self.restore(meta)
 
     def restore(self, meta: SnapshotMeta) -> None:
-        """The machine is ordered to stand at `meta`."""
+        """Order the machine to load the snapshot `meta`."""
         self.applying = meta.index
         self.pages.append(Page(meta.index, 0, restore=True))
         self.outbox.effects.append(Restore(meta))
 
     def on_restored(self, report: Restored, transfers_from: Index) -> None:
-        """The machine stands at the snapshot."""
+        """Continue to apply after the snapshot the machine has loaded."""
         if not self.pages or not self.pages[0].restore or self.pages[0].last != report.index:
             raise CallerError(f"Restored({report.index}) does not answer a Restore")
         self.pages.popleft()
@@ -466,7 +475,7 @@ class Server:
     # The end.
 
     def answer_everybody(self, end: StopReason, text: str) -> None:
-        """Every request that waits for entries is unknown, every read that waits for the machine is refused."""
+        """Answer every waiting proposal as indeterminate and refuse every read."""
         unknown, refused = _TOLD_AT_THE_END[end]
         self.requests.give_up(Indeterminate(unknown, text), self.respond)
         for _, read in self.ready_reads:
@@ -475,7 +484,7 @@ class Server:
 
 
 def unfit(settings: Settings, members: Members) -> str:
-    """Why nobody with these settings can take part in this cluster; empty where they can, or it is not known yet."""
+    """Return why a node with these settings cannot join this cluster; empty if it can, or if that is unknown yet."""
     if members.leases and not (settings.check_quorum and settings.pre_vote):
         return "a cluster that is formed with leases needs check_quorum and pre_vote in the settings of every node"
     if settings.lease_reads and not members.empty and not members.leases:

@@ -1,6 +1,6 @@
-"""Follows a leader, or waits for one (§5.2, §5.3). Learners and nodes that know of no cluster are followers too.
+"""The follower: follows a leader or waits for one (§5.2, §5.3). Learners and nodes without a cluster are followers too.
 
-What lives here: who leads, how long ago it was heard, and how much of our log is known to equal the leader's.
+It keeps the leader's id, the time since it was heard, and the index up to which our log equals the leader's.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LOST_TEXT: Final = (
 
 @final
 class Follower:
-    """Invariant: `verified` never exceeds the log's end, and the log equals the leader's up to there."""
+    """Invariant: `verified` is at most the last index, and the log equals the leader's up to `verified`."""
 
     name: Final = RoleName.FOLLOWER
     __slots__ = (
@@ -62,20 +62,20 @@ class Follower:
     def __init__(self, server: Server, leader: NodeId, hurry: int = 0) -> None:
         self.server = server
         self.leader = leader
-        self.elapsed = 0  # ticks since the leader was heard, a vote was given, or this role began
+        self.elapsed = 0  # ticks since the leader was heard, a vote was granted, or this role began
         self.heard = leader != NO_NODE  # a leader was heard within `elapsed`
         self.hurry = hurry
         self.timeout = server.short_timeout() if hurry else server.election_timeout()
-        self.suspect = False  # the connection to the leader broke, and it has not been heard since
-        self.verified: Index = server.commit  # what is committed equals every later leader's log (§5.4)
+        self.suspect = False  # the connection to the leader broke and it was not heard since
+        self.verified: Index = server.commit  # committed entries are in every later leader's log (§5.4)
         self.reads: list[tuple[MessageId, RequestId]] = []  # asked of the leader, oldest first
         self.asked_ticks = 0
-        self.fresh_at = -1  # when the leader was last heard to have committed nothing that is not committed here
+        self.fresh_at = -1  # tick at which our commit index was last known to equal the leader's
 
     # Time.
 
     def on_tick(self) -> Transition | None:
-        """§5.2: stand when no leader was heard for the whole timeout."""
+        """Campaign if no leader was heard for the whole timeout (§5.2)."""
         self.elapsed += 1
         if self.reads:
             self._ask_again()
@@ -98,13 +98,13 @@ class Follower:
         self.refuse_reads()
 
     def on_campaign(self) -> Transition | None:
-        """An order from outside: stand now."""
+        """Campaign now, on an operator's order."""
         if not self.server.may_campaign or self.server.bound:
             return None
         return BecomePreCandidate() if self.server.settings.pre_vote else BecomeCandidate()
 
     def on_unreachable(self, peer: NodeId) -> None:
-        """The connection to the leader broke: stand soon, by pre-vote, once until it is heard again."""
+        """Campaign soon after losing the connection to the leader, once until it is heard again."""
         server = self.server
         if peer != self.leader or self.suspect or peer == NO_NODE:
             return
@@ -113,7 +113,7 @@ class Follower:
         self.timeout = min(self.timeout, self.elapsed + leased + server.short_timeout())
 
     def on_forget_leader(self) -> None:
-        """Votes may be given at once. Where leases rest on our loyalty, nothing happens (rule 8)."""
+        """Forget the leader, so that votes can be granted at once. Do nothing in a cluster with leases (rule 8)."""
         if not self.server.members.leases and self.leader != NO_NODE:
             self.heard = False
             self._forget()
@@ -122,7 +122,7 @@ class Follower:
         return None
 
     def _hear(self, leader: NodeId) -> bool:
-        """The leader spoke. False where another leads this term: one of the two is broken."""
+        """Note contact with the leader. Return False if another node leads this term: one of the two is faulty."""
         if self.leader != leader:
             if self.leader != NO_NODE:
                 kind = AlarmKind.TWO_LEADERS if self.server.knows(leader) else AlarmKind.MALFORMED
@@ -142,31 +142,31 @@ class Follower:
     # Votes.
 
     def ignores_vote(self, request: RequestVote) -> bool:
-        """Loyalty (rule 2.4, thesis 4.2.3): while a leader was heard within T, nobody else is even answered.
+        """Stickiness (rule 2.4, thesis 4.2.3): ignore other candidates while a leader was heard within T.
 
-        A broken connection to the leader ends it, but not where leases rest on it."""
+        A broken connection to the leader ends stickiness, except in a cluster with leases."""
         server = self.server
         if request.kind is VoteKind.TRANSFER:
             return False
         if server.bound:
-            return True  # whatever our settings: somebody's lease may rest on this node
+            return True  # whatever our settings: a lease may depend on this node
         loyal = self.elapsed < server.settings.election_ticks and self.leader != NO_NODE
         return server.settings.check_quorum and self.heard and loyal and not self.suspect
 
     def on_request_vote(self, request: RequestVote) -> Transition | None:
-        """Only a vote given starts the timer anew: a refused candidate must not delay a better one (rule 1.3)."""
+        """Restart the timer only on a granted vote: a refused candidate must not delay a better one (rule 1.3)."""
         leader = NO_NODE if self.suspect and request.kind is VoteKind.PRE else self.leader
         if self.server.answer_vote(request, leader):
             self.elapsed = 0
         return None
 
     def on_vote_reply(self, reply: VoteReply) -> Transition | None:
-        return None  # of a campaign that is over
+        return None  # our campaign is over
 
     # Appends.
 
     def on_append_entries(self, request: AppendEntries) -> Transition | None:
-        """§5.3, figure 2. Raises `LogLost` where the leader proves that our disk forgot what it acknowledged."""
+        """Handle an append (§5.3, figure 2). Raise `LogLost` if our disk has lost entries it acknowledged."""
         if request.purpose is HEARTBEAT:
             self._on_heartbeat(request)
             return None
@@ -188,7 +188,9 @@ class Follower:
         return None
 
     def _store(self, request: AppendEntries) -> bool:
-        """Figure 2, steps 3 and 4: a conflict removes it and all that follow; what is held already stays."""
+        """Remove a conflicting entry and all after it, keep entries held already, append the rest (fig. 2, steps 3, 4).
+
+        Return whether all entries are now in the log."""
         server, log, entries = self.server, self.server.log, request.entries
         held = 0 if request.prev_index == log.last_index else log.first_conflict(entries)
         if held == len(entries):
@@ -206,16 +208,16 @@ class Follower:
         if taken < len(entries):
             place = Index(first + taken - 1)
             if held + taken or place > self.verified:
-                self._accept(request, place)  # what is verified may be committed, and then makes room
-            return False  # otherwise silence: an answer would only bring the same entries again at once
+                self._accept(request, place)  # verified entries may commit, and committed ones make room
+            return False  # no reply: it would only bring the same entries again at once
         return True
 
     def _room(self, entries: tuple[Entry, ...], committed: Index) -> int:
-        """How many of `entries` fit below `log_max_bytes`; the rest comes again when there is room.
+        """Return how many of `entries` fit below `log_max_bytes`; the leader sends the rest again later.
 
-        Only commands need room that this term's leader took, or that are committed. What makes room, applying and
-        snapshots, waits for a commit; after a change of leader that waits for the leader's no-op, and this for all
-        that the leader held before (§5.4.2). A no-op or a configuration is never kept out."""
+        Never refuse no-ops, configurations, or uncommitted commands of earlier terms: only a commit makes room, since
+        snapshots need applied entries. Example: A's log is full and C leads the new term. C may commit only its no-op
+        at index 9 (§5.4.2), so A must take C's older entries 7 and 8 first; refusing them would block A for ever."""
         server = self.server
         free = server.settings.log_max_bytes - server.log.size
         if free >= server.settings.max_message_bytes + server.settings.max_entry_bytes:
@@ -235,7 +237,7 @@ class Follower:
         server.requests.truncated_from(first, committed, server.respond)
 
     def _accept(self, request: AppendEntries, verified: Index) -> None:
-        """The log equals the leader's up to `verified`, and no further is claimed (rules 3.4, 3.5)."""
+        """Note that our log equals the leader's up to `verified`, and acknowledge no more (rules 3.4, 3.5)."""
         server = self.server
         if verified > self.verified:
             self.verified = verified
@@ -255,7 +257,10 @@ class Follower:
             server.outbox.promise_entries(request.sender, reply, verified)
 
     def _overlap_commit(self, request: AppendEntries, verified: Index) -> None:
-        """The append begins below our commit index, where the logs are equal (§5.4): only what lies behind is new."""
+        """Handle an append which begins below our commit index, where the logs are equal (§5.4).
+
+        Example: A committed index 7; B, just elected, sends entries 5 to 9 after index 4. Entries 5 to 7 are known to
+        be equal and may be compacted here, so A checks the term of 7 only and goes on as if B had sent 8 and 9."""
         server = self.server
         commit = server.commit
         if verified <= commit:
@@ -280,8 +285,8 @@ class Follower:
             self._accept(rest, verified)
 
     def _accept_known(self, request: AppendEntries, verified: Index, commit: Index) -> None:
-        """Rule 4.1: everything in the append is committed here; the answer tells up to where. Its last place tells
-        whether the leader's log is another one: logs that agree there agree before it (§5.3)."""
+        """Answer an append of committed entries only with our commit index (rule 4.1). Comparing the last entry is
+        enough: logs equal there are equal before it (§5.3)."""
         server = self.server
         held = server.log.term_at(verified)
         if held is not None and held != (request.entries[-1].term if request.entries else request.prev_term):
@@ -300,7 +305,7 @@ class Follower:
         )
 
     def _reject(self, request: AppendEntries) -> None:
-        """§5.3, last paragraph: the answer names the last place where the logs can still be equal."""
+        """Reject, with the last position at which the logs can still be equal as the hint (end of §5.3)."""
         server = self.server
         hint = server.log.last_at_most(request.prev_index, request.prev_term)
         reply = AppendReply(
@@ -319,7 +324,7 @@ class Follower:
         server.outbox.promise_term(request.sender, reply)
 
     def _on_heartbeat(self, request: AppendEntries) -> None:
-        """A heartbeat names a place that this node has acknowledged, so that it may overtake appends."""
+        """Handle a heartbeat. Its prev index was acknowledged by this node, so it may safely overtake appends."""
         server, log = self.server, self.server.log
         prev, term = request.prev_index, log.term_at(request.prev_index)
         lost = prev > log.last_index or (term is not None and request.prev_term not in (0, term))
@@ -348,7 +353,7 @@ class Follower:
             HEARTBEAT,
             request.read,
             self.verified if self.verified < durable else durable,
-            # What a restart keeps it knows from its disk: nothing is promised before that tells of leases.
+            # After a restart a node learns from its disk of leases: with an empty one it promises nothing.
             lease=server.settings.lease_promise if server.members.leases and durable else 0,
         )
         server.outbox.promise_term(request.sender, reply)
@@ -356,12 +361,12 @@ class Follower:
     # Snapshots.
 
     def on_install_snapshot(self, request: InstallSnapshot) -> Transition | None:
-        """§7: not needed where it is committed or held already; otherwise its bytes are fetched, once."""
+        """Fetch the offered snapshot once, unless its index is committed or in our log already (§7)."""
         if not self._hear(request.sender):
             return None
         server, meta = self.server, request.meta
         if meta.index > server.commit and server.log.matches(meta.index, meta.term):
-            server.commit_to(meta.index)  # figure 13 rule 6: what follows in the log stays
+            server.commit_to(meta.index)  # figure 13 rule 6: keep the entries after it
             self.verified = max(self.verified, meta.index)
         if meta.index <= server.commit:
             self._answer_snapshot(request.sender, request.id, meta.index, server.commit)
@@ -370,7 +375,7 @@ class Follower:
             server.alarm(AlarmKind.MALFORMED, request.sender, "a snapshot that leaves the log no room to grow")
             return None
         if server.restoring:
-            return None  # one at a time: the file that the machine is being set to must stay; it is offered again
+            return None  # one at a time: the machine still reads the earlier file; the leader offers again
         wanted = ReceiveSnapshot(request.sender, meta)
         if server.receiving != wanted:
             server.receiving = wanted
@@ -378,8 +383,8 @@ class Follower:
         return None
 
     def on_snapshot_received(self, meta: SnapshotMeta) -> None:
-        """The bytes are here: switch to them, unless the log has caught up meanwhile (rule 6.3). Those of another
-        snapshot than the one being received, perhaps of the same index, are nothing to switch to."""
+        """Switch to the received snapshot, unless the log has caught up meanwhile (rule 6.3). Ignore any snapshot other
+        than the expected one, even at the same index."""
         server = self.server
         if server.receiving is None or server.receiving.meta != meta:
             return
@@ -395,7 +400,7 @@ class Follower:
             self._answer_snapshot(sender, server.next_message(), meta.index, server.commit)
 
     def on_snapshot_rejected(self, index: Index) -> None:
-        """The bytes will not come: the leader is told, and tries anew."""
+        """Tell the leader about the failed transfer; it tries again."""
         server = self.server
         receiving, server.receiving = server.receiving, None
         if receiving is not None and receiving.sender == self.leader:
@@ -412,11 +417,11 @@ class Follower:
     # Leadership transfer.
 
     def on_timeout_now(self, request: TimeoutNow) -> Transition | None:
-        """The leader hands over: stand at once, without a pre-vote (rule 2.10); or say no (rule 11.3)."""
+        """Campaign at once, without a pre-vote (rule 2.10), or refuse (rule 11.3)."""
         if self.leader not in (NO_NODE, request.sender):
             return None  # not from our leader
         if self.leader == NO_NODE and not self.server.knows(request.sender):
-            return None  # a stranger leads nobody
+            return None  # not a member
         if self.server.may_campaign:
             return BecomeCandidate(transfer=True)
         self.server.outbox.send(request.sender, TransferRefused(self.server.term, self.server.me, request.id))
@@ -425,7 +430,7 @@ class Follower:
     # Reads.
 
     def on_read(self, event: ReadRequested) -> None:
-        """The leader is asked from which index on the read is linearizable; it is done here (thesis 6.4)."""
+        """Ask the leader for the read index; the read itself is done here (thesis 6.4)."""
         server = self.server
         if self.leader == NO_NODE:
             server.refuse(event.request, RefusalReason.NO_LEADER)
@@ -438,15 +443,15 @@ class Follower:
         server.outbox.send(self.leader, ReadIndex(server.term, server.me, message))
 
     def _ask_again(self) -> None:
-        """The question or its answer may be lost; an answer to the newest question serves all."""
+        """Repeat the newest read index request, as it or its reply may be lost; one reply serves all reads."""
         self.asked_ticks += 1
         if self.asked_ticks >= self.server.settings.heartbeat_ticks:
             self.asked_ticks = 0
             self.server.outbox.send(self.leader, ReadIndex(self.server.term, self.server.me, self.reads[-1][0]))
 
     def on_read_index_reply(self, reply: ReadIndexReply) -> None:
-        """Do all reads asked before or with this one at its index, or refuse them. An answer to anything else, such as
-        a question of an earlier life, concerns none of them."""
+        """Complete or refuse this read and all older ones. Ignore a reply to an unknown request, such as one from
+        before a restart."""
         asked = [message for message, _ in self.reads]
         if reply.id not in asked:
             return
@@ -459,8 +464,8 @@ class Follower:
                 self.server.refuse(request, RefusalReason.LEADERSHIP_LOST, leader=self.leader)
 
     def refuse_reads(self) -> None:
-        """Reads asked of a leader that is gone are refused, those that need entries of it too: asking again is
-        harmless, and a node that no leader comes back to would never answer (rule 7.5)."""
+        """Refuse the reads waiting for a lost leader's reply or entries: repeating a read is harmless, and without a
+        leader they would wait for ever (rule 7.5)."""
         waiting, self.reads = self.reads, []
         for request in [*(request for _, request in waiting), *self.server.reads_beyond_commit()]:
             self.server.refuse(request, RefusalReason.LEADERSHIP_LOST)

@@ -1,7 +1,7 @@
-"""Leads a term: appends what clients propose, replicates, commits, confirms reads, and hands over (§5.3, §5.4, §8).
+"""The leader: append proposals, replicate, commit, confirm reads, transfer the leadership (§5.3, §5.4, §8).
 
-What lives here: everything that dies with the leadership, the transfer included. Sending is in `replication`,
-changing the members in `reconfiguration`.
+All its state ends with the leadership, including a transfer. Sending is in `replication`, membership changes in
+`membership_change`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ __all__ = ["Leader"]
 
 @final
 class Leader:
-    """Invariant: appends only, in its own term (fig. 3, Leader Append-Only)."""
+    """The leader of one term. Invariant: it only appends, and in its own term (fig. 3, Leader Append-Only)."""
 
     name: Final = RoleName.LEADER
     __slots__ = (
@@ -79,16 +79,16 @@ class Leader:
 
     @property
     def uncommitted(self) -> int:
-        """Bytes that wait for a quorum; derived, and so right from the first moment of a leadership (rule 14)."""
+        """Bytes of uncommitted entries; derived from the log, so correct from the start of a leadership (rule 14)."""
         return self.server.log.size_between(self.server.commit, self.server.log.last_index)
 
     @property
     def settled(self) -> bool:
-        """An entry of this term is committed: only from then on is everything committed known (§8)."""
+        """True once an entry of this term is committed; before, the true commit index is unknown (§8)."""
         return self.reading.settled
 
     def begin(self) -> Transition | None:
-        """§8, §5.4.2: a no-op of its own term commits, and makes known, everything before it."""
+        """Append a no-op: its commit also commits all entries before it (§8, §5.4.2)."""
         server = self.server
         server.hurry_priority = 0
         server.give_up_at = -1
@@ -99,7 +99,7 @@ class Leader:
     # Proposals.
 
     def on_proposed(self, event: Proposed) -> None:
-        """Appended as far as there is room, and sent at once; the rest is refused (§5.3, thesis 10.2.1)."""
+        """Append the commands for which there is room, send them at once, refuse the rest (§5.3, thesis 10.2.1)."""
         server, settings = self.server, self.server.settings
         reason = self._closed()
         if reason is not None:
@@ -114,7 +114,7 @@ class Leader:
         self.replication.fill_all()
 
     def _fits(self, commands: tuple[bytes, ...]) -> bool:
-        """All of them can be appended: the usual case, decided without looking at each by itself."""
+        """Return whether all commands can be appended: the usual case, checked with totals only."""
         settings, log = self.server.settings, self.server.log
         lengths = [len(command) for command in commands]
         size = sum(lengths) + ENTRY_OVERHEAD * len(commands)
@@ -122,12 +122,12 @@ class Leader:
         return size <= room and max(lengths, default=0) <= settings.max_entry_bytes
 
     def _append_what_fits(self, event: Proposed) -> None:
-        """Each command is appended, or refused for a reason of its own. One always fits if nothing else waits."""
+        """Append or refuse each command by itself. One always fits into an empty pipeline."""
         server, settings = self.server, self.server.settings
         uncommitted = self.uncommitted
         free = settings.log_max_bytes - server.log.size
         taken: list[bytes] = []
-        start = 0  # the first of the commands not yet appended or refused
+        start = 0  # the first command not yet appended or refused
         for place, command in enumerate(event.commands):
             size = len(command) + ENTRY_OVERHEAD
             refusal = None
@@ -158,19 +158,19 @@ class Leader:
         server.requests.wait(PendingProposal(request, offset, entries[0].index, entries[-1].index))
 
     def _closed(self) -> RefusalReason | None:
-        """Why nothing new is taken now, or None."""
+        """Return the reason to reject new proposals, or None."""
         if self.server.stopping:
             return RefusalReason.STOPPING
         if self.succession.handover is not None:
             return RefusalReason.TRANSFERRING
         if not self.server.members.is_voter(self.server.me):
-            return RefusalReason.REMOVED  # thesis 4.2.2: it manages a cluster without itself, and takes nothing new
+            return RefusalReason.REMOVED  # thesis 4.2.2: it commits its own removal and takes no proposals
         return None
 
-    # Answers.
+    # Replies.
 
     def _peer(self, sender: NodeId, incarnation: int) -> Progress | None:
-        """The follower that an answer counts for; None for strangers and for another disk under its id."""
+        """Return the follower a reply counts for; None for non-members and for another disk under the same id."""
         peer = self.replication.progress.get(sender)
         if peer is None:
             return None
@@ -182,7 +182,7 @@ class Leader:
         return peer
 
     def on_append_reply(self, reply: AppendReply) -> Transition | None:
-        """§5.3: on success match and next advance; on rejection next goes back by whole terms."""
+        """Advance match and next on success, move next back by whole terms on rejection (§5.3)."""
         peer = self._peer(reply.sender, reply.incarnation)
         if peer is None:
             return None
@@ -202,7 +202,7 @@ class Leader:
         return self._advanced(peer, news=news)
 
     def _advanced(self, peer: Progress, *, news: bool) -> Transition | None:
-        """What follows from a follower's new place: snapshot over, commit, more appends, promotion, transfer."""
+        """Act on a follower's progress: end its snapshot state, commit, send more, continue a transfer."""
         if peer.state is ProgressState.SNAPSHOT and news:
             self._maybe_arrived(peer)
         if news and peer.match > self.server.commit:
@@ -217,7 +217,7 @@ class Leader:
         return None
 
     def _maybe_arrived(self, peer: Progress) -> None:
-        """Rule 6.2: it reconnects to the log, by whatever way; or it has what was offered, and needs more than that."""
+        """Leave the snapshot state once the follower reaches our log, or has the offered snapshot (rule 6.2)."""
         if peer.match >= self.server.log.base.index:
             peer.become_replicate()
         elif peer.match >= peer.pending:
@@ -227,23 +227,23 @@ class Leader:
         log = self.server.log
         retry = log.last_at_most(reply.hint_index, reply.hint_term).index
         if reply.hint_index < log.base.index:
-            retry = reply.hint_index  # its end is behind our base: that is for a snapshot to mend
+            retry = reply.hint_index  # its log ends before our base: only a snapshot helps
         if peer.rejected(reply.rejected, Index(retry + 1)):
             self.replication.fill(peer)
 
     def _heartbeat_answered(self, peer: Progress, reply: AppendReply, *, news: bool) -> None:
         if peer.state is ProgressState.PROBE:
-            peer.probe_sent = False  # rules 5.1, 5.3: one more probe, an empty one where nothing is new
+            peer.probe_sent = False  # rules 5.1, 5.3: one more probe, empty if there is nothing new
         elif peer.state is ProgressState.REPLICATE and peer.match_at_beat != UNMARKED:
             match_then, peer.match_at_beat = peer.match_at_beat, UNMARKED
             if peer.inflight and peer.match == match_then:
-                self.replication.empty_append(peer)  # rule 5.2: perhaps the whole window is lost
+                self.replication.empty_append(peer)  # rule 5.2: the whole window may be lost
             elif news and match_then < peer.commit_sent:
-                peer.commit_sent = match_then  # rule 5.6: acknowledgements were lost, so perhaps the commit index too
+                peer.commit_sent = match_then  # rule 5.6: acknowledgements were lost, perhaps commit updates too
         self.reading.answered(peer, reply)
 
     def on_snapshot_reply(self, reply: SnapshotReply) -> Transition | None:
-        """§7: installed, or not needed: on with appends behind it. Not possible: later again."""
+        """Continue with appends after an installed or unneeded snapshot; offer a failed one again later (§7)."""
         peer = self._peer(reply.sender, reply.incarnation)
         if peer is None:
             return None
@@ -257,7 +257,7 @@ class Leader:
         news = peer.acknowledged(reply.match)
         peer.acked_at = self.server.now
         if peer.state is ProgressState.SNAPSHOT and peer.match >= self.server.log.base.index:
-            peer.become_replicate()  # its place is known for certain: no need to feel for it
+            peer.become_replicate()  # its log end is known: no probe needed
         return self._advanced(peer, news=news)
 
     def on_snapshot_progress(self, event: SnapshotProgress) -> None:
@@ -266,8 +266,8 @@ class Leader:
             peer.idle_ticks = 0
 
     def on_unreachable(self, peer: NodeId) -> Transition | None:
-        """What was in flight may be lost: feel for the end again (rule 5.1), and offer a snapshot anew, for a restarted
-        receiver has forgotten it, and one that lives goes on where it was. A transfer to it is given up."""
+        """Probe again, since messages in flight may be lost (rule 5.1), and offer a snapshot again: a restarted
+        receiver has forgotten the offer, a running one continues. Give up a leadership transfer to the peer."""
         progress = self.replication.progress.get(peer)
         if progress is not None and progress.state is ProgressState.REPLICATE:
             progress.become_probe()
@@ -278,7 +278,7 @@ class Leader:
         return None
 
     def on_connected(self, peer: NodeId) -> None:
-        """What was sent into the broken connection is sent again."""
+        """Send again the message lost with the broken connection."""
         progress = self.replication.progress.get(peer)
         if progress is None:
             return
@@ -289,7 +289,7 @@ class Leader:
             self.replication.fill(progress)
 
     def on_persisted(self) -> Transition | None:
-        """Our own entries are durable: now they count as one acknowledgement (rule 3.2)."""
+        """Count our own entries as acknowledged, now durable (rule 3.2)."""
         self.replication.offer_when_durable()
         if self.server.outbox.durable_index > self.server.commit:
             return self._commit()
@@ -298,14 +298,14 @@ class Leader:
     # Commit.
 
     def acked(self, node: NodeId) -> Index:
-        """Up to where `node` durably holds our log."""
+        """Return the index up to which `node` durably holds our log."""
         if node == self.server.me:
             return self.server.outbox.durable_index
         peer = self.replication.progress.get(node)
         return peer.match if peer is not None else Index(0)
 
     def _commit(self) -> Transition | None:
-        """§5.4.2, figure 8: counting commits entries of our own term only, and older ones under them."""
+        """Commit entries of our own term by counting, and older ones with them (§5.4.2, figure 8)."""
         server = self.server
         index = committed_index(server.members, self.acked)
         if index <= server.commit or index == NO_LIMIT or server.log.term_at(index) != server.term:
@@ -316,12 +316,12 @@ class Leader:
         server = self.server
         server.commit_to(index)
         self.reading.settled = True
-        may_leave = self.succession.handover is None  # else the successor leaves it, or we do once that has failed
+        may_leave = self.succession.handover is None  # else the successor leaves it, or we do after a failure
         arrow = self._members_moved() if may_leave and self.change.leave_if_committed() else None
         self.replication.announce_all()
         self.reading.begin_if_wanted()
         if arrow is None and not server.members.is_voter(server.me) and not self.change.pending:
-            return self._leave()  # thesis 4.2.2: the configuration without us is committed
+            return self._leave()  # thesis 4.2.2: our removal is committed
         return arrow
 
     def _leave(self) -> Transition | None:
@@ -331,10 +331,10 @@ class Leader:
         return arrow
 
     def _members_moved(self) -> Transition | None:
-        """Another configuration is in force: everybody is probed at once, reads are asked of the new members too,
-        and what it alone makes committed is committed (rule 3.3)."""
+        """Adopt the configuration now in force: probe all members, confirm reads with its quorum, and commit entries
+        its smaller quorum already holds (rule 3.3)."""
         self.replication.heartbeat_all(self.reading.queue.last_round)
-        self.reading.confirm()  # perhaps by those alone who are left
+        self.reading.confirm()  # the remaining voters may already be a quorum
         self.replication.fill_all()
         target = self.succession.target
         if target != NO_NODE and not self.server.members.is_voter(target):
@@ -347,7 +347,7 @@ class Leader:
 
     def on_tick(self, elapsed: int) -> Transition | None:
         settings = self.server.settings
-        self.beat_ticks += elapsed  # all of it: a loop that turns slowly must not be deposed for its silence
+        self.beat_ticks += elapsed  # all of it: a slow loop must still send heartbeats in time
         if self.beat_ticks >= settings.heartbeat_ticks:
             self.beat_ticks = 0
             self.reading.beat()
@@ -372,18 +372,18 @@ class Leader:
         return arrow
 
     def _spend_lease(self) -> None:
-        """From the moment a successor may stand, no lease is valid in this leadership (thesis 6.4.1)."""
+        """Void the lease for this leadership from the moment a successor may campaign (thesis 6.4.1)."""
         handover = self.succession.handover
         if handover is not None and handover.order_sent:
             self.reading.lease_spent = True
 
     def _quorum_active(self) -> bool:
-        """Rule 2.8: a majority of each half has been heard since the last time."""
+        """Return whether a majority of each half was heard since the last check (rule 2.8)."""
         progress, me = self.replication.progress, self.server.me
         return quorum_reached(self.server.members, lambda n: n == me or (n in progress and progress[n].active))
 
     def _watch_disk(self) -> None:
-        """A leader whose disk stalls hands over to a voter whose disk has answered since; else it stays."""
+        """If our disk stalls, transfer the leadership to a voter whose disk still answers; without one, stay."""
         server, limit = self.server, self.server.settings.stall_ticks
         if not limit or server.outbox.oldest_age(server.now) < limit:
             self.stall_told = False
@@ -397,11 +397,11 @@ class Leader:
     # The end of a leadership.
 
     def on_stop(self) -> Transition | None:
-        """The node is to end: hand over first, if there is anybody (rule 11.5)."""
+        """Transfer the leadership before the node stops, if another voter is available (rule 11.5)."""
         return self._leave()
 
     def resign(self) -> None:
-        """The leadership ends: everything that only a leader can answer is answered."""
+        """End the leadership: answer the requests only a leader can answer."""
         server = self.server
         self.succession.resign()
         self.reading.refuse_all()
@@ -409,11 +409,11 @@ class Leader:
         server.give_up_at = server.now + (server.settings.answer_ticks or server.settings.election_ticks)
 
     def on_transfer(self, event: TransferRequested) -> None:
-        """An operator wants another leader (thesis 3.10)."""
+        """Transfer the leadership on an operator's request (thesis 3.10)."""
         before = self.succession.handover
         self.succession.request(event)
         if self.succession.handover is not before:
-            self.quorum_ticks = 0  # it has its own time
+            self.quorum_ticks = 0  # the transfer has its own timeout
         self._spend_lease()
 
     def on_transfer_refused(self, reply: TransferRefused) -> Transition | None:
@@ -445,10 +445,10 @@ class Leader:
             return self._members_moved()
         return None
 
-    # What only followers and candidates answer to.
+    # Messages for followers and candidates.
 
     def ignores_vote(self, request: RequestVote) -> bool:
-        """A leader that checks its quorum has no reason to doubt itself (rule 2.4)."""
+        """Return True if CheckQuorum is on: it ends a lost leadership by itself (rule 2.4)."""
         return self.server.settings.check_quorum and request.kind is not VoteKind.TRANSFER
 
     def on_request_vote(self, request: RequestVote) -> Transition | None:
@@ -456,7 +456,7 @@ class Leader:
         return None
 
     def on_vote_reply(self, reply: VoteReply) -> Transition | None:
-        return None  # the election is won already
+        return None  # the election is already won
 
     def on_append_entries(self, request: AppendEntries) -> Transition | None:
         self._other_leader(request.sender)
@@ -467,7 +467,7 @@ class Leader:
         return None
 
     def _other_leader(self, sender: NodeId) -> None:
-        """A member that claims to lead our term is broken, or this node is; a stranger says what it likes."""
+        """Raise an alarm: two leaders in one term if `sender` is a member, else a malformed message."""
         kind = AlarmKind.TWO_LEADERS if self.server.knows(sender) else AlarmKind.MALFORMED
         self.server.alarm(kind, sender, "another node claims to lead our term; it is ignored")
 

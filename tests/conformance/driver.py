@@ -298,7 +298,9 @@ class Driver:
         if writes:
             node.writes.append(writes)
         if node.separate:
-            if any(write.hard is not None and write.hard.vote == node.id for write in writes):
+            held = node.disk.hard
+            hard = [write.hard for write in writes if write.hard is not None]
+            if any(one.vote == node.id and (one.term, one.vote) != (held.term, held.vote) for one in hard):
                 self._write(node, len(node.writes))
             self._restore_first(node)
             return

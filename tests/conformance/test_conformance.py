@@ -42,6 +42,7 @@ def test_what_holds_passes_and_what_needs_a_missing_feature_is_skipped_never_pas
         "passed  scenario_apply_with_the_batch.json (5 facts)",
         "passed  scenario_hand_made_messages.json (14 facts)",
         "passed  scenario_one_entry_at_a_time.json (9 facts)",
+        "passed  scenario_one_job_at_a_time.json (8 facts)",
         "skipped scenario_out_of_reach.json: needs levitation",
         "passed  scenario_restart_after_compaction.json (7 facts)",
         "passed  scenario_restart_from_the_log.json (7 facts)",

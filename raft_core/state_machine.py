@@ -37,7 +37,9 @@ class StateMachine(Protocol):
         ...
 
     def prepare(self, command: bytes, now: int) -> bytes:
-        """The command as it shall enter the log; called once, on the leader. Most return `command` unchanged.
+        """The command as it shall enter the log; called on the leader. Most return `command` unchanged.
+        Where the leader then refuses the command, because it hands over, `prepare` is called again for the next
+        leader; at most one of the results enters the log.
 
         `now` is cluster time in nanoseconds, for machines that stamp time into their commands. It never runs back along
         the log, and goes on as real time does through changes of leader; no step of a wall clock moves it. It looks

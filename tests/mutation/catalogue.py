@@ -83,6 +83,7 @@ _HOST: Final = (
 _SESSIONS: Final = ("tests/core/test_sessions.py", _FIRE)
 _WIRE: Final = ("tests/wire/test_frames.py", "tests/wire/test_codec.py", "tests/wire/test_handshake.py", _FIRE)
 _VALIDATION: Final = "tests/core/test_validation.py"
+_READING: Final = "tests/regressions/test_findings_by_reading.py"
 _UNLIKE: Final = "tests/testing/test_leases_among_unlike_nodes.py"
 _FOLLOWER: Final = "raft_core/roles/follower.py"
 _LEADER: Final = "raft_core/roles/leader.py"
@@ -1027,6 +1028,30 @@ MUTANTS: Final = (
         "        self.loyalty = 1 + max(settings.election_ticks, longest)\n",
         "        self.loyalty = 1 + settings.election_ticks\n",
         (_UNLIKE,),
+    ),
+    Mutant(
+        "promise-shortened-by-heartbeat",
+        "The first heartbeat after a restart ends what a voter may have promised before it.",
+        _SERVER,
+        "        self.loyalty = max(self.loyalty, self.settings.election_ticks + 2)\n",
+        "        self.loyalty = self.settings.election_ticks + 2\n",
+        (_READING,),
+    ),
+    Mutant(
+        "late-tick-shortens-promise",
+        "A tick that was due before the leader was heard counts against what was promised then.",
+        _SERVER,
+        "        self.loyalty = max(self.loyalty, self.settings.election_ticks + 2)\n",
+        "        self.loyalty = max(self.loyalty, self.settings.election_ticks + 1)\n",
+        (_READING,),
+    ),
+    Mutant(
+        "half-done-change-refused",
+        "A change whose joint configuration is committed is told that it was not carried out.",
+        "raft_core/pending.py",
+        "                if at <= committed and not waiting.half_done:\n",
+        "                if at <= committed:\n",
+        (_READING,),
     ),
     Mutant(
         "late-loop-reads-by-lease",

@@ -177,12 +177,14 @@ def test_an_error_that_is_none_of_ours_is_the_stores_failure_too() -> None:
 
 
 def test_forming_writes_the_first_entry() -> None:
-    work, _, _ = a_work()
+    work, _, store = a_work()
 
-    (report,) = work.run(Lane.WRITE, [FormCluster(MEMBERS_1)])
+    members = Members.initial([1], incarnations={NodeId(1): store.identity.incarnation})
+
+    (report,) = work.run(Lane.WRITE, [FormCluster(members)])
     assert isinstance(report, Formed)
     assert [entry.kind for entry in report.recovered.entries] == [MEMBERS]
-    assert type(work.run(Lane.WRITE, [FormCluster(MEMBERS_1)])[0]) is JobFailed
+    assert type(work.run(Lane.WRITE, [FormCluster(members)])[0]) is JobFailed
 
 
 def test_commands_reach_the_machine_and_other_entries_have_an_empty_result() -> None:

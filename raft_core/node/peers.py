@@ -422,7 +422,8 @@ class Peers:
             self.drop(Drop.ANSWER_LOST)
             return
         frame = encode_payload(reply)
-        if connection.requests.bytes + len(frame) > self._config.request_bytes and connection.requests.frames:
+        room = self._strangers.room_for_answers(connection.peer)
+        if connection.requests.bytes + len(frame) > room and connection.requests.frames:
             self.drop(Drop.ANSWER_LOST)
             self.close(connection, "the peer asks but does not take answers")  # so it learns that none will come
             return

@@ -18,15 +18,18 @@ __all__ = ["MOST", "RoguePeers"]
 
 MOST: Final = 64
 _MEMORY: Final = 60 * SECOND
+_ANSWERS: Final = 64 * 1024
+"""Bytes of answers that wait for one stranger: pongs, and that this node does not lead."""
 
 
 @final
 class RoguePeers:
     """Whom this node remembers without knowing, and since when, the newest last."""
 
-    __slots__ = ("_members", "_met", "_named")
+    __slots__ = ("_answers", "_members", "_met", "_named")
 
     def __init__(self, config: NodeLimits) -> None:
+        self._answers: Final = config.request_bytes
         self._named: Final = frozenset((*config.peers, *config.founders))
         self._members: frozenset[NodeId] = frozenset()
         self._met: dict[NodeId, int] = {}
@@ -37,6 +40,10 @@ class RoguePeers:
     def is_known(self, node: NodeId) -> bool:
         """The configuration in force names the node, or our own one does."""
         return node in self._members or node in self._named
+
+    def room_for_answers(self, node: NodeId) -> int:
+        """Return how many bytes of answers may wait until the node takes them."""
+        return self._answers if self.is_known(node) else min(self._answers, _ANSWERS)
 
     def on_members(self, members: tuple[NodeId, ...], now: int) -> None:
         """This configuration is in force. Who was a member is a stranger from now on, and is forgotten in time."""

@@ -12,7 +12,7 @@ from raft_core.membership import AddLearner, Members
 from raft_core.node import MILLISECOND, SECOND, NodeLimits
 from raft_core.node.events import ClientChanged, ConnectionClosed, ConnectionId, ConnectionOpened, Disconnect
 from raft_core.node.outputs import Outputs
-from raft_core.node.peers import Peers
+from raft_core.node.peers import PING, Peers
 from raft_core.node.strangers import MOST
 from raft_core.recovered import Identity
 from raft_core.settings import Settings
@@ -192,3 +192,16 @@ def test_node_can_be_added_after_thousand_strangers() -> None:
     node.tell(ClientChanged(ticket, (AddLearner(NodeId(2)),)))
 
     assert cluster.wait(node, ticket) == [b""]
+
+
+def test_stranger_that_takes_no_answers_takes_little_room() -> None:
+    """Each of 256 connections could have 32 MiB of pongs wait for it, at twice that much memory."""
+    door = Door()
+    stranger, member = door.accept(hello(99)), door.accept(hello(MEMBER))
+    for connection in (stranger, member):
+        for _ in range(1000):
+            door.peers.on_bytes(connection, 10 * encode_payload(PING))
+        door.peers.flush()
+
+    assert stranger not in door.peers._connections
+    assert member in door.peers._connections

@@ -1,7 +1,7 @@
-"""The tail of the log in memory: match, append, truncate, compact, slice.
+"""The log in memory: match, append, truncate, compact, slice.
 
-What lives here: entries and positions. Nothing here knows what is durable (`outbox`) or committed (`server`).
-Everything after `base` is held; what lies at or before it is known only as a snapshot.
+It holds all entries after `base`; those up to `base` exist only in a snapshot. Durability is the outbox's concern,
+the commit index the server's.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ def _term_of(entry: Entry) -> Term:
 class Log:
     """Consecutive entries after `base`; terms never fall along it (§5.3).
 
-    An entry is charged its data and `ENTRY_OVERHEAD`. The running totals make every question about bytes, and every
-    slice bounded in bytes, independent of how many entries it spans."""
+    Each entry counts its data and `ENTRY_OVERHEAD`. Thanks to running totals, sizes and slices by bytes cost the
+    same for few and for many entries."""
 
     __slots__ = ("_before", "_entries", "_totals", "base", "last_index", "last_term")
 
     def __init__(self, base: LogPosition = START, entries: Sequence[Entry] = ()) -> None:
         self.base = base
         self._entries: list[Entry] = []
-        self._totals: list[int] = []  # per entry: what everything up to it is charged, `_before` included
-        self._before = 0  # what the total was when the first held entry came
+        self._totals: list[int] = []  # per entry: total bytes up to it, including `_before`
+        self._before = 0  # the total before the first held entry
         self.last_index: Index = base.index
         self.last_term: Term = base.term
         if entries:
@@ -43,18 +43,18 @@ class Log:
 
     @property
     def size(self) -> int:
-        """What everything held is charged."""
+        """Bytes of all held entries."""
         return self._totals[-1] - self._before if self._totals else 0
 
     def size_between(self, after: Index, upto: Index) -> int:
-        """What the entries behind `after`, up to `upto`, are charged; both places must be held or the base."""
+        """Return the bytes of the entries after `after` up to `upto`; both must be held or the base."""
         base = self.base.index
         high = self._totals[upto - base - 1] if upto > base else self._before
         return high - (self._totals[after - base - 1] if after > base else self._before)
 
     @property
     def first_index(self) -> Index:
-        """Where the first held entry is, or would be."""
+        """The index of the first held entry, or of the next one in an empty log."""
         return Index(self.base.index + 1)
 
     @property
@@ -65,15 +65,15 @@ class Log:
         return len(self._entries)
 
     def entries(self) -> tuple[Entry, ...]:
-        """Everything held, for tests and tools."""
+        """Return all held entries, for tests and tools."""
         return tuple(self._entries)
 
     def entry(self, index: Index) -> Entry:
-        """The entry at `index`, which must be held."""
+        """Return the entry at `index`, which must be held."""
         return self._entries[index - self.base.index - 1]
 
     def term_at(self, index: Index) -> Term | None:
-        """The term at `index`; None where it is compacted or beyond the end."""
+        """Return the term at `index`; None if it is compacted or after the end."""
         if index == self.last_index:
             return self.last_term
         place = index - self.base.index - 1
@@ -82,11 +82,11 @@ class Log:
         return self._entries[place].term if place < len(self._entries) else None
 
     def matches(self, index: Index, term: Term) -> bool:
-        """The log holds an entry, or ends in a snapshot, with this index and term (§5.3)."""
+        """Return whether an entry or the base has this index and term (§5.3)."""
         return self.term_at(index) == term
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """`entries` follow the last one."""
+        """Append `entries` after the last one."""
         invariant(entries[0].index == self.last_index + 1, "appended entries follow the last entry")
         invariant(entries[0].term >= self.last_term, "terms never fall along the log")
         self._entries.extend(entries)
@@ -102,7 +102,7 @@ class Log:
         self.last_term = last.term
 
     def truncate_from(self, index: Index) -> None:
-        """Nothing at or after `index` is held any more."""
+        """Remove all entries from `index` on."""
         place = index - self.base.index - 1
         invariant(place >= 0, "only entries after the base can be truncated")
         del self._entries[place:]
@@ -110,7 +110,7 @@ class Log:
         self._find_end()
 
     def compact(self, upto: Index) -> None:
-        """Nothing at or before `upto` is held any more; its position is the new base."""
+        """Drop all entries up to `upto`; its position is the new base."""
         term = self.term_at(upto)
         invariant(term is not None, "the log can be compacted only at a place that it holds")
         assert term is not None
@@ -123,7 +123,7 @@ class Log:
         self._find_end()
 
     def reset(self, base: LogPosition) -> None:
-        """The log is empty after `base`: what a snapshot leaves that it does not connect to (fig. 13 rule 7)."""
+        """Drop the whole log for a snapshot at `base` it does not connect to (fig. 13 rule 7)."""
         self._entries.clear()
         self._totals.clear()
         self._before = 0
@@ -131,7 +131,7 @@ class Log:
         self._find_end()
 
     def slice(self, first: Index, last: Index, max_bytes: int) -> tuple[Entry, ...]:
-        """Entries `first` to `last`, as many as fit into `max_bytes` but at least one; all must be held."""
+        """Return entries `first` to `last`, as many as fit into `max_bytes`, at least one; all must be held."""
         start, end = first - self.base.index - 1, last - self.base.index
         if end - start > 1:
             spent = self._totals[start - 1] if start else self._before
@@ -140,16 +140,16 @@ class Log:
         return tuple(self._entries[start:end])
 
     def first_conflict(self, entries: Sequence[Entry]) -> int:
-        """How many of `entries` the log holds already, from the first on; the next one is new or conflicts."""
+        """Return how many of `entries`, from the first on, are already in the log; the next is new or conflicts."""
         for count, entry in enumerate(entries):
             if self.term_at(entry.index) != entry.term:
                 return count
         return len(entries)
 
     def last_at_most(self, index: Index, term: Term) -> LogPosition:
-        """The last place at or before `index` whose term is at most `term`, or the base where there is none.
+        """Return the last position up to `index` with a term of at most `term`; the base if there is none.
 
-        The heart of the rejection hints, which skip whole terms (end of §5.3). O(log n)."""
+        Rejection hints use it to skip whole terms (end of §5.3). O(log n)."""
         if index > self.last_index:
             index = self.last_index
         count = index - self.base.index
@@ -162,7 +162,7 @@ class Log:
         return LogPosition(entry.index, entry.term)
 
     def place_to_keep(self, upto: Index, most_entries: int, most_bytes: int) -> Index:
-        """The lowest base that keeps at most so many entries and bytes at or before `upto`."""
+        """Return the lowest base with at most `most_entries` and `most_bytes` kept up to `upto`."""
         end = upto - self.base.index
         if end <= 0:
             return self.base.index

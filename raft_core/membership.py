@@ -1,9 +1,8 @@
-"""Who is in the cluster: a value that can say *joint*, and the changes that lead from one value to the next.
+"""Configurations: `Members`, the changes between them, and the rules a single value can check (thesis ch. 4).
 
-What lives here: `Members`, the changes, and every rule a single value can check about them (thesis ch. 4).
-Rules that need the log (one change at a time, one commit in this term first) are the leader's.
+Rules which need the log (one change at a time, first a commit in this term) are in `roles.membership_change`.
 
-A configuration takes force when it is appended and rolls back with truncation. While `outgoing` is not empty the
+A configuration takes effect when it is appended, and truncation undoes it. While `outgoing` is not empty the
 configuration is joint: every decision needs a majority of `voters` and one of `outgoing` (§6, thesis 4.3).
 """
 
@@ -43,8 +42,8 @@ class AddVoter(Value, frozen=True, tag=1, array_like=True):
 
 @final
 class AddLearner(Value, frozen=True, tag=2, array_like=True):
-    """Make `node` a learner: a new one, or a voter demoted. A new one with `promote_when_ready` becomes a voter
-    by itself once it has caught up and is active; the wish is part of the configuration, so any leader grants it."""
+    """Make `node` a learner: a new one, or a voter demoted. With `promote_when_ready` it becomes a voter once it has
+    caught up and is active. The flag is part of the configuration, so any later leader also acts on it."""
 
     node: NodeId
     incarnation: Incarnation = Incarnation(0)
@@ -53,7 +52,7 @@ class AddLearner(Value, frozen=True, tag=2, array_like=True):
 
 @final
 class RemoveNode(Value, frozen=True, tag=3, array_like=True):
-    """Take `node` out, voter or learner. Its id is never used again."""
+    """Remove `node`, voter or learner. Its id is never used again."""
 
     node: NodeId
 
@@ -62,7 +61,7 @@ Change: TypeAlias = AddVoter | AddLearner | RemoveNode
 
 
 class ChangeMode(StrEnum):
-    """How a change travels: `AUTO` is simple where one voter changes and joint otherwise, left automatically."""
+    """How to change. `AUTO`: a simple change for one voter, otherwise joint and left automatically."""
 
     AUTO = "auto"
     JOINT = "joint"  # always joint, left automatically once committed
@@ -70,7 +69,7 @@ class ChangeMode(StrEnum):
 
 
 class ChangeProblem(StrEnum):
-    """Why a change makes no sense for this configuration, whatever the log says."""
+    """Why a change is invalid for this configuration, regardless of the log."""
 
     UNKNOWN_NODE = "unknown_node"
     ID_REUSED = "id_reused"
@@ -84,14 +83,14 @@ class ChangeProblem(StrEnum):
 
 @final
 class ChangeError(Value, frozen=True):
-    """The answer of `Members.changed` when a change is refused: which rule, and one sentence for people."""
+    """A refused change: the rule it breaks, and one sentence for the operator."""
 
     kind: ChangeProblem
     text: str
 
 
 class MembersUndecodable(ValueError):
-    """The bytes of a membership entry are not a configuration that this library could have written."""
+    """The bytes of a membership entry are not a valid configuration."""
 
 
 def _sorted(nodes: Iterable[NodeId]) -> tuple[NodeId, ...]:
@@ -101,12 +100,12 @@ def _sorted(nodes: Iterable[NodeId]) -> tuple[NodeId, ...]:
 @final
 @attrs.frozen
 class Members:
-    """One configuration: sorted tuples throughout, so that equal configurations have equal bytes.
+    """One configuration, all in sorted tuples, so equal configurations have equal bytes.
 
-    `voters` decide; `outgoing` (not empty: joint) decide as well until the joint phase is left; `learners` receive
-    the log and decide nothing; `learners_next` are outgoing voters that become learners on leaving. `promotable`
-    are learners that become voters when they have caught up. `incarnations` pairs each node with its disk's number.
-    `highest_id` is the highest id ever used. `leases` says whether lease reads are allowed, fixed at formation.
+    `voters` decide; `outgoing` (not empty: joint) decide too until the joint configuration is left; `learners` receive
+    the log without a vote; `learners_next` are outgoing voters to become learners on leaving; `promotable` are learners
+    to become voters once caught up. `incarnations` pairs each node with its disk's number. `highest_id` is the highest
+    id ever used. `leases`: lease reads are allowed, fixed at formation.
     """
 
     voters: tuple[NodeId, ...] = ()
@@ -128,7 +127,7 @@ class Members:
         incarnations: Mapping[NodeId, Incarnation] | None = None,
         leases: bool = False,
     ) -> Members:
-        """The configuration of a new cluster. Raises `CallerError` where it makes no sense."""
+        """Return the configuration of a new cluster. Raise `CallerError` if it is invalid."""
         members = cls(
             voters=_sorted(NodeId(n) for n in voters),
             learners=_sorted(NodeId(n) for n in learners),
@@ -150,12 +149,12 @@ class Members:
 
     @property
     def empty(self) -> bool:
-        """Nobody is named: a node that has not yet been told of its cluster."""
+        """True if there are no members: the node does not know its cluster yet."""
         return not self.voters and not self.learners
 
     @property
     def nodes(self) -> tuple[NodeId, ...]:
-        """Everybody who receives the log, sorted."""
+        """All nodes to receive the log, sorted."""
         return _sorted((*self.voters, *self.outgoing, *self.learners))
 
     @property
@@ -170,16 +169,16 @@ class Members:
         return self.is_voter(node) or node in self.learners
 
     def incarnation_of(self, node: NodeId) -> Incarnation:
-        """The number of the node's disk, 0 where none was declared."""
+        """Return the number of the node's disk; 0 if none was declared."""
         for known, incarnation in self.incarnations:
             if known == node:
                 return incarnation
         return Incarnation(0)
 
-    # From one configuration to the next.
+    # Changes.
 
     def changed(self, changes: tuple[Change, ...], mode: ChangeMode = ChangeMode.AUTO) -> Members | ChangeError:
-        """The configuration that `changes` lead to, joint where `mode` or more than one voter asks for it."""
+        """Return the configuration after `changes`; a joint one if `mode` or a change of several voters requires it."""
         if self.joint:
             return ChangeError(ChangeProblem.ALREADY_JOINT, "leave the joint configuration first")
         target = self._target(changes)
@@ -202,7 +201,7 @@ class Members:
         )
 
     def left(self) -> Members | ChangeError:
-        """The configuration after leaving the joint one: outgoing voters are gone or become learners."""
+        """Return the configuration after leaving the joint one: outgoing voters are removed or become learners."""
         if not self.joint:
             return ChangeError(ChangeProblem.NOT_JOINT, "there is no joint configuration to leave")
         learners = _sorted((*self.learners, *self.learners_next))
@@ -223,7 +222,7 @@ class Members:
             return ChangeError(ChangeProblem.CONTRADICTORY, "name at least one node, and each node once")
         for change in changes:
             node = change.node
-            if not 0 < node <= MAX_INT63:  # so that every peer can be told of it
+            if not 0 < node <= MAX_INT63:  # the range of the wire format
                 return ChangeError(ChangeProblem.BAD_ID, f"a node id is a positive number, not {node}")
             if not isinstance(change, RemoveNode) and not 0 <= change.incarnation <= MAX_INT63:
                 text = f"an incarnation is a 63-bit number, not {change.incarnation}"
@@ -270,12 +269,12 @@ class Members:
     # Bytes.
 
     def encode(self) -> bytes:
-        """The bytes of a membership entry; equal configurations have equal bytes."""
+        """Return the bytes of a membership entry; equal configurations have equal bytes."""
         return msgspec.msgpack.encode(self)
 
     @classmethod
     def decode(cls, data: bytes) -> Members:
-        """The configuration in `data`. Raises `MembersUndecodable` where it is not one, or breaks its own rules."""
+        """Return the configuration in `data`. Raise `MembersUndecodable` if it is none or breaks its own rules."""
         try:
             members = _DECODER.decode(data)
         except msgspec.MsgspecError as failure:
@@ -286,7 +285,7 @@ class Members:
 
     @classmethod
     def readable(cls, data: bytes) -> bool:
-        """`decode` would succeed."""
+        """Return whether `decode` would succeed."""
         try:
             cls.decode(data)
         except MembersUndecodable:
@@ -294,7 +293,7 @@ class Members:
         return True
 
     def problem(self) -> str | None:
-        """The first rule of a configuration's form that does not hold, or None. The list of the invariants."""
+        """Return the first invariant of a configuration that does not hold, or None."""
         for name in ("voters", "outgoing", "learners", "learners_next", "promotable"):
             nodes: tuple[NodeId, ...] = getattr(self, name)
             if nodes != _sorted(nodes):
@@ -320,7 +319,7 @@ class Members:
 def _merge(
     old: tuple[tuple[NodeId, Incarnation], ...], new: tuple[tuple[NodeId, Incarnation], ...], stay: set[NodeId]
 ) -> tuple[tuple[NodeId, Incarnation], ...]:
-    """Both halves of a joint configuration keep their disks' numbers: a removed voter still counts until left."""
+    """Return the incarnations of both halves: a removed voter still counts until the joint one is left."""
     return tuple(sorted(pair for pair in {**dict(old), **dict(new)}.items() if pair[0] in stay))
 
 

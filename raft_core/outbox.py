@@ -1,14 +1,14 @@
-"""The effects of the step being taken, and every promise that still waits for the disk.
+"""The outbox: the effects of the current step, the writes under way, and the messages held until a write is durable.
 
-What lives here: what has been handed to the disk, what of it is durable, and the messages that rest on it. Rules:
+Rules:
 
-1. A promise is final when it is held, its term included; it leaves when the write that it rests on is durable.
-2. All replies rest on term and vote; an acknowledgement also on the entries it names; a vote request on everything.
-3. Writes become durable in order, so a promise needs to know one number: the last write that it rests on.
-4. The commit index rides in every write that is made anyway, and causes none. It never exceeds what that write and
-   those before it hold, so a disk that comes back knows nearly all that it saw committed, and can contradict others.
-5. The durable index is the end of the newest durable log write, capped by every later write that truncates: what is
-   about to be overwritten must not be counted although it still lies on the disk.
+1. A held message never changes, not even its term. It is sent once the write it depends on is durable.
+2. All replies depend on term and vote; an acknowledgement also on the entries it names; a vote request on everything.
+3. Writes become durable in order, so a held message needs one number: the last write it depends on.
+4. The commit index travels in every write made for another reason and never causes one. It never exceeds the entries
+   of this write and those before, so a restarted node knows nearly all of its commits and can contradict others.
+5. The durable index is the end of the newest durable log write, capped by every later write that truncates: entries
+   about to be overwritten must not count, although they are still on the disk.
 """
 
 from __future__ import annotations
@@ -28,13 +28,16 @@ from raft_core.structs import Value
 __all__ = ["LogWrite", "Outbox"]
 
 MOST_HELD: Final = 10_000
-"""While a disk hangs, promises gather; beyond this many the oldest is forgotten, as if the network had lost it."""
+"""Most messages held while the disk hangs; beyond it the oldest is dropped, as if the network had lost it."""
 
 
 @final
 class LogWrite(Value, frozen=True, array_like=True):
-    """One write under way that touches the log: it ends the log at `last`, and until it is durable nothing after
-    `cap` counts as durable. `first` is its first entry (last + 1 where it has none)."""
+    """One write under way with entries from `first` to `last`, the log's end (`first` is last + 1 if it has none).
+
+    Until it is durable, no entry after `cap` counts as durable. Example: B's disk holds entries 1 to 9, and leader C
+    replaces 6 to 9 with a new 6. Old or new bytes may be on the disk until this write is durable, so its cap is 5 and
+    B must not acknowledge index 6, though earlier writes had reached 9."""
 
     write: WriteId
     first: Index
@@ -45,7 +48,7 @@ class LogWrite(Value, frozen=True, array_like=True):
 
 @final
 class Outbox:
-    """Effects in the order in which they arise; the step's one `Persist` is put in front when the step ends."""
+    """Effects in order of their creation; `finish` puts the step's one `Persist` in front."""
 
     __slots__ = (
         "_cap",
@@ -76,30 +79,30 @@ class Outbox:
         self.issued = NO_WRITE  # the last `Persist`
         self.durable = NO_WRITE  # invariant: durable <= issued
         self.durable_index = durable_index  # invariant: never above the log's end
-        self.written_last = durable_index  # entries up to here have been handed to the disk
-        self.held: list[tuple[WriteId, Send]] = []  # invariant: all rest on writes after `durable`
-        self.issued_at: deque[tuple[WriteId, int]] = deque()  # when each write under way was issued, in ticks
+        self.written_last = durable_index  # entries up to here were handed to the disk
+        self.held: list[tuple[WriteId, Send]] = []  # invariant: all depend on writes after `durable`
+        self.issued_at: deque[tuple[WriteId, int]] = deque()  # the tick at which each write under way was issued
         self.size_under_way = 0
         self.failed = False
         self._under_way: deque[LogWrite] = deque()
         self._settled = durable_index
-        self._hard_write = NO_WRITE  # the last write that carries term and vote
+        self._hard_write = NO_WRITE  # the last write with term and vote
         self._hard_dirty = False
-        self._commit_written = commit_written  # the commit index in the last hard state that was handed to the disk
+        self._commit_written = commit_written  # the commit index last handed to the disk
         self._truncate = NO_INDEX
         self._snapshot: SnapshotMeta | None = None
         self._drop_before = NO_INDEX
         self._cap: Index = NO_LIMIT
         self._discards = False
 
-    # What the next write has to carry.
+    # Contents of the next write.
 
     def touch_hard(self) -> None:
-        """Term or vote changed."""
+        """Include term and vote in the next write: they changed."""
         self._hard_dirty = True
 
     def truncate(self, first: Index) -> None:
-        """The log lost everything from `first` on; the disk must hear of it if it was told of any of it."""
+        """Truncate the disk's log from `first` on, if any of these entries were handed to the disk."""
         if first <= self.written_last:
             self._truncate = first if not self._truncate or first < self._truncate else self._truncate
             self.written_last = Index(first - 1)
@@ -107,8 +110,8 @@ class Outbox:
                 self.durable_index = self.written_last  # at once: the step that truncates may also commit
 
     def switch(self, meta: SnapshotMeta, *, discard: bool, cap: Index) -> None:
-        """The next write switches to this snapshot; with `discard` the log ends at it, and until the switch is
-        durable only what lies at or before `cap` counts."""
+        """Switch to this snapshot with the next write. With `discard` the log ends at it, and until the switch is
+        durable only entries up to `cap` count."""
         self._snapshot = meta
         if discard:
             self.written_last = meta.index
@@ -117,31 +120,31 @@ class Outbox:
             self._discards = True
 
     def drop_before(self, index: Index) -> None:
-        """The disk may forget what lies before `index`."""
+        """Let the disk drop all entries before `index`."""
         self._drop_before = index
 
     # Sending.
 
     def send(self, to: NodeId, message: Message) -> None:
-        """Sent at once: it promises nothing about our disk."""
+        """Send at once a message which promises nothing about our disk."""
         self.effects.append(Send(to, message))
 
     def promise_term(self, to: NodeId, message: Message) -> None:
-        """Sent once term and vote are durable."""
+        """Send once term and vote are durable."""
         self._promise(to, message, self._next() if self._hard_dirty else self._hard_write)
 
     def promise_entries(self, to: NodeId, message: Message, upto: Index) -> None:
-        """Sent once term, vote and the entries up to `upto` are durable."""
+        """Send once term, vote and the entries up to `upto` are durable."""
         rests_on = self._next() if self._hard_dirty else self._hard_write
         holder = self._holder(upto)
         self._promise(to, message, holder if holder > rests_on else rests_on)
 
     def promise_all(self, to: NodeId, message: Message, log: Log) -> None:
-        """Sent once term, vote and the whole log are durable."""
+        """Send once term, vote and the whole log are durable."""
         self._promise(to, message, self.everything(log))
 
     def everything(self, log: Log) -> WriteId:
-        """The write after which all that is decided up to now is durable."""
+        """Return the write which makes the whole present state durable."""
         return self._next() if self._dirty(log) else self.issued
 
     def _promise(self, to: NodeId, message: Message, rests_on: WriteId) -> None:
@@ -155,7 +158,7 @@ class Outbox:
             self.held.append((rests_on, Send(to, message)))
 
     def _holder(self, upto: Index) -> WriteId:
-        """The write that makes the entry at `upto` durable; `NO_WRITE` where it is so already."""
+        """Return the write with the entry at `upto`; `NO_WRITE` if this entry is already durable."""
         if upto <= self.durable_index and not self._truncate and self._snapshot is None:
             return NO_WRITE
         if upto > self.written_last or self._snapshot is not None:
@@ -180,7 +183,7 @@ class Outbox:
     # The end of a step.
 
     def finish(self, log: Log, term: Term, vote: NodeId, commit: Index, now: int) -> list[Effect]:
-        """The step's effects, the one `Persist` in front if there is anything to write."""
+        """Return the step's effects, with a `Persist` in front if there is anything to write."""
         if (
             log.last_index > self.written_last
             or self._hard_dirty
@@ -197,7 +200,7 @@ class Outbox:
             return
         urgent = self._hard_dirty or self._truncate or self._snapshot is not None
         if not urgent and self.size_under_way >= self.max_bytes:
-            return  # the disk has enough to do; what waits here goes with a later write
+            return  # the disk is busy: a later write takes these entries
         write = self._next()
         first = Index(self.written_last + 1)
         entries = log.slice(first, log.last_index, NO_LIMIT) if log.last_index >= first else ()
@@ -221,7 +224,7 @@ class Outbox:
             if self._cap < cap:
                 cap = self._cap
             if self._discards:
-                first = NO_INDEX  # everything up to the snapshot rests on this write
+                first = NO_INDEX  # all entries up to the snapshot depend on this write
             self._under_way.append(LogWrite(write, first, log.last_index, cap, size))
             if cap < self.durable_index:
                 self.durable_index = cap
@@ -234,10 +237,10 @@ class Outbox:
         self._discards = False
         self.effects.insert(0, persist)
 
-    # What the disk reports.
+    # Reports of the disk.
 
     def persisted(self, upto: WriteId) -> None:
-        """Every write up to `upto` is durable; what rested on one of them leaves now."""
+        """Mark every write up to `upto` as durable and send the messages held for them."""
         if upto > self.issued:
             raise CallerError(f"Persisted({upto}) names a write that was never ordered; the last was {self.issued}")
         if upto <= self.durable:
@@ -267,22 +270,22 @@ class Outbox:
         self.held = still
 
     def fail(self) -> None:
-        """No promise leaves any more, and nothing more is written."""
+        """Drop all held messages; hold and write nothing from now on."""
         self.failed = True
         self.held.clear()
 
     def oldest_age(self, now: int) -> int:
-        """For how many ticks the oldest write has been under way; 0 where none is."""
+        """Return the age in ticks of the oldest write under way; 0 if there is none."""
         return now - self.issued_at[0][1] if self.issued_at else 0
 
     @property
     def stalled_end(self) -> Index:
-        """Where the entries of the oldest write under way end; without bound where it has none. They were made with
-        the write, so whoever has acknowledged them has done so since it was issued."""
+        """The last entry of the oldest write under way, `NO_LIMIT` if it has none. A follower with this entry has
+        acknowledged it after the write was issued."""
         if self._under_way and self._under_way[0].write == self.issued_at[0][0] and self._under_way[0].size:
             return self._under_way[0].last
         return NO_LIMIT
 
     def oldest_since(self, now: int) -> int:
-        """When the oldest write under way was issued; `now` where none is."""
+        """Return the tick at which the oldest write under way was issued; `now` if there is none."""
         return self.issued_at[0][1] if self.issued_at else now

@@ -1,10 +1,10 @@
-"""One follower as the leader sees it: Probe, Replicate or Snapshot, and a window in messages and bytes.
+"""A follower's progress as the leader sees it: Probe, Replicate or Snapshot, and a window in messages and bytes.
 
-What lives here: numbers and the rules that keep them consistent. What to send is the leader's decision.
+This module keeps the numbers consistent; the leader decides when to send.
 
-    PROBE      its log's end is not known: one append under way at a time, until an answer or a heartbeat's reply
-    REPLICATE  its log follows ours: appends are sent optimistically, `next` runs ahead of `match`
-    SNAPSHOT   it needs what the log no longer holds: no appends until it reconnects, fails or makes no progress
+    PROBE      its log's end is unknown: one append at a time, until a reply to it or to a heartbeat
+    REPLICATE  its log follows ours: appends are pipelined, `next` runs ahead of `match`
+    SNAPSHOT   it needs compacted entries: no appends until the transfer arrives, fails or stops making progress
 """
 
 from __future__ import annotations
@@ -61,32 +61,34 @@ class Progress:
         self.node = node
         self.incarnation = incarnation
         self.state = ProgressState.PROBE
-        self.match: Index = NO_INDEX  # known to be equal to our log up to here, durably
+        self.match: Index = NO_INDEX  # its durable log equals ours up to here
         self.next: Index = following
-        self.probe_sent = False  # PROBE: wait for an answer
+        self.probe_sent = False  # PROBE: wait for the reply
         self.pending: Index = NO_INDEX  # SNAPSHOT: index of the snapshot under way
         self.idle_ticks = 0  # SNAPSHOT: ticks without progress
         self.active = False  # heard from since the last CheckQuorum
         self.heard_at = -1  # in ticks; never yet
-        self.acked_at = -1  # when it last acknowledged anything that rests on its disk
-        self.commit_sent: Index = NO_INDEX  # the highest commit index it was told
+        self.acked_at = -1  # tick of its last acknowledgement of a durable write
+        self.commit_sent: Index = NO_INDEX  # the highest commit index sent to it
         self.read_acked = ReadId(0)
-        self.lease_from = -1  # when the newest heartbeat that it answered was sent
-        self.lease_promised = 0  # nanoseconds for which it gives no vote away after hearing one
+        self.lease_from = -1  # tick at which the newest heartbeat it answered was sent
+        self.lease_promised = 0  # nanoseconds without a vote which it promised in reply
         self.inflight: deque[tuple[Index, int]] = deque()
         self.inflight_bytes = 0
-        self.match_at_beat: Index = UNMARKED  # its match when the last beat was sent, until that is answered
+        # Its match when the last heartbeat was sent, until that is answered. Example: B's match is 7 and A has sent it
+        # 8 to 10. If B answers the heartbeat and its match is still 7, the appends are probably lost (rule 5.2).
+        self.match_at_beat: Index = UNMARKED
         self.max_messages = max_messages
         self.max_bytes = max_bytes
 
     @property
     def full(self) -> bool:
-        """The window has no room. A single message may exceed the bytes once (rule 5.4)."""
+        """True if the window is full. A single message may exceed the bytes once (rule 5.4)."""
         return len(self.inflight) >= self.max_messages or self.inflight_bytes >= self.max_bytes
 
     @property
     def paused(self) -> bool:
-        """Nothing may be sent now but a heartbeat."""
+        """True if only a heartbeat may be sent now."""
         if self.state is ProgressState.REPLICATE:
             return self.full
         if self.state is ProgressState.PROBE:
@@ -94,11 +96,11 @@ class Progress:
         return True
 
     def heard_within(self, ticks: int, now: int) -> bool:
-        """It has spoken lately."""
+        """Return whether it was heard within the last `ticks`."""
         return self.heard_at >= 0 and now - self.heard_at <= ticks
 
     def sent(self, last: Index, size: int) -> None:
-        """Entries up to `last` went out in one message."""
+        """Note one message sent, with `size` bytes of entries up to `last`."""
         if self.state is ProgressState.PROBE:
             self.probe_sent = True
             return
@@ -107,7 +109,7 @@ class Progress:
         self.inflight_bytes += size
 
     def acknowledged(self, match: Index) -> bool:
-        """`match` is known; true if that is news. Frees the window up to there."""
+        """Raise match to `match` and free the window up to it. Return whether match rose."""
         while self.inflight and self.inflight[0][0] <= match:
             self.inflight_bytes -= self.inflight.popleft()[1]
         if match <= self.match:
@@ -118,9 +120,9 @@ class Progress:
         return True
 
     def rejected(self, at: Index, retry: Index) -> bool:
-        """The follower does not hold the place `at`; true if the answer is news and `next` moved to `retry`.
+        """Move `next` to `retry` after a rejection at `at`. Return False for a stale rejection, which changes nothing.
 
-        A stray rejection changes nothing: next never falls to or below match (rule 4.4)."""
+        `next` never falls to `match` or below (rule 4.4)."""
         if self.state is ProgressState.SNAPSHOT:
             return False
         if self.state is ProgressState.REPLICATE:
@@ -133,24 +135,24 @@ class Progress:
         return True
 
     def become_probe(self) -> None:
-        """Feel for the log's end, one message at a time; after a snapshot, from behind it where it arrived."""
+        """Probe for the log's end, one message at a time; after a snapshot, begin after its index."""
         after = max(self.match, self.pending) if self.state is ProgressState.SNAPSHOT else self.match
         self._enter(ProgressState.PROBE)
         self.next = Index(after + 1)
 
     def become_replicate(self) -> None:
-        """Its log follows ours."""
+        """Pipeline appends from `match` on."""
         self._enter(ProgressState.REPLICATE)
         self.next = Index(self.match + 1)
 
     def become_snapshot(self, pending: Index) -> None:
-        """A snapshot up to `pending` is on its way."""
+        """Wait for the transfer of the snapshot at `pending`."""
         self._enter(ProgressState.SNAPSHOT)
         self.pending = pending
         self.next = Index(pending + 1)
 
     def snapshot_failed(self) -> None:
-        """The pending snapshot did not arrive: feel again from match, but not before the next heartbeat's reply."""
+        """Probe again from `match` after a failed transfer, but only after the next heartbeat reply."""
         self.pending = NO_INDEX  # first, so that next falls back to match
         self.become_probe()
         self.probe_sent = True

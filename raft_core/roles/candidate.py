@@ -1,6 +1,6 @@
-"""Standing for election: the pre-candidate asks whether it could win (thesis 9.6), the candidate asks for votes (§5.2).
+"""Elections: the pre-candidate asks whether it could win (thesis 9.6), the candidate asks for votes (§5.2).
 
-What lives here: the votes of one campaign. Neither knows a leader, so two of them never refuse each other by loyalty.
+Both keep the votes of one campaign. Neither knows a leader, so stickiness never makes two of them refuse each other.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Campaign:
 
     @property
     def held_back(self) -> bool:
-        """The questions still wait for our own disk. Until they have left, asking again, or standing anew, would only
-        pile up more for a disk that does not answer (rule 14)."""
+        """True while the vote requests wait for our own disk. Sending or campaigning again would only add work for a
+        disk too slow already (rule 14)."""
         return self.server.outbox.durable < self.rests_on
 
     def ask(self) -> None:
-        """Every other voter that has not answered is asked, once term, vote and log are durable (rule 12.2)."""
+        """Request a vote from each voter yet to answer, once term, vote and log are durable (rule 12.2)."""
         server = self.server
         request = RequestVote(self.term, server.me, self.id, self.kind, server.log.last)
         for voter in server.members.all_voters:
@@ -47,14 +47,14 @@ class Campaign:
                 server.outbox.promise_all(voter, request, server.log)
 
     def on_tick(self) -> None:
-        """Silent voters are asked again at every heartbeat interval: the request or its answer may be lost."""
+        """Repeat the request to silent voters every heartbeat interval: it or its reply may be lost."""
         self.silent_ticks += 1
         if self.silent_ticks >= self.server.settings.heartbeat_ticks and not self.held_back:
             self.silent_ticks = 0
             self.ask()
 
     def count(self, reply: VoteReply) -> Verdict:
-        """Where the election stands with this answer. Answers of another disk or another campaign do not count."""
+        """Count a reply and return the verdict. Replies from another disk or to another campaign do not count."""
         if reply.kind is not self.kind or reply.id != self.id:
             return self.verdict()
         if reply.incarnation != self.server.members.incarnation_of(reply.sender):
@@ -73,7 +73,7 @@ class Campaign:
 
 @final
 class PreCandidate:
-    """Would a majority vote for this node? Term and vote are as before."""
+    """Asks whether a majority would vote for this node, without changing term or vote."""
 
     name: Final = RoleName.PRE_CANDIDATE
     __slots__ = ("campaign", "elapsed", "hurry", "server", "timeout")
@@ -90,7 +90,7 @@ class PreCandidate:
         return NO_NODE
 
     def begin(self) -> Transition | None:
-        """The first round of questions; alone, one's own word is enough."""
+        """Send the first pre-vote requests; a sole voter wins at once."""
         if self.campaign.count_own() is Verdict.WON:
             return BecomeCandidate(hurry=self.hurry)
         self.campaign.ask()
@@ -111,7 +111,7 @@ class PreCandidate:
         return self.server.bound and request.kind is not VoteKind.TRANSFER
 
     def on_request_vote(self, request: RequestVote) -> Transition | None:
-        """A pre-candidate has given no promise: it votes like a follower that knows no leader (rule 2.1)."""
+        """Vote like a follower without a leader: a pre-candidate has promised nothing (rule 2.1)."""
         return StepDown() if self.server.answer_vote(request, NO_NODE) else None
 
     def on_vote_reply(self, reply: VoteReply) -> Transition | None:
@@ -121,19 +121,19 @@ class PreCandidate:
         return StepDown() if verdict is Verdict.LOST else None
 
     def on_append_entries(self, request: AppendEntries) -> Transition | None:
-        return StepDown(request.sender)  # there is a leader in our term after all
+        return StepDown(request.sender)  # our term has a leader
 
     def on_install_snapshot(self, request: InstallSnapshot) -> Transition | None:
         return StepDown(request.sender)
 
     def on_timeout_now(self, request: TimeoutNow) -> Transition | None:
-        known = self.server.knows(request.sender)  # a stranger leads nobody
+        known = self.server.knows(request.sender)  # not a member: ignore
         return BecomeCandidate(transfer=True) if known else None  # rule 2.10: no pre-vote on the leader's order
 
 
 @final
 class Candidate:
-    """Asks for votes in a term of its own. Its own vote counts once it is durable, like every other (rule 1.1)."""
+    """Asks for votes in a new term. Its own vote counts once durable, like any other (rule 1.1)."""
 
     name: Final = RoleName.CANDIDATE
     __slots__ = ("campaign", "elapsed", "hurry", "own_write", "server", "timeout")
@@ -157,7 +157,7 @@ class Candidate:
         return None
 
     def on_tick(self) -> Transition | None:
-        """§5.2: a split vote ends by a new timeout, drawn anew."""
+        """Campaign again after a random timeout, which ends a split vote (§5.2)."""
         self.elapsed += 1
         if self.elapsed >= self.timeout and not self.campaign.held_back:
             return self._again()
@@ -172,7 +172,7 @@ class Candidate:
         return BecomePreCandidate(hurry) if server.settings.pre_vote else BecomeCandidate(hurry=hurry)
 
     def on_persisted(self) -> Transition | None:
-        """Our own vote is durable."""
+        """Count our own vote once it is durable."""
         if self.server.me in self.campaign.votes or self.server.outbox.durable < self.own_write:
             return None
         return BecomeLeader() if self.campaign.count_own() is Verdict.WON else None
@@ -181,13 +181,11 @@ class Candidate:
         return self.server.bound and request.kind is not VoteKind.TRANSFER
 
     def on_request_vote(self, request: RequestVote) -> Transition | None:
-        self.server.answer_vote(
-            request, NO_NODE
-        )  # §5.2: our vote is ours already, so this refuses; or it is a pre-vote
+        self.server.answer_vote(request, NO_NODE)  # §5.2: we voted for ourselves, so this refuses any but a pre-vote
         return None
 
     def on_vote_reply(self, reply: VoteReply) -> Transition | None:
-        """Won: take office. Lost: wait as a follower, briefly where the leader is known to be gone (§5.2)."""
+        """Become leader if won. If lost, wait as a follower, briefly if the leader is known to be gone (§5.2)."""
         verdict = self.campaign.count(reply)
         if verdict is Verdict.WON:
             return BecomeLeader()
@@ -203,4 +201,4 @@ class Candidate:
         return StepDown(request.sender)
 
     def on_timeout_now(self, request: TimeoutNow) -> Transition | None:
-        return None  # it is standing already
+        return None  # already a candidate

@@ -75,7 +75,7 @@ from raft_core.server import Server
 from raft_core.settings import Settings
 from raft_core.stale import answer_old, refuse_read_index
 from raft_core.status import Status, picture
-from raft_core.validation import TERM_LEAP, malformed, may_be_led_to, may_raise_term, term_in_reach
+from raft_core.validation import FAR_TERM, TERM_LEAP, malformed, may_raise_term, term_in_reach
 
 __all__ = ["Raft"]
 
@@ -237,7 +237,7 @@ class Raft:
         if not term_in_reach(server.term, message.term):
             text = f"a message of term {message.term}, out of reach of ours, {server.term}; it is ignored"
             server.alarm(AlarmKind.MALFORMED, message.sender, text)
-            if known and self._role.leader == NO_NODE and may_be_led_to(message):
+            if known and message.term <= FAR_TERM:  # a member was raised so far meanwhile: come after it, leap by leap
                 server.enter_term(Term(server.term + TERM_LEAP))
                 self._move(StepDown())
             return False

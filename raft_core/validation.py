@@ -25,7 +25,6 @@ __all__ = [
     "TERM_LEAP",
     "TERM_STEP",
     "malformed",
-    "may_be_led_to",
     "may_raise_term",
     "snapshot_too_far",
     "term_in_reach",
@@ -81,14 +80,6 @@ def _malformed_offer(offer: InstallSnapshot) -> str | None:
 def term_in_reach(ours: Term, theirs: Term) -> bool:
     """Return whether a message may raise our term so far (table of bounds in docs/design.md)."""
     return theirs <= ours + (TERM_LEAP if theirs <= FAR_TERM else TERM_STEP)
-
-
-def may_be_led_to(message: Message) -> bool:
-    """Return whether a member's term out of reach may be approached, one leap per message.
-
-    A node that was away, or that joins, would otherwise never take part in a cluster whose term was raised meanwhile.
-    It follows candidates and leaders only, and not beyond `FAR_TERM`, where no cluster comes by leaps either."""
-    return message.term <= FAR_TERM and isinstance(message, RequestVote | AppendEntries | InstallSnapshot)
 
 
 def snapshot_too_far(last: int, index: int) -> bool:

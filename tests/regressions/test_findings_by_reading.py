@@ -12,7 +12,7 @@ from raft_core.entries import COMMAND, Entry, HardState
 from raft_core.events import ChangeRequested, MachineFailed, Started
 from raft_core.ids import BootNumber, Incarnation, Index, NodeId, RequestId, Term
 from raft_core.membership import AddVoter, ChangeMode, Members, RemoveNode
-from raft_core.messages import Message
+from raft_core.messages import Message, VoteKind
 from raft_core.node.events import EntriesApplied, QueryFailed
 from raft_core.node.job_runner import JobRunner
 from raft_core.node.jobs import ApplyEntries, Job, Query, Ticket
@@ -21,7 +21,7 @@ from raft_core.recovered import Identity, Recovered
 from raft_core.settings import LONGEST_LEASE
 from raft_core.validation import FAR_TERM, TERM_LEAP
 from raft_core.wire.payloads import Forward, ForwardReply, ProposeChange, ProposeCommand
-from tests.core.cluster import SMALL
+from tests.core.cluster import SMALL, Cluster
 from tests.core.helpers import append, asks, core, everybody_has_all, heartbeat, leader, only, persist, step, tick
 from tests.node.test_requests import LEADER, ME, Desk, ask, propose
 from tests.testing.test_leases_among_unlike_nodes import LEASED, MILLISECOND, leases
@@ -75,12 +75,17 @@ def test_joiner_catches_up_in_terms() -> None:
     assert raft.role.leader == 2
 
 
-def test_who_hears_a_leader_is_led_nowhere_else() -> None:
-    raft = core()
-    step(raft, heartbeat(1, 2))
-    step(raft, heartbeat(3 * TERM_LEAP, 3))
+def test_cluster_takes_member_back_whose_term_a_stranger_has_raised() -> None:
+    """It only answers, for its log is behind and nobody elects it; and its leader did not believe what it said."""
+    cluster = Cluster(3)
+    cluster.elect(1)
+    for leap in (1, 2, 3):
+        cluster.nodes[3].step(asks(leap * TERM_LEAP, 99, (9, 1), kind=VoteKind.TRANSFER))
+    cluster.propose(1, b"a")
+    cluster.tick(200)
 
-    assert (raft.server.term, raft.role.leader) == (1, 2)
+    assert {node.raft.role.leader for node in cluster.nodes.values()} == {cluster.leader.id}
+    assert len(set(map(tuple, cluster.logs().values()))) == 1
 
 
 def test_no_term_near_the_end_of_the_range_is_approached() -> None:

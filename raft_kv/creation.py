@@ -1,13 +1,18 @@
 """The keys of a keyspace in the order of their creation, kept so that no change takes long however many there are.
 
 `CreationOrder` holds blocks of at most `BLOCK` places. A place names a key and its number; the places of removed keys
-stay until half of their block is dead, and then only this block is rebuilt. Blocks are never changed but at their end,
-so whoever holds the list of blocks, and how long the last one was, holds one moment.
+stay until half of their block is dead. Then the block waits for `tidy`, which rebuilds one block: keys that go together
+make all blocks sparse together, and rebuilding them all in one step would take long. Places are only ever added, to
+the last block, and never to a block of which `moment` was asked, so whoever holds the list of blocks holds one moment.
+
+Places are dictionaries from numbers to keys: CPython's garbage collector does not walk through a dictionary that holds
+nothing but numbers and bytes. It would walk through a list of keys, for tens of milliseconds where they are many.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias, final
 
@@ -17,67 +22,83 @@ BLOCK: Final = 1024
 
 Alive: TypeAlias = Callable[[bytes, int], bool]
 """Whether a key still has the number that it had at this place."""
-Moment: TypeAlias = "tuple[list[_Block], int]"
-"""All blocks, and how many places of the last one count."""
+Moment: TypeAlias = "list[_Block]"
+"""All blocks; no place is added to them any more."""
 
 
 @final
 class _Block:
-    """Places in the order of creation; `alive` of them are those of keys that are still there."""
+    """Keys by their numbers, in the order of creation; `alive` of them are still there."""
 
-    __slots__ = ("alive", "keys", "numbers")
+    __slots__ = ("alive", "keys", "sealed", "sparse")
 
-    def __init__(self, keys: list[bytes], numbers: list[int]) -> None:
+    def __init__(self, keys: dict[int, bytes]) -> None:
         self.keys = keys
-        self.numbers = numbers
         self.alive = len(keys)
+        self.sealed = False  # somebody holds this moment
+        self.sparse = False  # it waits to be rebuilt
 
 
 @final
 class CreationOrder:
     """Keys by the number that each was given when it was created; numbers rise."""
 
-    __slots__ = ("_alive", "_blocks", "_firsts")
+    __slots__ = ("_alive", "_blocks", "_firsts", "_sparse")
 
     def __init__(self, alive: Alive) -> None:
         self._alive: Final = alive
         self._blocks: list[_Block] = []
         self._firsts: list[int] = []  # a number at or below the first of each block, above those of the block before
+        self._sparse: Final[deque[int]] = deque()  # `_firsts` of the blocks to be rebuilt, and of some that are gone
 
     def add(self, key: bytes, number: int) -> None:
         """The key is the newest."""
         blocks = self._blocks
-        if not blocks or len(blocks[-1].keys) >= BLOCK:
-            blocks.append(_Block([], []))
+        if not blocks or blocks[-1].sealed or len(blocks[-1].keys) >= BLOCK:
+            blocks.append(_Block({}))
             self._firsts.append(number)
         last = blocks[-1]
-        last.keys.append(key)
-        last.numbers.append(number)
+        last.keys[number] = key
         last.alive += 1
 
     def removed(self, number: int) -> None:
-        """The key of this number is not there any more. Costs at most a block."""
+        """The key of this number is not there any more. Rebuilds nothing."""
         place = bisect_right(self._firsts, number) - 1
         block = self._blocks[place]
         block.alive -= 1
         if block.alive == 0:
             del self._blocks[place], self._firsts[place]
-        elif 2 * block.alive < len(block.keys):
-            self._rebuild(place, block)
+        else:
+            self._look_at(place, block)
+
+    def _look_at(self, place: int, block: _Block) -> None:
+        """The block waits to be rebuilt if more than half of it is dead."""
+        if not block.sparse and 2 * block.alive < len(block.keys):
+            block.sparse = True
+            self._sparse.append(self._firsts[place])
+
+    def tidy(self) -> bool:
+        """Rebuild one block of which more than half is dead; return whether there was one. Costs at most a block."""
+        while self._sparse:
+            place = bisect_right(self._firsts, self._sparse.popleft()) - 1
+            if place >= 0 and self._blocks[place].sparse:
+                self._rebuild(place, self._blocks[place])
+                return True
+        return False
 
     def _rebuild(self, place: int, block: _Block) -> None:
         """Only living places are left; they join the block before where both are small."""
         alive = self._alive
-        pairs = [pair for pair in zip(block.keys, block.numbers, strict=True) if alive(*pair)]
+        fresh = _Block({number: key for number, key in block.keys.items() if alive(key, number)})
         before = self._blocks[place - 1] if place else None
-        if before is not None and len(before.keys) + len(pairs) <= BLOCK // 2:
-            keys = before.keys + [key for key, _ in pairs]
-            merged = _Block(keys, before.numbers + [number for _, number in pairs])
-            merged.alive = before.alive + len(pairs)
-            self._blocks[place - 1 : place + 1] = [merged]
-            del self._firsts[place]
+        if before is None or len(before.keys) + len(fresh.keys) > BLOCK // 2:
+            self._blocks[place] = fresh
             return
-        self._blocks[place] = _Block([key for key, _ in pairs], [number for _, number in pairs])
+        merged = _Block(before.keys | fresh.keys)
+        merged.alive = before.alive + fresh.alive
+        self._blocks[place - 1 : place + 1] = [merged]
+        del self._firsts[place]
+        self._look_at(place - 1, merged)
 
     def __len__(self) -> int:
         """How many places are held, those of dead keys among them."""
@@ -85,7 +106,9 @@ class CreationOrder:
 
     def moment(self) -> Moment:
         """Return what `places` walks through later, from any thread, whatever is added and removed meanwhile."""
-        return list(self._blocks), len(self._blocks[-1].keys) if self._blocks else 0
+        for block in self._blocks:
+            block.sealed = True
+        return list(self._blocks)
 
     def blocks(self) -> list[object]:
         """Return everything that is held, to be let go in portions."""
@@ -94,19 +117,15 @@ class CreationOrder:
     def after(self, number: int) -> Iterator[tuple[bytes, int]]:
         """Iterate over the places behind `number`, those of dead keys among them."""
         place = max(0, bisect_right(self._firsts, number) - 1)
-        for block in self._blocks[place:]:
-            start = bisect_right(block.numbers, number)
-            yield from zip(block.keys[start:], block.numbers[start:], strict=True)
+        for block in self._blocks[place : place + 1]:
+            yield from [(key, born) for born, key in block.keys.items() if born > number]
+        for block in self._blocks[place + 1 :]:
+            yield from zip(block.keys.values(), block.keys, strict=True)
 
 
 def places(moment: Moment) -> Iterator[tuple[bytes, int]]:
     """Iterate over all places of a moment; each block is let go once it is passed."""
-    blocks, last = moment
-    blocks.reverse()
-    while blocks:
-        block = blocks.pop()
-        yield from (
-            zip(block.keys, block.numbers, strict=False)
-            if blocks
-            else zip(block.keys[:last], block.numbers[:last], strict=False)
-        )
+    moment.reverse()
+    while moment:
+        keys = moment.pop().keys
+        yield from zip(keys.values(), keys, strict=True)

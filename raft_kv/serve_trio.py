@@ -120,8 +120,9 @@ class _Server:
                 LOG.info("%s", self._service.change_line(change))
 
     async def look_after_clients(self) -> None:
-        """Cuts off who has stopped reading."""
+        """Cut off clients that have stopped reading, and keep garbage collection short."""
         while True:
+            self._service.look_after_memory()
             await trio.sleep(LOOK_SECONDS)
             for talk, scope in self._scopes.items():
                 if talk.stalled():

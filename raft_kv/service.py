@@ -25,6 +25,7 @@ from raft_kv.client_session import Session
 from raft_kv.client_session_values import SessionLimits
 from raft_kv.clients import RequestBook
 from raft_kv.config import ServeConfig
+from raft_kv.garbage import leave_out
 from raft_kv.keyspace import Millis
 from raft_kv.node_view import picture_of
 from raft_kv.output_buffer import Conversation, SignalT
@@ -179,6 +180,10 @@ class Service(Generic[SignalT]):
         self.talks.discard(talk)
         self._clients.by_number.pop(talk.session.number, None)
         self.commands += talk.session.client.commands
+
+    def look_after_memory(self) -> None:
+        """Keep garbage collection short. For now and then."""
+        leave_out(self.machine.keyspace)
 
     @property
     def quiet(self) -> bool:

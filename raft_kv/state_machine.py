@@ -71,6 +71,8 @@ _KEYS_WORD: Final = msgspec.msgpack.encode(b"keys")
 _SCAN_WORD: Final = msgspec.msgpack.encode(b"scan")
 _SCANS: Final = 4
 """A transaction with more of them, each of which looks at a thousand keys, takes long."""
+_PLACES: Final = 8192
+"""A SCAN passes over so many keys that are gone in a few milliseconds."""
 
 
 class SnapshotUnreadable(ValueError):
@@ -212,7 +214,12 @@ class KeyValueMachine:
         if request[:1] != entries.QUESTION:
             return False
         words = request.lower()
-        return _KEYS_WORD in words or words.count(_SCAN_WORD) > _SCANS
+        scans = words.count(_SCAN_WORD)
+        return _KEYS_WORD in words or scans > _SCANS or (scans > 0 and self._many_gone())
+
+    def _many_gone(self) -> bool:
+        """Whether so many keys have just gone that a SCAN may pass over many thousands of their places."""
+        return self.keyspace.held - self.keyspace.size > _PLACES
 
 
 # Commands.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import zlib
 from collections.abc import Iterator
 
@@ -11,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raft_core.ids import Index
+from raft_kv import garbage
 from raft_kv import keyspace as keyspace_module
 from raft_kv import state_machine as machine_module
+from raft_kv.creation import BLOCK, CreationOrder
 from raft_kv.keyspace import STRING, KeyDue, Keyspace
 from raft_kv.log_format import Calls, Clock, Question, encode_entry, encode_question, stamp
 from raft_kv.resp import Reply, encode
@@ -187,11 +191,77 @@ def test_the_order_of_creation_is_tidied_block_by_block() -> None:
     for number in range(20_000):
         if number % 10:
             space.remove(b"key:%d" % number)
-            assert len(space._order) <= 2.2 * space.size + 2048
+        if number % 512 == 0:
+            space.advance(START, 2)
+            assert len(space._order) <= 2.2 * space.size + 4096
+    for _ in range(30):
+        space.advance(START, 3)
 
     assert [key for key, _ in space.created_after(0)] == [b"key:%d" % n for n in range(0, 20_000, 10)]
     assert [key for key, _ in space.created_after(19_000)] == [b"key:%d" % n for n in range(19_000, 20_000, 10)]
     assert len(space._order._blocks) <= 16
+
+
+def test_keys_that_go_together_make_no_entry_rebuild_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the keys of every block were gone in the same few entries, and one of them rebuilt all blocks: 22 ms."""
+    space = filled(40 * BLOCK, START + 100)
+    rebuilt = 0
+    before = CreationOrder._rebuild
+
+    def rebuild(order: CreationOrder, place: int, block: object) -> None:
+        nonlocal rebuilt
+        rebuilt += 1
+        before(order, place, block)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(CreationOrder, "_rebuild", rebuild)
+    most = index = 0
+    while index == 0 or space.dead:
+        index += 1
+        rebuilt = 0
+        space.advance(START + 100, 1 + index)
+        most = max(most, rebuilt)
+
+    assert most == 2
+    assert len(space._order) == 0
+
+
+def test_a_scan_behind_many_keys_that_have_gone_takes_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_module, "_PLACES", 100)
+    machine = KeyValueMachine(filled(1000, START + 100))
+    scan = encode_question(Question(2, [], [[b"scan", b"0"]], False), START)
+    assert not machine.is_long(scan)
+
+    machine.keyspace.advance(START + 100, 2)
+
+    assert machine.is_long(scan)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="every dictionary is tracked there")
+def test_the_garbage_collector_does_not_walk_through_keys() -> None:
+    """A full collection took 389 ms with 10^6 keys."""
+    space = filled(5 * BLOCK)
+
+    assert not any(gc.is_tracked(shard.records) for shard in space._shards)
+    assert not any(gc.is_tracked(block.keys) for block in space._order._blocks)
+
+
+def test_what_the_collector_would_walk_through_is_frozen_as_keys_become_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(garbage, "MANY", 1000)
+    space = filled(999, START + 100)
+    try:
+        assert not garbage.leave_out(space)
+        space.put(b"one more", STRING, b"v")
+        assert garbage.leave_out(space)
+        assert not garbage.leave_out(space)
+        seen = {id(thing) for thing in gc.get_objects()}
+        assert not any(id(shard.due) in seen for shard in space._shards)
+
+        space.clear()
+        for number in range(1000):
+            space.put(b"%d" % number, STRING, b"v")
+        assert garbage.leave_out(space)
+    finally:
+        gc.unfreeze()
 
 
 def machine_entries() -> Iterator[bytes]:

@@ -113,6 +113,8 @@ class Keyspace:
     """How many records are held whose deadline has passed. They are gone for everybody but the memory."""
     asked_at: Millis = 0
     """While a question is being answered: the asker's clock; 0 while applying."""
+    asking: bool = attrs.field(default=False, init=False)
+    """A question is being answered: no other replica has to come to the same reply."""
     work: int = attrs.field(default=0, init=False)
     """How many bytes the commands of this entry or transaction have copied, or could have. `machine` bounds it."""
     left_out: int = attrs.field(default=0, init=False)

@@ -182,13 +182,13 @@ class KeyValueMachine:
             now, question = entries.decode_question(request)
         except Undecodable as failure:
             return entries.encode_answer(Answered(False, 1, encode_failure(f"ERR not a question: {failure}")))
-        self.keyspace.asked_at = now
+        self.keyspace.asked_at, self.keyspace.asking = now, True
         try:
             if type(question) is Question:
                 return _answer(self.keyspace, question)
             return entries.encode_versions(_versions(self.keyspace, question.keys))
         finally:
-            self.keyspace.asked_at = 0
+            self.keyspace.asked_at, self.keyspace.asking = 0, False
 
     def snapshot(self) -> Iterator[bytes]:
         """Return an iterator over this moment's state. It is driven from any thread, while applying goes on."""

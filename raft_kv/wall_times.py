@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from raft_kv import log_format as entries
+from raft_kv.commands.comparing import RAFT_SET
 from raft_kv.commands.table import INT64_MAX, integer
 from raft_kv.keyspace import Millis
 from raft_kv.log_format import Calls, Once, Transaction, Undecodable
@@ -24,6 +25,7 @@ TOLERATED: Final[Millis] = 1000
 """Up to so much, wall time and cluster time count as the same, as they are where nothing has gone wrong: then
 EXPIRETIME gives back exactly what EXPIREAT was given."""
 _NAMES_WALL_TIME: Final = re.compile(rb"(?i)expireat|exat|pxat")
+_SETTERS: Final = frozenset({b"set", RAFT_SET})
 _EXPIRERS: Final = {b"expireat": 1000, b"pexpireat": 1}
 _OPTIONS: Final = {b"EXAT": 1000, b"PXAT": 1}
 _WITH_ARGUMENT: Final = frozenset({b"EX", b"PX", b"IFEQ", b"IFNE"})
@@ -49,7 +51,7 @@ def _moved(call: list[bytes], ahead: Millis) -> list[bytes]:
     try:
         if name in _EXPIRERS and len(call) >= 3:
             return [b"pexpireat", call[1], _number(call[2], _EXPIRERS[name], ahead), *call[3:]]
-        if name == b"set":
+        if name in _SETTERS:
             return _moved_set(call, ahead)
     except CommandError:
         pass

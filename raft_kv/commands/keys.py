@@ -12,12 +12,15 @@ from typing import Final
 from raft_kv.commands.table import Call, Command, integer, syntax_error
 from raft_kv.glob import matcher
 from raft_kv.keyspace import Keyspace, Record, kind_name
-from raft_kv.resp import OK, CommandError, Reply, Simple
+from raft_kv.resp import OK, CommandError, Reply, Simple, encode
 
 __all__ = ["COMMANDS"]
 
 _MAX_SCAN: Final = 1024
 """SCAN looks at so many keys at once, whatever COUNT says: it is a hint, and fewer may be given."""
+_MAX_COUNTED: Final = 1_000_000
+"""Earlier releases looked at so many, and let SCAN enter the log. There it counts as much work as it did with them:
+every replica, and every replay, must stop at the same command."""
 _VISIT: Final = 256
 """How many bytes could be copied while a key is looked at."""
 
@@ -83,15 +86,25 @@ def _scan(keyspace: Keyspace, call: Call) -> Reply:
     if cursor < 0:
         raise CommandError("ERR invalid cursor")
     wanted, count, kind = _scan_options(call)
-    page = list(islice(keyspace.created_after(cursor), count + 1))
-    keyspace.work += _VISIT * len(page)
-    found = [
-        key
-        for key, record in page[:count]
-        if (wanted is None or wanted(key)) and (kind is None or kind_name(record.kind).encode() == kind)
-    ]
-    following = page[count - 1][1].born if len(page) > count else 0
-    return [b"%d" % following, found]
+
+    def page(count: int) -> Reply:
+        seen = list(islice(keyspace.created_after(cursor), count + 1))
+        keyspace.work += _VISIT * len(seen)
+        found = [
+            key
+            for key, record in seen[:count]
+            if (wanted is None or wanted(key)) and (kind is None or kind_name(record.kind).encode() == kind)
+        ]
+        following = seen[count - 1][1].born if len(seen) > count else 0
+        return [b"%d" % following, found]
+
+    if count <= _MAX_SCAN or keyspace.asking:
+        return page(min(count, _MAX_SCAN))
+    wide = encode(page(count), 2)  # an entry of an earlier release
+    work = keyspace.work + len(wide)
+    reply = page(_MAX_SCAN)
+    keyspace.work = work - len(encode(reply, 2))  # the caller adds the reply's
+    return reply
 
 
 def _scan_options(call: Call) -> tuple[Callable[[bytes], object] | None, int, bytes | None]:
@@ -105,7 +118,7 @@ def _scan_options(call: Call) -> tuple[Callable[[bytes], object] | None, int, by
         if option == b"MATCH":
             wanted = matcher(argument)
         elif option == b"COUNT":
-            count = min(integer(argument), _MAX_SCAN)
+            count = min(integer(argument), _MAX_COUNTED)
             if count < 1:
                 raise syntax_error()
         elif option == b"TYPE":

@@ -22,6 +22,9 @@ MAX_STRING_BYTES: Final = 64 * 1024 * 1024
 MAX_REPLY_BYTES: Final = MAX_STRING_BYTES + 1024 * 1024
 """What MGET or a transaction that only reads may give at once: little more than the longest string. It is copied in one
 go, and a few keys named a million times would be more than any memory."""
+_MAX_LOGGED_REPLY_BYTES: Final = 256 * 1024 * 1024
+"""As much as it ever was where an MGET stands in the log: its reply counts as work, of which every replica, and every
+replay, must count the same. Nothing is copied there that is too long to be sent."""
 _TOO_LONG: Final = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 
 
@@ -197,7 +200,9 @@ def _get(keyspace: Keyspace, call: Call) -> Reply:
 def _mget(keyspace: Keyspace, call: Call) -> Reply:
     records = [keyspace.find(key) for key in call[1:]]
     values = [record.value if record is not None and record.kind == STRING else None for record in records]
-    if sum([len(value) for value in values if value is not None]) > MAX_REPLY_BYTES:
+    if sum([len(value) for value in values if value is not None]) > (
+        MAX_REPLY_BYTES if keyspace.asking else _MAX_LOGGED_REPLY_BYTES
+    ):
         raise CommandError("ERR the reply would be too long; ask for fewer keys at once")
     return values
 

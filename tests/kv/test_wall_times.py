@@ -7,6 +7,8 @@ import pytest
 from raft_core.ids import Index
 from raft_core.state_machine import preparer
 from raft_kv import log_format as entries
+from raft_kv.client_session import Session
+from raft_kv.client_session_values import Propose
 from raft_kv.log_format import Calls, Clock, Once, Transaction
 from raft_kv.state_machine import KeyValueMachine
 from raft_kv.wall_times import in_cluster_time
@@ -32,6 +34,7 @@ def entry(*texts: str) -> bytes:
         ("set k v EXAT 20000 GET", "set k v PXAT 16400000 GET"),
         ("set k exat pxat 4000000", "set k exat PXAT 400000"),
         ("set k v IFEQ exat EXAT 20000", "set k v IFEQ exat PXAT 16400000"),
+        ("raft.set k v IFEQ exat EXAT 20000", "raft.set k v IFEQ exat PXAT 16400000"),
         ("set k v exat 5", "set k v PXAT 1"),
         ("expireat k 5", "pexpireat k -3595000"),
         ("expire expireat 20", "expire expireat 20"),
@@ -79,3 +82,10 @@ def test_key_goes_when_the_leaders_wall_clock_says_so_whatever_the_log_thinks(ah
     assert apply(2, "pttl k", 1000) == b":4000\r\n"
     assert apply(3, "get k", 4999) == b"$1\r\nv\r\n"
     assert apply(4, "get k", 5000) == b"$-1\r\n"
+
+
+def test_wall_times_of_every_command_that_names_one_are_moved_as_a_client_sends_it() -> None:
+    for text in ("expireat k 20000", "pexpireat k 20000000", "set k v exat 20000", "SET k v IFEQ w PXAT 20000000 GET"):
+        sent = Session(1).receive(text.encode() + b"\r\n", 0)
+        assert isinstance(sent[-1], Propose)
+        assert in_cluster_time(sent[-1].command, HOUR) != sent[-1].command

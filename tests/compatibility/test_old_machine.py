@@ -12,7 +12,8 @@ import pytest
 
 from raft_core.ids import Index
 from raft_kv import keyspace, long_values, state_machine
-from raft_kv.log_format import Calls, Clock, Transaction, encode_entry, stamp
+from raft_kv.commands import TABLE, WRITE
+from raft_kv.log_format import Calls, Clock, Once, OpenSession, Transaction, encode_entry, stamp
 from raft_kv.state_machine import KeyValueMachine
 from tests.compatibility import RELEASES, wheel
 
@@ -166,3 +167,15 @@ def test_wide_scan_in_the_log_counts_as_much_work_as_it_did(old: Any, monkeypatc
     keys = " ".join(f"key:{number} v" for number in range(2000))
     earlier, ours = _both(old, [f"mset {keys}"], ["scan 0 count 5000", "set a 1"])
     assert ours.keyspace.version(b"a") == earlier.keyspace.version(b"a") == 0
+
+
+def test_commands_that_an_earlier_release_answers_otherwise_are_those_that_are_documented(old: Any) -> None:
+    """A name that is added here belongs into "A cluster of two releases" in docs/raft-kv.md."""
+    new = {name for name, command in TABLE.items() if WRITE in command.flags} - set(old.look_up.__globals__["TABLE"])
+    never_logged = {b"eval", b"evalsha"}
+    assert new - never_logged == {b"delifeq", b"delex", b"raft.set", b"raft.once", b"raft.script"}
+    for entry in (OpenSession(), Once(1, 1, 2, False, [], [[b"set", b"a", b"1"]])):
+        earlier = old.KeyValueMachine()
+        before = _state(earlier)
+        assert earlier.apply(1, stamp(encode_entry(entry), START)).startswith(b"-ERR")
+        assert _state(earlier) == before

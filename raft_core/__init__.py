@@ -1,8 +1,8 @@
-"""Raft as a value-in, value-out machine: events in, effects out, and no I/O of any kind.
+"""The Raft protocol without I/O: events in, effects out.
 
-`Raft` is the machine; `Settings` and `Recovered` are what it starts from; events happen, effects are orders. What a
-running node needs besides is in `raft_core.node`, the bytes on the wire and on the disk in `raft_core.wire` and
-`raft_core.wal`, and the tools that prove it all in `raft_testing`.
+`Raft` is the state machine of one node. It starts from `Settings` and `Recovered`, takes events and returns effects to
+carry out. The rest of a running node is in `raft_core.node`, the formats of wire and disk are in `raft_core.wire` and
+`raft_core.wal`, and the simulator and other test tools in `raft_testing`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The whole state of a core as bytes, and back: what the recorder writes at the beginning of a recording.
+"""Serialisation of a core's whole state, for the beginning of a recording.
 
-What lives here: a walk over plain classes with `__slots__`, values, settings, enums, dice and containers, and the way
-back. Only classes that a core is made of are known; bytes can make nothing else, and run no code of theirs. The form
-belongs to one version of this library: it is for diagnosis, not for keeping data.
+It walks plain classes with `__slots__`, values, settings, enums, random generators and containers. Only the classes of
+a core are known, so decoding cannot create other objects or run foreign code. The format belongs to one version of this
+library: it is for diagnosis, not for storage.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ _BIGGEST: Final = 2**63
 
 
 def freeze(core: raft.Raft) -> bytes:
-    """Everything that `core` will ever base an answer on, dice included. Equal states give equal bytes."""
+    """Return the whole state of `core`, with its random generator. Equal states give equal bytes."""
     return msgspec.msgpack.encode(_Freezer().walk(core))
 
 
 def thaw(data: bytes) -> raft.Raft:
-    """The core that `freeze` was given. Raises `CallerError` where these bytes are not such a state."""
+    """Return the core frozen by `freeze`. Raise `CallerError` if these bytes are not such a state."""
     try:
         core = _Thawer().walk(msgspec.msgpack.decode(data))
     except (msgspec.MsgspecError, KeyError, IndexError, TypeError, ValueError, AttributeError) as failure:
@@ -78,7 +78,7 @@ def thaw(data: bytes) -> raft.Raft:
 
 @final
 class _Freezer:
-    """Objects are numbered in the order in which they are met; met again, only their number is written."""
+    """Encodes objects, numbered in order of the walk; a repeated object is written as its number."""
 
     def __init__(self) -> None:
         self.seen: dict[int, int] = {}
@@ -116,7 +116,7 @@ class _Freezer:
 
 @final
 class _Thawer:
-    """The way back. Objects are numbered again in the same order."""
+    """Decodes objects, numbered in the same order."""
 
     def __init__(self) -> None:
         self.seen: list[Any] = []

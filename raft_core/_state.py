@@ -1,5 +1,5 @@
-"""Copies and fingerprints of machines made of plain classes with `__slots__`, for the recorder, the explorer and the
-purity test. Frozen values are shared by copies; everything else is walked field by field."""
+"""Copies and fingerprints of objects of plain classes with `__slots__`, for the recorder, the explorer and the purity
+test. Copies share frozen values; all other objects are copied field by field."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ATOMS = (int, str, bytes, type(None), Enum, msgspec.Struct, tuple, frozenset)
 
 
 def copied(thing: _T) -> _T:
-    """A deep copy that shares frozen values."""
+    """Return a deep copy which shares frozen values."""
     return _copy(thing, {})  # type: ignore[no-any-return]
 
 
@@ -55,8 +55,8 @@ def _is_shared(kind: type) -> bool:
 
 
 def alike(one: object, other: object) -> bool:
-    """Whether two machines are in equal states: what `fingerprint` tells too, at a fraction of the cost for a machine
-    and a copy of it, because what they still share is equal without being looked at."""
+    """Return whether two objects are in equal states, as equal fingerprints do. For an object and its copy it is much
+    faster, because shared parts are equal without comparison."""
     return _alike(one, other, set())
 
 
@@ -83,7 +83,7 @@ def _alike(one: Any, other: Any, seen: set[tuple[int, int]]) -> bool:
 
 
 def fingerprint(thing: object) -> bytes:
-    """16 bytes that are equal for equal states."""
+    """Return 16 bytes, equal for equal states."""
     return hashlib.blake2b(msgspec.msgpack.encode(_plain(thing, {})), digest_size=16).digest()
 
 

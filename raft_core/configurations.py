@@ -1,7 +1,7 @@
-"""The configurations that the log still speaks of, and the one in force: always the last one appended (thesis 4.1).
+"""The membership history: the configurations in the log with their indexes. The last one is in force (thesis 4.1).
 
-What lives here: positions and members. A truncated configuration is taken back by forgetting it; the newest one at
-or before what is applied is kept, because a snapshot needs the configuration at its own index.
+Truncation removes configurations. The newest one up to the applied index is kept, because a snapshot needs the
+configuration at its own index.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["MembershipHistory"]
 
 @final
 class MembershipHistory:
-    """Never empty. The last item is in force."""
+    """Configurations by index; never empty, the last one is in force."""
 
     __slots__ = ("_held", "index", "members")
 
@@ -27,16 +27,16 @@ class MembershipHistory:
         self._held.append((self.index, self.members))
 
     def held(self) -> tuple[tuple[Index, Members], ...]:
-        """All that are remembered, oldest first."""
+        """Return all remembered configurations, oldest first."""
         return tuple(self._held)
 
     def append(self, index: Index, members: Members) -> None:
-        """`members` are in force from their place in the log on."""
+        """Put `members` in force, appended at `index`."""
         self._held.append((index, members))
         self.index, self.members = index, members
 
     def truncate_from(self, index: Index) -> bool:
-        """Configurations at or after `index` never were; true if another one is in force now."""
+        """Remove the configurations from `index` on. Return whether the one in force changed."""
         changed = False
         while len(self._held) > 1 and self._held[-1][0] >= index:
             self._held.pop()
@@ -45,26 +45,26 @@ class MembershipHistory:
         return changed
 
     def forget_before(self, applied: Index) -> None:
-        """Only the newest configuration at or before `applied`, and those after it, are remembered."""
+        """Keep only the newest configuration up to `applied`, and those after it."""
         while len(self._held) > 1 and self._held[1][0] <= applied:
             del self._held[0]
 
     def reset(self, index: Index, members: Members) -> None:
-        """A snapshot's configuration is in force, and the only one remembered."""
+        """Replace all configurations by a snapshot's."""
         self._held = [(index, members)]
         self.index, self.members = index, members
 
     def at(self, index: Index) -> tuple[Index, Members]:
-        """The configuration that was in force at `index`, and where it was appended."""
+        """Return the configuration in force at `index`, and the index of its entry."""
         for place, members in reversed(self._held):
             if place <= index:
                 return place, members
         return self._held[0]
 
     def removal_of(self, node: NodeId) -> Index:
-        """The entry that took the node out, committed or not, or the oldest remembered one behind it.
+        """Return the index of the entry which removed the node, committed or not, or of the oldest one kept since.
 
-        0 while the node is a member, or may still become one: an id above all that were used was not added yet."""
+        0 while the node is a member, or may still become one: its id is above all ids used so far."""
         removed = NO_INDEX
         if self.members.empty or node > self.members.highest_id:
             return removed
@@ -75,6 +75,6 @@ class MembershipHistory:
         return removed
 
     def before(self, index: Index) -> Members | None:
-        """The configuration that the one appended at `index` replaced, where it is still remembered."""
+        """Return the configuration before the one appended at `index`, if it is still remembered."""
         older = [members for place, members in self._held if place < index]
         return older[-1] if older else None

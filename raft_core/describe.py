@@ -1,6 +1,6 @@
-"""Each event and each effect as one English line: what a person reads when a test fails or a node puzzles them.
+"""Events and effects as one English line each, for logs and failed tests.
 
-What lives here: words. Nothing here decides, and nothing parses these lines: they may change at any time.
+The lines are not meant for parsing and may change at any time.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _VOTE = {VoteKind.REAL: "vote", VoteKind.PRE: "pre-vote", VoteKind.TRANSFER: "vo
 
 
 def describe(thing: Event | Effect) -> str:
-    """One line without a line break, for any event and any effect."""
+    """Return one line, without a line break, for any event or effect."""
     if isinstance(thing, Send):
         return f"send to {thing.to}: {_message(thing.message)}"
     if isinstance(
@@ -87,7 +87,7 @@ def describe(thing: Event | Effect) -> str:
 
 
 def describe_entry(entry: Entry) -> str:
-    """`term/index` and what the entry is."""
+    """Return `term/index` and the contents of the entry."""
     place = f"{entry.term}/{entry.index}"
     if entry.kind is NOOP:
         return place
@@ -97,7 +97,7 @@ def describe_entry(entry: Entry) -> str:
 
 
 def describe_members(members: Members) -> str:
-    """Voters, and whatever else there is."""
+    """Return the voters and all other parts of the configuration."""
     parts = [f"voters {_list(members.voters)}"]
     if members.outgoing:
         parts.append(f"outgoing {_list(members.outgoing)}")
@@ -113,7 +113,7 @@ def describe_members(members: Members) -> str:
 
 
 def describe_outcome(outcome: Outcome) -> str:
-    """What a client is told."""
+    """Return the outcome as told to a client."""
     match outcome:
         case Success(first, results):
             return f"applied from {first} on with {[_data(result) for result in results]}"
@@ -288,7 +288,7 @@ def _list(nodes: Sequence[int]) -> str:
 
 
 def _id(message_id: int) -> str:
-    """A message id without the boot number, which only tells apart."""
+    """Return a message id without the boot number."""
     return f"#{message_id & (1 << 40) - 1}"
 
 

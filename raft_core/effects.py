@@ -1,8 +1,8 @@
-"""Everything a core can order, in the imperative. Do every effect; report back where the docstring names a report.
+"""Effects, the orders of a core: values and the closed unions `Effect` and `Outcome`.
 
-What lives here: values and the closed unions `Effect` and `Outcome`. Lanes, each in order within itself: the write
-lane (`Persist`), the apply lane (`Apply`, `Restore`, `TakeSnapshot`), and two message lanes per peer (`Send`, split
-by `messages.is_urgent`). Between lanes there is no order to keep: the core holds back what must wait.
+Carry out every effect, and report it if its docstring names a report. Keep the order within each lane: the write lane
+(`Persist`), the apply lane (`Apply`, `Restore`, `TakeSnapshot`), and two message lanes per peer (`Send`, split by
+`messages.is_urgent`). Lanes are independent of each other: the core orders an effect only when its time has come.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class RefusalReason(StrEnum):
     """Why a request was certainly not carried out."""
 
     NOT_LEADER = "not_leader"
-    NO_LEADER = "no_leader"  # a read on a follower that knows of no leader
+    NO_LEADER = "no_leader"  # a read on a follower without a known leader
     TRANSFERRING = "transferring"
     UNCOMMITTED_FULL = "uncommitted_full"  # too many bytes wait for a quorum
     LOG_FULL = "log_full"  # the log in memory is at log_max_bytes
@@ -52,15 +52,15 @@ class RefusalReason(StrEnum):
     CLIENTS_FULL = "clients_full"  # the host's queue of waiting clients
     TOO_LARGE = "too_large"
     PREPARE_FAILED = "prepare_failed"  # the machine's `prepare` raised; the command was not appended
-    SUPERSEDED = "superseded"  # another entry is committed at its place
+    SUPERSEDED = "superseded"  # another entry is committed at its index
     LEADERSHIP_LOST = "leadership_lost"  # for reads, which are harmless to repeat
     STORAGE_FAILED = "storage_failed"
-    MACHINE_FAILED = "machine_failed"  # the state machine raised an exception, and its node is ending
-    NODE_FAILED = "node_failed"  # the node is ending for any other reason than its disk or its machine
-    DISK_STALLED = "disk_stalled"  # a read that needs entries which this node's disk does not take
+    MACHINE_FAILED = "machine_failed"  # the state machine raised an exception; its node ends
+    NODE_FAILED = "node_failed"  # the node ends, for a reason other than disk or machine
+    DISK_STALLED = "disk_stalled"  # a read of entries held up by this node's slow disk
     STOPPING = "stopping"
-    STALE = "stale"  # a bounded read on a node that heard no leader for too long
-    DEADLINE = "deadline"  # the client's deadline passed while nothing had been done yet
+    STALE = "stale"  # a bounded read, with no leader heard for too long
+    DEADLINE = "deadline"  # the client's deadline passed before the request was started
     REMOVED = "removed"  # this node is no member any more
     NOT_A_MEMBER = "not_a_member"  # this node has not been added to a cluster yet
     QUERY_FAILED = "query_failed"  # the machine's `query` raised; nothing was changed
@@ -76,30 +76,30 @@ class RefusalReason(StrEnum):
     NO_CHANGE = "no_change"
     BAD_ID = "bad_id"
     WRONG_INCARNATION = "wrong_incarnation"
-    NOT_HEARD_FROM = "not_heard_from"  # a node to be added has not greeted yet, so its disk is not known
+    NOT_HEARD_FROM = "not_heard_from"  # the node to be added has never connected: its incarnation is unknown
     NOT_A_VOTER = "not_a_voter"  # transfer target
     TARGET_UNREACHABLE = "target_unreachable"
-    TRANSFER_FAILED = "transfer_failed"  # the target did not take over in time, or said no
+    TRANSFER_FAILED = "transfer_failed"  # the target did not take over in time, or refused
 
 
 class UnknownReason(StrEnum):
-    """Why nobody can know whether a request is or will be carried out."""
+    """Why the outcome of a request is indeterminate."""
 
     LEADERSHIP_LOST = "leadership_lost"
     TRUNCATED = "truncated"
-    SNAPSHOT = "snapshot"  # a snapshot replaced the entries that would have told
+    SNAPSHOT = "snapshot"  # a snapshot replaced the entries in question
     STOPPING = "stopping"
     STORAGE_FAILED = "storage_failed"
     MACHINE_FAILED = "machine_failed"
     NODE_FAILED = "node_failed"
     DEADLINE = "deadline"
-    TRANSFER_UNANSWERED = "transfer_unanswered"  # the successor was told to stand, and nothing was heard of it
-    FORWARD_LOST = "forward_lost"  # sent to the leader, the connection broke before the answer
+    TRANSFER_UNANSWERED = "transfer_unanswered"  # no reply from the successor to TimeoutNow
+    FORWARD_LOST = "forward_lost"  # forwarded to the leader; the connection broke before the answer
 
 
 @final
 class Success(Value, frozen=True, tag=1, array_like=True):
-    """Applied: the first of these entries is at `first`, and `results` has one item per entry."""
+    """The entries from `first` on are applied; `results` has one item per entry."""
 
     first: Index
     results: tuple[bytes, ...] = ()
@@ -107,7 +107,7 @@ class Success(Value, frozen=True, tag=1, array_like=True):
 
 @final
 class Refusal(Value, frozen=True, tag=2, array_like=True):
-    """Refused: never appended, or another entry is known to be committed at its place. `leader`: who to ask, or 0."""
+    """Certainly not carried out: never appended, or superseded by a committed entry. `leader`: node to ask, or 0."""
 
     reason: RefusalReason
     leader: NodeId = NO_NODE
@@ -116,7 +116,7 @@ class Refusal(Value, frozen=True, tag=2, array_like=True):
 
 @final
 class Indeterminate(Value, frozen=True, tag=3, array_like=True):
-    """Unknown: everything else. A truncated entry may live on elsewhere and still be committed."""
+    """The request may or may not be carried out: a truncated entry may still be committed by another node."""
 
     reason: UnknownReason
     text: str = ""
@@ -124,7 +124,7 @@ class Indeterminate(Value, frozen=True, tag=3, array_like=True):
 
 @final
 class ReadReady(Value, frozen=True, tag=4, array_like=True):
-    """The read may be done now: the state machine has applied `index`, and that is recent enough."""
+    """The read may be done now: the state machine has applied `index`, the index required."""
 
     index: Index
 
@@ -133,7 +133,7 @@ Outcome: TypeAlias = Success | Refusal | Indeterminate | ReadReady
 
 
 class RoleName(StrEnum):
-    """The boxes of figure 4, with the pre-candidate of thesis 9.6."""
+    """The roles of figure 4, and the pre-candidate of thesis 9.6."""
 
     FOLLOWER = "follower"
     PRE_CANDIDATE = "pre_candidate"
@@ -142,7 +142,7 @@ class RoleName(StrEnum):
 
 
 class StopReason(StrEnum):
-    """Why a core is finished."""
+    """Why a core has stopped."""
 
     REQUESTED = "requested"
     LOG_LOST = "log_lost"
@@ -151,7 +151,7 @@ class StopReason(StrEnum):
 
 
 class AlarmKind(StrEnum):
-    """What somebody should look at. The core has dropped the message and goes on."""
+    """Conditions which need an operator's attention. The core has dropped the message, if any, and continues."""
 
     WRONG_INCARNATION = "wrong_incarnation"
     TWO_LEADERS = "two_leaders"
@@ -161,15 +161,15 @@ class AlarmKind(StrEnum):
     SNAPSHOT_STUCK = "snapshot_stuck"
     LOG_FULL = "log_full"
     SETTINGS = "settings"
-    UNREACHABLE = "unreachable"  # a peer has not been reached for a while, at any address known of it
-    WAITING = "waiting"  # this node cannot do anything before others are there, or have added it
-    TWO_CLUSTERS = "two_clusters"  # nodes that were founded differently, or would be
-    REMOVED = "removed"  # this node was taken out of the cluster
+    UNREACHABLE = "unreachable"  # a peer is unreachable at every known address
+    WAITING = "waiting"  # this node waits for its peers, or to be added by them
+    TWO_CLUSTERS = "two_clusters"  # nodes of differently formed clusters
+    REMOVED = "removed"  # this node was removed from the cluster
 
 
 @final
 class Send(Value, frozen=True, tag=201, array_like=True):
-    """Send `message` to `to`; it may be lost. No report."""
+    """Send `message` to node `to`; it may be lost. No report."""
 
     to: NodeId
     message: Message
@@ -179,10 +179,10 @@ class Send(Value, frozen=True, tag=201, array_like=True):
 class Persist(Value, frozen=True, tag=202, array_like=True):
     """Make all of this durable, atomically and in this order; then report `Persisted(write)` or `StorageFailed`.
 
-    `hard` where term or vote changed (its commit index only rides along). `truncate_from` > 0: forget the entries
-    from there on. `entries` follow. `snapshot`: switch to this snapshot, whose file is already synced; where the
-    log does not hold its (index, term), the whole log is discarded, otherwise the entries after it stay.
-    `drop_before` > 0: entries below may be forgotten at leisure."""
+    `hard`: write this hard state; None if unchanged (its commit index alone causes no write). `truncate_from` > 0:
+    remove the entries from there on. `entries`: append them. `snapshot`: switch to this snapshot, already synced;
+    discard the whole log if it does not hold the snapshot's (index, term), else keep the entries after it.
+    `drop_before` > 0: entries below it may be deleted at any later time."""
 
     write: WriteId
     hard: HardState | None = None
@@ -196,9 +196,8 @@ class Persist(Value, frozen=True, tag=202, array_like=True):
 class Apply(Value, frozen=True, tag=203, array_like=True):
     """Apply these committed, durable, consecutive entries; then report `Applied`, for all at once or in parts.
 
-    Commands go to the machine. `wanted`: pairs of first and last index, ascending, of the entries whose results a
-    client of this node waits for. The other results are to be dropped where they arise: after a restart no client waits
-    for any."""
+    Commands go to the machine. `wanted`: ascending pairs of first and last index of the entries with a waiting client
+    on this node. Drop all other results at once, for example those of a replay after a restart."""
 
     entries: tuple[Entry, ...]
     wanted: tuple[tuple[Index, Index], ...] = ()
@@ -206,7 +205,7 @@ class Apply(Value, frozen=True, tag=203, array_like=True):
 
 @final
 class Respond(Value, frozen=True, tag=204, array_like=True):
-    """The answer to items `offset` … `offset + count - 1` of a request; every item of every request gets one."""
+    """Answer items `offset` … `offset + count - 1` of a request; every item of every request is answered once."""
 
     request: RequestId
     outcome: Outcome
@@ -216,7 +215,7 @@ class Respond(Value, frozen=True, tag=204, array_like=True):
 
 @final
 class TakeSnapshot(Value, frozen=True, tag=205, array_like=True):
-    """Take the machine's snapshot at this place of the apply lane; then report `SnapshotTaken` or `SnapshotFailed`."""
+    """Snapshot the machine, at this point of the apply lane; then report `SnapshotTaken` or `SnapshotFailed`."""
 
     meta: SnapshotMeta
 
@@ -232,7 +231,7 @@ class Restore(Value, frozen=True, tag=206, array_like=True):
 class ReceiveSnapshot(Value, frozen=True, tag=207, array_like=True):
     """Fetch this snapshot from `sender` into the store; then report `SnapshotReceived` or `SnapshotRejected`.
 
-    A later order replaces an earlier one that is still under way."""
+    A later order replaces an earlier one still under way."""
 
     sender: NodeId
     meta: SnapshotMeta
@@ -240,7 +239,7 @@ class ReceiveSnapshot(Value, frozen=True, tag=207, array_like=True):
 
 @final
 class RoleChanged(Value, frozen=True, tag=208, array_like=True):
-    """Role, term or leader changed to this. No report."""
+    """Note the new role, term or leader. No report."""
 
     role: RoleName
     term: Term
@@ -249,7 +248,7 @@ class RoleChanged(Value, frozen=True, tag=208, array_like=True):
 
 @final
 class Alarm(Value, frozen=True, tag=209, array_like=True):
-    """Something that a person should look at. No report."""
+    """Show a condition which needs an operator's attention. No report."""
 
     kind: AlarmKind
     peer: NodeId = NO_NODE
@@ -258,7 +257,7 @@ class Alarm(Value, frozen=True, tag=209, array_like=True):
 
 @final
 class Stop(Value, frozen=True, tag=210, array_like=True):
-    """The core is finished: end the node. Every waiting client has been answered. No report."""
+    """End the node: the core has stopped and answered every waiting client. No report."""
 
     reason: StopReason
     text: str = ""

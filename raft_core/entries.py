@@ -1,7 +1,6 @@
-"""What the log is made of, and the order that elections compare it by.
+"""Entries, log positions, hard state and snapshot metadata: the values a log consists of.
 
-What lives here: values only. An entry's checksum covers its kind and data; it is computed once, where the entry is
-made, and travels with it to every disk.
+An entry's checksum covers its kind and data. It is computed once, on the leader, and stored on every disk.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ __all__ = [
 
 
 class EntryKind(IntEnum):
-    """What an entry's data is."""
+    """The kind of an entry's data."""
 
     NOOP = 0  # empty; the first of every term (§8)
     COMMAND = 1  # for the state machine
@@ -48,7 +47,7 @@ MEMBERS: Final = EntryKind.MEMBERS
 
 
 class Checksum(StrEnum):
-    """How entries are sealed. Told apart by length: 4 bytes and 32."""
+    """The checksum algorithm of an entry, recognised by length: 4 or 32 bytes."""
 
     CRC32 = "crc32"
     SHA3_256 = "sha3-256"
@@ -58,26 +57,26 @@ _CRC_SEED: Final = tuple(zlib.crc32(bytes([kind])) for kind in EntryKind)
 
 
 def checksum_of(kind: EntryKind, data: bytes, algorithm: Checksum = Checksum.CRC32) -> bytes:
-    """The seal of an entry: over one byte of kind and the data."""
+    """Return the checksum of an entry, over one byte of kind and the data."""
     if algorithm is Checksum.CRC32:
         return zlib.crc32(data, _CRC_SEED[kind]).to_bytes(4, "little")
     return hashlib.sha3_256(bytes([kind]) + data).digest()
 
 
 def checksum_matches(kind: EntryKind, data: bytes, checksum: bytes) -> bool:
-    """The seal fits kind and data, in whichever algorithm its length names."""
+    """Return whether the checksum matches kind and data, by the algorithm of its length."""
     if len(checksum) == 4:
         return zlib.crc32(data, _CRC_SEED[kind]).to_bytes(4, "little") == checksum
     return len(checksum) == 32 and checksum_of(kind, data, Checksum.SHA3_256) == checksum
 
 
 ENTRY_OVERHEAD: Final = 32
-"""Bytes that every entry is charged on top of its data, wherever bytes of the log are counted."""
+"""Bytes counted for each entry in addition to its data, wherever bytes of the log are counted."""
 
 
 @final
 class Entry(Value, frozen=True, array_like=True):
-    """One entry of the log. `index` and `term` name it for ever: no two entries share both (§5.3)."""
+    """One entry of the log, identified for ever by `index` and `term` (§5.3)."""
 
     index: Index
     term: Term
@@ -94,7 +93,7 @@ class Entry(Value, frozen=True, array_like=True):
         kind: EntryKind | None = None,
         algorithm: Checksum = Checksum.CRC32,
     ) -> Entry:
-        """A sealed entry; a command if it has data and a no-op if not, unless `kind` says otherwise."""
+        """Return an entry with its checksum. Without `kind`: a command if it has data, else a no-op."""
         chosen = kind if kind is not None else (COMMAND if data else NOOP)
         return cls(Index(index), Term(term), chosen, data, checksum_of(chosen, data, algorithm))
 
@@ -102,7 +101,7 @@ class Entry(Value, frozen=True, array_like=True):
 def seal_commands(
     first: int, term: Term, commands: Sequence[bytes], algorithm: Checksum = Checksum.CRC32
 ) -> tuple[Entry, ...]:
-    """Sealed entries for `commands`, from index `first` on. The same as `Entry.make` for each, at half the cost."""
+    """Return entries for `commands` from index `first` on, as `Entry.make` for each, at half the cost."""
     if algorithm is not Checksum.CRC32:
         return tuple([Entry.make(first + at, term, data, COMMAND, algorithm) for at, data in enumerate(commands)])
     crc, seed = zlib.crc32, _CRC_SEED[COMMAND]
@@ -116,25 +115,25 @@ def seal_commands(
 
 @final
 class LogPosition(Value, frozen=True, array_like=True):
-    """A log's end, or any place in it: index and term."""
+    """A position in a log: index and term."""
 
     index: Index
     term: Term
 
     def at_least_as_up_to_date_as(self, other: LogPosition) -> bool:
-        """§5.4.1: the later last term wins; at equal terms the longer log."""
+        """Compare two log ends: the later term wins; at equal terms the longer log (§5.4.1)."""
         if self.term != other.term:
             return self.term > other.term
         return self.index >= other.index
 
 
 START: Final = LogPosition(NO_INDEX, NO_TERM)
-"""Before the first entry."""
+"""The position before the first entry."""
 
 
 @final
 class HardState(Value, frozen=True, array_like=True):
-    """What must survive a crash besides the log: term and vote. `commit` only rides along and may lag (fig. 2)."""
+    """The state which must survive a crash besides the log: term and vote (fig. 2). `commit` may lag behind."""
 
     term: Term = NO_TERM
     vote: NodeId = NO_NODE
@@ -143,8 +142,8 @@ class HardState(Value, frozen=True, array_like=True):
 
 @final
 class SnapshotMeta(Value, frozen=True, array_like=True):
-    """What a snapshot stands for: everything up to `index`, whose entry had `term`; `members` is the configuration
-    in force at that index, `members_index` where it was appended, 0 where unknown (§7)."""
+    """Metadata of a snapshot (§7): it covers the log up to `index`, whose entry had `term`. `members` is the
+    configuration at `index`, `members_index` the index of its entry, 0 if unknown."""
 
     index: Index
     term: Term

@@ -1,8 +1,7 @@
-"""The error tree: the class says who is at fault, the text says what to do about it.
+"""The exceptions. The class names the party at fault, the text the remedy.
 
-What lives here: exceptions only. The core itself raises `CallerError` and `InvariantBroken` and nothing else;
-`PeerError` is raised and caught inside the wire layer, `DiskError` by stores, and `RequestError` by adapters,
-towards the code that awaits an answer.
+The core itself raises only `CallerError` and `InvariantBroken`. `PeerError` is raised and caught inside the wire
+layer, `DiskError` is raised by stores, and `RequestError` by adapters, to the code awaiting an answer.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ __all__ = [
 
 
 class RaftError(Exception):
-    """Everything that this library raises on purpose."""
+    """Base class of all exceptions of this library."""
 
 
 # The caller is at fault.
 
 
 class CallerError(RaftError):
-    """The calling code broke the contract; the text says which rule and what to do instead."""
+    """The calling code broke the contract; the text names the rule and the correct use."""
 
 
 class SettingsError(CallerError):
@@ -55,11 +54,11 @@ class RaftStopped(CallerError):
 
 
 class MachineBroken(CallerError):
-    """The state machine raised an exception where none can be passed over: in `apply`, `restore` or `init`. The node
-    ends with this error; `__cause__` is the exception.
+    """The state machine raised an exception in `apply`, `restore` or `init`, which cannot be ignored. The node ends
+    with this error; `__cause__` is the exception.
 
-    `machine` is the name of its class and `operation` the method's. `index` is the entry that was being applied, or
-    the snapshot that was being restored; 0 in `init`. `command` is what could not be applied, b"" elsewhere."""
+    `machine` and `operation` name its class and method. `index` is that of the entry being applied or the snapshot
+    being restored; 0 in `init`. `command` is the command being applied, b"" elsewhere."""
 
     def __init__(self, text: str, machine: str, operation: str, index: int = 0, command: bytes = b"") -> None:
         super().__init__(text)
@@ -73,11 +72,11 @@ class MachineBroken(CallerError):
 
 
 class InvariantBroken(RaftError):
-    """A safety property does not hold: a defect of this library. The node must stop; report it with its recording."""
+    """A safety property does not hold: a bug in this library. The node must stop; report it with its recording."""
 
 
 def invariant(holds: bool, text: str) -> None:
-    """Nothing where it holds; otherwise `InvariantBroken`, also under `python -O`. `text` is constant: it is hot."""
+    """Raise `InvariantBroken` unless `holds`, also under `python -O`. Pass a constant `text`: this is a hot path."""
     if not holds:
         raise InvariantBroken(text)
 
@@ -86,7 +85,7 @@ def invariant(holds: bool, text: str) -> None:
 
 
 class PeerError(RaftError):
-    """What came over a connection breaks the wire protocol; the connection is closed and the node lives on."""
+    """A peer broke the wire protocol; its connection is closed and the node continues."""
 
 
 class FrameError(PeerError):
@@ -97,15 +96,15 @@ class FrameError(PeerError):
 
 
 class DiskError(RaftError):
-    """Storage cannot be trusted or used; the node does not start, or stops. The text names file, offset and remedy."""
+    """Storage is unusable or damaged; the node stops or does not start. The text names file, offset and remedy."""
 
 
 class LogLost(DiskError):
-    """The disk no longer holds what this node has acknowledged; it must never vote with what is left (thesis 11.2)."""
+    """The disk lost entries this node has acknowledged; the node must never vote with the rest (thesis 11.2)."""
 
 
 class LogDamaged(DiskError):
-    """Bytes that were once durable do not match their checksum, or a file of the log is missing."""
+    """Bytes once durable do not match their checksum, or a file of the log is missing."""
 
     def __init__(self, file: str, offset: int, problem: str, remedy: str) -> None:
         super().__init__(f"{file} at offset {offset}: {problem}. {remedy}")
@@ -116,26 +115,26 @@ class LogDamaged(DiskError):
 
 
 class StorageBroken(DiskError):
-    """A write, sync or read failed; the store acknowledges nothing more until it is opened again."""
+    """A write, sync or read failed; the store refuses all writes until it is opened again."""
 
 
 class DirectoryInUse(DiskError):
-    """Another process holds the lock of this data directory; the text names it, where that is known."""
+    """Another process holds the lock of this data directory; the text names it if known."""
 
 
 class WrongDirectory(DiskError):
     """The data directory belongs to another node or another cluster, or has a newer format."""
 
 
-# A request was not carried out, or nobody can know.
+# A request was refused, or its outcome is unknown.
 
 
 class RequestError(RaftError):
-    """What an adapter raises instead of giving a result; one of `Refused` and `OutcomeUnknown`."""
+    """Base class of the errors an adapter raises in place of a result: `Refused` and `OutcomeUnknown`."""
 
 
 class Refused(RequestError):
-    """The request has certainly not been carried out and never will be; it may be sent again."""
+    """The request was certainly not carried out and never will be; it may be sent again."""
 
     def __init__(self, reason: str, text: str = "", leader: NodeId = NO_NODE) -> None:
         super().__init__(text or reason)
@@ -144,7 +143,7 @@ class Refused(RequestError):
 
 
 class NotLeader(Refused):
-    """This node does not lead and could not pass the request on; `leader` (0: unknown) and `address` say where to."""
+    """The node is not the leader and could not forward the request; try `leader` (0: unknown) at `address`."""
 
     def __init__(self, reason: str, text: str = "", leader: NodeId = NO_NODE, address: str = "") -> None:
         super().__init__(reason, text, leader)
@@ -156,15 +155,15 @@ class QueueFull(Refused):
 
 
 class TransferInProgress(Refused):
-    """The leader is handing over and takes nothing new; try again at the next leader."""
+    """The leader transfers its leadership and takes no requests; try again at the next leader."""
 
 
 class MembershipRefused(Refused):
-    """A membership change was refused before it was appended; `reason` says which rule."""
+    """A membership change was refused before it was appended; `reason` names the rule."""
 
 
 class OutcomeUnknown(RequestError):
-    """The request may or may not be carried out, now or later. Repeat it only under a session, or if harmless twice."""
+    """The request may or may not be carried out, now or later. Repeat it only in a session, or if idempotent."""
 
     def __init__(self, reason: str, text: str = "") -> None:
         super().__init__(text or reason)

@@ -1,7 +1,6 @@
-"""Everything that can happen to a core, in the past tense. Peer messages are events too.
+"""Events, the inputs of a core: values and the closed union `Event`, which includes the messages of peers.
 
-What lives here: values and the closed union `Event`. An adapter reports what it did for an effect with one of
-these; reports of one lane come in the order of the effects.
+An adapter reports completed effects as events, in the order of the effects of each lane.
 """
 
 from __future__ import annotations
@@ -46,13 +45,13 @@ __all__ = [
 
 @final
 class Started(Value, frozen=True, tag=101, array_like=True):
-    """The first event of every core, exactly once. Its effects restore the snapshot and replay what is committed."""
+    """The first event of every core, exactly once. Its effects restore the snapshot and replay committed entries."""
 
 
 @final
 class Tick(Value, frozen=True, tag=102, array_like=True):
-    """Time passed: `elapsed` ticks, at least 1. Leases and the age of writes use all of it; election and
-    CheckQuorum timers move by at most one per event, so that waking from a pause deposes nobody."""
+    """Time passed: `elapsed` ticks, at least 1. Leases and the age of writes use all of it. Election and CheckQuorum
+    timers move by at most one per event, so a node waking from a pause does not depose a leader."""
 
     elapsed: int = 1
 
@@ -66,17 +65,17 @@ class Persisted(Value, frozen=True, tag=103, array_like=True):
 
 @final
 class StorageFailed(Value, frozen=True, tag=104, array_like=True):
-    """A write or a sync failed. Final: no promise leaves this core any more."""
+    """A write or a sync failed. The core stops and drops the messages held for the disk."""
 
     text: str = ""
 
 
 @final
 class Applied(Value, frozen=True, tag=105, array_like=True):
-    """The state machine has applied everything up to `upto`.
+    """The state machine has applied all entries up to `upto`.
 
-    `results` has one item per entry since the last report, the last belonging to `upto`, or none at all where no result
-    of them was wanted. No-ops, configurations and entries whose result was not wanted have an empty one."""
+    `results` has one item per entry since the last report, the last one for `upto`; it may be empty if no result was
+    wanted. No-ops, configurations and entries without a wanted result have an empty result."""
 
     upto: Index
     results: tuple[bytes, ...] = ()
@@ -84,77 +83,77 @@ class Applied(Value, frozen=True, tag=105, array_like=True):
 
 @final
 class SnapshotTaken(Value, frozen=True, tag=106, array_like=True):
-    """The snapshot ordered by `TakeSnapshot` lies synced in the store, not yet switched to."""
+    """The snapshot ordered by `TakeSnapshot` is synced in the store, not yet switched to."""
 
     meta: SnapshotMeta
 
 
 @final
 class SnapshotFailed(Value, frozen=True, tag=107, array_like=True):
-    """The snapshot ordered by `TakeSnapshot` could not be taken; it is ordered again later."""
+    """The snapshot ordered by `TakeSnapshot` failed; the core orders it again later."""
 
     index: Index
 
 
 @final
 class SnapshotReceived(Value, frozen=True, tag=108, array_like=True):
-    """The snapshot ordered by `ReceiveSnapshot` lies complete and synced in the store, not yet switched to."""
+    """The snapshot ordered by `ReceiveSnapshot` is complete and synced in the store, not yet switched to."""
 
     meta: SnapshotMeta
 
 
 @final
 class SnapshotRejected(Value, frozen=True, tag=109, array_like=True):
-    """The snapshot ordered by `ReceiveSnapshot` will not come: the sender has it no more, or the bytes were bad."""
+    """The transfer ordered by `ReceiveSnapshot` failed: the sender no longer has it, or the bytes were damaged."""
 
     index: Index
 
 
 @final
 class SnapshotProgress(Value, frozen=True, tag=110, array_like=True):
-    """Bytes of a snapshot moved to `peer`; its transfer's deadline starts anew."""
+    """Bytes of a snapshot were sent to `peer`; its transfer timeout restarts."""
 
     peer: NodeId
 
 
 @final
 class Restored(Value, frozen=True, tag=111, array_like=True):
-    """The state machine now stands at the snapshot's `index`, as `Restore` ordered."""
+    """The state machine has loaded the snapshot at `index`, as `Restore` ordered."""
 
     index: Index
 
 
 @final
 class PeerConnected(Value, frozen=True, tag=112, array_like=True):
-    """Messages can be sent to `peer` again."""
+    """A connection to `peer` was made."""
 
     peer: NodeId
 
 
 @final
 class PeerUnreachable(Value, frozen=True, tag=113, array_like=True):
-    """The connection to or from `peer` was lost, or its queue overflowed and was thrown away."""
+    """The connection to or from `peer` was lost, or its queue overflowed and was discarded."""
 
     peer: NodeId
 
 
 @final
 class Proposed(Value, frozen=True, tag=114, array_like=True):
-    """A client asked for these commands to be appended, in this order, under one request id."""
+    """A client proposed these commands, in this order, under one request id."""
 
     request: RequestId
     commands: tuple[bytes, ...]
 
 
 class ReadConsistency(StrEnum):
-    """What a read promises.
+    """The guarantee of a read.
 
-    `LINEARIZABLE`: it sees every write that was answered before it was asked (§8).
-    `STALE_BOUNDED`: NOT linearizable; what the leader had committed when it sent the last message that this node has
-    heard, at most `limit` ticks ago. The time that the message was on its way is not counted, and a leader that has
-    been deposed without knowing it may be among those heard, for up to an election timeout.
-    `MONOTONE`: NOT linearizable; the state at index `limit` or later, for a client that remembers what it has seen;
-    refused as stale where this node does not know yet that so much is committed.
+    `LINEARIZABLE`: it sees every write answered before the read was requested (§8).
+    `STALE_BOUNDED`: NOT linearizable. It sees the commits of the leader at the time of its last message, received at
+    most `limit` ticks ago. The message's time on the network is not counted, and the sender may be a deposed leader
+    for up to an election timeout.
+    `MONOTONE`: NOT linearizable. It sees the state at index `limit` or later, for clients which keep the highest index
+    they have seen; refused as stale while this node's commit index is lower.
     """
 
     LINEARIZABLE = "linearizable"
@@ -164,7 +163,7 @@ class ReadConsistency(StrEnum):
 
 @final
 class ReadRequested(Value, frozen=True, tag=115, array_like=True):
-    """A client asked when it may read here. Answered by `ReadReady` or a `Refusal`."""
+    """A client wants to read here. Answered by `ReadReady` or a `Refusal`."""
 
     request: RequestId
     consistency: ReadConsistency = ReadConsistency.LINEARIZABLE
@@ -173,7 +172,7 @@ class ReadRequested(Value, frozen=True, tag=115, array_like=True):
 
 @final
 class ChangeRequested(Value, frozen=True, tag=116, array_like=True):
-    """An operator asked for other members. `expected`: only if the configuration in force was appended there."""
+    """An operator requested a membership change. `expected`: refuse unless the configuration was appended there."""
 
     request: RequestId
     changes: tuple[Change, ...]
@@ -190,7 +189,7 @@ class LeaveRequested(Value, frozen=True, tag=117, array_like=True):
 
 @final
 class TransferRequested(Value, frozen=True, tag=118, array_like=True):
-    """An operator asked the leader to hand over, to `to` or (0) to the best-matched voter."""
+    """An operator requested a leadership transfer to `to`, or (0) to the best-matched voter."""
 
     request: RequestId
     to: NodeId = NO_NODE
@@ -198,23 +197,23 @@ class TransferRequested(Value, frozen=True, tag=118, array_like=True):
 
 @final
 class CampaignRequested(Value, frozen=True, tag=119, array_like=True):
-    """Stand for election now, by pre-vote where that is on."""
+    """An operator requested an election now, with a pre-vote if that is on."""
 
 
 @final
 class ForgetLeaderRequested(Value, frozen=True, tag=120, array_like=True):
-    """Forget the leader, so that a vote can be given before the timeout. Ignored by leaders and where leases are on."""
+    """Forget the leader, to allow a vote before the timeout. Ignored by leaders and in a cluster with leases."""
 
 
 @final
 class StopRequested(Value, frozen=True, tag=121, array_like=True):
-    """The node is to end: a leader hands over first, then `Stop` is ordered. Waiting clients are answered."""
+    """Stop the node: a leader transfers its leadership first. `Stop` follows, after all clients are answered."""
 
 
 @final
 class MachineFailed(Value, frozen=True, tag=122, array_like=True):
-    """The state machine raised an exception instead of applying or restoring. Final: nothing is skipped, so nothing
-    can follow. No promise leaves this core any more."""
+    """The state machine raised an exception in apply or restore. The core stops, since no entry may be skipped, and
+    drops the messages held for the disk."""
 
     text: str = ""
 

@@ -1,7 +1,6 @@
-"""Why something is not so: every wait and every refusal of a core as a structured reason with a sentence.
+"""Explanations of a core's waits and refusals: a reason, and one sentence for the operator.
 
-What lives here: questions about one core, answered from its state; `Raft.explain` asks them. Nothing here changes
-anything.
+`Raft.explain` uses them. They are derived from the core's state and change nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ __all__ = ["Explainer", "Explanation", "Reason"]
 
 
 class Reason(StrEnum):
-    """What stands in the way."""
+    """The cause of a wait."""
 
     NOTHING = "nothing"
     STOPPED = "stopped"
@@ -52,7 +51,7 @@ class Reason(StrEnum):
 @final
 @attrs.frozen
 class Explanation:
-    """One answer. `about`: what was asked, in a word; `nodes`: who is waited for; `text`: one sentence for people."""
+    """One explanation. `about`: its subject; `nodes`: the nodes waited for; `text`: one sentence for the operator."""
 
     about: str
     reason: Reason
@@ -63,7 +62,7 @@ class Explanation:
 
 @final
 class Explainer:
-    """Answers for the core made of these two. `stopped`: no further event is taken."""
+    """Explains the core with this server and role. `stopped`: it takes no further event."""
 
     def __init__(self, server: Server, role: Follower | PreCandidate | Candidate | Leader, *, stopped: bool) -> None:
         self.server = server
@@ -71,7 +70,7 @@ class Explainer:
         self.stopped = stopped
 
     def everything(self) -> tuple[Explanation, ...]:
-        """Everything that waits now; first of all why the node does not lead, if it does not."""
+        """Explain all present waits, first why the node does not lead, if so."""
         server, role = self.server, self.role
         found = [self.why_not_leader()]
         if server.commit < server.log.last_index:
@@ -84,7 +83,7 @@ class Explainer:
         return tuple(each for each in found if each.reason is not Reason.NOTHING)
 
     def why_not_leader(self) -> Explanation:
-        """Why this node does not lead."""
+        """Explain why this node does not lead."""
         role, server, members = self.role, self.server, self.server.members
         about = "leader"
         if self.stopped:
@@ -110,7 +109,7 @@ class Explainer:
         return Explanation(about, Reason.WAITS_FOR_TIMEOUT, text)
 
     def why_not_committed(self, index: Index) -> Explanation:
-        """Why the entry at `index` is not known to be committed here."""
+        """Explain why the entry at `index` is not known to be committed here."""
         server, role, members = self.server, self.role, self.server.members
         about = f"commit of {index}"
         if index <= server.commit:
@@ -132,7 +131,7 @@ class Explainer:
         return Explanation(about, Reason.QUORUM_MISSING, text, behind, index)
 
     def why_not_applied(self, index: Index) -> Explanation:
-        """Why the machine has not reported the entry at `index`."""
+        """Explain why the entry at `index` is not applied."""
         server = self.server
         about = f"applying of {index}"
         if index <= server.applied:
@@ -148,7 +147,7 @@ class Explainer:
         return Explanation(about, Reason.MACHINE_BUSY, text, index=index)
 
     def why_paused(self, node: NodeId) -> Explanation:
-        """Why the leader sends nothing to `node` but heartbeats."""
+        """Explain why the leader sends only heartbeats to `node`."""
         about, role = f"sending to {node}", self.role
         peer = role.replication.progress.get(node) if isinstance(role, Leader) else None
         if peer is None:
@@ -165,7 +164,7 @@ class Explainer:
         return Explanation(about, Reason.NOTHING, "appends are sent as they come", (node,))
 
     def why_reads_wait(self) -> Explanation:
-        """Why the oldest waiting read is not answered."""
+        """Explain why the oldest waiting read is not answered."""
         server, role = self.server, self.role
         about = "reads"
         if isinstance(role, Leader) and len(role.reading.queue):

@@ -1,6 +1,6 @@
-"""A type for every number with a meaning, so that an index is never taken for a term.
+"""Distinct types for indexes, terms, node ids and other numbers, so they cannot be confused.
 
-What lives here: NewTypes, their zero values and the highest value of all; nothing that computes.
+It holds NewTypes, their zero values and their limits, and computes nothing.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ NodeId = NewType("NodeId", int)
 Term = NewType("Term", int)
 """An election's number; 0 before the first (§5.1)."""
 Index = NewType("Index", int)
-"""A place in the log; the first entry is at 1 (§5.3)."""
+"""A position in the log; the first entry is at 1 (§5.3)."""
 WriteId = NewType("WriteId", int)
 """The number of one `Persist`; increasing by one within a run of a node."""
 RequestId = NewType("RequestId", int)
 """The caller's number for one batch of commands, one read or one change; echoed in every `Respond`."""
 MessageId = NewType("MessageId", int)
-"""The number of a request message, named again by its reply; unique within (node, boot)."""
+"""The number of a request message, repeated in its reply; unique within (node, boot)."""
 ReadId = NewType("ReadId", int)
 """A leader's number for one confirming round of reads; strictly increasing within one leadership."""
 BootNumber = NewType("BootNumber", int)
-"""How often this data directory has been opened; durable, so ids made before a restart are never made again."""
+"""How often this data directory was opened; durable, so ids are not reused after a restart."""
 Incarnation = NewType("Incarnation", int)
-"""A random 63-bit number drawn when a data directory is formatted; 0 means that none was declared."""
+"""A random 63-bit number drawn when a data directory is formatted; 0: none declared."""
 ClusterId = NewType("ClusterId", str)
 """The name of a cluster, chosen by its operator and written into every data directory."""
 GroupId = NewType("GroupId", int)
@@ -56,8 +56,8 @@ NO_TERM: Final = Term(0)
 NO_INDEX: Final = Index(0)
 NO_WRITE: Final = WriteId(0)
 MAX_INT63: Final = (1 << 63) - 1
-"""The highest that any of these numbers may be, and any other that is written down or sent: 63 bits hold it."""
+"""The highest value of these and all other numbers on disk and wire: 63 bits."""
 HIGHEST_FOUNDER: Final = (1 << 53) - 1
-"""The highest id of a founding member. Later ids are above it, so this leaves them nearly the whole range."""
+"""The highest id of a founding member. It leaves nearly the whole range to later ids, which are higher."""
 NODE_LEAP: Final = 1 << 40
-"""An added member's id is at most this far above the highest ever used, or one change could use up all ids."""
+"""Most an added member's id may exceed the highest ever used, so one change cannot use up all ids."""

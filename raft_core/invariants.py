@@ -1,7 +1,7 @@
-"""Everything that must be true of one core after every step, in one function, called by all our tests.
+"""`check`, which verifies the invariants of one core after a step; all our tests call it.
 
-What lives here: `check`. What spans several nodes (election safety, log matching, leader completeness) is for the
-simulator and the explorer, which see them all.
+Properties of several nodes (election safety, log matching, leader completeness) are checked by the simulator and the
+explorer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["check"]
 
 
 def check(raft: Raft) -> None:
-    """Nothing, or `InvariantBroken` naming what does not hold. Costs time in the length of the windows, not the log."""
+    """Raise `InvariantBroken` for a broken invariant. The time is linear in the windows, not in the log."""
     server, role = raft.server, raft.role
     _positions(server)
     _outbox(server)
@@ -88,7 +88,7 @@ def _members(server: Server) -> None:
 
 @lru_cache(maxsize=64)
 def _problem(members: Members) -> str | None:
-    """Looked at once per configuration, not once per step."""
+    """Return `members.problem()`, computed once per configuration instead of once per step."""
     return members.problem()
 
 
@@ -99,7 +99,7 @@ def _leader(server: Server, role: Leader) -> None:
     invariant(list(progress) == everybody, "there is a progress for every other member, in order")
     invariant(server.outbox.failed or server.vote in (server.me, NO_NODE), "a leader has voted for itself")
     invariant(len(role.reading.queue) <= server.settings.max_waiting_reads, "reads that wait for a round are bounded")
-    if role.settled:  # before that, and on a follower, more may be committed than is known to be
+    if role.settled:  # before, and on a follower, the commit index may lag behind
         pending = [place for place, _ in server.configurations.held() if place > server.commit]
         invariant(len(pending) <= 1, "configurations change one at a time")
     if not role.settled:

@@ -1,8 +1,8 @@
-"""One class per message between members. A message is itself an event: it goes straight into `Raft.step`.
+"""The messages between members, one class each. A message is itself an event for `Raft.step`.
 
-What lives here: values. Every request carries an id that its reply names. Replies that count (votes and
-acknowledgements) carry the sender's incarnation: they count only from the disk that the configuration names.
-No message names its addressee: the connection does, so that one `AppendEntries` can serve every follower.
+Every request has an id, and its reply repeats it. Votes and acknowledgements carry the sender's incarnation: they
+count only from the disk named in the configuration. Messages do not name their addressee (the connection does), so
+one `AppendEntries` can be sent to every follower.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ __all__ = [
 
 
 class VoteKind(IntEnum):
-    """What a vote request asks for."""
+    """The kind of a vote request."""
 
     REAL = 0
-    PRE = 1  # would you vote for me? changes nothing at the voter (thesis 9.6)
-    TRANSFER = 2  # a real vote, asked on the leader's order: stickiness does not apply (thesis 3.10)
+    PRE = 1  # an inquiry; changes nothing at the voter (thesis 9.6)
+    TRANSFER = 2  # a real vote on the leader's order: stickiness does not apply (thesis 3.10)
 
 
 class AppendPurpose(IntEnum):
-    """Why an `AppendEntries` was sent, which decides how it is answered."""
+    """The purpose of an `AppendEntries`, which determines its reply."""
 
     DATA = 0  # entries, or an empty probe: answered with an acknowledgement or a rejection
     HEARTBEAT = 1  # urgent, never with entries; its reply claims min(verified, durable) and never rejects
-    COMMIT_UPDATE = 2  # only tells the commit index; no reply but a rejection, where its place is lacking
+    COMMIT_UPDATE = 2  # the commit index only; no reply except a rejection if prev_index is missing
 
 
 DATA: Final = AppendPurpose.DATA
@@ -58,7 +58,7 @@ COMMIT_UPDATE: Final = AppendPurpose.COMMIT_UPDATE
 
 @final
 class RequestVote(Value, frozen=True, tag=1, array_like=True):
-    """A candidate asks for a vote (§5.2). A pre-vote carries the term that a real election would have.
+    """A candidate requests a vote (§5.2). A pre-vote carries the term of the real election to come.
 
     `last` is the candidate's log end (§5.4.1)."""
 
@@ -71,7 +71,7 @@ class RequestVote(Value, frozen=True, tag=1, array_like=True):
 
 @final
 class VoteReply(Value, frozen=True, tag=2, array_like=True):
-    """A vote or a refusal. A granted pre-vote echoes the term asked for; every other reply carries the voter's."""
+    """A vote or a refusal. A granted pre-vote echoes the requested term; every other reply carries the voter's."""
 
     term: Term
     sender: NodeId
@@ -83,7 +83,7 @@ class VoteReply(Value, frozen=True, tag=2, array_like=True):
 
 @final
 class AppendEntries(Value, frozen=True, tag=3, array_like=True):
-    """Entries after (`prev_index`, `prev_term`), the leader's commit index, and the read round it confirms (§5.3)."""
+    """Entries after (`prev_index`, `prev_term`), the leader's commit index, and the current read round (§5.3)."""
 
     term: Term
     sender: NodeId
@@ -95,18 +95,18 @@ class AppendEntries(Value, frozen=True, tag=3, array_like=True):
     read: ReadId
     entries: tuple[Entry, ...] = ()
     tip: Index = Index(0)
-    """In heartbeats: the leader's whole commit index. It tells a reader how stale it is, and commits nothing."""
+    """In heartbeats: the leader's full commit index, for the age of stale reads only; it commits nothing."""
     time: int = 0
-    """Cluster time in nanoseconds when a heartbeat or entries left; 0: not known. It is the host's; the core ignores
+    """Cluster time in nanoseconds at sending of a heartbeat or entries; 0: unknown. For the node; the core ignores
     it."""
 
 
 @final
 class AppendReply(Value, frozen=True, tag=4, array_like=True):
-    """What an append or a heartbeat found. `match`: my log equals the leader's up to here, durably.
+    """The reply to an append or a heartbeat. `match`: the sender's durable log equals the leader's up to here.
 
-    Rejected (never for a heartbeat): `rejected` is the prev index that did not match, and (`hint_index`,
-    `hint_term`) is the last place at which my log could still equal the leader's (rule 4.3)."""
+    Rejection (never of a heartbeat): `rejected` is the mismatching prev index, and (`hint_index`, `hint_term`) the
+    last position at which the sender's log can still equal the leader's (rule 4.3)."""
 
     term: Term
     sender: NodeId
@@ -120,13 +120,13 @@ class AppendReply(Value, frozen=True, tag=4, array_like=True):
     hint_term: Term = Term(0)
     ok: bool = True
     lease: int = 0
-    """To a heartbeat, where leases are allowed: nanoseconds from its arrival for which the sender gives no vote away
-    but on that leader's order. 0: no promise."""
+    """To a heartbeat in a cluster with leases: nanoseconds from its arrival for which the sender grants no vote except
+    on this leader's order. 0: no promise."""
 
 
 @final
 class InstallSnapshot(Value, frozen=True, tag=5, array_like=True):
-    """The leader offers its snapshot in place of entries it no longer has (§7). The bytes travel outside the core."""
+    """The leader offers its snapshot in place of compacted entries (§7). The bytes travel outside the core."""
 
     term: Term
     sender: NodeId
@@ -136,7 +136,7 @@ class InstallSnapshot(Value, frozen=True, tag=5, array_like=True):
 
 @final
 class SnapshotReply(Value, frozen=True, tag=6, array_like=True):
-    """Installed or not needed (`ok`, with `match`), or not possible now."""
+    """The snapshot is installed or not needed (`ok`, with `match`), or cannot be installed now."""
 
     term: Term
     sender: NodeId
@@ -149,7 +149,7 @@ class SnapshotReply(Value, frozen=True, tag=6, array_like=True):
 
 @final
 class TimeoutNow(Value, frozen=True, tag=7, array_like=True):
-    """The leader hands over: campaign at once (thesis 3.10)."""
+    """The leader transfers its leadership: campaign at once (thesis 3.10)."""
 
     term: Term
     sender: NodeId
@@ -158,7 +158,7 @@ class TimeoutNow(Value, frozen=True, tag=7, array_like=True):
 
 @final
 class TransferRefused(Value, frozen=True, tag=8, array_like=True):
-    """The chosen successor cannot campaign: no voter, or a snapshot is under way. The leader takes up work again."""
+    """The transfer target cannot campaign: no voter, or a snapshot is under way. The leader resumes its work."""
 
     term: Term
     sender: NodeId
@@ -167,7 +167,7 @@ class TransferRefused(Value, frozen=True, tag=8, array_like=True):
 
 @final
 class ReadIndex(Value, frozen=True, tag=9, array_like=True):
-    """A follower or learner asks the leader from which index on a read is linearizable (§8, thesis 6.4)."""
+    """A follower or learner requests the read index for a linearizable read (§8, thesis 6.4)."""
 
     term: Term
     sender: NodeId
@@ -176,7 +176,7 @@ class ReadIndex(Value, frozen=True, tag=9, array_like=True):
 
 @final
 class ReadIndexReply(Value, frozen=True, tag=10, array_like=True):
-    """The index for the read `id`; `ok` is false where the leader could not confirm or is too busy."""
+    """The read index for the read `id`; `ok` is false if the leader could not confirm it or is too busy."""
 
     term: Term
     sender: NodeId
@@ -200,7 +200,7 @@ Message: TypeAlias = (
 
 
 def is_urgent(message: Message) -> bool:
-    """The message belongs in the urgent lane of a connection: everything but appends with a place in the window.
+    """Return whether the message uses the urgent lane of a connection: all except appends, their replies and offers.
 
     A heartbeat and its reply may overtake data; data and its replies keep their order among themselves."""
     kind = type(message)

@@ -1,8 +1,8 @@
-"""Clients' entries that are in the log and not yet answered. Every one is answered, as one of three types.
+"""Pending proposals: client requests whose entries are in the log and not yet answered.
 
-What lives here: which request waits for which entries. Applied: answered with results. Truncated, or replaced by a
-snapshot: unknown, except where another entry is known to be committed at its place: then refused for certain.
-A deposed leader keeps them for a while, for its entries may well be committed by the next one.
+Each is answered exactly once: with results when applied; as indeterminate when truncated or replaced by a snapshot;
+as refused if another entry is known to be committed at its index. A deposed leader keeps them for a while, since the
+next leader may commit its entries.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ __all__ = ["PendingProposal", "PendingProposals"]
 
 @final
 class PendingProposal(Value, frozen=True, array_like=True):
-    """Items `offset` and on of a request lie at `first` … `last`. `half_done`: an earlier entry is committed that does
-    a part of it, so that it is never certainly not carried out."""
+    """Items of a request from `offset` on, in the entries `first` … `last`. `half_done`: an earlier committed entry
+    carries out a part of it, so it can never be refused."""
 
     request: RequestId
     offset: int
@@ -32,7 +32,7 @@ class PendingProposal(Value, frozen=True, array_like=True):
 
 @final
 class PendingProposals:
-    """Invariant: in the order of their entries, which the log holds or held; no entry belongs to two."""
+    """A queue in log order. Invariant: no entry belongs to two proposals."""
 
     __slots__ = ("_queue",)
 
@@ -43,17 +43,17 @@ class PendingProposals:
         return len(self._queue)
 
     def waiting(self) -> tuple[PendingProposal, ...]:
-        """All that wait, oldest first."""
+        """Return all pending proposals, oldest first."""
         return tuple(self._queue)
 
     def wait(self, waiting: PendingProposal) -> None:
-        """`waiting` will be answered."""
+        """Add a pending proposal."""
         self._queue.append(waiting)
 
     def wanted(self, first: Index, last: Index) -> tuple[tuple[Index, Index], ...]:
-        """Return which of the entries `first` … `last` a request waits for: pairs of first and last index, ascending.
+        """Return the entries `first` … `last` with a waiting request, as ascending pairs of first and last index.
 
-        Neighbouring requests make one pair. Costs as much as requests lie at or before `last`."""
+        Neighbouring requests share a pair. The cost is linear in the requests up to `last`."""
         pairs: list[tuple[Index, Index]] = []
         for waiting in self._queue:
             if waiting.first > last:
@@ -69,7 +69,7 @@ class PendingProposals:
         return tuple(pairs)
 
     def applied(self, upto: Index, results: tuple[bytes, ...], respond: Callable[[Respond], None]) -> None:
-        """Everything up to `upto` is applied; `results` belong to the last of it, one per entry, or are empty."""
+        """Answer the proposals up to `upto`. `results` belong to its last entries, one each, or are empty."""
         start = upto - len(results) + 1  # the index that results[0] belongs to
         queue = self._queue
         while queue and queue[0].first <= upto:
@@ -84,7 +84,7 @@ class PendingProposals:
                 queue[0] = PendingProposal(head.request, head.offset + count, Index(last + 1), head.last)
 
     def truncated_from(self, index: Index, committed: Index, respond: Callable[[Respond], None]) -> None:
-        """The entries from `index` on are gone; up to `committed`, others are known to stand in their place."""
+        """Answer the proposals truncated from `index` on: refused up to `committed`, else indeterminate."""
         cut: list[PendingProposal] = []
         while self._queue and self._queue[-1].last >= index:
             last = self._queue.pop()
@@ -100,7 +100,7 @@ class PendingProposals:
                 respond(Respond(waiting.request, outcome, waiting.offset + at - waiting.first))
 
     def give_up(self, outcome: Outcome, respond: Callable[[Respond], None]) -> None:
-        """All that wait are answered with `outcome`."""
+        """Answer all pending proposals with `outcome`."""
         while self._queue:
             waiting = self._queue.popleft()
             respond(Respond(waiting.request, outcome, waiting.offset, waiting.last - waiting.first + 1))

@@ -1,4 +1,4 @@
-"""Pure arithmetic over majorities, plain and joint. Nothing here knows a log, a term or a role."""
+"""Majorities, simple and joint, as pure functions without log, term or role."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from raft_core.membership import Members
 __all__ = ["NO_LIMIT", "Verdict", "committed_index", "quorum_reached", "vote_verdict"]
 
 NO_LIMIT: Final = Index(MAX_INT63)
-"""What an empty voter set has committed: it holds nothing back."""
+"""The commit index of an empty voter set, which restricts nothing."""
 
 
 class Verdict(Enum):
-    """Where an election stands."""
+    """The state of an election."""
 
     WON = auto()
     LOST = auto()
@@ -24,7 +24,7 @@ class Verdict(Enum):
 
 
 def committed_index(members: Members, acked: Callable[[NodeId], Index]) -> Index:
-    """The highest index that a majority of each half has acknowledged; `NO_LIMIT` where there are no voters."""
+    """Return the highest index acknowledged by a majority of each half; `NO_LIMIT` without voters."""
     settled = _majority_index(members.voters, acked)
     if not members.outgoing:
         return settled
@@ -40,7 +40,7 @@ def _majority_index(voters: tuple[NodeId, ...], acked: Callable[[NodeId], Index]
 
 
 def quorum_reached(members: Members, agrees: Callable[[NodeId], bool]) -> bool:
-    """A majority of each half agrees; true where there are no voters."""
+    """Return whether a majority of each half agrees; True without voters."""
     if not _majority_agrees(members.voters, agrees):
         return False
     return _majority_agrees(members.outgoing, agrees)
@@ -51,7 +51,7 @@ def _majority_agrees(voters: tuple[NodeId, ...], agrees: Callable[[NodeId], bool
 
 
 def vote_verdict(members: Members, votes: Mapping[NodeId, bool]) -> Verdict:
-    """Won with a majority in each half; lost as soon as that has become impossible; open otherwise (§5.2)."""
+    """Return WON with a majority in each half, LOST once one is impossible, else OPEN (§5.2)."""
     verdicts = (_majority_verdict(members.voters, votes), _majority_verdict(members.outgoing, votes))
     if Verdict.LOST in verdicts:
         return Verdict.LOST

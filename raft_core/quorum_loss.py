@@ -1,10 +1,10 @@
-"""What to do when a majority of disks is gone for ever: a new cluster is founded on what one survivor holds.
+"""Recovery from the permanent loss of a majority of disks: a new cluster is created from one surviving disk.
 
-What lives here: the plan and the statement of what it may lose, as pure values; carrying it out is a store's matter.
+This module makes the plan and the statement of possible losses, as pure values; a store carries out the plan.
 
-No protocol can bring back what only the lost disks held. So this is no repair of the old cluster but the founding of a
-new one, under a new name: nodes of the old cluster that come back after all are then refused at the first greeting,
-instead of leading a second history. The old directory is read and not changed; it remains as evidence.
+Data held only by the lost disks cannot be recovered. So the old cluster is not repaired; a new one is created under a
+new name. Nodes of the old cluster which return are then refused at the handshake, instead of continuing a second
+history. The old directory is only read and remains as evidence.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ENTRIES_PER_WRITE: Final = 1000
 @final
 @attrs.frozen
 class Statement:
-    """What is kept, and what may be lost. `text()` is for the person who has to answer for it."""
+    """The data kept and the possible losses. `text()` is for the responsible operator."""
 
     source: Identity
     target: Identity
@@ -42,11 +42,11 @@ class Statement:
 
     @property
     def gone(self) -> tuple[NodeId, ...]:
-        """The old cluster's voters that the new one does without."""
+        """The old cluster's voters not in the new one."""
         return tuple(node for node in self.old_members.all_voters if node != self.target.node)
 
     def text(self) -> str:
-        """Several lines, each a sentence."""
+        """Return the statement in several lines, one sentence each."""
         uncertain = self.last.index - self.known_commit
         lines = [
             f"Cluster {self.target.cluster!r} is founded on the disk of node {self.source.node} of cluster "
@@ -66,7 +66,7 @@ class Statement:
 @final
 @attrs.frozen
 class QuorumLossPlan:
-    """What the new disk has to hold: `snapshot`, copied first where there is one, then `writes`, in order."""
+    """The contents of the new disk: `snapshot`, if any, to be copied first, then `writes` in order."""
 
     statement: Statement
     snapshot: SnapshotMeta | None
@@ -74,14 +74,14 @@ class QuorumLossPlan:
 
 
 def log_end(recovered: Recovered) -> LogPosition:
-    """Where the disk's log ends."""
+    """Return the end of the disk's log."""
     if recovered.entries:
         return LogPosition(recovered.entries[-1].index, recovered.entries[-1].term)
     return recovered.snapshot.position if recovered.snapshot else START
 
 
 def best_survivor(survivors: Sequence[Recovered]) -> int:
-    """Which of these disks, all of one cluster, lost least: the one that an election would choose (§5.4.1)."""
+    """Return the position of the disk with the most up-to-date log (§5.4.1); all must be of one cluster."""
     if not survivors:
         raise CallerError("name at least one surviving disk")
     best = 0
@@ -94,16 +94,16 @@ def best_survivor(survivors: Sequence[Recovered]) -> int:
 
 
 def plan_quorum_loss_recovery(survivor: Recovered, target: Identity) -> QuorumLossPlan:
-    """A new cluster on `target`'s empty disk, with everything that `survivor` holds and one voter.
+    """Plan a new cluster on `target`'s empty disk, with all data of `survivor` and one voter.
 
-    Raises `CallerError` where the survivor has never been part of a cluster, or the name is not a new one."""
+    Raise `CallerError` if the survivor was never part of a cluster, or the cluster name is not new."""
     old = _members_of(survivor)
     if old.empty:
         raise CallerError(f"node {survivor.identity.node} was never part of a cluster: there is nothing to salvage")
     if target.cluster == survivor.identity.cluster:
         raise CallerError("the new cluster needs a new name, so that nodes of the old one are refused by it")
     last = log_end(survivor)
-    spent = survivor.hard.term > FAR_TERM  # no elections came there: the new cluster has no need of that term
+    spent = survivor.hard.term > FAR_TERM  # not reached by elections: start again from the last entry's term
     term = Term((last.term if spent else max(survivor.hard.term, last.term)) + 1)
     members = Members.initial(
         [target.node],

@@ -1,12 +1,12 @@
-"""Linearizable reads on a leader (§8, thesis 6.4): rounds of confirmation, each shared by all reads that wait for it.
+"""The queue of linearizable reads on a leader (§8, thesis 6.4): rounds of heartbeats, each shared by many reads.
 
-What lives here: which read waits for which round. Rules:
+Rules:
 
-1. A read joins the next round to be sent, never one under way: the round must have begun after the read was asked.
-2. Round numbers are made by the leader and only rise, so one answer confirms all earlier rounds, and a delayed or
-   repeated answer confirms nothing that it should not (a client's own numbers once led to stale reads elsewhere).
-3. A round's index is the commit index when it is sent, and no round is sent before the leader has committed an entry
-   of its own term: only then does it know what is committed.
+1. A read joins the next round, never one under way: the round must begin after the read was requested.
+2. The leader numbers the rounds, always rising. So one reply confirms all earlier rounds, and a delayed or repeated
+   reply confirms no later one (elsewhere, numbers chosen by clients once led to stale reads).
+3. A round's index is the commit index at its sending. The leader sends none before it has committed an entry of its
+   own term: its commit index may be too low until then.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["ReadQueue", "ReadRound", "WaitingRead"]
 
 @final
 class WaitingRead(Value, frozen=True, array_like=True):
-    """A read asked here (`origin` 0) or by another node under its own message id."""
+    """A read requested here (`origin` 0) or by another node under its own message id."""
 
     origin: NodeId
     request: RequestId
@@ -31,7 +31,7 @@ class WaitingRead(Value, frozen=True, array_like=True):
 
 @final
 class ReadRound(Value, frozen=True, array_like=True):
-    """A round under way: confirmed, its reads may be done at `index`."""
+    """A round under way. Once it is confirmed, its reads may be done at `index`."""
 
     id: ReadId
     index: Index
@@ -40,43 +40,43 @@ class ReadRound(Value, frozen=True, array_like=True):
 
 @final
 class ReadQueue:
-    """Reads that wait for the next round, and the one round under way."""
+    """The reads waiting for the next round, and the round under way."""
 
     __slots__ = ("last_round", "rounds", "waiting")
 
     def __init__(self) -> None:
         self.waiting: list[WaitingRead] = []
         self.rounds: deque[ReadRound] = deque()
-        self.last_round = ReadId(0)  # goes out with every heartbeat
+        self.last_round = ReadId(0)  # sent with every heartbeat
 
     def __len__(self) -> int:
         return len(self.waiting) + sum([len(sent.reads) for sent in self.rounds])
 
     def ask(self, read: WaitingRead) -> None:
-        """`read` will be part of the next round."""
+        """Add `read` to the next round."""
         self.waiting.append(read)
 
     @property
     def wants_round(self) -> bool:
-        """Reads wait and no round is under way."""
+        """True if reads wait and no round is under way."""
         return bool(self.waiting) and not self.rounds
 
     def begin(self, index: Index) -> ReadId:
-        """All waiting reads are part of a round that begins now."""
+        """Begin a round with all waiting reads. Return its number."""
         self.last_round = ReadId(self.last_round + 1)
         self.rounds.append(ReadRound(self.last_round, index, tuple(self.waiting)))
         self.waiting.clear()
         return self.last_round
 
     def confirmed(self, upto: ReadId) -> list[ReadRound]:
-        """The rounds up to `upto`; they are no longer under way."""
+        """Remove and return the rounds up to `upto`."""
         done: list[ReadRound] = []
         while self.rounds and self.rounds[0].id <= upto:
             done.append(self.rounds.popleft())
         return done
 
     def drain(self) -> list[WaitingRead]:
-        """Every read that waits, oldest first; none waits any more."""
+        """Remove and return all reads, oldest first."""
         reads = [read for sent in self.rounds for read in sent.reads] + self.waiting
         self.rounds.clear()
         self.waiting = []

@@ -1,12 +1,11 @@
-"""A bounded recording of what a core was told, which can be written down at any moment and replayed elsewhere.
+"""`Recorder`, a bounded flight recorder of one core's events, and `Recording`, its output, to be replayed elsewhere.
 
-What lives here: `Recorder`, the flight recorder of one core, and `Recording`, what it writes. A recording is a state
-of the core and the events since; because inputs determine outputs, it says everything that the core did since then,
-on any machine (`raft_testing.trace.replay`).
+A recording is a state of the core and the events since then. Inputs determine outputs, so it reproduces all later
+steps of the core on any computer (`raft_testing.trace.replay`).
 
-Keeping an event costs a reference, for events are values. Two states are kept: when the newer half is full, the older
-half is dropped, so a recording goes back over at least half of what is allowed (or to the beginning), and never over
-more than all of it. A state shares the entries of its log with the core.
+Events are values, so keeping one costs a reference. The recorder keeps two halves, each a state and its events: when
+the newer is full, the older is dropped. So a recording covers between half and all of the limits (or goes back to the
+beginning). A state shares the entries of its log with the core.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from raft_core.structs import Value
 __all__ = ["EVENT_OVERHEAD", "Recorder", "Recording", "decode_recording"]
 
 EVENT_OVERHEAD: Final = 200
-"""Bytes that every event is charged on top of its commands, entries and results."""
+"""Bytes counted for each event in addition to its commands, entries and results."""
 
 _WITH_DATA: Final = frozenset({Proposed, AppendEntries, Applied})
 _MAGIC: Final = b"raft recording 1\n"
@@ -36,7 +35,7 @@ _MAGIC: Final = b"raft recording 1\n"
 
 @final
 class Recording(Value, frozen=True, array_like=True):
-    """A core's frozen state, the events that it took since then, and the fingerprint of the state they led to."""
+    """A core's frozen state, the events since then, and the fingerprint of the final state."""
 
     start: bytes
     events: tuple[Event, ...]
@@ -60,11 +59,12 @@ class _Half:
 
 @final
 class Recorder:
-    """Let `step` stand in for `Raft.step`, for a host by `NodeCore(..., recorder=recorder)`; all else stays as it is.
-    `step` given to the recorder stands in for `Raft.step` in turn, for whoever checks each step of the core.
+    """Records the events of a core. Call its `step` in place of `Raft.step`, or pass it to `NodeCore` as `recorder`.
 
-    At most `max_events` events and `max_bytes` of them are kept (at least one event is), besides two states. Another
-    core than before begins another recording."""
+    The argument `step` replaces `Raft.step` in turn, for example to check each step.
+
+    It keeps at most `max_events` events of at most `max_bytes` (at least one event), and two states. A new core begins
+    a new recording."""
 
     __slots__ = ("_max_bytes", "_max_events", "_newer", "_older", "_raft", "_take")
 
@@ -85,7 +85,7 @@ class Recorder:
         self._newer: _Half | None = None
 
     def step(self, raft: Raft, event: Event) -> list[Effect]:
-        """What `raft.step(event)` returns. The event is kept even where the step raises: then it is wanted most."""
+        """Record the event and return `raft.step(event)`. It is kept even if the step raises."""
         half = self._newer
         if half is None or raft is not self._raft:
             half = self._begin(raft)
@@ -109,12 +109,12 @@ class Recorder:
 
     @property
     def kept_events(self) -> int:
-        """How many events a recording written now would hold."""
+        """The number of events in a recording made now."""
         return sum([len(half.events) for half in self._halves])
 
     @property
     def kept_bytes(self) -> int:
-        """What these events are charged."""
+        """The bytes counted for these events."""
         return sum([half.size for half in self._halves])
 
     @property
@@ -122,7 +122,7 @@ class Recorder:
         return [half for half in (self._older, self._newer) if half is not None]
 
     def recording(self) -> Recording:
-        """The recording as a value. Costs time in the length of the log. Raises `CallerError` before the first step."""
+        """Return the recording, in time linear in the log. Raise `CallerError` before the first step."""
         halves = self._halves
         if self._raft is None:
             raise CallerError("nothing has been recorded yet: no core has taken a step through this recorder")
@@ -130,7 +130,7 @@ class Recorder:
         return Recording(freeze(halves[0].start), events, self._raft.fingerprint())
 
     def dump(self) -> bytes:
-        """The recording as bytes, for a file, a bug report, another machine. Contains the data of clients."""
+        """Return the recording as bytes, for a file or a bug report. It contains the data of clients."""
         body = msgspec.msgpack.encode(self.recording())
         return _MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
 
@@ -146,7 +146,7 @@ def _size(event: Event) -> int:
 
 
 def decode_recording(dump: bytes) -> Recording:
-    """The recording in `dump`. Raises `CallerError` where it is none, is damaged, or is of a later format."""
+    """Return the recording in `dump`. Raise `CallerError` if it is none, damaged, or of a later format."""
     head = len(_MAGIC)
     if dump[:head] != _MAGIC:
         raise CallerError("this is not a recording that this version of the library can read")

@@ -1,7 +1,4 @@
-"""What a disk knew when it was opened: the only thing besides settings and dice that a core starts from.
-
-What lives here: `Identity` and `Recovered`, values without behaviour besides the ways to make one.
-"""
+"""`Identity` and `Recovered`: the state read from a disk, from which a core starts, and the formation of a cluster."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ __all__ = ["Identity", "Recovered", "check_founding", "formation"]
 @final
 @attrs.frozen
 class Identity:
-    """Whose disk this is. An identity is not an address; addresses may change at any time."""
+    """The owner of a disk. An identity is not an address; addresses may change at any time."""
 
     node: NodeId
     cluster: ClusterId = ClusterId("")
@@ -43,14 +40,14 @@ class Recovered:
 
     @property
     def formed(self) -> bool:
-        """This disk has been part of a cluster: it holds a term, a snapshot or entries."""
+        """True if this disk was part of a cluster: it holds a term, a snapshot or entries."""
         return bool(self.hard.term or self.snapshot or self.entries)
 
     @classmethod
     def fresh(cls, node: int, members: Members | None = None, *, boot: int = 1) -> Recovered:
-        """An empty disk; with `members`, one of a newly formed cluster, all of whose nodes must be given the same.
+        """Return an empty disk; with `members`, that of a node in a new cluster. Pass all nodes the same members.
 
-        Without `members` the node is a joiner: it waits to be told of its cluster and never campaigns."""
+        Without `members` the node joins later: it waits for its cluster's leader and never campaigns."""
         identity = Identity(NodeId(node))
         if members is None:
             return cls(identity, boot=BootNumber(boot))
@@ -60,10 +57,10 @@ class Recovered:
 
 
 def check_founding(members: Members, identity: Identity) -> None:
-    """Raise `CallerError` where this disk cannot found a cluster of these members.
+    """Raise `CallerError` if this disk cannot found a cluster of these members.
 
-    Votes count only from the disks that the members name. A cluster whose first entry names none (incarnation 0),
-    though its disks have numbers, could never elect a leader."""
+    Votes count only from the disks named in the configuration. If the first entry named none (incarnation 0) although
+    the disks have numbers, the cluster could never elect a leader."""
     if not members.is_member(identity.node):
         raise CallerError(f"node {identity.node} is not among the members that it is to found a cluster with")
     declared = members.incarnation_of(identity.node)
@@ -79,5 +76,5 @@ def check_founding(members: Members, identity: Identity) -> None:
 
 
 def formation(members: Members) -> tuple[HardState, Entry]:
-    """What every founding member writes before its first event: term 1, and the members at index 1, committed."""
+    """Return the first write of every founding member: term 1, and the members at index 1, committed."""
     return HardState(term=Term(1), commit=Index(1)), Entry.make(1, 1, members.encode(), MEMBERS)

@@ -1,16 +1,16 @@
-"""Sessions: a command that is sent several times is applied once, and gives the same result each time (thesis 6.3).
+"""Sessions: a command sent several times is applied once and returns the same result each time (thesis 6.3).
 
-What lives here: `Sessions`, which wraps any `StateMachine`, and the functions that a client needs to talk to it.
+`Sessions` wraps any `StateMachine`; the other functions encode and decode for clients.
 
-A client registers a session; its id is the index of the entry that registered it. Each command then carries the
-session, a sequence number that rises by one per command, and the lowest sequence number whose answer the client has
-not got yet. Results are kept from there on and given again to a repeated command; those below are dropped. So many
-commands may be under way at once, and in any order.
+A client registers a session; its id is the index of the registering entry. Each command then carries the session, a
+sequence number rising by one per command, and the lowest sequence number still unanswered. Results are kept from this
+number on and returned for a repeated command; those below it are dropped. So many commands may be in flight at once,
+in any order.
 
-Everything that decides is in the log. Time is what leaders stamped into the entries, and never runs back; limits are
-what the leader stamped into the last registration, so that replicas with different settings still agree. Sessions
-end when they have not been used for their lifetime, or when too many are open, the least recently used first. A
-session that has ended stays ended: its commands are refused, for whether they were applied is no longer known.
+All decisions depend on the log only. Time is stamped into entries by leaders and never runs back; limits are stamped
+by the leader into the last registration, so replicas with different settings agree. A session ends when it is unused
+for its lifetime, or when too many are open, the least recently used first. An ended session never returns: its
+commands are refused, because their earlier outcome is no longer known.
 
     plain      0 | stamp u64 | command
     register   1 | stamp u64 | max_sessions u64 | max_results u64 | lifetime u64
@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 SessionId = NewType("SessionId", int)
-"""The index of the entry that registered the session."""
+"""The index of the entry which registered the session."""
 Sequence = NewType("Sequence", int)
 """The number of a command within its session, from 1."""
 
@@ -67,10 +67,10 @@ _LIMITS: Final = Struct("<QQQ")
 _NAMES: Final = Struct("<QQQ")
 _LENGTH: Final = Struct("<I")
 _PORTION: Final = 64
-"""So many sessions that have ended are forgotten with each entry."""
+"""Ended sessions to remove with each entry."""
 
 
-# What a client gets.
+# Replies to clients.
 
 
 @final
@@ -89,23 +89,23 @@ class Result(Value, frozen=True):
 
 @final
 class Expired(Value, frozen=True):
-    """The session has ended or never was; the command was not applied now, and earlier sendings are unknown."""
+    """The session has ended or never existed; not applied now, the outcome of earlier attempts is unknown."""
 
 
 @final
 class Stale(Value, frozen=True):
-    """The client has said that it has this command's answer; its result is dropped, and it is not applied again."""
+    """The client has confirmed the answer to this command; its result is dropped, and it is not applied again."""
 
 
 @final
 class Full(Value, frozen=True):
-    """Too many results of this session wait for the client to say that it has them. Not applied; send it again
-    with a higher lowest unanswered sequence."""
+    """Too many results of this session are unconfirmed by the client. Not applied; send it again with a higher lowest
+    unanswered sequence."""
 
 
 @final
 class Malformed(Value, frozen=True):
-    """The command is not one of those that this module encodes; nothing was applied."""
+    """The command was not encoded by this module; nothing was applied."""
 
 
 Reply: TypeAlias = Result | Registered | Expired | Stale | Full | Malformed
@@ -125,14 +125,14 @@ _BARE: Final[dict[bytes, Reply]] = {
 
 
 def encode_register() -> bytes:
-    """A command that opens a session; answered with `Registered`."""
+    """Return a command to open a session; its reply is `Registered`."""
     return _HEAD.pack(_REGISTER, 0) + _LIMITS.pack(0, 0, 0)
 
 
 def encode_command(session: SessionId, sequence: Sequence, lowest_unanswered: Sequence, command: bytes) -> bytes:
-    """`command` under a session. `lowest_unanswered`: every answer below it has come; at most `sequence`.
+    """Return `command` in a session. `lowest_unanswered`: all answers below it have arrived; at most `sequence`.
 
-    Raises `CallerError` where the numbers make no sense."""
+    Raise `CallerError` for invalid numbers."""
     if not 0 < session <= MAX_INT63:
         raise CallerError(f"a session is the number that Registered named, not {session}")
     if not 0 < lowest_unanswered <= sequence <= MAX_INT63:
@@ -141,12 +141,12 @@ def encode_command(session: SessionId, sequence: Sequence, lowest_unanswered: Se
 
 
 def encode_plain(command: bytes) -> bytes:
-    """`command` without a session: applied as often as it gets into the log."""
+    """Return `command` without a session: it is applied as often as it enters the log."""
     return _HEAD.pack(_PLAIN, 0) + command
 
 
 def decode_reply(data: bytes) -> Reply:
-    """What the wrapper answered. Raises `ValueError` for bytes that no `Sessions` has written."""
+    """Return the reply in `data`. Raise `ValueError` for bytes not written by `Sessions`."""
     kind = data[:1]
     if kind == _RESULT:
         return Result(data[1:])
@@ -163,12 +163,12 @@ def decode_reply(data: bytes) -> Reply:
 @final
 @attrs.frozen
 class SessionLimits:
-    """How much the table may hold. Raises `SettingsError` where a number is out of range."""
+    """Limits of the session table. Raise `SettingsError` if a number is out of range."""
 
     max_sessions: int = 10_000
     """Open sessions; one more ends the least recently used."""
     max_results: int = 1_000
-    """Results kept per session; more commands are refused until the client has said which answers it has."""
+    """Results kept per session; more commands are refused until the client has confirmed answers."""
     lifetime: int = 3_600_000_000_000
     """Nanoseconds of log time without a command after which a session ends."""
 
@@ -192,14 +192,14 @@ class _Session:
         self.last_used = last_used
         self.lowest = lowest
         self.results = results  # sequence -> reply, in the order of applying
-        self.moment = moment  # how many snapshots had been begun when this object was made: later ones may read it
+        self.moment = moment  # snapshots begun before this object was made: later ones may read it
 
     def copy(self, moment: int) -> _Session:
-        """A session equal to this one, to be changed."""
+        """Return a copy of this session, to be changed."""
         return _Session(self.last_used, self.lowest, dict(self.results), moment)
 
     def forget_below(self, lowest: int) -> None:
-        """The client has the answers below `lowest`, and they are gone. Costs no more than what it drops, mostly."""
+        """Drop the results below `lowest`, confirmed by the client. The cost is about linear in the dropped ones."""
         results = self.results
         gone: Iterable[int] = range(self.lowest, lowest)
         if lowest - self.lowest > len(results):
@@ -236,10 +236,10 @@ _ROW_DECODER: Final = msgspec.msgpack.Decoder(_TableRow)
 
 @final
 class Sessions:
-    """A machine that applies each session's command once, around a machine that need not know of it.
+    """A machine which applies each command of a session once, wrapped around any other machine.
 
-    `limits` are what this node stamps into registrations while it leads. The inner machine must live in memory: a
-    durable one would come back without the table that belongs to it."""
+    `limits` are stamped by this node into registrations while it leads. The inner machine must be in memory: a durable
+    one would return after a restart without its session table."""
 
     __slots__ = ("_limits", "_machine", "_moment", "_now", "_prepare", "_rubbish", "_sessions", "_stamped")
 
@@ -250,39 +250,39 @@ class Sessions:
         # State from here on; equal on all replicas. Never taken from this node's own limits.
         self._limits = SessionLimits()
         self._now = 0
-        # Least recently used first, so by `last_used` too. Those that time has ended are forgotten in portions.
+        # Least recently used first, hence sorted by `last_used`. Expired sessions are removed in portions.
         self._sessions: dict[int, _Session] = {}
         self._rubbish: deque[_Session] = deque()  # ended, to be freed in portions
-        self._moment = 0  # how many snapshots were begun
+        self._moment = 0  # snapshots begun so far
 
     @property
     def machine(self) -> StateMachine:
-        """The machine within."""
+        """The inner machine."""
         return self._machine
 
     @property
     def open_sessions(self) -> int:
-        """How many sessions are open."""
+        """The number of open sessions."""
         return len(self._sessions) - self._ended()
 
     def _ended(self) -> int:
-        """How many sessions time has ended that are not forgotten yet: the first ones."""
+        """Return the number of expired sessions still in the table; they are the first ones."""
         oldest_kept = self._now - self._limits.lifetime
         return sum(1 for _ in takewhile(lambda session: session.last_used < oldest_kept, self._sessions.values()))
 
     def init(self) -> Index:
-        """0: the table is rebuilt from snapshot and log. Raises `CallerError` for an inner machine that is durable."""
+        """Return 0: the table is rebuilt from snapshot and log. Raise `CallerError` for a durable inner machine."""
         if self._machine.init() != 0:
             raise CallerError("Sessions needs a machine that lives in memory; a durable one must keep sessions itself")
         return Index(0)
 
     def prepare(self, command: bytes, now: int) -> bytes:
-        """The command with cluster time, and a registration with its limits; the rest is the inner machine's. A machine
-        within that names wall times is given `now` for one: use `prepare_with_wall`."""
+        """Stamp cluster time into the command, and limits into a registration; pass the rest to the inner machine. It
+        gets `now` as wall time too: see `prepare_with_wall`."""
         return self.prepare_with_wall(command, now, now)
 
     def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
-        """As `prepare`, with wall time for an inner machine that wants it."""
+        """Stamp the command as `prepare` does, with wall time for an inner machine which needs it."""
         kind = _kind_of(command)
         stamp = _HEAD.pack(kind, min(max(now, 0), MAX_INT63)) if kind >= 0 else b""
         if kind == _PLAIN:
@@ -296,7 +296,7 @@ class Sessions:
         return command
 
     def apply(self, index: Index, command: bytes) -> bytes:
-        """The encoded reply; `decode_reply` reads it."""
+        """Apply the command unless it is a repetition. Return the reply, for `decode_reply`."""
         kind = _kind_of(command)
         if kind < 0:
             return _MALFORMED
@@ -310,11 +310,11 @@ class Sessions:
         return self._apply_once(index, command)
 
     def latest_time(self) -> int:
-        """Return the latest time that a leader has stamped, in nanoseconds; 0 if none has."""
+        """Return the latest time stamped by a leader, in nanoseconds; 0 if there is none."""
         return self._now
 
     def is_long(self, request: bytes) -> bool:
-        """Whether the inner machine takes long for this query, or for what is in this command."""
+        """Return whether the inner machine takes long for this query or the contained command."""
         is_long = getattr(self._machine, "is_long", None)
         if is_long is None:
             return False
@@ -322,20 +322,20 @@ class Sessions:
         return bool(is_long(request) or is_long(request[body:]))
 
     def query(self, request: bytes) -> bytes:
-        """The inner machine's answer, as it is."""
+        """Return the inner machine's answer."""
         return self._machine.query(request)
 
     def snapshot(self) -> Iterator[bytes]:
-        """The table's records, then the inner machine's chunks as they come. Both show this moment.
+        """Return the table's records, then the inner machine's chunks, both of this moment.
 
-        A session that is used afterwards is copied first."""
+        Sessions used later are copied first."""
         limits = (self._limits.max_sessions, self._limits.max_results, self._limits.lifetime)
         held = list(self._sessions.items())[self._ended() :]
         self._moment += 1
         return _chunks(_TableHead(_VERSION, self._now, limits, len(held)), held, self._machine.snapshot())
 
     def restore(self, chunks: Iterable[bytes]) -> None:
-        """Replaces table and inner state. Raises `SnapshotMalformed` before the inner machine is touched."""
+        """Replace table and inner state. Raise `SnapshotMalformed` before the inner machine is changed."""
         pieces = _Pieces(chunks)
         try:
             head = _HEAD_DECODER.decode(pieces.record())
@@ -354,9 +354,9 @@ class Sessions:
     # Steps of `apply`.
 
     def _end_the_unused(self) -> None:
-        """Forget some sessions that time has ended; all of them at once could take seconds.
+        """Remove some expired sessions; all at once could take seconds.
 
-        Which are left cannot be seen: `_apply_once` looks at the time too."""
+        The remaining ones have no effect: `_apply_once` checks the time too."""
         oldest_kept = self._now - self._limits.lifetime
         if self._rubbish:
             self._rubbish.popleft()
@@ -378,7 +378,7 @@ class Sessions:
         return _REGISTERED + index.to_bytes(8, "little")
 
     def _evict(self) -> None:
-        """The least recently used session has ended; its results are freed later."""
+        """End the least recently used session; its results are freed later."""
         self._rubbish.append(self._sessions.pop(next(iter(self._sessions))))
 
     def _apply_once(self, index: Index, command: bytes) -> bytes:
@@ -404,7 +404,7 @@ class Sessions:
 
 
 def _kind_of(command: bytes) -> int:
-    """The kind of a well-formed command, -1 for anything else. Used alike before and after the log."""
+    """Return the kind of a well-formed command, -1 for any other. Used both before and after the log."""
     if len(command) < _HEAD.size:
         return -1
     kind = command[0]
@@ -415,7 +415,7 @@ def _kind_of(command: bytes) -> int:
     return kind if kind == _PLAIN else -1
 
 
-# Snapshots: records with their length before them, then whatever the inner machine writes.
+# Snapshots: records with a length prefix, then the chunks of the inner machine.
 
 
 def _chunks(head: _TableHead, held: list[tuple[int, _Session]], inner: Iterator[bytes]) -> Iterator[bytes]:
@@ -434,7 +434,7 @@ def _record(record: _TableHead | _TableRow) -> bytes:
 
 @final
 class _Pieces:
-    """Records out of chunks that may be cut anywhere; then the rest, chunk by chunk."""
+    """Reads records from chunks of any size; then the rest, chunk by chunk."""
 
     __slots__ = ("_at", "_chunks", "_waiting")
 
@@ -444,12 +444,12 @@ class _Pieces:
         self._at = 0
 
     def record(self) -> bytes:
-        """The next record. Raises `SnapshotMalformed` at the end of the chunks."""
+        """Return the next record. Raise `SnapshotMalformed` at the end of the chunks."""
         (length,) = _LENGTH.unpack(self._take(_LENGTH.size))
         return self._take(length)
 
     def rest(self) -> Iterator[bytes]:
-        """Everything behind the records."""
+        """Yield all bytes after the records."""
         if self._at < len(self._waiting):
             yield bytes(self._waiting[self._at :])
         self._waiting.clear()

@@ -1,6 +1,6 @@
-"""What messages of an older term get: ours, where silence would leave their sender stuck below it (rules 2.5, 2.6).
+"""Replies to messages of an older term: requests get our term, so their sender can catch up (rules 2.5, 2.6).
 
-What lives here: answers that need no role. Replies of an older term are dropped: what they promised was for then.
+Replies of an older term are dropped: they concern that term only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["answer_old", "refuse_read_index"]
 
 
 def answer_old(server: Server, message: Message) -> None:
-    """A request of an older term has been answered with our term; anything else is dropped (§5.1)."""
+    """Answer a request of an older term with our term; drop any other message (§5.1)."""
     if type(message) is AppendEntries:
         reply = AppendReply(
             server.term,
@@ -48,6 +48,6 @@ def answer_old(server: Server, message: Message) -> None:
 
 
 def refuse_read_index(server: Server, message: ReadIndex) -> None:
-    """The read cannot be confirmed here; the answer carries our term."""
+    """Refuse a read which cannot be confirmed here; the reply carries our term."""
     reply = ReadIndexReply(server.term, server.me, message.id, NO_INDEX, ok=False)
     server.outbox.promise_term(message.sender, reply)

@@ -1,16 +1,16 @@
-"""State machines: what a committed log is for. Bytes in, bytes out; `TypedMachine` puts classes over that.
+"""State machines: the protocol users implement, with commands and results as bytes, and two optional protocols.
 
-This module holds the protocol that users implement, two protocols that a machine may implement besides, and `preparer`
-and `latest_time`, by which a host asks for them. `Sessions` (exactly-once) wraps any machine, in `sessions.py`. A
-machine is driven from one place at a time and needs no locks.
+`preparer` and `latest_time` are the node's access to the optional ones. `TypedMachine` offers classes instead of bytes
+(`typed_state_machine`), `Sessions` wraps any machine for exactly-once commands. A machine is called from one thread
+at a time and needs no locks.
 
-Unless `machine_blocks` is set, the node's loop itself calls `apply` and `query`, a few milliseconds' worth per turn.
-One call that takes longer holds up the whole node. A machine for which a few calls do may have one more method,
+Unless `machine_blocks` is set, the node's loop itself calls `apply` and `query`, for a few milliseconds per turn. A
+longer call blocks the whole node. If only a few calls are long, a machine may have one more method,
 
     def is_long(self, request: bytes) -> bool: ...
 
-which says of a command (as `prepare` made it) or a query, by its bytes alone, that it takes more than a few
-milliseconds: such a call happens in a thread, and those behind it wait.
+which returns True for a command (as returned by `prepare`) or a query of more than a few milliseconds, judged by its
+bytes alone. Such a call runs in a thread, and later calls wait for it.
 """
 
 from __future__ import annotations
@@ -28,30 +28,31 @@ class StateMachine(Protocol):
     """A deterministic machine: the same commands at the same indexes give the same state and the same results.
 
     **An exception in `apply`, `restore` or `init` ends the node with `MachineBroken`**, now and after every restart.
-    Every node applies the same commands, so it ends all of them. Give what you do not expect a result instead."""
+    All nodes apply the same commands, so all of them end. Return an error as the result instead."""
 
     def init(self) -> Index:
-        """The index up to which this machine durably holds its state already; 0 for one that lives in memory.
-        An exception keeps the node from starting. A machine that holds its state durably must keep nothing of an entry
-        for which `apply` raised."""
+        """Return the index up to which this machine durably holds its state; 0 for one in memory.
+
+        An exception prevents the node's start. A durable machine must keep no change of an entry if `apply` raised."""
         ...
 
     def prepare(self, command: bytes, now: int) -> bytes:
-        """The command as it shall enter the log; called on the leader. Most return `command` unchanged.
-        Where the leader then refuses the command, because it hands over, `prepare` is called again for the next
+        """Return the command to write to the log; called on the leader. Most machines return `command` unchanged.
+
+        If the leader then refuses the command during a leadership transfer, `prepare` is called again for the next
         leader; at most one of the results enters the log.
 
-        `now` is cluster time in nanoseconds, for machines that stamp time into their commands. It never runs back along
+        `now` is cluster time in nanoseconds, to be stamped into commands. It never runs back along
         the log, and goes on as real time does through changes of leader; no step of a wall clock moves it. It looks
-        like nanoseconds since 1970, because it began with a wall clock, but count with differences only: what names a
-        wall time needs `PreparesWithWallTime`. A machine that stamps should implement `KeepsTime` too.
+        like nanoseconds since 1970, because it began with a wall clock, but use differences only: wall times in
+        commands need `PreparesWithWallTime`. A machine which stamps time should implement `KeepsTime` too.
 
-        An exception refuses this one command (`prepare_failed`); the node lives on."""
+        An exception refuses this one command (`prepare_failed`); the node continues."""
         ...
 
     def apply(self, index: Index, command: bytes) -> bytes:
-        """The result of the committed command at `index`. Indexes rise but not by one: no-ops are skipped. A command
-        that makes no sense, or that this version does not know, has an error as its deterministic result.
+        """Apply the committed command at `index` and return its result. Indexes rise, but not always by one: no-ops are
+        skipped. Return a deterministic error for an invalid or unknown command.
 
         **An exception stops the node.** The entry is committed, so it is never skipped: every node ends at it, and ends
         there again after a restart, until `apply` is mended. Whoever waits is told `machine_failed`, with the error.
@@ -59,29 +60,29 @@ class StateMachine(Protocol):
         ...
 
     def query(self, request: bytes) -> bytes:
-        """The answer to a question that changes nothing, from the state as it is now. An exception refuses this one
-        question (`query_failed`); the node lives on."""
+        """Return the answer to a read-only query of the present state. An exception refuses this one query
+        (`query_failed`); the node continues."""
         ...
 
     def snapshot(self) -> Iterator[bytes]:
-        """Returns at once an iterator of chunks that shows this one moment, while applying goes on. An exception, here
-        or in the iterator, is an alarm (`snapshot_stuck`); the node lives on and tries again later."""
+        """Return at once an iterator over chunks of the state at this moment; commands are applied meanwhile.
+
+        An exception, here or in the iterator, raises the alarm `snapshot_stuck`; the node tries again later."""
         ...
 
     def restore(self, chunks: Iterable[bytes]) -> None:
-        """Replaces the whole state by a snapshot's. The chunks may be cut elsewhere than they were written.
+        """Replace the whole state by a snapshot's. The chunks may have other boundaries than when written.
 
-        **An exception stops the node.** It must therefore read every snapshot that an older version has written."""
+        **An exception stops the node.** So it must read the snapshots of all older versions."""
         ...
 
 
 @runtime_checkable
 class KeepsTime(Protocol):
-    """A machine that knows the latest time that was stamped into its commands. Optional.
+    """A machine which knows the latest time stamped into its commands. Optional.
 
-    After a restart of a majority nothing but the machines tells where the log's time stands. Where a machine does not
-    say it, cluster time begins anew with the leader's wall clock, and may then run back. `Sessions` says it for any
-    machine within."""
+    After a restart of a majority only the machines know the log's time. Without it, cluster time begins again with the
+    leader's wall clock and may run back. `Sessions` implements this for any inner machine."""
 
     def latest_time(self) -> int:
         """Return the latest `now` in any command applied so far, snapshots included; 0 if there is none yet. It is
@@ -91,10 +92,10 @@ class KeepsTime(Protocol):
 
 @runtime_checkable
 class PreparesWithWallTime(Protocol):
-    """A machine whose commands name wall times, such as "expire at noon". Optional."""
+    """A machine with wall times in its commands, such as "expire at noon". Optional."""
 
     def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
-        """Return the command as it shall enter the log; called in place of `prepare`.
+        """Return the command to write to the log; called in place of `prepare`.
 
         `wall`: nanoseconds since 1970 by the leader's wall clock, which may be wrong, and may step at any time. Turn a
         wall time into cluster time at once, by `now + (named - wall)`, and let only cluster time enter the log."""
@@ -102,7 +103,7 @@ class PreparesWithWallTime(Protocol):
 
 
 def preparer(machine: StateMachine) -> Callable[[bytes, int, int], bytes]:
-    """Return what a host calls with a command, cluster time and wall time."""
+    """Return the function to call with a command, cluster time and wall time."""
     if isinstance(machine, PreparesWithWallTime):
         return machine.prepare_with_wall
     prepare = machine.prepare
@@ -110,8 +111,8 @@ def preparer(machine: StateMachine) -> Callable[[bytes, int, int], bytes]:
 
 
 def latest_time(machine: object) -> int:
-    """Return what the machine says of time; 0 if it says nothing. Raises what the machine raises, and `TypeError` where
-    that is no time."""
+    """Return the machine's latest time; 0 if it does not implement `KeepsTime`. Raise the machine's exceptions, and
+    `TypeError` for an invalid time."""
     if not isinstance(machine, KeepsTime):
         return 0
     time = machine.latest_time()

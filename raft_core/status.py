@@ -1,4 +1,4 @@
-"""A frozen picture of a core, for people, tools and tests. Taking one changes nothing."""
+"""The status of a core as a frozen value, for operators, tools and tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["PeerStatus", "Status", "picture"]
 @final
 @attrs.frozen
 class PeerStatus:
-    """One follower as the leader sees it. `state`: probe, replicate or snapshot. `in_flight`: messages, with bytes."""
+    """A follower's progress on the leader. `state`: probe, replicate or snapshot. `in_flight`: messages, and bytes."""
 
     node: NodeId
     state: str
@@ -38,10 +38,10 @@ class PeerStatus:
 @final
 @attrs.frozen
 class Status:
-    """Where a node stands. `leader` and `vote` are 0 where there is none; `peers` is empty but on a leader.
+    """The status of a node. `leader` and `vote` are 0 if there is none; `peers` is empty except on a leader.
 
-    `first_index` is the first entry held in memory; what lies before it is in the snapshot at `snapshot_index`.
-    `durable_index` is how much of the log is safe on this disk; `writes_under_way` how many writes are not."""
+    `first_index` is the first entry in memory; earlier ones are in the snapshot at `snapshot_index`. `durable_index` is
+    the last entry durable on this disk, `writes_under_way` the number of writes not yet durable."""
 
     node: NodeId
     role: RoleName
@@ -71,7 +71,7 @@ class Status:
 
 
 def picture(server: Server, role: Follower | PreCandidate | Candidate | Leader) -> Status:
-    """The status of a core made of these two."""
+    """Return the status of the core with this server and role."""
     peers: tuple[PeerStatus, ...] = ()
     transfer, reads = NO_NODE, len(server.ready_reads)
     if isinstance(role, Leader):

@@ -1,10 +1,10 @@
-"""The base of every value that is made by the thousand: entries, messages, events and effects.
+"""`Value`, the base class of entries, messages, events and effects.
 
-What lives here: one class. A `Value` is immutable, compares by its fields, and is not tracked by the garbage collector,
-because nothing that it is made of can be part of a cycle. Building one costs a fifth of a frozen attrs class.
+A `Value` is immutable, compares by its fields, and is not tracked by the garbage collector, because its fields cannot
+be part of a reference cycle. Creating one costs a fifth of a frozen attrs class.
 
-A value that holds an exception or an iterator can be part of one (an exception knows the frames that it went through,
-and one of them knows the value), and would then stay for ever: such a class says `gc=True`. A test looks at all fields.
+A class with an exception or an iterator as a field needs `gc=True`: an exception refers to its frames, and a frame may
+refer to the value, which would never be freed. A test checks all fields.
 """
 
 from __future__ import annotations
@@ -13,4 +13,4 @@ import msgspec
 
 
 class Value(msgspec.Struct, frozen=True, gc=False):
-    """An immutable value that compares and hashes by its fields."""
+    """An immutable value, compared and hashed by its fields."""

@@ -1,14 +1,13 @@
-"""State machines over classes: commands, questions and their answers as attrs classes instead of bytes.
+"""Typed state machines: commands, results, questions and answers as attrs classes instead of bytes.
 
-What lives here: `Schema`, the classes that travel, which clients and replicas share; `TypedStateMachine`, the
-protocol that a user implements; and `TypedMachine`, which makes a `StateMachine` of both. Nothing here knows of Raft
-beyond the index of a command.
+`Schema` names the classes, shared by clients and replicas; users implement `TypedStateMachine`; `TypedMachine` makes a
+`StateMachine` of both. Nothing here depends on Raft beyond the index of a command.
 
 On the wire and in the log a value is the MessagePack array `[class name, {field: value, …}]`. A class can gain a
-field with a default, and a vocabulary a class, as long as every replica knows them before the first command uses
-them. Decoding is strict, because it must come out alike on every replica: no number is made of text, an unknown
-field is an error, and what does not decode has `Undecodable` as its result, which says nothing that could differ
-between versions of a library. Sets are written sorted; their members have to be plain values.
+field with a default, and a schema a class, if every replica is upgraded before the first command uses them. Decoding
+is strict, because it must be equal on every replica: text is never converted to a number, an unknown field is an
+error, and undecodable data has the result `Undecodable`, without any text which might differ between versions of a
+library. Sets are written sorted; their members must be plain values.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ __all__ = [
 ]
 
 MAX_DEPTH: Final = 64
-"""How deeply a command may be nested. A limit of our own, for the interpreter's depends on who calls."""
+"""Maximum nesting of a command; a limit of our own, since the interpreter's depends on the call depth."""
 
 _CHUNK: Final = 64 * 1024
 _UNDECODABLE: Final = msgspec.msgpack.encode(["", {}])  # no class has the empty name
@@ -57,42 +56,42 @@ _Value = TypeVar("_Value")
 @final
 @attrs.frozen
 class Undecodable:
-    """The result of a command, or the answer to a question, that the machine does not understand."""
+    """The result of an unknown command, or the answer to an unknown question."""
 
 
 class StateUndecodable(ValueError):
-    """A snapshot does not hold a state of this vocabulary: it is from a newer release, or of another machine."""
+    """A snapshot holds no state of this schema: it is from a newer release or another machine."""
 
 
 class TypedStateMachine(
     Protocol[_Command_contra, _Result_co, _Question_contra, _Answer_co, State],
 ):
-    """What a user writes: deterministic, without I/O, clock or dice."""
+    """The user's machine: deterministic, without I/O, clock or random numbers."""
 
     def apply_command(self, index: Index, command: _Command_contra) -> _Result_co:
-        """The result of the committed command. An exception stops the node, so a refusal is a result."""
+        """Apply the committed command and return its result. An exception stops the node: return errors as results."""
         ...
 
     def query(self, question: _Question_contra) -> _Answer_co:
-        """The answer, from the state as it is; changes nothing."""
+        """Return the answer from the present state, without changing it."""
         ...
 
     def snapshot_state(self) -> State:
-        """The whole state as a picture that later commands do not change. Called between two commands, and must
-        return soon: it is written down afterwards, while applying goes on."""
+        """Return the whole state as a value which later commands do not change. It is called between two commands and
+        must return soon: encoding follows while commands are applied."""
         ...
 
     def restore_state(self, state: State) -> None:
-        """Replaces the whole state."""
+        """Replace the whole state."""
         ...
 
 
 @runtime_checkable
 class Prepares(Protocol[Command]):
-    """A typed machine that completes commands on the leader before they enter the log, with the time for example."""
+    """A typed machine which completes commands on the leader before they enter the log, e.g. with the time."""
 
     def prepare_command(self, command: Command, now: int) -> Command:
-        """The command as it shall enter the log. `now`: nanoseconds since 1970, by the leader's clock."""
+        """Return the command to write to the log. `now`: nanoseconds since 1970, by the leader's clock."""
         ...
 
 
@@ -100,9 +99,9 @@ class Prepares(Protocol[Command]):
 
 
 def make_converter() -> cattrs.Converter:
-    """A strict converter: exact types, unknown fields refused, unions of attrs classes told apart by class name.
+    """Return a strict converter: exact types, no unknown fields, unions of attrs classes by class name.
 
-    Register hooks on it for types that MessagePack does not know, and hand it to the vocabulary."""
+    Register hooks on it for types unknown to MessagePack, and pass it to `Schema`."""
     converter = cattrs.Converter(
         forbid_extra_keys=True, detailed_validation=False, unstruct_collection_overrides={Set: sorted}
     )
@@ -184,7 +183,7 @@ def _too_deep(data: object) -> bool:
 
 @final
 class _Codec(Generic[_Value]):
-    """One union of classes to bytes and back. Hooks are looked up once, here."""
+    """Encodes and decodes one union of classes. Hooks are looked up once, here."""
 
     __slots__ = ("_read", "_what", "_write")
 
@@ -200,7 +199,7 @@ class _Codec(Generic[_Value]):
             self._write[one] = converter.get_unstructure_hook(one)
 
     def encode(self, value: _Value) -> bytes:
-        """The bytes of `value`. Raises `CallerError` where it is of no class of this union or cannot be written."""
+        """Return the bytes of `value`. Raise `CallerError` if its class is not in this union or cannot be encoded."""
         kind = type(value)
         if (write := self._write.get(kind)) is None:
             raise CallerError(f"{kind.__name__} is not among the {self._what} of this vocabulary")
@@ -210,8 +209,8 @@ class _Codec(Generic[_Value]):
             raise CallerError(f"a {kind.__name__} cannot be written: {failure}; register a hook for it") from failure
 
     def decode(self, data: bytes) -> _Value | Undecodable:
-        """The value in `data`, or `Undecodable`. Alike on every replica, so whatever a class's own validators or
-        hooks raise counts as not decoding."""
+        """Return the value in `data`, or `Undecodable`. Any exception of a class's own validators or hooks counts as
+        undecodable, so that all replicas agree."""
         try:
             name, fields = msgspec.msgpack.decode(data)
             if _too_deep(fields):
@@ -227,10 +226,10 @@ class _Codec(Generic[_Value]):
 
 @final
 class Schema(Generic[Command, Result, Question, Answer, State]):
-    """The classes of one machine: what may be sent to it and what it may say. Each is a tuple of attrs classes.
+    """The classes of one machine's commands, results, questions, answers and states; all are attrs classes.
 
-    Clients and replicas share it. Raises `CallerError` for a class that is not of attrs, a
-    name used twice, and a field of a type that the converter has no hook for."""
+    Clients and replicas share it. Raise `CallerError` for a class not made by attrs, a name used twice, and a field
+    without a converter hook for its type."""
 
     def __init__(
         self,
@@ -252,45 +251,45 @@ class Schema(Generic[Command, Result, Question, Answer, State]):
     # A client's side.
 
     def encode_command(self, command: Command) -> bytes:
-        """What to propose."""
+        """Return the bytes to propose."""
         return self._commands.encode(command)
 
     def decode_result(self, data: bytes) -> Result | Undecodable:
-        """What became of a command; `Undecodable` also where the result itself is of an unknown class."""
+        """Return the result of a command; `Undecodable` also for a result of an unknown class."""
         return self._results.decode(data)
 
     def encode_question(self, question: Question) -> bytes:
-        """What to ask."""
+        """Return the bytes of the query."""
         return self._questions.encode(question)
 
     def decode_answer(self, data: bytes) -> Answer | Undecodable:
-        """What was answered; `Undecodable` also where the answer itself is of an unknown class."""
+        """Return the answer to a question; `Undecodable` also for an answer of an unknown class."""
         return self._answers.decode(data)
 
     # A replica's side.
 
     def decode_command(self, data: bytes) -> Command | Undecodable:
-        """The command in an entry."""
+        """Return the command in an entry."""
         return self._commands.decode(data)
 
     def encode_result(self, result: Result | Undecodable) -> bytes:
-        """The result that goes back to the client."""
+        """Return the bytes of the result for the client."""
         return _UNDECODABLE if isinstance(result, Undecodable) else self._results.encode(result)
 
     def decode_question(self, data: bytes) -> Question | Undecodable:
-        """The question that was asked."""
+        """Return the question in a query."""
         return self._questions.decode(data)
 
     def encode_answer(self, answer: Answer | Undecodable) -> bytes:
-        """The answer that goes back to the client."""
+        """Return the bytes of the answer for the client."""
         return _UNDECODABLE if isinstance(answer, Undecodable) else self._answers.encode(answer)
 
     def encode_state(self, state: State) -> bytes:
-        """A snapshot's bytes."""
+        """Return the bytes of a snapshot."""
         return self._states.encode(state)
 
     def decode_state(self, data: bytes) -> State:
-        """The state in a snapshot. Raises `StateUndecodable`."""
+        """Return the state in a snapshot. Raise `StateUndecodable` if it holds none."""
         state = self._states.decode(data)
         if isinstance(state, Undecodable):
             raise StateUndecodable("the snapshot holds no state of this machine; was it written by a newer release?")
@@ -299,7 +298,7 @@ class Schema(Generic[Command, Result, Question, Answer, State]):
 
 @final
 class TypedMachine(Generic[Command, Result, Question, Answer, State]):
-    """A `StateMachine` made of a typed one and its vocabulary. It lives in memory: snapshots and the log keep it."""
+    """A `StateMachine` made of a typed one and its schema. It is in memory: snapshots and the log preserve it."""
 
     def __init__(
         self,
@@ -314,7 +313,7 @@ class TypedMachine(Generic[Command, Result, Question, Answer, State]):
         return Index(0)
 
     def prepare(self, command: bytes, now: int) -> bytes:
-        """The command completed by the typed machine; unchanged where it has nothing to add or does not understand."""
+        """Return the command completed by the typed machine; unchanged if it has no `Prepares` or decoding fails."""
         if self._prepares is None:
             return command
         decoded = self.vocabulary.decode_command(command)
@@ -323,29 +322,29 @@ class TypedMachine(Generic[Command, Result, Question, Answer, State]):
         return self.vocabulary.encode_command(self._prepares.prepare_command(decoded, now))
 
     def latest_time(self) -> int:
-        """Return what the typed machine says, where it implements `KeepsTime`; else 0, which says nothing."""
+        """Return the typed machine's latest time if it implements `KeepsTime`, else 0: unknown."""
         return latest_time(self.machine)
 
     def apply(self, index: Index, command: bytes) -> bytes:
-        """The typed result as bytes; `Undecodable` for a command that is none, and the state is as it was."""
+        """Return the typed result as bytes; `Undecodable`, with the state unchanged, for an unknown command."""
         decoded = self.vocabulary.decode_command(command)
         if isinstance(decoded, Undecodable):
             return _UNDECODABLE
         return self.vocabulary.encode_result(self.machine.apply_command(index, decoded))
 
     def query(self, request: bytes) -> bytes:
-        """The typed answer as bytes; `Undecodable` for a question that is none."""
+        """Return the typed answer as bytes; `Undecodable` for an unknown question."""
         question = self.vocabulary.decode_question(request)
         if isinstance(question, Undecodable):
             return _UNDECODABLE
         return self.vocabulary.encode_answer(self.machine.query(question))
 
     def snapshot(self) -> Iterator[bytes]:
-        """The chunks of the state as it is now; it is turned into bytes when the first is taken."""
+        """Return chunks of the present state; it is encoded when the first is taken."""
         return self._chunks(self.machine.snapshot_state())
 
     def restore(self, chunks: Iterable[bytes]) -> None:
-        """Replaces the typed machine's state. Raises `StateUndecodable`, and the state is as it was."""
+        """Replace the typed machine's state. Raise `StateUndecodable` with the state unchanged."""
         self.machine.restore_state(self.vocabulary.decode_state(b"".join(chunks)))
 
     def _chunks(self, state: State) -> Iterator[bytes]:

@@ -1,7 +1,7 @@
-"""What must hold within a message, and which terms are believed. Checked before the term rule.
+"""Checks of a message before the term rule: its contents, and the range and sender of a new term.
 
-The wire codec checks the same forms and more. This guards every other way in, and what only a core can judge: how far
-a term may leap, and from whom.
+The wire codec makes the same checks of contents and more; these protect all other ways in. Only the core can judge how
+far a term may rise, and by whose message.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ __all__ = [
 ]
 
 TERM_LEAP: Final = 1 << 32
-"""One message raises the term by at most this much: 136 years of one election each second."""
+"""Most a single message may raise the term: 136 years of one election per second."""
 FAR_TERM: Final = 1 << 62
-"""Beyond this term, which no cluster reaches by elections, a message raises the term by at most `TERM_STEP`."""
+"""Above this term, which no cluster reaches by elections, a message may raise it by `TERM_STEP` at most."""
 TERM_STEP: Final = 1 << 20
-"""Then 2**42 messages would be needed to use up the rest of the range."""
+"""Small enough to need 2**42 messages for the rest of the range."""
 
 
 def malformed(message: Message) -> str | None:
-    """Return why `message` contradicts itself; None where it does not."""
+    """Return how `message` contradicts itself; None if it does not."""
     kind = type(message)
     if kind is AppendReply:
         if message.hint_term > message.term:  # type: ignore[union-attr]
@@ -55,7 +55,7 @@ def malformed(message: Message) -> str | None:
 
 
 def _well_formed(request: AppendEntries) -> bool:
-    """The entries follow `prev_index` and each other, terms never fall, and configurations can be read (rule 4.5)."""
+    """Return whether indexes are consecutive, terms never fall, and configurations decode (rule 4.5)."""
     index, term = request.prev_index, request.prev_term
     for entry in request.entries:
         if entry.index != index + 1 or entry.term < term:
@@ -83,13 +83,13 @@ def term_in_reach(ours: Term, theirs: Term) -> bool:
 
 
 def snapshot_too_far(last: int, index: int) -> bool:
-    """Return whether a snapshot at `index` would leave a log that ends at `last` no room to grow."""
+    """Return whether a snapshot at `index` would leave a log with end `last` no room to grow."""
     return index > FAR_TERM and index - last > TERM_LEAP
 
 
 def may_raise_term(message: Message, *, known: bool) -> bool:
     """Return whether a sender may raise our term with this kind of message.
 
-    A candidate or a leader that is not in our configuration may be right: its configuration may be newer (rule 9.3).
-    Everything else is an answer or an order between members, which a stranger has no part in."""
+    A candidate or leader outside our configuration may be valid: its configuration may be newer (rule 9.3). All other
+    messages are replies or orders between members."""
     return known or isinstance(message, RequestVote | AppendEntries | InstallSnapshot)

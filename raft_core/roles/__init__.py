@@ -1,2 +1,2 @@
-"""One class per role, holding only that role's state. Handlers return the arrow to follow; they never import one
-another, and never change the role."""
+"""The roles: one class each, with only its own state. Handlers return a transition and never change the role; the
+role modules never import one another."""

@@ -1,7 +1,6 @@
-"""A leader on its way out: leadership transfer (thesis 3.10), at an operator's wish, before stopping, after its
-removal, or because its disk has stalled.
+"""Leadership transfer (thesis 3.10): on an operator's request, before stopping, after removal, or for a stalled disk.
 
-What lives here: one transfer. It dies with the leadership, because only the leader holds it (rule 11.4).
+Only the leader keeps its state, so a transfer ends with the leadership (rule 11.4).
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ __all__ = ["LeadershipTransfer", "TransferAttempt"]
 
 @final
 class TransferAttempt:
-    """A transfer to `target`: first it catches up, then it is told to stand at once. `age` in ticks."""
+    """One transfer to `target`: first it catches up, then it gets TimeoutNow. `age` in ticks."""
 
     __slots__ = ("age", "order_sent", "orders", "requests", "target")
 
     def __init__(self, target: NodeId, requests: list[RequestId]) -> None:
         self.target = target
-        self.requests = requests  # who waits for it; usually one, none for causes of our own
+        self.requests = requests  # requests waiting for it; none if we began it ourselves
         self.age = 0
-        self.order_sent = False  # TimeoutNow went out: from then on no lease is valid in this leadership
-        self.orders: list[MessageId] = []  # which of them, oldest first
+        self.order_sent = False  # TimeoutNow was sent: no more leases in this leadership
+        self.orders: list[MessageId] = []  # ids of the TimeoutNow messages, oldest first
 
 
 @final
 class LeadershipTransfer:
-    """At most one handover is under way. `leaving`: it has to go, so that a failure ends in stepping down."""
+    """At most one transfer is under way. `leaving`: this leader must go, so a failed transfer means stepping down."""
 
     __slots__ = ("handover", "leaving", "replication", "server", "term")
 
@@ -48,16 +47,16 @@ class LeadershipTransfer:
 
     @property
     def target(self) -> NodeId:
-        """Who is to take over; 0 where nobody is."""
+        """The transfer's target; 0 if no transfer is under way."""
         return self.handover.target if self.handover is not None else NO_NODE
 
     def request(self, event: TransferRequested) -> None:
-        """Thesis 3.10: nothing new is taken, the target catches up, then it stands. Asked again, it is one transfer."""
+        """Begin a transfer (thesis 3.10), or join the one under way to the same target."""
         server, target = self.server, event.to or self.best_voter()
         if server.stopping:
             server.refuse(event.request, RefusalReason.STOPPING)
         elif event.to == server.me:
-            server.respond(Respond(event.request, Success(server.commit)))  # it leads already
+            server.respond(Respond(event.request, Success(server.commit)))  # already the leader
         elif target == NO_NODE:
             server.refuse(event.request, RefusalReason.TARGET_UNREACHABLE, text="no other voter has been heard lately")
         elif target not in server.members.voters:
@@ -69,7 +68,7 @@ class LeadershipTransfer:
             self._begin(target, [event.request])
 
     def leave(self) -> StepDown | None:
-        """The leadership has to end: handing over first, where there is anybody (rule 11.5, thesis 4.2.2)."""
+        """End the leadership, after a transfer if a voter is available (rule 11.5, thesis 4.2.2)."""
         if self.leaving:
             return None
         self.leaving = True
@@ -82,13 +81,13 @@ class LeadershipTransfer:
         return None
 
     def flee_stall(self, since: int) -> None:
-        """Our disk has stalled since then: a voter whose disk has answered later takes over; without one, we stay."""
+        """Transfer to a voter whose disk answered after `since`, when ours stalled; else stay."""
         target = self.best_voter(answered_since=since + 1)
         if target != NO_NODE:
             self._begin(target, [])
 
     def best_voter(self, answered_since: int = 0) -> NodeId:
-        """The voter with the most of our log, among those heard lately; 0 where there is none."""
+        """Return the voter with the highest match, among those heard lately; 0 if none."""
         best, match = NO_NODE, -1
         for node in self.server.members.voters:
             peer = self.replication.progress.get(node)
@@ -106,7 +105,7 @@ class LeadershipTransfer:
             self.replication.fill(self.replication.progress[target])
 
     def order_if_ready(self) -> None:
-        """Rule 11.2: only one that holds our whole log is told to stand."""
+        """Send TimeoutNow if the target holds our whole log (rule 11.2)."""
         server, handover = self.server, self.handover
         assert handover is not None
         if self.replication.progress[handover.target].match < server.log.last_index:
@@ -117,7 +116,7 @@ class LeadershipTransfer:
         server.outbox.send(handover.target, TimeoutNow(server.term, server.me, order))
 
     def on_tick(self, elapsed: int) -> StepDown | None:
-        """The order is repeated, for it may be lost; after an election timeout the transfer is given up."""
+        """Repeat TimeoutNow in case it was lost; give up after the transfer timeout."""
         handover, settings = self.handover, self.server.settings
         if handover is None:
             return None
@@ -130,15 +129,15 @@ class LeadershipTransfer:
         return None
 
     def refused(self, reply: TransferRefused) -> StepDown | None:
-        """The target says no to one of our orders; to one of an earlier transfer it may have said so long ago. If it
-        was ordered more than once, the other orders may still be obeyed."""
+        """Fail the transfer if the target refuses one of its orders; ignore a refusal to an earlier transfer. If
+        several orders were sent, the target may still obey another."""
         handover = self.handover
         if handover is None or handover.target != reply.sender or reply.id not in handover.orders:
             return None
         return self.failed(answered=len(handover.orders) == 1)
 
     def failed(self, *, answered: bool = False) -> StepDown | None:
-        """Work is taken up again, unless there is no choice but to go. `answered`: the target itself said no."""
+        """End the transfer: resume work, or step down if leaving. `answered`: the target itself refused."""
         self._end(RefusalReason.TRANSFER_FAILED, answered=answered)
         return StepDown() if self.leaving else None
 
@@ -147,13 +146,13 @@ class LeadershipTransfer:
         if handover is None:
             return
         for request in handover.requests:
-            if handover.order_sent and not answered:  # the order may still arrive, and would be obeyed
+            if handover.order_sent and not answered:  # the order may still arrive
                 server.respond(Respond(request, Indeterminate(UnknownReason.TRANSFER_UNANSWERED)))
             else:
                 server.refuse(request, reason, text=f"node {handover.target} did not take over")
 
     def resign(self) -> None:
-        """The leadership has ended: by the successor's election, as was wished, or by something else."""
+        """Answer the requests at the end of the leadership: success if it followed our order, else unknown."""
         server, handover, self.handover = self.server, self.handover, None
         if handover is not None:
             followed = handover.order_sent and server.term > self.term

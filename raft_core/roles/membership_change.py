@@ -1,7 +1,7 @@
-"""Changing the members, as the leader does it (§6, thesis ch. 4): one change at a time, in force once appended.
+"""Membership changes on the leader (§6, thesis ch. 4): one change at a time, in force once appended.
 
-What lives here: the rules that need the log and the term; those of a configuration by itself are in `membership`.
-Every refusal comes before anything is appended.
+It holds the rules which need the log and the term; those of a configuration alone are in `membership`. A change is
+refused before any entry is appended.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["MembershipChange"]
 
 @final
 class MembershipChange:
-    """`waiting` is the change that entered a joint configuration and is answered when that has been left."""
+    """`waiting` is the request for a joint change, answered when the joint configuration is left."""
 
     __slots__ = ("replication", "server", "waiting")
 
@@ -33,11 +33,11 @@ class MembershipChange:
 
     @property
     def pending(self) -> bool:
-        """The configuration in force is not committed yet (thesis 4.1: one change at a time)."""
+        """True while the configuration in force is not committed (thesis 4.1: one change at a time)."""
         return self.server.configurations.index > self.server.commit
 
     def request(self, event: ChangeRequested, *, settled: bool) -> bool:
-        """True if another configuration is in force now; otherwise the request was refused."""
+        """Append the changed configuration and return True, or refuse the request and return False."""
         server = self.server
         refusal = self._forbidden(settled=settled)
         if refusal is None and event.expected != NO_INDEX and event.expected != server.configurations.index:
@@ -62,7 +62,7 @@ class MembershipChange:
         return True
 
     def leave(self, event: LeaveRequested, *, settled: bool) -> bool:
-        """True if the joint configuration has been left, on request."""
+        """Leave the joint configuration on request and return True, or refuse and return False."""
         server = self.server
         refusal = self._forbidden(settled=settled)
         if refusal is not None:
@@ -94,8 +94,7 @@ class MembershipChange:
         self.replication.follow_members()
 
     def leave_if_committed(self) -> bool:
-        """Leave a joint configuration that is committed under both halves (rules 9.7, 3.3). Return whether another one
-        is in force now."""
+        """Leave a joint configuration committed by both halves (rules 9.7, 3.3). Return whether it was left."""
         server = self.server
         members = server.members
         if self.pending or not members.joint or not members.auto_leave:
@@ -107,7 +106,7 @@ class MembershipChange:
         return True
 
     def on_tick(self, *, may_change: bool) -> bool:
-        """Make up for leaving that a transfer held up, and promote a learner that has caught up (rule 9.11)."""
+        """Leave a joint configuration delayed by a transfer, or promote a learner once caught up (rule 9.11)."""
         server = self.server
         members = server.members
         if not may_change or self.pending or server.stopping:
@@ -126,7 +125,7 @@ class MembershipChange:
         return False
 
     def resign(self) -> None:
-        """The leadership ends; whether the joint configuration is left as wished, the next leader decides."""
+        """Answer the waiting change as indeterminate: the next leader completes it or not."""
         request, self.waiting = self.waiting, None
         if request is not None:
             self.server.respond(Respond(request, Indeterminate(UnknownReason.LEADERSHIP_LOST)))

@@ -1,6 +1,6 @@
-"""How a leader answers linearizable reads: by confirming rounds, or by its lease (§8, thesis 6.4).
+"""Linearizable reads on a leader, by read rounds or by its lease (§8, thesis 6.4).
 
-What lives here: the waiting reads, and when each heartbeat was sent. The rounds themselves are in `raft_core.reads`.
+It keeps the waiting reads and the send times of heartbeats. The queue of rounds is in `raft_core.reads`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Reading"]
 
 @final
 class Reading:
-    """`settled`: an entry of this term is committed; before that nobody knows what else is (§8)."""
+    """`settled`: an entry of this term is committed; before, the true commit index is unknown (§8)."""
 
     __slots__ = ("beats", "lease_spent", "queue", "replication", "server", "settled")
 
@@ -33,11 +33,11 @@ class Reading:
         self.replication = replication
         self.queue = ReadQueue()
         self.settled = False
-        self.lease_spent = False  # a successor has been told to stand: no lease in this leadership any more
+        self.lease_spent = False  # TimeoutNow was sent: no more leases in this leadership
         self.beats: deque[tuple[MessageId, int]] = deque()  # heartbeats and when they were sent, for leases
 
     def on_read(self, event: ReadRequested, *, leaving: bool) -> None:
-        """§8: answered from the lease where that is allowed, else by the next confirming round."""
+        """Answer from a valid lease, otherwise with the next read round (§8)."""
         server = self.server
         if len(self.queue) + len(server.ready_reads) >= server.settings.max_waiting_reads:
             server.refuse(event.request, RefusalReason.READS_FULL)
@@ -47,7 +47,7 @@ class Reading:
             self._ask(WaitingRead(NO_NODE, event.request))
 
     def on_read_index(self, message: ReadIndex, *, leaving: bool) -> None:
-        """A follower's or learner's read. A removed node is told so, or it would wait for ever (rule 7.5)."""
+        """Answer a follower's or learner's read. Refuse a removed node, or it would wait for ever (rule 7.5)."""
         server = self.server
         read = WaitingRead(message.sender, RequestId(0), message.id)
         known = server.members.is_member(message.sender)
@@ -64,13 +64,13 @@ class Reading:
         self.begin_if_wanted()
 
     def begin_if_wanted(self) -> None:
-        """Reads that wait have a round under way, as soon as one of our own entries is committed."""
+        """Begin a round for waiting reads, once an entry of our term is committed."""
         if self.settled and self.queue.wants_round:
             self.replication.heartbeat_all(self.queue.begin(self.server.commit))
             self.confirm()
 
     def beat(self) -> None:
-        """The periodic heartbeat, which carries the newest round again: the first may have been lost."""
+        """Send the periodic heartbeat, which repeats the newest round in case its first message was lost."""
         server = self.server
         message = self.replication.heartbeat_all(self.queue.last_round)
         self.replication.mark_beat()
@@ -80,7 +80,7 @@ class Reading:
                 self.beats.popleft()
 
     def answered(self, peer: Progress, reply: AppendReply) -> None:
-        """A heartbeat was answered: a round may be confirmed, a lease begins when the heartbeat was sent."""
+        """Note a heartbeat reply: it may confirm a round, and renews a lease as of the sending of the heartbeat."""
         for message, sent_at in self.beats:
             if message == reply.id and sent_at > peer.lease_from:
                 peer.lease_from = sent_at
@@ -98,7 +98,7 @@ class Reading:
         peer.lease_promised = promise
 
     def confirm(self) -> None:
-        """Thesis 6.4: a majority of each half has answered a heartbeat that was sent after the read was asked."""
+        """Release the reads of rounds answered by a majority of each half (thesis 6.4)."""
         queue = self.queue
         while queue.rounds:
             wanted = queue.rounds[0].id
@@ -122,7 +122,7 @@ class Reading:
             server.outbox.send(read.origin, ReadIndexReply(server.term, server.me, read.message, index, ok=True))
 
     def refuse(self, read: WaitingRead, reason: RefusalReason) -> None:
-        """The read is refused, wherever it was asked."""
+        """Refuse the read, whether requested here or by another node."""
         server = self.server
         if read.origin == NO_NODE:
             server.refuse(read.request, reason)
@@ -131,14 +131,14 @@ class Reading:
             server.outbox.promise_term(read.origin, reply)
 
     def refuse_all(self) -> None:
-        """The leadership ends: every read is refused; asking again is harmless."""
+        """Refuse all reads at the end of the leadership; repeating a read is harmless."""
         for read in self.queue.drain():
             self.refuse(read, RefusalReason.LEADERSHIP_LOST)
 
     def _lease_valid(self, *, leaving: bool) -> bool:
-        """Thesis 6.4.1: each of a quorum answered a heartbeat sent less time ago than it promised then, less the drift.
+        """Return whether a quorum's lease promises, less the clock drift, are still in force (thesis 6.4.1).
 
-        The lease begins when the heartbeat was sent; it is void from the moment a successor may stand."""
+        The lease begins at the sending of the heartbeat and ends at once when a successor may campaign."""
         server, settings = self.server, self.server.settings
         allowed = settings.lease_reads and server.members.leases and self.settled
         if not allowed or self.lease_spent or leaving:
@@ -147,7 +147,7 @@ class Reading:
         return quorum_reached(server.members, lambda n: n == me or (n in progress and self._lends(progress[n])))
 
     def _lends(self, peer: Progress) -> bool:
-        """`peer` still gives no vote away, by its own promise on our clock."""
+        """Return whether the promise of `peer` to grant no vote is in force by our clock."""
         settings = self.server.settings
         ticks = min(peer.lease_promised // settings.tick_nanoseconds, settings.election_ticks)
         lasts = ticks * (100 - settings.clock_drift_percent) // 100

@@ -1,7 +1,6 @@
-"""A leader's sending: what each follower gets next, heartbeats, commit announcements, snapshot offers (§5.3, §7).
+"""Replication by a leader: appends, heartbeats, commit updates and snapshot offers (§5.3, §7).
 
-What lives here: one `Progress` per follower and the messages made from it. Whether an answer commits anything, is the
-leader's to decide.
+It keeps one `Progress` per follower and builds the messages from it. Commit decisions are in `leader`.
 """
 
 from __future__ import annotations
@@ -20,23 +19,26 @@ __all__ = ["Replication"]
 
 @final
 class Replication:
-    """Everybody who receives the log, in the order of their ids. `departing` are removed nodes that are still being
-    told of it (rule 10.2): they count nowhere, until they have it or a few timeouts have passed."""
+    """The followers in order of their ids, members and departing nodes.
+
+    `departing` nodes are removed but still receive the log, up to the entry that removed them (rule 10.2); they count
+    in no quorum. Example: A removes C at index 9. Without entry 9 C would campaign for ever, so A sends to C until C
+    knows that 9 is committed, or for a few election timeouts if C is down."""
 
     __slots__ = ("_announcement", "_shared", "_shared_last", "departing", "offers_wait", "progress", "server")
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.progress: dict[NodeId, Progress] = {}
-        self.departing: dict[NodeId, tuple[Index, int]] = {}  # (the configuration it has to learn, tick of patience)
-        self._shared: AppendEntries | None = None  # the last append built: followers in the same place share it
+        self.departing: dict[NodeId, tuple[Index, int]] = {}  # (index of the removal, tick to stop at)
+        self._shared: AppendEntries | None = None  # the last append built, shared by followers at one index
         self._shared_last: Index = NO_INDEX
-        self.offers_wait = False  # somebody needs a snapshot whose switch is not durable yet
-        self._announcement: AppendEntries | None = None  # the last one built, shared likewise
+        self.offers_wait = False  # a follower needs a snapshot whose switch is not durable
+        self._announcement: AppendEntries | None = None  # the last commit update built, also shared
         self.follow_members()
 
     def follow_members(self) -> None:
-        """There is a `Progress` for every member in force but this node; removed ones become departing."""
+        """Create a `Progress` for each new member except this node; removed members become departing."""
         server = self.server
         members = server.members
         wanted = [node for node in members.nodes if node != server.me]
@@ -58,7 +60,7 @@ class Replication:
         self.progress = {node: self.progress[node] for node in sorted(self.progress) if node in kept}
 
     def drop_departed(self) -> None:
-        """Removed nodes that know of it, or that never answer, are let go."""
+        """Forget departing nodes which know of their removal, or whose time is over."""
         for node, (index, patience) in list(self.departing.items()):
             known = self.progress[node].match >= index and self.progress[node].commit_sent >= index
             if known or self.server.now >= patience:
@@ -68,12 +70,12 @@ class Replication:
     # Appends.
 
     def fill_all(self) -> None:
-        """Everybody has been sent what their windows allow."""
+        """Send to each follower as much as its window allows."""
         for peer in self.progress.values():
             self.fill(peer)
 
     def fill(self, peer: Progress) -> None:
-        """`peer` has been sent everything that its window allows; a probe even if there is nothing new."""
+        """Send to `peer` as much as its window allows; a probe even without new entries."""
         log = self.server.log
         while not peer.paused:
             probing = peer.state is ProgressState.PROBE
@@ -106,7 +108,7 @@ class Replication:
     def _build(self, prev: Index) -> AppendEntries:
         server, log = self.server, self.server.log
         term = log.term_at(prev)
-        assert term is not None  # fill() offers a snapshot where the place is gone
+        assert term is not None  # fill() offers a snapshot if `prev` is compacted
         entries = log.slice(Index(prev + 1), log.last_index, server.settings.max_message_bytes)
         read = ReadId(0)
         return AppendEntries(
@@ -114,7 +116,7 @@ class Replication:
         )
 
     def empty_append(self, peer: Progress) -> None:
-        """An empty append behind everything sent: where a window was lost, the answer says so (rule 5.2)."""
+        """Send an empty append at the end of the window: if the window is lost, the peer rejects it (rule 5.2)."""
         server = self.server
         prev = Index(peer.next - 1)
         term = server.log.term_at(prev)
@@ -127,14 +129,16 @@ class Replication:
         )
 
     def announce_all(self) -> None:
-        """Everybody has been sent what is new, and told how far it is committed."""
+        """Send new entries and the commit index to each follower."""
         for peer in self.progress.values():
             self.fill(peer)
             self.announce(peer)
 
     def announce(self, peer: Progress) -> None:
-        """`peer` has been told the commit index if that can move it (rule 5.6): with entries, or by a message of its
-        own, which names the last place sent, travels behind it, and asks for no answer but where that is lost."""
+        """Send the commit index to `peer` if it can advance there and was not sent with entries (rule 5.6).
+
+        The commit update names the last index sent and follows it on the connection. It is answered only by a
+        rejection, if entries before it are lost."""
         server = self.server
         commit = server.commit
         sent = Index(peer.next - 1)
@@ -154,7 +158,7 @@ class Replication:
         peer.commit_sent = reach
 
     def heartbeat_all(self, read: ReadId) -> MessageId:
-        """Everybody has a heartbeat that confirms the reads up to `read`; its message id is returned."""
+        """Send each follower a heartbeat for the read rounds up to `read`. Return its message id."""
         server, log = self.server, self.server.log
         message_id = server.next_message()
         shared: AppendEntries | None = None
@@ -165,7 +169,7 @@ class Replication:
                 shared_match = match
                 term = log.term_at(match)
                 prev, prev_term = (match, term) if term is not None else (NO_INDEX, 0)
-                commit = server.commit if server.commit < match else match  # §5.3, rule 3.4: no more than it holds
+                commit = server.commit if server.commit < match else match  # §5.3, rule 3.4: not above its match
                 shared = AppendEntries(
                     server.term,
                     server.me,
@@ -184,27 +188,27 @@ class Replication:
         return message_id
 
     def mark_beat(self) -> None:
-        """A follower that has something under way and has not moved when it answers this beat, may have lost it."""
+        """Note each match now: a follower whose match is the same at its reply may have lost the window."""
         for peer in self.progress.values():
             peer.match_at_beat = peer.match
 
     # Snapshots.
 
     def offer_snapshot(self, peer: Progress) -> None:
-        """`peer` needs what the log no longer holds: the snapshot is offered, to those who are there (rule 6.1)."""
+        """Offer the snapshot to `peer`, which needs compacted entries, if it was heard lately (rule 6.1)."""
         server = self.server
         if peer.state is ProgressState.REPLICATE:
             peer.become_probe()
         lately, meta = peer.heard_within(server.settings.election_ticks, server.now), server.snapshot_to_offer
         if not lately or meta is None:
-            peer.probe_sent = True  # its next heartbeat reply brings it back here
+            peer.probe_sent = True  # try again at its next heartbeat reply
             self.offers_wait = self.offers_wait or (lately and server.snapshot is not None)
             return
         peer.become_snapshot(meta.index)
         self._send_offer(peer, meta)
 
     def offer_when_durable(self) -> None:
-        """Those who wait only for the switch to our newest snapshot have been offered it, now that it is durable."""
+        """Offer the newest snapshot to the followers which wait for its durability, once it is durable."""
         if not self.offers_wait or self.server.snapshot_to_offer is None:
             return
         self.offers_wait = False
@@ -214,7 +218,7 @@ class Replication:
                 self.fill(peer)
 
     def repeat_offer(self, peer: Progress) -> None:
-        """The newest snapshot has been offered again: a receiver that is at work on it goes on (rule 6.10)."""
+        """Offer the newest snapshot again; a receiver already fetching it continues (rule 6.10)."""
         meta = self.server.snapshot_to_offer
         if meta is None:
             return
@@ -227,7 +231,7 @@ class Replication:
         server.outbox.send(peer.node, InstallSnapshot(server.term, server.me, server.next_message(), meta))
 
     def tick_snapshots(self, elapsed: int) -> None:
-        """A transfer without progress for too long has failed (rule 6.2): progress counts, not duration."""
+        """Fail transfers without progress for `snapshot_ticks`, whatever their duration (rule 6.2); repeat offers."""
         for peer in self.progress.values():
             if peer.state is not ProgressState.SNAPSHOT:
                 continue
@@ -242,6 +246,6 @@ class Replication:
 
     @property
     def log_hold(self) -> Index:
-        """The oldest snapshot on its way to a follower; 0 where there is none. The log after it is kept for them."""
+        """The oldest snapshot being transferred, 0 if none. The log after it is kept for its receiver."""
         pending = [peer.pending for peer in self.progress.values() if peer.state is ProgressState.SNAPSHOT]
         return min(pending, default=NO_INDEX)

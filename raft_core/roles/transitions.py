@@ -1,7 +1,6 @@
-"""The arrows of the paper's role figure, as data (fig. 4, with the pre-candidate of thesis 9.6).
+"""The transitions between roles as values (fig. 4, with the pre-candidate of thesis 9.6), and the legal ones.
 
-What lives here: one value per arrow, and `LEGAL`, which says where each may start. A role's handler returns an
-arrow; only `Raft` follows it.
+A role's handler returns a transition; only `Raft` performs it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ __all__ = ["LEGAL", "BecomeCandidate", "BecomeLeader", "BecomePreCandidate", "St
 
 @final
 class StepDown(Value, frozen=True, array_like=True):
-    """Become follower of `leader` (0: not known yet). `hurry`: how many more short election timeouts to draw."""
+    """Become follower of `leader` (0: not known yet). `hurry`: how many more election timeouts are short."""
 
     leader: NodeId = NO_NODE
     hurry: int = 0
@@ -40,7 +39,7 @@ class BecomeCandidate(Value, frozen=True, array_like=True):
 
 @final
 class BecomeLeader(Value, frozen=True, array_like=True):
-    """Become leader: a majority has voted (§5.2)."""
+    """Become leader after winning a majority (§5.2)."""
 
 
 Transition: TypeAlias = StepDown | BecomePreCandidate | BecomeCandidate | BecomeLeader

@@ -13,7 +13,7 @@ from typing import Final, Protocol, final
 import attrs
 
 from raft_core.errors import CallerError, SettingsError
-from raft_core.ids import NodeId
+from raft_core.ids import HIGHEST_FOUNDER, NodeId
 from raft_core.membership import Members
 from raft_core.node.address_book import is_everywhere
 from raft_core.node.limits import SECOND, NodeLimits, check_node
@@ -171,6 +171,8 @@ class NodeConfig:
         if missing := sorted(set(self.founders) - {*self.peers, self.node}):
             names = ", ".join(map(str, missing))
             raise SettingsError(f"no address is known of the founders {names}: give it in peers, or leave them out")
+        if max(self.founders, default=0) > HIGHEST_FOUNDER:
+            return  # an older release has founded it, or `Members.initial` refuses it where the disk is empty
         if self.founders and (problem := unfit(self.settings, Members.initial(self.founders, leases=self.host.leases))):
             raise SettingsError(problem)
 

@@ -8,14 +8,18 @@ from collections import deque
 import pytest
 
 from raft_core.effects import Indeterminate, RefusalReason, Respond, UnknownReason
-from raft_core.entries import COMMAND, Entry, HardState
+from raft_core.entries import COMMAND, MEMBERS, Entry, HardState
+from raft_core.errors import CallerError
 from raft_core.events import ChangeRequested, MachineFailed, Started
-from raft_core.ids import BootNumber, Incarnation, Index, NodeId, RequestId, Term
+from raft_core.ids import BootNumber, ClusterId, Incarnation, Index, NodeId, RequestId, Term
 from raft_core.membership import AddVoter, ChangeMode, Members, RemoveNode
 from raft_core.messages import Message, VoteKind
+from raft_core.node.bootstrap import Bootstrap
+from raft_core.node.config import NodeConfig
 from raft_core.node.events import EntriesApplied, QueryFailed
 from raft_core.node.job_runner import JobRunner
 from raft_core.node.jobs import ApplyEntries, Job, Query, Ticket
+from raft_core.node.outputs import Outputs
 from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered
 from raft_core.settings import LONGEST_LEASE
@@ -199,3 +203,16 @@ def test_held_requests_are_not_tried_in_every_turn_while_the_leader_cannot_be_as
     assert desk.sent() == []
     desk.flush(LEADER)
     assert desk.sent() == [Forward(1, 0, ProposeCommand(b"x"))]
+
+
+def test_cluster_that_an_older_release_has_founded_under_high_ids_starts_as_before() -> None:
+    """Only a new cluster has to leave room for the ids of later members."""
+    node = 1 << 60
+    config = NodeConfig(node=node, cluster="c", founders=(node,), listen="127.0.0.1:7400", data="d")
+    entry = Entry.make(1, 1, Members(voters=(NodeId(node),), highest_id=NodeId(node)).encode(), MEMBERS)
+    formed = Recovered(Identity(NodeId(node), ClusterId("c")), HardState(Term(1)), entries=(entry,))
+    outputs, limits = Outputs(), config.node_limits(config.listen)
+
+    assert Bootstrap(limits, config.settings, formed, outputs).ready
+    with pytest.raises(CallerError):
+        Bootstrap(limits, config.settings, Recovered(formed.identity), outputs)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from raft_core.entries import START, LogPosition
+from raft_core.errors import CallerError
 from raft_core.ids import NO_INDEX, Index
 from raft_core.log import Log
+from raft_core.recovered import Recovered
 from raft_core.settings import Settings
 
-__all__ = ["base_after_snapshot", "crowded", "snapshot_due"]
+__all__ = ["base_after_snapshot", "crowded", "log_at_start", "snapshot_due"]
 
 
 def snapshot_due(settings: Settings, entries_since: int, bytes_since: int) -> bool:
@@ -30,3 +33,24 @@ def base_after_snapshot(settings: Settings, log: Log, snapshot: Index, transfers
     if transfers_from != NO_INDEX and transfers_from < base:
         base = transfers_from
     return base if base > log.base.index else log.base.index
+
+
+def log_at_start(settings: Settings, recovered: Recovered) -> Log:
+    """Return the log that a restart begins with: with a tail that the snapshot covers, where the disk still has one.
+
+    The base must be a position whose term is known: the very start, or that of the first covered entry, which is then
+    not held itself. Raises `CallerError` where `covered` does not end at the snapshot."""
+    snapshot, covered = recovered.snapshot, recovered.covered
+    base = snapshot.position if snapshot is not None else START
+    if not covered:
+        return Log(base, recovered.entries)
+    first, last = covered[0], covered[-1]
+    ends_there = snapshot is not None and LogPosition(last.index, last.term) == base
+    if not ends_there or last.index - first.index + 1 != len(covered):
+        raise CallerError(f"Recovered.covered must be consecutive and end at the snapshot's position {base}")
+    if first.index == 1:
+        log = Log(START, covered + recovered.entries)
+    else:
+        log = Log(LogPosition(first.index, first.term), covered[1:] + recovered.entries)
+    log.compact(base_after_snapshot(settings, log, base.index, NO_INDEX))
+    return log

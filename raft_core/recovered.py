@@ -29,7 +29,11 @@ class Identity:
 class Recovered:
     """The disk's state. `entries` are consecutive and follow `snapshot` (or index 0). `boot` rises by one at every
     opening. `applied` is the index that a durable state machine already holds, 0 for one that lives in memory.
-    A node that was formatted but has never been part of a cluster has no snapshot, no entries and term 0."""
+    A node that was formatted but has never been part of a cluster has no snapshot, no entries and term 0.
+
+    `covered` are entries that the snapshot holds too and that are still on the disk: consecutive, the last one at the
+    snapshot's position. A store may give none. With them a node that restarts can still send appends to a follower that
+    lags a little, instead of a snapshot (§7)."""
 
     identity: Identity
     hard: HardState = HardState()
@@ -37,6 +41,7 @@ class Recovered:
     entries: tuple[Entry, ...] = ()
     boot: BootNumber = BootNumber(1)
     applied: Index = NO_INDEX
+    covered: tuple[Entry, ...] = ()
 
     @property
     def formed(self) -> bool:

@@ -10,7 +10,7 @@ from bisect import bisect_right, insort_right
 from collections import deque
 from typing import Final, final
 
-from raft_core.compaction import base_after_snapshot, snapshot_due
+from raft_core.compaction import base_after_snapshot, log_at_start, snapshot_due
 from raft_core.configurations import MembershipHistory
 from raft_core.effects import (
     Alarm,
@@ -27,11 +27,10 @@ from raft_core.effects import (
     TakeSnapshot,
     UnknownReason,
 )
-from raft_core.entries import MEMBERS, START, Entry, SnapshotMeta
+from raft_core.entries import MEMBERS, Entry, SnapshotMeta
 from raft_core.errors import CallerError, invariant
 from raft_core.events import Applied, Restored, SnapshotTaken
 from raft_core.ids import MAX_INT63, NO_INDEX, NO_NODE, NO_WRITE, Index, MessageId, NodeId, RequestId, Term, WriteId
-from raft_core.log import Log
 from raft_core.membership import Members
 from raft_core.messages import RequestVote, VoteKind, VoteReply
 from raft_core.outbox import Outbox
@@ -117,7 +116,7 @@ class Server:
         self.rng = rng
         self.term: Term = recovered.hard.term  # never falls
         self.vote: NodeId = recovered.hard.vote  # never changes within a term once given
-        self.log = Log(snapshot.position if snapshot else START, recovered.entries)
+        self.log = log_at_start(settings, recovered)
         self.snapshot: SnapshotMeta | None = snapshot  # the newest one switched to
         base = snapshot.index if snapshot else NO_INDEX
         self.commit: Index = max(recovered.hard.commit, recovered.applied, base)  # never falls

@@ -23,7 +23,7 @@ import msgspec
 from raft_core.effects import Persist
 from raft_core.entries import SnapshotMeta
 from raft_core.errors import CallerError, DirectoryInUse, DiskError, LogDamaged, StorageBroken, WrongDirectory
-from raft_core.ids import NO_NODE, BootNumber, ClusterId, Incarnation, Index, NodeId, WriteId
+from raft_core.ids import NO_NODE, BootNumber, ClusterId, Incarnation, NodeId, WriteId
 from raft_core.membership import Members
 from raft_core.recovered import Identity, Recovered, formation
 from raft_core.store import SnapshotReader, SnapshotWriter
@@ -121,8 +121,7 @@ class EngineStore:
         self._mark = mark
         self._failure: str | None = None
         image = found.image
-        image.forget(Index(image.base + 1))
-        image.first = Index(image.base + 1)  # what is below is not even recovered
+        image.forget_unneeded()
         self._outline = image.outline()
         self._at = found.state.newest if found.state is not None else START
         self._boot = BootNumber((found.state.boot if found.state is not None else 0) + 1)
@@ -134,7 +133,7 @@ class EngineStore:
             self.close()
             raise
         self._recovered: Recovered | None = Recovered(
-            identity, image.hard, image.snapshot, tuple(image.entries), self._boot
+            identity, image.hard, image.snapshot, image.behind_snapshot(), self._boot, covered=image.covered()
         )
 
     def _begin(self, snapshot: SnapshotMeta | None) -> None:

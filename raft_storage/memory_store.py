@@ -12,7 +12,7 @@ from typing import Final, final
 from raft_core.effects import Persist
 from raft_core.entries import HardState, LogPosition, SnapshotMeta
 from raft_core.errors import CallerError, DiskError, StorageBroken
-from raft_core.ids import BootNumber, ClusterId, Incarnation, Index, NodeId, WriteId
+from raft_core.ids import BootNumber, ClusterId, Incarnation, NodeId, WriteId
 from raft_core.membership import Members
 from raft_core.recovered import Identity, Recovered, check_founding, formation
 from raft_core.store import SnapshotReader, SnapshotWriter
@@ -79,9 +79,10 @@ class MemoryStore:
             raise CallerError("a store is recovered once, before it is written to; open it again")
         self._may_recover = False
         image = self._memory.image
-        image.forget(Index(image.base + 1))
+        image.forget_unneeded()
         boot = BootNumber(self._memory.boot)
-        return Recovered(self.identity, image.hard, image.snapshot, tuple(image.entries), boot)
+        entries, covered = image.behind_snapshot(), image.covered()
+        return Recovered(self.identity, image.hard, image.snapshot, entries, boot, covered=covered)
 
     def form(self, members: Members) -> Recovered:
         """Holds the first entry of a new cluster."""

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from typing import final
 
 from raft_core.effects import Persist
-from raft_core.entries import Entry, HardState, SnapshotMeta, checksum_matches
+from raft_core.entries import Entry, HardState, LogPosition, SnapshotMeta, checksum_matches
 from raft_core.errors import CallerError
 from raft_core.ids import NO_TERM, Index, Term
 from raft_core.wal.records import Change, SegmentHeader
@@ -145,6 +145,25 @@ class LogImage(LogIndex):
         if below > self.known_from:
             del self.entries[: below - self.known_from]
             self.known_from = below
+
+    def forget_unneeded(self) -> None:
+        """Hold no entries below `first`, and let `first` name no entry that is not held."""
+        self.first = max(self.first, min(self.known_from, Index(self.base + 1)))
+        self.forget(self.first)
+
+    def behind_snapshot(self) -> tuple[Entry, ...]:
+        """Return the entries that no snapshot holds."""
+        return tuple(self.entries[max(0, self.base + 1 - self.known_from) :])
+
+    def covered(self) -> tuple[Entry, ...]:
+        """Return the held entries up to the snapshot's position.
+
+        None unless the last is the entry at that position: then log matching (§5.3) makes all of them the entries that
+        the snapshot was made from."""
+        held = tuple(self.entries[: max(0, self.base + 1 - self.known_from)])
+        if self.snapshot is None or not held or LogPosition(held[-1].index, held[-1].term) != self.snapshot.position:
+            return ()
+        return held
 
     def problem(self, change: Change) -> str | None:
         """Why `change` cannot follow, or None."""

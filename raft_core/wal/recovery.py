@@ -64,7 +64,14 @@ class Plan:
     def recovered(self, identity: Identity) -> Recovered:
         """What the core starts from."""
         image = self.image
-        return Recovered(identity, image.hard, image.snapshot, tuple(image.entries), self.header.boot)
+        return Recovered(
+            identity,
+            image.hard,
+            image.snapshot,
+            image.behind_snapshot(),
+            self.header.boot,
+            covered=image.covered(),
+        )
 
 
 @final
@@ -116,13 +123,12 @@ def plan_recovery(
     _check_snapshot(names, image)
     fresh = max([anchor.synced.segment, *numbers]) + 1
     boot = BootNumber(max([anchor.boot, *(segment.header.boot for segment in chain)]) + 1)
-    image.forget(Index(image.base + 1))
+    image.forget_unneeded()
 
     def begun(like: LogIndex, follows: Position) -> SegmentHeader:
         return header_of(like, identity, sequence=fresh, boot=boot, follows=follows)
 
     keep, header, changes = _cut(chain, image, cut_image, merge_bytes, begun)
-    image.first = Index(image.base + 1)  # what is below is not even recovered
     if keep:
         changes = (*changes, Change(drop_before=image.first))
     kept = tuple(LiveSegment(segment.sequence, segment.header.next) for segment in keep)
@@ -300,9 +306,9 @@ def _cut(
 
 
 def _written_anew(image: LogImage, begun: _Begun) -> tuple[SegmentHeader, tuple[Change, ...]]:
-    """The whole log as if it had just begun behind the snapshot."""
+    """The whole log as if it had just begun where the entries that are still needed begin."""
     begin = _frozen(image)
-    begin.first = begin.next = Index(image.base + 1)
+    begin.first = begin.next = image.known_from
     return begun(begin, NOWHERE), (Change(entries=tuple(image.entries)),) if image.entries else ()
 
 

@@ -284,8 +284,9 @@ class DiskModel:
         """Just what was found, and nothing under way."""
         self.hard, self.snapshot, self.pending = found.hard, found.snapshot, []
         self._overwritten.clear()
-        self.entries = {entry.index: entry for entry in found.entries}
-        self.ever = {(entry.index, entry.term) for entry in found.entries}
+        held = found.covered + found.entries
+        self.entries = {entry.index: entry for entry in held}
+        self.ever = {(entry.index, entry.term) for entry in held}
 
     def _difference(self, found: Recovered) -> str | None:
         if found.hard != self.hard:
@@ -299,6 +300,11 @@ class DiskModel:
         if tuple(mine_after) != found.entries:
             ends = (found.entries[-1].index if found.entries else base, mine_after[-1].index if mine_after else base)
             return f"its log ends at {ends[0]}, {ends[1]} was acknowledged, or entries differ"
+        if found.covered and (self.snapshot is None or found.covered[-1].index != base):
+            return f"entries up to {found.covered[-1].index} are said to be covered by the snapshot at {base}"
+        for entry in found.covered:
+            if self.entries.get(entry.index) != entry:
+                return f"entry {entry.index} of term {entry.term} came back, which it did not hold there"
         return None
 
 

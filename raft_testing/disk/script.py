@@ -69,11 +69,12 @@ Step: TypeAlias = WriteBatch | TakeOne | Reopen
 
 @final
 class LogState(Value, frozen=True):
-    """What a store has to recover."""
+    """What a store has to recover. Of `covered`, which the log held up to the snapshot, it may give the last ones."""
 
     hard: HardState = HardState()
     snapshot: SnapshotMeta | None = None
     entries: tuple[Entry, ...] = ()
+    covered: tuple[Entry, ...] = ()
 
     @property
     def base(self) -> int:
@@ -92,13 +93,17 @@ class LogState(Value, frozen=True):
         entries += persist.entries
         snapshot = persist.snapshot
         if snapshot is None:
-            return LogState(hard, self.snapshot, entries)
+            return LogState(hard, self.snapshot, entries, self.covered)
         held = any((entry.index, entry.term) == (snapshot.index, snapshot.term) for entry in entries)
         tail = tuple(entry for entry in entries if entry.index > snapshot.index) if held else ()
-        return LogState(hard, snapshot, tail)
+        covered = self.covered + tuple(entry for entry in entries if entry.index <= snapshot.index) if held else ()
+        return LogState(hard, snapshot, tail, covered)
 
     def agrees(self, recovered: Recovered) -> bool:
         """A store recovered exactly this."""
+        covered = recovered.covered
+        if covered and self.covered[-len(covered) :] != covered:
+            return False
         return (recovered.hard, recovered.snapshot, recovered.entries) == (self.hard, self.snapshot, self.entries)
 
 

@@ -47,6 +47,10 @@ def _entries(first: int, last: int, term: int) -> tuple[Entry, ...]:
     return tuple(Entry.make(index, term, b"entry %d of term %d" % (index, term)) for index in range(first, last + 1))
 
 
+def _ends_with(entries: tuple[Entry, ...], last: tuple[Entry, ...]) -> bool:
+    return not last or entries[-len(last) :] == last
+
+
 def _hard(term: int, vote: int = 0, commit: int = 0) -> HardState:
     return HardState(Term(term), NodeId(vote), Index(commit))
 
@@ -145,7 +149,7 @@ def check_truncated_entries_do_not_come_back(open_store: OpenStore) -> None:
 
 
 def check_a_snapshot_that_the_log_holds_keeps_the_tail(open_store: OpenStore) -> None:
-    """After the switch the entries behind the snapshot are there, those up to it are not."""
+    """After the switch the entries behind the snapshot are there; of those up to it a store may give the last ones."""
     store = open_store()
     store.recover()
     store.write([Persist(WriteId(1), hard=_hard(1), entries=_entries(1, 10, 1))])
@@ -156,6 +160,7 @@ def check_a_snapshot_that_the_log_holds_keeps_the_tail(open_store: OpenStore) ->
     store, recovered = _reopened(store, open_store)
     _expect(recovered.snapshot == meta, f"recovered snapshot {recovered.snapshot}")
     _expect(recovered.entries == _entries(7, 10, 1), "the entries behind the snapshot are wrong")
+    _expect(_ends_with(_entries(1, 6, 1), recovered.covered), "the covered entries are not those before the snapshot")
     _expect(_state_of(store, meta) == b"state" * 50_000, "the snapshot reads differently after a restart")
     store.close()
 
@@ -171,12 +176,14 @@ def check_a_snapshot_that_the_log_does_not_hold_discards_it(open_store: OpenStor
     store.write([Persist(WriteId(3), entries=_entries(21, 25, 2))])
     store, recovered = _reopened(store, open_store)
     _expect(recovered.entries == _entries(21, 25, 2), "the log was not discarded")
+    _expect(recovered.covered == (), "entries are given as covered by a snapshot that replaced them")
     _expect(_state_of(store, beyond) == b"", "an empty snapshot reads differently")
     contradicting = _meta(23, 3)
     _with_snapshot(store, contradicting, b"other")
     store.write([Persist(WriteId(1), snapshot=contradicting)])
     store, recovered = _reopened(store, open_store)
     _expect((recovered.snapshot, recovered.entries) == (contradicting, ()), "a contradicted log was kept")
+    _expect(recovered.covered == (), "entries are given as covered by a snapshot that contradicts them")
     store.close()
 
 

@@ -136,7 +136,7 @@ class Node:
         entries = tuple(self.disk.entries[at] for at in sorted(self.disk.entries) if at > base)
         commit = max(found.hard.commit, newest.index if newest else 0)
         hard = HardState(found.hard.term, found.hard.vote, Index(commit))
-        return attrs.evolve(found, hard=hard, snapshot=oldest, entries=entries)
+        return attrs.evolve(found, hard=hard, snapshot=oldest, entries=entries, covered=())
 
 
 def one_entry(options: dict[str, object], name: str) -> bool:

@@ -69,7 +69,9 @@ class Disk:
         self.boot += 1
         base = self.snapshot.index if self.snapshot else 0
         entries = tuple(self.entries[i] for i in sorted(self.entries) if i > base)
-        return Recovered(self.first.identity, self.hard, self.snapshot, entries, type(self.first.boot)(self.boot))
+        covered = tuple(self.entries[i] for i in sorted(self.entries) if i <= base)
+        boot = type(self.first.boot)(self.boot)
+        return Recovered(self.first.identity, self.hard, self.snapshot, entries, boot, covered=covered)
 
 
 class Node:

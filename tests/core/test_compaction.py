@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from raft_core.compaction import base_after_snapshot, crowded, snapshot_due
-from raft_core.ids import NO_INDEX, Index
+import pytest
+
+from raft_core.compaction import base_after_snapshot, crowded, log_at_start, snapshot_due
+from raft_core.entries import Entry, HardState, SnapshotMeta
+from raft_core.errors import CallerError
+from raft_core.ids import NO_INDEX, Index, NodeId, Term
 from raft_core.log import Log
+from raft_core.membership import Members
+from raft_core.recovered import Identity, Recovered
 from raft_core.settings import Settings
 from tests.core.helpers import entries
 
@@ -45,3 +51,65 @@ def test_the_base_never_moves_back() -> None:
     log.compact(Index(12))
 
     assert base_after_snapshot(Settings(), log, Index(15), Index(3)) == 12
+
+
+# The log at a start.
+
+
+def found(covered: tuple[Entry, ...], *, snapshot: int = 15) -> Recovered:
+    """A disk with a snapshot of term 1, and entries behind it up to 20."""
+    meta = SnapshotMeta(Index(snapshot), Term(1), Members.initial([1, 2, 3]))
+    behind = entries(*[(n, 1) for n in range(snapshot + 1, 21)])
+    return Recovered(Identity(NodeId(1)), HardState(Term(1)), meta, behind, covered=covered)
+
+
+def places(*indexes: int, term: int = 1) -> tuple[Entry, ...]:
+    return entries(*[(index, term) for index in indexes])
+
+
+def held(log: Log) -> list[int]:
+    return [entry.index for entry in log.entries()]
+
+
+def test_a_log_begins_at_the_first_covered_entry_whose_term_is_known() -> None:
+    log = log_at_start(Settings(), found(places(12, 13, 14, 15)))
+
+    assert (log.base.index, log.base.term) == (12, 1)
+    assert held(log) == list(range(13, 21))
+
+
+def test_a_log_whose_first_entry_is_covered_begins_at_the_very_start() -> None:
+    log = log_at_start(Settings(), found(places(*range(1, 16))))
+
+    assert (log.base.index, log.base.term) == (0, 0)
+    assert held(log) == list(range(1, 21))
+
+
+def test_a_single_covered_entry_is_the_snapshots_position() -> None:
+    log = log_at_start(Settings(), found(places(15)))
+
+    assert (log.base.index, log.base.term, held(log)) == (15, 1, list(range(16, 21)))
+
+
+def test_no_more_of_the_covered_entries_is_held_than_a_running_node_keeps() -> None:
+    covered = found(places(*range(1, 16)))
+
+    assert log_at_start(Settings(keep_entries=5), covered).base.index == 10
+    assert log_at_start(Settings(keep_entries=0), covered).base.index == 15
+    assert log_at_start(Settings(log_max_bytes=LOG.size + 40), covered).base.index == 15
+
+
+def test_without_covered_entries_a_log_begins_at_the_snapshot() -> None:
+    log = log_at_start(Settings(), found(()))
+
+    assert (log.base.index, log.base.term, held(log)) == (15, 1, list(range(16, 21)))
+
+
+@pytest.mark.parametrize(
+    "covered",
+    [places(12, 13, 14), places(12, 14, 15), places(13, 14, 15, 16), places(14, 15, term=2)],
+    ids=["too short", "a gap", "too long", "another term"],
+)
+def test_covered_entries_that_do_not_end_at_the_snapshot_are_refused(covered: tuple[Entry, ...]) -> None:
+    with pytest.raises(CallerError):
+        log_at_start(Settings(), found(covered))

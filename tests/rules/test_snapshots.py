@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import msgspec
 
 from raft_core.effects import (
@@ -29,13 +31,15 @@ from raft_core.events import (
     SnapshotReceived,
     SnapshotRejected,
     SnapshotTaken,
+    Started,
     Tick,
 )
-from raft_core.ids import Incarnation, Index, MessageId, NodeId, RequestId, Term, WriteId
+from raft_core.ids import BootNumber, Incarnation, Index, MessageId, NodeId, RequestId, Term, WriteId
 from raft_core.membership import AddLearner, AddVoter, Members
 from raft_core.messages import HEARTBEAT, InstallSnapshot, Message, SnapshotReply, VoteKind
 from raft_core.progress import Progress, ProgressState
 from raft_core.raft import Raft
+from raft_core.recovered import Identity, Recovered
 from raft_core.roles.follower import Follower
 from raft_core.roles.leader import Leader
 from raft_core.settings import Settings
@@ -43,12 +47,14 @@ from tests.core.cluster import SMALL, Cluster, with_settings
 from tests.core.helpers import (
     accepted,
     append,
+    bare,
     campaign_id,
     core,
     entries,
     heartbeat,
     leader,
     machine_done,
+    noop,
     only,
     persist,
     persists,
@@ -186,6 +192,68 @@ def test_the_log_behind_a_snapshot_on_its_way_is_kept_for_its_receiver() -> None
     assert raft.log.base.index == 10
     step(raft, reply(10))
     assert peer(raft).state is not ProgressState.SNAPSHOT
+
+
+def test_a_restarted_leader_sends_entries_to_a_follower_that_lags_a_little() -> None:
+    """After a restart the log began behind the snapshot, so that the least lag cost a whole snapshot."""
+    covered = entries((7, 1), (8, 1), (9, 2), (10, 2))
+    recovered = Recovered(
+        Identity(NodeId(1)), HardState(Term(3)), META, entries((11, 3)), boot=BootNumber(2), covered=covered
+    )
+    raft = Raft(SMALL, recovered, random.Random(1))
+    assert step(raft, Started()) == [Restore(META)]
+    machine_done(raft)
+    leader(raft)
+    step(raft, accepted(4, 2, 12))
+
+    effects = step(raft, rejected(4, 3, at=11, hint=(8, 1)))
+
+    message = append(4, 1, (8, 1), commit=12, ident=0)
+    everything = (*covered[2:], *entries((11, 3)), noop(12, 4))
+    assert bare(effects) == [Send(NodeId(3), msgspec.structs.replace(message, entries=everything))]
+    step(raft, accepted(4, 3, 12))
+    assert (peer(raft).state, peer(raft).match) == (ProgressState.REPLICATE, 12)
+
+
+def test_a_restarted_leader_offers_its_snapshot_to_a_follower_behind_the_tail() -> None:
+    """The base is the first covered entry: its own content is not held."""
+    recovered = Recovered(
+        Identity(NodeId(1)), HardState(Term(3)), META, covered=entries((8, 1), (9, 2), (10, 2)), boot=BootNumber(2)
+    )
+    raft = Raft(SMALL, recovered, random.Random(1))
+    step(raft, Started())
+    machine_done(raft)
+    leader(raft)
+
+    effects = step(raft, rejected(4, 3, at=10, hint=(7, 1)))
+
+    (offer,) = sent(effects, to=3)
+    assert isinstance(offer, InstallSnapshot)
+    assert offer.meta == META
+
+
+def test_a_cluster_that_restarts_needs_no_snapshot_for_a_small_lag() -> None:
+    cluster = Cluster(3, settings=with_settings(snapshot_entries=4, keep_entries=4))
+    cluster.elect(1)
+    for number in range(8):
+        if number == 4:
+            cluster[3].crash()
+        cluster.propose(1, b"%d" % number)
+        cluster.deliver()
+    for node in (1, 2):
+        cluster[node].crash()
+        cluster[node].restart()
+    cluster.deliver()
+    cluster.elect(1)
+    cluster.deliver_snapshots = False
+    snapshot = cluster[1].raft.server.snapshot
+    assert snapshot is not None
+    assert cluster[3].raft.log.last_index < snapshot.index
+
+    cluster[3].restart()
+    cluster.tick(5)
+
+    assert cluster[3].data == cluster[1].data == [b"%d" % number for number in range(8)]
 
 
 # At the follower.

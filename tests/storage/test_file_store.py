@@ -57,6 +57,34 @@ def with_snapshot(store: Store, index: int, state: bytes) -> SnapshotMeta:
     return meta
 
 
+@pytest.mark.parametrize("orderly", [True, False])
+def test_the_tail_before_a_snapshot_is_recovered_again_and_again(tmp_path: Path, *, orderly: bool) -> None:
+    """A node that restarts can send it to a follower, instead of a snapshot; a later snapshot drops it."""
+    store = open_at(tmp_path)
+    store.recover()
+    written = append(1, 40, size=5000)
+    store.write([written])
+    meta = SnapshotMeta(Index(30), Term(1), Members.initial([1, 2, 3]))
+    store.create_snapshot(meta).finish()
+    store.write([Persist(WriteId(2), snapshot=meta, drop_before=Index(20))])
+    for restart in range(5):
+        if orderly:
+            store.close()
+        else:
+            store._files.close()
+        store = open_at(tmp_path)
+        recovered = store.recover()
+        assert (recovered.snapshot, recovered.covered) == (meta, written.entries[19:30])
+        assert [entry.index for entry in recovered.entries] == list(range(31, 41 + restart))
+        store.write([append(41 + restart, 41 + restart, size=5000)])
+    later = SnapshotMeta(Index(43), Term(1), Members.initial([1, 2, 3]))
+    store.create_snapshot(later).finish()
+    store.write([Persist(WriteId(9), snapshot=later, drop_before=Index(42))])
+    store.close()
+    recovered = open_at(tmp_path).recover()
+    assert ([entry.index for entry in recovered.covered], indexes(recovered)) == ([42, 43], [44, 45])
+
+
 # Every store keeps its word.
 
 

@@ -49,6 +49,15 @@ class Directory:
         self.files[segment_name(self.at.segment)] += framed
         self.at = Position(self.at.segment, self.at.offset + len(framed))
 
+    def carry_out(self, plan: Plan) -> None:
+        """Do what `plan` says, as a store would."""
+        for name in (*plan.rubbish, *plan.obsolete):
+            del self.files[name]
+        self.at = Position(plan.header.sequence, 0)
+        self.files[segment_name(plan.header.sequence)] = b""
+        self._write([plan.header, *plan.changes])
+        self.anchor = Anchor(plan.header.boot, self.at)
+
     def plan(self, *, merge_bytes: int = 0) -> Plan:
         return plan_recovery(sorted(self.files), self.files.__getitem__, OURS, self.anchor, merge_bytes=merge_bytes)
 
@@ -134,18 +143,19 @@ def test_the_fresh_segment_begins_with_all_that_the_log_says_besides_entries() -
     last_two = directory.plan(merge_bytes=lengths[1] + lengths[2])
     unproven = directory.plan()
 
-    assert whole.header == header(4, **{**common, "first": 7, "next": 7})
-    assert whole.changes == (Change(entries=entries(7, 12) + entries(13, 13, 3)),)
+    assert whole.header == header(4, **{**common, "first": 1, "next": 1})
+    assert whole.changes == (Change(entries=entries(1, 12) + entries(13, 13, 3)),)
     follows = Position(1, lengths[0])
     assert last_two.header == header(4, boot=2, follows=follows, next=5, hard=HardState(Term(1)))
-    assert last_two.changes[-1] == unproven.changes[-1] == Change(drop_before=Index(7))
+    assert last_two.changes[-1] == unproven.changes[-1] == Change(drop_before=Index(1))
     assert unproven.header == header(4, **{**common, "first": 1, "next": 13, "follows": unproven.header.follows})
-    assert unproven.changes == (Change(entries=entries(13, 13, 3)), Change(drop_before=Index(7)))
+    assert unproven.changes == (Change(entries=entries(13, 13, 3)), Change(drop_before=Index(1)))
     assert [(live.sequence, live.next) for live in unproven.kept] == [(1, 1), (2, 5), (3, 9)]
     recovered = unproven.recovered(Identity(NodeId(1), ClusterId("c"), Incarnation(7)))
     assert recovered.identity == Identity(NodeId(1), ClusterId("c"), Incarnation(7))
     assert (recovered.hard, recovered.snapshot, recovered.boot) == (hard, META, 2)
     assert recovered.entries == entries(7, 12) + entries(13, 13, 3)
+    assert recovered.covered == entries(1, 6)
 
 
 def test_a_segment_that_is_merged_begins_as_it_did_before() -> None:
@@ -164,7 +174,7 @@ def test_a_segment_that_is_merged_begins_as_it_did_before() -> None:
     begun = {"boot": 2, "follows": end, "first": 5, "next": 13, "hard": HardState(Term(9)), "snapshot": META}
     assert [live.sequence for live in plan.kept] == [3]
     assert plan.header == header(5, **begun)
-    assert tuple(plan.image.entries) == entries(14, 14)
+    assert (plan.image.covered(), plan.image.behind_snapshot()) == (entries(9, 13), entries(14, 14))
 
 
 def test_after_an_orderly_close_nothing_has_to_be_written_again() -> None:
@@ -322,7 +332,65 @@ def test_segments_below_what_is_needed_may_be_gone() -> None:
     plan = directory.plan()
 
     assert plan.image.snapshot == META
-    assert tuple(plan.image.entries) == entries(7, 12)
+    assert (plan.image.covered(), plan.image.behind_snapshot()) == (entries(5, 6), entries(7, 12))
+
+
+@pytest.mark.parametrize("merge_bytes", [0, 4096, 10**6])
+def test_the_tail_that_a_snapshot_covers_outlives_every_restart(merge_bytes: int) -> None:
+    """Each opening once dropped it, so that a follower that lagged a little was sent the whole snapshot."""
+    directory = three_segments()
+    directory.files[snapshot_name(META.position)] = b""
+    directory.write(snapshot=META, drop_before=Index(3))
+    directory.write(truncate_from=Index(9), entries=entries(9, 10, 4), hard=HardState(Term(4)))
+
+    for _ in range(4):
+        plan = directory.plan(merge_bytes=merge_bytes)
+        assert (plan.image.first, plan.image.covered()) == (3, entries(3, 6))
+        assert plan.image.behind_snapshot() == entries(7, 8) + entries(9, 10, 4)
+        directory.carry_out(plan)
+
+
+def test_what_was_overwritten_before_the_snapshot_is_not_among_what_it_covers() -> None:
+    directory = three_segments()
+    directory.write(truncate_from=Index(4), entries=entries(4, 7, 5), hard=HardState(Term(5)))
+    meta = SnapshotMeta(Index(6), Term(5), Members.initial([1]))
+    directory.files[snapshot_name(meta.position)] = b""
+    directory.write(snapshot=meta, drop_before=Index(3))
+
+    image = directory.plan().image
+
+    assert (image.covered(), image.behind_snapshot()) == (entries(3, 3) + entries(4, 6, 5), entries(7, 7, 5))
+
+
+def test_a_snapshot_that_the_log_does_not_hold_covers_nothing_that_is_left() -> None:
+    directory = three_segments()
+    meta = SnapshotMeta(Index(6), Term(9), Members.initial([1]))
+    directory.files[snapshot_name(meta.position)] = b""
+    directory.write(snapshot=meta)
+    directory.write(entries=entries(7, 8, 9))
+
+    for merge_bytes in (0, 10**6):
+        image = directory.plan(merge_bytes=merge_bytes).image
+        assert (image.covered(), image.behind_snapshot(), image.first) == ((), entries(7, 8, 9), 7)
+
+
+def test_an_entry_of_another_term_at_the_snapshots_position_proves_nothing() -> None:
+    image = LogImage()
+    image.apply(Change(entries=entries(1, 8)))
+    image.apply(Change(snapshot=SnapshotMeta(Index(6), Term(2), Members.initial([1]))))
+
+    assert (image.covered(), image.behind_snapshot()) == ((), entries(7, 8))
+
+
+def test_a_log_written_by_an_opening_that_dropped_the_tail_covers_nothing() -> None:
+    directory = three_segments()
+    directory.files[snapshot_name(META.position)] = b""
+    directory.write(snapshot=META, drop_before=Index(3))
+    directory.write(drop_before=Index(7))
+
+    image = directory.plan().image
+
+    assert (image.covered(), image.behind_snapshot()) == ((), entries(7, 12))
 
 
 def test_entries_behind_the_snapshot_are_needed_whatever_else_was_said() -> None:

@@ -92,6 +92,7 @@ class Session:
     _open: Open | None = attrs.field(default=None, init=False)
     _transaction: _Transaction | None = attrs.field(default=None, init=False)
     _watched: dict[bytes, Version] = attrs.field(factory=dict, init=False)
+    _watched_bytes: int = attrs.field(default=0, init=False)
     _replies: list[bytes] = attrs.field(factory=list, init=False)
     _closed: bool = attrs.field(default=False, init=False)
 
@@ -340,7 +341,7 @@ class Session:
             return
         if name == "discard" and self._transaction is None:
             raise CommandError("ERR DISCARD without MULTI")
-        self._watched = {}
+        self._watched, self._watched_bytes = {}, 0
         if name in {"discard", "reset"}:
             self._transaction = None
         if name == "reset":
@@ -379,7 +380,8 @@ class Session:
         transaction, self._transaction = self._transaction, None
         if transaction is None:
             raise CommandError("ERR EXEC without MULTI")
-        watched, self._watched = list(self._watched.items()), {}
+        watched = list(self._watched.items())
+        self._watched, self._watched_bytes = {}, 0
         if transaction.spoiled:
             raise CommandError("EXECABORT Transaction discarded because of previous errors.")
         if transaction.once is not None:
@@ -401,6 +403,8 @@ class Session:
             raise CommandError("ERR WATCH inside MULTI is not allowed")
         if len(self._watched) + len(keys) > self.limits.watched_keys:
             raise CommandError("ERR too many watched keys on one connection")
+        if self._watched_bytes + sum(map(len, keys)) > self.limits.transaction_bytes:
+            raise CommandError("ERR the watched keys are too large for one log entry")
         self._open = Watching(keys)
         return Ask(entries.encode_question(Versions(keys), now))
 
@@ -445,7 +449,9 @@ class Session:
             self._open = Watching(watching.keys, touching=True)
             return Propose(entries.encode_entry(Clock()))
         for key, version in zip(watching.keys, versions, strict=True):
-            self._watched.setdefault(key, version)
+            if key not in self._watched:
+                self._watched[key] = version
+                self._watched_bytes += len(key)
         self._say(OK)
         return None
 

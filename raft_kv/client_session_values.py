@@ -50,7 +50,7 @@ class SessionLimits:
     """What is done for one client in one turn, in units of about a microsecond: so much for each command, and more for
     each byte of its reply. Then the others have their turns."""
     watched_keys: int = 65_536
-    """Keys that one connection may watch."""
+    """Keys that one connection may watch; together they have no more bytes than a transaction."""
 
 
 @final

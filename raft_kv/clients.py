@@ -119,8 +119,13 @@ _HELP: Final = (
 )
 
 
+_NAME_BYTES: Final = 1024
+
+
 def checked_name(name: bytes) -> bytes:
     """`name`, if a connection may have it. Raises `CommandError`."""
+    if len(name) > _NAME_BYTES:  # CLIENT LIST gives those of all connections in one reply
+        raise CommandError(f"ERR Client names and library names have at most {_NAME_BYTES} bytes here.")
     if any(not 33 <= letter <= 126 for letter in name):
         raise CommandError("ERR Client names cannot contain spaces, newlines or special characters.")
     return name

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from raft_kv.client_session import Session
-from raft_kv.client_session_values import Pause, Propose, Send, SessionEffect, SessionLimits
+from raft_kv.client_session_values import Ask, Pause, Propose, Send, SessionEffect, SessionLimits
+from raft_kv.log_format import encode_versions
 from raft_kv.resp_parser import RequestParser, split_inline
 
 NOW = 1_700_000_000_000
@@ -74,3 +75,32 @@ def test_a_line_of_many_words_costs_no_more_than_its_bytes() -> None:
     assert split_inline(b" a\tb  c\r\n") == [b"a", b"b", b"c"]
     assert split_inline(b"a 'b c' \"\\x41\"\n") == [b"a", b"b c", b"A"]
     assert split_inline(b"'a' " * 5000) is None
+
+
+def test_watched_keys_are_bounded_in_bytes_too() -> None:
+    """EXEC has to carry all of them in one log entry."""
+    session = Session(1, SessionLimits(transaction_bytes=100))
+
+    def watch(key: str) -> bytes:
+        effects = session.receive(f"WATCH {key}\r\n".encode(), 0)
+        if isinstance(effects[-1], Ask):
+            effects = session.answered(encode_versions([7]), 0)
+        (sent,) = effects
+        assert isinstance(sent, Send)
+        return sent.data
+
+    assert [watch("a" * 60), watch("a" * 40), watch("a" * 60)] == [b"+OK\r\n"] * 2 + [
+        b"-ERR the watched keys are too large for one log entry\r\n"
+    ]
+    session.receive(b"UNWATCH\r\n", 0)
+    assert watch("b" * 60) == b"+OK\r\n"
+
+
+@pytest.mark.parametrize("command", ["CLIENT SETNAME", "CLIENT SETINFO LIB-NAME", "CLIENT SETINFO LIB-VER"])
+def test_names_of_clients_are_bounded(command: str) -> None:
+    """CLIENT LIST gives those of all connections in one reply."""
+    session = Session(1)
+    assert session.receive(f"{command} {'x' * 1024}\r\n".encode(), 0) == [Send(b"+OK\r\n")]
+    (refused,) = session.receive(f"{command} {'x' * 1025}\r\n".encode(), 0)
+    assert isinstance(refused, Send)
+    assert refused.data.startswith(b"-ERR")

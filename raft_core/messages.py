@@ -200,7 +200,7 @@ Message: TypeAlias = (
 
 
 def is_urgent(message: Message) -> bool:
-    """Return whether the message uses the urgent lane of a connection: all except appends, their replies and offers.
+    """Return whether the message uses the urgent lane of a connection: all but appends, append replies and offers.
 
     A heartbeat and its reply may overtake data; data and its replies keep their order among themselves."""
     kind = type(message)

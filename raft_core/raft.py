@@ -512,5 +512,5 @@ class Raft:
         return _state.copied(self)
 
     def fingerprint(self) -> bytes:
-        """Return bytes that are equal exactly for cores with equal effects for all future events."""
+        """Return bytes, equal if and only if two cores give equal effects for all future events."""
         return _state.fingerprint(self)

@@ -331,8 +331,8 @@ class Leader:
         return arrow
 
     def _members_moved(self) -> Transition | None:
-        """Adopt the configuration now in force: probe all members, confirm reads with its quorum, and commit entries
-        its smaller quorum already holds (rule 3.3)."""
+        """Adopt the configuration now in force: probe all members, confirm reads with its quorum, and commit the
+        entries this quorum already holds (rule 3.3)."""
         self.replication.heartbeat_all(self.reading.queue.last_round)
         self.reading.confirm()  # the remaining voters may already be a quorum
         self.replication.fill_all()
@@ -448,7 +448,7 @@ class Leader:
     # Messages for followers and candidates.
 
     def ignores_vote(self, request: RequestVote) -> bool:
-        """Return True if CheckQuorum is on: it ends a lost leadership by itself (rule 2.4)."""
+        """Ignore candidates if CheckQuorum is on, which ends a lost leadership, except in a transfer (rule 2.4)."""
         return self.server.settings.check_quorum and request.kind is not VoteKind.TRANSFER
 
     def on_request_vote(self, request: RequestVote) -> Transition | None:

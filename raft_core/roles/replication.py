@@ -188,7 +188,7 @@ class Replication:
         return message_id
 
     def mark_beat(self) -> None:
-        """Note each match now: a follower whose match is the same at its reply may have lost the window."""
+        """Note each match: a follower with the same match at its reply may have lost its window (rule 5.2)."""
         for peer in self.progress.values():
             peer.match_at_beat = peer.match
 

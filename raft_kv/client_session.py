@@ -28,7 +28,7 @@ from raft_kv.commands import READ, SESSION, WRITE, Command, look_up
 from raft_kv.commands.connection import check_database
 from raft_kv.keyspace import Keyspace, Millis, Version
 from raft_kv.local import Later, answer_locally, once_of
-from raft_kv.log_format import Calls, Clock, Once, OpenSession, Question, Transaction, Versions
+from raft_kv.log_format import Answered, Calls, Clock, Once, OpenSession, Question, Transaction, Versions
 from raft_kv.open_requests import (
     Administering,
     Executing,
@@ -93,6 +93,8 @@ class Session:
     _transaction: _Transaction | None = attrs.field(default=None, init=False)
     _watched: dict[bytes, Version] = attrs.field(factory=dict, init=False)
     _watched_bytes: int = attrs.field(default=0, init=False)
+    _said: list[SessionEffect] = attrs.field(factory=list, init=False)
+    """What is to be sent before `_replies`."""
     _replies: list[bytes] = attrs.field(factory=list, init=False)
     _closed: bool = attrs.field(default=False, init=False)
 
@@ -170,7 +172,7 @@ class Session:
             said = len(self._replies)
             effect = self._take(now)
             left -= _COMMAND_COST + sum(map(len, self._replies[said:])) // _BYTES_PER_COST
-        effects: list[SessionEffect] = []
+        effects, self._said = self._said, []
         if self._replies:
             effects.append(Send(b"".join(self._replies)))
             self._replies.clear()
@@ -433,12 +435,22 @@ class Session:
             self._open = Reading(reading.calls)
             return self._ask(reading.calls, 0)
         answer = entries.decode_answer(data)
-        self._replies.append(answer.replies)
+        self._say_answer(answer, data)
         rest = reading.calls[answer.count :]
         if not rest:
             return None
         self._open = Reading(rest, touching=answer.due)
         return Propose(entries.encode_entry(Clock())) if answer.due else self._ask(rest, now)
+
+    def _say_answer(self, answer: Answered, data: bytes) -> None:
+        """Send the replies; long ones as they lie in `data`, without another copy."""
+        if len(data) <= entries.LONG_ANSWER:
+            self._replies.append(answer.replies)
+            return
+        if self._replies:
+            self._said.append(Send(b"".join(self._replies)))
+            self._replies.clear()
+        self._said.append(Send(data, skip=entries.ANSWER_HEAD))
 
     def _on_versions(self, watching: Watching, data: bytes) -> SessionEffect | None:
         if watching.touching:
@@ -461,7 +473,7 @@ class Session:
             return Ask(entries.encode_question(executing.question, 0))
         answer = entries.decode_answer(data)
         if not answer.due:
-            self._replies.append(answer.replies)
+            self._say_answer(answer, data)
             return None
         self._open = Executing(executing.question, touching=True)
         return Propose(entries.encode_entry(Clock()))

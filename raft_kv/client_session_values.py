@@ -55,9 +55,10 @@ class SessionLimits:
 
 @final
 class Send(Value, frozen=True):
-    """Write these bytes to the client."""
+    """Write these bytes to the client, from place `skip` on."""
 
     data: bytes
+    skip: int = 0
 
 
 @final

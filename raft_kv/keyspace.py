@@ -117,6 +117,8 @@ class Keyspace:
     """A question is being answered: no other replica has to come to the same reply."""
     work: int = attrs.field(default=0, init=False)
     """How many bytes the commands of this entry or transaction have copied, or could have. `machine` bounds it."""
+    longest: int = attrs.field(default=0, init=False)
+    """No value has more bytes; perhaps none has so many any more. Local: says where to look at lengths."""
     left_out: int = attrs.field(default=0, init=False)
     """How many keys there were when their containers were last taken from the garbage collector; see `garbage`."""
     _shards: list[Shard] = attrs.field(factory=lambda: [Shard() for _ in range(SHARDS)], init=False)
@@ -242,6 +244,8 @@ class Keyspace:
                 if old.deadline != deadline:
                     shard.drop_due(old.deadline, key)
         records[key] = Record(kind, value, self.index, deadline, born)
+        if len(value) > self.longest:
+            self.longest = len(value)
         if deadline:
             self.expiring += 1
             if (old is None or old.deadline != deadline) and shard.add_due(deadline, key):
@@ -355,6 +359,7 @@ class Keyspace:
         number = shard_number(key)
         shard = self._shards[number]
         shard.records[key] = record
+        self.longest = max(self.longest, len(record.value))
         self._order.add(key, record.born)
         self.size += 1
         if record.deadline:

@@ -30,6 +30,8 @@ import msgspec
 from raft_kv.keyspace import Millis, Version
 
 __all__ = [
+    "ANSWER_HEAD",
+    "LONG_ANSWER",
     "QUESTION",
     "Answered",
     "Calls",
@@ -140,6 +142,10 @@ _OPEN_SESSION: Final = 8
 _ONCE: Final = 9
 _HEADER: Final = struct.Struct(">BQ")
 _ANSWER: Final = struct.Struct(">BI")
+ANSWER_HEAD: Final = _ANSWER.size
+"""How many bytes of an answer come before its replies."""
+LONG_ANSWER: Final = 1024 * 1024
+"""The replies of an answer of more bytes are not copied out of it."""
 _LATEST: Final = (1 << 63) - 1
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -224,9 +230,10 @@ def encode_answer(answer: Answered, parts: Sequence[bytes] = ()) -> bytes:
 
 
 def decode_answer(data: bytes) -> Answered:
-    """The answer to a `Question`, as this process's machine encoded it."""
+    """The answer to a `Question`, as this process's machine encoded it. Its replies are copied unless they are long:
+    then they are left empty, and are what `data` holds from `ANSWER_HEAD` on."""
     due, count = _ANSWER.unpack_from(data)
-    return Answered(bool(due), count, data[_ANSWER.size :])
+    return Answered(bool(due), count, b"" if len(data) > LONG_ANSWER else data[ANSWER_HEAD:])
 
 
 def encode_versions(versions: list[Version]) -> bytes:

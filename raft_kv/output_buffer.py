@@ -53,7 +53,7 @@ class Conversation(Generic[SignalT]):
     def __init__(self, session: Session, make: Callable[[], SignalT]) -> None:
         self.session: Final = session
         self._make: Final = make
-        self._chunks: Final[deque[bytes]] = deque()
+        self._chunks: Final[deque[bytes | memoryview]] = deque()
         self._offset = 0  # how much of the first chunk is written or being written
         self._unsent = 0  # with the piece that is being written
         self._open = False
@@ -71,7 +71,7 @@ class Conversation(Generic[SignalT]):
         order: SessionEffect | None = None
         for effect in effects:
             if type(effect) is Send:
-                self._put(effect.data)
+                self._put(memoryview(effect.data)[effect.skip :] if effect.skip else effect.data)
             elif type(effect) is Close:
                 self._closed = True
             else:
@@ -79,8 +79,8 @@ class Conversation(Generic[SignalT]):
         self._open = order is not None
         return order
 
-    def _put(self, data: bytes) -> None:
-        if data:
+    def _put(self, data: bytes | memoryview) -> None:
+        if len(data):
             self._chunks.append(data)
             self._unsent += len(data)
             self._more.set()
@@ -113,14 +113,14 @@ class Conversation(Generic[SignalT]):
         if not chunks:
             return b""
         if len(chunks[0]) > PIECE_BYTES:
-            piece = chunks[0][self._offset : self._offset + PIECE_BYTES]
+            piece = bytes(chunks[0][self._offset : self._offset + PIECE_BYTES])
             self._offset += len(piece)
             if self._offset == len(chunks[0]):
                 chunks.popleft()
                 self._offset = 0
             return piece
         if len(chunks) == 1:
-            return chunks.popleft()
+            return bytes(chunks.popleft())
         small = [chunks.popleft()]
         size = len(small[0])
         while chunks and (size := size + len(chunks[0])) <= PIECE_BYTES:

@@ -71,6 +71,8 @@ _KEYS_WORD: Final = msgspec.msgpack.encode(b"keys")
 _SCAN_WORD: Final = msgspec.msgpack.encode(b"scan")
 _SCANS: Final = 4
 """A transaction with more of them, each of which looks at a thousand keys, takes long."""
+_COPIED_BYTES: Final = 2 * 1024 * 1024
+"""So many bytes are copied in a millisecond or two."""
 _PLACES: Final = 8192
 """A SCAN passes over so many keys that are gone in a few milliseconds."""
 
@@ -215,7 +217,24 @@ class KeyValueMachine:
             return False
         words = request.lower()
         scans = words.count(_SCAN_WORD)
-        return _KEYS_WORD in words or scans > _SCANS or (scans > 0 and self._many_gone())
+        return (
+            _KEYS_WORD in words
+            or scans > _SCANS
+            or (scans > 0 and self._many_gone())
+            or (self.keyspace.longest > _LONG_BYTES and self._long_reply(request))
+        )
+
+    def _long_reply(self, request: bytes) -> bool:
+        """Whether the values that this question names are so long that a thread should copy them."""
+        try:
+            _, question = entries.decode_question(request)
+        except Undecodable:
+            return False
+        size = 0
+        for call in question.calls if type(question) is Question else ():
+            records = map(self.keyspace.alive, call[1:])
+            size += sum([len(record.value) for record in records if record is not None])
+        return size > _COPIED_BYTES
 
     def _many_gone(self) -> bool:
         """Whether so many keys have just gone that a SCAN may pass over many thousands of their places."""

@@ -1,7 +1,7 @@
-"""What a running node can be asked, the same on every event loop.
+"""`NodeApi`: the requests of a running node, the same on every event loop.
 
-What lives here: `NodeApi`, the base of each adapter's `Node`. It translates calls into events for the host and leaves
-the waiting to the adapter; there is no `await` here. It stays interpreted, because adapters derive from it.
+It is the base of each adapter's `Node`. It translates calls into events and leaves the waiting to the adapter; there is
+no `await` here. It stays interpreted, because adapters derive from it.
 """
 
 from __future__ import annotations
@@ -23,25 +23,26 @@ from raft_core.node.status import NodeStatus
 __all__ = ["Asking", "NodeApi"]
 
 Reply: TypeAlias = Coroutine[Any, Any, bytes]
-"""To be awaited, once: the machine's answer."""
+"""To be awaited once; returns the machine's answer."""
 Done: TypeAlias = Coroutine[Any, Any, object]
-"""To be awaited, once; what it gives means nothing."""
+"""To be awaited once; the result has no meaning."""
 
 
 class Asking(Protocol):
-    """What a node needs of its adapter's loop."""
+    """The part of an adapter's loop that a node uses."""
 
     def now(self) -> int:
-        """The clock that the host is given."""
+        """Return the time on the node's clock."""
         ...
 
     def require_thread(self) -> None:
-        """Raises `CallerError` in any thread but the loop's, for as long as the node lives."""
+        """Raise `CallerError` in any thread but the loop's while the node lives."""
         ...
 
     def ask(self, event: Callable[[Ticket], NodeEvent]) -> Reply:
-        """The answer to a caller's event, with a ticket of its own. Nothing happens before it is awaited; `event` is
-        called then. Raises `CallerError` where it is awaited in any thread or event loop but the node's."""
+        """Send a caller's event with a new ticket; return its answer. Nothing happens before it is awaited; then
+        `event` is called. Raise `CallerError` if it is awaited in any thread or event loop but the node's.
+        """
         ...
 
 
@@ -56,18 +57,17 @@ def _require_bytes(given: object) -> None:
 class NodeApi:
     """A running member of a cluster, made by `open_node`.
 
-    Every request is awaited, and raises one of two errors: `Refused` (with `NotLeader`, `QueueFull`,
-    `TransferInProgress` and `MembershipRefused` below it) says that it has not been carried out and never will be;
-    `OutcomeUnknown` that nobody can know. A request that is cancelled is not taken back: what was proposed may still
-    be applied.
+    Every request is awaited, and raises one of two errors. `Refused` (with its subclasses `NotLeader`, `QueueFull`,
+    `TransferInProgress` and `MembershipRefused`): it was not carried out and never will be. `OutcomeUnknown`: it may or
+    may not be carried out. A cancelled request is not taken back: its command may still be applied.
 
-    `timeout` is in seconds, from when the request is awaited; when it passes, the request ends with one of the two
-    errors as well. While there is no leader a request waits for one until then, and with None for ever. At a node that
-    is not a member it is refused at once; `ready` waits until the node is one.
+    `timeout` is in seconds, counted from the await; when it expires, the request ends with one of the two errors.
+    Without a leader a request waits for one until the timeout, and for ever with None. A node that is not a member
+    refuses it at once; `ready` waits until the node is a member.
 
-    A node belongs to the thread and the event loop that it was opened in. A request may be made anywhere and is awaited
-    there, so that `asyncio.run_coroutine_threadsafe(node.propose(b"x"), loop)` and `trio.from_thread.run(node.propose,
-    b"x")` work; anything else from another thread raises `CallerError`.
+    A node belongs to the thread and event loop that opened it. A request may be made anywhere but is awaited there, so
+    `asyncio.run_coroutine_threadsafe(node.propose(b"x"), loop)` and `trio.from_thread.run(node.propose, b"x")` work;
+    any other use from another thread raises `CallerError`.
     """
 
     def __init__(self, host: NodeCore, loop: Asking, address: str) -> None:
@@ -77,42 +77,47 @@ class NodeApi:
 
     @property
     def address(self) -> str:
-        """Where this node listens, "host:port", with the port that it really got."""
+        """Return the listening address, "host:port", with the actual port."""
         return self.__address
 
     @property
     def status(self) -> NodeStatus:
-        """A picture of the node at this moment: role, term, leader, log, members, and on a leader every peer."""
+        """Return the node's present state: role, term, leader, log, members, and on a leader every peer."""
         self.__loop.require_thread()
         return self.__host.status
 
     @property
     def cluster_time(self) -> int:
-        """The cluster's time in nanoseconds, as this node knows it: on a leader what it stamps, on a follower a little
-        less (see `StateMachine.prepare`). 0 where it is not known yet."""
+        """Return the cluster's time in nanoseconds, as this node knows it: on a leader the time it stamps, on a
+        follower a little less (see `StateMachine.prepare`). 0 if it is not known yet.
+        """
         self.__loop.require_thread()
         return self.__host.cluster_time(self.__loop.now())
 
     def explain(self) -> tuple[Explanation, ...]:
-        """Everything that waits in this node's core, and why, each as a reason, a sentence and the nodes waited for."""
+        """Explain everything that waits in this node's core, each with a reason, a sentence and the nodes waited for.
+        """
         self.__loop.require_thread()
         return self.__host.explain()
 
     def recording(self) -> bytes:
-        """What this node's core was told lately: `raft_testing.trace.replay` does it again, and `python -m
-        raft_testing draw` shows it. Raises `CallerError` without `NodeConfig.recorder_bytes`."""
+        """Return the recent events of this node's core: `raft_testing.trace.replay` repeats them, and `python -m
+        raft_testing draw` shows them. Raise `CallerError` without `NodeConfig.recorder_bytes`.
+        """
         self.__loop.require_thread()
         return self.__host.recording()
 
     def ready(self, *, timeout: float | None = None) -> Done:
-        """Wait until this node can serve: it is a member, a leader has a majority behind it, and everything that was
-        committed before is applied here. Raises `Refused` when `timeout` passes first."""
+        """Wait until this node can serve: it is a member, a leader has a majority, and everything committed before is
+        applied here. Raise `Refused` if `timeout` expires first.
+        """
         return self.__ask(timeout, lambda ticket, deadline: ClientAsked(ticket, b"", deadline=deadline, barrier=True))
 
     def propose(self, command: bytes, *, timeout: float | None = None) -> Reply:
-        """The machine's result, once `command` is committed and applied; a follower passes it to the leader.
+        """Replicate `command`; return the machine's result once it is committed and applied. A follower forwards it.
 
-        Raises `CallerError` where `command` is not bytes."""
+        Raise `CallerError` if `command` is not bytes.
+        """
         _require_bytes(command)
         return self.__ask(timeout, lambda ticket, deadline: ClientProposed(ticket, command, deadline))
 
@@ -124,8 +129,9 @@ class NodeApi:
         limit: int = 0,
         timeout: float | None = None,
     ) -> Reply:
-        """This node's machine's answer to `query`, as recent as `consistency` promises (`limit` belongs to it:
-        ticks or an index; see `ReadConsistency`). Linearizable on every node, by asking the leader where needed."""
+        """Return the answer of this node's machine to `query`, as recent as `consistency` promises (`limit` belongs to
+        it: ticks or an index; see `ReadConsistency`). Linearizable on every node: a follower asks the leader.
+        """
         _require_bytes(query)
         return self.__ask(timeout, lambda ticket, deadline: ClientAsked(ticket, query, consistency, limit, deadline))
 
@@ -137,24 +143,25 @@ class NodeApi:
         expected: int = 0,
         timeout: float | None = None,
     ) -> Done:
-        """The cluster has the members that `changes` lead to, and is joint no more (unless `mode` says explicit).
+        """Change the members by `changes`; return when done and, unless `mode` says explicit, no longer joint.
 
-        `expected`: only if the configuration in force was appended at this index. Raises `MembershipRefused` where
-        a rule forbids the change, before anything was appended."""
+        `expected`: change only if the configuration in force was appended at this index. Raise `MembershipRefused` if a
+        rule forbids the change, before anything was appended.
+        """
         wanted = tuple(changes)
         return self.__ask(
             timeout, lambda ticket, deadline: ClientChanged(ticket, wanted, mode, Index(expected), deadline)
         )
 
     def leave_joint(self, *, timeout: float | None = None) -> Done:
-        """The joint configuration that an explicit change made has been left."""
+        """Leave the joint configuration made by an explicit change."""
         return self.__ask(timeout, lambda ticket, deadline: ClientLeft(ticket, deadline))
 
     def transfer(self, to: int = NO_NODE, *, timeout: float | None = None) -> Done:
-        """Node `to`, or for 0 the voter that fits best, leads instead of the present leader."""
+        """Transfer leadership to node `to`, or for 0 to the voter that fits best."""
         return self.__ask(timeout, lambda ticket, deadline: ClientTransferred(ticket, NodeId(to), deadline))
 
     def __ask(self, timeout: float | None, event: Callable[[Ticket, int], NodeEvent]) -> Reply:
-        """The deadline is counted from when the answer is awaited, which may be later and in another thread."""
+        """Count the deadline from the await, which may come later and in another thread."""
         check_timeout(timeout)
         return self.__loop.ask(lambda ticket: event(ticket, deadline_after(self.__loop.now(), timeout)))

@@ -1,7 +1,6 @@
-"""What a person says to start a node, the same for every adapter.
+"""`NodeConfig`: the configuration of one node, the same for every adapter.
 
-What lives here: `NodeConfig`, which checks itself, and the two small translations that every adapter needs: an
-address into host and port, a number of seconds into a deadline.
+Also two conversions for adapters: an address into host and port, and a timeout in seconds into a deadline.
 """
 
 from __future__ import annotations
@@ -27,19 +26,19 @@ _HIGHEST_PORT: Final = 65_535
 
 
 class PathLike(Protocol):
-    """A path of the operating system, as `pathlib` makes them."""
+    """A path of the operating system, as made by `pathlib`."""
 
     def __fspath__(self) -> str: ...
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Host and port of "host:port" or "[::1]:port". Raises `SettingsError` where it is neither."""
+    """Split "host:port" or "[::1]:port" into host and port. Raise `SettingsError` if it is neither."""
     host, colon, port = address.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     if not (colon and host and port.isascii() and port.isdigit() and int(port) <= _HIGHEST_PORT):
         raise SettingsError(f"an address is host:port, as in 10.0.0.7:7400, not {address!r}")
-    if ":" in host or not host.strip("0123456789."):  # no name of a machine looks like this
+    if ":" in host or not host.strip("0123456789."):  # not the form of a host name
         try:
             ip_address(host)
         except ValueError:
@@ -49,20 +48,21 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def join_address(host: str, port: int) -> str:
-    """The text that `split_address` takes apart again."""
+    """Join host and port; the inverse of `split_address`."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def check_timeout(timeout: float | None) -> None:
-    """Raise `CallerError` where `timeout` is neither None nor a positive number of seconds."""
+    """Raise `CallerError` if `timeout` is neither None nor a positive number of seconds."""
     if timeout is not None and not timeout > 0:
         raise CallerError(f"a timeout is a positive number of seconds or None, not {timeout}")
 
 
 def deadline_after(now: int, timeout: float | None) -> int:
-    """The time `timeout` seconds after `now` (nanoseconds), or 0, which is no deadline, for None.
+    """Return the time `timeout` seconds after `now` (nanoseconds); 0, for no deadline, if it is None.
 
-    Raises `CallerError` where `timeout` is no positive number."""
+    Raise `CallerError` if `timeout` is not a positive number.
+    """
     check_timeout(timeout)
     if timeout is None:
         return 0
@@ -70,13 +70,13 @@ def deadline_after(now: int, timeout: float | None) -> int:
 
 
 def _place(address: str) -> tuple[str, int]:
-    """Return the address in a form that can be compared."""
+    """Return the address in a comparable form."""
     host, port = split_address(address)
     return host.lower(), port
 
 
 _LONGEST_TIMEOUT: Final = 10**9
-"""Seconds, thirty years: so that `math.inf` is a timeout too."""
+"""Seconds, thirty years: it allows `math.inf` as a timeout."""
 
 
 def _names(nodes: Mapping[int, str]) -> dict[NodeId, str]:
@@ -90,39 +90,44 @@ def _nodes(nodes: tuple[int, ...]) -> tuple[NodeId, ...]:
 @final
 @attrs.frozen(kw_only=True)
 class NodeConfig:
-    """One node: who it is, where it listens, whom it knows, where its disk is. Raises `SettingsError`."""
+    """The configuration of one node: identity, listening address, peers, disk. Raise `SettingsError` if invalid."""
 
     node: int
-    """This node's number: positive, and never used again in this cluster once its member was removed."""
+    """This node's id: positive, and never reused in this cluster after the member was removed."""
     cluster: str
-    """The cluster's name. A data directory and a peer of another cluster are refused."""
+    """The cluster's name. A data directory or a peer of another cluster is refused."""
     listen: str
-    """Where to listen for peers, "host:port"; port 0 lets the operating system choose (see `Node.address`)."""
+    """Address to listen on for peers, "host:port"; with port 0 the operating system chooses (see `Node.address`)."""
     peers: Mapping[int, str] = attrs.field(factory=dict)
-    """Where other nodes can be dialled. Addresses may change at any time; only those of all founders must be there.
-    This node itself may be among them, where it listens or is said to."""
+    """Addresses of the other nodes. They may change at any time; only those of all founders must be present. This node
+    may be included, with the address it listens on or advertises.
+    """
     founders: tuple[int, ...] = attrs.field(default=(), converter=tuple[int, ...])
-    """The first members of a new cluster, this node among them, the same on all of them. Empty: a node that waits
-    to be added. Looked at only while the disk has never been part of a cluster, so it can stay in place."""
+    """The initial members of a new cluster, including this node; the same on all of them. Empty: a node that waits to
+    be added. Ignored once the disk has been part of a cluster, so it can stay in place.
+    """
     data: str | PathLike | None = None
-    """The data directory, made where it is missing; its store is opened and closed with the node. Text may name the
-    kind of store: `sqlite:PATH`, `rocksdb:PATH`, `mdbx:PATH`, `file:PATH`; a path alone is a store of plain files."""
+    """The data directory, created if missing; its store is opened and closed with the node. A prefix selects the kind
+    of store: `sqlite:PATH`, `rocksdb:PATH`, `mdbx:PATH`, `file:PATH`; a path alone is a store of plain files.
+    """
     store: Store | None = None
-    """An open store to use instead of `data`; it is closed with the node."""
+    """An open store instead of `data`; it is closed with the node."""
     settings: Settings = Settings()
-    """How the protocol behaves."""
+    """Settings of the Raft protocol."""
     host: NodeLimits = NodeLimits()
-    """How the node behaves around it; `address`, `peers` and `founders` in it are replaced by those given here."""
+    """Limits of the node around the core; its `address`, `peers` and `founders` are replaced by those given here."""
     machine_blocks: bool = False
-    """Whether applying to or asking the machine can take long enough (several milliseconds) to hold up the loop. It
-    then happens in a thread of its own, one call at a time, which costs each command a switch of threads. Restoring it
-    always does."""
+    """Whether the machine's apply or query can take several milliseconds and so hold up the loop. Both then run in a
+    thread, one call at a time, at the cost of a thread switch per command. Restoring always runs in a thread.
+    """
     advertise: str | None = None
-    """Where peers can dial this node; None: where it listens. Where that is every interface (0.0.0.0, [::]) peers are
-    told nothing, and dial what they were configured with; one that nobody was configured with needs this."""
+    """Address at which peers can dial this node; None: the address it listens on. A wildcard address (0.0.0.0, [::]) is
+    not advertised, and peers use their configured address; a node in no peer's configuration then needs this.
+    """
     recorder_bytes: int = 0
-    """Keep a recording of what the core is told, of at most so many bytes, for `Node.recording`; 0: none. It costs
-    about a microsecond per event."""
+    """Keep a recording of the core's events, of at most this many bytes, for `Node.recording`; 0: none. It costs about
+    a microsecond per event.
+    """
 
     def __attrs_post_init__(self) -> None:
         if self.recorder_bytes < 0:
@@ -143,7 +148,7 @@ class NodeConfig:
         self._check_founders()
 
     def _check_places(self) -> None:
-        """Raises `SettingsError` where nobody could be dialled at an address, or two nodes are said to be at one."""
+        """Raise `SettingsError` if an address cannot be dialled, or two nodes share one."""
         if self.advertise and not split_address(self.advertise)[1]:
             raise SettingsError(f"nobody can dial {self.advertise}: advertise the port that this node listens at")
         own = {_place(address) for address in (self.listen, self.advertise or "") if address}
@@ -165,7 +170,7 @@ class NodeConfig:
             found[place] = node
 
     def _check_founders(self) -> None:
-        """Raises `SettingsError` where a cluster could not be founded as it is meant."""
+        """Raise `SettingsError` if the founders cannot form the intended cluster."""
         if len(set(self.founders)) != len(self.founders):
             raise SettingsError(f"a founder is named twice in {list(self.founders)}")
         if missing := sorted(set(self.founders) - {*self.peers, self.node}):
@@ -177,13 +182,14 @@ class NodeConfig:
             raise SettingsError(problem)
 
     def node_limits(self, listening_at: str) -> NodeLimits:
-        """What the host is given once the node listens at `listening_at`."""
+        """Return the node's limits once it listens at `listening_at`."""
         peers = {node: address for node, address in self.peers.items() if node != self.node}
         address = self.advertise or ("" if is_everywhere(listening_at) else listening_at)
         return attrs.evolve(self.host, address=address, peers=_names(peers), founders=_nodes(self.founders))
 
     @property
     def patience(self) -> float:
-        """Seconds that an adapter waits for a stopping node, a little more than the host takes, and once more for a
-        disk that hangs, before it leaves both behind."""
+        """Seconds to wait for a clean stop, a little more than the node's own limit, and again for a hung disk, before
+        giving up both.
+        """
         return self.host.stop_timeout / SECOND + 1.0

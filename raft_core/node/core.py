@@ -1,11 +1,9 @@
-"""A running node without its I/O: everything that happened in, everything to do out.
+"""`NodeCore`: one node without its I/O. Events in, effects out.
 
-What lives here: `NodeCore`, which owns the core and the parts around it and decides in which order they are heard. A
-call does this, in this order: what happened, event by event, the core's answers to each included; then the time that
-passed, as one tick, so that a process that slept first hears what came meanwhile; then what callers wait for, as one
-batch; then the bytes that can leave. It returns everything that follows; nothing has to be called again.
-
-The clock is read by the adapter, the dice are given: the same calls give the same effects.
+It owns the Raft core and the parts around it, and decides the order in which they see each event. One call handles the
+events in order, each with the core's effects; then the elapsed time, as one tick, so that a process that slept handles
+waiting input before its timers; then the callers' requests, as one batch; then outgoing bytes. It returns everything
+that it caused. The adapter reads the clock and supplies the generators: the same calls return the same effects.
 """
 
 from __future__ import annotations
@@ -85,17 +83,17 @@ __all__ = ["NodeCore"]
 
 _SWEEP_TICKS: Final = 100
 _RETRY_TICKS: Final = 5
-"""Requests that are held are looked at this often; and at once when there is news of a leader."""
+"""Ticks between two attempts to move held requests. News of a leader moves them at once."""
 
 
 @final
 class NodeCore:
-    """One node. `rng` is the host's own generator, `core_rng` the core's; `machine_prepare` is `preparer` of the
-    machine. `step` stands in for `Raft.step`, for whoever checks each step of the core; it must do what that does.
-    `recorder`, where there is one, takes each step itself, and `recording` is what it has kept.
+    """One node. `rng` is the node's generator, `core_rng` the core's; `machine_prepare` is `preparer` of the machine.
+    `step` replaces `Raft.step`, to check each step, with the same effects; a `recorder` takes each step itself.
 
-    Raises `CallerError` where the configuration contradicts the disk or the settings, and from `handle` where the
-    adapter breaks the contract of `values.py`; nothing that a peer, a client, the disk or the machine does raises."""
+    Raise `CallerError` if the configuration contradicts the disk or the settings, and from `handle` if the adapter
+    breaks the contract of `events.py`. Nothing done by a peer, a client, the disk or the machine raises.
+    """
 
     def __init__(
         self,
@@ -142,8 +140,9 @@ class NodeCore:
         self._introduce()
 
     def handle(self, events: Sequence[NodeEvent], now: int, wall: int) -> list[NodeEffect]:
-        """Everything to do because of `events`, in order. `now`: nanoseconds on a clock that never goes back;
-        `wall`: nanoseconds since 1970, for commands that name a wall time, and to begin cluster time with."""
+        """Handle `events` and return all effects, in order. `now`: monotonic nanoseconds; `wall`: those since 1970,
+        for commands with a wall time and as the start of cluster time.
+        """
         if self._phase is Phase.ENDED:
             return self._after_the_end(events)
         self._set_time(now)
@@ -213,7 +212,7 @@ class NodeCore:
     def _on_rare_event(self, event: NodeEvent) -> None:
         match event:
             case TimerFired():
-                self._wake_at = 0  # time is looked at in every call; the wish is used up, even if it came early
+                self._wake_at = 0  # every call checks the time; an early timer uses up the wake-up as well
             case HostStarted():
                 self._start()
             case ConnectionOpened():
@@ -245,7 +244,7 @@ class NodeCore:
 
     def _on_said(self, connection: Connection, said: LinkEvent) -> None:
         if connection.closing and isinstance(said, Greeted | MessageReceived):
-            return  # it broke with what was said next, or the greeting was refused
+            return  # a later message broke the connection, or we refused the greeting
         if isinstance(said, Greeted):
             self._on_greeted(connection, said.hello)
             return
@@ -254,7 +253,7 @@ class NodeCore:
             return
         if isinstance(said, LinkBroken):
             if said.fault is LinkFault.WRONG_INCARNATION and not self._formed:
-                # With an empty configuration of our own it can only be us whom they know with another disk.
+                # Our configuration is empty, so a peer can only know this node with an earlier disk.
                 self._end_lost()
             return
         payload = said.payload
@@ -300,7 +299,7 @@ class NodeCore:
             self._leaving.begin(self._now, leads=self._leads)
 
     def _on_job_failed(self, event: JobFailed) -> None:
-        """A lane that the node cannot do without ends it; without the transfer lane, one snapshot is not fetched."""
+        """End the node, unless the transfer lane failed: then only the current snapshot fetch is given up."""
         if event.lane is Lane.TRANSFER:
             self._orders.effects.append(Alarm(AlarmKind.SNAPSHOT_STUCK, NO_NODE, str(event.error)))
             self._receiving.give_up()
@@ -326,29 +325,29 @@ class NodeCore:
         self._peers.dial_due()
 
     def _on_formed(self, recovered: Recovered) -> None:
-        """The node runs, and greets everybody anew: whom it met before may have been founded differently."""
+        """Build the core and greet all peers again: a peer met earlier may have bootstrapped another cluster."""
         self._forming.formed(recovered)
         self._formed = True
         self._greet_anew("has become part of a cluster")
         self._build_core(recovered)
 
     def _greet_anew(self, why: str) -> None:
-        """A greeting is said once, so what has changed in it is told on new connections."""
+        """Reconnect to all peers: a greeting is sent once per connection, so a changed one needs new connections."""
         self._introduce()
         self._peers.greet_anew(why)
         self._peers.dial_due()
 
     def _build_core(self, recovered: Recovered) -> None:
-        """The node runs. What was greeted before is connected for the core from the beginning."""
+        """Start the core. Report the peers that greeted before as connected."""
         self._raft = Raft(self._config.settings_of_core(self._settings), recovered, rng=self._core_rng)
         self._phase = Phase.RUNNING
         self._standing = RoleChanged(RoleName.FOLLOWER, recovered.hard.term, NO_NODE)
-        self._orders.events.clear()  # what peers said to a node without a core
+        self._orders.events.clear()  # messages received before the core existed
         self._orders.events.append(Started())
         self._orders.events.extend(PeerConnected(peer) for peer in self._peers.connected_peers())
 
     def _settle(self) -> None:
-        """The core has heard everything that was decided for it, and its effects are ordered."""
+        """Step the core until no event is left, and carry out its effects."""
         events = self._orders.events
         while True:
             while events and not self._ended():
@@ -357,13 +356,13 @@ class NodeCore:
                     self._peers.drop(Drop.NOT_READY)
                     continue
                 if self._slept and type(event) is ReadIndex:
-                    self._late_reads.append(event)  # a lease may have ended while we slept: first the time, then this
+                    self._late_reads.append(event)  # a lease may have ended while we slept: the tick goes first
                     continue
                 for effect in self._step(self._raft, event):
                     self._on_effect(effect)
                 if type(event) is AppendEntries and event.time and self._raft.obeys(event.sender, event.term):
                     self._time.leader_says(event.term, event.time, self._now)
-                if self._core_stop is not None:  # after everything else that the step ordered
+                if self._core_stop is not None:  # after all other effects of the step
                     self._on_core_stopped(self._core_stop)
             if self._peers.lost:
                 lost, self._peers.lost = self._peers.lost, []
@@ -374,7 +373,7 @@ class NodeCore:
                 return
 
     def _step(self, raft: Raft, event: Event) -> list[Effect]:
-        """The core's answer. If it raises, something is wrong with this library: the node ends, and says so."""
+        """Step the core. If it raises, this library has a bug: end the node with the error."""
         try:
             return self._take(raft, event)
         except Exception as failure:
@@ -389,7 +388,7 @@ class NodeCore:
                 self._serving.on_offered(effect.to)
         elif (job := job_of(effect)) is not None:
             self._orders.run(*job)
-            if not self._formed:  # a joiner's disk is about to be part of the cluster
+            if not self._formed:  # a joiner's disk is about to become part of the cluster
                 self._formed = True
                 self._introduce()
         elif isinstance(effect, Respond):
@@ -409,7 +408,7 @@ class NodeCore:
             raise AssertionError(f"an effect of no known kind: {effect!r}")
 
     def _on_core_stopped(self, stop: Stop) -> None:
-        """The node ends. Where it has failed, its answers to peers leave before, so that their callers hear why."""
+        """End the node. After a failure, first send the answers to peers, so that their callers learn the reason."""
         error = stop_error(stop.reason, stop.text, self._failure)
         if error is None:
             self._end(None, stop.text or "asked to stop")
@@ -425,7 +424,7 @@ class NodeCore:
         self._peers.now = self._clients.now = self._receiving.now = self._now
 
     def _pass_time(self) -> None:
-        """All ticks that passed are one event. Configurations and joiners are looked after at this pace too."""
+        """Pass all elapsed ticks as one event. Check members, connections and notices at the same rate."""
         elapsed = (self._now - self._last_tick) // self._config.tick
         if elapsed <= 0 or not self._started or self._ended():
             return
@@ -448,7 +447,7 @@ class NodeCore:
         self._settle()
 
     def _look_at_members(self) -> None:
-        """The configuration in force decides whom we dial, and which disks we take for theirs."""
+        """Adopt the configuration in force: it says which peers to dial and which incarnations are theirs."""
         if self._raft is None or self._ended():
             return
         members = self._raft.members
@@ -470,7 +469,7 @@ class NodeCore:
         self._end(LogLost(text), text)
 
     def _end(self, error: RaftError | None, text: str) -> None:
-        """Everybody is answered, every connection closed; nothing follows."""
+        """End the node: answer every caller, close every connection, emit `Finished`."""
         if self._ended():
             return
         self._clients.answer_all(*ending(error))
@@ -496,25 +495,25 @@ class NodeCore:
         self._peers.introduce(formed=self._formed, founders=founders, founding=self._forming.founding)
 
     def recording(self) -> bytes:
-        """Return what the core was told lately, for `raft_testing.trace.replay`. Raise `CallerError` if not on."""
+        """Return the core's recorded events, for `raft_testing.trace.replay`. Raise `CallerError` without a recorder."""
         if self._recorder is None:
             raise CallerError("this node records nothing: give it a recorder (recorder_bytes of its configuration)")
         return self._recorder.dump()
 
     def explain(self) -> tuple[Explanation, ...]:
-        """Everything that waits in the core, and why; empty before there is one."""
+        """Explain everything that waits in the core, with the reason. Empty before the core exists."""
         return () if self._raft is None else self._raft.explain()
 
     def cluster_time(self, now: int) -> int:
-        """Return the cluster's time in nanoseconds, as this node knows it when its clock shows `now`; 0: not known."""
+        """Return the cluster's time in nanoseconds when this node's clock shows `now`; 0 if unknown."""
         return self._time.read(max(now, self._now))
 
     @property
     def load(self) -> Load:
-        """What waits here."""
+        """Return the numbers of waiting requests and bytes."""
         return load_of(self._peers, self._clients)
 
     @property
     def status(self) -> NodeStatus:
-        """A frozen picture of the whole node."""
+        """Return a frozen snapshot of the node's state."""
         return picture_of(self._recovered.identity, self._phase, self._standing, self._raft, self._peers, self._clients)

@@ -1,7 +1,7 @@
-"""The half of an adapter that needs no event loop: the inbox, the effects by their type, who waits for what.
+"""`Driver`: the part of an adapter that needs no event loop: the inbox, the effects, the waiting callers.
 
-What lives here: `Driver`, which an adapter's loop gives its time to, `Feed`, what a stream of news remembers, and
-`host_at`. Plain and synchronous. Nothing here sleeps, reads a clock or knows what an effect means to the protocol.
+Also `Feed`, a bounded stream for many readers, and `host_at`. Plain and synchronous. Nothing here sleeps, reads a clock
+or knows the meaning of an effect to the protocol.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _KEPT_CHANGES: Final = 16
 _KEPT_ALARMS: Final = 64
 
 Deliver: TypeAlias = Callable[[Answer], object]
-"""Wakes one caller with its answer. Called by the loop, exactly once or never."""
+"""Give one caller its answer. Called by the loop at most once."""
 
 
 class ConnectionTable(Protocol):
-    """What an adapter does with connections. None of it waits."""
+    """The adapter's operations on connections. None of them waits."""
 
     def dial(self, number: ConnectionId, address: str) -> None: ...
     def transmit(self, number: ConnectionId, data: bytes) -> None: ...
@@ -55,31 +55,31 @@ class ConnectionTable(Protocol):
 
 
 class LaneQueues(Protocol):
-    """What an adapter does with jobs. Jobs of lanes that never block are done in `run_inline`."""
+    """The adapter's operations on jobs. `run_inline` does the jobs of lanes that never block."""
 
     def put(self, lane: Lane, job: Job) -> None: ...
     def run_inline(self) -> list[NodeEvent]: ...
 
 
 class Loop(Protocol):
-    """What a driver asks of the event loop that it has."""
+    """The driver's requirements on the event loop."""
 
     def wake(self) -> None:
-        """`Driver.turn` is called soon."""
+        """Call `Driver.turn` soon."""
         ...
 
     def wake_at(self, at: int) -> None:
-        """`Driver.turn` is called at this time at the latest; replaces the wish before."""
+        """Call `Driver.turn` at this time at the latest; replaces any earlier `wake_at`."""
         ...
 
     def tell(self) -> None:
-        """Whoever reads a feed looks at it again."""
+        """Wake the readers of feeds."""
         ...
 
 
 @final
 class Feed(Generic[T]):
-    """The newest items of a stream, for any number of readers, each of which keeps its own place."""
+    """The newest items of a stream, for any number of readers, each with its own position."""
 
     def __init__(self, kept: int) -> None:
         self._items: Final[deque[T]] = deque(maxlen=kept)
@@ -91,11 +91,11 @@ class Feed(Generic[T]):
         self._count += 1
 
     def place(self, past: int) -> int:
-        """The place of a reader that begins with the last `past` items."""
+        """Return the position of a reader that starts with the last `past` items."""
         return self._count - min(past, len(self._items))
 
     def after(self, place: int) -> tuple[T, int] | None:
-        """The item at a reader's place, or the oldest kept if that is gone, and its next place; None if none yet."""
+        """Return the item at `place`, or the oldest one kept, and the next position; None if there is none yet."""
         if place == self._count:
             return None
         place = max(place, self._count - len(self._items))
@@ -104,7 +104,7 @@ class Feed(Generic[T]):
 
 @final
 class Driver:
-    """A node's host, with everything around it that is not a task."""
+    """A node with everything around it except tasks."""
 
     def __init__(self, host: NodeCore, lanes: LaneQueues, loop: Loop) -> None:
         self._host: Final = host
@@ -120,21 +120,21 @@ class Driver:
 
     @property
     def waiting(self) -> bool:
-        """Something is in the inbox."""
+        """True if the inbox is not empty."""
         return bool(self._inbox)
 
     def post(self, event: NodeEvent) -> None:
-        """The host hears of `event` in the next turn."""
+        """Queue `event` for the next turn."""
         self._inbox.append(event)
         self._loop.wake()
 
     def post_all(self, events: list[NodeEvent]) -> None:
-        """The host hears of all of them, in order, in the next turn."""
+        """Queue all `events`, in order, for the next turn."""
         self._inbox += events
         self._loop.wake()
 
     def ask(self, event: Callable[[Ticket], NodeEvent], deliver: Deliver) -> Ticket:
-        """The host hears of a caller's event, and its answer goes to `deliver`. Raises `Refused` after the end."""
+        """Queue a caller's event, and give its answer to `deliver`. Raise `Refused` after the end."""
         if self.ended:
             raise ended_error(self.error)
         ticket = Ticket(next(self._tickets))
@@ -143,12 +143,12 @@ class Driver:
         return ticket
 
     def leave(self, ticket: Ticket) -> None:
-        """Nobody waits for the ticket any more, answered or not."""
+        """Drop the caller; its answer, if any, is discarded."""
         if self._callers.pop(ticket, None) is not None:
             self.post(ClientCancelled(ticket))
 
     def turn(self, connections: ConnectionTable, now: int, wall: int) -> None:
-        """Everything that has happened is handled in one go, and everything ordered is done or under way."""
+        """Handle all queued events at once, and carry out or start all effects."""
         events, self._inbox = self._inbox, []
         if not events:
             events.append(TimerFired())
@@ -157,7 +157,7 @@ class Driver:
         self._inbox += self._lanes.run_inline()
 
     def end(self, error: Exception | None = None) -> None:
-        """The node has ended; whoever still waits, which is nobody unless the host was cut short, is told."""
+        """End the node. Answer callers that still wait; there are some only if the node was cut short."""
         self.ended = True
         self.error = self.error or error
         self.changes.ended = self.alarms.ended = True
@@ -168,7 +168,7 @@ class Driver:
             deliver(Answer(ticket, error=unknown_error(unknown, text)))
 
     def _do(self, effect: NodeEffect, connections: ConnectionTable) -> None:
-        """One effect is done, or on its way. By type alone, hottest first."""
+        """Carry out or start one effect, by type alone, hottest first."""
         if type(effect) is Transmit:
             connections.transmit(effect.connection, effect.data)
         elif type(effect) is Answer:
@@ -195,7 +195,7 @@ class Driver:
 
 
 def host_at(address: str, config: NodeConfig, recovered: Recovered, machine: StateMachine, seed: int) -> NodeCore:
-    """The host of a node that listens at `address`. Raises `CallerError` where the disk contradicts `config`."""
+    """Return the `NodeCore` of a node listening at `address`. Raise `CallerError` if the disk contradicts `config`."""
     rng = Random(seed)
     core_rng = Random(int(rng.random() * 2**53))
     recorder = Recorder(max_bytes=config.recorder_bytes) if config.recorder_bytes else None
@@ -204,11 +204,11 @@ def host_at(address: str, config: NodeConfig, recovered: Recovered, machine: Sta
 
 
 def outcome(answer: Answer) -> bytes:
-    """What a caller gets: the answer's data, or its error raised."""
+    """Return the answer's data, or raise its error."""
     error = answer.error
     if error is None:
         return answer.data
     try:
         raise error
     finally:
-        del answer, error  # an exception knows the frame that raised it: nothing in the frame may know the exception
+        del answer, error  # an exception refers to the frame that raised it: break the cycle

@@ -1,20 +1,19 @@
-"""What an adapter tells a `NodeCore`, and what a `NodeCore` orders an adapter to do.
+"""Events that an adapter gives to a `NodeCore`, and effects that it carries out for it.
 
-What lives here: values and the closed unions `NodeEvent` and `NodeEffect`; the jobs of `Run` are in `jobs.py`. An
-adapter hands over everything that has happened in one call, `effects = host.handle(events, now, wall)`, and does each
-effect by its type alone. `now`: nanoseconds of a monotonic clock (deadlines and `WakeAt` are on it); `wall`:
-nanoseconds since 1970, for commands that name a wall time, and to begin cluster time with; it decides nothing else. The
-first event is `HostStarted`.
+The closed unions are `NodeEvent` and `NodeEffect`; the jobs of `Run` are in `jobs.py`. An adapter passes all events
+since its last call to `effects = host.handle(events, now, wall)` and carries out each effect by its type alone. `now`:
+nanoseconds of a monotonic clock, which deadlines and `WakeAt` use; `wall`: nanoseconds since 1970, only for commands
+with a wall time and as the start of cluster time. The first event is `HostStarted`.
 
     Dial        open a connection; report `ConnectionOpened` or `DialFailed`
     Transmit    write these bytes; report `Transmitted`. At most one is under way per connection
     Disconnect  close the connection; no report
-    WakeAt      call `handle` at this time at the latest; replaces the wish before
-    Run         put the job into its lane's queue. A lane's worker takes everything queued, calls
-                `work.run(lane, jobs)` (blocking; in a thread unless `work.inline(lane)`), and hands the events back
-    Answer      finish what waits for `ticket`, with a value or by raising `error`
-    Announce    role, term or leader changed: tell whoever listens
-    Alarm       something a person should look at: tell whoever listens
+    WakeAt      call `handle` at this time at the latest; replaces any earlier `WakeAt`
+    Run         queue the job in its lane. A lane's worker takes everything queued, calls
+                `work.run(lane, jobs)` (blocking; in a thread unless `work.inline(lane)`), and returns the events
+    Answer      finish the request of `ticket`, with a value or by raising `error`
+    Announce    role, term or leader changed: publish it
+    Alarm       a condition that needs an operator's attention: publish it
     Finished    the node has ended; raise `error` if there is one
 """
 
@@ -74,7 +73,7 @@ __all__ = [
 ]
 
 ConnectionId = NewType("ConnectionId", int)
-"""A connection's number. The host numbers those it dials (even), the adapter those it accepts (odd)."""
+"""A connection's number: even for connections that the node dials, odd for those that the adapter accepts."""
 
 
 # Events.
@@ -82,17 +81,17 @@ ConnectionId = NewType("ConnectionId", int)
 
 @final
 class HostStarted(Value, frozen=True):
-    """The first event, exactly once."""
+    """The node is started. It must be the first event and may be sent only once."""
 
 
 @final
 class TimerFired(Value, frozen=True):
-    """The time wished for by `WakeAt` has come. Harmless at any other time."""
+    """The time of `WakeAt` has come. Harmless at any other time."""
 
 
 @final
 class ConnectionOpened(Value, frozen=True):
-    """A connection is there: one that was dialled, or (`accepted`) one that somebody else opened."""
+    """A connection is open: a dialled one, or (`accepted`) one from outside."""
 
     connection: ConnectionId
     accepted: bool
@@ -100,7 +99,7 @@ class ConnectionOpened(Value, frozen=True):
 
 @final
 class DialFailed(Value, frozen=True):
-    """A connection that was ordered by `Dial` could not be made; `text` says why."""
+    """A `Dial` failed; `text` gives the reason."""
 
     connection: ConnectionId
     text: str = ""
@@ -108,7 +107,7 @@ class DialFailed(Value, frozen=True):
 
 @final
 class BytesReceived(Value, frozen=True):
-    """Bytes came over a connection."""
+    """Bytes were received on a connection."""
 
     connection: ConnectionId
     data: bytes
@@ -116,21 +115,21 @@ class BytesReceived(Value, frozen=True):
 
 @final
 class Transmitted(Value, frozen=True):
-    """The bytes of the last `Transmit` were taken by the operating system."""
+    """The operating system took the bytes of the last `Transmit`."""
 
     connection: ConnectionId
 
 
 @final
 class ConnectionClosed(Value, frozen=True):
-    """The connection ended: the other side closed it, or reading or writing failed."""
+    """The connection ended: the peer closed it, or reading or writing failed."""
 
     connection: ConnectionId
 
 
 @final
 class ClientProposed(Value, frozen=True):
-    """A caller wants a command applied. `deadline`: nanoseconds on the host's clock, 0 for none."""
+    """A caller proposed a command. `deadline`: nanoseconds on the node's clock, 0 for none."""
 
     ticket: Ticket
     command: bytes
@@ -139,8 +138,9 @@ class ClientProposed(Value, frozen=True):
 
 @final
 class ClientAsked(Value, frozen=True):
-    """A caller wants a query answered. With `barrier` the machine is not asked: the answer is b"" as soon as it could
-    be, and the caller waits for that also while this node is no member."""
+    """A caller asked a query. With `barrier` the machine is not queried: the answer is b"" as soon as a query could be
+    answered. Such a caller waits even while this node is not a member.
+    """
 
     ticket: Ticket
     request: bytes
@@ -152,7 +152,7 @@ class ClientAsked(Value, frozen=True):
 
 @final
 class ClientChanged(Value, frozen=True):
-    """A caller wants other members. Finished when the change is committed and left, if it was joint."""
+    """A caller requested a membership change. Answered when the change is committed and, if joint, left again."""
 
     ticket: Ticket
     changes: tuple[Change, ...]
@@ -163,7 +163,7 @@ class ClientChanged(Value, frozen=True):
 
 @final
 class ClientLeft(Value, frozen=True):
-    """A caller wants to leave the joint configuration."""
+    """A caller requested to leave the joint configuration."""
 
     ticket: Ticket
     deadline: int = 0
@@ -171,7 +171,7 @@ class ClientLeft(Value, frozen=True):
 
 @final
 class ClientTransferred(Value, frozen=True):
-    """A caller wants the leader to hand over."""
+    """A caller requested a leadership transfer."""
 
     ticket: Ticket
     to: NodeId = NodeId(0)
@@ -180,14 +180,14 @@ class ClientTransferred(Value, frozen=True):
 
 @final
 class ClientCancelled(Value, frozen=True):
-    """Nobody waits for the ticket any more. What was proposed is not taken back."""
+    """A caller gave up the ticket. A proposal already made is not taken back."""
 
     ticket: Ticket
 
 
 @final
 class StopAsked(Value, frozen=True):
-    """The node is to end: hand over, answer everybody, finish."""
+    """A stop was requested: transfer leadership, answer all callers, finish."""
 
 
 # Events that report jobs; made by `JobRunner.run`.
@@ -202,24 +202,24 @@ class Wrote(Value, frozen=True):
 
 @final
 class Formed(Value, frozen=True):
-    """The founding state of a new cluster is durable."""
+    """The first entry of a new cluster is durable."""
 
     recovered: Recovered
 
 
 @final
 class EntriesApplied(Value, frozen=True):
-    """The machine has applied everything up to `upto`, with these results, as `events.Applied` has them."""
+    """The machine applied all entries up to `upto`, with results as in `events.Applied`."""
 
     upto: Index
     results: tuple[bytes, ...]
     time: int = 0
-    """What the machine says is the latest time stamped into its commands (`KeepsTime`); 0: it says nothing."""
+    """The latest time stamped into the machine's commands (`KeepsTime`); 0: unknown."""
 
 
 @final
 class QueryAnswered(Value, frozen=True):
-    """The machine's answer to a query."""
+    """The machine answered a query."""
 
     ticket: Ticket
     data: bytes
@@ -227,7 +227,7 @@ class QueryAnswered(Value, frozen=True):
 
 @final
 class QueryFailed(Value, frozen=True):
-    """The machine raised an exception for this query. Nothing was changed, so only its caller is told."""
+    """The machine raised an exception for this query. Nothing changed, so only its caller is told."""
 
     ticket: Ticket
     text: str
@@ -235,7 +235,7 @@ class QueryFailed(Value, frozen=True):
 
 @final
 class SnapshotBegun(Value, frozen=True, eq=False, gc=True):
-    """The machine handed out the chunks of a snapshot that shows one moment."""
+    """The machine returned the chunks of a snapshot of one moment."""
 
     meta: SnapshotMeta
     chunks: Iterator[bytes]
@@ -243,14 +243,14 @@ class SnapshotBegun(Value, frozen=True, eq=False, gc=True):
 
 @final
 class SnapshotStored(Value, frozen=True):
-    """This node's own snapshot is synced."""
+    """This node's own snapshot is durable."""
 
     meta: SnapshotMeta
 
 
 @final
 class SnapshotIncomplete(Value, frozen=True):
-    """This node's own snapshot could not be stored; what had been written of it is gone."""
+    """This node's own snapshot could not be stored; its partial file is removed."""
 
     meta: SnapshotMeta
     text: str
@@ -258,7 +258,7 @@ class SnapshotIncomplete(Value, frozen=True):
 
 @final
 class MachineRestored(Value, frozen=True):
-    """The machine stands at the snapshot at `index`. `time` as in `EntriesApplied`."""
+    """The machine is restored to the snapshot at `index`. `time` as in `EntriesApplied`."""
 
     index: Index
     time: int = 0
@@ -266,7 +266,7 @@ class MachineRestored(Value, frozen=True):
 
 @final
 class ChunkRead(Value, frozen=True):
-    """A piece of a snapshot for `peer`; `gone` where it no longer exists, with a `text` where it should."""
+    """A chunk of a snapshot for `peer`; `gone` if the snapshot no longer exists, with a `text` if it should."""
 
     peer: NodeId
     meta: SnapshotMeta
@@ -279,7 +279,7 @@ class ChunkRead(Value, frozen=True):
 
 @final
 class ChunkStored(Value, frozen=True):
-    """The snapshot being received is written up to `offset`."""
+    """The incoming snapshot is written up to `offset`."""
 
     meta: SnapshotMeta
     offset: int
@@ -287,15 +287,16 @@ class ChunkStored(Value, frozen=True):
 
 @final
 class SnapshotComplete(Value, frozen=True):
-    """The snapshot being received is whole and synced."""
+    """The incoming snapshot is complete and durable."""
 
     meta: SnapshotMeta
 
 
 @final
 class JobFailed(Value, frozen=True, gc=True):
-    """A job failed for good; the node stops acknowledging, steps down and ends with `error`. In the transfer lane
-    only the snapshot being received is given up: the leader offers it again."""
+    """A job failed for good. The node stops acknowledging, steps down and ends with `error`. In the transfer lane only
+    the incoming snapshot is given up: the leader offers it again.
+    """
 
     lane: Lane
     error: RaftError
@@ -337,7 +338,7 @@ NodeEvent: TypeAlias = (
 
 @final
 class Dial(Value, frozen=True):
-    """Open a connection to `address`; then report `Dialled` or `DialFailed`."""
+    """Open a connection to `address`; then report `ConnectionOpened` or `DialFailed`."""
 
     connection: ConnectionId
     address: str
@@ -353,7 +354,7 @@ class Transmit(Value, frozen=True):
 
 @final
 class Disconnect(Value, frozen=True):
-    """Close a connection; `text` says why."""
+    """Close a connection; `text` gives the reason."""
 
     connection: ConnectionId
     text: str = ""
@@ -361,14 +362,14 @@ class Disconnect(Value, frozen=True):
 
 @final
 class WakeAt(Value, frozen=True):
-    """`at`: nanoseconds on the clock that `handle` is given."""
+    """Call `handle` at `at` at the latest: nanoseconds on its `now` clock."""
 
     at: int
 
 
 @final
 class Run(Value, frozen=True, eq=False, gc=True):
-    """Have a worker of this lane do `job`; its result is the event to report."""
+    """Run `job` in a worker of this lane, and report the resulting event."""
 
     lane: Lane
     job: Job
@@ -376,7 +377,8 @@ class Run(Value, frozen=True, eq=False, gc=True):
 
 @final
 class Answer(Value, frozen=True, eq=False, gc=True):
-    """`data` is a machine's answer, b"" for requests without one; `error` is a `RequestError` to raise instead."""
+    """Answer a caller. `data`: the machine's answer, b"" for requests without one; `error`: a `RequestError` to raise.
+    """
 
     ticket: Ticket
     data: bytes = b""
@@ -385,7 +387,7 @@ class Answer(Value, frozen=True, eq=False, gc=True):
 
 @final
 class Finished(Value, frozen=True, eq=False, gc=True):
-    """The node has ended, by `error` or as it was asked to."""
+    """The node has ended, by `error` or on request."""
 
     error: RaftError | None = None
     text: str = ""

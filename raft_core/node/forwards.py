@@ -1,14 +1,14 @@
-"""Requests that were passed on to a leader and are not answered yet, and when nothing more can be expected of one.
+"""Forwarded requests without an answer yet, and the rules for giving one up.
 
-A forward is definite while its frame has not left this node: it can be taken back and sent to another leader. Once it
-has left, its answer comes on the same connection, or nobody can know: the old leader may have appended the request,
+A forward is revocable while its frame has not left this node: it can be taken back and sent to another leader. Once
+sent, its answer comes on the same connection or its outcome is unknown: the old leader may have appended the request,
 and the new leader may have committed it. So an open forward ends in one of four ways.
 
 - *Answered*: by the leader that it was sent to, also after that leader was deposed.
 - *Taken back*: the connection broke, or another node leads, before the frame left.
 - *Lost*: the connection broke after it left.
-- *Overdue*: another node leads, and the old leader has not answered for `NodeLimits.settle_wait`. An old leader that
-  shows no sign of life at all is given up earlier, with its connection (`Peers.prove`).
+- *Overdue*: another node leads, and the old leader has not answered for `NodeLimits.settle_wait`. An old leader
+  without any sign of life is given up earlier, with its connection (`Peers.prove`).
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class Forwards:
         self._peers = peers
         self._open: dict[int, _Open] = {}
         self._last = 0
-        self._overdue_at = 0  # when the first of them is overdue; 0 where none can be
+        self._overdue_at = 0  # when the first forward is overdue; 0 if none can be
 
     def __len__(self) -> int:
         return len(self._open)
 
     def send(self, item: PendingRequest, leader: NodeId, now: int) -> bool:
-        """The request is on its way to the leader; False where it cannot be passed on at present."""
+        """Send the request to the leader. Return False if it cannot be forwarded at present."""
         request = item.request
         assert not isinstance(request, ClientAsked)
         if len(self._open) >= self._config.max_forwarded or self._peers.doubtful(leader):
@@ -71,7 +71,7 @@ class Forwards:
         return True
 
     def answered(self, connection: ConnectionId, number: int) -> PendingRequest | None:
-        """Whom the answer is for; None where it is late or made up."""
+        """Return the request that the answer belongs to; None if the answer is late or invalid."""
         known = self._open.get(number)
         if known is None or known.connection != connection:
             return None
@@ -79,7 +79,9 @@ class Forwards:
         return known.item
 
     def lost(self, connection: ConnectionId, left: int) -> tuple[list[PendingRequest], list[PendingRequest]]:
-        """The connection is gone, after `left` of its frames had left: who can be sent again, and who is unknown."""
+        """Remove the forwards of a lost connection, of which `left` frames were sent. Return the unsent and the sent
+        ones.
+        """
         unsent: list[PendingRequest] = []
         unknown: list[PendingRequest] = []
         for number in [number for number, known in self._open.items() if known.connection == connection]:
@@ -88,7 +90,7 @@ class Forwards:
         return unsent, unknown
 
     def on_leader(self, leader: NodeId, now: int) -> list[PendingRequest]:
-        """Another node may lead now: who can be sent there instead. The others' leaders must show that they live."""
+        """Take back and return the unsent forwards to other leaders. Ask those leaders for a sign of life."""
         unsent: list[PendingRequest] = []
         doubted: dict[ConnectionId, None] = {}
         for number, known in list(self._open.items()):
@@ -105,7 +107,7 @@ class Forwards:
         return unsent
 
     def overdue(self, now: int) -> list[PendingRequest]:
-        """Those whose leader was deposed and does not say what became of them."""
+        """Return the forwards whose deposed leader did not answer in time."""
         if not self._overdue_at or now < self._overdue_at:
             return []
         late = [number for number, known in self._open.items() if known.overdue_at and known.overdue_at <= now]
@@ -114,10 +116,10 @@ class Forwards:
         return items
 
     def sweep(self) -> None:
-        """Forwards that nobody waits for any more take no room."""
+        """Release the room of answered forwards."""
         for number in [number for number, known in self._open.items() if known.item.place is Place.DONE]:
             del self._open[number]
 
     def clear(self) -> None:
-        """Nobody waits any more."""
+        """Forget all forwards."""
         self._open.clear()

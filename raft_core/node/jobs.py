@@ -1,7 +1,7 @@
-"""The work that a `NodeCore` orders from the workers of its adapter.
+"""Jobs that a `NodeCore` gives to the workers of its adapter, and the lanes they are queued in.
 
-What lives here: `Lane`, a queue with a worker of its own, and the closed union `Job`: values, nothing that works.
-`raft_core.node.job_runner.JobRunner` knows how each job is done, and what is reported of it.
+`Lane` is a queue with its own worker, `Job` a closed union of plain values. `raft_core.node.job_runner.JobRunner` runs
+each job and makes its report.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Ticket = NewType("Ticket", int)
 
 
 class Lane(Enum):
-    """A queue of blocking work, done in order by a worker of its own."""
+    """A queue of blocking jobs, done in order by its own worker."""
 
     WRITE = "write"  # Write, FormCluster
     APPLY = "apply"  # ApplyEntries, Query, BeginSnapshot, RestoreMachine
@@ -47,7 +47,7 @@ class Lane(Enum):
 
 @final
 class Write(Value, frozen=True):
-    """Make it durable. All writes in one call to `run` share one sync."""
+    """Make the write durable. All writes in one call to `run` share one sync."""
 
     persist: Persist
 
@@ -61,7 +61,7 @@ class FormCluster(Value, frozen=True):
 
 @final
 class ApplyEntries(Value, frozen=True):
-    """Apply committed entries to the machine. The results of those not in a pair of `wanted` are dropped."""
+    """Apply committed entries to the machine. Results outside the index pairs of `wanted` are dropped."""
 
     entries: tuple[Entry, ...]
     wanted: tuple[tuple[Index, Index], ...] = ()
@@ -69,7 +69,7 @@ class ApplyEntries(Value, frozen=True):
 
 @final
 class Query(Value, frozen=True):
-    """Ask the machine a question on behalf of `ticket`."""
+    """Query the machine on behalf of `ticket`."""
 
     ticket: Ticket
     request: bytes
@@ -77,21 +77,21 @@ class Query(Value, frozen=True):
 
 @final
 class BeginSnapshot(Value, frozen=True):
-    """Take hold of the machine's state at this moment."""
+    """Start a snapshot of the machine's present state."""
 
     meta: SnapshotMeta
 
 
 @final
 class RestoreMachine(Value, frozen=True):
-    """Set the machine to a stored snapshot."""
+    """Restore the machine from a stored snapshot."""
 
     meta: SnapshotMeta
 
 
 @final
 class StoreSnapshot(Value, frozen=True, eq=False, gc=True):
-    """Write the chunks of a begun snapshot to the store."""
+    """Write the chunks of a started snapshot to the store."""
 
     meta: SnapshotMeta
     chunks: Iterator[bytes]
@@ -99,7 +99,7 @@ class StoreSnapshot(Value, frozen=True, eq=False, gc=True):
 
 @final
 class ReadChunk(Value, frozen=True):
-    """Read a piece of a snapshot for `peer`."""
+    """Read a chunk of a snapshot for `peer`."""
 
     peer: NodeId
     meta: SnapshotMeta
@@ -109,7 +109,7 @@ class ReadChunk(Value, frozen=True):
 
 @final
 class StoreChunk(Value, frozen=True):
-    """Store a piece of a snapshot that `source` sends; the first has no data and asks where to go on."""
+    """Store a chunk of a snapshot sent by `source`. The first has no data: its report gives the offset to resume at."""
 
     meta: SnapshotMeta
     source: str
@@ -120,7 +120,7 @@ class StoreChunk(Value, frozen=True):
 
 @final
 class DropReceived(Value, frozen=True):
-    """Forget the snapshot being received."""
+    """Discard the incoming snapshot."""
 
 
 Job: TypeAlias = (

@@ -1,7 +1,7 @@
-"""How a node behaves outside the protocol: whom it dials, how long it waits, how much it holds.
+"""`NodeLimits`: a node's behaviour outside the protocol: addresses, timeouts, queue sizes.
 
-What lives here: `NodeLimits`, which checks itself. Times are nanoseconds, sizes are bytes. Nothing here is agreed
-between nodes except the founders and `leases`, and those only until the cluster has formed.
+Times are nanoseconds, sizes are bytes. Nodes need not agree on anything here except the founders and `leases`, and on
+those only until the cluster has formed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MIB: Final = 1024 * 1024
 
 
 def check_node(node: int) -> None:
-    """Raises `SettingsError` where `node` is no node's number."""
+    """Raise `SettingsError` if `node` is not a valid node id."""
     if not 0 < node <= MAX_INT63:
         raise SettingsError(f"a node id is a positive number below 2**63, not {node}")
 
@@ -36,79 +36,86 @@ def _in_order(nodes: Iterable[NodeId]) -> tuple[NodeId, ...]:
 @final
 @attrs.frozen
 class NodeLimits:
-    """One node's surroundings and limits. Raises `SettingsError` where values contradict each other."""
+    """One node's addresses, timeouts and limits. Raise `SettingsError` if values contradict each other."""
 
     # Who and where.
     address: str = ""
-    """Where peers can dial this node; told to them in every greeting. Empty: nobody is told anything, and peers use
-    what they were configured with."""
+    """Address at which peers can dial this node, sent in every greeting. Empty: not advertised; peers use their
+    configured address.
+    """
     peers: Mapping[NodeId, str] = attrs.field(factory=dict)
-    """Addresses known from the start. Others are learned from greetings; a greeting wins over what stands here,
-    until the node cannot be reached where its greeting said."""
+    """Addresses known from the start. Others are learned from greetings. A greeted address takes precedence until the
+    node cannot be reached there.
+    """
     founders: tuple[NodeId, ...] = attrs.field(default=(), converter=_in_order)
-    """The first members of a new cluster, this node among them; all must name the same. Empty: a joiner, which
-    waits to be added. Looked at only while the disk has never been part of a cluster. One that is to found alone asks
-    nobody, so if its disk may have been lost while the cluster has grown, start it without founders."""
+    """The initial members of a new cluster, including this node; all must name the same. Empty: a joiner, which waits
+    to be added. Ignored once the disk has been part of a cluster. A sole founder needs no agreement, so if its disk may
+    have been lost after the cluster had grown, start it without founders.
+    """
     leases: bool = False
-    """Whether the cluster being founded allows lease reads; all founders must agree."""
+    """Whether the new cluster allows lease reads; all founders must agree."""
 
     # Time.
     tick: int = 10 * MILLISECOND
-    """How long the core's tick is. Deadlines are noticed at the next tick at the latest."""
+    """Length of the core's tick. Deadlines are noticed at the next tick at the latest."""
     dial_delay: int = 50 * MILLISECOND
-    """The first wait before dialling again; it doubles with every failure, and half of it is left to chance."""
+    """The first wait before dialling again. It doubles with every failure, and half of it is random."""
     dial_delay_max: int = 2 * SECOND
-    """The longest such wait."""
+    """The longest wait before dialling again."""
     hello_timeout: int = 2 * SECOND
-    """A connection on which the other side has not been greeted by then is closed."""
+    """A connection without a greeting from the other side within this time is closed."""
     ping: int = 1 * SECOND
-    """A dialled connection on which nothing was heard for so long is asked for a sign of life."""
+    """A dialled connection that is silent for this long is pinged."""
     silence: int = 5 * SECOND
-    """A connection on which nothing was heard for so long is dead; counted in ticks handled, so that a paused
-    process does not blame its peers."""
-    lowest_rate: int = 64 * _KIB
-    """Bytes a second that a line carries at least: so much longer than `silence` a peer that is otherwise heard may
-    be silent on a connection, for what is under way to it (but for 4 MiB at most)."""
-    leader_wait: int = 0
-    """A request waits at most so long for a leader to appear; 0: until its own deadline, and without one for ever. A
-    read that has a deadline always waits until then."""
-    settle_wait: int = 1 * SECOND
-    """Once another node leads, what was sent to the old leader is unknown after so long without an answer; after a
-    quarter of it where the old leader gives no sign of life."""
-    drain_timeout: int = 1 * SECOND
-    """A stopping node that leads no more waits so long for the answers to what it passed on, and for its own to leave.
+    """A connection that is silent for this long is dead. Counted in ticks handled, so a paused process does not blame
+    its peers.
     """
+    lowest_rate: int = 64 * _KIB
+    """Least bandwidth of a line, in bytes per second. A peer heard on another connection may exceed `silence` on this
+    one by the time its outgoing data needs at this rate (4 MiB at most).
+    """
+    leader_wait: int = 0
+    """Longest wait of a request for a leader; 0: until its own deadline, or for ever without one. A read with a
+    deadline always waits until that deadline.
+    """
+    settle_wait: int = 1 * SECOND
+    """After a leader change, a request sent to the old leader is indeterminate after this long without an answer; after
+    a quarter of it if the old leader gives no sign of life.
+    """
+    drain_timeout: int = 1 * SECOND
+    """Time for a stopping node that no longer leads to receive the answers to its forwards and to send its own."""
     stop_timeout: int = 5 * SECOND
-    """A stopping node ends after so long, whether or not somebody took over."""
+    """A stopping node ends after this long, even if leadership was not transferred."""
 
     # Queues.
     urgent_frames: int = 4096
     """Frames waiting in a connection's urgent lane; beyond it the oldest is dropped."""
     bulk_bytes: int = 0
-    """Bytes waiting in a connection's bulk lane; beyond it all are thrown away. 0: a full window and some more."""
+    """Bytes waiting in a connection's bulk lane; beyond it all are dropped. 0: a full window and some more."""
     request_bytes: int = 32 * _MIB
-    """Bytes of forwarded requests, or of answers to them, waiting on one connection."""
+    """Bytes of forwarded requests, or of their replies, waiting on one connection."""
     transmit_bytes: int = 256 * _KIB
-    """Bulk bytes handed to the operating system at once: what a heartbeat may have to wait behind."""
+    """Bulk bytes given to the operating system at once: a heartbeat may have to wait behind them."""
     max_connections: int = 256
-    """Accepted connections at any time; beyond it new ones are closed."""
+    """Accepted connections at any time; new ones beyond it are closed."""
 
     # Clients.
     max_clients: int = 10_000
-    """Requests waiting at any time, forwarded ones from peers included."""
+    """Requests waiting at any time, including those forwarded by peers."""
     max_client_bytes: int = 64 * _MIB
-    """Bytes of their commands and queries."""
+    """Bytes of waiting commands and queries."""
     max_forwarded: int = 4096
-    """Requests that may be with the leader at any time."""
+    """Requests with the leader at any time."""
 
     # Snapshots.
     chunk_bytes: int = 256 * _KIB
-    """Bytes of a snapshot asked for at once."""
+    """Bytes of a snapshot requested at once."""
     chunk_window: int = 4
-    """Chunks asked for and not yet stored."""
+    """Chunks requested and not yet stored."""
     pull_timeout: int = 2 * SECOND
-    """A snapshot being received that made no progress for so long is asked for again; for longer where its pieces are
-    seen to take longer."""
+    """An incoming snapshot without progress for this long is requested again; for longer if its chunks have been seen
+    to take longer.
+    """
 
     def __attrs_post_init__(self) -> None:
         for name in _POSITIVE:
@@ -128,11 +135,13 @@ class NodeLimits:
             raise SettingsError("a founder is named twice")
 
     def settings_of_core(self, settings: Settings) -> Settings:
-        """Return `settings` as the core needs them: it has to know how long a tick is."""
+        """Return `settings` with the length of a tick added for the core."""
         return attrs.evolve(settings, tick_nanoseconds=self.tick)
 
     def bulk_limit(self, settings: Settings) -> int:
-        """What one connection's bulk lane may hold: at least a full window, or a healthy follower overflows it."""
+        """Return the bytes that one connection's bulk lane may hold: at least a full window, or healthy followers
+        overflow.
+        """
         if self.bulk_bytes:
             return self.bulk_bytes
         return 2 * settings.max_inflight_bytes + 2 * max(settings.max_message_bytes, settings.max_entry_bytes) + _MIB

@@ -1,13 +1,12 @@
-"""Who can be talked to: dialling, greeting, giving up, and which bytes leave when.
+"""`Peers`: connections to other nodes. Dialling, greeting, giving up, and the order of outgoing bytes.
 
-What lives here: `Peers`. Each node dials each peer it knows an address of, and sends its messages only on the
-connection that it dialled. What answers a question (`ForwardReply` a `Forward`, `Chunk` a `Pull`) goes back on the
-connection that the question came on, so that a question is lost exactly when its connection is. A `Pull` of nothing
-asks for a sign of life.
+Each node dials every peer with a known address and sends its messages only on the connection that it dialled. A reply
+(`ForwardReply` to a `Forward`, `Chunk` to a `Pull`) uses the connection of its question, so a question is lost exactly
+when its connection is. A `Pull` of zeros is a ping.
 
-A node is an id and an incarnation; its address is what its last greeting said, as long as it is found there. The newest
-connection that a peer dialled wins: an older one is a remnant of a process or a route that is gone, and then our own
-connection to that peer may lead nowhere as well, so it is made anew.
+A node is an id and an incarnation; its address is the one in its last greeting, for as long as it can be dialled there.
+The newest connection dialled by a peer wins: an older one is a remnant of a dead process or route. Our own connection
+to that peer may be dead as well, so it is dialled again.
 """
 
 from __future__ import annotations
@@ -47,15 +46,16 @@ from raft_core.wire.payloads import WIRE_VERSION, Chunk, Forward, ForwardReply, 
 __all__ = ["PING", "Peers"]
 
 PING: Final = Pull(Index(0), Term(0), 0, 0)
-"""A pull of nothing: answered with a chunk of nothing by anybody who lives."""
+"""The ping: a pull of zeros, answered by any live peer with a chunk of zeros."""
 _PING_FRAME: Final = encode_payload(PING)
 _LAST_WORD: Final = encode_refusal(NO_GREETING, line_end=True)
 
 
 @final
 class Peers:
-    """All connections of one node. `lost` lists connections that ended, each with how many frames of questions and
-    answers had left on it, until the host has told who waits on them."""
+    """All connections of one node. `lost` lists ended connections, each with its number of sent questions and replies,
+    until the node has informed the waiting requests.
+    """
 
     def __init__(
         self, config: NodeLimits, settings: Settings, identity: Identity, orders: Outputs, rng: random.Random
@@ -69,7 +69,7 @@ class Peers:
         self._strangers = RoguePeers(config)
         self._connections: dict[ConnectionId, Connection] = {}
         self._dialled: dict[NodeId, Connection] = {}
-        self._accepted: dict[NodeId, Connection] = {}  # greeted ones; the newest of each peer
+        self._accepted: dict[NodeId, Connection] = {}  # greeted; the newest of each peer
         self._redial = Backoff(config, rng)
         self._next_dial = 2
         self._members: tuple[NodeId, ...] = ()
@@ -80,7 +80,7 @@ class Peers:
         self._warnings = AlarmLimiter(orders)
         self._introduction = Hello(WIRE_VERSION, identity.cluster, identity.node, identity.incarnation)
         self.now = 0
-        """The time, set by the host before anything else in a call."""
+        """The time. The node sets it first in each call."""
         self.addresses = AddressBook(config, identity.node)
         self._unreached = Unreached(config, self.addresses, self._warnings)
         self.lost: list[tuple[ConnectionId, int]] = []
@@ -89,7 +89,7 @@ class Peers:
     # What the host tells.
 
     def introduce(self, *, formed: bool, founders: tuple[NodeId, ...], founding: bytes) -> None:
-        """Greetings from now on say this about our disk."""
+        """Set the disk's part of all greetings from now on."""
         self._introduction = Hello(
             WIRE_VERSION,
             self._identity.cluster,
@@ -102,7 +102,7 @@ class Peers:
         )
 
     def on_members(self, members: Members) -> None:
-        """Everybody in this configuration is dialled, and judged by the incarnation that it names."""
+        """Dial every member of this configuration, and check peers against its incarnations."""
         self._members = members.nodes
         self._strangers.on_members(self._members, self.now)
         self._member_incarnations.clear()
@@ -116,15 +116,15 @@ class Peers:
                 self.close(connection, "the configuration names another disk for this peer")
 
     def drop(self, reason: Drop, count: int = 1) -> None:
-        """Something was thrown away, and is counted."""
+        """Count `count` dropped messages under `reason`."""
         self.drops[reason] = self.drops.get(reason, 0) + count
 
     # Connections come and go.
 
     def dial_due(self) -> None:
-        """Every peer with an address and without a connection is being dialled, unless its back-off still runs."""
+        """Dial every peer that has an address and no connection, unless its back-off is still running."""
         wanted = {*self._members, *self._config.peers, *self._accepted}
-        if not self._members:  # nobody has told us who the members are: be heard of everywhere
+        if not self._members:  # no configuration known yet: make ourselves known everywhere
             wanted.update(node for node, _ in self.addresses.known())
         for peer in sorted(wanted):
             address = self.addresses.of(peer)
@@ -142,10 +142,10 @@ class Peers:
             self._orders.effects.append(Dial(identifier, address))
 
     def on_opened(self, event: ConnectionOpened) -> None:
-        """A dialled connection says hello; an accepted one waits for it."""
+        """Send the greeting on a dialled connection; on an accepted one, wait for the peer's."""
         if not event.accepted:
             connection = self._connections.get(event.connection)
-            if connection is None:  # given up meanwhile
+            if connection is None:  # given up in the meantime
                 self._orders.effects.append(Disconnect(event.connection, "no longer wanted"))
                 return
             connection.open = True
@@ -165,38 +165,39 @@ class Peers:
         self._connections[event.connection] = accepted
 
     def _can_be_spared(self, connection: Connection) -> bool:
-        """Nobody whom we know has greeted on it."""
+        """True if no known peer has greeted on the connection."""
         return not connection.dialled and not (connection.greeted and self._strangers.is_known(connection.peer))
 
     def is_member(self, node: NodeId) -> bool:
-        """The configuration in force names the node."""
+        """True if the configuration in force contains the node."""
         return node in self._members
 
     def on_dial_failed(self, event: DialFailed) -> None:
-        """The peer is dialled again after a longer while."""
+        """Dial the peer again after a longer back-off."""
         connection = self._connections.get(event.connection)
         if connection is not None:
             self._forget(connection, event.text or "could not connect")
 
     def on_closed(self, event: ConnectionClosed) -> None:
-        """What waited on the connection is lost, and everybody concerned is told."""
+        """Drop the connection, and tell the core and the waiting requests."""
         connection = self._connections.get(event.connection)
         if connection is not None:
             greeted = connection.greeted or not connection.dialled
             self._forget(connection, "the connection was closed" if greeted else CLOSED_UNGREETED)
 
     def on_transmitted(self, event: Transmitted) -> None:
-        """What waits may go."""
+        """Allow the next bytes to be sent."""
         connection = self._connections.get(event.connection)
         if connection is not None:
             connection.busy = False
             if connection.mid_frame:
-                connection.silent_ticks = 0  # it takes the frame piece by piece; a dead line does so until it is full
+                connection.silent_ticks = 0  # it progresses within a frame; a dead line stops once it is full
             self._touch(connection)
 
     def on_bytes(self, identifier: ConnectionId, data: bytes) -> list[tuple[Connection, LinkEvent]]:
-        """Messages are on their way to the core; everything else that was said is returned. So are messages that come
-        together with the greeting, because the host may find fault with that."""
+        """Queue messages for the core and return everything else. Messages that come with the greeting are returned as
+        well, because the node may still refuse the greeting.
+        """
         connection = self._connections.get(identifier)
         if connection is None or connection.closing:
             return []
@@ -221,7 +222,7 @@ class Peers:
         return news
 
     def _sign_of_life(self, connection: Connection, event: PayloadReceived) -> bool:
-        """A ping is answered, an answer to one is done with having been heard."""
+        """Handle a ping or its answer. Return whether the event was one."""
         payload = event.payload
         if type(payload) is Pull and payload == PING:
             self.answer(connection.id, Chunk(Index(0), Term(0), 0, 0, b"", gone=True))
@@ -232,9 +233,9 @@ class Peers:
         return False
 
     def welcome(self, connection: Connection, hello: Hello, strange: str = "") -> None:
-        """The host has found no fault with the greeting either: now it is believed and answered. Not before that, or a
-        node that we must not talk to could take the place of the one that we should. `strange`: what an operator is to
-        know of it all the same."""
+        """Accept a greeting that the node has approved: register the connection and answer. Not before, or a node from
+        another cluster could take the place of the real peer. `strange`: a remark for an alarm.
+        """
         peer = hello.sender
         connection.greeted, connection.greeted_at = True, self.now
         if (stranger := self._strangers.met(peer, self.now, self._accepted)) is not None:
@@ -266,7 +267,7 @@ class Peers:
             self._redial.now(peer)
 
     def _forget_stranger(self, node: NodeId) -> None:
-        """Nothing is kept of the node any more."""
+        """Remove all data about the node."""
         for connection in (self._accepted.get(node), self._dialled.get(node)):
             if connection is not None:
                 self.drop(Drop.STRANGER)
@@ -277,12 +278,12 @@ class Peers:
         self._errors.pop(node, None)
 
     def _warn(self, reason: Drop, peer: NodeId, text: str) -> None:
-        """One alarm for all strangers together: there may be any number of them."""
+        """Raise one alarm for all unknown nodes together: their number is unbounded."""
         about = peer if self._strangers.is_known(peer) else NO_NODE
         self._warnings.warn(reason, peer, text, self.now, about=about)
 
     def _on_broken(self, connection: Connection, broken: LinkBroken) -> None:
-        """Says why, closes, counts; and raises an alarm where a person made a mistake."""
+        """Send the reason, close, count; raise an alarm if an operator made a mistake."""
         reason = FAULT_DROPS[broken.fault]
         self.drop(reason)
         text = broken.text
@@ -292,7 +293,7 @@ class Peers:
         self._close_politely(connection, connection.link.refusal(broken), broken.text)
 
     def _close_politely(self, connection: Connection, last_words: bytes, text: str) -> None:
-        """Nobody uses the connection any more; it is closed once the last words are out."""
+        """Detach the connection; close it once `last_words` are sent."""
         self._detach(connection, text)
         for lane in (connection.urgent, connection.requests, connection.bulk):
             lane.clear()
@@ -303,26 +304,26 @@ class Peers:
         self._touch(connection)
 
     def refuse(self, connection: Connection, reason: Drop, text: str) -> None:
-        """A greeted peer turned out to be one that we must not talk to."""
+        """Close the connection of a greeted peer that we must not talk to."""
         if not connection.closing:
             self.drop(reason)
             self._warn(reason, connection.peer, text)
             self._close_politely(connection, encode_refusal(text), text)
 
     def close(self, connection: Connection, text: str) -> None:
-        """The connection is gone, by our decision."""
+        """Close the connection at once."""
         self._orders.effects.append(Disconnect(connection.id, text))
         self._forget(connection, text)
 
     def greet_anew(self, why: str) -> None:
-        """Every connection is closed, and may be dialled again at once: what our greeting said on it is outdated."""
+        """Close every connection and allow redialling at once: our greeting on them is outdated."""
         for connection in list(self._connections.values()):
             if not connection.closing:
                 self.close(connection, f"this node {why}, and greets anew")
                 self._redial.now(connection.peer)
 
     def close_all(self) -> None:
-        """The node is ending."""
+        """Close all connections: the node is ending."""
         for identifier in self._connections:
             self._orders.effects.append(Disconnect(identifier, "the node is stopping"))
         self._connections.clear()
@@ -337,7 +338,7 @@ class Peers:
         connection.open = False
 
     def _detach(self, connection: Connection, text: str) -> None:
-        """Nobody finds the connection under its peer's name any more; the core and those who wait are told."""
+        """Remove the connection from its peer's name; tell the core and the waiting requests."""
         peer = connection.peer
         self.lost.append((connection.id, connection.requests.left))
         if connection.dialled:
@@ -347,7 +348,7 @@ class Peers:
             if connection.greeted:
                 self._redial.later(peer, self.now, self.now - connection.greeted_at)
             else:
-                # While there are no members, those are missed that were configured.
+                # Without a configuration, count the configured peers as missing.
                 missed = self._members or self._config.peers
                 everywhere = self._unreached.failed(peer, connection.address, text, missed, self.now)
                 self._redial.later(peer, self.now, 0, elsewhere=not everywhere)
@@ -364,7 +365,7 @@ class Peers:
     # What leaves.
 
     def send(self, to: NodeId, message: Message) -> None:
-        """The message waits in its lane, or is dropped and counted where nobody is connected."""
+        """Queue the message in its lane; drop and count it if the peer is not connected."""
         connection = self._dialled.get(to)
         if connection is None or not connection.greeted:
             self.drop(Drop.NOT_CONNECTED)
@@ -377,15 +378,16 @@ class Peers:
                 self.drop(Drop.URGENT_OVERFLOW)
             lane.push(frame)
         elif connection.bulk.frames and connection.bulk.bytes + len(frame) > self._bulk_limit:
-            self.drop(Drop.BULK_OVERFLOW, connection.bulk.clear() + 1)  # a gap helps nobody
+            self.drop(Drop.BULK_OVERFLOW, connection.bulk.clear() + 1)  # the rest is useless with a gap in it
             self._orders.events.append(PeerUnreachable(to))
         else:
             connection.bulk.push(frame)
         self._touch(connection)
 
     def ask(self, peer: NodeId, question: Forward | Pull) -> tuple[ConnectionId, int] | None:
-        """The connection on which the question goes out and its answer will come, and the number of its frame there;
-        None where it was not sent."""
+        """Send a question. Return its connection, which also carries the answer, and its frame number there; None if it
+        could not be sent.
+        """
         connection = self._dialled.get(peer)
         if connection is None or not connection.greeted:
             return None
@@ -397,17 +399,17 @@ class Peers:
         return connection.id, connection.requests.pushed - 1
 
     def take_back(self, identifier: ConnectionId, number: int) -> bool:
-        """The frame of a question will never leave; False where it has left, or its connection is gone."""
+        """Remove an unsent question. Return False if it was sent or its connection is gone."""
         connection = self._connections.get(identifier)
         return connection is not None and connection.requests.take_back(number)
 
     def doubtful(self, leader: NodeId) -> bool:
-        """The leader has missed several heartbeats: what is sent to it now may go nowhere."""
+        """True if the leader has missed several heartbeats: a request sent to it may be lost."""
         heard = self._accepted.get(leader)
         return heard is not None and heard.silent_ticks > self._patience.doubt
 
     def prove(self, identifier: ConnectionId) -> None:
-        """The connection is closed unless something is heard on it soon: its peer is asked for a sign of life."""
+        """Ask the peer for a sign of life; close the connection if none comes soon."""
         connection = self._connections.get(identifier)
         if connection is None or connection.closing or connection.proof_ticks:
             return
@@ -416,7 +418,7 @@ class Peers:
         self._touch(connection)
 
     def answer(self, identifier: ConnectionId, reply: ForwardReply | Chunk) -> None:
-        """The answer waits on the connection that the question came on. Where that is gone the asker knows it."""
+        """Queue the reply on the connection of its question. If that is gone, the asker knows."""
         connection = self._connections.get(identifier)
         if connection is None or connection.closing:
             self.drop(Drop.ANSWER_LOST)
@@ -425,30 +427,30 @@ class Peers:
         room = self._strangers.room_for_answers(connection.peer)
         if connection.requests.bytes + len(frame) > room and connection.requests.frames:
             self.drop(Drop.ANSWER_LOST)
-            self.close(connection, "the peer asks but does not take answers")  # so it learns that none will come
+            self.close(connection, "the peer asks but does not take answers")  # tells it to expect no answers
             return
         connection.requests.push(frame)
         self._touch(connection)
 
     @property
     def answering(self) -> bool:
-        """An answer to a peer has not left yet."""
+        """True if a reply to a peer is still unsent."""
         return any(
             not connection.closing and (connection.requests.bytes or connection.busy or connection.mid_frame)
             for connection in self._accepted.values()
         )
 
     def connected_peers(self) -> tuple[NodeId, ...]:
-        """Everybody whom messages can be sent to, sorted."""
+        """Return the peers that can receive messages, sorted."""
         return tuple(sorted(peer for peer, connection in self._dialled.items() if connection.greeted))
 
     def standing_greetings(self) -> list[Hello]:
-        """How others have greeted us on the connections that stand and that we have opened."""
+        """Return the greetings received on our open, dialled connections."""
         greetings = [connection.link.greeting for connection in self._dialled.values()]
         return [hello for hello in greetings if hello is not None]
 
     def accepted_from(self, peer: NodeId) -> ConnectionId | None:
-        """The connection that the peer dialled, where its questions come from."""
+        """Return the connection dialled by the peer, which carries its questions."""
         connection = self._accepted.get(peer)
         return None if connection is None else connection.id
 
@@ -458,7 +460,7 @@ class Peers:
             self._to_flush.append(connection)
 
     def flush(self) -> None:
-        """Every connection that can take bytes has been given what waits for it."""
+        """Give waiting bytes to every connection that can take them."""
         waiting, self._to_flush = self._to_flush, []
         for connection in waiting:
             connection.queued = False
@@ -473,7 +475,7 @@ class Peers:
     # Time.
 
     def on_tick(self) -> None:
-        """Whoever was not greeted in time, or has been silent for too long, is given up; due peers are dialled."""
+        """Give up connections without a timely greeting or silent for too long; dial due peers."""
         for connection in list(self._connections.values()):
             connection.silent_ticks += 1
             if connection.closing:
@@ -502,13 +504,13 @@ class Peers:
     # For people.
 
     def status(self) -> tuple[PeerStatus, ...]:
-        """One line per peer that we know of."""
+        """Return the status of each known peer."""
         known = {*self._members, *self._config.peers, *self._accepted, *self._dialled} - {self._identity.node, NO_NODE}
         return tuple(self._status_of(peer) for peer in sorted(known))
 
     @property
     def most_queued(self) -> int:
-        """How many bytes wait for the peer for which most do."""
+        """Return the bytes waiting for the peer with the most."""
         return max([connection.queued_bytes for connection in self._dialled.values()], default=0)
 
     def _status_of(self, peer: NodeId) -> PeerStatus:

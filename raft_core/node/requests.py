@@ -1,13 +1,13 @@
-"""Everybody who waits for an answer: callers on this node, and peers that passed a caller's request on.
+"""`RequestBook`: all requests that wait for an answer, from local callers and from peers that forwarded them.
 
-What lives here: `RequestBook`, which batches what waits for the core, passes on what the leader has to do, and answers
-everybody exactly once, with one of three outcomes: done, certainly not done, nobody knows.
+It batches requests for the core, forwards those that the leader must handle, and answers each exactly once, with one of
+three outcomes: done, refused, indeterminate.
 
-A request that has not been given to the core nor sent to a peer is *held*: refusing it is honest. It is passed on one
-hop: the leader that is asked answers `NOT_LEADER` rather than pass it on again. That answer is a definite refusal, and
-so are those of a leader that is handing over, stopping or out of order: the request is held anew, for the next leader.
-What becomes of a request that was sent when its leader is lost is told in `forwards`. Reads are harmless, so they are
-asked again for as long as their caller waits.
+A request is *held* while neither the core nor a peer has it; refusing it then is safe. It is forwarded one hop: a node
+that received it from a peer and does not lead answers `NOT_LEADER` and does not forward again. `NOT_LEADER` is a
+definite refusal, and so is the refusal of a leader that is transferring leadership, stopping or failing: the request is
+held again for the next leader. `forwards` decides the fate of sent requests when their leader is lost. Reads have no
+effect, so they are repeated until their caller's deadline.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ __all__ = ["RequestBook"]
 
 _GREETING_WAIT: Final = 3 * SECOND
 _REPLY_ROOM: Final = 4096
-"""What an answer's frame holds besides a machine's result."""
+"""Bytes in an answer's frame besides the machine's result."""
 
 
 @final
 class RequestBook:
-    """All waiting requests of one node, bounded in number and bytes. `now` is set by the host first in each call."""
+    """All waiting requests of one node, bounded in number and bytes. The node sets `now` first in each call."""
 
     def __init__(
         self,
@@ -69,20 +69,20 @@ class RequestBook:
         self._largest_result = Limits.of(settings).max_frame - _REPLY_ROOM
         self._tickets: dict[Ticket, PendingRequest] = {}
         self._new: list[PendingRequest] = []
-        self._held: list[PendingRequest] = []  # could not be moved when last looked at
+        self._held: list[PendingRequest] = []  # could not be moved at the last attempt
         self._batches: dict[RequestId, Batch] = {}
         self._forwards = Forwards(config, peers)
         self._deadlines = Deadlines()
         self._last_request = 0
-        self._leader = NO_NODE  # the newest that was known
-        self._full = False  # a request is held because too many are with the leader already
+        self._leader = NO_NODE  # the newest known leader
+        self._full = False  # a request is held because the leader has `max_forwarded` already
         self._closed: RefusalReason | None = None
         self.count = 0
         self.bytes = 0
         self.now = 0
-        self._members = Members()  # the configuration in force, by which missing incarnations are filled in
-        self._removed = ""  # why no caller is served any more
-        self._outside: RefusalReason | None = None  # why nobody can say how long a request would wait here
+        self._members = Members()  # the configuration in force; fills in missing incarnations
+        self._removed = ""  # why callers are no longer served
+        self._outside: RefusalReason | None = None  # why a request cannot wait for a leader here
 
     @property
     def forwarded(self) -> int:
@@ -94,8 +94,9 @@ class RequestBook:
         return len(self._batches)
 
     def on_members(self, members: Members, node: NodeId) -> None:
-        """The configuration in force has changed. Where this node is not in it, it waits for no leader: a request
-        that cannot be passed on is refused."""
+        """Adopt the new configuration in force. A node outside it does not wait for a leader: it refuses requests that
+        it cannot forward.
+        """
         self._members = members
         self._outside, self._removed = None, ""
         if not members.is_member(node):
@@ -103,7 +104,7 @@ class RequestBook:
             self._outside = RefusalReason.NOT_A_MEMBER if new else RefusalReason.REMOVED
 
     def on_removed(self, text: str) -> None:
-        """This node was taken out of the cluster for good: callers are refused at once, and told so."""
+        """Refuse all callers from now on, with `text`: this node was removed from the cluster for good."""
         if text == self._removed:
             return
         self._removed = text
@@ -113,7 +114,7 @@ class RequestBook:
     # Requests come in.
 
     def on_client(self, event: ClientEvent) -> None:
-        """The caller waits, or is refused at once."""
+        """Admit the caller's request, or refuse it at once."""
         if event.ticket in self._tickets:
             raise CallerError(f"ticket {event.ticket} is already waiting; number every caller anew")
         waiting = PendingRequest(request_of(event), deadline=event.deadline, held_since=self.now, ticket=event.ticket)
@@ -121,8 +122,9 @@ class RequestBook:
         self._admit(waiting)
 
     def on_forward(self, connection: ConnectionId, forward: Forward, *, member: bool = True) -> None:
-        """A peer's caller waits here, until its budget is spent; or is refused at once, as are those of a node that is
-        no `member`: we cannot be its leader, and room for clients is not for strangers to take."""
+        """Admit a peer's request until its budget is spent, or refuse it at once. Refuse it from a node that is no
+        `member`: we cannot be its leader, and the room is for clients.
+        """
         if not member:
             self._peers.answer(connection, ForwardReply(forward.id, refused=RefusalReason.NOT_LEADER))
             return
@@ -152,7 +154,7 @@ class RequestBook:
             self._deadlines.add(waiting)
 
     def cancel(self, ticket: Ticket) -> None:
-        """Nobody waits for the ticket; what was proposed is not taken back."""
+        """Drop the caller. A proposal already made is not taken back."""
         waiting = self._tickets.get(ticket)
         if waiting is not None:
             self._finish(waiting)
@@ -160,9 +162,10 @@ class RequestBook:
     # Requests move on.
 
     def flush(self, time: int, wall: int, leader: NodeId, *, leads: bool, retry: bool, forming: bool) -> None:
-        """Everything new (and, with `retry`, everything held) is with the core, with the leader, or held. `forming`:
-        there is no core yet, which reads need even where another node leads. `time`: cluster time, 0 while a new
-        leader does not know it; commands wait here until then."""
+        """Move everything new (with `retry`, also everything held) to the core or to the leader, or hold it. `forming`:
+        no core exists yet, and reads need one even if another node leads. `time`: cluster time, 0 while a new leader
+        does not know it; commands wait here until then.
+        """
         if leader not in (NO_NODE, self._leader):
             self._leader = leader
             self._on_leader(leader)
@@ -203,7 +206,7 @@ class RequestBook:
                 command = self._prepare(request.command, time, wall)
                 if not isinstance(command, bytes):
                     raise TypeError(f"prepare gives bytes, not {type(command).__name__}")
-            except Exception as failure:  # the user's code: one caller's command must not end the node
+            except Exception as failure:  # user code: a bad command must not end the node
                 text = f"the state machine's prepare raised {described(failure)}"
                 self._refuse(item, RefusalReason.PREPARE_FAILED, text=text)
                 continue
@@ -227,12 +230,12 @@ class RequestBook:
             self._orders.events.append(TransferRequested(self._batch([item]), request.to))
 
     def number_anew(self) -> RequestId:
-        """A request number that no other request to the core has."""
+        """Return a request number that is not in use."""
         self._last_request += 1
         return RequestId(self._last_request)
 
     def _await_greeting(self, item: PendingRequest, text: str) -> None:
-        """A node that has just been started may greet within a moment: until then its addition is held."""
+        """Hold the addition of a node that has not greeted yet: a node just started may greet within a moment."""
         if self.now - item.held_since >= _GREETING_WAIT:
             self._refuse(item, RefusalReason.NOT_HEARD_FROM, text=text)
             return
@@ -247,7 +250,7 @@ class RequestBook:
         return number
 
     def _ask_core_to_read(self, waiting: list[PendingRequest]) -> None:
-        """One read of the core serves all that want the same."""
+        """Ask the core for one read per kind, on behalf of all requests of that kind."""
         groups: dict[tuple[ReadConsistency, int], list[PendingRequest]] = {}
         for item in waiting:
             request = item.request
@@ -257,7 +260,7 @@ class RequestBook:
             self._orders.events.append(ReadRequested(self._batch(items), consistency, limit))
 
     def _forward(self, item: PendingRequest, leader: NodeId) -> None:
-        if item.ticket is None:  # one hop is enough: its asker knows whom it asked
+        if item.ticket is None:  # a peer's request: forwarded one hop only
             self._refuse(item, RefusalReason.NOT_LEADER, leader)
             return
         if leader != NO_NODE and self._forwards.send(item, leader, self.now):
@@ -266,7 +269,7 @@ class RequestBook:
         self._hold(item, leader)
 
     def _hold(self, item: PendingRequest, leader: NodeId) -> None:
-        """It waits for a leader, until its deadline; at a node that is no member nobody can say how long."""
+        """Hold the request for a leader until its deadline; on a node outside the configuration, refuse it."""
         item.held_for = RefusalReason.NO_LEADER if leader == NO_NODE else RefusalReason.NOT_LEADER
         if self._outside is not None and not item.is_barrier:
             self._refuse(item, self._outside, leader, self._removed)
@@ -277,7 +280,7 @@ class RequestBook:
             self._held.append(item)
 
     def _has_waited(self, item: PendingRequest) -> bool:
-        """The configuration lets it wait no longer; it never shortens a read's own deadline."""
+        """True if a configuration-based wait limit has passed. It never shortens a read's own deadline."""
         limit = self._config.leader_wait
         return (
             bool(limit)
@@ -288,7 +291,7 @@ class RequestBook:
     # Answers come back.
 
     def on_respond(self, effect: Respond) -> None:
-        """These items of a batch are answered, or held again where that is harmless."""
+        """Answer these requests of a batch, or hold them again if repeating is safe."""
         batch = self._batches.get(effect.request)
         if batch is None:
             return
@@ -312,7 +315,7 @@ class RequestBook:
 
     def _fail(self, item: PendingRequest, outcome: Refusal | Indeterminate | Success | ReadReady) -> None:
         if isinstance(outcome, Indeterminate):
-            if item.is_read:  # it changes nothing, so there is nothing not to know
+            if item.is_read:  # a read changes nothing, so its outcome is never unknown
                 self._fail(item, Refusal(_READ_REASONS.get(outcome.reason, RefusalReason.LEADERSHIP_LOST)))
                 return
             self._unknown(item, outcome.reason, outcome.text)
@@ -334,7 +337,7 @@ class RequestBook:
         return waits_for_commit or reason in RETRYABLE_READ
 
     def look_at_disk(self, raft: Raft | None) -> None:
-        """Refuse the reads that are with a core whose disk hangs: they could only wait for their deadlines."""
+        """Refuse reads of a core whose disk hangs: they could only wait for their deadlines."""
         if raft is None or not raft.reads_wait_for_disk:
             return
         reads = [number for number, batch in self._batches.items() if batch.items[0].is_read]
@@ -350,23 +353,23 @@ class RequestBook:
             self._orders.run(Lane.APPLY, Query(item.ticket, item.request.request))
 
     def on_query_answered(self, event: QueryAnswered) -> None:
-        """The caller has the machine's answer."""
+        """Give the machine's answer to the caller."""
         waiting = self._tickets.get(event.ticket)
         if waiting is not None and waiting.place is Place.MACHINE:
             self._succeed(waiting, event.data)
 
     def on_query_failed(self, event: QueryFailed) -> None:
-        """The caller learns what the machine raised."""
+        """Give the machine's exception to the caller."""
         waiting = self._tickets.get(event.ticket)
         if waiting is not None and waiting.place is Place.MACHINE:
             self._finish(waiting)
             self._raise(event.ticket, Refused(RefusalReason.QUERY_FAILED, event.text))
 
     def on_forward_reply(self, connection: ConnectionId, reply: ForwardReply) -> None:
-        """The leader's answer is the caller's; where another leader may answer otherwise, the request is held anew."""
+        """Give the leader's answer to the caller. If another leader may answer differently, hold the request again."""
         item = self._forwards.answered(connection, reply.id)
         if item is None or item.place is Place.DONE:
-            return  # answered by its deadline meanwhile, or made up
+            return  # its deadline answered it first, or the reply names no request of ours
         if reply.result is not None:
             self._succeed(item, reply.result)
         elif (refused := refusal_of(reply)) is None:
@@ -378,8 +381,9 @@ class RequestBook:
             self._refuse(item, refused, reply.leader, reply.text)
 
     def on_lost(self, connection: ConnectionId, left: int) -> None:
-        """What was sent there and is unanswered is unknown; what had not left, because only `left` frames had, is held
-        anew. A peer's requests go on, but nobody waits for them."""
+        """Handle a lost connection. Sent requests without an answer are indeterminate; those beyond the first `left`
+        frames were never sent and are held again. A peer's own requests go on without a receiver for the answer.
+        """
         unsent, unknown = self._forwards.lost(connection, left)
         for item in unsent:
             self._hold_anew(item)
@@ -387,7 +391,7 @@ class RequestBook:
             self._unknown(item, UnknownReason.FORWARD_LOST)
 
     def _on_leader(self, leader: NodeId) -> None:
-        """What was to be sent to another leader is sent to this one; what was sent will be answered soon."""
+        """Redirect unsent forwards to the new leader; set a deadline for the sent ones."""
         for item in self._forwards.on_leader(leader, self.now):
             self._hold_anew(item, leader)
 
@@ -399,7 +403,7 @@ class RequestBook:
     # Time, and the end.
 
     def on_time(self) -> None:
-        """Everybody whose deadline has come is answered with what is true at that moment."""
+        """Answer every request whose deadline has passed, with the outcome known at that moment."""
         for item in self._forwards.overdue(self.now):
             self._unknown(item, UnknownReason.LEADERSHIP_LOST)
         for item in self._deadlines.passed(self.now):
@@ -410,18 +414,18 @@ class RequestBook:
                 self._refuse(item, RefusalReason.DEADLINE, text=deadline_text(held_for))
 
     def sweep(self) -> None:
-        """What was answered takes no room."""
+        """Release the room of answered requests."""
         self._deadlines.sweep(self.count)
         if self._held:
             self._held = [item for item in self._held if item.place is Place.HELD]
         self._forwards.sweep()
 
     def close(self, refused: RefusalReason) -> None:
-        """New requests are refused from now on; those that wait go on waiting."""
+        """Refuse new requests from now on; waiting ones go on waiting."""
         self._closed = refused
 
     def answer_all(self, refused: RefusalReason, unknown: UnknownReason, text: str = "") -> None:
-        """Nobody waits any more; what was under way is unknown. `text`: why, where the reasons do not say it all."""
+        """Answer everyone: requests in flight become indeterminate. `text`: more detail than the reasons give."""
         self.close(refused)
         batches = [item for batch in self._batches.values() for item in batch.items]
         for item in [*self._tickets.values(), *self._new, *self._held, *batches]:
@@ -438,11 +442,11 @@ class RequestBook:
     # One answer each.
 
     def _finish(self, item: PendingRequest) -> bool:
-        """The request takes no more room; false where it had been answered already."""
+        """Release the request's room. Return False if it was answered already."""
         if item.place is Place.DONE:
             return False
         item.place = Place.DONE
-        item.request = _NOTHING  # its bytes are not kept, even if the core still knows the request
+        item.request = _NOTHING  # drop the bytes, even if the core still knows the request
         self.count -= 1
         self.bytes -= item.size
         if item.ticket is not None:
@@ -493,8 +497,9 @@ _LEAVING: Final = frozenset(
         RefusalReason.SUPERSEDED,
     }
 )
-"""Refusals of a leader that is on its way out or gone: nothing was or will be carried out, and the next leader is asked
-instead. Not where a hand-over itself was wished: it happens already."""
+"""Refusals of a leader that is stepping down or gone. The request was and will not be carried out, so the next leader
+is asked. Not for a leadership transfer: the requested transfer is happening already.
+"""
 _READ_REASONS: Final = {
     UnknownReason.STOPPING: RefusalReason.STOPPING,
     UnknownReason.STORAGE_FAILED: RefusalReason.STORAGE_FAILED,

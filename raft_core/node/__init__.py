@@ -1,5 +1,4 @@
-"""Everything that decides in a running node, without I/O: `NodeCore`, its events and effects, and `JobRunner` for its
-lanes."""
+"""The running node without I/O: `NodeCore`, its events and effects, and `JobRunner` for its lanes."""
 
 from raft_core.node.core import NodeCore
 from raft_core.node.job_runner import JobRunner

@@ -1,7 +1,6 @@
-"""Where peers can be dialled, and when to try again.
+"""`AddressBook`: addresses of peers, learned from greetings. `Backoff`: the wait before dialling again.
 
-`AddressBook`, learned from greetings, because an identity is not an address; and `Backoff`, the back-off after
-failures. Both are bounded, whatever strangers claim.
+An identity is not an address. Both classes are bounded, whatever unknown nodes claim.
 """
 
 from __future__ import annotations
@@ -22,22 +21,24 @@ __all__ = ["AddressBook", "Backoff", "is_everywhere"]
 _MOST_LEARNED: Final = 1000
 _MOST_TOLD: Final = 100
 _MOST_TELLERS: Final = 8
-"""Nodes whose word on another's address is kept."""
+"""Nodes whose statements on another node's address are kept."""
 _LONGEST: Final = 300
 
 
 def is_everywhere(address: str) -> bool:
-    """It means every interface, as 0.0.0.0:7400 and [::]:7400 do. One listens there, and whoever dials it reaches
-    itself."""
+    """Return whether the address is a wildcard, such as 0.0.0.0:7400 or [::]:7400. One listens there; dialling it
+    reaches the dialling host itself.
+    """
     return not (address.rpartition(":")[0] or address).strip("[]0.:")
 
 
 @final
 class AddressBook:
-    """The address book: of each node what it says itself, what was configured, and what others say of it.
+    """Addresses of each node: its own statement, the configured one, and other nodes' statements.
 
-    All of these are tried in turn, in that order, beginning where the node was found last. What a node says itself is
-    believed first whenever it is new."""
+    All are tried in turn, in that order, starting with the last one that worked. A new statement of the node itself is
+    tried first.
+    """
 
     __slots__ = ("_at", "_configured", "_failures", "_from_itself", "_hearsay", "_me", "_mine", "disks")
 
@@ -46,20 +47,20 @@ class AddressBook:
         self._mine = config.address
         self._configured = dict(config.peers)
         self._from_itself: dict[NodeId, str] = {}
-        self._hearsay: dict[NodeId, dict[NodeId, str]] = {}  # of whom, who says it
-        self._at: dict[NodeId, str] = {}  # the address whose turn it is
-        self._failures: dict[NodeId, dict[str, str]] = {}  # since it was reached last: why not, at each address
+        self._hearsay: dict[NodeId, dict[NodeId, str]] = {}  # node -> source -> address
+        self._at: dict[NodeId, str] = {}  # the address to dial next
+        self._failures: dict[NodeId, dict[str, str]] = {}  # since the last success: the error at each address
         self.disks: dict[NodeId, int] = {}
-        """The incarnation that each node last greeted with."""
+        """The incarnation in each node's last greeting."""
 
     def of(self, node: NodeId) -> str:
-        """Where to dial the node now, "" where no address is known."""
+        """Return the address to dial now, "" if none is known."""
         known = self._sources(node)
         at = self._at.get(node, "")
         return at if at in known else next(iter(known), "")
 
     def _sources(self, node: NodeId) -> dict[str, str]:
-        """Each address that is known of the node, and where it is known from, in the order of turns."""
+        """Return each known address of the node with its source, in the order of trial."""
         known: dict[str, str] = {}
         if said := self._from_itself.get(node):
             known[said] = "as it says itself"
@@ -70,7 +71,7 @@ class AddressBook:
         return known
 
     def failed(self, node: NodeId, address: str, why: str) -> bool:
-        """The node was not found there; the next address has its turn. Return whether all have now had theirs."""
+        """Record that dialling failed; advance to the next address. Return whether all have been tried."""
         known = self._sources(node)
         failures = self._failures.setdefault(node, {})
         for gone in [place for place in failures if place not in known]:
@@ -83,29 +84,29 @@ class AddressBook:
         return self._at[node] == places[0] and len(failures) == len(known)
 
     def reached(self, node: NodeId) -> None:
-        """The node was found at the address whose turn it was."""
+        """Record that the node was reached at its current address."""
         self._failures.pop(node, None)
         self._at[node] = self.of(node)
 
     def complaint(self, node: NodeId) -> str:
-        """Return, for people, where the node was looked for and why it was not found."""
+        """Return a text for operators: the addresses tried and the errors."""
         failures = self._failures.get(node, {})
         known = self._sources(node).items()
         places = [f"at {at} ({source}): {failures.get(at, 'not tried yet')}" for at, source in known]
         return "; ".join(places) or "no address of it is known"
 
     def forget(self, node: NodeId) -> None:
-        """Nothing is known of the node but what this node was configured with; nor is its word on others."""
+        """Forget the node's learned addresses and its statements on others; keep the configured address."""
         for table in (self._from_itself, self._hearsay, self._failures, self._at, self.disks):
             table.pop(node, None)
         for told in self._hearsay.values():
             told.pop(node, None)
 
     def learn(self, hello: Hello, *, hearsay: bool = True) -> tuple[NodeId, ...]:
-        """Take down where the greeting's sender can be dialled, and where its `hearsay` is believed, those it knows.
+        """Record the sender's address and, if its `hearsay` is accepted, the addresses it knows.
 
-        Return of whom of those an address is new. Whoever calls bounds the number of strangers that greet, and forgets
-        them."""
+        Return the nodes with a new address. The caller bounds the number of unknown senders, and forgets them.
+        """
         sender = hello.sender
         self.disks[sender] = hello.incarnation
         if _can_be_dialled(hello.address) and hello.address != self._from_itself.get(sender):
@@ -116,7 +117,7 @@ class AddressBook:
         return tuple(node for node, address in hello.known if self._hear(node, address, sender))
 
     def _hear(self, node: NodeId, address: str, teller: NodeId) -> bool:
-        """One node says where another can be dialled. Return whether that is new."""
+        """Record one node's statement on another's address. Return whether it is new."""
         if node in (self._me, teller) or not _can_be_dialled(address):
             return False
         if node not in self._hearsay and len(self._hearsay) >= _MOST_LEARNED:
@@ -130,18 +131,19 @@ class AddressBook:
         return new
 
     def known(self) -> tuple[tuple[NodeId, str], ...]:
-        """Every node with an address, sorted."""
+        """Return every node with an address, sorted."""
         nodes = sorted({*self._from_itself, *self._configured, *self._hearsay} - {self._me})
         return tuple((node, self.of(node)) for node in nodes)
 
     def in_greeting(self, introduction: Hello, told: Callable[[NodeId], bool] | None = None) -> Hello:
-        """The introduction with our own address and some that we know, of the nodes that `told` lets pass."""
+        """Return the greeting with our own address and some of the known ones, of nodes accepted by `told`."""
         known = tuple(item for item in self.known() if told is None or told(item[0]))
         return msgspec.structs.replace(introduction, address=self._mine, known=known[:_MOST_TOLD])
 
     def with_disks(self, changes: tuple[Change, ...], members: Members) -> tuple[Change, ...] | str:
-        """The changes with the incarnations that new members greeted with; a text where one never greeted. Where the
-        members' disks are known by number, a new one must be too, or a wiped disk could vote under its id."""
+        """Return the changes, with new members' incarnations from their greetings; a text if one never greeted. If the
+        members' incarnations are recorded, a new one's must be too, or a wiped disk could vote under its id.
+        """
         if not members.incarnations:
             return changes
         filled: list[Change] = []
@@ -165,8 +167,9 @@ def _can_be_dialled(address: str) -> bool:
 
 @final
 class Backoff:
-    """When each peer may be dialled again. The wait doubles with each failure up to a limit; half of it is chance, so
-    that nodes that lost each other do not meet in the same instant again and again."""
+    """The time at which each peer may be dialled again. The wait doubles with each failure up to a limit. Half of it is
+    random, so that nodes that lost each other do not retry at the same instant again and again.
+    """
 
     __slots__ = ("_config", "_failures", "_not_before", "_rng")
 
@@ -177,18 +180,20 @@ class Backoff:
         self._not_before: dict[NodeId, int] = {}
 
     def due(self, peer: NodeId, now: int) -> bool:
-        """The back-off has passed, or there was none."""
+        """Return whether the back-off has passed, or there was none."""
         return now >= self._not_before.get(peer, now)
 
     def now(self, peer: NodeId) -> None:
-        """There is reason to believe that the peer can be reached."""
+        """End the back-off: the peer can probably be reached."""
         self._failures.pop(peer, None)
         self._not_before.pop(peer, None)
 
     def later(self, peer: NodeId, now: int, lasted: int, *, elsewhere: bool = False) -> None:
-        """A connection failed, or ended after `lasted` nanoseconds. One that lasted starts the back-off anew.
+        """Start the next wait: a connection failed, or ended after `lasted` nanoseconds. A long one resets the
+        back-off.
 
-        `elsewhere`: the next attempt goes to an address that has not had its turn yet, and need not wait longer."""
+        `elsewhere`: the next attempt uses an address not tried yet, and need not wait longer.
+        """
         if lasted >= self._config.dial_delay_max:
             self._failures.pop(peer, None)
         failures = 0 if elsewhere else self._failures.get(peer, 0)

@@ -1,7 +1,7 @@
-"""When a person should look at a peer.
+"""`AlarmLimiter`: limits the rate of alarms about one peer and reason.
 
-What lives here: `AlarmLimiter`, which does not raise an alarm about one thing again and again, because peers dial and
-ask again and again; and under which name each fault of a connection is counted.
+Peers dial and ask repeatedly, so without it one fault would raise the same alarm again and again. Also maps each fault
+of a connection to the reason under which it is counted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from raft_core.wire.handshake import LinkFault
 __all__ = ["FAULT_DROPS", "AlarmLimiter", "no_address"]
 
 Reason: TypeAlias = Drop | AlarmKind | tuple[Index, Term]
-"""What an alarm is about: a fault of a connection, a kind of which there is one at a time, or a snapshot."""
+"""The subject of an alarm: a fault of a connection, a kind of alarm, or a snapshot."""
 
 _MINUTE: Final = 60 * SECOND
 _MOST: Final = 1000
@@ -43,8 +43,9 @@ _KINDS: Final = {
 
 @final
 class AlarmLimiter:
-    """What was said when, to be said again after `every` nanoseconds at the earliest; None: never. Bounded, whoever
-    calls: strangers can make up any number of names."""
+    """Times of past alarms. The same alarm is repeated after `every` nanoseconds at the earliest; None: never. Bounded,
+    because unknown nodes can make up any number of ids.
+    """
 
     __slots__ = ("_every", "_last", "_orders")
 
@@ -54,14 +55,15 @@ class AlarmLimiter:
         self._last: dict[tuple[Reason, NodeId], int] = {}
 
     def warn(self, reason: Drop, peer: NodeId, text: str, now: int, about: NodeId | None = None) -> None:
-        """Raise the alarm that goes with a fault of the peer's connection, unless it was lately. `about`: for all who
-        share this number it counts as one; the peer's own by default."""
+        """Raise the alarm for a fault of the peer's connection, unless it was raised recently. `about`: peers with the
+        same number share one alarm; by default the peer's own.
+        """
         self.alarm(_KINDS.get(reason, AlarmKind.MALFORMED), reason, peer, text, now, about)
 
     def alarm(
         self, kind: AlarmKind, reason: Reason, peer: NodeId, text: str, now: int, about: NodeId | None = None
     ) -> None:
-        """Raise an alarm, unless one was for this reason and peer lately."""
+        """Raise an alarm, unless there was one for this reason and peer recently."""
         key = (reason, peer if about is None else about)
         last = self._last.get(key)
         if last is not None and (self._every is None or now - last < self._every):
@@ -73,7 +75,7 @@ class AlarmLimiter:
 
 
 def no_address(peer: NodeId) -> str:
-    """Say of a peer that can be heard but not dialled what to do about it."""
+    """Return a text for a peer that connects to us but has no known address, with the remedy."""
     return (
         f"node {peer} does not say where it can be dialled, and nobody else has, so nothing can be sent to it: start "
         "it with an address to advertise, or start this node with the address of that one"

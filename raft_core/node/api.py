@@ -95,8 +95,7 @@ class NodeApi:
         return self.__host.cluster_time(self.__loop.now())
 
     def explain(self) -> tuple[Explanation, ...]:
-        """Explain everything that waits in this node's core, each with a reason, a sentence and the nodes waited for.
-        """
+        """Explain everything that waits in this node's core, each with its reason and the nodes waited for."""
         self.__loop.require_thread()
         return self.__host.explain()
 

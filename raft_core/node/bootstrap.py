@@ -1,32 +1,32 @@
-"""How a node becomes part of a cluster: by founding it with others, by being added to it, or because it is already.
+"""`Bootstrap`: a node's way into a cluster, by bootstrapping it with others or by being added.
 
-What lives here: `Bootstrap`, which judges greetings for as long as the disk is not part of a cluster, and afterwards
-checks that others were founded as we were.
+It judges greetings while the disk is not part of a cluster, and afterwards checks that peers come from the same
+bootstrap.
 
-*Founding.* Every founder must write the same first entry, and that entry names every founder's disk. They find to it
-in two rounds. First everybody greets with a plan: who founds, with or without leases. Who has met all the others knows
-every disk, puts them into the plan, closes all its connections, and greets everybody anew. Who has then heard its own
-complete plan from every other founder writes it. One that missed the moment finds the entry in the greeting of those
-who did not, and writes the same, if it names its own disk.
+*Bootstrapping.* Every founder must write the same first entry, which names every founder's disk. They agree on it in
+two rounds. First each greets with a plan: the founders, with or without leases. A founder that has met all the others
+knows every disk: it adds them to the plan, closes all its connections, and greets all others again. A founder that has
+then received its own complete plan from every other founder writes it. A founder that was late finds the entry in the
+greeting of the others, and writes the same if it names its own disk.
 
-*Why two rounds.* A founder's disk may be wiped while the others are meeting, or be started twice. With one round, two
-founders could write entries that name different disks of a third one, which could then stand for a majority of both.
-Now let A write P and B write Q. A has heard P from B on a connection that A opened after it came to P: it opens all of
-them anew then, and whoever is dialled speaks last. So B was at P when A was already, and came to Q later than that. B
-has heard Q from A in the same way, so A came to P later than B to Q. Both cannot be.
+*Why two rounds.* A founder's disk may be wiped while the others are meeting, or the founder may be started twice. With
+one round, two founders could write entries that name different disks of a third one, which could then stand for a
+majority of both. Now suppose A writes P and B writes Q. A received P from B on a connection that A opened after it
+adopted P: it opens all of them again then, and the dialled side speaks last. So B held P when A already did, and
+adopted Q after that. B received Q from A in the same way, so A adopted P after B adopted Q. Both cannot be true.
 
-*What that does not cover* is a founder that is started again with another list of founders or other settings, while
-others write what it has said before: that can make two clusters of one name. Nodes whose entries differ do not talk to
-one another, and say so.
+*Not covered*: a founder that is restarted with another list of founders or other settings, while others write the plan
+that it sent before. That can make two clusters of one name. Nodes whose entries differ refuse each other and raise an
+alarm.
 
-*A founder that finds a cluster whose first entry is compacted* starts empty, as a follower that never stands before
-it has been told its cluster. That is safe if the configuration in force names its very disk: a disk is marked as part
-of a cluster before anything is acknowledged from it, so this one has neither voted nor acknowledged anything, and an
-entry 1 that is compacted has been with a majority long ago. It is safe if the cluster does not name it at all: then
-it waits to be added, and disturbs nobody. And if the cluster names it with another disk, it is not greeted.
+*A founder that finds a cluster whose first entry is compacted* starts empty, as a follower that does not campaign
+before it has learned its cluster. That is safe if the configuration in force names this very disk: a disk is marked as
+part of a cluster before anything is acknowledged from it, so this one has neither voted nor acknowledged anything, and
+a compacted entry 1 reached a majority long ago. It is safe if the cluster does not name the node at all: then it waits
+to be added, and disturbs no member. And if the cluster names it with another disk, it is not greeted.
 
-*A wiped disk.* If the cluster names this node with another disk, then what it acknowledged is lost. It must not
-take part under its id, and ends with `LogLost`.
+*A wiped disk.* If the cluster names this node with another disk, its acknowledged entries are lost. It must not take
+part under its id, and ends with `LogLost`.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ __all__ = ["Bootstrap", "Judgement", "Verdict"]
 
 
 class Verdict(Enum):
-    """What a greeting means for us."""
+    """The meaning of a greeting for this node."""
 
     FINE = auto()
-    REFUSE = auto()  # we must not talk to this peer
-    AGREE = auto()  # all founders are known: open all connections anew, and greet with the complete plan
-    JOIN = auto()  # there is a cluster already: start empty
-    LOST = auto()  # there is a cluster already, and it knows us with another disk
-    UNFIT = auto()  # there is a cluster already, and our settings do not go with it
+    REFUSE = auto()  # this peer must be refused
+    AGREE = auto()  # all founders are known: reconnect, and greet with the complete plan
+    JOIN = auto()  # a cluster exists already: start empty
+    LOST = auto()  # a cluster exists already, and it names this node with another disk
+    UNFIT = auto()  # a cluster exists already, and our settings do not fit it
 
 
 @final
 class Judgement(Value, frozen=True):
-    """What to think of another node's hello, and why."""
+    """A verdict on another node's greeting, with its reason."""
 
     verdict: Verdict
     text: str = ""
@@ -72,13 +72,14 @@ class Judgement(Value, frozen=True):
 
 _FINE: Final = Judgement(Verdict.FINE)
 _MOST_REPLACED: Final = 100
-"""Disks that are replaced while founders meet: many are no accident."""
+"""Replaced disks tolerated while founders meet; more are not an accident."""
 
 
 @final
 class Bootstrap:
-    """One node's way into its cluster. `ready` once a core may be built; `founding` is the first entry's data, and
-    before there is one, what a founder plans to write, with the disks once it knows them all."""
+    """One node's way into its cluster. `ready` once a core may be built; `founding` is the first entry's data. Before
+    it exists, `founding` is a founder's plan, including the disks once all are known.
+    """
 
     __slots__ = ("_config", "_disks", "_me", "_orders", "_replaced", "_settings", "_writing", "founding", "ready")
 
@@ -106,7 +107,7 @@ class Bootstrap:
             self.founding = plan.encode()
 
     def formed(self, recovered: Recovered) -> None:
-        """The disk is part of a cluster. Its founding is known while the first entry is there."""
+        """Record that the disk is part of a cluster. `founding` is known while the first entry is in the log."""
         self.ready = True
         self.founding = b""
         first = recovered.entries[0] if recovered.entries else None
@@ -114,13 +115,14 @@ class Bootstrap:
             self.founding = first.data
 
     def begin(self) -> None:
-        """A founder without companions writes at once."""
+        """Start bootstrapping. A sole founder writes at once."""
         if self._config.founders == (self._me.node,):
             self._write(self._plan())
 
     def judge(self, hello: Hello, standing: Iterable[Hello]) -> Judgement:
-        """What this greeting means, and the next step of founding where it was the last one missing. `standing`: the
-        greetings of others on connections that stand and that we have opened, this one among them."""
+        """Judge this greeting, and take the next step of bootstrapping if it was the last one missing. `standing`: the
+        greetings on open connections that this node dialled, including this one.
+        """
         if self.ready:
             return self._compare(hello)
         if hello.formed:
@@ -159,7 +161,7 @@ class Bootstrap:
         return _FINE
 
     def _plan(self) -> Members:
-        """The first entry as far as it is known: without disks while one of them is missing."""
+        """Return the first entry as far as known: without disks while one is missing."""
         founders, leases = self._config.founders, self._config.leases
         if len(self._disks) < len(founders):
             return Members.initial(founders, leases=leases)
@@ -190,7 +192,9 @@ class Bootstrap:
         return Judgement(Verdict.JOIN, "" if founders is None else self._left_out(hello.sender, founders))
 
     def _left_out(self, sender: NodeId, founders: Members) -> str:
-        """A cluster was founded without this node. Right if it is to be added; it may also be a mistake."""
+        """Return a remark: a cluster was bootstrapped without this node, by intent if it is to be added, or by
+        mistake.
+        """
         return (
             f"node {sender} is part of a cluster that was founded by {_named(founders.voters)} and without this node, "
             f"{self._me.node}, which was to found one of {_named(self._config.founders)}. It waits to be added to that "
@@ -205,7 +209,7 @@ class Bootstrap:
             if founders.voters != hello.founders and not founders.is_member(hello.sender):
                 return Judgement(Verdict.FINE, _stranger_text(hello, founders))
         if not (hello.formed and self.founding and hello.founding) or self.founding == hello.founding:
-            return _FINE  # one that has not formed will hear from us how we were founded
+            return _FINE  # a peer that has not formed learns our first entry from us
         return _other_founding(hello.sender, Members.decode(hello.founding), Members.decode(self.founding))
 
 
@@ -242,7 +246,7 @@ def _replaced_text(node: NodeId) -> str:
 
 
 def lost_text(node: NodeId) -> str:
-    """For the error that ends a node whose disk was wiped."""
+    """Return the text of the error that ends a node with a wiped disk."""
     return (
         f"the cluster knows node {node} with another disk than this one: what it had acknowledged is lost. Put its "
         f"data directory back, or remove node {node} from the cluster and add this one under an id that was never used"

@@ -495,7 +495,7 @@ class NodeCore:
         self._peers.introduce(formed=self._formed, founders=founders, founding=self._forming.founding)
 
     def recording(self) -> bytes:
-        """Return the core's recorded events, for `raft_testing.trace.replay`. Raise `CallerError` without a recorder."""
+        """Return the core's recorded events for `raft_testing.trace.replay`. Raise `CallerError` without a recorder."""
         if self._recorder is None:
             raise CallerError("this node records nothing: give it a recorder (recorder_bytes of its configuration)")
         return self._recorder.dump()

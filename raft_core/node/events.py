@@ -377,8 +377,7 @@ class Run(Value, frozen=True, eq=False, gc=True):
 
 @final
 class Answer(Value, frozen=True, eq=False, gc=True):
-    """Answer a caller. `data`: the machine's answer, b"" for requests without one; `error`: a `RequestError` to raise.
-    """
+    """Answer a caller. `data`: the machine's answer, b"" for requests without one; `error`: a `RequestError`."""
 
     ticket: Ticket
     data: bytes = b""

@@ -1,6 +1,7 @@
-"""Where a node runs: one thread and one event loop, and what a call from elsewhere is told.
+"""`Home`: the thread and event loop of a node, and the check of calls from elsewhere.
 
-The adapter says where a call comes from; `Home` decides whether that is right. It holds identities only."""
+The adapter reports the origin of a call; `Home` decides whether it is allowed. It holds identities only.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ __all__ = ["Home"]
 
 @final
 class Home:
-    """The thread and the event loop of one node. `remedy` says how its adapter is called from another thread."""
+    """The thread and event loop of one node. `remedy` describes the adapter's way to call from another thread."""
 
     __slots__ = ("_loop", "_remedy", "_thread")
 
@@ -23,13 +24,14 @@ class Home:
         self._remedy: Final = remedy
 
     def require_thread(self, thread: int) -> None:
-        """Raise `CallerError` where a call that waits for nothing comes from another thread."""
+        """Raise `CallerError` if a non-waiting call comes from another thread."""
         if thread != self._thread:
             raise CallerError(f"a node is used in the thread of its event loop only: {self._remedy}")
 
     def require_loop(self, thread: int, loop: object) -> None:
-        """Raise `CallerError` where a request is awaited in another thread or another event loop: the answer would
-        never reach it. `loop` is None where none runs."""
+        """Raise `CallerError` if a request is awaited in another thread or event loop: the answer would never arrive.
+        `loop` is None if none is running.
+        """
         self.require_thread(thread)
         if loop != self._loop:
             raise CallerError(f"a node is awaited in its own event loop only: {self._remedy}")

@@ -1,9 +1,9 @@
-"""What the workers of a node do: jobs in, reports out, against a store and a state machine.
+"""`JobRunner`: runs the jobs of a node against its store and state machine, and returns their reports.
 
-What lives here: `JobRunner`, plain and synchronous. It is the only place that calls either, so every adapter does it
-the same way. Nothing raises: what goes wrong with the disk or in the machine is in the reports.
+Plain and synchronous. Only this module calls store and machine, so every adapter does it the same way. It does not
+raise: errors of the disk or the machine are in the reports.
 
-Each lane is called by one worker at a time; two lanes may be called at the same time. They share nothing here.
+Each lane is called by one worker at a time; two lanes may run at the same time. They share no state here.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ from raft_core.store import SnapshotReader, SnapshotWriter, Store
 __all__ = ["JobRunner"]
 
 _MOST_RESULT_BYTES: Final = 1024 * 1024
-"""Reports of the machine that hold more than this are handed over before more is done."""
+"""Results of the machine beyond this size are reported before the next entry is applied."""
 _MOST_READERS: Final = 2
-"""Snapshots kept open for peers: the current one, and one that somebody is still fetching."""
+"""Snapshots kept open for peers: the current one, and one that is still being fetched."""
 
 
 @final
 class JobRunner:
-    """Does the jobs of one node. `machine_blocks`: applying takes long enough to need a thread of its own."""
+    """Runs the jobs of one node. `machine_blocks`: applying can take long enough to need a thread."""
 
     def __init__(self, store: Store, machine: StateMachine, *, machine_blocks: bool = False) -> None:
         self._store = store
@@ -72,18 +72,19 @@ class JobRunner:
         self._machine_blocks = machine_blocks
         self._machine_failed = False
         self._readers: dict[tuple[int, int], SnapshotReader] = {}
-        self._writer: SnapshotWriter | None = None  # of the snapshot being received
+        self._writer: SnapshotWriter | None = None  # of the incoming snapshot
         self._writing: tuple[SnapshotMeta, str] | None = None
         self._completed: SnapshotMeta | None = None
 
     def inline(self, lane: Lane) -> bool:
-        """Jobs of this lane are so short that the loop does them itself, save those that `blocks`."""
+        """Return whether the loop runs this lane itself, except for jobs that block."""
         return lane is Lane.APPLY and not self._machine_blocks
 
     def take_blocking(self, jobs: deque[Job]) -> Job | None:
-        """Return the first of `jobs` if it takes a thread even in a lane that needs none; it is taken from them.
+        """Remove and return the first of `jobs` if it needs a thread even in an inline lane.
 
-        Of a page that begins with a long entry that is this entry alone; the rest stays."""
+        From a page that begins with a long entry, take this entry alone; the rest stays.
+        """
         if not jobs or not self._blocks(jobs[0]):
             return None
         job = jobs.popleft()
@@ -95,7 +96,8 @@ class JobRunner:
     def _blocks(self, job: Job) -> bool:
         """Return whether the job, or the first entry of its page, takes long.
 
-        Restoring reads the disk, and lasts as long as the state is big. Of the rest the machine says what is long."""
+        Restoring reads the disk, in proportion to the state. For the rest the machine decides.
+        """
         if type(job) is ApplyEntries:
             return self._long(job.entries[0])
         if type(job) is Query:
@@ -106,16 +108,16 @@ class JobRunner:
         return entry.kind is COMMAND and self._says_long(entry.data)
 
     def _says_long(self, request: bytes) -> bool:
-        """What the machine says. Where it raises the request is not long: what it is worth is for `apply` to say."""
+        """Return the machine's answer. A request for which it raises is not long: `apply` will judge it."""
         if self._is_long is None:
             return False
         try:
             return bool(self._is_long(request))
-        except Exception:  # the user's code, called in the loop: it must not end that
+        except Exception:  # user code, called in the loop: it must not end the loop
             return False
 
     def run(self, lane: Lane, jobs: Sequence[Job]) -> list[NodeEvent]:
-        """The reports of all jobs, in order. After a failure that ends the lane, the rest is not done."""
+        """Run all jobs and return their reports, in order. After a failure that ends the lane, skip the rest."""
         if lane is Lane.WRITE:
             return self._run_writes(jobs)
         reports: list[NodeEvent] = []
@@ -169,26 +171,28 @@ class JobRunner:
     # The apply lane.
 
     def run_machine(self, jobs: deque[Job], enough: Callable[[], bool], *, in_loop: bool = False) -> list[NodeEvent]:
-        """Do jobs of the apply lane from the left, until `enough()` or until the reports hold much. Return the reports.
+        """Do jobs of the apply lane from the left, until `enough()` or until the reports are large. Return the reports.
 
-        `enough` is called after each entry and each other job. `in_loop`: also stop before what `take_blocking` takes.
-        What is left stays in `jobs`, of a page its rest; otherwise at least one entry or job is done. Neighbouring
-        pages make one report. An exception in `apply` skips no entry: the lane is finished, and `jobs` is emptied."""
+        `enough` is called after each entry and each other job. `in_loop`: also stop before anything `take_blocking`
+        takes. The unfinished part stays in `jobs`, including the rest of a page; otherwise at least one entry or job is
+        done. Adjacent pages make one report. An exception in `apply` skips no entry: the lane is finished, and `jobs`
+        is emptied.
+        """
         finished = False
         try:
             reports = self._run_machine(jobs, enough, in_loop=in_loop)
             finished = True
             return self._with_time(reports)
-        except CallerError:  # a job of another lane: the machine has not been touched
+        except CallerError:  # a job of another lane: the machine is untouched
             finished = True
             raise
         finally:
-            if not finished:  # a machine may raise SystemExit: nothing is applied after it
+            if not finished:  # a machine may raise SystemExit: apply nothing after it
                 self._machine_failed = True
                 jobs.clear()
 
     def _with_time(self, reports: list[NodeEvent]) -> list[NodeEvent]:
-        """The last report of entries says what time the machine knows now."""
+        """Add the machine's present time to the last report of applied entries."""
         for place in reversed(range(len(reports))):
             report = reports[place]
             if type(report) is EntriesApplied:
@@ -214,7 +218,7 @@ class JobRunner:
                 if failed is not None:
                     self._machine_failed = True
                     jobs.clear()
-                    done.into(reports)  # whoever waits for the entries before it has an answer
+                    done.into(reports)  # callers of the entries before it get their answers
                     reports.append(failed)
                     return reports
                 if done.paused:
@@ -236,7 +240,7 @@ class JobRunner:
     def _apply(
         self, job: ApplyEntries, done: _Applied, jobs: deque[Job], enough: Callable[[], bool], *, in_loop: bool
     ) -> JobFailed | None:
-        """Apply the page into `done`, or so much of it that it is enough; the rest goes back into `jobs`."""
+        """Apply the page into `done` until it is enough; put the rest back into `jobs`."""
         apply, wanted = self._machine.apply, deque(job.wanted)
         for place, entry in enumerate(job.entries):
             result = b""
@@ -299,7 +303,7 @@ class JobRunner:
             for chunk in job.chunks:
                 writer.write(chunk)
             writer.finish()
-        except Exception as failure:  # of the disk or of the machine: it is ordered again later
+        except Exception as failure:  # of the disk or of the machine; the snapshot is ordered again later
             _close(job.chunks)
             if writer is not None:
                 with suppress(Exception):
@@ -319,9 +323,9 @@ class JobRunner:
             reader = self._reader(meta)
             data = reader.read(job.offset, job.length) if job.offset <= reader.size else b""
             return ChunkRead(job.peer, meta, job.offset, reader.size, data)
-        except (StorageBroken, LogDamaged) as failure:  # what was kept here is not what was written: the node ends
+        except (StorageBroken, LogDamaged) as failure:  # a kept snapshot has changed on the disk: end the node
             return _broken(failure)
-        except DiskError:  # nobody but the asker is concerned; it will be offered another one
+        except DiskError:  # only the asker is affected; it will be offered another snapshot
             return self._gone(job)
         except Exception as failure:
             return self._gone(job, f"the snapshot at {meta.index} cannot be given to others: {described(failure)}")
@@ -347,7 +351,7 @@ class JobRunner:
                 reader.close()
 
     def _store_chunk(self, job: StoreChunk) -> NodeEvent:
-        """Bytes are written only where they belong; otherwise the report says where that is."""
+        """Write the bytes if they belong at the current offset; otherwise report that offset."""
         if job.meta == self._completed:
             return SnapshotComplete(job.meta)
         try:
@@ -374,7 +378,7 @@ class JobRunner:
         return self._writer
 
     def close(self) -> None:
-        """No snapshot is open for peers any more. Called when no lane works any more."""
+        """Close the snapshots open for peers. Call it when all lanes have stopped."""
         for key in list(self._readers):
             self._close_reader(key)
 
@@ -387,7 +391,7 @@ class JobRunner:
 
 @final
 class _Applied:
-    """What was applied since the last report: up to where, and the results that are wanted, of `size` bytes."""
+    """Entries applied since the last report: the last index, and the wanted results, of `size` bytes."""
 
     __slots__ = ("_last", "_results", "_wanted", "paused", "size")
 
@@ -409,7 +413,7 @@ class _Applied:
         self.size += len(result)
 
     def into(self, reports: list[NodeEvent]) -> None:
-        """Report it, where there is anything; results none of which is wanted are left out."""
+        """Append a report if anything was applied; leave out the results if none is wanted."""
         if self._results:
             reports.append(EntriesApplied(self._last, tuple(self._results) if self._wanted else ()))
             self._results, self._wanted, self.size = [], False, 0
@@ -420,7 +424,7 @@ def _never() -> bool:
 
 
 def _bytes(given: object) -> bytes:
-    """What a machine gave, which it has promised to be bytes."""
+    """Check a machine's return value: it must be bytes."""
     if not isinstance(given, bytes):
         raise TypeError(f"a state machine gives bytes, not {type(given).__name__}")
     return given
@@ -433,8 +437,9 @@ def _disk_error(failure: Exception) -> RaftError:
 
 
 def _broken(failure: StorageBroken | LogDamaged) -> JobFailed:
-    """A store that says so does nothing more, in any lane: the node ends, although it has nothing to write now. If it
-    lived on, it would refuse every snapshot that is offered to it, for ever."""
+    """Fail the node: a broken store accepts no job in any lane, even if nothing is to be written now. A node that lived
+    on would refuse every offered snapshot for ever.
+    """
     return JobFailed(Lane.WRITE, failure)
 
 
@@ -444,7 +449,7 @@ def _caused(error: RaftError, cause: Exception) -> RaftError:
 
 
 def _close(chunks: Iterator[bytes]) -> None:
-    """An iterator that holds a moment of the machine lets go of it."""
+    """Close an iterator that holds a state of the machine."""
     close = getattr(chunks, "close", None)
     if close is not None:
         with suppress(Exception):

@@ -1,6 +1,6 @@
-"""What the core orders as jobs for a worker, and what a worker reports as events for the core.
+"""Two translations: the core's effects into jobs, and workers' reports into the core's events.
 
-What lives here: two translations without any decision, so that `host` shows only decisions.
+They contain no decision, so `core` shows only decisions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _APPLY: Final = Lane.APPLY
 
 
 def job_of(effect: Effect) -> tuple[Lane, Job] | None:
-    """The job that does this effect, with its lane; None where no worker is needed. Hottest first."""
+    """Return the job for this effect, with its lane; None if it needs no worker. Hottest first."""
     kind = type(effect)
     if kind is Persist:
         return Lane.WRITE, Write(effect)  # type: ignore[arg-type]
@@ -32,7 +32,7 @@ def job_of(effect: Effect) -> tuple[Lane, Job] | None:
 
 
 def report_of(event: NodeEvent) -> Event | None:
-    """What the core is told when a worker reports this; None where it is not concerned. Hottest first."""
+    """Return the core's event for this report; None if the core needs none. Hottest first."""
     kind = type(event)
     if kind is Wrote:
         return Persisted(event.upto)  # type: ignore[union-attr,arg-type]

@@ -1,13 +1,13 @@
-"""How a node goes that was asked to stop: it hands over, answers whoever waits, and only then ends its core.
+"""`Leaving`: the clean stop of a node: transfer leadership, answer the callers, then stop the core.
 
-1. *Handing over*, where it leads: its own clients are still served. What its core refuses meanwhile is held and goes to
-   the next leader.
-2. *Draining*: new requests are refused, open ones are answered: what was passed on to a leader, what peers passed on
-   to this node. One that has led stays for a moment longer, so that a peer which has not heard of the next leader yet
-   is refused rather than cut off. This takes `NodeLimits.drain_timeout` at most.
-3. *Ending*: the core is told to stop. It hands over again where it still leads or leads anew.
+1. *Handing over*, on a leader: its own clients are still served. Requests refused by its core meanwhile are held and
+   go to the next leader.
+2. *Draining*: new requests are refused, open ones are answered: those forwarded to a leader, and those forwarded by
+   peers to this node. A former leader stays a moment longer, so that a peer that does not know the next leader yet is
+   refused rather than cut off. This takes `NodeLimits.drain_timeout` at most.
+3. *Ending*: the core is told to stop. It transfers again if it still leads or leads again.
 
-All of it together is bounded by `NodeLimits.stop_timeout`.
+`NodeLimits.stop_timeout` bounds all of it together.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from raft_core.node.requests import RequestBook
 __all__ = ["Leaving"]
 
 _LINGER_TICKS: Final = 10
-"""How many ticks a node that has led refuses what reaches it late, rather than be gone."""
+"""Ticks for which a former leader stays and refuses late requests."""
 
 
 class _Stage(Enum):
@@ -37,7 +37,7 @@ class _Stage(Enum):
 
 @final
 class Leaving:
-    """The way out of one node, from the moment when it is asked to stop."""
+    """One node's clean stop, from the request to the end."""
 
     __slots__ = ("_clients", "_config", "_drain_until", "_linger_until", "_orders", "_peers", "_stage", "_wish")
 
@@ -47,12 +47,12 @@ class Leaving:
         self._clients = clients
         self._peers = peers
         self._stage: _Stage | None = None
-        self._wish: RequestId | None = None  # the transfer that was asked of our core, until it is answered
+        self._wish: RequestId | None = None  # our request for a transfer, until it is answered
         self._linger_until = 0
         self._drain_until = 0
 
     def begin(self, now: int, *, leads: bool) -> None:
-        """The node was asked to stop."""
+        """Begin the clean stop."""
         if not leads:
             self._drain(now)
             return
@@ -61,12 +61,12 @@ class Leaving:
         self._orders.events.append(TransferRequested(self._wish))
 
     def on_respond(self, effect: Respond) -> None:
-        """The core may be answering our wish to hand over. Whatever it says, there is nothing more to wait for."""
+        """Note the answer to our transfer request, if it is that. Any answer ends the wait."""
         if effect.request == self._wish:
             self._wish = None
 
     def look(self, now: int, *, leads: bool) -> None:
-        """The next stage begins once this one is over. Called after everything that happened was handled."""
+        """Begin the next stage if this one is over. Called after all events are handled."""
         if self._stage is _Stage.HANDING_OVER and (not leads or self._wish is None):
             self._linger_until = 0 if leads else now + _LINGER_TICKS * self._config.tick
             self._drain(now)

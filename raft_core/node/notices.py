@@ -1,4 +1,4 @@
-"""What a node says, rarely, for as long as it is not part of a cluster: whom it waits for, or that it was removed."""
+"""`Notices`: rare alarms of a node outside a cluster: the nodes it waits for, or that it was removed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from raft_core.raft import Raft
 __all__ = ["Notices"]
 
 _FIRST: Final = 3 * SECOND
-"""So long a node waits as all do in the beginning, and nothing is said."""
+"""Every node waits this long at first, without an alarm."""
 _AGAIN: Final = 60 * SECOND
 
 
@@ -35,7 +35,7 @@ class Notices:
         self._removed_at = NO_INDEX
 
     def look(self, now: int, raft: Raft | None) -> None:
-        """Say what there is to say, if it is time; to clients of a node that was removed at once."""
+        """Raise a due alarm. Refuse the clients of a removed node at once."""
         if raft is not None and not raft.members.empty:
             self._look_for_removal(now, raft)
             return
@@ -45,8 +45,10 @@ class Notices:
             self._alarm(AlarmKind.WAITING, self._of_founder() if raft is None else self._of_joiner())
 
     def _look_for_removal(self, now: int, raft: Raft) -> None:
-        """After a restart a node that was removed may hear from no one any more that this is committed. It is believed
-        after a while; should it be taken back after all, `RequestBook` hears of the members and goes on."""
+        """Notice a removal without proof: after a restart, a removed node may never learn that its removal was
+        committed. It is assumed after a while. If the node is added again, `RequestBook` learns the members and
+        resumes.
+        """
         at = raft.server.configurations.removal_of(self._me)
         self._due = self._due or now + _FIRST
         if not at:
@@ -65,7 +67,7 @@ class Notices:
         self._orders.effects.append(Alarm(kind, NO_NODE, text))
 
     def _met(self) -> list[NodeId]:
-        """Who has greeted this node, on a connection of either direction that stands."""
+        """Return the nodes that have greeted this node on an open connection of either direction."""
         return [peer.node for peer in self._peers.status() if peer.connected or peer.heard]
 
     def _of_founder(self) -> str:

@@ -1,6 +1,6 @@
-"""Which exception a caller sees for which outcome, and what it says.
+"""The exception for each outcome of a request or node, with its text.
 
-What lives here: the two tables and the functions that read them. Every text says what happened and what to do.
+Two tables and the functions that read them. Every text states the cause and the remedy.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 _R = RefusalReason
 
 RETRYABLE_READ: Final = frozenset({_R.NOT_LEADER, _R.NO_LEADER, _R.LEADERSHIP_LOST, _R.TRANSFERRING})
-"""A read refused for one of these may be asked again without harm."""
+"""Reasons for which a refused read may safely be repeated."""
 
 _NOT_LEADER: Final = frozenset({_R.NOT_LEADER, _R.NO_LEADER})
 _QUEUE_FULL: Final = frozenset({_R.UNCOMMITTED_FULL, _R.LOG_FULL, _R.READS_FULL, _R.CLIENTS_FULL})
@@ -119,7 +119,7 @@ _UNKNOWNS: Final[dict[UnknownReason, str]] = {
 
 
 def refusal_error(reason: RefusalReason, leader: NodeId = NO_NODE, text: str = "", address: str = "") -> Refused:
-    """The exception for a request that was certainly not carried out."""
+    """Return the exception for a request that was not carried out."""
     told = text or _REFUSALS[reason]
     if reason in _NOT_LEADER:
         if leader and not text:
@@ -135,7 +135,7 @@ def refusal_error(reason: RefusalReason, leader: NodeId = NO_NODE, text: str = "
 
 
 def stop_error(reason: StopReason, text: str, failure: RaftError | None) -> RaftError | None:
-    """What a node ends with when its core has stopped; `failure` is what was reported to the core, if anything."""
+    """Return the error of a node whose core has stopped; `failure` is the failure reported to the core, if any."""
     if reason is StopReason.REQUESTED:
         return failure
     if reason is StopReason.LOG_LOST:
@@ -148,18 +148,18 @@ def stop_error(reason: StopReason, text: str, failure: RaftError | None) -> Raft
 
 
 def deadline_text(held_for: RefusalReason | None) -> str:
-    """What is said when the deadline of a request passes that nothing was done with; `held_for`: what it waited for."""
+    """Return the text for a deadline that passed while the request was held; `held_for`: the reason of the wait."""
     text = _REFUSALS[_R.DEADLINE]
     return text if held_for is None else f"{text}. It waited all the while: {_REFUSALS[held_for]}"
 
 
 def unknown_error(reason: UnknownReason, text: str = "") -> OutcomeUnknown:
-    """The exception for a request of which nobody can know whether it is or will be carried out."""
+    """Return the exception for a request whose outcome is indeterminate."""
     return OutcomeUnknown(reason, text or _UNKNOWNS[reason])
 
 
 def core_error(failure: Exception, event: object) -> RaftError:
-    """What a node ends with when its core has raised at `event`."""
+    """Return the error of a node whose core raised at `event`."""
     if isinstance(failure, RaftError):
         return failure
     error = InvariantBroken(f"the core raised {described(failure)} at {type(event).__name__}")
@@ -168,12 +168,12 @@ def core_error(failure: Exception, event: object) -> RaftError:
 
 
 def failure_event(error: RaftError) -> StorageFailed | MachineFailed:
-    """What the core is told when a job has failed for good."""
+    """Return the core's event for a job that failed for good."""
     return MachineFailed(str(error)) if isinstance(error, MachineBroken) else StorageFailed(str(error))
 
 
 def ending(error: Exception | None) -> tuple[RefusalReason, UnknownReason, str]:
-    """Why whoever waits for a node that ends with `error` is refused or left in the dark, and what there is to add."""
+    """Return the reasons, and a text, for requests refused and left indeterminate by a node that ends with `error`."""
     if error is None:
         return _R.STOPPING, _U.STOPPING, ""
     if isinstance(error, MachineBroken):
@@ -184,7 +184,7 @@ def ending(error: Exception | None) -> tuple[RefusalReason, UnknownReason, str]:
 
 
 def ended_error(error: Exception | None) -> Refused:
-    """The exception for a request that is made of a node that has ended, with `error` where it failed."""
+    """Return the exception for a request to an ended node, with `error` if it failed."""
     reason = ending(error)[0]
     if error is None:
         return Refused(reason, "this node has ended; ask another node, or open it again")

@@ -1,8 +1,7 @@
-"""What one call of `NodeCore.handle` has to do: effects for the adapter, and events that the core has still to be
-given.
+"""`Outputs`: the effects and core events collected during one call of `NodeCore.handle`.
 
-What lives here: two lists with names. The parts of a host write into them, `NodeCore` empties them; so no part calls
-another's handler and nothing is decided in the middle of something else.
+The parts of a node append to the two lists, `NodeCore` empties them. So no part calls another's handler, and no
+decision interrupts another.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ __all__ = ["Outputs"]
 
 @final
 class Outputs:
-    """Effects in the order in which they were decided, and events for the core in the order in which they happened."""
+    """Effects in the order of decision, and events for the core in the order of arrival."""
 
     __slots__ = ("effects", "events")
 
@@ -28,10 +27,10 @@ class Outputs:
         self.events: deque[Event] = deque()
 
     def run(self, lane: Lane, job: Job) -> None:
-        """The job is at the end of its lane's queue."""
+        """Append the job to its lane's queue."""
         self.effects.append(Run(lane, job))
 
     def taken(self) -> list[NodeEffect]:
-        """Everything ordered since the last call; the list starts anew."""
+        """Return all effects since the last call, and clear the list."""
         effects, self.effects = self.effects, []
         return effects

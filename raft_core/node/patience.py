@@ -1,5 +1,4 @@
-"""How long a connection may be silent before it is closed. All in ticks handled, so that a paused process does not
-blame its peers."""
+"""`Patience`: silence limits of connections, in ticks handled, so that a paused process does not blame its peers."""
 
 from __future__ import annotations
 
@@ -12,13 +11,14 @@ from raft_core.settings import Settings
 __all__ = ["Patience"]
 
 _MOST_UNDER_WAY: Final = 4 * 1024 * 1024
-"""Bytes that operating systems hold for one connection; more than these are no excuse for silence."""
+"""Bytes buffered by operating systems for one connection; more do not excuse silence."""
 
 
 @final
 class Patience:
-    """The limits of one node. `ping`: a dialled connection is pinged this often. `doubt`: a leader that was silent for
-    longer has missed several heartbeats."""
+    """The limits of one node. `ping`: interval of pings on a dialled connection. `doubt`: longest silence of a leader
+    before it has missed several heartbeats.
+    """
 
     __slots__ = ("_bytes_in_tick", "_proof", "_silence", "doubt", "ping")
 
@@ -30,12 +30,14 @@ class Patience:
         self._bytes_in_tick: Final = max(1, config.lowest_rate * config.tick // SECOND)
 
     def silence(self, connection: Connection, *, heard: bool) -> int:
-        """Ticks of silence until the connection is dead. On one that we dialled little is said but answers to pings,
-        and pings wait behind what is under way: the time for that is granted as long as the peer itself is `heard`."""
+        """Return the ticks of silence after which the connection is dead. A dialled connection receives little but
+        answers to pings, and pings wait behind outgoing data: the time for that is added while the peer itself is
+        `heard`.
+        """
         return self._silence + (self._under_way(connection) if connection.dialled and heard else 0)
 
     def proof(self, connection: Connection) -> int:
-        """Ticks within which a deposed leader has to show that it lives."""
+        """Return the ticks within which a deposed leader must give a sign of life."""
         return self._proof + self._under_way(connection)
 
     def _under_way(self, connection: Connection) -> int:

@@ -1,13 +1,12 @@
-"""One connection to or from a peer: its link, its three lanes of waiting frames, its signs of life.
+"""`Connection`: one connection to or from a peer: its link, its three lanes of waiting frames, its signs of life.
 
-What lives here: `Connection`, which holds and measures and decides one thing only: what goes into the next
-transmission. Who is dialled, greeted and given up is decided in `peers`.
+It decides one thing only: the contents of the next transmission. `peers` decides on dialling, greeting and giving up.
 
-The lanes: *urgent* (votes, heartbeats and their replies) goes out whole and first; *requests* (forwarded requests,
-snapshot pieces, and the answers to both) and *bulk* (appends in the window) go out in bounded portions, so that a
-heartbeat never waits behind more than one transmission. Only behind a frame that is larger than two portions it
-waits for all of that: nothing can be said in the middle of a frame. Such a frame goes out piece by piece, because a
-piece that is taken while others wait shows that the line moves, however slowly.
+The lanes: *urgent* (votes, heartbeats and their replies) is sent whole and first; *requests* (forwarded requests,
+snapshot chunks, and the replies to both) and *bulk* (appends in the window) are sent in bounded portions, so that a
+heartbeat waits behind at most one transmission. The exception is a frame larger than two portions: a heartbeat waits
+for all of it, because frames cannot be interleaved. Such a frame is sent piece by piece: a piece taken while others
+wait shows that the line makes progress, however slow.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ __all__ = ["Connection", "Frames", "Queue"]
 
 @final
 class Queue:
-    """Frames in order, and how many bytes they are."""
+    """Frames in order, with their size in bytes."""
 
     __slots__ = ("bytes", "frames", "pushed")
 
@@ -37,7 +36,9 @@ class Queue:
 
     @property
     def left(self) -> int:
-        """How many frames have left the queue. Frames are numbered from 0, so this is the number of the first one."""
+        """Return the number of frames that left. Frames are numbered from 0, so it is the number of the first one
+        queued.
+        """
         return self.pushed - len(self.frames)
 
     def push(self, frame: bytes) -> None:
@@ -46,7 +47,7 @@ class Queue:
         self.pushed += 1
 
     def take_back(self, number: int) -> bool:
-        """Frame `number` will not leave; False where it has left already. Its place stays, so that numbers hold."""
+        """Cancel frame `number`; return False if it has left. Its place stays, to keep the numbering."""
         place = number - self.left
         if place < 0:
             return False
@@ -55,7 +56,7 @@ class Queue:
         return True
 
     def take(self, limit: int, into: list[bytes]) -> None:
-        """Moves frames until `limit` bytes are reached; always at least one, so that a large frame gets through."""
+        """Move frames until `limit` bytes are reached; always at least one, so that a large frame gets through."""
         frames, taken = self.frames, 0
         while frames and (taken == 0 or taken + len(frames[0]) <= limit):
             frame = frames.popleft()
@@ -64,7 +65,7 @@ class Queue:
         self.bytes -= taken
 
     def clear(self) -> int:
-        """Throws everything away; how many frames that were."""
+        """Discard all frames; return their number."""
         count = len(self.frames)
         self.frames.clear()
         self.bytes = 0
@@ -73,15 +74,15 @@ class Queue:
 
 @final
 class Frames:
-    """The frames of messages; an append to several followers is one object, and is encoded once."""
+    """Encoded messages. An append to several followers is one object, and is encoded once."""
 
     __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Message, bytes]] = {}  # the messages are held, so that no other takes their id
+        self._known: dict[int, tuple[Message, bytes]] = {}  # keeps the messages alive, so that no other gets their id
 
     def of(self, message: Message) -> bytes:
-        """The message's frame."""
+        """Return the message's frame."""
         if type(message) is not AppendEntries or not message.entries:
             return encode_message(message)
         known = self._known.get(id(message))
@@ -95,7 +96,7 @@ class Frames:
 
 @final
 class Connection:
-    """What this node knows of one connection. `peer` is `NO_NODE` on an accepted one until its greeting."""
+    """The state of one connection. `peer` is `NO_NODE` on an accepted one until its greeting."""
 
     __slots__ = (
         "_rest",
@@ -128,35 +129,36 @@ class Connection:
         self.id: Final = identifier
         self.link: Final = link
         self.dialled: Final = dialled
-        self.address: Final = address  # where it was dialled
-        self.asked = False  # no greeting came in time, and the other side was asked for any word at all
+        self.address: Final = address  # the dialled address
+        self.asked = False  # no greeting came in time, and we sent a line to provoke an answer
         self.peer = peer
         self.open = not dialled
-        self.greeted = False  # the other side's hello was found good
+        self.greeted = False  # the peer's greeting was accepted
         self.greeted_at = 0
-        self.deadline = deadline  # of the greeting, or of what is said before closing
-        self.closing = False  # closed as soon as everything queued is out
+        self.deadline = deadline  # of the greeting, or of the last words before closing
+        self.closing = False  # close once everything queued is sent
         self.busy = False  # a Transmit is under way: at most one at a time
-        self.queued = False  # it stands in the list of those to be looked at before `handle` returns
+        self.queued = False  # listed for `flush` before `handle` returns
         self.silent_ticks = 0
-        self.proof_ticks = 0  # within so many ticks something must be heard; 0: nothing need be
+        self.proof_ticks = 0  # ticks left for a sign of life; 0: none required
         self.handed = 0  # bytes given to the operating system; invariant: arrived <= handed
-        self.arrived = 0  # of these, what the other side has certainly read
-        self.pings: deque[int] = deque()  # of each that is unanswered: what had been handed over before it
-        self._rest = memoryview(b"")  # of a frame of which a part is out
+        self.arrived = 0  # of these, certainly read by the peer
+        self.pings: deque[int] = deque()  # per unanswered ping: the bytes handed over before it
+        self._rest = memoryview(b"")  # of a frame sent in part
         self.urgent = Queue()
         self.requests = Queue()
         self.bulk = Queue()
 
     def failed_proof(self) -> bool:
-        """A tick has passed in which a sign of life was due; whether the last of them has."""
+        """Count a tick towards the deadline of a sign of life. Return whether it has passed."""
         self.proof_ticks -= 1
         return self.proof_ticks == 0
 
     def ask_for_a_word(self, frame: bytes) -> bool:
-        """Where a connection was taken and nothing said, have `frame` sent before it is closed, once.
+        """Send `frame` once before closing, if the connection was accepted by a silent peer.
 
-        It ends as a line, so that a server of another protocol answers to it, and an operator learns what is there."""
+        It ends as a line, so that a server of another protocol answers it and the operator learns which one it is.
+        """
         if not self.dialled or not self.open or self.asked:
             return False
         self.asked = True
@@ -169,21 +171,21 @@ class Connection:
 
     @property
     def mid_frame(self) -> bool:
-        """The other side has been given a part of a frame, and the rest waits."""
+        """True if a part of a frame is sent and the rest waits."""
         return len(self._rest) > 0
 
     def ping(self, frame: bytes) -> None:
-        """A ping waits to go out, before everything but what is half out."""
+        """Queue a ping before everything except the rest of a partly sent frame."""
         self.urgent.push(frame)
         self.pings.append(self.handed)
 
     def ponged(self) -> None:
-        """What was handed over before the oldest ping has been read: streams keep their order."""
+        """Note that the bytes before the oldest ping were read: streams keep their order."""
         if self.pings:
             self.arrived = self.pings.popleft()
 
     def next_transmission(self, portion: int) -> bytes:
-        """The bytes to hand to the operating system now; b"" where nothing waits or something is under way."""
+        """Return the next bytes for the operating system; b"" if nothing waits or a transmission is under way."""
         if self.busy or not self.open:
             return b""
         data = self._next_piece(portion) if self.mid_frame else self._next_frames(portion)

@@ -1,6 +1,6 @@
-"""One waiting request, whoever asked, and the order in which deadlines fall.
+"""`PendingRequest`: one waiting request, local or forwarded. `Deadlines`: waiting requests by deadline.
 
-What lives here: `PendingRequest` and `Deadlines`, which hold, and what a request is by itself; `clients` decides.
+These classes hold state; `requests` decides.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ Request: TypeAlias = Forwarded | ClientAsked
 
 
 class Place(Enum):
-    """Where a request is."""
+    """The place of a request."""
 
-    HELD = auto()  # nothing has been done with it: refusing it is honest
+    HELD = auto()  # not handed on: it can be refused safely
     CORE = auto()  # with our core
     LEADER = auto()  # sent to the leader
-    MACHINE = auto()  # a read that may be done: the machine is being asked
-    DONE = auto()  # answered, or nobody waits for it any more
+    MACHINE = auto()  # a read ready to be answered: the machine is being queried
+    DONE = auto()  # answered or cancelled
 
 
 def request_of(event: ClientEvent) -> Request:
-    """What the caller wants, as it is passed on to a leader; a read as it came."""
+    """Return the caller's request in the form that is forwarded to a leader; a read unchanged."""
     if isinstance(event, ClientProposed):
         return ProposeCommand(event.command)
     if isinstance(event, ClientAsked):
-        limit = min(max(event.limit, 0), MAX_INT63)  # beyond that nothing changes, and it could not be recorded
+        limit = min(max(event.limit, 0), MAX_INT63)  # larger values mean the same, and could not be recorded
         return event if limit == event.limit else msgspec.structs.replace(event, limit=limit)
     if isinstance(event, ClientChanged):
         return ProposeChange(event.changes, event.mode, event.expected)
@@ -58,7 +58,7 @@ def request_of(event: ClientEvent) -> Request:
 
 
 def impossible(request: Request) -> str:
-    """What is wrong with a number that cannot even be written down, so that the leader could not refuse it."""
+    """Return the error in a number that cannot be encoded, and so not be refused by the leader; "" if there is none."""
     if type(request) is ProposeCommand:
         return ""
     if isinstance(request, ProposeChange):
@@ -76,8 +76,9 @@ def impossible(request: Request) -> str:
 
 @final
 class PendingRequest:
-    """A request that will be answered exactly once, or is cancelled. Asked here by `ticket`, or by a peer on
-    `connection` under its number `forward`; then `ticket` is None."""
+    """A request that is answered exactly once, or cancelled. It comes from a local caller (`ticket`), or from a peer on
+    `connection` under the peer's number `forward`; then `ticket` is None.
+    """
 
     __slots__ = (
         "connection", "deadline", "forward", "held_for", "held_since", "is_barrier", "is_read", "place", "refused",
@@ -91,9 +92,9 @@ class PendingRequest:
         self.forward = 0
         self.deadline: Final = deadline
         self.held_since = held_since
-        self.held_for: RefusalReason | None = None  # why nothing could be done with it when that was last tried
+        self.held_for: RefusalReason | None = None  # why the last attempt to move it failed
         self.place = Place.HELD
-        self.refused: RefusalReason | None = None  # why it was refused last, by a leader that was on its way out
+        self.refused: RefusalReason | None = None  # its last refusal, by a leader that was stepping down
         self.size: Final = _size(request)
         self.is_read: Final = type(request) is ClientAsked
         self.is_barrier: Final = type(request) is ClientAsked and request.barrier
@@ -107,8 +108,9 @@ def _size(request: Request) -> int:
 
 @final
 class Batch:
-    """The callers behind one request to the core, and how many of its items are not answered yet. A read of the core
-    is one item, however many callers it serves."""
+    """The callers behind one request to the core, and the number of unanswered items. A read of the core is one item,
+    however many callers it serves.
+    """
 
     __slots__ = ("items", "unanswered")
 
@@ -119,7 +121,7 @@ class Batch:
 
 @final
 class Deadlines:
-    """Waiting requests by deadline; answered ones fall out by and by, and never make up more than half."""
+    """Waiting requests by deadline. Answered ones are removed in time, and never make up more than half."""
 
     __slots__ = ("_heap", "_made")
 
@@ -131,13 +133,13 @@ class Deadlines:
         return len(self._heap)
 
     def add(self, waiting: PendingRequest) -> None:
-        """The request will be among those passed, once its deadline has come; never, where it has none."""
+        """Add the request, to be returned once its deadline has passed; never, if it has none."""
         if waiting.deadline:
             self._made += 1
             heapq.heappush(self._heap, (waiting.deadline, self._made, waiting))
 
     def passed(self, now: int) -> list[PendingRequest]:
-        """Those still waiting whose deadline has come, earliest first; each is returned once."""
+        """Remove and return the waiting requests whose deadline has passed, earliest first."""
         passed: list[PendingRequest] = []
         while self._heap and self._heap[0][0] <= now:
             waiting = heapq.heappop(self._heap)[2]
@@ -146,7 +148,7 @@ class Deadlines:
         return passed
 
     def sweep(self, alive: int) -> None:
-        """Answered requests are forgotten, where they outnumber the `alive` ones."""
+        """Remove answered requests if they outnumber the `alive` ones."""
         if len(self._heap) > 2 * alive + 64:
             self._heap = [item for item in self._heap if item[2].place is not Place.DONE]
             heapq.heapify(self._heap)

@@ -1,4 +1,4 @@
-"""The whole node as one frozen picture."""
+"""Builders of `NodeStatus` and `Load` from the parts of a node."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["load_of", "picture_of"]
 
 
 def load_of(peers: Peers, clients: RequestBook) -> Load:
-    """What waits in these parts of a host."""
+    """Return the load of these parts of a node."""
     return Load(clients.count, clients.bytes, clients.forwarded, peers.most_queued)
 
 
 def picture_of(
     identity: Identity, phase: Phase, standing: RoleChanged, raft: Raft | None, peers: Peers, clients: RequestBook
 ) -> NodeStatus:
-    """What these parts of a host show at this moment."""
+    """Return the present state of these parts of a node."""
     return NodeStatus(
         node=identity.node,
         identity=identity,

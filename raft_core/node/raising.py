@@ -1,6 +1,7 @@
-"""What is said of an exception that the user's code has raised.
+"""Errors and texts for exceptions raised by the user's code.
 
-The text is bounded, in one piece, and made without trusting the exception: its own `__str__` may raise as well."""
+The text is bounded, on one line, and made without trusting the exception: its own `__str__` may raise as well.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from raft_core.errors import MachineBroken
 __all__ = ["broken_apply", "broken_call", "broken_restore", "described"]
 
 _LONGEST: Final = 500
-"""Characters of an exception that are shown; the whole of it is the error's `__cause__`."""
+"""Characters of an exception that are shown; all of it is in the error's `__cause__`."""
 _SEE: Final = "see 'A state machine that raises' in docs/operations.md"
 
 
@@ -27,7 +28,7 @@ def described(failure: BaseException) -> str:
 
 
 def broken_apply(machine: object, index: int, command: bytes, failure: BaseException) -> MachineBroken:
-    """The end of a node whose machine cannot apply an entry."""
+    """Return the error of a node whose machine cannot apply an entry."""
     name = type(machine).__name__
     text = (
         f"the state machine {name} raised {described(failure)}, when applying entry {index} (a command of"
@@ -38,7 +39,7 @@ def broken_apply(machine: object, index: int, command: bytes, failure: BaseExcep
 
 
 def broken_restore(machine: object, index: int, failure: BaseException) -> MachineBroken:
-    """The end of a node whose machine cannot take over a snapshot."""
+    """Return the error of a node whose machine cannot restore a snapshot."""
     name = type(machine).__name__
     text = (
         f"the state machine {name} raised {described(failure)}, when restoring the snapshot at {index}. It is restored"
@@ -48,7 +49,7 @@ def broken_restore(machine: object, index: int, failure: BaseException) -> Machi
 
 
 def broken_call(machine: object, operation: str, failure: BaseException) -> MachineBroken:
-    """The end of a node whose machine does not say what it holds: `init`, or `latest_time`."""
+    """Return the error of a node whose machine cannot report its state: `init`, or `latest_time`."""
     name = type(machine).__name__
     text = f"the state machine {name} raised {described(failure)}, in {operation}(): mend it and start again; {_SEE}"
     return _caused(MachineBroken(text, name, operation), failure)

@@ -1,6 +1,6 @@
-"""Why an address cannot be listened at or dialled, in words that name the address and say what to do.
+"""Error texts for an address that cannot be listened on or dialled, with the address and the remedy.
 
-Adapters hand the operating system's exceptions to these two functions, so that every adapter says the same.
+Adapters pass the operating system's exceptions to these functions, so that every adapter reports the same text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LISTENING: Final = {
 
 @final
 class ListenFailed(OSError):
-    """An address that cannot be listened at. `address` is the one that was asked for, `errno` the system's number."""
+    """An address that cannot be listened on. `address` is the requested one, `errno` the system's number."""
 
     def __init__(self, address: str, reason: str, number: int | None) -> None:
         super().__init__(f"cannot listen at {address}: {reason}")
@@ -30,19 +30,19 @@ class ListenFailed(OSError):
 
 
 def listen_failure(address: str, failure: OSError) -> ListenFailed:
-    """Return the error to raise where listening at `address` failed."""
+    """Return the error to raise if listening on `address` failed."""
     number = failure.errno
     reason = _LISTENING.get(number or 0) or "; ".join(_reasons(failure))
     return ListenFailed(address, reason, number)
 
 
 def dial_failure(failure: BaseException) -> str:
-    """Return what a `DialFailed` says: the reasons of the system or of its resolver, each once."""
+    """Return the text of a `DialFailed`: the reasons of the system or its resolver, each once."""
     return "; ".join(_reasons(failure)[:_MOST_REASONS])
 
 
 def _reasons(failure: BaseException) -> list[str]:
-    """Return what went wrong at the bottom. Libraries that try several addresses put one exception around many."""
+    """Return the innermost errors. Libraries that try several addresses wrap many exceptions in one."""
     if isinstance(failure, BaseExceptionGroup):
         inner = [reason for one in failure.exceptions for reason in _reasons(one)]
         return list(dict.fromkeys(inner))

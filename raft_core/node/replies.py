@@ -1,7 +1,8 @@
-"""Answers to forwarded requests, in words that older nodes know as well.
+"""Replies to forwarded requests, in a form that older nodes understand.
 
-A node refuses a frame with a reason that it does not know. So a reason that was added since the first version travels
-as the nearest one that was there from the beginning, and by its own name in a field that older nodes pass over."""
+A node refuses a frame with an unknown reason. So a reason added after the first version travels as the nearest reason
+of that version, and by its own name in a field ignored by older nodes.
+"""
 
 from __future__ import annotations
 
@@ -28,20 +29,20 @@ _OLDER_UNKNOWNS: Final = {
 
 
 def refusal_reply(number: int, reason: RefusalReason, leader: NodeId = NO_NODE, text: str = "") -> ForwardReply:
-    """The answer that a forwarded request was certainly not carried out."""
+    """Return the reply for a forwarded request that was not carried out."""
     known = _OLDER_REFUSALS.get(reason, reason)
     exact = "" if known is reason else reason.value
     return ForwardReply(number, refused=known, leader=leader, text=text, exact=exact)
 
 
 def uncertainty_reply(number: int, reason: UnknownReason, text: str = "") -> ForwardReply:
-    """The answer that nobody can know what becomes of a forwarded request."""
+    """Return the reply for a forwarded request whose outcome is indeterminate."""
     known = _OLDER_UNKNOWNS.get(reason, reason)
     return ForwardReply(number, unknown=known, text=text, exact="" if known is reason else reason.value)
 
 
 def refusal_of(reply: ForwardReply) -> RefusalReason | None:
-    """Why the request was refused, as exactly as this node knows the word; None where it was not."""
+    """Return the reason of a refusal, as exactly as this node knows it; None if the reply is no refusal."""
     known = reply.refused
     exact = RefusalReason._value2member_map_.get(reply.exact)
     if known is None or not isinstance(exact, RefusalReason) or _OLDER_REFUSALS.get(exact) is not known:
@@ -50,7 +51,7 @@ def refusal_of(reply: ForwardReply) -> RefusalReason | None:
 
 
 def uncertainty_of(reply: ForwardReply) -> UnknownReason | None:
-    """Why nobody can know, as exactly as this node knows the word; None where the answer says something else."""
+    """Return the reason of an indeterminate outcome, as exactly as this node knows it; None for any other reply."""
     known = reply.unknown
     exact = UnknownReason._value2member_map_.get(reply.exact)
     if known is None or not isinstance(exact, UnknownReason) or _OLDER_UNKNOWNS.get(exact) is not known:

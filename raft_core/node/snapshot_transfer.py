@@ -1,13 +1,13 @@
-"""Snapshots on their way between nodes: pulled by the receiver, piece by piece, straight into its store.
+"""Snapshot transfer between nodes: the receiver pulls chunks straight into its store.
 
-What lives here: `Receiving`, the one snapshot that this node may be fetching, and `Serving`, the answers to others'
-pulls. The receiver decides everything: where to go on, how much may be under way, when to ask again. The sender
-keeps no state besides what it needs to tell progress from repetition, so a restart of either side, a lost
-connection or a dropped piece costs a pause and nothing else.
+`Receiving` is the one snapshot that this node may be fetching; `Serving` answers the pulls of others. The receiver
+decides everything: the offset to resume at, the window, the retries. The sender keeps no state except the furthest
+offset, to tell progress from repetition. So a restart of either side, a lost connection or a dropped chunk costs a
+pause and nothing else.
 
-Asking again too early would cost more than asking late: the sender answers every pull, so on a slow line repeated
-pieces queue up before new ones. So the receiver's patience follows the pace of the transfer: it doubles each time that
-it was not enough, and is a few times what the last step took.
+A retry too early costs more than a late one: the sender answers every pull, so on a slow line repeated chunks queue up
+before new ones. The retry timeout therefore adapts to the transfer rate: it doubles on every expiry, and is a few times
+the duration of the last step.
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ from raft_core.wire.payloads import Chunk, Pull
 __all__ = ["Receiving", "Serving"]
 
 _STEPS: Final = 4
-"""A step of a transfer may take so many times as long as the one before."""
+"""The retry timeout, as a multiple of the previous step's duration."""
 _LONGEST: Final = 32
-"""The most patience, in times of the least."""
+"""The longest retry timeout, as a multiple of the shortest."""
 
 
 @final
 class _Incoming:
-    """The snapshot being fetched. stored ≤ received ≤ pulled, in bytes; `size` is not known before the first piece.
-    `ready`: the store has said where to go on. `asked_at`: when that, or a step forward, began the present wait."""
+    """The incoming snapshot. stored ≤ received ≤ pulled, in bytes; `size` is unknown before the first chunk. `ready`:
+    the store has returned the offset to resume at. `asked_at`: start of the present wait, by a request or by progress.
+    """
 
     __slots__ = (
         "asked_at",
@@ -59,7 +60,7 @@ class _Incoming:
         self.sender = sender
         self.meta = meta
         self.ready = False
-        self.whole = False  # its last piece is with the store
+        self.whole = False  # its last chunk is with the store
         self.stored = 0
         self.received = 0
         self.pulled = 0
@@ -71,7 +72,7 @@ class _Incoming:
 
 @final
 class Receiving:
-    """At most one snapshot is fetched at a time. `now` is set by the host first in each call."""
+    """Fetches at most one snapshot at a time. The node sets `now` first in each call."""
 
     def __init__(self, config: NodeLimits, orders: Outputs, peers: Peers) -> None:
         self._config = config
@@ -81,7 +82,7 @@ class Receiving:
         self.now = 0
 
     def begin(self, sender: NodeId, meta: SnapshotMeta) -> None:
-        """The snapshot is being fetched; another one that was is not any more."""
+        """Fetch this snapshot, instead of any other."""
         incoming = self._incoming
         if incoming is not None and incoming.sender == sender and incoming.meta == meta:
             return
@@ -92,7 +93,7 @@ class Receiving:
         self._orders.run(Lane.TRANSFER, StoreChunk(incoming.meta, str(incoming.sender), 0, b"", last=False))
 
     def on_stored(self, event: ChunkStored) -> None:
-        """The store has the bytes up to here: more are asked for."""
+        """Record the stored offset, and pull more."""
         incoming = self._of(event.meta)
         if incoming is None or incoming.whole:
             return
@@ -106,7 +107,7 @@ class Receiving:
         self._pull(incoming)
 
     def on_chunk(self, sender: NodeId, chunk: Chunk) -> None:
-        """The next piece goes to the store; a snapshot that is gone is given up; anything else is a remnant."""
+        """Store the next chunk; give up a snapshot that is gone; ignore stale chunks."""
         incoming = self._incoming
         if incoming is None or incoming.sender != sender or not incoming.ready or incoming.whole:
             self._peers.drop(Drop.STALE_CHUNK)
@@ -122,7 +123,7 @@ class Receiving:
             self._peers.drop(Drop.STALE_CHUNK)
             return
         if incoming.size not in (None, chunk.size):
-            self.give_up()  # it is another snapshot under the same name
+            self.give_up()  # another snapshot with the same index and term
             return
         incoming.size = chunk.size
         incoming.received = end
@@ -131,27 +132,27 @@ class Receiving:
         self._orders.run(Lane.TRANSFER, job)
 
     def on_complete(self, meta: SnapshotMeta) -> None:
-        """The core may switch to it."""
+        """Tell the core that the snapshot is complete."""
         if self._of(meta) is not None:
             self._incoming = None
             self._orders.events.append(SnapshotReceived(meta))
 
     def give_up(self) -> None:
-        """The snapshot will not come; what was stored of it is thrown away, and the core knows."""
+        """Discard the incoming snapshot, and tell the core."""
         incoming, self._incoming = self._incoming, None
         if incoming is not None:
             self._orders.run(Lane.TRANSFER, DropReceived())
             self._orders.events.append(SnapshotRejected(incoming.meta.index))
 
     def on_connected(self, peer: NodeId) -> None:
-        """What was under way on the connection before is asked for again."""
+        """Pull again: the chunks under way on the old connection are lost."""
         incoming = self._incoming
         if incoming is not None and incoming.sender == peer and incoming.ready and not incoming.whole:
             incoming.pulled = incoming.received
             self._pull(incoming)
 
     def on_tick(self) -> None:
-        """A snapshot that makes no progress is begun again from where the store says that it stands."""
+        """Restart a snapshot without progress from the offset in the store."""
         incoming = self._incoming
         if incoming is None or self.now - incoming.asked_at < incoming.patience:
             return
@@ -164,7 +165,7 @@ class Receiving:
         return max(least, min(patience, _LONGEST * least))
 
     def _pull(self, incoming: _Incoming) -> None:
-        """As many pieces are under way as the window allows; one, until its answer has told the size."""
+        """Pull as many chunks as the window allows; one, until its reply gives the size."""
         length = self._config.chunk_bytes
         window = 1 if incoming.size is None else self._config.chunk_window
         limit = incoming.stored + length * window
@@ -183,7 +184,7 @@ class Receiving:
 
 @final
 class Serving:
-    """Pieces of our snapshots for whoever pulls them; a few reads per peer at a time."""
+    """Serves chunks of our snapshots to members; a few reads per peer at a time."""
 
     def __init__(self, config: NodeLimits, orders: Outputs, peers: Peers) -> None:
         self._config = config
@@ -194,8 +195,9 @@ class Serving:
         self._warnings = AlarmLimiter(orders, every=None)  # the peer will ask for the same snapshot again and again
 
     def on_pull(self, peer: NodeId, pull: Pull) -> None:
-        """The piece is being read. Asking for bytes beyond all that were asked for before shows progress. Only members
-        are served: no other node is offered a snapshot, and what is kept here of strangers would have no bound."""
+        """Read the chunk. A pull beyond all earlier offsets is progress. Serve members only: no other node is offered a
+        snapshot, and state kept for unknown nodes would be unbounded.
+        """
         if (
             not self._peers.is_member(peer)
             or pull.index <= 0
@@ -209,17 +211,17 @@ class Serving:
         self._orders.run(Lane.TRANSFER, ReadChunk(peer, meta, pull.offset, min(pull.length, self._config.chunk_bytes)))
         furthest = self._furthest.get(peer)
         if furthest is None or furthest[:2] != (pull.index, pull.term) or pull.offset > furthest[2]:
-            if peer not in self._furthest:  # who has left the cluster since is not remembered
+            if peer not in self._furthest:  # forget nodes that have left the cluster
                 self._furthest = {node: far for node, far in self._furthest.items() if self._peers.is_member(node)}
             self._furthest[peer] = (pull.index, pull.term, pull.offset)
             self._orders.events.append(SnapshotProgress(peer))
 
     def on_offered(self, peer: NodeId) -> None:
-        """A snapshot is offered to the peer anew: whatever it asks for from now on is progress."""
+        """Reset the peer's offset, because a snapshot is offered again: its next pulls are progress."""
         self._furthest.pop(peer, None)
 
     def on_read(self, event: ChunkRead) -> None:
-        """The piece goes back on the connection that the peer asks on."""
+        """Send the chunk on the connection of the peer's pull."""
         left = self._reading.get(event.peer, 0) - 1
         if left > 0:
             self._reading[event.peer] = left
@@ -234,7 +236,7 @@ class Serving:
             self._peers.drop(Drop.ANSWER_LOST)
             return
         if event.offset > event.size and not event.gone:
-            self._peers.drop(Drop.PULL_REFUSED)  # beyond the end: there is no such piece
+            self._peers.drop(Drop.PULL_REFUSED)  # beyond the end: no such chunk
             return
         chunk = Chunk(meta.index, meta.term, event.offset, event.size, event.data, gone=event.gone)
         self._peers.answer(connection, chunk)

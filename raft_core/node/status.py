@@ -1,7 +1,4 @@
-"""What a node looks like from outside at one moment.
-
-What lives here: frozen pictures, and the names under which a host counts what it drops.
-"""
+"""The node's state at one moment: `NodeStatus` and its parts, and `Drop`, the reasons for dropped messages."""
 
 from __future__ import annotations
 
@@ -19,31 +16,31 @@ __all__ = ["Drop", "Load", "NodeStatus", "PeerStatus", "Phase"]
 
 
 class Drop(StrEnum):
-    """Why something was thrown away."""
+    """Reasons for a dropped message or connection."""
 
     NOT_CONNECTED = "not_connected"  # a message to a peer without a connection
     URGENT_OVERFLOW = "urgent_overflow"
     BULK_OVERFLOW = "bulk_overflow"
-    ANSWER_LOST = "answer_lost"  # the connection that the question came on is gone, or does not take it
+    ANSWER_LOST = "answer_lost"  # the connection of the question is gone, or does not take it
     BAD_FRAME = "bad_frame"
     WRONG_VERSION = "wrong_version"
     WRONG_CLUSTER = "wrong_cluster"
     WRONG_PEER = "wrong_peer"
     WRONG_INCARNATION = "wrong_incarnation"
-    WRONG_FOUNDING = "wrong_founding"  # other founders, or another founding of the same cluster
+    WRONG_FOUNDING = "wrong_founding"  # other founders, or another bootstrap of the same cluster
     REFUSED_BY_PEER = "refused_by_peer"
-    NO_ADDRESS = "no_address"  # a peer that can be heard and not dialled: it does not say where, and nobody else does
+    NO_ADDRESS = "no_address"  # the peer has no known address: it advertises none and none is configured
     NO_GREETING = "no_greeting"
     SILENT = "silent"
     TOO_MANY_CONNECTIONS = "too_many_connections"
-    STRANGER = "stranger"  # a connection of a node that no configuration names, to make room for another such
+    STRANGER = "stranger"  # a connection of an unknown node, closed to make room for another one
     NOT_READY = "not_ready"  # a message for a node that is not part of a cluster yet
-    PULL_REFUSED = "pull_refused"  # from a node that is no member, more than one may have waiting, or without sense
+    PULL_REFUSED = "pull_refused"  # from a non-member, beyond the limit of waiting pulls, or malformed
     STALE_CHUNK = "stale_chunk"
 
 
 class Phase(StrEnum):
-    """Where a node stands in its life."""
+    """A node's phase of life."""
 
     FORMING = "forming"  # a founder that does not know all others yet
     RUNNING = "running"
@@ -67,8 +64,9 @@ class PeerStatus:
 @final
 @attrs.frozen
 class Load:
-    """What waits in a node: clients and their bytes, requests that are with the leader, and the bytes for that peer
-    for which most wait. Cheap to ask for, unlike the whole picture."""
+    """Waiting work of a node: clients and their bytes, requests with the leader, and the bytes for the peer with the
+    most. Cheap, unlike the whole status.
+    """
 
     clients: int
     client_bytes: int
@@ -79,7 +77,7 @@ class Load:
 @final
 @attrs.frozen
 class NodeStatus:
-    """The whole node. `core` is None until it is part of a cluster."""
+    """The state of the whole node. `core` is None until it is part of a cluster."""
 
     node: NodeId
     identity: Identity

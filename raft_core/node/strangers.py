@@ -1,9 +1,9 @@
-"""Strangers: nodes that greet in the cluster's name, and that neither a configuration nor this node's own one names.
+"""`RoguePeers`: unknown nodes that greet with the cluster's name but are in no known configuration.
 
-A stranger may be a new node that waits to be added, a voter of a configuration that this node has not received yet, or
-anybody who knows the cluster's name and makes up numbers. So strangers are heard, and have an allowance of their own,
-which takes nothing from the members: `MOST` of them are remembered, those first that are connected, and one that has
-been gone for `_MEMORY` is forgotten. Whatever is kept by a node's number is kept for members and for these alone.
+An unknown node may be a new node that waits to be added, a voter of a configuration that this node has not received
+yet, or any process that knows the cluster's name and makes up ids. So unknown nodes are heard, within a limit of their
+own that takes nothing from the members: `MOST` of them are remembered, connected ones first, and one that has been gone
+for `_MEMORY` is forgotten. State by node id is kept only for members and for these.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ANSWERS: Final = 64 * 1024
 
 @final
 class RoguePeers:
-    """Whom this node remembers without knowing, and since when, the newest last."""
+    """The unknown nodes remembered by this node, with times, the newest last."""
 
     __slots__ = ("_answers", "_members", "_met", "_named")
 
@@ -38,7 +38,7 @@ class RoguePeers:
         return len(self._met)
 
     def is_known(self, node: NodeId) -> bool:
-        """The configuration in force names the node, or our own one does."""
+        """Return whether the configuration in force or our own contains the node."""
         return node in self._members or node in self._named
 
     def room_for_answers(self, node: NodeId) -> int:
@@ -46,7 +46,7 @@ class RoguePeers:
         return self._answers if self.is_known(node) else min(self._answers, _ANSWERS)
 
     def on_members(self, members: tuple[NodeId, ...], now: int) -> None:
-        """This configuration is in force. Who was a member is a stranger from now on, and is forgotten in time."""
+        """Adopt this configuration. Former members are unknown from now on, and are forgotten in time."""
         before, self._members = self._members, frozenset(members)
         for node in members:
             self._met.pop(node, None)
@@ -54,8 +54,9 @@ class RoguePeers:
             self._met[node] = now
 
     def met(self, node: NodeId, now: int, connected: Container[NodeId]) -> NodeId | None:
-        """The node has greeted. Return whom to forget for it, if anybody: the oldest of those who are gone, or else of
-        all others."""
+        """Record a greeting. Return the node to forget in its favour, or None: the oldest of those gone, or else the
+        oldest of all others.
+        """
         if self.is_known(node):
             return None
         self._met.pop(node, None)
@@ -67,7 +68,7 @@ class RoguePeers:
         return gone
 
     def past(self, now: int, connected: Container[NodeId]) -> list[NodeId]:
-        """Return those who have been gone for long: they are strangers no more, and to be forgotten everywhere."""
+        """Remove and return the nodes that have been gone for long: they are to be forgotten everywhere."""
         for node in self._met:
             if node in connected:
                 self._met[node] = now

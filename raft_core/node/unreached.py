@@ -1,4 +1,4 @@
-"""Peers that cannot be reached: since when, and what an operator is told of it."""
+"""`Unreached`: peers that cannot be reached, since when, and their alarms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLOSED_UNGREETED: Final = "the connection was taken, and closed without a greeti
 
 @final
 class Unreached:
-    """Which peers are dialled in vain. Those that lasted so for `silence` raise an alarm, once a minute each."""
+    """Peers that cannot be dialled. One that stays so for `silence` raises an alarm, once a minute each."""
 
     __slots__ = ("_addresses", "_patience", "_since", "_warnings")
 
@@ -31,18 +31,19 @@ class Unreached:
         self._since: dict[NodeId, int] = {}
 
     def reached(self, peer: NodeId) -> None:
-        """The peer has greeted this node where it was dialled."""
+        """Record that a dial reached the peer and it greeted."""
         self._addresses.reached(peer)
         self._since.pop(peer, None)
 
     def forget(self, peer: NodeId) -> None:
-        """The peer is dialled no more."""
+        """Forget a peer that is no longer dialled."""
         self._since.pop(peer, None)
 
     def failed(self, peer: NodeId, address: str, why: str, missed: Container[NodeId], now: int) -> bool:
-        """The peer was not found at `address`. Say so where that has lasted, and the peer is one of `missed`.
+        """Record a failed dial at `address`. Raise an alarm if this has lasted and the peer is one of `missed`.
 
-        Return whether all of its addresses have had their turn."""
+        Return whether all of its addresses have been tried.
+        """
         everywhere = self._addresses.failed(peer, address, why)
         since = self._since.setdefault(peer, now)
         if everywhere and peer in missed and now - since >= self._patience:

@@ -818,8 +818,8 @@ MUTANTS: Final = (
         "damaged-snapshot-is-called-gone",
         "A node that finds its snapshot damaged when another asks for it says that it is gone, and lives on.",
         "raft_core/node/job_runner.py",
-        "except (StorageBroken, LogDamaged) as failure:  # what",
-        "except StorageBroken as failure:  # what",
+        "except (StorageBroken, LogDamaged) as failure:  # a kept",
+        "except StorageBroken as failure:  # a kept",
         ("tests/regressions/test_review_findings.py",),
     ),
     Mutant(

@@ -1,8 +1,7 @@
-"""Connections to peers: dialling, listening, and one reader and one writer for each.
+"""Connections to peers: dialling, listening, and one reader and one writer task for each.
 
-What lives here: tasks that move bytes and report what became of it to the loop's inbox. What the bytes mean, whom to
-dial and when to give a connection up are the host's decisions. A peer that stops reading holds up its own writer
-and nothing else.
+The tasks move bytes and report to the loop's inbox. The node decides on the meaning of the bytes, on dialling and on
+giving up a connection. A peer that stops reading holds up its own writer and nothing else.
 """
 
 from __future__ import annotations
@@ -37,16 +36,15 @@ __all__ = ["Connections", "Listener", "listening"]
 
 Listener: TypeAlias = MultiListener[SocketStream]
 _READ_BYTES: Final = 256 * 1024
-"""Bytes of one `BytesReceived` at most, and so what one peer can put into the inbox between two turns of the loop."""
+"""Largest `BytesReceived`, in bytes; bounds one peer's input to the inbox between two turns of the loop."""
 _BACKLOG: Final = 128
 _ACCEPT_PAUSE: Final = 0.1
-"""Seconds. Anyio gives up at the first failed accept; `trio.serve_listeners` tries again as this does."""
+"""Seconds. Anyio gives up at the first failed accept; `trio.serve_listeners` retries, as this does."""
 
 
 @asynccontextmanager
 async def listening(address: str) -> AsyncIterator[tuple[Listener, str]]:
-    """A listener at `address`, and the address that it is really bound to; closed afterwards. Raises
-    `ListenFailed`, an `OSError`."""
+    """Open a listener at `address` for the block; also yield its actual address. Raise `ListenFailed`, an `OSError`."""
     host, port = split_address(address)
     try:
         opened = await anyio.create_tcp_listener(local_host=host, local_port=port, backlog=_BACKLOG)
@@ -61,7 +59,7 @@ async def listening(address: str) -> AsyncIterator[tuple[Listener, str]]:
 
 
 class _Connection:
-    """What the loop holds of one connection: the way to its writer, and the scope that ends it."""
+    """The loop's part of one connection: the stream to its writer, and the scope that ends it."""
 
     __slots__ = ("number", "outgoing", "scope", "waiting")
 
@@ -79,30 +77,30 @@ class Connections:
     def __init__(self, group: TaskGroup, post: Callable[[NodeEvent], None]) -> None:
         self._group: Final = group
         self._post: Final = post
-        self._accepted: Final = count(1, 2)  # odd; the host's own are even
+        self._accepted: Final = count(1, 2)  # odd; the node's own are even
         self._known: Final[dict[ConnectionId, _Connection]] = {}
 
     # For the loop.
 
     def dial(self, number: ConnectionId, address: str) -> None:
-        """A task tries to connect, and becomes the connection's."""
+        """Start a task that connects and then serves the connection."""
         connection = self._known[number] = _Connection(number)
         self._group.start_soon(self._dial, connection, address)
 
     def transmit(self, number: ConnectionId, data: bytes) -> None:
-        """The writer has the bytes; nothing where the connection has just ended."""
+        """Give the bytes to the writer; ignore them if the connection has just ended."""
         if (connection := self._known.get(number)) is not None:
             connection.outgoing.send_nowait(data)
 
     def disconnect(self, number: ConnectionId) -> None:
-        """The connection ends, in whatever it was doing, without a report."""
+        """End the connection at once, without a report."""
         if (connection := self._known.pop(number, None)) is not None:
             connection.scope.cancel()
 
     # Tasks.
 
     async def serve(self, listener: Listener) -> None:
-        """Accepts connections until cancelled."""
+        """Accept connections until cancelled."""
         async with anyio.create_task_group() as group:
             for one in listener.listeners:
                 group.start_soon(self._accept_from, one)
@@ -112,7 +110,7 @@ class Connections:
         while True:
             try:
                 stream = await listener.accept()
-            except (OSError, anyio.BrokenResourceError):  # no file descriptor left, or gone before it was accepted
+            except (OSError, anyio.BrokenResourceError):  # no file descriptor left, or gone before the accept
                 await anyio.sleep(_ACCEPT_PAUSE)
             else:
                 self._group.start_soon(self._accept, stream)
@@ -136,7 +134,7 @@ class Connections:
 
     @contextmanager
     def _life_of(self, connection: _Connection) -> Iterator[None]:
-        """The connection can be ended from outside during the block, and is unknown and closed afterwards."""
+        """Make the connection known, so that it can be ended from outside; close and forget it after the block."""
         with connection.outgoing, connection.waiting:
             try:
                 with connection.scope:
@@ -152,7 +150,7 @@ class Connections:
             self._post(ConnectionClosed(connection.number))
 
     async def _carry(self, connection: _Connection, stream: SocketStream, *, accepted: bool) -> None:
-        await anyio.lowlevel.checkpoint_if_cancelled()  # given up while it was being made: never opened
+        await anyio.lowlevel.checkpoint_if_cancelled()  # given up while connecting: never opened
         self._post(ConnectionOpened(connection.number, accepted))
         async with anyio.create_task_group() as both:
             both.start_soon(self._write, connection, stream, both.cancel_scope)

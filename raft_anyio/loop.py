@@ -1,7 +1,7 @@
-"""The one task that drives the host, its sense of time, and how callers and readers wait for it.
+"""`Loop`: the task that drives the node, its timer, and the waiting of callers and readers.
 
-What lives here: `Loop`. What is done because of what is `Driver`'s business; here is only when. All other tasks and
-threads talk to the host through the driver's inbox; there are no locks.
+The loop decides when to act; `Driver` decides on the action. All other tasks and threads reach the node through the
+driver's inbox; there are no locks.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _FROM_THREADS: Final = (
     "from another thread, anyio.from_thread.run(node.propose, command), or on asyncio "
     "asyncio.run_coroutine_threadsafe(node.propose(command), loop)"
 )
-"""How a node is used from another thread."""
+"""The way to use a node from another thread."""
 _MILLISECOND: Final = 1_000_000
 
 
 class Loop:
-    """Gives a driver its turns. `run` and `keep_time` are its two tasks."""
+    """Calls `Driver.turn` as needed. `run` and `keep_time` are its two tasks."""
 
     def __init__(self, host: NodeCore, lanes: Workers) -> None:
         self.driver: Final = Driver(host, lanes, self)
@@ -51,23 +51,23 @@ class Loop:
         self._alarm = anyio.CancelScope()
 
     def now(self) -> int:
-        """The host's clock: nanoseconds on the event loop's own, which on trio can be virtual."""
+        """Return the node's clock: nanoseconds on the event loop's own, which on trio can be virtual."""
         return round(anyio.current_time() * _NANOSECONDS)
 
     def require_thread(self) -> None:
-        """Raises `CallerError` in any other thread, while the node lives."""
+        """Raise `CallerError` in any other thread while the node lives."""
         if not self.driver.ended:
             self._home.require_thread(get_ident())
 
     def require_loop(self) -> None:
-        """Raises `CallerError` in any other event loop."""
+        """Raise `CallerError` in any other event loop."""
         self._home.require_loop(get_ident(), _running_loop())
 
     def wake(self) -> None:
         self._woken.set()
 
     def wake_at(self, at: int) -> None:
-        # Whole ms, rounded up: uvloop's clock and timers know no less, and an early one would spin.
+        # Whole ms, rounded up: uvloop's clock and timers are no finer, and an early one would spin.
         self._wake_at = self._alarm.deadline = -(-at // _MILLISECOND) / 1000
 
     def tell(self) -> None:
@@ -75,7 +75,7 @@ class Loop:
         self._told = anyio.Event()
 
     async def ask(self, event: Callable[[Ticket], NodeEvent]) -> bytes:
-        """The answer to a caller's event. Raises the `RequestError` that it may be."""
+        """Send a caller's event and return its answer, or raise the answer's `RequestError`."""
         self.require_loop()
         caller = _Caller()
         ticket = self.driver.ask(event, caller.deliver)
@@ -86,15 +86,15 @@ class Loop:
         return outcome(caller.answer)
 
     def read(self, feed: Feed[T], past: int) -> AsyncIterator[T]:
-        """The last `past` items of `feed`, then new ones as they come, until the node ends."""
+        """Yield the last `past` items of `feed`, then new ones as they come, until the node ends."""
         return _Reader(self, feed, past)
 
     async def told(self) -> None:
-        """There may be something new in a feed, or the node has ended."""
+        """Wait until a feed may have a new item or the node has ended."""
         await self._told.wait()
 
     async def wait_ended(self) -> None:
-        """The node has ended."""
+        """Wait until the node has ended."""
         self.require_loop()
         await anyio.lowlevel.checkpoint()
         while not self.driver.ended:
@@ -103,20 +103,21 @@ class Loop:
     # The tasks.
 
     async def run(self, connections: Connections) -> None:
-        """The node has ended when this returns, and everybody who waited has been answered."""
+        """Run the node. When this returns, the node has ended and every caller is answered."""
         self._lanes.start(partial(self._post_from_thread, anyio.lowlevel.current_token()))
         try:
             while not self.driver.ended:
                 await self._something_to_do()
                 self.driver.turn(connections, self.now(), time.time_ns())
-        except Exception as failure:  # a defect: the node must end, and say why
+        except Exception as failure:  # a bug: end the node with the reason
             self.driver.end(failure)
         finally:
             self.driver.end()
 
     async def keep_time(self) -> None:
-        """Tells the host when the time that it wished for has come, until cancelled; each wish is for one time only. A
-        task of its own, because a deadline that is moved once in a tick costs less than one set up for every wait."""
+        """Report each `wake_at` time when it comes, once, until cancelled. A task of its own, because moving one
+        deadline per tick costs less than setting one up for every wait.
+        """
         while True:
             with anyio.CancelScope(deadline=self._wake_at) as self._alarm:
                 await anyio.sleep_forever()
@@ -125,18 +126,18 @@ class Loop:
 
     async def _something_to_do(self) -> None:
         if self.driver.waiting:
-            await anyio.lowlevel.checkpoint()  # let others run, then take what they brought as well
+            await anyio.lowlevel.checkpoint()  # let others run, then take their events as well
             return
         self._woken = anyio.Event()
         await self._woken.wait()
 
     def _post_from_thread(self, token: anyio.lowlevel.EventLoopToken, events: list[NodeEvent]) -> None:
-        with suppress(anyio.RunFinishedError):  # a thread that hung until nobody was left to hear of it
+        with suppress(anyio.RunFinishedError):  # a hung thread returned after the loop had ended
             anyio.from_thread.run_sync(self.driver.post_all, events, token=token)
 
 
 def _running_loop() -> object:
-    """What identifies the event loop that runs here; None where none does."""
+    """Return an identity of the running event loop; None if none is running."""
     try:
         return anyio.lowlevel.current_token()
     except RuntimeError:
@@ -144,7 +145,7 @@ def _running_loop() -> object:
 
 
 class _Caller:
-    """Somebody who waits for an answer."""
+    """A caller waiting for its answer."""
 
     __slots__ = ("answer", "answered")
 
@@ -158,7 +159,7 @@ class _Caller:
 
 
 class _Reader(Generic[T]):
-    """A reader's place in a feed. It holds nothing that would have to be closed."""
+    """A reader's position in a feed. It holds nothing to close."""
 
     def __init__(self, loop: Loop, feed: Feed[T], past: int) -> None:
         self._loop: Final = loop

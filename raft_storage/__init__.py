@@ -1,4 +1,4 @@
-"""Durable stores: blocking, plain code, one copy for every adapter."""
+"""Durable stores: blocking, plain code, shared by all adapters."""
 
 from __future__ import annotations
 

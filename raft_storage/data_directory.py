@@ -1,7 +1,7 @@
-"""A data directory's beginnings: formatting it, knowing whose it is, and replacing a small file as a whole.
+"""Opening a data directory before its log is read: format it, check its owner, replace small files atomically.
 
-What lives here: the steps of opening before the log is read, in an order that leaves a directory at every moment either
-unformatted or formatted. `identity` is what makes it formatted, so it is written last.
+The order of the steps leaves a directory at every moment either unformatted or formatted. `identity` makes it
+formatted, so it is written last.
 """
 
 from __future__ import annotations
@@ -44,21 +44,22 @@ __all__ = [
 ]
 
 MOVED: Final = "moved"
-"""The file that is left where a node's data was moved away from; it names the place."""
+"""The file left in a directory whose data were moved away; it names the new location."""
 
 _INCARNATION_BITS: Final = 63
 _IGNORED: Final = frozenset({LOCK, "lost+found"})
 
 
 def replace_file(files: Files, name: str, data: bytes) -> None:
-    """The file `name` holds `data`, durably; at every moment before, it was the old one or the new one."""
+    """Replace the contents of the file `name` by `data`, durably and atomically."""
     write_new(files, name, data)
     put_in_force(files, name)
 
 
 def write_new(files: Files, name: str, data: bytes) -> None:
-    """`data` is durable beside the file `name`, which `put_in_force` then replaces. All of it that needs room is done;
-    where there is none, nothing is left."""
+    """Write `data` durably beside the file `name`, to be switched by `put_in_force`. This does all steps that need
+    room; if there is none, it leaves nothing behind.
+    """
     new = new_name(name)
     if new in files.names():
         files.unlink(new)
@@ -75,19 +76,19 @@ def write_new(files: Files, name: str, data: bytes) -> None:
 
 
 def put_in_force(files: Files, name: str) -> None:
-    """The file `name` holds what `write_new` was given, durably."""
+    """Switch the file `name` to the data given to `write_new`, durably."""
     files.rename(new_name(name), name)
     files.sync_directory()
 
 
 def discard(files: Files, name: str) -> None:
-    """The file is gone, as far as a failing disk allows; its room may be what somebody waits for."""
+    """Delete the file, as far as a failing disk allows; its room may be needed."""
     with suppress(DiskError):
         files.unlink(name)
 
 
 def check_not_moved(files: Files, place: str) -> None:
-    """Raise `WrongDirectory` where the data were moved to another store: two nodes must not go on from one log."""
+    """Raise `WrongDirectory` if the data were moved to another store: two nodes must not continue one log."""
     if MOVED in files.names():
         moved_to = read_whole(files, MOVED).decode(errors="replace").strip()
         raise WrongDirectory(
@@ -97,7 +98,7 @@ def check_not_moved(files: Files, place: str) -> None:
 
 
 def identity_in(files: Files, place: str, node: NodeId, cluster: ClusterId, incarnation: int | None) -> IdentityFile:
-    """Whose directory this is; an empty one is formatted first. Raises `WrongDirectory` or `LogDamaged`."""
+    """Return the identity of this directory; format an empty one first. Raise `WrongDirectory` or `LogDamaged`."""
     check_not_moved(files, place)
     names = files.names()
     if IDENTITY not in names:
@@ -112,7 +113,7 @@ def identity_in(files: Files, place: str, node: NodeId, cluster: ClusterId, inca
 
 
 def drawn_incarnation(incarnation: int | None) -> Incarnation:
-    """The number wished for, or a random one that is not 0."""
+    """Return the given number, or a random one other than 0."""
     drawn = incarnation or 0
     while not drawn:
         drawn = int.from_bytes(os.urandom(8), "little") >> (64 - _INCARNATION_BITS)
@@ -120,7 +121,7 @@ def drawn_incarnation(incarnation: int | None) -> Incarnation:
 
 
 def _format(files: Files, place: str, names: list[str], identity: IdentityFile) -> IdentityFile:
-    """An empty directory becomes this node's."""
+    """Format an empty directory for this node."""
     if any(segment_number(name) is not None or snapshot_position(name) is not None for name in names):
         raise LogDamaged(IDENTITY, 0, "the file is missing, but the directory holds a log", RESTORE_REMEDY)
     if ANCHOR in names and read_anchor(read_whole(files, ANCHOR)).boot:
@@ -134,7 +135,7 @@ def _format(files: Files, place: str, names: list[str], identity: IdentityFile) 
 
 
 def plan_in(files: Files, identity: IdentityFile, merge_bytes: int) -> Plan:
-    """How to recover a formatted directory. The snapshot that the log builds on has been read, and is sound."""
+    """Return the recovery plan of a formatted directory. The log's snapshot has been read and is intact."""
     names = files.names()
     if ANCHOR not in names:
         raise LogDamaged(ANCHOR, 0, "the file is missing", RESTORE_REMEDY)

@@ -1,12 +1,12 @@
-"""The store that keeps the log in a database engine, and snapshots in files beside it.
+"""`EngineStore`: the log in a database engine, and snapshots in files beside it.
 
-What all engines share is here; what an engine does is behind `raft_storage.engine.Engine`. One `write` is one
-transaction, however many `Persist`s it holds, and one sync. The order of the steps is what makes it safe:
+The common part of all engines; each engine is behind `raft_storage.engine.Engine`. One `write` is one transaction and
+one sync, however many `Persist`s it holds. Safety rests on the order of the steps:
 
 - a commit is durable, then the mark names it, and only then is it acknowledged;
 - opening reads and checks every row, and commits one of its own before anything else is deleted;
 - a snapshot is finished before the commit that switches to it; older ones are deleted after that commit;
-- rows that are not needed any more are deleted a few per commit, so that no write waits for a million of them;
+- obsolete rows are deleted a few per commit, so that no write waits for a million of them;
 - after any failure the store is broken until it is opened again.
 """
 
@@ -49,14 +49,14 @@ from raft_storage.snapshot_store import SnapshotStore, verify_snapshot
 __all__ = ["ENGINE", "EngineStore", "OpenEngine", "Opening", "engine_identity_in", "engine_in"]
 
 OpenEngine: TypeAlias = Callable[[Files, bool], Engine]
-"""Opens the engine in a locked directory; with True, makes its database in one that has none."""
+"""Opens the engine in a locked directory; with True, creates its database."""
 
 ENGINE: Final = "engine"
-"""The file that makes a directory that of an engine store: which engine, and whose."""
+"""The file that marks the directory of an engine store, with the engine's kind and the owner."""
 
 _DROP_ROWS: Final = 512
 _DROP_BYTES: Final = 1024 * 1024
-"""At most so many rows, and so many bytes of them, are deleted with one commit."""
+"""Most rows, and bytes of rows, deleted with one commit."""
 
 _ENGINE_MAGIC: Final = b"RAFTENGN"
 _SEAL: Final = struct.Struct("<8sIII")
@@ -64,7 +64,7 @@ _SEAL: Final = struct.Struct("<8sIII")
 
 @final
 class _EngineFile(Value, frozen=True, array_like=True):
-    """Whose directory this is, and which engine keeps the log."""
+    """The owner of a directory, and the engine that keeps its log."""
 
     kind: str
     cluster: ClusterId
@@ -98,14 +98,15 @@ def _unsealed(data: bytes) -> _EngineFile:
 
 
 def engine_in(files: Files) -> str | None:
-    """Return the kind of engine that keeps this directory, None where it is that of no engine.
+    """Return the kind of engine that keeps this directory, None if none does.
 
-    Raises `LogDamaged` where the file that says so is damaged."""
+    Raise `LogDamaged` if the file with the kind is damaged.
+    """
     return _unsealed(read_whole(files, ENGINE)).kind if ENGINE in files.names() else None
 
 
 def engine_identity_in(files: Files) -> Identity:
-    """Return whose this directory is. Raises `LogDamaged`."""
+    """Return the owner of this directory. Raise `LogDamaged`."""
     found = _unsealed(read_whole(files, ENGINE))
     return Identity(found.node, found.cluster, found.incarnation)
 
@@ -114,7 +115,7 @@ class EngineStore:
     """A `raft_core.store.Store` on a database engine. Made by the `open` of a class for one engine."""
 
     def __init__(self, files: Files, identity: Identity, engine: Engine, found: RowsRead, mark: MarkFile) -> None:
-        """Only for `open_on`: takes over a directory whose rows were read."""
+        """Take over a directory whose rows were read. Only for `open_on`."""
         self._files = files
         self._identity = identity
         self._engine = engine
@@ -126,7 +127,7 @@ class EngineStore:
         self._at = found.state.newest if found.state is not None else START
         self._boot = BootNumber((found.state.boot if found.state is not None else 0) + 1)
         self._oldest, self._before, self._sizes = found.oldest, found.before, found.sizes
-        self._dropped = 0  # how many rows at the front of `_before` are deleted already
+        self._dropped = 0  # rows at the front of `_before` that are deleted already
         try:
             self._begin(image.snapshot)
         except BaseException:
@@ -137,7 +138,7 @@ class EngineStore:
         )
 
     def _begin(self, snapshot: SnapshotMeta | None) -> None:
-        """Commit the opening, which makes durable what was read; then delete what is not needed any more."""
+        """Commit the opening, which makes the recovered state durable; then delete obsolete rows and files."""
         for name in _rubbish(self._files.names(), snapshot):
             self._files.unlink(name)
         self._commit([])
@@ -151,13 +152,13 @@ class EngineStore:
 
     @property
     def engine(self) -> Engine:
-        """The open database, for tests and tools: what is changed through it is not the store's doing."""
+        """The open database, for tests and tools: the store is not responsible for changes made through it."""
         return self._engine
 
     # Opening.
 
     def recover(self) -> Recovered:
-        """Return what the disk held when it was opened; once, and before anything is written."""
+        """Return the state of the disk at opening; once, and before anything is written."""
         with self._guarded():
             recovered, self._recovered = self._recovered, None
             if recovered is None:
@@ -165,7 +166,7 @@ class EngineStore:
             return recovered
 
     def form(self, members: Members) -> Recovered:
-        """Write the first entry of a new cluster. Raises `CallerError` where the disk holds anything already."""
+        """Write the first entry of a new cluster. Raise `CallerError` if the disk is not empty."""
         if self._outline.hard.term or self._outline.snapshot is not None or self._outline.next > 1:
             raise CallerError("this disk is part of a cluster already; a new cluster forms on empty directories")
         declared = members.incarnation_of(self._identity.node)
@@ -189,13 +190,13 @@ class EngineStore:
                 self._shelf.switch(self._outline.snapshot)
 
     def raise_boot(self, boot: BootNumber) -> None:
-        """Make the number of the next opening higher than `boot`, durably: for data that come from another store."""
+        """Raise the number of the next opening above `boot`, durably: for data from another store."""
         with self._guarded():
             self._boot = max(self._boot, boot)
             self._commit([])
 
     def _changes(self, batch: Sequence[Persist]) -> list[Change]:
-        """Return what has to be written. A caller's error breaks the store: half of the batch may be counted."""
+        """Return the changes to write. A caller's error breaks the store: half of the batch may be counted."""
         self._next_before = self._outline.next
         try:
             for persist in batch:
@@ -257,19 +258,19 @@ class EngineStore:
             return self._shelf.create(meta, self._guarded)
 
     def resume_snapshot(self, meta: SnapshotMeta, source: str) -> SnapshotWriter:
-        """Return a writer for a snapshot received from `source`, continuing what was written of it before."""
+        """Return a writer for a snapshot received from `source`, resuming an earlier one."""
         with self._guarded():
             return self._shelf.resume(meta, source, self._guarded)
 
     def open_snapshot(self, meta: SnapshotMeta) -> SnapshotReader:
-        """Open the finished snapshot of that index and term. Raises `DiskError` where there is none any more."""
+        """Open the finished snapshot of that index and term. Raise `DiskError` if it no longer exists."""
         with self._guarded():
             return self._shelf.open(meta, self._guarded)
 
     # The end.
 
     def close(self) -> None:
-        """Free the directory. What was written stays; after a failure nothing more is written by the store."""
+        """Free the directory. Written data stays; after a failure the store writes nothing more."""
         if self._failure is None:
             with suppress(DiskError), self._guarded():
                 self._mark.sync()
@@ -282,7 +283,7 @@ class EngineStore:
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Once anything inside has failed, nothing is done any more."""
+        """Break the store if anything inside fails."""
         if self._failure is not None:
             raise StorageBroken(f"{self._failure}; open the directory again, which recovers what is durable")
         try:
@@ -296,13 +297,13 @@ class EngineStore:
             raise
         except (CallerError, DiskError):
             raise
-        except BaseException as failure:  # interrupted in the middle: the state of the disk is not known
+        except BaseException as failure:  # interrupted in the middle: the state of the disk is unknown
             self._failure = f"{type(failure).__name__}: {failure}"
             raise
 
 
 def _rubbish(names: Sequence[str], snapshot: SnapshotMeta | None) -> list[str]:
-    """Return the files that nothing can refer to: unfinished ones, and snapshots that were never switched to."""
+    """Return unreferenced files: unfinished ones, and snapshots never switched to."""
     base = snapshot.index if snapshot is not None else 0
     found = []
     for name in names:
@@ -315,7 +316,7 @@ def _rubbish(names: Sequence[str], snapshot: SnapshotMeta | None) -> list[str]:
 
 @final
 class Opening:
-    """The steps that open a directory for an engine of the kind `kind`, whose files have names that begin as `ours`."""
+    """The steps that open a directory for an engine of kind `kind`, whose file names begin with `ours`."""
 
     def __init__(
         self,
@@ -335,9 +336,10 @@ class Opening:
     def opened(
         self, open_engine: OpenEngine, incarnation: int | None, files: Files | None = None
     ) -> tuple[Files, Identity, Engine, RowsRead, MarkFile]:
-        """Return what `EngineStore` takes over. Everything is free again where this raises.
+        """Return the parts of an `EngineStore`. If this raises, everything is free again.
 
-        Raises `DirectoryInUse`, `WrongDirectory`, `LogDamaged`, `LogLost`, or another `DiskError`."""
+        Raise `DirectoryInUse`, `WrongDirectory`, `LogDamaged`, `LogLost`, or another `DiskError`.
+        """
         used = self._locked(files)
         try:
             return used, *self._take_over(used, open_engine, incarnation)
@@ -346,7 +348,7 @@ class Opening:
             raise
 
     def _locked(self, files: Files | None) -> Files:
-        """Return the locked directory. Raises `DirectoryInUse`."""
+        """Return the locked directory. Raise `DirectoryInUse`."""
         used = files if files is not None else PosixFiles(self.place)
         try:
             used.lock(LOCK)
@@ -363,7 +365,7 @@ class Opening:
     def _take_over(
         self, files: Files, open_engine: OpenEngine, incarnation: int | None
     ) -> tuple[Identity, Engine, RowsRead, MarkFile]:
-        """Format the directory if it is empty, otherwise check whose it is; then read and check all that it holds."""
+        """Format the directory if it is empty, otherwise check its owner; then read and check its contents."""
         check_not_moved(files, self.place)
         names = files.names()
         fresh = ENGINE not in names
@@ -401,7 +403,7 @@ class Opening:
                 f"{self.place} is not a data directory for {self.kind}, but holds {foreign[0]!r}: give this node an"
                 " empty directory, or the location with which it was started before"
             )
-        for name in begun:  # the mark, made before them, says that nothing was ever committed
+        for name in begun:  # the mark, made before them, shows that nothing was ever committed
             self._remove(files, name)
 
     def _identity(self, found: _EngineFile) -> Identity:

@@ -1,14 +1,13 @@
-"""The store that keeps a node's log and snapshots in plain files.
+"""`FileStore`: a node's log and snapshots in plain files.
 
-What lives here: when which file is written, synced, renamed and deleted. What the bytes mean is in `raft_core.wal`; how
-the operating system is asked is in `raft_storage.posix`. The order of the steps is what makes it safe:
+It decides when each file is written, synced, renamed and deleted. `raft_core.wal` defines the bytes,
+`raft_storage.posix` calls the operating system. Safety rests on the order of the steps:
 
 - a batch is written into zeros that were never written before, and synced once;
-- a new segment is synced, then the directory, then the anchor names it, and only then is anything in it acknowledged;
-- a file is deleted only when what makes it superfluous is durable; one to which nothing can refer, before its room may
-  be needed;
-- what needs room is done before anything of it is in force, and is undone where there is none;
-- after any failure the store is broken: nothing is tried again on files of which nobody knows what is on the disk.
+- a new segment is synced, then the directory, then the anchor names it; only then is anything in it acknowledged;
+- a file is deleted only when its replacement is durable; an unreferenced one, before its room may be needed;
+- steps that need room come before the switch, and are undone if there is none;
+- after any failure the store is broken: it does not retry on files whose durable contents are unknown.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class FileStore:
     """A `raft_core.store.Store` in one directory. Made by `FileStore.open`."""
 
     def __init__(self, files: Files, identity: IdentityFile, plan: Plan, segment_bytes: int) -> None:
-        """Only for `open`: takes over a directory whose recovery is planned, and makes the plan true."""
+        """Take over a directory as planned by recovery. Only for `open`."""
         self._files = files
         self._file_identity = identity
         self._identity = Identity(identity.node, identity.cluster, identity.incarnation)
@@ -79,14 +78,15 @@ class FileStore:
         segment_bytes: int = SEGMENT_BYTES,
         merge_bytes: int = MERGE_BYTES,
     ) -> FileStore:
-        """The store in `directory`, which is formatted if it is empty, and recovered otherwise.
+        """Open the store in `directory`: format it if empty, recover it otherwise.
 
-        `files` stands in for the operating system; `directory` then is only a name for error texts. `incarnation` is
-        used for formatting only; without it a random one is drawn. A segment of the log takes `segment_bytes`, more
-        where one batch needs it. Segments at the log's end that together hold less than `merge_bytes` are merged.
+        `files` replaces the operating system; `directory` then is only a name for error texts. `incarnation` is used
+        for formatting only; by default a random one is drawn. A segment of the log takes `segment_bytes`, or more for
+        one large batch. Segments at the log's end that together hold less than `merge_bytes` are merged.
 
-        Raises `DirectoryInUse`, `WrongDirectory`, `LogDamaged`, `LogLost`, or another `DiskError` where reading or
-        writing fails."""
+        Raise `DirectoryInUse`, `WrongDirectory`, `LogDamaged`, `LogLost`, or another `DiskError` if reading or writing
+        fails.
+        """
         if node <= NO_NODE:
             raise CallerError(f"a node id is a positive number, not {node}")
         place = os.fspath(directory)
@@ -116,7 +116,7 @@ class FileStore:
     # Opening.
 
     def recover(self) -> Recovered:
-        """What the disk held when it was opened; once, and before anything is written."""
+        """Return the state of the disk at opening; once, and before anything is written."""
         with self._guarded():
             recovered, self._recovered = self._recovered, None
             if recovered is None:
@@ -124,7 +124,7 @@ class FileStore:
             return recovered
 
     def form(self, members: Members) -> Recovered:
-        """The disk holds the first entry of a new cluster. Raises `CallerError` where it holds anything already."""
+        """Write the first entry of a new cluster. Raise `CallerError` if the disk is not empty."""
         if self._outline.hard.term or self._outline.snapshot is not None or self._outline.next > 1:
             raise CallerError("this disk is part of a cluster already; a new cluster forms on empty directories")
         check_founding(members, self._identity)
@@ -135,7 +135,7 @@ class FileStore:
     # The write lane.
 
     def write(self, batch: Sequence[Persist]) -> None:
-        """All of `batch` is durable: one write, one sync."""
+        """Make all of `batch` durable: one write, one sync."""
         with self._guarded():
             self._recovered = None
             if not batch:
@@ -153,7 +153,7 @@ class FileStore:
         self._drop_segments()
 
     def _changes(self, batch: Sequence[Persist]) -> list[Body]:
-        """What has to be written. A caller's error in it breaks the store: half of the batch may be counted."""
+        """Return the changes to write. A caller's error in it breaks the store: half of the batch may be counted."""
         try:
             for persist in batch:
                 if persist.snapshot is not None:
@@ -164,7 +164,7 @@ class FileStore:
             raise
 
     def _header_here(self) -> SegmentHeader:
-        """The header of the segment that would begin now."""
+        """Return the header of a segment that would begin now."""
         return header_of(
             self._outline,
             self._file_identity,
@@ -174,7 +174,7 @@ class FileStore:
         )
 
     def _append(self, header: SegmentHeader, changes: list[Body]) -> None:
-        """The changes are synced, in this segment or, where it is full, in the next."""
+        """Write and sync the changes in this segment or, if it is full, in the next."""
         payload = encode(changes)
         if self._at.offset + batch_bytes(len(payload)) > self._room:
             self._begin_segment(header, changes)
@@ -186,7 +186,7 @@ class FileStore:
         self._at = Position(self._at.segment, self._at.offset + len(framed))
 
     def _begin_segment(self, header: SegmentHeader, changes: Sequence[Body]) -> None:
-        """A new segment begins with these changes; it is durable, and the anchor names it."""
+        """Begin a new segment with these changes, make it durable, and name it in the anchor."""
         framed = frame_batch(encode([header, *changes]), Position(header.sequence, 0), header.follows)
         room = max(self._segment_bytes, len(framed))
         at = Position(header.sequence, len(framed))
@@ -194,7 +194,7 @@ class FileStore:
             write_new(self._files, ANCHOR, sealed(Anchor(self._boot, at)))
             file = self._create_segment(header.sequence, framed, room)
         except NoSpace:
-            if not self._shelf.make_way():  # of a snapshot that is being written
+            if not self._shelf.make_way():  # room of a snapshot that is being written
                 raise
             write_new(self._files, ANCHOR, sealed(Anchor(self._boot, at)))
             file = self._create_segment(header.sequence, framed, room)
@@ -207,8 +207,9 @@ class FileStore:
         self._anchored = at
 
     def _create_segment(self, sequence: int, framed: bytes, room: int) -> File:
-        """A new segment is durable, with this batch in it. If that fails it is gone again, and its room is free: the
-        anchor does not name it yet, so nothing in it was acknowledged."""
+        """Create a durable segment with this batch. On failure delete it and free its room: the anchor does not name it
+        yet, so nothing in it was acknowledged.
+        """
         file: File | None = None
         try:
             file = self._files.create(segment_name(sequence))
@@ -218,38 +219,38 @@ class FileStore:
             self._files.sync_directory()
         except BaseException:
             discard(self._files, new_name(ANCHOR))
-            if file is not None:  # otherwise the name may be somebody else's
+            if file is not None:  # otherwise the file may not be ours
                 discard(self._files, file.name)
                 file.close()
             raise
         return file
 
     def _drop_segments(self) -> None:
-        """Segments are gone whose entries are all below `drop_before`: what else they said is said again later."""
+        """Delete segments whose entries are all below `drop_before`: later segments repeat all else in them."""
         while len(self._kept) > 1 and self._kept[1].next <= self._outline.first:
             self._files.unlink(segment_name(self._kept.pop(0).sequence))
 
     # Snapshots.
 
     def create_snapshot(self, meta: SnapshotMeta) -> SnapshotWriter:
-        """A writer for a snapshot of this node's own machine."""
+        """Return a writer for a snapshot of this node's own machine."""
         with self._guarded():
             return self._shelf.create(meta, self._guarded)
 
     def resume_snapshot(self, meta: SnapshotMeta, source: str) -> SnapshotWriter:
-        """A writer for a snapshot that is received from `source`, continuing what was written of it before."""
+        """Return a writer for a snapshot received from `source`, resuming an earlier one."""
         with self._guarded():
             return self._shelf.resume(meta, source, self._guarded)
 
     def open_snapshot(self, meta: SnapshotMeta) -> SnapshotReader:
-        """The finished snapshot of that index and term. Raises `DiskError` where there is none any more."""
+        """Open the finished snapshot of that index and term. Raise `DiskError` if it no longer exists."""
         with self._guarded():
             return self._shelf.open(meta, self._guarded)
 
     # The end.
 
     def close(self) -> None:
-        """The directory is free for others. What was written stays; a broken store is closed without another write."""
+        """Free the directory. Written data stays; a broken store is closed without another write."""
         if self._failure is None and self._anchored != self._at:
             with suppress(DiskError), self._guarded():
                 replace_file(self._files, ANCHOR, sealed(Anchor(self._boot, self._at)))
@@ -264,7 +265,7 @@ class FileStore:
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Once anything inside has failed, nothing is done any more."""
+        """Break the store if anything inside fails."""
         if self._failure is not None:
             raise StorageBroken(f"{self._failure}; open the directory again, which recovers what is durable")
         try:
@@ -276,6 +277,6 @@ class FileStore:
             raise StorageBroken(f"{failure}; nothing written since the last success may be relied on") from failure
         except (CallerError, DiskError):
             raise
-        except BaseException as failure:  # interrupted in the middle: nobody knows where
+        except BaseException as failure:  # interrupted at an unknown point
             self._failure = f"{type(failure).__name__}: {failure}"
             raise

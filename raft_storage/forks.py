@@ -1,9 +1,10 @@
 """Descriptors that a forked child must not keep: locks, log files, sockets.
 
-A child that is forked and does not call another program has everything that its parent had open. While it lived, a lock
-would stay held, a port bound and a connection open, though the node has long ended. So what is named here becomes
-/dev/null in every child, right after the fork. The number stays taken, so that what the child still closes harms
-nobody. Descriptors of programs that are started are no matter: Python lets none of these through."""
+A child forked without calling another program inherits all open files of its parent. While it lived, a lock would stay
+held, a port bound and a connection open after the node has ended. So the descriptors registered here become /dev/null
+in every child, right after the fork. The number stays taken, so that a later close in the child does no harm.
+Descriptors of started programs need no care: Python passes none of these on.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +19,18 @@ _KEPT: Final[set[int]] = set()
 
 
 def keep_from_children(descriptor: int) -> None:
-    """No child that is forked from now on has this descriptor. Call `let_go` before it is closed."""
+    """Keep this descriptor out of all children forked from now on. Call `let_go` before it is closed."""
     _KEPT.add(descriptor)
 
 
 def let_go(descriptor: int) -> None:
-    """The descriptor is about to be closed, and its number to be used for something else."""
+    """Unregister the descriptor: it is about to be closed, and its number reused."""
     _KEPT.discard(descriptor)
 
 
 @contextmanager
 def kept_from_children(descriptor: int) -> Iterator[None]:
-    """No child that is forked during the block has this descriptor."""
+    """Keep this descriptor out of children forked during the block."""
     keep_from_children(descriptor)
     try:
         yield
@@ -38,7 +39,7 @@ def kept_from_children(descriptor: int) -> Iterator[None]:
 
 
 def _in_child() -> None:
-    """Nothing may raise here, and little can be done: the child has none of the threads that its parent had."""
+    """Replace the descriptors in the child. Must not raise, and can do little: the parent's threads are gone here."""
     with suppress(OSError):
         nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:

@@ -1,4 +1,4 @@
-"""Where a node's disk is, as text: which kind of store, and its directory.
+"""`Location`: a node's disk as text, the kind of store and its directory.
 
     /var/lib/raft/1            plain files
     file:/var/lib/raft/1       the same
@@ -54,11 +54,11 @@ _CLASSES: Final = {
 
 
 class UnknownStore(SettingsError):
-    """A location begins with a scheme that no store has."""
+    """A location with an unknown scheme."""
 
 
 class PackageMissing(SettingsError):
-    """The package that this kind of store is built on is not installed; the text says how to install it."""
+    """The package for this kind of store is not installed; the text gives the command to install it."""
 
 
 class _Opens(Protocol):
@@ -80,9 +80,10 @@ class Location:
 
 
 def parse_location(location: str | PathLike) -> Location:
-    """Return what `location` means. A path that is not text is a directory of plain files, whatever it is called.
+    """Parse `location`. A path object is always a directory of plain files, whatever its name.
 
-    Raises `UnknownStore` for a scheme that no store has, and `SettingsError` where the directory is missing."""
+    Raise `UnknownStore` for an unknown scheme, and `SettingsError` if the directory is missing.
+    """
     if not isinstance(location, str):
         return Location("file", location.__fspath__())
     found = _SCHEME.fullmatch(location)
@@ -98,9 +99,10 @@ def parse_location(location: str | PathLike) -> Location:
 
 
 def kind_at(directory: str) -> str | None:
-    """Return the kind of store that keeps `directory`; None where it does not exist, or holds no store.
+    """Return the kind of store in `directory`; None if it does not exist, or holds no store.
 
-    Raises `LogDamaged` where the file that says so is damaged, and `FileFailed` where it cannot be read."""
+    Raise `LogDamaged` if the file with the kind is damaged, and `FileFailed` if it cannot be read.
+    """
     if not os.path.isdir(directory):
         return None
     files = PosixFiles(directory, read_only=True)
@@ -114,10 +116,11 @@ def kind_at(directory: str) -> str | None:
 
 
 def open_store(location: Location, *, node: int, cluster: str = "", incarnation: int | None = None) -> Store:
-    """Open the store at `location`, which is formatted if it is empty, and recovered otherwise.
+    """Open the store at `location`: format it if empty, recover it otherwise.
 
-    Raises `PackageMissing`, `WrongDirectory` where another kind of store, node or cluster has the directory, and
-    whatever else opening that store raises."""
+    Raise `PackageMissing`, `WrongDirectory` if another kind of store, node or cluster owns the directory, and the
+    errors of that store's `open`.
+    """
     found = kind_at(location.directory)
     if found not in (None, location.kind):
         raise WrongDirectory(
@@ -128,7 +131,7 @@ def open_store(location: Location, *, node: int, cluster: str = "", incarnation:
 
 
 def store_class(location: Location) -> _Opens:
-    """Return the class of the store. Raises `PackageMissing`."""
+    """Return the class of the store. Raise `PackageMissing`."""
     if location.kind == "file":
         return FileStore
     module, name, package, remedy = _CLASSES[location.kind]

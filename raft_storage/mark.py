@@ -1,8 +1,8 @@
-"""The mark: a file beside a database that names a row which was durable, so that a shorter database is noticed.
+"""The mark: a file beside a database with the newest durable row, so that a shortened database is noticed.
 
-After every commit, and before it is acknowledged, the mark is overwritten; it is not synced each time. So it never
-claims too much, whatever part of it survives, and after the death of the process it names the last acknowledged row.
-After a power loss it may be older: it is synced at every opening, at an orderly close and with every checkpoint.
+The mark is overwritten after every commit, before the acknowledgement, and not synced each time. So it never claims too
+much, whatever part of it survives, and after a crash of the process it names the last acknowledged row. After a power
+loss it may be older: it is synced at every opening, at an orderly close and with every checkpoint.
 
 The file has two slots of 512 bytes, written in turn, so that a torn write leaves the other one.
 """
@@ -36,14 +36,14 @@ def _sealed(point: Point) -> bytes:
 
 
 def create_mark(files: Files) -> None:
-    """Write a mark that names no row, durably."""
+    """Write a mark without a row, durably."""
     slot = _sealed(START).ljust(_SLOT, b"\0")
     write_new(files, MARK, slot * _SLOTS)
     put_in_force(files, MARK)
 
 
 def read_mark(files: Files) -> Point:
-    """Return the newest row that the mark names. Raises `LogDamaged` where neither slot can be read."""
+    """Return the newest row named by the mark. Raise `LogDamaged` if neither slot can be read."""
     if MARK not in files.names():
         raise LogDamaged(MARK, 0, "the file is missing", RESTORE_REMEDY)
     file = files.open(MARK)
@@ -77,7 +77,7 @@ class MarkFile:
         self._file: File = files.open(MARK)
 
     def put(self, point: Point) -> None:
-        """Name `point`, without a sync."""
+        """Write `point`, without a sync."""
         write_whole(self._file, point.number % _SLOTS * _SLOT, _sealed(point))
 
     def sync(self) -> None:

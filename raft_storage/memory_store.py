@@ -1,6 +1,6 @@
-"""A store that keeps everything in memory, for tests and for trying things out. It survives nothing but `reopened`.
+"""`MemoryStore`: a store in memory, for tests and experiments. Its data survive only `reopened`.
 
-What lives here: `MemoryStore`, which treats its caller exactly as `FileStore` does.
+It has the same contract with its caller as `FileStore`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CHUNK_BYTES: Final = 64 * 1024
 
 @final
 class _Memory:
-    """What a disk would hold."""
+    """The contents of the simulated disk."""
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
@@ -41,7 +41,7 @@ class MemoryStore:
     """A `raft_core.store.Store` in memory."""
 
     def __init__(self, node: int, cluster: str = "", *, incarnation: int = 1) -> None:
-        """An empty disk."""
+        """Make an empty disk."""
         self._take(_Memory(Identity(NodeId(node), ClusterId(cluster), Incarnation(incarnation))))
 
     def _take(self, memory: _Memory) -> None:
@@ -54,14 +54,14 @@ class MemoryStore:
         memory.finished = {position: held for position, held in memory.finished.items() if position == in_force}
 
     def reopened(self) -> MemoryStore:
-        """The store after a restart: with everything that was written. This one is closed."""
+        """Return the store after a restart, with all written data. This one is closed."""
         self.close()
         store = MemoryStore.__new__(MemoryStore)
         store._take(self._memory)
         return store
 
     def fail(self, problem: str = "the disk failed on purpose") -> None:
-        """From now on this store is broken, as if a write had failed."""
+        """Break this store, as if a write had failed."""
         self._failure = problem
 
     def _check(self) -> None:
@@ -73,7 +73,7 @@ class MemoryStore:
         return self._memory.identity
 
     def recover(self) -> Recovered:
-        """What was written before this store was opened."""
+        """Return the data written before this store was opened."""
         self._check()
         if not self._may_recover:
             raise CallerError("a store is recovered once, before it is written to; open it again")
@@ -85,7 +85,7 @@ class MemoryStore:
         return Recovered(self.identity, image.hard, image.snapshot, entries, boot, covered=covered)
 
     def form(self, members: Members) -> Recovered:
-        """Holds the first entry of a new cluster."""
+        """Store the first entry of a new cluster."""
         image = self._memory.image
         if image.hard != HardState() or image.snapshot is not None or image.next > 1:
             raise CallerError("this disk is part of a cluster already; a new cluster forms on empty directories")
@@ -95,7 +95,7 @@ class MemoryStore:
         return Recovered(self.identity, hard, None, (entry,), BootNumber(self._memory.boot))
 
     def write(self, batch: Sequence[Persist]) -> None:
-        """All of `batch` is held."""
+        """Store all of `batch`."""
         self._check()
         self._may_recover = False
         try:
@@ -119,12 +119,12 @@ class MemoryStore:
                         del memory.finished[position]
 
     def create_snapshot(self, meta: SnapshotMeta) -> SnapshotWriter:
-        """A writer for this node's own snapshot."""
+        """Return a writer for this node's own snapshot."""
         self._check()
         return _Writer(self, meta, bytearray())
 
     def resume_snapshot(self, meta: SnapshotMeta, source: str) -> SnapshotWriter:
-        """A writer for a received snapshot, continuing what was written of it before."""
+        """Return a writer for a received snapshot, resuming an earlier one."""
         self._check()
         held = self._memory.received
         if held is None or held[0] != source or held[1] != meta:
@@ -132,7 +132,7 @@ class MemoryStore:
         return _Writer(self, meta, held[2])
 
     def open_snapshot(self, meta: SnapshotMeta) -> SnapshotReader:
-        """The finished snapshot of that index and term. Raises `DiskError` where there is none any more."""
+        """Open the finished snapshot of that index and term. Raise `DiskError` if it no longer exists."""
         self._check()
         held = self._memory.finished.get(meta.position)
         if held is None:
@@ -140,20 +140,20 @@ class MemoryStore:
         return _Reader(*held)
 
     def finish(self, meta: SnapshotMeta, state: bytearray) -> None:
-        """Only for writers: `state` is the whole snapshot."""
+        """Keep `state` as the whole snapshot. Only for writers."""
         self._check()
         with self._memory.lock:
             self._memory.finished.setdefault(meta.position, (meta, bytes(state)))
         self.forget(state)
 
     def forget(self, state: bytearray) -> None:
-        """Only for writers: `state` is not being received any more."""
+        """Forget the incoming `state`. Only for writers."""
         held = self._memory.received
         if held is not None and held[2] is state:
             self._memory.received = None
 
     def close(self) -> None:
-        """Every later call raises `StorageBroken`."""
+        """Close the store. Every later call raises `StorageBroken`."""
         self._failure = self._failure or "the store is closed"
 
 
@@ -174,16 +174,16 @@ class _Reader:
         return len(self._state)
 
     def read(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset`, shorter only at the end."""
+        """Return up to `length` bytes from `offset`, fewer only at the end."""
         return self._state[offset : offset + length]
 
     def chunks(self) -> Iterator[bytes]:
-        """The whole state in order."""
+        """Yield the whole state in order."""
         for start in range(0, len(self._state), _CHUNK_BYTES):
             yield self._state[start : start + _CHUNK_BYTES]
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is held."""
 
 
 @final
@@ -201,18 +201,18 @@ class _Writer:
         return len(self._state)
 
     def write(self, data: bytes) -> None:
-        """Appends to the state."""
+        """Append to the state."""
         self._check()
         self._state += data
 
     def finish(self) -> None:
-        """The snapshot can be switched to."""
+        """Finish the snapshot, so that it can be switched to."""
         self._check()
         self._living = False
         self._store.finish(self._meta, self._state)
 
     def abort(self) -> None:
-        """What was written is forgotten."""
+        """Discard the written data."""
         self._living = False
         self._store.forget(self._state)
 

@@ -1,9 +1,9 @@
-"""Moving a node's data from one store to another, while the node is stopped.
+"""Move a node's data from one store to another, while the node is stopped.
 
-The source is read from a copy of its small files and links to its snapshots, so that nothing in it changes, except that
-at the end a file named `moved` is left in it: with that it is never started again by mistake. The target is built and
-checked under another name beside its place, and takes its place by one renaming. So whatever interrupts the move, the
-target is either not there, or complete; and a move that was interrupted is simply started over.
+The source is read from a copy of its small files and links to its snapshots, so nothing in it changes except that at
+the end it gets a file named `moved`, which prevents an accidental start. The target is built and checked under another
+name beside its place, and takes its place by one renaming. So after an interruption the target is either absent or
+complete, and the move can be started over.
 """
 
 from __future__ import annotations
@@ -41,21 +41,22 @@ from raft_storage.posix import PosixFiles
 __all__ = ["Progress", "migrate"]
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Told how many bytes are done, of how many."""
+"""Called with the bytes done and the total."""
 
 _PAGE_BYTES: Final = 1024 * 1024
 
 
 def _silent(_done: int, _total: int) -> None:
-    """No progress is shown."""
+    """Show no progress."""
 
 
 def migrate(source: Location, target: Location, progress: Progress = _silent) -> Recovered:
-    """Move what `source` holds to `target`, identity included, and return what a node will start from there.
+    """Move the contents of `source` to `target`, including the identity. Return a node's starting state there.
 
-    The node must be stopped. `target` must not exist, or be empty. Raises `DirectoryInUse`, `WrongDirectory`,
-    `PackageMissing`, `LogDamaged`, `LogLost`, or another `DiskError`; then nothing has changed, but that a directory
-    named like the target with `.migrating` behind it may be left, which the next attempt removes."""
+    The node must be stopped. `target` must not exist, or be empty. Raise `DirectoryInUse`, `WrongDirectory`,
+    `PackageMissing`, `LogDamaged`, `LogLost`, or another `DiskError`; then nothing has changed, except that a directory
+    named like the target with the suffix `.migrating` may be left, which the next attempt removes.
+    """
     store_class(source), store_class(target)
     place = os.path.abspath(target.directory)
     if os.path.realpath(source.directory) == os.path.realpath(place):
@@ -85,7 +86,7 @@ def migrate(source: Location, target: Location, progress: Progress = _silent) ->
 
 @contextmanager
 def _locked(directory: str) -> Iterator[Files]:
-    """The source, which nobody else uses meanwhile."""
+    """Lock the source against other users."""
     files = PosixFiles(directory)
     try:
         try:
@@ -98,7 +99,7 @@ def _locked(directory: str) -> Iterator[Files]:
 
 
 def _check_not_moved(files: Files, source: Location) -> None:
-    """A mark counts only if the target is there: otherwise the move was interrupted before its last step."""
+    """Refuse a marked source, if the target exists: otherwise the move was interrupted before its last step."""
     if MOVED not in files.names():
         return
     moved_to = read_whole(files, MOVED).decode(errors="replace").strip()
@@ -116,7 +117,7 @@ def _identity_in(files: Files, source: Location) -> Identity:
 
 
 def _copy(files: Files, directory: str, copy: str) -> None:
-    """Copy what a store opens; finished snapshots, which are never written to again, by a link where that can be."""
+    """Copy the files that a store opens; link finished snapshots if possible, as they are never written again."""
     os.mkdir(copy, 0o700)
     for name in files.names():
         if name == LOCK or is_unfinished(name):
@@ -159,7 +160,7 @@ def _build(reading: Location, writing: Location, identity: Identity, progress: P
 
 
 class _Counter:
-    """How far the move is."""
+    """The progress of the move."""
 
     def __init__(self, total: int, progress: Progress) -> None:
         self.done, self.total, self.progress = 0, max(1, total), progress
@@ -174,7 +175,7 @@ def _size(entries: tuple[Entry, ...]) -> int:
 
 
 def _pages(entries: tuple[Entry, ...]) -> Iterator[tuple[Entry, ...]]:
-    """Cut the entries into pieces of about a mebibyte."""
+    """Cut the entries into pages of about a mebibyte."""
     start, size = 0, 0
     for place, entry in enumerate(entries):
         size += len(entry.data) + ENTRY_OVERHEAD
@@ -213,7 +214,7 @@ def _fill(source: Store, target: Store, recovered: Recovered, pages: list[tuple[
 
 
 def _raise_boot(writing: Location, identity: Identity, boot: BootNumber) -> None:
-    """The next opening of the target has a higher number than every opening of the source."""
+    """Raise the next boot number of the target above every opening of the source."""
     if writing.kind == "file":
         files = PosixFiles(writing.directory)
         try:
@@ -262,7 +263,7 @@ def _compare(
 
 
 def _take_place(files: Files, built: str, place: str, target: Location) -> None:
-    """Mark the source, then let the target take its place; if that fails, the mark is gone again."""
+    """Mark the source, then rename the target into place; on failure remove the mark."""
     replace_file(files, MOVED, f"{target.kind}:{place}\n".encode())
     try:
         os.rename(built, place)

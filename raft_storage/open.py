@@ -1,6 +1,6 @@
-"""From what a person configured to an open disk: the blocking part of starting a node.
+"""`open_disk`: from a configuration to an open disk, the blocking part of starting a node.
 
-What lives here: one function, run in a thread by adapters.
+Adapters run it in a thread.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ __all__ = ["open_disk"]
 
 
 def open_disk(config: NodeConfig, machine: StateMachine) -> tuple[Recovered, Workers]:
-    """What the disk holds, and the lanes that work on it; closing them closes the store.
+    """Open the disk. Return its recovered state and the lanes on it; closing the lanes closes the store.
 
-    Raises `SettingsError` where `config.data` names no store that can be opened here, `DiskError` where it cannot be
-    opened, and `MachineBroken` where `machine.init` raises."""
+    Raise `SettingsError` if `config.data` names no store that can be opened here, `DiskError` if it cannot be opened,
+    and `MachineBroken` if `machine.init` raises.
+    """
     store = _open_store(config)
     try:
         recovered = attrs.evolve(store.recover(), applied=_index_held(machine))
@@ -36,7 +37,7 @@ def open_disk(config: NodeConfig, machine: StateMachine) -> tuple[Recovered, Wor
 
 
 def _index_held(machine: StateMachine) -> Index:
-    """What the machine holds already."""
+    """Return the index that the machine holds already."""
     try:
         held = machine.init()
     except Exception as failure:
@@ -49,6 +50,6 @@ def _index_held(machine: StateMachine) -> Index:
 def _open_store(config: NodeConfig) -> Store:
     if config.store is not None:
         return config.store
-    assert config.data is not None  # NodeConfig has checked
+    assert config.data is not None  # checked by NodeConfig
     location = parse_location(config.data)
     return open_store(location, node=config.node, cluster=config.cluster)

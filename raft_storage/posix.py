@@ -1,8 +1,8 @@
-"""The operating system's files, for POSIX.
+"""`PosixFiles`: the operating system's files, for POSIX.
 
-What lives here: `PosixFiles`, the only code of the stores that calls the operating system. It decides nothing:
-every failure is raised as a `FileFailed`, and nothing is tried again except what a signal interrupted, and the opening
-of a file for which a descriptor was kept in reserve.
+The only code of the stores that calls the operating system. It decides nothing: every failure is raised as a
+`FileFailed`, and only two things are retried: a call interrupted by a signal, and the opening of a file for which a
+descriptor was reserved.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ _ZEROS: Final = bytes(1024 * 1024)
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TOO_MANY: Final = (errno.EMFILE, errno.ENFILE)
 _RESERVE: Final = 12
-"""Descriptors kept for the disk: more than a store has open at once. That is the segment, the next one with its anchor,
-a snapshot being written, one being received with a look at what there is of it, two being given to peers, one read."""
+"""Descriptors reserved for the disk: more than a store has open at once. That is the segment, the next one with its
+anchor, a snapshot being written, an incoming one with a look at its file, two being sent to peers, one read.
+"""
 _READ_ONLY: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
 _FULL_SYNC: Final[int | None] = getattr(fcntl, "F_FULLFSYNC", None)
 """On macOS `fsync` does not reach the medium; this does."""
@@ -34,7 +35,7 @@ _FULL_SYNC: Final[int | None] = getattr(fcntl, "F_FULLFSYNC", None)
 
 @contextmanager
 def _named(operation: str, name: str) -> Iterator[None]:
-    """An `OSError` inside becomes a `FileFailed` that says what was done to which file."""
+    """Turn an `OSError` inside into a `FileFailed` with the operation and the file."""
     try:
         yield
     except FileNotFoundError as failure:
@@ -45,10 +46,11 @@ def _named(operation: str, name: str) -> Iterator[None]:
 
 
 class _Reserve:
-    """Descriptors that the disk has whatever else the process opens. Every method may be called from any thread.
+    """Descriptors reserved for the disk, whatever else the process opens. Every method may be called from any thread.
 
-    A spare descriptor is another one of the directory. It is given up right before a file is opened that could not be
-    opened otherwise, and a file that is closed becomes a spare one where one is missing, in one system call."""
+    A spare descriptor is a duplicate of the directory's. It is closed right before a file is opened that could not be
+    opened otherwise, and a closed file becomes a missing spare one in one system call.
+    """
 
     __slots__ = ("_directory", "_lock", "_missing", "_spare")
 
@@ -57,19 +59,19 @@ class _Reserve:
         self._lock = threading.Lock()
         self._spare: list[int] = []
         self._missing = 0
-        with suppress(OSError):  # there may be fewer than that altogether
+        with suppress(OSError):  # the process limit may be lower
             for _ in range(_RESERVE):
                 self._spare.append(os.dup(directory))
         self._missing = _RESERVE - len(self._spare)
 
     def open(self, name: str, flags: int) -> int:
-        """A descriptor of the file. Raises `OSError`."""
+        """Return a descriptor of the file. Raise `OSError`."""
         descriptor = self._with_one(lambda: os.open(name, flags | os.O_CLOEXEC, 0o600, dir_fd=self._directory))
         keep_from_children(descriptor)
         return descriptor
 
     def names(self, path: str) -> list[str]:
-        """All names in the directory. Raises `OSError`."""
+        """Return all names in the directory. Raise `OSError`."""
         names = self._with_one(lambda: os.listdir(path))
         with self._lock, suppress(OSError):
             while self._missing > 0:
@@ -78,7 +80,7 @@ class _Reserve:
         return names
 
     def _with_one(self, use: Callable[[], T]) -> T:
-        """What `use` gives, which needs a descriptor for itself."""
+        """Return the result of `use`, which needs one descriptor."""
         while True:
             try:
                 return use()
@@ -95,7 +97,7 @@ class _Reserve:
             return True
 
     def close(self, descriptor: int) -> None:
-        """The file is closed. Raises `OSError`."""
+        """Close the file. Raise `OSError`."""
         let_go(descriptor)
         with self._lock:
             if self._missing > 0 and self._directory >= 0:
@@ -106,7 +108,7 @@ class _Reserve:
         os.close(descriptor)
 
     def release(self) -> None:
-        """All spare descriptors are free; files that are still open are closed as they come."""
+        """Free all spare descriptors; files still open are closed later."""
         with self._lock:
             spare, self._spare, self._directory, self._missing = self._spare, [], -1, 0
         for descriptor in spare:
@@ -141,7 +143,7 @@ class PosixFile:
             return os.fstat(self._descriptor).st_size
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset`; shorter only at the end of the file."""
+        """Return up to `length` bytes from `offset`; fewer only at the end of the file."""
         parts, wanted = [], length
         with _named("read", self._name):
             while wanted > 0 and (part := os.pread(self._descriptor, wanted, offset)):
@@ -151,7 +153,7 @@ class PosixFile:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def write_at(self, offset: int, data: bytes | memoryview) -> int:
-        """How many bytes the operating system took."""
+        """Return the number of bytes taken by the operating system."""
         try:  # without the context manager: this is the hot path
             return os.pwrite(self._descriptor, data, offset)
         except OSError as failure:
@@ -159,17 +161,17 @@ class PosixFile:
             raise kind("write", self._name, str(failure)) from failure
 
     def preallocate(self, size: int) -> None:
-        """The file is `size` zeros, all of them written once: syncing a write into them then changes no metadata."""
+        """Fill the file with `size` zeros, all written once: syncing a later write into them changes no metadata."""
         with _named("preallocate", self._name):
             if hasattr(os, "posix_fallocate"):
-                with suppress(OSError):  # a file system may not know it; writing decides
+                with suppress(OSError):  # unsupported by some file systems; the write below decides
                     os.posix_fallocate(self._descriptor, 0, size)
             offset = 0
             while offset < size:
                 offset += os.pwrite(self._descriptor, _ZEROS[: size - offset], offset)
 
     def sync(self) -> None:
-        """Contents and size are durable."""
+        """Make contents and size durable."""
         try:
             _sync(self._descriptor)
         except OSError as failure:
@@ -177,7 +179,7 @@ class PosixFile:
             raise kind("sync", self._name, str(failure)) from failure
 
     def close(self) -> None:
-        """Frees the descriptor; harmless when done twice."""
+        """Free the descriptor. A second call does nothing."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             with _named("close", self._name):
@@ -186,10 +188,11 @@ class PosixFile:
 
 @final
 class PosixFiles:
-    """A directory, which is made where it does not exist.
+    """A directory, created if missing.
 
-    With `read_only`, nothing in it is changed, and it need not be writable: its files can be read, and its lock be held
-    beside other readers, against everybody who writes."""
+    With `read_only`, nothing in it is changed, and it need not be writable: its files can be read, and its lock can be
+    held together with other readers, against any writer.
+    """
 
     __slots__ = ("_directory", "_held", "_path", "_process", "_read_only", "_reserve")
 
@@ -206,7 +209,7 @@ class PosixFiles:
         self._reserve = _Reserve(self._directory)
 
     def _make(self) -> None:
-        """The directory exists, and its name is durable."""
+        """Create the directory and make its name durable."""
         missing, path = [], os.path.abspath(self._path)
         while not os.path.isdir(path):
             missing.append(path)
@@ -220,16 +223,16 @@ class PosixFiles:
                 os.close(parent)
 
     def names(self) -> list[str]:
-        """All names, sorted."""
+        """Return all names, sorted."""
         with _named("list", self._path):
             return sorted(self._reserve.names(self._path))
 
     def open(self, name: str) -> File:
-        """An existing file, for reading and, unless the directory is read only, for writing."""
+        """Open an existing file, for reading and, unless the directory is read only, for writing."""
         return self._open(name, os.O_RDONLY if self._read_only else os.O_RDWR)
 
     def create(self, name: str) -> File:
-        """A new empty file."""
+        """Create an empty file."""
         return self._open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
 
     def _open(self, name: str, flags: int) -> PosixFile:
@@ -237,23 +240,24 @@ class PosixFiles:
             return PosixFile(self._reserve.open(name, flags), name, self._reserve)
 
     def rename(self, old: str, new: str) -> None:
-        """The file is called `new`."""
+        """Rename the file to `new`."""
         with _named("rename", old):
             os.rename(old, new, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
     def unlink(self, name: str) -> None:
-        """The name is gone."""
+        """Remove the name."""
         with _named("unlink", name):
             os.unlink(name, dir_fd=self._directory)
 
     def sync_directory(self) -> None:
-        """All names are durable as they are now."""
+        """Make all present names durable."""
         with _named("sync", self._path):
             os.fsync(self._directory)
 
     def lock(self, name: str) -> None:
-        """This process holds the lock until `close`, or until it ends, however it ends. Its number stands in the file,
-        so that whoever finds the lock held can say by whom."""
+        """Hold the lock until `close` or the end of this process. Write the process number to the file, for error texts
+        of other processes.
+        """
         with _named("lock", name):
             held = self._open_lock(name)
             if held is None:
@@ -273,7 +277,7 @@ class PosixFiles:
                 _write_holder(held)
 
     def _open_lock(self, name: str) -> int | None:
-        """The lock's file, made where it is missing. None where it is and cannot be made: then nobody else holds it."""
+        """Open the lock's file; create it if missing. None if that is impossible: then no other process holds it."""
         if not self._read_only:
             return os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self._directory)
         try:
@@ -287,7 +291,7 @@ class PosixFiles:
             return None
 
     def close(self) -> None:
-        """The lock is free, also if a child of this process has it too; harmless when done twice."""
+        """Free the lock, even if a child of this process has it too. A second call does nothing."""
         held, self._held = self._held, None
         directory, self._directory = self._directory, -1
         self._reserve.release()
@@ -303,7 +307,7 @@ class PosixFiles:
     def _unlock(self, held: int) -> None:
         let_go(held)
         try:
-            if self._process == os.getpid():  # a child that was forked must not free its parent's lock
+            if self._process == os.getpid():  # a forked child must not free its parent's lock
                 if not self._read_only:
                     with suppress(OSError):
                         os.ftruncate(held, 0)
@@ -313,19 +317,19 @@ class PosixFiles:
 
 
 def _write_holder(held: int) -> None:
-    """The lock's file names this process. Where that is not possible, nobody learns who holds it, and no more."""
+    """Write this process into the lock's file. If that fails, only the error text of others suffers."""
     with suppress(OSError):
         os.ftruncate(held, 0)
         os.pwrite(held, f"{os.getpid()} {os.uname().nodename}\n".encode(), 0)
 
 
 def _holder(held: int) -> str:
-    """Who holds the lock, for people; empty where that is not known, as with those who only read."""
+    """Return the holder of the lock as text; empty if unknown, as for readers."""
     try:
         number, _, host = os.pread(held, 200, 0).decode("utf-8", "replace").strip().partition(" ")
         process = int(number)
         if host == os.uname().nodename:
-            os.kill(process, 0)  # asks whether there is such a process, and does nothing to it
+            os.kill(process, 0)  # tests for the process without affecting it
     except PermissionError:
         pass
     except (OSError, ValueError):

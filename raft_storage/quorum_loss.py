@@ -1,7 +1,7 @@
-"""Founds a new cluster on a survivor's disk, after a majority of disks is gone for ever.
+"""Create a new cluster from one surviving disk after permanently losing a majority.
 
-What lives here: reading a survivor without changing a byte of it, and the copying. What is copied and may be lost,
-`raft_core.quorum_loss` says. The new store is complete and synced before this returns.
+This module reads a survivor without changing a byte of it, and copies it. `raft_core.quorum_loss` states the extent and
+the possible losses. The new store is complete and synced before this returns.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _NO_MERGING: Final = 0
 
 @final
 class Survivor:
-    """A data directory that is only looked at: `recovered` is what a node would start from. Close it after use.
+    """A data directory open for reading only: `recovered` is the state a node would start from. Close it after use.
 
-    Nothing in it is written, repaired, counted or deleted, so that it stays as evidence, and so that a failing disk is
-    not asked for more than reading; it may be mounted read-only. Only a missing `lock` is made where that is possible,
-    so that no node starts on it meanwhile.
+    Nothing in it is written, repaired, counted or deleted, so that it stays as evidence and a failing disk only has to
+    read; it may be mounted read-only. Only a missing `lock` is made if possible, to stop a node from starting on it.
 
-    `files` stands in for the operating system; `directory` then is only a name for error texts. Raises
-    `WrongDirectory`, `DirectoryInUse`, `LogDamaged` or another `DiskError`."""
+    `files` replaces the operating system; `directory` then is only a name for error texts. Raise `WrongDirectory`,
+    `DirectoryInUse`, `LogDamaged` or another `DiskError`.
+    """
 
     def __init__(self, directory: str | os.PathLike[str], cluster: str, *, files: Files | None = None) -> None:
         place = Path(directory)
@@ -65,7 +65,7 @@ class Survivor:
         self.recovered = plan.recovered(Identity(identity.node, identity.cluster, identity.incarnation))
 
     def copy_snapshot(self, target: Store, progress: Callable[[str], None]) -> None:
-        """`target` holds the survivor's snapshot, if there is one, finished and not yet switched to."""
+        """Copy the survivor's snapshot, if any, to `target`: finished and not yet switched to."""
         meta = self.recovered.snapshot
         if meta is None:
             return
@@ -81,15 +81,16 @@ class Survivor:
             file.close()
 
     def close(self) -> None:
-        """The directory is free."""
+        """Free the directory."""
         self._files.close()
 
 
 def recover_from_quorum_loss(
     survivor: Survivor, target: Store, progress: Callable[[str], None] = lambda line: None
 ) -> Statement:
-    """`target`, a freshly formatted store under a new cluster's name, holds all that `survivor` does, with itself as
-    the one voter. Raises `CallerError` or `DiskError`; then `target` is to be thrown away."""
+    """Copy all of `survivor` to `target`, a freshly formatted store under a new cluster's name, with `target` as the
+    only voter. Raise `CallerError` or `DiskError`; then discard `target`.
+    """
     plan = plan_quorum_loss_recovery(survivor.recovered, target.identity)
     target.recover()
     survivor.copy_snapshot(target, progress)

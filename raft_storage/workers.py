@@ -1,20 +1,20 @@
-"""The threads that do a node's blocking work, so that a slow or hung disk never stops its loop.
+"""`Workers`: the threads for a node's blocking work, so that a slow or hung disk never stops its loop.
 
-What lives here: `Workers`, plain threads and queues, one copy for every adapter. No event loop: a lane gives what it
-has to tell to the callable `report`, which the adapter makes thread-safe.
+Plain threads and queues, shared by all adapters, without an event loop: a lane passes its reports to the callable
+`report`, which the adapter makes thread-safe.
 
-Each lane that may block has a thread of its own. Measured on a machine of two cores, write and `fdatasync` of 4 KiB,
-from the loop and back to it, in µs (median of 600; without the sync in brackets): done in the loop 110 (0), a thread
-of its own and a trio token 193 (37), `trio.to_thread` 258 (56); on asyncio `call_soon_threadsafe` 176 (31),
+Each lane that may block has its own thread. Measured on a machine of two cores, write and `fdatasync` of 4 KiB, from
+the loop and back to it, in µs (median of 600; without the sync in brackets): done in the loop 110 (0), a thread of its
+own and a trio token 193 (37), `trio.to_thread` 258 (56); on asyncio `call_soon_threadsafe` 176 (31),
 `anyio.from_thread` 225 (40), `anyio.to_thread` 220 (56); on uvloop 156 (22), 176 (29) and 192 (44). A pool costs as
-much as the hop itself once more.
+much as the thread switch itself once more.
 
-The lane of a machine that does not block has no thread: the loop does its jobs itself. But a machine is restored from
-the disk, for seconds where its state is big, so that job has a thread all the same, and those behind it wait; so has
-a single command that the machine calls long. The others are done in slices of time, with turns of the loop between.
+The lane of a machine that does not block has no thread: the loop does its jobs. There are two exceptions, during which
+the jobs behind them wait: restoring the machine, which reads the disk and takes seconds for a large state, and a single
+command that the machine calls long. The other jobs run in slices of time, with turns of the loop between.
 
-The threads are daemons. One that hangs in a system call of a dead disk can neither be cancelled nor joined;
-`close` waits for it for a bounded time and then leaves it behind, and with it the store, which it may still use.
+The threads are daemons. A thread that hangs in a system call of a dead disk can neither be cancelled nor joined;
+`close` waits for it for a bounded time and then abandons it, and with it the store, which it may still use.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from raft_core.store import Store
 __all__ = ["Report", "Workers"]
 
 _SLICE_SECONDS: Final = 0.005
-"""The machine has so much of a turn of the loop, and one more command or query."""
+"""Time of the machine in one turn of the loop, plus one more command or query."""
 
 Report: TypeAlias = Callable[[list[NodeEvent]], object]
-"""Called on a lane's thread with what its jobs came to."""
+"""Called on a lane's thread with the reports of its jobs."""
 
 
 class Workers:
@@ -55,11 +55,11 @@ class Workers:
         }
 
     def start(self, report: Report) -> None:
-        """Jobs can be put; what they come to goes to `report`, on the lane's thread."""
+        """Accept jobs from now on; give their reports to `report`, on the lane's thread."""
         self._report = report
 
     def put(self, lane: Lane, job: Job) -> None:
-        """The job is queued behind its lane's others. For the loop."""
+        """Queue the job behind its lane's others. For the loop."""
         inline = self._inline.get(lane)
         if inline is None:
             self._workers[lane].put(job)
@@ -67,9 +67,10 @@ class Workers:
             inline.jobs.append(job)
 
     def run_inline(self) -> list[NodeEvent]:
-        """Return what the queued jobs of the lanes without a thread came to, or those that fit into a slice of time.
+        """Run the queued jobs of lanes without a thread, as many as fit into a slice of time; return their reports.
 
-        There is at least one event if jobs are left that the loop has to do, so that it turns again. For the loop."""
+        If jobs are left for the loop, return at least one event, so that it turns again. For the loop.
+        """
         events: list[NodeEvent] = []
         for lane in self._inline.values():
             if lane.jobs or lane.away:
@@ -77,16 +78,16 @@ class Workers:
         return events
 
     def run(self, lane: Lane, jobs: list[Job]) -> None:
-        """The jobs are done and reported. For the lane's thread, which must not die unnoticed."""
+        """Run and report the jobs. For the lane's thread, which must not die unnoticed."""
         if lane is Lane.APPLY:
             self._run_machine(jobs)
             return
         self._hand_over(lane, lambda: self._work.run(lane, jobs))
 
     def _run_machine(self, jobs: list[Job]) -> None:
-        """What the machine's jobs come to is reported in parts, so that no part holds much."""
+        """Report the machine's jobs in parts of bounded size."""
         queue = deque(jobs)
-        if Lane.APPLY in self._inline:  # one job, that the loop waits for
+        if Lane.APPLY in self._inline:  # one job, which the loop waits for
             self._hand_over(Lane.APPLY, lambda: self._work.run(Lane.APPLY, jobs))
             return
         while queue:
@@ -97,7 +98,7 @@ class Workers:
             events = work()
         except RaftError as failure:
             events = [JobFailed(lane, failure)]
-        except BaseException as failure:  # a machine may raise SystemExit: the lane must not end without a word
+        except BaseException as failure:  # a machine may raise SystemExit: the lane must not end silently
             error = InvariantBroken(f"a job of the {lane.value} lane raised {type(failure).__name__}: {failure}")
             error.__cause__ = failure
             events = [JobFailed(lane, error)]
@@ -105,11 +106,11 @@ class Workers:
         if inline is None:
             self._report(events)
             return
-        inline.back.put(events)  # the loop takes it in order with what it does itself, so it only has to be woken
+        inline.back.put(events)  # the loop handles it in order with its own jobs and only has to be woken
         self._report([TimerFired()])
 
     def close(self, seconds: float) -> None:
-        """Every thread has ended and the store is closed, or `seconds` have passed. Blocks; queued jobs are dropped."""
+        """End every thread and close the store, within `seconds`. Blocks; queued jobs are dropped."""
         give_up = time.monotonic() + seconds
         for worker in self._workers.values():
             worker.stop()
@@ -120,12 +121,12 @@ class Workers:
 
     def _close_store(self) -> None:
         self._work.close()
-        with suppress(DiskError):  # everything acknowledged is synced; a close that fails loses nothing
+        with suppress(DiskError):  # everything acknowledged is synced; a failing close loses nothing
             self._store.close()
 
 
 def _nobody(_events: list[NodeEvent]) -> None:
-    """Before `start` there is no job and nobody to tell."""
+    """Ignore events: before `start` there are no jobs."""
 
 
 def _join(thread: threading.Thread, give_up: float) -> bool:
@@ -134,7 +135,7 @@ def _join(thread: threading.Thread, give_up: float) -> bool:
 
 
 class _InlineLane:
-    """A lane whose jobs the loop does itself, in order; while a thread does one that blocks, those behind it wait."""
+    """A lane run by the loop, in order; while a thread runs a blocking job of it, those behind it wait."""
 
     def __init__(self, work: JobRunner, lane: Lane, worker: _Worker) -> None:
         self._work: Final = work
@@ -145,7 +146,7 @@ class _InlineLane:
         self.away = False
 
     def run(self) -> list[NodeEvent]:
-        """What came of the jobs that could be done in one slice of time. For the loop."""
+        """Run the jobs that fit into one slice of time; return their reports. For the loop."""
         events: list[NodeEvent] = []
         if self.away:
             try:
@@ -165,7 +166,7 @@ class _InlineLane:
 
 
 class _Slice:
-    """Says when a slice of time is used up."""
+    """Callable that returns True once a slice of time is used up."""
 
     __slots__ = ("_end",)
 
@@ -203,10 +204,10 @@ class _Worker:
             self._lanes.run(self._lane, self._batch(first))
 
     def _batch(self, first: Job) -> list[Job]:
-        """Everything queued: writes that wait together share one sync."""
+        """Return everything queued: writes that wait together share one sync."""
         jobs = [first]
         with suppress(Empty):
             while (job := self._queue.get_nowait()) is not None:
                 jobs.append(job)
-            self._queue.put(None)  # the end was taken along: it ends the next round
+            self._queue.put(None)  # the end marker was taken as well: put it back for the next round
         return jobs

@@ -1,6 +1,6 @@
-"""Raft nodes for trio: timers, sockets and threads for what `raft_core` decides.
+"""Raft nodes for trio: timers, sockets and threads around `raft_core`.
 
-What lives here: the public names. Everything else in this package is private.
+This module exports the public names; all other modules are private.
 """
 
 from __future__ import annotations

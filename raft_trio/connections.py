@@ -1,8 +1,7 @@
-"""Connections to peers: dialling, listening, and one reader and one writer for each.
+"""Connections to peers: dialling, listening, and one reader and one writer task for each.
 
-What lives here: tasks that move bytes and report what became of it to the loop's inbox. What the bytes mean, whom to
-dial and when to give a connection up are the host's decisions. A peer that stops reading holds up its own writer
-and nothing else.
+The tasks move bytes and report to the loop's inbox. The node decides on the meaning of the bytes, on dialling and on
+giving up a connection. A peer that stops reading holds up its own writer and nothing else.
 """
 
 from __future__ import annotations
@@ -31,14 +30,13 @@ from raft_storage.forks import kept_from_children
 __all__ = ["Connections", "listening"]
 
 _READ_BYTES: Final = 256 * 1024
-"""Bytes of one `BytesReceived` at most, and so what one peer can put into the inbox between two turns of the loop."""
+"""Largest `BytesReceived`, in bytes; bounds one peer's input to the inbox between two turns of the loop."""
 _BACKLOG: Final = 128
 
 
 @asynccontextmanager
 async def listening(address: str) -> AsyncIterator[tuple[list[trio.SocketListener], str]]:
-    """Listeners at `address`, and the address that they are really bound to; closed afterwards. Raises `ListenFailed`,
-    an `OSError`."""
+    """Listen at `address` for the block; yield listeners and actual address. Raise `ListenFailed`, an `OSError`."""
     host, port = split_address(address)
     try:
         listeners = list(await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG))
@@ -56,7 +54,7 @@ async def listening(address: str) -> AsyncIterator[tuple[list[trio.SocketListene
 
 
 class _Connection:
-    """What the loop holds of one connection: the way to its writer, and the scope that ends it."""
+    """The loop's part of one connection: the channel to its writer, and the scope that ends it."""
 
     __slots__ = ("number", "outgoing", "scope", "waiting")
 
@@ -74,30 +72,30 @@ class Connections:
     def __init__(self, nursery: trio.Nursery, post: Callable[[NodeEvent], None]) -> None:
         self._nursery: Final = nursery
         self._post: Final = post
-        self._accepted: Final = count(1, 2)  # odd; the host's own are even
+        self._accepted: Final = count(1, 2)  # odd; the node's own are even
         self._known: Final[dict[ConnectionId, _Connection]] = {}
 
     # For the loop.
 
     def dial(self, number: ConnectionId, address: str) -> None:
-        """A task tries to connect, and becomes the connection's."""
+        """Start a task that connects and then serves the connection."""
         connection = self._known[number] = _Connection(number)
         self._nursery.start_soon(self._dial, connection, address)
 
     def transmit(self, number: ConnectionId, data: bytes) -> None:
-        """The writer has the bytes; nothing where the connection has just ended."""
+        """Give the bytes to the writer; ignore them if the connection has just ended."""
         if (connection := self._known.get(number)) is not None:
             connection.outgoing.send_nowait(data)
 
     def disconnect(self, number: ConnectionId) -> None:
-        """The connection ends, in whatever it was doing, without a report."""
+        """End the connection at once, without a report."""
         if (connection := self._known.pop(number, None)) is not None:
             connection.scope.cancel()
 
     # Tasks.
 
     async def serve(self, listeners: list[trio.SocketListener]) -> None:
-        """Accepts connections until cancelled."""
+        """Accept connections until cancelled."""
         await trio.serve_listeners(self._accept, listeners, handler_nursery=self._nursery)
 
     async def _accept(self, stream: trio.SocketStream) -> None:
@@ -119,7 +117,7 @@ class Connections:
 
     @contextmanager
     def _life_of(self, connection: _Connection) -> Iterator[None]:
-        """The connection can be ended from outside during the block, and is unknown afterwards."""
+        """Make the connection known, so that it can be ended from outside; forget it after the block."""
         try:
             with connection.scope:
                 yield
@@ -134,7 +132,7 @@ class Connections:
             self._post(ConnectionClosed(connection.number))
 
     async def _carry(self, connection: _Connection, stream: trio.SocketStream, *, accepted: bool) -> None:
-        await trio.lowlevel.checkpoint_if_cancelled()  # given up while it was being made: never opened
+        await trio.lowlevel.checkpoint_if_cancelled()  # given up while connecting: never opened
         self._post(ConnectionOpened(connection.number, accepted))
         async with trio.open_nursery() as both:
             both.start_soon(self._write, connection, stream, both.cancel_scope)

@@ -1,7 +1,4 @@
-"""A node to use from trio: open it, propose to it, read from it, change its cluster.
-
-What lives here: `open_node` and `Node`, whose requests are in `NodeApi`. Nothing is decided here.
-"""
+"""`open_node` and `Node`: a node for trio. Its requests are in `NodeApi`."""
 
 from __future__ import annotations
 
@@ -29,41 +26,43 @@ __all__ = ["Node", "open_node"]
 class Node(NodeApi):
     """A running member of a cluster, made by `open_node`.
 
-    Every request is awaited, and raises one of two errors: `Refused` says that it has not been carried out and never
-    will be, `OutcomeUnknown` that nobody can know; see `NodeApi`."""
+    Every request is awaited, and raises one of two errors. `Refused`: it was not carried out and never will be.
+    `OutcomeUnknown`: it may or may not be carried out. See `NodeApi`.
+    """
 
     def __init__(self, host: NodeCore, loop: Loop, address: str) -> None:
         super().__init__(host, loop, address)
         self._loop: Final = loop
 
     def changes(self) -> AsyncIterator[RoleChanged]:
-        """Role, term and leader: the last announcement, if there was one, then each new one until the node ends.
+        """Yield role, term and leader: the last announcement, if any, then each new one until the node ends.
 
-        A reader that lags misses the oldest of them, never the newest."""
+        A reader that lags misses the oldest of them, never the newest.
+        """
         return self._loop.read(self._loop.driver.changes, past=1)
 
     def alarms(self) -> AsyncIterator[Alarm]:
-        """What a person should look at: the last few dozen, then each new one until the node ends."""
+        """Yield conditions that need an operator's attention: the last few dozen, then new ones until the node ends."""
         return self._loop.read(self._loop.driver.alarms, past=64)
 
     async def stop(self) -> None:
-        """The node has handed over what it led, answered every caller, and ended. Bounded by `stop_timeout`."""
+        """Stop the node: transfer leadership, answer every caller, end. Bounded by `stop_timeout`."""
         self._loop.require_loop()
         self._loop.driver.post(StopAsked())
         await self._loop.wait_ended()
 
     async def wait_finished(self) -> None:
-        """The node has ended: stopped, or failed, which `open_node` then raises. Removal alone does not end it."""
+        """Wait until the node has stopped or failed (then `open_node` raises). Removal alone does not end it."""
         await self._loop.wait_ended()
 
 
 @asynccontextmanager
 async def open_node(config: NodeConfig, machine: StateMachine, *, seed: int | None = None) -> AsyncIterator[Node]:
-    """A running node for the time of the block; leaving it hands over leadership and closes, in bounded time.
+    """Run a node for the block. On leaving the block, transfer leadership and close, in bounded time.
 
-    Opening the disk happens in a thread and cannot be interrupted. Raises `SettingsError`, `DiskError` where the
-    disk cannot be used, and `OSError` where the address cannot. A node that fails while it runs (a `DiskError`, or
-    an exception of the machine) cancels the block and raises its error here. `seed` is the dice's, for tests.
+    A thread opens the disk, which cannot be interrupted. Raise `SettingsError`, `DiskError` if the disk cannot be used,
+    and `OSError` if the address cannot. A node that fails while it runs (a `DiskError`, or an exception of the machine)
+    cancels the block and raises its error here. `seed` seeds the random generator, for tests.
     """
     with trio.CancelScope(shield=True):
         recovered, lanes = await trio.to_thread.run_sync(open_disk, config, machine)
@@ -83,8 +82,9 @@ async def open_node(config: NodeConfig, machine: StateMachine, *, seed: int | No
 async def _running(
     node: Node, loop: Loop, listeners: list[trio.SocketListener], patience: float
 ) -> AsyncIterator[Node]:
-    """The node's tasks run during the block. They live in a shielded scope of their own, so that a block that is
-    cancelled still hands over; and what the block raises leaves as it is, not in a group."""
+    """Run the node's tasks during the block, in a shielded scope, so that a cancelled block still transfers leadership.
+    The block's exception leaves unchanged, not in a group.
+    """
     raised: BaseException | None = None
     async with trio.open_nursery() as nursery:
         body, tasks = trio.CancelScope(), trio.CancelScope(shield=True)

@@ -1,4 +1,4 @@
-"""How bytes between nodes are framed, checked and decoded: `frames`, then `codec`, then `link`."""
+"""The wire between nodes: `frames` cut the stream, `codec` decodes and checks, `handshake` runs the connection."""
 
 from raft_core.wire.codec import Refuse, WireValue, decode, encode_message, encode_payload, encode_refusal
 from raft_core.wire.frames import FRAME_OVERHEAD, BadFrame, Frame, FrameKind, FrameReader, encode_frame

@@ -1,12 +1,11 @@
-"""Codec: every message and payload to bytes and back, and what must hold before a decoded one is let in.
+"""Codec: encodes messages and payloads, decodes them, and checks them before they are let in.
 
-What lives here: `encode_…` functions that return whole frames, and `decode`, which returns a value whose types and
-meaning are sound, or raises `FrameError`; it raises nothing else, whatever the bytes. Payloads are MessagePack
-arrays of the fields in the order in which the classes declare them. An encoded message depends on nothing but the
-message, so a caller that sends one to several peers may encode it once.
+The `encode_…` functions return whole frames. `decode` returns a value of valid type and meaning, or raises
+`FrameError`; it raises nothing else, whatever the bytes. Payloads are MessagePack arrays of the fields in the order of
+declaration. An encoded message depends on the message only, so it may be encoded once and sent to several peers.
 
-The checks belong here and not in the core: behind this door an `AppendEntries` holds consecutive entries with
-matching checksums, every number fits 63 bits, and a configuration keeps its own rules.
+The checks belong here and not in the core: after `decode` an `AppendEntries` holds consecutive entries with matching
+checksums, every number fits 63 bits, and a configuration keeps its own rules.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ _GROUP: Final = GroupId(0)
 
 @final
 class Refuse(Value, frozen=True, array_like=True):
-    """Why the sender closes the connection, for the other side's operator."""
+    """The sender's reason for closing the connection, for the peer's operator."""
 
     text: str
 
@@ -80,7 +79,7 @@ class _Version(Value, frozen=True, array_like=True):
 
 
 WireValue: TypeAlias = Message | Payload | Refuse
-"""Everything that a frame can hold."""
+"""Every value that a frame can hold."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _MESSAGE: Final[msgspec.msgpack.Decoder[Message]] = msgspec.msgpack.Decoder(Message)
@@ -105,19 +104,20 @@ _KINDS: Final[dict[type[Payload], FrameKind]] = {
 
 
 def encode_message(message: Message) -> bytes:
-    """The frame that carries `message`; the same bytes for every peer."""
+    """Return the frame of `message`; the same bytes for every peer."""
     return encode_frame(FrameKind.MESSAGE, _GROUP, _encode(message))
 
 
 def encode_payload(payload: Payload) -> bytes:
-    """The frame that carries a greeting, a forwarded request, its answer, or a piece of a snapshot."""
+    """Return the frame of a greeting, a forwarded request, its reply, or a chunk of a snapshot."""
     return encode_frame(_KINDS[type(payload)], _GROUP, _encode(payload))
 
 
 def encode_refusal(text: str, *, line_end: bool = False) -> bytes:
-    """The frame that tells the other side why its connection is about to be closed.
+    """Return the frame that tells the peer the reason for closing the connection.
 
-    With `line_end` it ends as a line and a header of text protocols do: a server of one of them answers to it."""
+    With `line_end` it ends like a line and header of text protocols: a server of such a protocol answers it.
+    """
     return encode_frame(FrameKind.REFUSE, _GROUP, _encode(Refuse(_readable(text) + ("\r\n\r\n" if line_end else ""))))
 
 
@@ -125,7 +125,7 @@ def encode_refusal(text: str, *, line_end: bool = False) -> bytes:
 
 
 def decode(frame: Frame) -> WireValue:
-    """What the frame carries, checked. Raises `FrameError`, and nothing else."""
+    """Return the frame's value, checked. Raise `FrameError`, and nothing else."""
     if frame.group != _GROUP:
         raise FrameError(f"a frame is for group {frame.group}, and this node has only group 0")
     kind = frame.kind
@@ -159,7 +159,7 @@ def decode(frame: Frame) -> WireValue:
 
 
 def decode_version(payload: bytes) -> int:
-    """The version of a hello of any version, past or future. Raises `FrameError` where it has none."""
+    """Return the version of a hello of any version, past or future. Raise `FrameError` if it has none."""
     return _decoded(_VERSION, payload, "a hello").version
 
 
@@ -181,11 +181,11 @@ def _require(holds: bool, text: str) -> None:
 
 
 def _fits(numbers: int) -> bool:
-    """Of numbers joined by `|`: none is negative, and none needs more than 63 bits."""
+    """Check numbers joined by `|`: none is negative, and none needs more than 63 bits."""
     return 0 <= numbers <= MAX_INT63
 
 
-# What must hold in messages; hottest first.
+# Checks of messages; hottest first.
 
 
 def _check_message(message: Message) -> None:
@@ -270,7 +270,7 @@ def _check_rare(message: Message) -> None:
         _check_snapshot(message.meta)
         _require(message.meta.term <= message.term, "a snapshot is of a later term than its leader")
     elif isinstance(message, TimeoutNow | TransferRefused | ReadIndex | AppendEntries | AppendReply):
-        pass  # the first three have no more fields; the last two are checked before
+        pass  # the first three have no more fields; the last two are checked above
     else:
         assert_never(message)
     _require(_fits(numbers), "a number in a message is out of range")
@@ -283,7 +283,7 @@ def _check_snapshot(meta: SnapshotMeta) -> None:
     _check_members(meta.members)
 
 
-# What must hold in other payloads.
+# Checks of other payloads.
 
 
 def _check_hello(hello: Hello) -> None:
@@ -305,7 +305,7 @@ def _check_forward(forward: Forward) -> None:
     _require(_fits(forward.id | forward.budget), "a number in a forwarded request is out of range")
     request = forward.request
     if isinstance(request, ProposeChange):
-        # A node id that makes no sense is a person's mistake, and the leader's answer says so; the link lives.
+        # An invalid node id is an operator's mistake: the leader's answer says so, and the link lives.
         _require(_fits(request.expected), "a number in a forwarded change is out of range")
         for change in request.changes:
             _require(-MAX_INT63 <= change.node <= MAX_INT63, "a node id is out of range")
@@ -333,5 +333,5 @@ def _check_chunk(chunk: Chunk) -> None:
 
 
 def _readable(text: str) -> str:
-    """Text from elsewhere, fit to be shown in one line of a log."""
+    """Return text from a peer in a form fit for one line of a log."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:MAX_REFUSAL])

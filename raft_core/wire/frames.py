@@ -1,7 +1,7 @@
-"""Frames: how a stream of bytes is cut into checked pieces, whatever the pieces say.
+"""Frames: a header with a length and two checksums, then a payload.
 
-What lives here: the header, `encode_frame`, and `FrameReader`, which is fed bytes as they come and returns what is
-complete. Nothing here knows what a payload means; that is `codec.py`.
+`encode_frame` makes one; `FrameReader` takes bytes as they come and returns the complete frames. The meaning of a
+payload is left to `codec.py`.
 
     offset  size  field
          0     2  magic, F5 52
@@ -13,9 +13,9 @@ complete. Nothing here knows what a payload means; that is `codec.py`.
         16     4  crc32 of the 16 bytes before
         20        payload
 
-Numbers are little-endian. The header has a checksum of its own, so a damaged length is found before anything is
-done with it: a reader neither waits for bytes that never come nor makes room for them. The first byte is neither
-text nor the start of a TLS record, so a stranger who speaks another protocol is recognised at once.
+Numbers are little-endian. The header has its own checksum, so a damaged length is found before it is used: a reader
+neither waits for bytes that never come nor allocates room for them. The first byte is neither text nor the start of a
+TLS record, so another protocol is recognised at once.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ __all__ = ["FRAME_OVERHEAD", "MAGIC", "BadFrame", "Frame", "FrameKind", "FrameRe
 
 MAGIC: Final = b"\xf5R"
 FRAME_OVERHEAD: Final = 20
-"""Bytes of a frame that are not payload."""
+"""Bytes of a frame besides the payload."""
 
 _MAGIC_NUMBER: Final = int.from_bytes(MAGIC, "little")
-_CHECKED: Final = Struct("<HBBIII")  # what the header's checksum covers
+_CHECKED: Final = Struct("<HBBIII")  # the part covered by the header's checksum
 _HEADER: Final = Struct("<HBBIIII")
 _CRC: Final = Struct("<I")
 
 
 class FrameKind(IntEnum):
-    """What a payload is."""
+    """The kind of a payload."""
 
     HELLO = 1
     REFUSE = 2
@@ -54,7 +54,7 @@ class FrameKind(IntEnum):
 
 @final
 class Frame(Value, frozen=True):
-    """A whole frame whose checksums are right. `kind` is a plain number: it may be one that nobody here knows."""
+    """A whole frame with valid checksums. `kind` is a plain number: it may be unknown to this release."""
 
     kind: int
     group: GroupId
@@ -63,13 +63,13 @@ class Frame(Value, frozen=True):
 
 @final
 class BadFrame(Value, frozen=True):
-    """The stream is no stream of frames from here on; the last thing that a reader returns."""
+    """The stream has no valid frame from here on; the last value returned by a reader."""
 
     text: str
 
 
 def encode_frame(kind: int, group: GroupId, payload: bytes) -> bytes:
-    """The bytes of one frame."""
+    """Return the bytes of one frame."""
     checked = _CHECKED.pack(_MAGIC_NUMBER, kind, 0, group, len(payload), zlib.crc32(payload))
     return b"".join((checked, _CRC.pack(zlib.crc32(checked)), payload))
 
@@ -83,21 +83,22 @@ class _Header(NamedTuple):
 
 @final
 class FrameReader:
-    """One direction of one connection. The first frame has a limit of its own, because it comes from a stranger.
+    """One direction of one connection. The first frame has its own limit, because it comes from an unknown peer.
 
-    Limits are in bytes of payload. Each byte is copied at most twice, however the stream is cut."""
+    Limits are in bytes of payload. Each byte is copied at most twice, however the stream is cut.
+    """
 
     __slots__ = ("_dead", "_header", "_limit", "_max_later", "_waiting")
 
     def __init__(self, *, max_first: int, max_later: int) -> None:
         self._limit = max_first
         self._max_later = max_later
-        self._waiting = bytearray()  # of an incomplete frame; without its header once `_header` is there
+        self._waiting = bytearray()  # an incomplete frame; without its header once `_header` is set
         self._header: _Header | None = None
         self._dead = False
 
     def feed(self, data: bytes) -> list[Frame | BadFrame]:
-        """The frames that `data` completes. A `BadFrame` is the last of all; from then on nothing is returned."""
+        """Return the frames completed by `data`. A `BadFrame` is the last value; after it, nothing is returned."""
         frames: list[Frame | BadFrame] = []
         if self._dead:
             return frames
@@ -138,7 +139,7 @@ class FrameReader:
         return frames
 
     def _read_header(self, source: bytes | bytearray, at: int) -> _Header | BadFrame | None:
-        """The header at `at`, None while it is incomplete and not yet wrong."""
+        """Return the header at `at`; None while it is incomplete and not yet wrong."""
         if len(source) - at < FRAME_OVERHEAD:
             start = bytes(source[at : at + len(MAGIC)])
             return None if MAGIC.startswith(start) else _not_ours(bytes(source[at : at + _SHOWN]))
@@ -160,7 +161,7 @@ class FrameReader:
 
 
 _SHOWN: Final = 60
-"""Bytes of a strange protocol that are looked at, and shown."""
+"""Bytes of another protocol that are examined and shown."""
 _STRANGERS: Final = (
     ((b"HTTP/", b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS "), "HTTP"),
     ((b"SSH-",), "SSH"),

@@ -1,12 +1,11 @@
-"""Link: what one connection between two nodes has said so far, and what it may still say.
+"""`Link`: the protocol of one connection between two nodes, without I/O: bytes in, `LinkEvent` values out.
 
-What lives here: `Link`, the protocol of a connection without the connection: bytes in, a list of `LinkEvent` out.
-Both ends use it, the one that dialled and the one that accepted. Nothing that comes in raises; a link that breaks
-says why in its last event and is deaf from then on.
+Both ends use it, the dialling and the accepting one. No input raises. A broken link reports the reason in its last
+event and ignores all further input.
 
-The first frame in each direction is a `Hello`. It is judged by version, cluster, sender, addressee and incarnation,
-and never by membership: a node that this one has not heard of may well be a voter of a configuration that this one
-has not received yet. After it, whoever was greeted speaks for itself only.
+The first frame in each direction is a `Hello`. It is judged by version, cluster, sender, addressee and incarnation, and
+never by membership: an unknown node may be a voter of a configuration that this node has not received yet. After the
+hello, a peer may send messages in its own name only.
 """
 
 from __future__ import annotations
@@ -45,12 +44,12 @@ _MIB: Final = 1024 * 1024
 @final
 @attrs.frozen
 class Limits:
-    """How many bytes of payload one frame may have. Raises `SettingsError` where nothing could pass."""
+    """Largest payloads of a frame, in bytes. Raise `SettingsError` if no frame could pass."""
 
     max_frame: int = 8 * _MIB
     """Any frame of a greeted peer."""
     max_hello: int = 64 * _KIB
-    """The first frame, which comes from a stranger."""
+    """The first frame, from a peer not yet known."""
 
     def __attrs_post_init__(self) -> None:
         for name in ("max_frame", "max_hello"):
@@ -59,28 +58,29 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
-        """Limits with room for whatever a node with these settings sends: one entry too large for a message, a full
-        message whose many small entries double in size when encoded, and 4 MiB for the results of commands."""
+        """Return limits with room for any frame of a node with these settings: one entry too large for a message, a
+        full message whose many small entries double in size when encoded, and 4 MiB for the results of commands.
+        """
         return cls(max_frame=4 * _MIB + settings.max_entry_bytes + 2 * settings.max_message_bytes)
 
 
 class LinkFault(StrEnum):
-    """Why a link broke."""
+    """The reason for a broken link."""
 
-    BAD_FRAME = "bad_frame"  # damage, garbage, or contents that make no sense
+    BAD_FRAME = "bad_frame"  # damage, garbage, or invalid contents
     OUT_OF_ORDER = "out_of_order"  # something else before the hello, or a second hello
     WRONG_VERSION = "wrong_version"
     WRONG_CLUSTER = "wrong_cluster"
-    WRONG_ADDRESSEE = "wrong_addressee"  # the other side believes this to be another node
-    WRONG_PEER = "wrong_peer"  # another node answers at this address than was dialled, or we are talking to ourselves
+    WRONG_ADDRESSEE = "wrong_addressee"  # the peer takes this node for another one
+    WRONG_PEER = "wrong_peer"  # another node answers at the dialled address, or this node has dialled itself
     WRONG_INCARNATION = "wrong_incarnation"  # the right node with another disk
-    WRONG_SENDER = "wrong_sender"  # a message in the name of somebody else
-    REFUSED = "refused"  # the other side closed and said why
+    WRONG_SENDER = "wrong_sender"  # a message in another node's name
+    REFUSED = "refused"  # the peer closed and sent its reason
 
 
 @final
 class Greeted(Value, frozen=True):
-    """The other end is who it should be; the first event of a good link, exactly once."""
+    """The peer is the expected node; the first event of a good link, sent once."""
 
     hello: Hello
 
@@ -94,14 +94,14 @@ class MessageReceived(Value, frozen=True):
 
 @final
 class PayloadReceived(Value, frozen=True):
-    """Something for the host, from the greeted peer."""
+    """A payload for the node, from the greeted peer."""
 
     payload: Forward | ForwardReply | Pull | Chunk
 
 
 @final
 class LinkBroken(Value, frozen=True):
-    """The link is dead; the last event. Send `Link.refusal` of it, then close the connection."""
+    """The link is dead; the last event. Send its `Link.refusal`, then close the connection."""
 
     fault: LinkFault
     text: str
@@ -112,11 +112,12 @@ LinkEvent: TypeAlias = MessageReceived | PayloadReceived | Greeted | LinkBroken
 
 @final
 class Link:
-    """One connection. `mine` says who we are; its `to` and `to_incarnation` are filled in here.
+    """One connection. `mine` is our greeting; its `to` and `to_incarnation` are filled in here.
 
-    `peer` is whom we dialled, `NO_NODE` on an accepted connection or where any node may answer. `incarnations` are
-    the disks that our configuration names, per node; a node that is not in it is judged by nothing. It may go on
-    changing: it is looked at when the hello is written and when the other side's arrives."""
+    `peer` is the dialled node, `NO_NODE` on an accepted connection or if any node may answer. `incarnations` are those
+    in our configuration, by node; a node missing there is not checked. The mapping may change: it is read when our
+    hello is written and when the peer's arrives.
+    """
 
     __slots__ = ("_broken", "_incarnations", "_mine", "_peer", "_reader", "dialer", "greeting")
 
@@ -137,21 +138,22 @@ class Link:
         self._broken = False
         self.dialer: Final = dialer
         self.greeting: Hello | None = None
-        """The other side's hello, once it was found good."""
+        """The peer's hello, once accepted."""
 
     @property
     def peer(self) -> NodeId:
-        """Who is at the other end; before the greeting whom we dialled, `NO_NODE` where that is open."""
+        """Return the node at the other end; before the greeting the dialled one, `NO_NODE` if it is open."""
         return self.greeting.sender if self.greeting is not None else self._peer
 
     @property
     def broken(self) -> bool:
-        """The link is dead and says nothing more."""
+        """True if the link is dead and ignores input."""
         return self._broken
 
     def hello(self) -> bytes:
-        """Our first frame. Who dialled sends it at once; who accepted sends it when it has greeted the other side,
-        whose name it then carries."""
+        """Return our first frame. The dialling side sends it at once; the accepting side sends it after the peer's
+        hello, and names the peer in it.
+        """
         peer = self.peer
         disk = self._incarnations.get(peer, Incarnation(0))
         if self.greeting is not None:
@@ -159,11 +161,11 @@ class Link:
         return encode_payload(msgspec.structs.replace(self._mine, to=peer, to_incarnation=disk))
 
     def refusal(self, broken: LinkBroken) -> bytes:
-        """What to send before closing, so that the other side's operator learns why; b"" where that side closed."""
+        """Return the bytes to send before closing, with the reason for the peer's operator; b"" if the peer closed."""
         return b"" if broken.fault is LinkFault.REFUSED else encode_refusal(broken.text)
 
     def receive(self, data: bytes) -> list[LinkEvent]:
-        """What `data` completes. Never raises; `LinkBroken` is the last event of all, and then nothing follows."""
+        """Return the events completed by `data`. Never raise. After `LinkBroken` no event follows."""
         events: list[LinkEvent] = []
         if self._broken:
             return events
@@ -204,7 +206,7 @@ class Link:
         try:
             version = decode_version(frame.payload)
             if version != WIRE_VERSION:
-                # The rest of another version's hello may have any shape, and is not looked at.
+                # The rest of another version's hello may have any shape, and is ignored.
                 text = f"the other side speaks wire version {version}, this node version {WIRE_VERSION}"
                 return LinkBroken(LinkFault.WRONG_VERSION, f"{text}; run releases that share one on all nodes")
             hello = decode(frame)
@@ -218,7 +220,7 @@ class Link:
         return Greeted(hello)
 
     def _problem_of(self, hello: Hello) -> LinkBroken | None:
-        """The first thing that forbids talking to whoever sent this."""
+        """Return the first reason not to talk to the sender, or None."""
         mine, sender = self._mine, hello.sender
         if hello.cluster != mine.cluster:
             text = f"the other side belongs to cluster {_short(hello.cluster)}, this node to {_short(mine.cluster)}"

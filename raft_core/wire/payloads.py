@@ -1,6 +1,6 @@
-"""What travels between nodes besides the protocol's messages: greetings, forwarded requests, snapshot bytes.
+"""Payloads between nodes besides the protocol's messages: greetings, forwarded requests, snapshot chunks.
 
-What lives here: values. A frame's kind byte says which of these, or a `Message`, its payload is.
+Plain values. A frame's kind byte tells which of these, or a `Message`, its payload is.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ WIRE_VERSION: Final = 1
 
 @final
 class Hello(Value, frozen=True, array_like=True):
-    """The first frame in each direction. `to`: whom the sender believes to talk to (0: does not know).
+    """The first frame in each direction. `to`: the node that the sender expects at the other end (0: unknown).
 
-    `to_incarnation`: the disk that the sender expects there by its configuration, 0 where it does not know.
-    `address` is where the sender can be dialled; `known` are other addresses it knows. `formed`: its disk has been
-    part of a cluster. `founders`: while not `formed`, who it thinks founds the cluster, sorted; empty for a joiner.
-    `version` is always the first field, so that a later version can be told from this one."""
+    `to_incarnation`: the incarnation that the sender expects there by its configuration, 0 if unknown. `address`: where
+    the sender can be dialled; `known`: other addresses it knows. `formed`: its disk has been part of a cluster.
+    `founders`: while not `formed`, the founders it is configured with, sorted; empty for a joiner. `version` is always
+    the first field, so that a later version can be recognised.
+    """
 
     version: int
     cluster: ClusterId
@@ -50,21 +51,22 @@ class Hello(Value, frozen=True, array_like=True):
     address: str = ""
     known: tuple[tuple[NodeId, str], ...] = ()
     founding: bytes = b""
-    """Of a formed node: its founding `Members.encode()`, by which a founder that missed the moment can form too. Of a
-    founder that has not formed: what it plans to write, with incarnations once it knows all of them. Others can object
-    before anything is written, and write the same once everybody has said it."""
+    """From a formed node: its founding `Members.encode()`, so that a founder that was late can form as well. From a
+    founder that has not formed: its plan, with incarnations once all are known. Others can object before anything is
+    written, and write the same once every founder has sent it.
+    """
 
 
 @final
 class ProposeCommand(Value, frozen=True, tag=1, array_like=True):
-    """A client's command, passed on to the leader; answered with the machine's result."""
+    """A client's command, forwarded to the leader; answered with the machine's result."""
 
     command: bytes
 
 
 @final
 class ProposeChange(Value, frozen=True, tag=2, array_like=True):
-    """An operator's change of members, passed on to the leader."""
+    """An operator's change of members, forwarded to the leader."""
 
     changes: tuple[Change, ...]
     mode: ChangeMode = ChangeMode.AUTO
@@ -73,12 +75,12 @@ class ProposeChange(Value, frozen=True, tag=2, array_like=True):
 
 @final
 class ProposeLeave(Value, frozen=True, tag=3, array_like=True):
-    """An operator's wish to leave the joint configuration, passed on to the leader."""
+    """An operator's request to leave the joint configuration, forwarded to the leader."""
 
 
 @final
 class Transfer(Value, frozen=True, tag=4, array_like=True):
-    """An operator's wish that the leader hand over, passed on to it."""
+    """An operator's request for a leadership transfer, forwarded to the leader."""
 
     to: NodeId = NodeId(0)
 
@@ -88,9 +90,10 @@ Forwarded: TypeAlias = ProposeCommand | ProposeChange | ProposeLeave | Transfer
 
 @final
 class Forward(Value, frozen=True, array_like=True):
-    """A request passed on to the leader: at most once, one hop; `id` is unique within the sender's run.
+    """A request forwarded to the leader: at most once, one hop; `id` is unique within the sender's run.
 
-    `budget`: nanoseconds until the client's deadline, by which the answer is worthless."""
+    `budget`: nanoseconds until the client's deadline, after which the answer is worthless.
+    """
 
     id: int
     budget: int
@@ -99,8 +102,9 @@ class Forward(Value, frozen=True, array_like=True):
 
 @final
 class ForwardReply(Value, frozen=True, array_like=True):
-    """The answer to a `Forward`: exactly one of a result, a refusal and an uncertainty. `exact` is the reason's own
-    name where `refused` or `unknown` is only the nearest one that every version knows."""
+    """The reply to a `Forward`: exactly one of a result, a refusal and an uncertainty. `exact` is the reason's own name
+    if `refused` or `unknown` is only the nearest one known to every version.
+    """
 
     id: int
     result: bytes | None = None
@@ -113,7 +117,7 @@ class ForwardReply(Value, frozen=True, array_like=True):
 
 @final
 class Pull(Value, frozen=True, array_like=True):
-    """The receiver of a snapshot asks for `length` bytes from `offset`. The sender keeps no state for a transfer."""
+    """A request of a snapshot's receiver for `length` bytes from `offset`. The sender keeps no state for a transfer."""
 
     index: Index
     term: Term
@@ -123,7 +127,7 @@ class Pull(Value, frozen=True, array_like=True):
 
 @final
 class Chunk(Value, frozen=True, array_like=True):
-    """The answer to a `Pull`: bytes of the snapshot, whose whole size is `size`; `gone` where it no longer exists."""
+    """The reply to a `Pull`: bytes of the snapshot of total size `size`; `gone` if it no longer exists."""
 
     index: Index
     term: Term

@@ -1,8 +1,8 @@
-"""The store that keeps the log in an MDBX database.
+"""`MdbxStore`: the log in an MDBX database.
 
 Pinned: the durable mode (every commit syncs the data and then the meta page), no write map, exclusive use, extra
 validation of pages. MDBX has no log: a commit writes new pages and then one of three meta pages in turn, so that the
-other two stay. It has no checksums either; the rows' chain covers what is read (`raft_storage.rows`).
+other two stay. It has no checksums either; the rows' chain covers the rows read (`raft_storage.rows`).
 """
 
 from __future__ import annotations
@@ -38,19 +38,20 @@ _PAGE_BYTES: Final = 4096
 _MOST_BYTES: Final = 1 << 36
 _STEP_BYTES: Final = 16 << 20
 _SYNCED_EVERY: Final = 256
-"""The mark is synced with every so many commits; there is no checkpoint to sync it with."""
+"""Commits between two syncs of the mark; there is no checkpoint to sync it with."""
 
 _KEY: Final = struct.Struct(">Q")
 _BUSY: Final = (-30778, 11, 16)  # MDBX_BUSY, EAGAIN, EBUSY
 _FULL: Final = (-30792, 28, 122, 27)  # MDBX_MAP_FULL, ENOSPC, EDQUOT, EFBIG
 _NOT_FOUND: Final = -30798
 _SYSTEM: Final = 1000
-"""Numbers below are those of the operating system."""
+"""Smaller numbers are those of the operating system."""
 
 
 def _forget_cached(path: str) -> None:
-    """Drop the file from the page cache, as far as the system lets us: a failed sync may have left there what the disk
-    does not hold, and MDBX does not write it again."""
+    """Drop the file from the page cache, as far as the system allows: after a failed sync it may hold pages missing on
+    the disk, and MDBX does not write them again.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -60,7 +61,7 @@ def _forget_cached(path: str) -> None:
         os.close(descriptor)
 
 
-# The binding copies values byte by byte through a list, at 13 ns per byte: here they are copied as a whole.
+# The binding copies values byte by byte through a list, at 13 ns per byte: here each is copied as a whole.
 
 
 def _put(transaction: Any, rows: Any, key: bytes, body: bytes) -> None:
@@ -78,7 +79,7 @@ def _put(transaction: Any, rows: Any, key: bytes, body: bytes) -> None:
 
 
 def _pairs(cursor: Any) -> Iterator[tuple[bytes, bytes]]:
-    """Give every pair in order; as `Cursor.iter` does."""
+    """Yield every pair in order; as `Cursor.iter` does."""
     operation = binding.MDBXCursorOp.MDBX_FIRST
     while True:
         key, body = binding.Iovec(None), binding.Iovec(None)
@@ -98,11 +99,11 @@ class MdbxEngine:
     tail: Final = ""
 
     def __init__(self, files: Files, directory: str, *, create: bool) -> None:
-        """Open the database, or make it."""
+        """Open or create the database."""
         if not create and DATABASE not in files.names():
             raise LogLost(f"{DATABASE}: the file is missing. {RESTORE_REMEDY}")
         if create:
-            files.create(DATABASE).close()  # so that its permissions are those of the other files
+            files.create(DATABASE).close()  # so that it gets the permissions of the other files
         self._commits = 0
         self._environment: Any = None
         if not create:
@@ -141,7 +142,7 @@ class MdbxEngine:
         return int(found.value)
 
     def rows(self) -> Generator[Row, None, None]:
-        """Give every row in the order of the numbers."""
+        """Yield every row in the order of the numbers."""
         with self._named("read"):
             transaction = self._environment.ro_transaction()
             try:
@@ -171,7 +172,7 @@ class MdbxEngine:
             try:
                 transaction.commit()
             except BaseException:
-                transaction._txn = None  # a failed commit has freed it, which the binding does not know
+                transaction._txn = None  # a failed commit has freed it, unknown to the binding
                 raise
         self._commits += 1
         return self._commits % _SYNCED_EVERY == 0
@@ -185,7 +186,7 @@ class MdbxEngine:
 
     @contextmanager
     def _named(self, operation: str) -> Iterator[None]:
-        """An error of MDBX inside becomes one of ours."""
+        """Turn an error of MDBX inside into one of ours."""
         try:
             yield
         except (mdbx.MDBXErrorExc, OSError) as failure:
@@ -211,10 +212,11 @@ class MdbxStore(EngineStore):
     def open(
         cls, directory: str | os.PathLike[str], *, node: int, cluster: str = "", incarnation: int | None = None
     ) -> MdbxStore:
-        """Open the store in `directory`, which is formatted if it is empty, and recovered otherwise.
+        """Open the store in `directory`: format it if empty, recover it otherwise.
 
-        `incarnation` is used for formatting only; without it a random one is drawn. Raises `DirectoryInUse`,
-        `WrongDirectory`, `LogDamaged`, `LogLost`, or another `DiskError` where reading or writing fails."""
+        `incarnation` is used for formatting only; by default a random one is drawn. Raise `DirectoryInUse`,
+        `WrongDirectory`, `LogDamaged`, `LogLost`, or another `DiskError` if reading or writing fails.
+        """
         place = os.fspath(directory)
         opening = Opening(place, "mdbx", DATABASE, node, cluster)
         return cls(*opening.opened(lambda files, create: MdbxEngine(files, place, create=create), incarnation))

@@ -1,9 +1,9 @@
-"""The store that keeps the log in RocksDB.
+"""`RocksStore`: the log in RocksDB.
 
 Pinned: writes with `sync`, the write-ahead log never disabled, paranoid checks, and `kPointInTimeRecovery`: the only
-mode that neither refuses an end that a power loss tore, nor skips over damage. It stops at the first bad record and
-does not tell which of the two it was; so the log is read before RocksDB reads it, and every commit left in it has to be
-found in the database afterwards.
+mode that neither refuses a tail torn by a power loss, nor skips over damage. It stops at the first bad record and does
+not tell the two cases apart; so the log is read before RocksDB reads it, and every commit left in it must be found in
+the database afterwards.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CURRENT: Final = "CURRENT"
 
 _BUFFER_BYTES: Final = 16 << 20
 _SYNCED_BYTES: Final = 4 << 20
-"""The mark is synced after so many bytes of rows."""
+"""Bytes of rows between two syncs of the mark."""
 
 _KEY: Final = struct.Struct(">Q")
 
@@ -55,10 +55,10 @@ def _options(*, create: bool) -> Any:
 
 @final
 class RocksEngine:
-    """A `raft_storage.engine.Engine` on one database, in the directory `rocksdb` of the store's."""
+    """A `raft_storage.engine.Engine` on one database, in the subdirectory `rocksdb`."""
 
     def __init__(self, files: Files, directory: str, *, create: bool) -> None:
-        """Open the database, or make it. What was in its log is in tables afterwards, written anew and synced."""
+        """Open or create the database. Move the log's contents into tables, written again and synced."""
         self._path = os.path.join(directory, DATABASE)
         self._bytes = 0
         self._database: Any = None
@@ -76,7 +76,7 @@ class RocksEngine:
             self._database.set_write_options(self._sync)
 
     def _read_log(self) -> None:
-        """Find the newest commit in the log: once it is in there, the one before it was synced."""
+        """Find the newest commit in the log: its presence proves that the one before it was synced."""
         for path in sorted(Path(self._path).glob("*.log")):
             try:
                 content = path.read_bytes()
@@ -90,7 +90,7 @@ class RocksEngine:
         return DATABASE
 
     def rows(self) -> Generator[Row, None, None]:
-        """Give every row in the order of the numbers."""
+        """Yield every row in the order of the numbers."""
         last = 0
         with self._named("read"):
             for key, body in self._database.items():
@@ -126,7 +126,7 @@ class RocksEngine:
 
     @contextmanager
     def _named(self, operation: str) -> Iterator[None]:
-        """An error of RocksDB inside becomes one of ours; they are told apart by their text alone."""
+        """Turn an error of RocksDB inside into one of ours; they differ by their text alone."""
         try:
             yield
         except LogDamaged:
@@ -149,10 +149,11 @@ class RocksStore(EngineStore):
     def open(
         cls, directory: str | os.PathLike[str], *, node: int, cluster: str = "", incarnation: int | None = None
     ) -> RocksStore:
-        """Open the store in `directory`, which is formatted if it is empty, and recovered otherwise.
+        """Open the store in `directory`: format it if empty, recover it otherwise.
 
-        `incarnation` is used for formatting only; without it a random one is drawn. Raises `DirectoryInUse`,
-        `WrongDirectory`, `LogDamaged`, `LogLost`, or another `DiskError` where reading or writing fails."""
+        `incarnation` is used for formatting only; by default a random one is drawn. Raise `DirectoryInUse`,
+        `WrongDirectory`, `LogDamaged`, `LogLost`, or another `DiskError` if reading or writing fails.
+        """
         place = os.fspath(directory)
 
         def remove(_: Files, name: str) -> None:

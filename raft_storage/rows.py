@@ -1,13 +1,13 @@
-"""The log as numbered rows, for stores that run on a database engine. Pure: what the bytes mean, and what is wrong.
+"""The log as numbered rows, for stores on a database engine: the bytes of the rows, and their checks. Pure.
 
-Every call of `write` becomes one row: its changes, under the next number. Row 0 is the state: everything that a log
-says besides entries, and the number and the chain of the newest row. Both are written in one transaction.
+Every call of `write` becomes one row: its changes, under the next number. Row 0 is the state: the whole state of the
+log except entries, and the number and the chain of the newest row. Both are written in one transaction.
 
 - A row is sealed by the chain: a checksum over its contents and the chain of the row before it. A row that is missing,
   doubled, changed, exchanged or left over from an older version of a page breaks the chain.
-- The newest row has to be the one that the state names. A state or a row that is older than the other is damage.
+- The newest row must be the one named by the state. A state or a row that is older than the other is damage.
 - The mark (`raft_storage.mark`) lies outside the database and names a row that was durable. A database that ends before
-  it has lost what was acknowledged.
+  it has lost acknowledged rows.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 ROWS_VERSION: Final = 1
-"""Of rows, state and mark. A reader refuses a higher one."""
+"""Version of rows, state and mark. A reader refuses a higher one."""
 
 STATE: Final = 0
 """The number of the state's row."""
@@ -69,7 +69,7 @@ START: Final = Point(0, 0)
 
 @final
 class RowState(Value, frozen=True, array_like=True):
-    """How the log stands after the newest row, and whose it is. `first`: entries below are not needed any more."""
+    """The state of the log after the newest row, and its owner. `first`: entries below are obsolete."""
 
     cluster: ClusterId
     node: NodeId
@@ -85,8 +85,9 @@ class RowState(Value, frozen=True, array_like=True):
 @final
 @attrs.frozen(eq=False)
 class RowsRead:
-    """What the rows of a database say. `before`: for each row, from number `oldest` on, the index that the next entry
-    had before it; `sizes`: the bytes of each."""
+    """The log recovered from rows. `before`: for each row, from number `oldest` on, the index of the next entry before
+    it; `sizes`: the bytes of each.
+    """
 
     state: RowState | None
     image: LogImage
@@ -110,7 +111,7 @@ def seal_state(state: RowState) -> bytes:
 
 
 def newest_state_in(data: bytes) -> int:
-    """Return the number of the newest row that a whole state somewhere in `data` names, 0 where there is none."""
+    """Return the number of the newest row named by a whole state anywhere in `data`, 0 if there is none."""
     newest, start = 0, data.find(_STATE_MAGIC)
     while start >= 0:
         if len(data) - start >= _STATE.size:
@@ -129,10 +130,11 @@ def newest_state_in(data: bytes) -> int:
 def read_rows(
     rows: Iterable[tuple[int, bytes]], file: str, identity: Identity, mark: Point, tail: str = ""
 ) -> RowsRead:
-    """Replay `rows`, which come in the order of their numbers, from the database `file`, whose newest rows were in the
-    file `tail` if that is named.
+    """Replay `rows`, in the order of their numbers, from the database `file`. Its newest rows were in the file `tail`,
+    if given.
 
-    Raises `LogDamaged`, `LogLost` or `WrongDirectory`."""
+    Raise `LogDamaged`, `LogLost` or `WrongDirectory`.
+    """
     reader = _Reader(file, identity, mark, tail)
     for number, body in rows:
         if number == STATE:
@@ -184,7 +186,7 @@ class _Reader:
         return state
 
     def read(self, number: int, body: bytes) -> None:
-        """Check one row against the chain, and make its changes."""
+        """Check one row against the chain, and apply its changes."""
         if len(body) < _ROW.size:
             raise self._damage(f"row {number} is too short")
         stored, next_before, before, chain = _ROW.unpack_from(body)
@@ -221,7 +223,7 @@ class _Reader:
             self.image.apply(change)
 
     def finish(self) -> RowsRead:
-        """Compare what the rows say with the state and with the mark."""
+        """Compare the rows with the state and with the mark."""
         state, last = self.state, self.last
         reached = state.newest if state is not None else START
         if reached.number < self.mark.number and self.tail:

@@ -1,11 +1,10 @@
-"""The snapshots of a data directory: which are finished, which is being received, which may go.
+"""`SnapshotStore`: the snapshots of a data directory, finished and incoming, with their readers and writers.
 
-What lives here: `SnapshotStore`, and the readers and writers that it hands out. The format is in
-`raft_core.wal.snapshot_file`. A snapshot is written under a name of its own, synced, renamed, and its name synced;
-that makes it finished. The log decides which finished one is in force; the older ones are then deleted.
+The format is in `raft_core.wal.snapshot_file`. A snapshot is written under a name of its own, synced, renamed, and its
+name synced; then it is finished. The log decides which finished one is in force; the older ones are then deleted.
 
-A snapshot for which there is no room is given up, and its room is free again; the store goes on, for no promise rests
-on an unfinished file. Once a file bears its final name, every failure is final for the whole store.
+A snapshot without room is given up, and its room is free again; the store goes on, because no acknowledgement depends
+on an unfinished file. Once a file has its final name, every failure is final for the whole store.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def _no_room(failure: NoSpace) -> SnapshotNotWritten:
 
 
 def verify_snapshot(files: Files, cluster: ClusterId, meta: SnapshotMeta) -> None:
-    """Every byte of the finished snapshot is as it was written. Raises `LogDamaged`."""
+    """Check every byte of the finished snapshot. Raise `LogDamaged`."""
     file = files.open(snapshot_name(meta.position))
     try:
         reader = SnapshotFileReader(file)
@@ -65,22 +64,22 @@ class SnapshotStore:
         self._finished: set[LogPosition] = {in_force.position} if in_force is not None else set()
         self._open_parts: dict[str, _Writer] = {}
         self._inherited = {name for name in files.names() if is_unfinished(name)}
-        """Parts written before this opening, by a process of which nobody knows whether its syncs failed."""
+        """Parts written before this opening, by a process whose syncs may have failed."""
 
     def require(self, meta: SnapshotMeta) -> None:
-        """Nothing if the snapshot is finished; otherwise `CallerError`."""
+        """Raise `CallerError` unless the snapshot is finished."""
         if meta.position not in self._finished:
             raise CallerError(f"there is no finished snapshot at index {meta.index}, term {meta.term} to switch to")
 
     def create(self, meta: SnapshotMeta, guard: Guard) -> _Writer:
-        """A writer for this node's own snapshot; what there was of it is gone."""
+        """Return a writer for this node's own snapshot; discard an earlier part of it."""
         name = part_name(meta.position, None)
         with self._lock:
             self._discard(name)
         return self._begin(name, meta, guard)
 
     def resume(self, meta: SnapshotMeta, source: str, guard: Guard) -> _Writer:
-        """A writer for a received snapshot; every other one that was being received is gone."""
+        """Return a writer for a received snapshot; discard every other incoming one."""
         wanted = part_name(meta.position, source)
         with self._lock:
             for name in self._files.names():
@@ -104,7 +103,7 @@ class SnapshotStore:
             file.close()
 
     def _begin(self, name: str, meta: SnapshotMeta, guard: Guard) -> _Writer:
-        """Without the lock, because reading what is there already can take long."""
+        """Without the lock, because reading the existing part can take long."""
         file: File | None = None
         try:
             file = self._files.open(name) if name in self._files.names() else self._files.create(name)
@@ -128,11 +127,11 @@ class SnapshotStore:
             self._files.unlink(name)
 
     def finish(self, name: str, meta: SnapshotMeta) -> None:
-        """The file of that name, complete and synced, is the finished snapshot of its position."""
+        """Make the complete and synced file of that name the finished snapshot of its position."""
         with self._lock:
             self._open_parts.pop(name, None)
             self._check_finished(name)
-            if meta.position in self._finished:  # two of the same position hold the same state: the first one stays
+            if meta.position in self._finished:  # two of the same position hold the same state: keep the first
                 self._files.unlink(name)
                 return
             self._rename(name, meta)
@@ -142,27 +141,28 @@ class SnapshotStore:
     def _rename(self, name: str, meta: SnapshotMeta) -> None:
         try:
             self._files.rename(name, snapshot_name(meta.position))
-        except NoSpace as failure:  # the directory cannot grow; the file is still called as before
+        except NoSpace as failure:  # the directory cannot grow; the file keeps its old name
             self._files.unlink(name)
             raise _no_room(failure) from failure
 
     def make_way(self) -> bool:
-        """Give up every snapshot that is being written: the log needs the room. Return whether there was one.
+        """Give up every unfinished snapshot: the log needs the room. Return whether there was one.
 
-        Waits for a chunk that is being written."""
+        Waits for a chunk that is being written.
+        """
         with self._lock:
             writers = list(self._open_parts.values())
         return sum(writer.make_way() for writer in writers) > 0
 
     def close(self) -> None:
-        """Nothing is being written any more. What was received stays, and is continued after a restart."""
+        """Stop all writing. Received parts stay, and are resumed after a restart."""
         with self._lock:
             writers, self._open_parts = list(self._open_parts.values()), {}
         for writer in writers:
             writer.leave()
 
     def _check_finished(self, name: str) -> None:
-        """The file can be read from its trailer. It cannot where an interrupted writing had left a longer one."""
+        """Check that the file is readable from its trailer. It is not if an interrupted write left a longer file."""
         file = self._files.open(name)
         try:
             SnapshotFileReader(file)
@@ -173,12 +173,12 @@ class SnapshotStore:
             file.close()
 
     def abort(self, name: str) -> None:
-        """The unfinished snapshot is gone."""
+        """Discard the unfinished snapshot."""
         with self._lock:
             self._discard(name)
 
     def open(self, meta: SnapshotMeta, guard: Guard) -> _Reader:
-        """A reader of a finished snapshot. Raises `DiskError` where it is gone, `LogDamaged` where it is damaged."""
+        """Open a finished snapshot. Raise `DiskError` if it is gone, `LogDamaged` if it is damaged."""
         with self._lock:
             if meta.position not in self._finished:
                 raise DiskError(f"there is no snapshot at index {meta.index}, term {meta.term} any more")
@@ -190,7 +190,7 @@ class SnapshotStore:
                 raise
 
     def switch(self, meta: SnapshotMeta) -> None:
-        """This one is in force, durably: older ones are deleted."""
+        """Delete older snapshots: this one is in force, durably."""
         with self._lock:
             for position in sorted(self._finished, key=lambda position: (position.index, position.term)):
                 if position != meta.position and position.index <= meta.index:
@@ -223,12 +223,12 @@ class _Reader:
         return self._reader.size
 
     def read(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset`, shorter only at the end."""
+        """Return up to `length` bytes from `offset`, fewer only at the end."""
         with self._guard():
             return self._reader.read(offset, length)
 
     def chunks(self) -> Iterator[bytes]:
-        """The whole state in order."""
+        """Yield the whole state in order."""
         chunks = self._reader.chunks()
         while True:
             with self._guard():
@@ -238,15 +238,16 @@ class _Reader:
             yield chunk
 
     def close(self) -> None:
-        """The file is closed; if the snapshot was replaced, its space is free now."""
+        """Close the file; if the snapshot was replaced, this frees its space."""
         self._reader.close()
 
 
 @final
 class _Writer:
-    """A `SnapshotWriter`. It is dead once it was finished or aborted, or another one took over its file.
+    """A `SnapshotWriter`. It is dead once finished or aborted, or once another one took over its file.
 
-    The lock lets the write lane give it up in the middle. It is taken before the shelf's, never after it."""
+    The write lane can give it up in the middle, under the lock. It is taken before the store's lock, never after it.
+    """
 
     def __init__(
         self, shelf: SnapshotStore, name: str, writer: SnapshotFileWriter, meta: SnapshotMeta, guard: Guard
@@ -264,7 +265,7 @@ class _Writer:
         return self._living().offset
 
     def write(self, data: bytes) -> None:
-        """Append to the state. Raises `SnapshotNotWritten` where there is no room; it is given up then."""
+        """Append to the state. Raise `SnapshotNotWritten`, and give the snapshot up, if there is no room."""
         with self._lock, self._guard():
             writer = self._living()
             try:
@@ -274,7 +275,7 @@ class _Writer:
                 raise _no_room(failure) from failure
 
     def finish(self) -> None:
-        """The snapshot is durable under its name, and can be switched to. Raises as `write` does."""
+        """Make the snapshot durable under its name, so that it can be switched to. Raise as `write` does."""
         with self._lock, self._guard():
             writer = self._living()
             try:
@@ -286,7 +287,7 @@ class _Writer:
             self._shelf.finish(self._name, self._meta)
 
     def abort(self) -> None:
-        """What was written is forgotten. Harmless when another writer took over, or when done twice."""
+        """Discard the written data. A second call, or one after another writer took over, does nothing."""
         with self._lock:
             if self._writer is None:
                 return
@@ -294,7 +295,7 @@ class _Writer:
                 self._shelf.abort(self._name)
 
     def make_way(self) -> bool:
-        """Give it up, so that its room is free. Return whether it was still being written."""
+        """Give the snapshot up, to free its room. Return whether it was still being written."""
         with self._lock:
             if self._writer is None:
                 return False
@@ -303,12 +304,12 @@ class _Writer:
             return True
 
     def _give_up(self) -> None:
-        with suppress(DiskError):  # closed it is in any case, and an unfinished file is thrown away at the next opening
+        with suppress(DiskError):  # it is closed in any case, and the next opening deletes unfinished files
             self._shelf.abort(self._name)
         self.leave()
 
     def leave(self) -> None:
-        """The file is left to another writer, as it is."""
+        """Leave the file to another writer, as it is."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()

@@ -1,9 +1,9 @@
-"""The store that keeps the log in an SQLite database.
+"""`SqliteStore`: the log in an SQLite database.
 
-Pinned, whatever the defaults: a write-ahead log (`journal_mode=WAL`) that is synced at every commit
-(`synchronous=FULL`, `fullfsync` on macOS), one connection that holds the database exclusively, pages of 4096 bytes,
-and checkpoints by the store itself, small ones, so that none holds up a write for long. SQLite's own checks do not
-cover what a page holds; the rows' chain does (`raft_storage.rows`), and `quick_check` the pages' structure.
+Pinned, whatever the defaults: a write-ahead log (`journal_mode=WAL`) synced at every commit (`synchronous=FULL`,
+`fullfsync` on macOS), one connection that holds the database exclusively, pages of 4096 bytes, and small checkpoints by
+the store itself, so that none holds up a write for long. SQLite's own checks do not cover the contents of a page; the
+rows' chain does (`raft_storage.rows`), and `quick_check` covers the pages' structure.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LOG: Final = "log.sqlite-wal"
 
 PAGE_BYTES: Final = 4096
 CHECKPOINT_PAGES: Final = 1000
-"""A checkpoint follows the commit that brings the log to about so many pages: 4 MiB."""
+"""A checkpoint follows the commit that brings the log to about this many pages: 4 MiB."""
 
 _CORRUPT: Final = (11, 26)  # SQLITE_CORRUPT, SQLITE_NOTADB
 _FULL: Final = 13
@@ -47,11 +47,11 @@ SETTINGS: Final[dict[str, object]] = {
     "auto_vacuum": 0,
     "mmap_size": 0,
 }
-"""Every setting that durability or detection rests on, as the opened database reports it."""
+"""Every setting required for durability or detection, as the opened database reports it."""
 
 
 class Connection(Protocol):
-    """What the store uses of a connection; that of `sqlite3` fits, and that of apsw."""
+    """The store's part of a connection; fits `sqlite3` and apsw."""
 
     def execute(self, statement: str, values: Any = ..., /) -> Iterable[Any]: ...
 
@@ -64,7 +64,7 @@ Connect: TypeAlias = Callable[[str], Connection]
 """Opens the database of that path, with automatic commits."""
 
 Errors: TypeAlias = tuple[type[Exception], ...]
-"""What a connection raises."""
+"""The errors raised by a connection."""
 
 
 def _connect(path: str) -> Connection:
@@ -85,13 +85,13 @@ class SqliteEngine:
         *,
         create: bool,
     ) -> None:
-        """Open the database, or make it. What was in the log is in the database afterwards, written anew and synced."""
+        """Open or create the database. Move the log's contents into the database, written again and synced."""
         self._errors = errors
         self._checkpoint_pages = checkpoint_pages
         self._pages = 0
         self.tail = ""
         if create:
-            files.create(DATABASE).close()  # so that its permissions are those of the other files
+            files.create(DATABASE).close()  # so that it gets the permissions of the other files
         else:
             self._examine(files)
         with self._named("open"):
@@ -101,14 +101,14 @@ class SqliteEngine:
                 self._set()
                 if create:
                     self._connection.execute("CREATE TABLE log (number INTEGER PRIMARY KEY, body BLOB NOT NULL)")
-                self._checkpoint("TRUNCATE")  # opening trusts no page cache: what is in the log is written again
+                self._checkpoint("TRUNCATE")  # opening trusts no page cache: the log's contents are written again
                 self._check()
         except BaseException:
             self.close()
             raise
 
     def _examine(self, files: Files) -> None:
-        """Look at the files before SQLite, which takes damage in its log for the end of it."""
+        """Check the files before SQLite, which takes damage in its log for the end of it."""
         names = files.names()
         if DATABASE not in names:
             raise LogLost(f"{DATABASE}: the file is missing. {RESTORE_REMEDY}")
@@ -148,16 +148,16 @@ class SqliteEngine:
 
     def _one(self, statement: str) -> object:
         rows = list(self._connection.execute(statement))
-        return rows[0][0] if rows else 0  # no row: a file system without the thing asked for
+        return rows[0][0] if rows else 0  # no row: the file system lacks the feature
 
     def _check(self) -> None:
-        """SQLite's own verification: every page is used once, and well formed."""
+        """Run SQLite's own verification: every page is used once, and well formed."""
         found = self._one("PRAGMA quick_check(1)")
         if found != "ok":
             raise LogDamaged(DATABASE, 0, str(found).replace("\n", " "), RESTORE_REMEDY)
 
     def rows(self) -> Generator[Row, None, None]:
-        """Give every row in the order of the numbers."""
+        """Yield every row in the order of the numbers."""
         with self._named("read"):
             for number, body in self._connection.execute("SELECT number, body FROM log ORDER BY number"):
                 if not (isinstance(number, int) and isinstance(body, bytes)):
@@ -187,12 +187,12 @@ class SqliteEngine:
 
     def close(self) -> None:
         """Free everything."""
-        with suppress(Exception):  # whatever is not in the database yet is in the log, synced
+        with suppress(Exception):  # anything not in the database yet is in the log, synced
             self._connection.close()
 
     @contextmanager
     def _named(self, operation: str) -> Iterator[None]:
-        """An error of SQLite inside becomes one of ours."""
+        """Turn an error of SQLite inside into one of ours."""
         try:
             yield
         except self._errors as failure:
@@ -224,14 +224,15 @@ class SqliteStore(EngineStore):
         incarnation: int | None = None,
         checkpoint_pages: int = CHECKPOINT_PAGES,
     ) -> SqliteStore:
-        """Open the store in `directory`, which is formatted if it is empty, and recovered otherwise.
+        """Open the store in `directory`: format it if empty, recover it otherwise.
 
-        `files` and `connect`, which raises `errors`, stand in for the operating system; `directory` then is only a
-        name. `incarnation` is used for formatting only; without it a random one is drawn. A checkpoint follows the
-        commit that brings the log to about `checkpoint_pages`.
+        `files` and `connect`, which raises `errors`, replace the operating system; `directory` then is only a name.
+        `incarnation` is used for formatting only; by default a random one is drawn. A checkpoint follows the commit
+        that brings the log to about `checkpoint_pages`.
 
-        Raises `DirectoryInUse`, `WrongDirectory`, `LogDamaged`, `LogLost`, or another `DiskError` where reading or
-        writing fails."""
+        Raise `DirectoryInUse`, `WrongDirectory`, `LogDamaged`, `LogLost`, or another `DiskError` if reading or writing
+        fails.
+        """
         place = os.fspath(directory)
         opening = Opening(place, "sqlite", DATABASE, node, cluster)
 

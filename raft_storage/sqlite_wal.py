@@ -1,9 +1,8 @@
-"""SQLite's write-ahead log, read before SQLite reads it: is its end a torn one, or is it damaged in the middle?
+"""SQLite's write-ahead log, read before SQLite reads it, to tell a torn end from damage in the middle.
 
-SQLite takes the first frame that does not check for the end of the log, whatever follows. Here is told apart what it
-does not tell: every transaction is synced before the next one begins, so a frame behind the end of the transaction
-with the bad frame proves that the bad frame was durable once. Pure; the format is that of
-https://sqlite.org/walformat.html.
+SQLite takes the first frame with a wrong checksum for the end of the log, whatever follows. This module decides: every
+transaction is synced before the next one begins, so a frame behind the end of the transaction with the bad frame proves
+that the bad frame was durable once. Pure; the format is that of https://sqlite.org/walformat.html.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _MASK: Final = 0xFFFFFFFF
 
 @final
 class WalDamage(Value, frozen=True):
-    """What is wrong at which byte."""
+    """The damage and its offset."""
 
     offset: int
     problem: str
@@ -39,16 +38,17 @@ def has_frames(log: bytes) -> bool:
 
 
 def wal_damage(log: bytes, page_bytes: int, page: Callable[[int], bytes]) -> WalDamage | None:
-    """Return what is damaged in `log`, None if it is whole, or torn at its end by a power loss.
+    """Return the damage in `log`, None if it is whole, or torn at its end by a power loss.
 
-    `page` gives a page of the database by its number, from 1 on."""
+    `page` returns a page of the database by its number, from 1 on.
+    """
     frame_bytes = _FRAME.size + page_bytes
     count = (len(log) - _HEADER.size) // frame_bytes
     if count <= 0:
         return None
     salts, checksum, little = _read_header(log, page_bytes)
     if checksum is None:
-        # A header may be torn where the log begins anew: then everything in the old one is in the database already.
+        # A header may be torn when the log starts over: then everything in the old log is in the database already.
         behind = None if _is_in_database(log, count, frame_bytes, page) else "the header of the log is damaged"
         return None if behind is None else WalDamage(0, behind)
     for number in range(count):
@@ -83,10 +83,11 @@ def _sum(data: bytes, start: tuple[int, int], *, little: bool) -> tuple[int, int
 
 
 def _goes_on(log: bytes, bad: int, count: int, frame_bytes: int, salts: tuple[int, ...]) -> bool:
-    """Return whether a transaction follows the one that holds the bad frame.
+    """Return whether a transaction follows the one with the bad frame.
 
-    Where the log was begun anew over an older one, a torn frame may have the older one's first words beside the new
-    salts, if a sector ends between them. Such a frame does not tell where a transaction ends."""
+    If the log was started over an older one, a torn frame may have the older one's first words beside the new salts, if
+    a sector ends between them. Such a frame does not tell the end of a transaction.
+    """
     ended = False
     for number in range(bad, count):
         start = _HEADER.size + number * frame_bytes
@@ -100,7 +101,7 @@ def _goes_on(log: bytes, bad: int, count: int, frame_bytes: int, salts: tuple[in
 
 
 def _is_in_database(log: bytes, count: int, frame_bytes: int, page: Callable[[int], bytes]) -> bool:
-    """Return whether the database holds what the frames with the first one's salts say, up to the last commit."""
+    """Return whether the database holds the pages of the frames with the first one's salts, up to the last commit."""
     salts = _FRAME.unpack_from(log, _HEADER.size)[2:4]
     pages: dict[int, int] = {}
     committed: dict[int, int] = {}

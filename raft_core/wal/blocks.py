@@ -1,9 +1,9 @@
-"""Batches of records as blocks of 512 bytes, the unit that a disk writes wholly or not at all.
+"""Batches of records as blocks of 512 bytes, the unit that a disk writes atomically.
 
-What lives here: the framing of one batch, and nothing about what is in it. A batch is what one sync makes durable; it
-fills whole blocks, so no block that was synced is ever written again. The last byte of every block is its mark: FIRST
-for the block that begins a batch, NEXT for the others. Space that was preallocated is zeros. The two marks differ from
-each other and from zero in four bits or more, so a mark that is neither of them nor zero is damage and nothing else.
+This is the framing of one batch, without its contents. A batch is the unit of one sync. It fills whole blocks, so no
+synced block is ever written again. The last byte of every block is its mark: FIRST for the block that begins a batch,
+NEXT for the others. Preallocated space is zeros. The two marks differ from each other and from zero in four bits or
+more, so a mark that is neither of them nor zero is damage and nothing else.
 
     batch   = head (44 bytes) + payload + zeros up to the end of the last block, 511 bytes of it in each block
     head    = checksum of the rest of the head, payload length, checksum of payload and zeros,
@@ -63,7 +63,7 @@ NOWHERE: Final = Position(0, 0)
 
 @final
 class BatchHead(Value, frozen=True, array_like=True):
-    """What the first block of a batch says about it."""
+    """The head of a batch, in its first block."""
 
     length: int
     checksum: int
@@ -72,12 +72,12 @@ class BatchHead(Value, frozen=True, array_like=True):
 
 
 def batch_bytes(payload_length: int) -> int:
-    """How many bytes of a segment a batch takes."""
+    """Return the bytes that a batch takes in a segment."""
     return -(-(HEAD_BYTES + payload_length) // ROOM) * BLOCK
 
 
 def frame_batch(payload: bytes, at: Position, synced: Position) -> bytes:
-    """The blocks of a batch that begins at `at`, written when everything before `synced` was durable."""
+    """Return the blocks of a batch at `at`, written when everything before `synced` was durable."""
     if len(payload) > _LIMIT:
         raise ValueError("a batch holds less than 4 GiB")
     padding = bytes(batch_bytes(len(payload)) // BLOCK * ROOM - HEAD_BYTES - len(payload))
@@ -91,7 +91,7 @@ def frame_batch(payload: bytes, at: Position, synced: Position) -> bytes:
 
 
 def parse_head(block: bytes) -> BatchHead | None:
-    """The head in a block marked FIRST, or None where its checksum does not fit."""
+    """Return the head in a block marked FIRST, or None if its checksum is wrong."""
     head = block[_CHECKSUM.size : HEAD_BYTES]
     if len(head) != _HEAD.size or _CHECKSUM.unpack_from(block)[0] != zlib.crc32(head):
         return None
@@ -100,12 +100,12 @@ def parse_head(block: bytes) -> BatchHead | None:
 
 
 def expected_marks(blocks: int) -> bytes:
-    """The marks of a whole batch, one per block."""
+    """Return the marks of a whole batch, one per block."""
     return bytes([FIRST]) + bytes(_NEXT_BYTES) * (blocks - 1)
 
 
 def content_of(blocks: bytes, head: BatchHead) -> bytes | None:
-    """The payload of a batch whose marks are all present, or None where its checksum does not fit."""
+    """Return the payload of a batch with all its marks, or None if its checksum is wrong."""
     content = bytearray(blocks)
     del content[ROOM::BLOCK]
     del content[:HEAD_BYTES]

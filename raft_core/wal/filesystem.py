@@ -1,13 +1,13 @@
-"""The few things that a store asks of a file system, so that a simulated one can stand in for the real one.
+"""`File` and `Files`: the file operations of a store, so that a simulated file system can replace the real one.
 
-What lives here: the protocols `File` and `Files`, their errors, and the two loops that every caller needs. `Files` is
-one directory without subdirectories; names are plain. What a call promises about power loss is part of the protocol:
+Also their errors, and the two loops that every caller needs. `Files` is one directory without subdirectories; names are
+plain. The guarantees after a power loss are part of the protocol:
 
-- `File.write_at` promises nothing: any subset of its 512-byte sectors may survive, until `File.sync` has returned.
-- `File.sync` makes the contents and the size of a file durable, and says nothing about its name.
+- `File.write_at` guarantees nothing: any subset of its 512-byte sectors may survive, until `File.sync` has returned.
+- `File.sync` makes the contents and the size of a file durable, but not its name.
 - `Files.create`, `Files.rename` and `Files.unlink` change names; a change is durable once `Files.sync_directory` has
   returned. A rename is atomic: the new name means the old or the new file, never neither.
-- After a failed `sync` nobody knows what is on the disk, and a later successful one proves nothing.
+- After a failed `sync` the contents of the disk are unknown, and a later successful one proves nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class FileFailed(DiskError):
-    """The file system refused an operation; `operation` and `name` say which."""
+    """The file system refused an operation; `operation` and `name` identify it."""
 
     def __init__(self, operation: str, name: str, problem: str) -> None:
         super().__init__(f"{operation} {name}: {problem}")
@@ -40,7 +40,7 @@ class FileFailed(DiskError):
 
 
 class FileMissing(FileFailed):
-    """There is no file of that name."""
+    """No file has this name."""
 
 
 class NoSpace(FileFailed):
@@ -52,7 +52,7 @@ class NoDescriptor(FileFailed):
 
 
 class LockHeld(FileFailed):
-    """Another process holds the lock; `holder` says which, where that is known."""
+    """Another process holds the lock; `holder` names it, if known."""
 
     def __init__(self, operation: str, name: str, problem: str, holder: str = "") -> None:
         super().__init__(operation, name, problem)
@@ -68,19 +68,19 @@ class File(Protocol):
     def size(self) -> int: ...
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset`; shorter only at the end of the file."""
+        """Return up to `length` bytes from `offset`; fewer only at the end of the file."""
         ...
 
     def write_at(self, offset: int, data: bytes | memoryview) -> int:
-        """How many bytes were written, at least one; the rest has to be written by another call."""
+        """Return the number of bytes written, at least one; the rest needs another call."""
         ...
 
     def preallocate(self, size: int) -> None:
-        """The file, new and empty, is `size` bytes of zeros, and writing into them will not run out of space."""
+        """Fill the file, new and empty, with `size` zeros; writing into them will not run out of space."""
         ...
 
     def sync(self) -> None:
-        """Contents and size are durable."""
+        """Make contents and size durable."""
         ...
 
     def close(self) -> None: ...
@@ -90,38 +90,38 @@ class Files(Protocol):
     """One directory."""
 
     def names(self) -> list[str]:
-        """All names, sorted."""
+        """Return all names, sorted."""
         ...
 
     def open(self, name: str) -> File:
-        """An existing file, for reading and writing. Raises `FileMissing`."""
+        """Open an existing file, for reading and writing. Raise `FileMissing`."""
         ...
 
     def create(self, name: str) -> File:
-        """A new empty file. Raises `FileFailed` where the name is taken."""
+        """Create an empty file. Raise `FileFailed` if the name is taken."""
         ...
 
     def rename(self, old: str, new: str) -> None:
-        """The file is called `new`, and what had that name before is gone."""
+        """Rename the file to `new`, replacing any file of that name."""
         ...
 
     def unlink(self, name: str) -> None: ...
 
     def sync_directory(self) -> None:
-        """All names are durable as they are now."""
+        """Make all present names durable."""
         ...
 
     def lock(self, name: str) -> None:
-        """This process holds the lock of that name until `close`. Raises `LockHeld`."""
+        """Hold the lock of that name until `close`. Raise `LockHeld`."""
         ...
 
     def close(self) -> None:
-        """The lock is free again."""
+        """Free the lock."""
         ...
 
 
 def write_whole(file: File, offset: int, data: bytes) -> None:
-    """All of `data` is handed to the file system, in however many calls it wants."""
+    """Write all of `data`, in as many calls as the file system needs."""
     written = file.write_at(offset, data)
     if written == len(data):
         return
@@ -134,7 +134,7 @@ def write_whole(file: File, offset: int, data: bytes) -> None:
 
 
 def read_whole(files: Files, name: str) -> bytes:
-    """The contents of a file. Raises `FileMissing`."""
+    """Return the contents of a file. Raise `FileMissing`."""
     file = files.open(name)
     try:
         return file.read_at(0, file.size())

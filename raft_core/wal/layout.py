@@ -1,8 +1,7 @@
-"""The files of a data directory: their names, and the small ones' contents.
+"""The files of a data directory: their names, and the format of the two small ones.
 
-What lives here: names and the sealed format of the two files that are no log and no snapshot. `identity` is written
-once. `anchor` is replaced at every opening, rotation and orderly close; it names a place up to which the log was
-synced, so that a log whose newest segment has vanished is not taken for a shorter log.
+`identity` is written once. `anchor` is replaced at every opening, rotation and orderly close; it names a place up to
+which the log was synced, so that a log that lost its newest segment is not taken for a shorter log.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ _SEAL: Final = struct.Struct("<8sIII")
 
 @final
 class IdentityFile(Value, frozen=True, array_like=True):
-    """Whose directory this is."""
+    """The owner of a directory."""
 
     cluster: ClusterId
     node: NodeId
@@ -76,7 +75,7 @@ _Sealed = TypeVar("_Sealed", IdentityFile, Anchor)
 
 
 def sealed(value: IdentityFile | Anchor) -> bytes:
-    """The whole contents of a small file."""
+    """Return the whole contents of a small file."""
     magic = _IDENTITY_MAGIC if isinstance(value, IdentityFile) else _ANCHOR_MAGIC
     body = msgspec.msgpack.encode(value)
     start = _SEAL.pack(magic, FORMAT_VERSION, len(body), 0)[:-4]
@@ -84,12 +83,12 @@ def sealed(value: IdentityFile | Anchor) -> bytes:
 
 
 def read_identity(data: bytes) -> IdentityFile:
-    """The contents of `identity`. Raises `LogDamaged` or `WrongDirectory`."""
+    """Return the contents of `identity`. Raise `LogDamaged` or `WrongDirectory`."""
     return _unsealed(IDENTITY, _IDENTITY_MAGIC, data, IdentityFile)
 
 
 def read_anchor(data: bytes) -> Anchor:
-    """The contents of `anchor`. Raises `LogDamaged` or `WrongDirectory`."""
+    """Return the contents of `anchor`. Raise `LogDamaged` or `WrongDirectory`."""
     return _unsealed(ANCHOR, _ANCHOR_MAGIC, data, Anchor)
 
 
@@ -119,7 +118,7 @@ _RECEIVED: Final = "-from-"
 
 
 def segment_name(sequence: int) -> str:
-    """The file of the segment with this number; names sort as numbers do."""
+    """Return the file name of the segment with this number; names sort as numbers do."""
     return f"{sequence:016d}.log"
 
 
@@ -130,18 +129,18 @@ def segment_number(name: str) -> int | None:
 
 
 def snapshot_name(position: LogPosition) -> str:
-    """Of a finished snapshot. Whether it is in force is said by the log."""
+    """Return the file name of a finished snapshot. The log tells whether it is in force."""
     return f"snapshot-{position.index:020d}-{position.term:020d}"
 
 
 def snapshot_position(name: str) -> LogPosition | None:
-    """What a finished snapshot stands for, or None for another file."""
+    """Return the position of a finished snapshot, or None for another file."""
     match = _SNAPSHOT.fullmatch(name)
     return LogPosition(Index(int(match[1])), Term(int(match[2]))) if match else None
 
 
 def part_name(position: LogPosition, source: str | None) -> str:
-    """Of a snapshot being written: this node's own, or one received from `source`."""
+    """Return the file name of an unfinished snapshot: this node's own, or one received from `source`."""
     if source is None:
         return f"{snapshot_name(position)}-own{_PART}"
     name = source.encode()
@@ -149,15 +148,15 @@ def part_name(position: LogPosition, source: str | None) -> str:
 
 
 def new_name(name: str) -> str:
-    """Of a small file being written, before it takes the place of the old one."""
+    """Return the name of a small file's replacement while it is written."""
     return name + _NEW
 
 
 def is_unfinished(name: str) -> bool:
-    """The name of a file that nothing refers to: a snapshot being written, a small file before its renaming."""
+    """Return whether the file is unreferenced: an unfinished snapshot, or a small file before its renaming."""
     return name.endswith((_NEW, _PART))
 
 
 def is_received(name: str) -> bool:
-    """The name of an unfinished snapshot that comes from another node, and whose transfer may be continued."""
+    """Return whether the file is an unfinished snapshot from another node, which may be resumed."""
     return name.endswith(_PART) and _RECEIVED in name

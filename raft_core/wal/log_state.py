@@ -1,7 +1,7 @@
-"""The log as a store sees it: what follows when changes are made one after the other.
+"""The log as a store sees it: its state after a sequence of changes.
 
-What lives here: `LogIndex`, which knows everything but the entries' contents, and turns a `Persist` into the `Change`
-that is written; and `LogImage`, which holds the entries too. Stores use the first while running, recovery the second.
+`LogIndex` knows everything but the entries' contents, and turns a `Persist` into the `Change` to write; `LogImage`
+holds the entries too. Stores use the first while running, recovery the second.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ __all__ = ["LogImage", "LogIndex"]
 
 
 class LogIndex:
-    """Hard state, snapshot and the terms of entries. `first`: entries below are not needed any more; `next`: the index
-    of the next entry; entries below `known_from` are not known here, because the segments that hold them are gone."""
+    """Hard state, snapshot and the terms of entries. `first`: entries below are obsolete; `next`: the index of the next
+    entry; entries below `known_from` are unknown here, because their segments are deleted.
+    """
 
     __slots__ = ("_starts", "_terms", "first", "hard", "known_from", "next", "snapshot")
 
@@ -30,16 +31,16 @@ class LogIndex:
         self.first = header.first if header is not None else Index(1)
         self.next = header.next if header is not None else Index(1)
         self.known_from = self.next
-        self._starts: list[int] = []  # rising; from each of these on, entries have the term beside it
+        self._starts: list[int] = []  # rising; the first index of each run of entries with the term beside it
         self._terms: list[Term] = []
 
     @property
     def base(self) -> Index:
-        """The snapshot's index, 0 without one: what a restart begins from."""
+        """Return the snapshot's index, 0 without one: a restart begins there."""
         return self.snapshot.index if self.snapshot is not None else Index(0)
 
     def term_at(self, index: Index) -> Term:
-        """The term of the entry at `index`, or of the snapshot's position; 0 where it is not known."""
+        """Return the term of the entry at `index`, or of the snapshot's position; 0 if unknown."""
         if self.snapshot is not None and index == self.snapshot.index:
             return self.snapshot.term
         if not self.known_from <= index < self.next:
@@ -47,8 +48,9 @@ class LogIndex:
         return self._terms[bisect_right(self._starts, index) - 1]
 
     def change(self, persist: Persist) -> Change:
-        """Makes the change of `persist`, and returns it as it has to be written. Raises `CallerError` where it does
-        not fit what was written before; then nothing has been changed."""
+        """Apply `persist` and return the change to write. Raise `CallerError`, and change nothing, if it does not fit
+        the earlier writes.
+        """
         self._check(persist)
         snapshot = persist.snapshot
         change = Change(
@@ -63,7 +65,7 @@ class LogIndex:
         return change
 
     def apply(self, change: Change) -> None:
-        """Makes a change that is known to fit."""
+        """Apply a change that is known to fit."""
         if change.hard is not None:
             self.hard = change.hard
         if change.truncate_from:
@@ -76,11 +78,11 @@ class LogIndex:
             self.next = Index(change.entries[-1].index + 1)
         if change.snapshot is not None:
             self._switch(change.snapshot, discard=change.discard)
-        # Entries that no snapshot holds are needed, whatever somebody says.
+        # Entries outside any snapshot are needed, whatever the caller asks for.
         self.first = max(self.first, min(change.drop_before, Index(self.base + 1)))
 
     def problem(self, change: Change) -> str | None:
-        """Why `change` cannot follow, or None."""
+        """Return the reason why `change` cannot follow, or None."""
         if change.truncate_from and not self.base < change.truncate_from <= self.next:
             return f"it truncates from {change.truncate_from}, the log is from {self.base + 1} to {self.next - 1}"
         following = change.truncate_from or self.next
@@ -97,7 +99,7 @@ class LogIndex:
             raise CallerError(f"write {persist.write} does not fit the log: {problem}")
 
     def _will_hold(self, snapshot: SnapshotMeta, persist: Persist) -> bool:
-        """The log holds the snapshot's position once the entries of `persist` are written."""
+        """Return whether the log holds the snapshot's position once the entries of `persist` are written."""
         for entry in persist.entries:
             if entry.index == snapshot.index:
                 return entry.term == snapshot.term
@@ -123,7 +125,7 @@ class LogIndex:
 
 @final
 class LogImage(LogIndex):
-    """The outline with the entries from `known_from` on."""
+    """The index with the entries from `known_from` on."""
 
     __slots__ = ("entries",)
 
@@ -132,7 +134,7 @@ class LogImage(LogIndex):
         self.entries: list[Entry] = []
 
     def apply(self, change: Change) -> None:
-        """Makes a change that is known to fit."""
+        """Apply a change that is known to fit."""
         if change.truncate_from:
             del self.entries[max(0, change.truncate_from - self.known_from) :]
         self.entries += change.entries
@@ -141,7 +143,7 @@ class LogImage(LogIndex):
             self.entries.clear()
 
     def forget(self, below: Index) -> None:
-        """Entries below are not held any more."""
+        """Forget the entries below."""
         if below > self.known_from:
             del self.entries[: below - self.known_from]
             self.known_from = below
@@ -166,14 +168,14 @@ class LogImage(LogIndex):
         return held
 
     def problem(self, change: Change) -> str | None:
-        """Why `change` cannot follow, or None."""
+        """Return the reason why `change` cannot follow, or None."""
         for entry in change.entries:
             if not checksum_matches(entry.kind, entry.data, entry.checksum):
                 return f"the checksum of entry {entry.index} is wrong"
         return super().problem(change)
 
     def outline(self) -> LogIndex:
-        """The same without contents, to be changed independently."""
+        """Return an independent copy without contents."""
         copy = LogIndex()
         copy.hard, copy.snapshot = self.hard, self.snapshot
         copy.first, copy.next, copy.known_from = self.first, self.next, self.known_from

@@ -1,12 +1,12 @@
-"""The incremental reader of one segment, with a verdict.
+"""`WalReader`: the incremental reader of one segment, with a verdict.
 
-What lives here: the decision whether a broken place is a torn tail or damage. The rules, which together leave no case
-open (why they are right is told in `docs/wal-format.md`):
+It decides whether a broken place is a torn tail or damage. The rules, which together leave no case open
+(`docs/wal-format.md` gives the reasons):
 
 - a mark that is neither FIRST nor NEXT nor zero is damage, wherever it is;
-- a batch all of whose marks are present, but whose checksum is wrong, is damage, wherever it is;
-- a batch of which a mark is zero was torn, unless a later batch says that the log was synced beyond its beginning:
-  then it is damage. Therefore the reader goes on looking at the heads of later batches after a torn one.
+- a batch with all its marks and a wrong checksum is damage, wherever it is;
+- a batch with a zero mark was torn, unless a later batch shows that the log was synced beyond its beginning: then it
+  is damage. Therefore the reader goes on looking at the heads of later batches after a torn one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["Record", "Verdict", "VerdictKind", "WalReader", "was_continued"]
 
 
 class VerdictKind(Enum):
-    """What a segment is like behind its last whole batch."""
+    """The state of a segment behind its last whole batch."""
 
     CLEAN = "clean"  # nothing but zeros
     TORN = "torn"  # a batch that was not synced
@@ -42,7 +42,7 @@ class VerdictKind(Enum):
 
 @final
 class Verdict(Value, frozen=True):
-    """`offset`: where the whole batches end, or where the damage was found."""
+    """`offset`: the end of the whole batches, or the place of the damage."""
 
     kind: VerdictKind
     offset: int
@@ -51,7 +51,7 @@ class Verdict(Value, frozen=True):
 
 @final
 class Record(Value, frozen=True):
-    """A record, and the offset of the batch that it is part of."""
+    """A record, and the offset of its batch."""
 
     at: int
     body: Body
@@ -60,8 +60,9 @@ class Record(Value, frozen=True):
 def was_continued(sequence: int, data: bytes) -> bool:
     """Return whether segment `sequence` holds the head of any batch but its first, whatever else is wrong with it.
 
-    Then its first batch had been acknowledged: only after that is another one written. Chance does not make a head,
-    whose checksum and place must be right; so garbage is not mistaken for one."""
+    Then its first batch had been acknowledged: another one is written only after that. A head cannot arise by chance,
+    because its checksum and place must be right; so garbage is not mistaken for one.
+    """
     for offset in range(BLOCK, len(data) - BLOCK + 1, BLOCK):
         head = parse_head(data[offset : offset + BLOCK])
         if head is not None and head.at == Position(sequence, offset):
@@ -82,22 +83,22 @@ class WalReader:
         self._end = 0
         self._proven = 0
         self._torn = False
-        self._dirty = False  # something besides zeros was seen behind the last whole batch
+        self._dirty = False  # bytes other than zeros were seen behind the last whole batch
         self._damage: Verdict | None = None
 
     @property
     def end(self) -> int:
-        """Where the whole batches end."""
+        """Return the end of the whole batches."""
         return self._end
 
     @property
     def proven(self) -> int:
-        """Up to where this segment was synced for certain, as far as it says so itself."""
+        """Return the offset up to which this segment was certainly synced, by its own account."""
         return self._proven
 
     @property
     def verdict(self) -> Verdict:
-        """What the bytes fed so far are, if nothing follows."""
+        """Return the verdict on the bytes fed so far, if no more follow."""
         if self._damage is not None:
             return self._damage
         rest = self._buffer
@@ -106,7 +107,7 @@ class WalReader:
         return Verdict(VerdictKind.CLEAN, self._end)
 
     def feed(self, data: bytes) -> list[Record]:
-        """The records of every batch completed by `data`; none any more once a batch was torn or damaged."""
+        """Return the records of every batch completed by `data`; none after a torn or damaged batch."""
         records: list[Record] = []
         self._buffer += data
         consumed = 0
@@ -120,7 +121,7 @@ class WalReader:
         return records
 
     def _take(self, start: int, records: list[Record]) -> int:
-        """Reads the batch at `start` of the buffer. Returns the bytes it took, 0 where more are needed."""
+        """Read the batch at `start` of the buffer. Return its size, 0 if more bytes are needed."""
         buffer = self._buffer
         if len(buffer) - start < BLOCK:
             return 0
@@ -147,7 +148,7 @@ class WalReader:
         return size if self._accept(payload, size, head, records) else 0
 
     def _head(self, start: int) -> BatchHead | None:
-        """The head at `start` of the buffer, if it is whole and stands where it says that it stands."""
+        """Return the head at `start` of the buffer, if it is whole and names its own place."""
         head = parse_head(bytes(memoryview(self._buffer)[start : start + BLOCK]))
         if head is None or head.at != Position(self._sequence, self._offset) or head.synced > head.at:
             return None
@@ -169,7 +170,7 @@ class WalReader:
         return True
 
     def _incomplete(self, marks: bytes, size: int) -> int:
-        """A batch with a wrong mark: torn if it is missing, damaged if it is anything else."""
+        """Handle a batch with a wrong mark: torn if the mark is missing, damaged if it is anything else."""
         for block, mark in enumerate(marks[1:], start=1):
             if mark not in (0, NEXT):
                 self._damaged(self._offset + block * BLOCK, f"the mark of a block is {mark:#04x}")
@@ -178,7 +179,7 @@ class WalReader:
         return size
 
     def _skim(self, start: int) -> int:
-        """Looks through the blocks behind a torn batch for proof that it had been synced."""
+        """Search the blocks behind a torn batch for proof that it had been synced."""
         size = (len(self._buffer) - start) // BLOCK * BLOCK
         if not size:
             return 0
@@ -198,7 +199,7 @@ class WalReader:
         return size
 
     def _judge(self, mark: int, start: int) -> None:
-        """A block with a mark, behind a torn batch."""
+        """Judge a marked block behind a torn batch."""
         head = self._head(start) if mark == FIRST else None
         if head is None:
             self._damaged(self._offset, "a block is not readable")

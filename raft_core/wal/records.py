@@ -1,9 +1,9 @@
-"""What a batch of the log holds: records, as MessagePack arrays.
+"""The records of a batch, as MessagePack arrays.
 
-What lives here: the two record types and their bytes. `SegmentHeader` is the first record of every segment and of no
-other place; it repeats everything that the log says besides entries, so that a segment can be understood when all
-older ones are gone. `Change` is one `Persist`, made durable as a whole. A batch's payload is one MessagePack array of
-records; every record is an array that begins with its tag. Nothing here is checksummed: the batch is.
+There are two types. `SegmentHeader` is the first record of every segment and occurs nowhere else; it repeats the whole
+state of the log except entries, so that a segment can be understood when all older ones are gone. `Change` is one
+`Persist`, made durable as a whole. A batch's payload is one MessagePack array of records; every record is an array that
+begins with its tag. Records have no checksum: the batch has one.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from raft_core.wal.blocks import Position
 __all__ = ["FORMAT_VERSION", "MAGIC", "Body", "Change", "RecordsUndecodable", "SegmentHeader", "decode", "encode"]
 
 FORMAT_VERSION: Final = 1
-"""Of everything in a data directory. A reader refuses a higher one."""
+"""Version of everything in a data directory. A reader refuses a higher one."""
 
 MAGIC: Final = "sansio-raft log"
 
 
 class RecordsUndecodable(ValueError):
-    """A payload with a right checksum is not what this library writes."""
+    """A payload with a valid checksum was not written by this library."""
 
 
 @final
 class SegmentHeader(Value, frozen=True, tag=1, array_like=True):
-    """How the log stood where this segment begins.
+    """The state of the log at the beginning of this segment.
 
-    `follows`: the log before this segment ends there; what that segment holds behind it is void, and so is every
-    segment between the two. `first`: entries below are not needed any more. `next`: the index of the next entry."""
+    `follows`: the end of the log before this segment; the rest of that segment is void, and so is every segment between
+    the two. `first`: entries below are obsolete. `next`: the index of the next entry.
+    """
 
     magic: str
     version: int
@@ -72,12 +73,12 @@ _DECODER: Final = msgspec.msgpack.Decoder(tuple[Body, ...])
 
 
 def encode(records: Sequence[Body]) -> bytes:
-    """The payload of one batch."""
+    """Return the payload of one batch."""
     return _ENCODER.encode(records)
 
 
 def decode(payload: bytes) -> tuple[Body, ...]:
-    """The records of one batch. Raises `RecordsUndecodable`."""
+    """Return the records of one batch. Raise `RecordsUndecodable`."""
     try:
         return _DECODER.decode(payload)
     except msgspec.MsgspecError as failure:

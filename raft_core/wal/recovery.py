@@ -1,9 +1,9 @@
-"""The plan by which a data directory is recovered: from the bytes of its files to what they mean and what to do.
+"""The recovery plan of a data directory, from the bytes of its files.
 
-What lives here: pure decisions. A log is a chain: every segment's header says where in which segment the log went on
-before it. The newest readable segment is the head of the chain; whatever is not in the chain is void. Opening writes
-the end of the chain again, into a fresh segment, because what was read may have come from a page cache and never
-have reached the disk; `Plan` says what goes into that segment and what may be deleted once it is durable.
+Pure decisions. A log is a chain: every segment's header names the segment and the offset at which the log went on
+before it. The newest readable segment is the head of the chain; anything outside the chain is void. Opening writes the
+end of the chain again, into a fresh segment, because the bytes read may have come from a page cache and never have
+reached the disk. `Plan` gives the contents of that segment and the files to delete once it is durable.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = ["LiveSegment", "Plan", "header_of", "plan_recovery"]
 
 @final
 class LiveSegment(Value, frozen=True):
-    """A segment that holds part of the log. `next`: the index of the next entry where it begins."""
+    """A segment with a part of the log. `next`: the index of the next entry at its beginning."""
 
     sequence: int
     next: Index
@@ -47,12 +47,13 @@ class LiveSegment(Value, frozen=True):
 @final
 @attrs.frozen(eq=False)
 class Plan:
-    """What a directory holds, and what makes that certain.
+    """The contents of a directory, and the steps that make them certain.
 
-    First `rubbish` may be deleted, to which nothing refers whichever part of what was read is on the medium: the rest
+    First `rubbish` may be deleted: it is unreferenced whichever part of the bytes read is on the medium, and the rest
     may need its room. Then `header` and `changes` go, as one batch, into the new segment `header.sequence`, and are
     synced with the directory; then the anchor is replaced; then `obsolete` may be deleted. `kept` are the segments
-    before the new one."""
+    before the new one.
+    """
 
     image: LogImage
     header: SegmentHeader
@@ -62,7 +63,7 @@ class Plan:
     obsolete: tuple[str, ...]
 
     def recovered(self, identity: Identity) -> Recovered:
-        """What the core starts from."""
+        """Return the starting state of the core."""
         image = self.image
         return Recovered(
             identity,
@@ -77,7 +78,7 @@ class Plan:
 @final
 @attrs.frozen(eq=False)
 class _Segment:
-    """A segment of the chain. `records` are those behind the header. `end`: where its part of the log ends."""
+    """A segment of the chain. `records` are those behind the header. `end`: the end of its part of the log."""
 
     sequence: int
     header: SegmentHeader
@@ -89,7 +90,7 @@ class _Segment:
 def header_of(
     image: LogIndex, identity: IdentityFile, *, sequence: int, boot: BootNumber, follows: Position
 ) -> SegmentHeader:
-    """The header of a segment that begins where the log is like `image`."""
+    """Return the header of a segment at whose beginning the log is like `image`."""
     return SegmentHeader(
         magic=MAGIC,
         version=FORMAT_VERSION,
@@ -114,8 +115,9 @@ def plan_recovery(
     *,
     merge_bytes: int,
 ) -> Plan:
-    """What to make of the files `names`, whose contents `read` gives. Raises `LogDamaged`, `LogLost` or
-    `WrongDirectory`. Segments at the end that together are shorter than `merge_bytes` are merged into the fresh one."""
+    """Plan the recovery of the files `names`, whose contents `read` returns. Raise `LogDamaged`, `LogLost` or
+    `WrongDirectory`. Segments at the end that together are shorter than `merge_bytes` are merged into the fresh one.
+    """
     numbers = {number for name in names if (number := segment_number(name)) is not None}
     chain = _chain(numbers, read, identity, anchor)
     image, cut_image = _replay(chain)
@@ -142,7 +144,7 @@ def plan_recovery(
 
 
 def _chain(numbers: set[int], read: Callable[[str], bytes], identity: IdentityFile, anchor: Anchor) -> list[_Segment]:
-    """The segments of the log, oldest first; empty if nothing was ever written."""
+    """Return the segments of the log, oldest first; none if nothing was ever written."""
     head = _head(numbers, read, identity, anchor)
     if head is None:
         return []
@@ -155,7 +157,7 @@ def _chain(numbers: set[int], read: Callable[[str], bytes], identity: IdentityFi
 
 
 def _head(numbers: set[int], read: Callable[[str], bytes], identity: IdentityFile, anchor: Anchor) -> _Segment | None:
-    """The newest segment that was ever completed."""
+    """Return the newest segment that was ever completed."""
     for number in sorted(numbers, reverse=True):
         if number < anchor.synced.segment:
             break
@@ -171,14 +173,14 @@ def _head(numbers: set[int], read: Callable[[str], bytes], identity: IdentityFil
 
 
 def _read_head(number: int, read: Callable[[str], bytes], identity: IdentityFile, anchor: Anchor) -> _Segment | None:
-    """Segment `number` as the end of the log, or None if its creation was never completed."""
+    """Return segment `number` as the end of the log, or None if its creation was never completed."""
     reader = WalReader(number)
     data = read(segment_name(number))
     records = reader.feed(data)
     verdict = reader.verdict
     if verdict.kind is VerdictKind.DAMAGED:
-        # Nothing in a segment is acknowledged before the anchor that names it is durable. An anchor that is older than
-        # the segment proves this, unless the anchor itself was put back: then the segment may have been continued.
+        # Nothing in a segment is acknowledged before the anchor with its name is durable. An older anchor proves that
+        # this never happened, unless the anchor itself was put back: then the segment may have been continued.
         if number > anchor.synced.segment and not was_continued(number, data):
             return None
         raise _damage(number, verdict.offset, verdict.problem)
@@ -192,7 +194,7 @@ def _read_head(number: int, read: Callable[[str], bytes], identity: IdentityFile
 
 
 def _read_until(end: Position, read: Callable[[str], bytes], identity: IdentityFile) -> _Segment:
-    """A segment that the log went on behind, after it had been synced up to there."""
+    """Return a segment that the log left at `end`, after it had been synced up to there."""
     number = end.segment
     reader = WalReader(number)
     records = reader.feed(read(segment_name(number))[: end.offset])
@@ -207,7 +209,7 @@ def _read_until(end: Position, read: Callable[[str], bytes], identity: IdentityF
 def _header(number: int, records: list[Record], identity: IdentityFile) -> SegmentHeader:
     header = records[0].body
     name = segment_name(number)
-    assert type(header) is SegmentHeader  # the reader accepts no segment that begins with anything else
+    assert type(header) is SegmentHeader  # the reader accepts no segment with another beginning
     if header.magic != MAGIC or header.sequence != number:
         raise _damage(number, 0, "the header is not one of this segment")
     if header.version > FORMAT_VERSION:
@@ -226,7 +228,7 @@ def _header(number: int, records: list[Record], identity: IdentityFile) -> Segme
 
 
 def _replay(chain: list[_Segment]) -> tuple[LogImage, LogImage]:
-    """The log at the end of the chain; and how it was where the head is not proven any more, without entries."""
+    """Return the log at the end of the chain; and its state where the head is no longer proven, without entries."""
     if not chain:
         return LogImage(), LogImage()
     image, head = LogImage(chain[0].header), chain[-1]
@@ -242,7 +244,7 @@ def _replay(chain: list[_Segment]) -> tuple[LogImage, LogImage]:
 
 
 def _frozen(image: LogImage) -> LogImage:
-    """Hard state, snapshot and indexes as they are at this moment."""
+    """Return a copy of the present hard state, snapshot and indexes."""
     copy = LogImage()
     copy.hard, copy.snapshot, copy.first, copy.next = image.hard, image.snapshot, image.first, image.next
     return copy
@@ -268,7 +270,7 @@ def _apply(segment: _Segment, record: Record, image: LogImage) -> None:
 
 
 def _check_complete(chain: list[_Segment], image: LogImage) -> None:
-    """Every entry behind the snapshot is there."""
+    """Check that every entry behind the snapshot is present."""
     if not chain or image.known_from <= image.base + 1:
         return
     missing = chain[0].header.follows.segment
@@ -285,13 +287,13 @@ def _check_snapshot(names: Sequence[str], image: LogImage) -> None:
 # What has to be done.
 
 _Begun: TypeAlias = Callable[[LogIndex, Position], SegmentHeader]
-"""The header of the fresh segment, if the log is like this where it begins and was left there."""
+"""Makes the header of the fresh segment from the log's state at its beginning and the place where the log left off."""
 
 
 def _cut(
     chain: list[_Segment], image: LogImage, cut_image: LogImage, merge_bytes: int, begun: _Begun
 ) -> tuple[list[_Segment], SegmentHeader, tuple[Change, ...]]:
-    """The segments to keep; the header of the fresh one, and the changes behind it."""
+    """Return the segments to keep; the header of the fresh one, and the changes behind it."""
     start = _merged_from(chain, merge_bytes)
     head = chain[-1] if chain else None
     if head is not None and head.proven == 0:
@@ -306,20 +308,20 @@ def _cut(
 
 
 def _written_anew(image: LogImage, begun: _Begun) -> tuple[SegmentHeader, tuple[Change, ...]]:
-    """The whole log as if it had just begun where the entries that are still needed begin."""
+    """Return the whole log as if it began with the first entry that is still needed."""
     begin = _frozen(image)
     begin.first = begin.next = image.known_from
     return begun(begin, NOWHERE), (Change(entries=tuple(image.entries)),) if image.entries else ()
 
 
 def _changes(*segments: _Segment, start: int = 0) -> tuple[Change, ...]:
-    """All changes in `segments`, from byte `start` on."""
+    """Return all changes in `segments`, from byte `start` on."""
     records = (record for segment in segments for record in segment.records if record.at >= start)
     return tuple(record.body for record in records if type(record.body) is Change)
 
 
 def _merged_from(chain: list[_Segment], merge_bytes: int) -> int:
-    """The first of the segments at the end that are written again as a whole; the chain's length if none is."""
+    """Return the first of the segments at the end that are rewritten as a whole; the chain's length if none is."""
     total, start = 0, len(chain)
     for number in range(len(chain) - 1, -1, -1):
         total += chain[number].end
@@ -330,8 +332,9 @@ def _merged_from(chain: list[_Segment], merge_bytes: int) -> int:
 
 
 def _rubbish(names: Sequence[str], head: int, image: LogImage) -> tuple[str, ...]:
-    """Files that nothing can refer to, even if the end of the log was read from a page cache and is lost after all:
-    segments whose creation was never completed, snapshots that were never switched to, and unfinished files."""
+    """Return files that are unreferenced even if the end of the log was read from a page cache and is lost after all:
+    segments whose creation was never completed, snapshots never switched to, and unfinished files.
+    """
     found = []
     for name in names:
         number, position = segment_number(name), snapshot_position(name)
@@ -343,7 +346,7 @@ def _rubbish(names: Sequence[str], head: int, image: LogImage) -> tuple[str, ...
 
 
 def _obsolete(names: Sequence[str], kept: set[int], image: LogImage) -> tuple[str, ...]:
-    """Old files that mean nothing once the fresh segment is durable. Snapshots being received stay."""
+    """Return old files that are void once the fresh segment is durable. Incoming snapshots stay."""
     found = []
     for name in names:
         number, position = segment_number(name), snapshot_position(name)

@@ -1,16 +1,15 @@
-"""The format of a snapshot file, and reading and writing it over the `File` protocol.
+"""The format of a snapshot file, and its reader and writer over the `File` protocol.
 
-What lives here: bytes of machine state in, sealed chunks out, and back. Everything has a place that follows from the
-header alone, so any part can be read without the parts before it, and an interrupted writing resumes behind the last
-whole chunk.
+Bytes of machine state in, sealed chunks out, and back. Every offset follows from the header alone, so any part can be
+read without the parts before it, and an interrupted write resumes behind the last whole chunk.
 
     file    = header, zeros up to a multiple of 512, chunks, trailer
     header  = magic "RAFTSNAP", version, length, checksum (4 bytes each), then a MessagePack array of that length
     chunk   = checksum (4 bytes), then `chunk_bytes` bytes of state; the last one may be shorter
     trailer = magic "SNAPDONE", size of the state (8), checksum over all chunks' checksums (4), checksum (4)
 
-A chunk's checksum covers the header's checksum and the chunk's number too, so that a chunk of another snapshot or from
-another place does not pass for this one.
+A chunk's checksum also covers the header's checksum and the chunk's number, so that a chunk of another snapshot or
+place is not accepted.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ __all__ = ["CHUNK_BYTES", "SNAPSHOT_REMEDY", "SnapshotFileReader", "SnapshotFile
 
 CHUNK_BYTES: Final = 64 * 1024
 SYNC_BYTES: Final = 16 * 1024 * 1024
-"""A long file is synced this often while it is written, so that the log's syncs need not wait for all of it."""
+"""Bytes between two syncs while a long file is written, so that the log's syncs need not wait for all of it."""
 
 SNAPSHOT_REMEDY: Final = (
     "The state that this node's log builds on is not readable here. Remove the node from the cluster, and let a node"
@@ -52,7 +51,7 @@ _TRAILER_BYTES: Final = _TRAILER.size + _CHECKSUM.size
 
 @final
 class SnapshotHeader(Value, frozen=True, array_like=True):
-    """What a snapshot stands for, and how its chunks are cut."""
+    """The identity of a snapshot, and the size of its chunks."""
 
     cluster: ClusterId
     meta: SnapshotMeta
@@ -73,7 +72,7 @@ def _damaged(file: File, offset: int, problem: str) -> LogDamaged:
 
 @final
 class _Layout:
-    """A header that was read or written, and where everything is that belongs to it."""
+    """A header, and the offsets that follow from it."""
 
     __slots__ = ("header", "seal", "start")
 
@@ -84,14 +83,14 @@ class _Layout:
         self.seal = zlib.crc32(block)
 
     def place(self, number: int) -> int:
-        """Where chunk `number` begins."""
+        """Return the offset of chunk `number`."""
         return self.start + number * (_CHECKSUM.size + self.header.chunk_bytes)
 
     def checksum(self, number: int, data: bytes) -> int:
         return zlib.crc32(data, zlib.crc32(_NUMBER.pack(self.seal, number)))
 
     def chunk(self, file: File, number: int, length: int) -> bytes | None:
-        """The `length` bytes of a chunk, or None where they are not what was written."""
+        """Return the `length` bytes of a chunk, or None if they have changed."""
         data = file.read_at(self.place(number), _CHECKSUM.size + length)
         state = data[_CHECKSUM.size :]
         if len(state) != length or _CHECKSUM.unpack_from(data)[0] != self.checksum(number, state):
@@ -120,7 +119,7 @@ def _read_layout(file: File) -> _Layout:
 
 @final
 class SnapshotFileReader:
-    """A finished snapshot. Raises `LogDamaged` where it is not what was written."""
+    """A finished snapshot. Raise `LogDamaged` if its bytes have changed."""
 
     def __init__(self, file: File) -> None:
         self._file = file
@@ -136,7 +135,7 @@ class SnapshotFileReader:
             raise _damaged(file, place, "the trailer is missing or wrong")
 
     def _end(self) -> int:
-        """Where the trailer begins."""
+        """Return the offset of the trailer."""
         whole, rest = divmod(self._size, self._layout.header.chunk_bytes)
         return self._layout.place(whole) + (_CHECKSUM.size + rest if rest else 0)
 
@@ -160,7 +159,7 @@ class SnapshotFileReader:
         return data
 
     def read(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset`, shorter only at the end."""
+        """Return up to `length` bytes from `offset`, fewer only at the end."""
         end = min(offset + length, self._size)
         if offset >= end:
             return b""
@@ -170,13 +169,13 @@ class SnapshotFileReader:
         return data[offset - first * chunk_bytes : end - first * chunk_bytes]
 
     def chunks(self) -> Iterator[bytes]:
-        """The whole state in order, each chunk checked before it is given."""
+        """Yield the whole state in order, each chunk checked first."""
         chunk_bytes = self._layout.header.chunk_bytes
         for number in range(-(-self._size // chunk_bytes)):
             yield self._chunk(number)
 
     def verify(self) -> None:
-        """Every byte is what was written. Raises `LogDamaged`."""
+        """Check every byte. Raise `LogDamaged`."""
         seal = self._layout.seal
         for number, chunk in enumerate(self.chunks()):
             seal = zlib.crc32(_CHECKSUM.pack(self._layout.checksum(number, chunk)), seal)
@@ -191,8 +190,9 @@ class SnapshotFileReader:
 class SnapshotFileWriter:
     """A snapshot being written into `file`, which is empty or holds the beginning of the same one.
 
-    `rewrite`: what it holds was written before the last opening, so it may be in a page cache only; it is written
-    again, unchanged, for the next sync to count."""
+    `rewrite`: its contents were written before the last opening, so they may be in a page cache only; they are written
+    again, unchanged, to be covered by the next sync.
+    """
 
     def __init__(self, file: File, header: SnapshotHeader, *, rewrite: bool) -> None:
         self._file = file
@@ -209,12 +209,12 @@ class SnapshotFileWriter:
 
     @staticmethod
     def belongs(file: File, header: SnapshotHeader) -> bool:
-        """What `file` holds is the beginning of this snapshot, so that it can be continued."""
+        """Return whether `file` holds the beginning of this snapshot, so that it can be resumed."""
         expected = _header_bytes(header)
         return file.read_at(0, len(expected)) == expected
 
     def _take_up(self, *, rewrite: bool) -> None:
-        """Goes on behind the last whole chunk."""
+        """Resume behind the last whole chunk."""
         chunk_bytes = self._layout.header.chunk_bytes
         while (chunk := self._layout.chunk(self._file, self._chunks, chunk_bytes)) is not None:
             if rewrite:
@@ -228,11 +228,11 @@ class SnapshotFileWriter:
 
     @property
     def offset(self) -> int:
-        """How many bytes of state were taken; after a crash, whole chunks of these are still there."""
+        """Return the bytes of state taken; after a crash, whole chunks of these are still there."""
         return self._chunks * self._layout.header.chunk_bytes + len(self._buffer)
 
     def write(self, data: bytes) -> None:
-        """Appends to the state."""
+        """Append to the state."""
         self._buffer += data
         chunk_bytes = self._layout.header.chunk_bytes
         whole = len(self._buffer) // chunk_bytes * chunk_bytes
@@ -249,7 +249,7 @@ class SnapshotFileWriter:
         self._count(checksum)
 
     def finish(self) -> None:
-        """The file is complete and synced; its name is the caller's matter."""
+        """Complete and sync the file; the caller renames it."""
         size = self.offset
         end = self._layout.place(self._chunks)
         if self._buffer:
@@ -262,5 +262,5 @@ class SnapshotFileWriter:
         self._file.close()
 
     def close(self) -> None:
-        """Leaves the file as it is, to be continued later."""
+        """Leave the file as it is, to be resumed later."""
         self._file.close()

@@ -36,10 +36,10 @@ def base_after_snapshot(settings: Settings, log: Log, snapshot: Index, transfers
 
 
 def log_at_start(settings: Settings, recovered: Recovered) -> Log:
-    """Return the log that a restart begins with: with a tail that the snapshot covers, where the disk still has one.
+    """Return the log after a restart, with the tail of covered entries before the snapshot, if the disk has one.
 
-    The base must be a position whose term is known: the very start, or that of the first covered entry, which is then
-    not held itself. Raises `CallerError` where `covered` does not end at the snapshot."""
+    The base needs a known term: it is the start of the log, or the first covered entry, which is then not held itself.
+    Raise `CallerError` if `covered` does not end at the snapshot."""
     snapshot, covered = recovered.snapshot, recovered.covered
     base = snapshot.position if snapshot is not None else START
     if not covered:

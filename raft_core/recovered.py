@@ -28,12 +28,12 @@ class Identity:
 @attrs.frozen
 class Recovered:
     """The disk's state. `entries` are consecutive and follow `snapshot` (or index 0). `boot` rises by one at every
-    opening. `applied` is the index that a durable state machine already holds, 0 for one that lives in memory.
-    A node that was formatted but has never been part of a cluster has no snapshot, no entries and term 0.
+    opening. `applied` is the index already held by a durable state machine, 0 for one in memory. A formatted node
+    which was never part of a cluster has no snapshot, no entries and term 0.
 
-    `covered` are entries that the snapshot holds too and that are still on the disk: consecutive, the last one at the
-    snapshot's position. A store may give none. With them a node that restarts can still send appends to a follower that
-    lags a little, instead of a snapshot (§7)."""
+    `covered` are the entries still on the disk although the snapshot covers them: consecutive, the last one at the
+    snapshot's position. A store may give none. With them a restarted node can send appends, not a snapshot, to a
+    follower slightly behind (§7)."""
 
     identity: Identity
     hard: HardState = HardState()

@@ -6,8 +6,8 @@ imported nothing of `raft_core` before, and that prints what was reached: lines 
 met which role, which events happened and which effects were ordered. `raft_testing` is the tool and not the
 subject, so it is left out.
 
-What cannot be reached is said in two places, each with its reason: `EXCLUDED`, patterns of lines that no run can come
-to, and `IMPOSSIBLE`, pairs of message and role that the protocol rules out.
+What cannot be reached is listed with its reason: `EXCLUDED`, patterns of lines; `OMITTED`, modules; `IMPOSSIBLE`,
+pairs of message and role.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any, Final, final, get_args
 import attrs
 import coverage
 
-__all__ = ["EXCLUDED", "IMPOSSIBLE", "Module", "Reached", "judge", "main", "measure"]
+__all__ = ["EXCLUDED", "IMPOSSIBLE", "OMITTED", "Module", "Reached", "judge", "main", "measure"]
 
 # Nothing of raft_core is imported at the top: a worker imports this module first, and lines that run while raft_core
 # is being imported count only if coverage has begun before.
@@ -35,12 +35,24 @@ __all__ = ["EXCLUDED", "IMPOSSIBLE", "Module", "Reached", "judge", "main", "meas
 _ROOT: Final = Path(__file__).resolve().parents[2]
 
 EXCLUDED: Final = {
-    r"if TYPE_CHECKING:": "imports for type checkers only",
     r"assert_never\(": "a type checker proves that nothing comes here",
     r"^class .*\(Protocol\):": "a protocol: nothing but declarations",
     r"raise AssertionError\(": "says that a closed union has another member than it has",
 }
 """Lines that no run can come to: patterns, and why."""
+
+OMITTED: Final = {
+    "raft_core/node/home.py": "threads and event loops: only a real adapter has them",
+    "raft_core/node/reaching.py": "the operating system's errors: only real sockets raise them",
+    "raft_core/testing/*": "says where it went",
+    "raft_core/host/*": "says where it went",
+    "raft_core/machine.py": "says where it went",
+    "raft_core/typed.py": "says where it went",
+    "raft_core/storage.py": "says where it went",
+    "raft_core/salvage.py": "says where it went",
+    "raft_core/trace.py": "says where it went",
+}
+"""Modules that no run can reach, and why."""
 
 IMPOSSIBLE: Final[Mapping[tuple[str, str], str]] = {}
 """Pairs of message and role that cannot happen, and why. Nothing stands here: whatever a core is told by the network
@@ -106,7 +118,7 @@ def _new_coverage(directory: str, suffix: str | bool) -> coverage.Coverage:
         branch=True,
         config_file=False,
         source=[str(_ROOT / "raft_core")],
-        omit=[str(_ROOT / "raft_core" / "testing" / "*")],
+        omit=[str(_ROOT / path) for path in OMITTED],
         messages=False,
     )
     watching.set_option("report:exclude_lines", list(EXCLUDED))
@@ -243,7 +255,7 @@ def _cell(met: Mapping[str, int], message: str, role: str) -> str:
 
 def _reasons() -> list[str]:
     rows = ["not counted, because no run can come there"]
-    rows += [f"  {pattern:<24}  {reason}" for pattern, reason in EXCLUDED.items()]
+    rows += [f"  {pattern:<24}  {reason}" for pattern, reason in (EXCLUDED | OMITTED).items()]
     rows += [f"  {message} at {role}: {reason}" for (message, role), reason in IMPOSSIBLE.items()]
     return [*rows, ""]
 

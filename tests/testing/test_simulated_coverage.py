@@ -13,7 +13,7 @@ from raft_core.effects import Effect, RoleName
 from raft_core.events import LocalEvent
 from raft_core.messages import Message
 from tests.testing import simulated_coverage
-from tests.testing.simulated_coverage import EXCLUDED, IMPOSSIBLE, Module, Reached, judge, main, measure
+from tests.testing.simulated_coverage import EXCLUDED, IMPOSSIBLE, OMITTED, Module, Reached, judge, main, measure
 
 CORE = Path(__file__).resolve().parents[2] / "raft_core"
 
@@ -65,6 +65,12 @@ def test_every_exclusion_has_something_to_exclude() -> None:
 
     for pattern, reason in EXCLUDED.items():
         assert re.search(pattern, text, re.MULTILINE), pattern
+        assert reason
+
+
+def test_every_omitted_module_exists() -> None:
+    for pattern, reason in OMITTED.items():
+        assert list(CORE.parent.glob(pattern)), pattern
         assert reason
 
 

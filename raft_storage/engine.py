@@ -20,12 +20,12 @@ class Engine(Protocol):
 
     @property
     def file(self) -> str:
-        """The name of the database, for error texts."""
+        """Return the name of the database, for error texts."""
         ...
 
     @property
     def tail(self) -> str:
-        """The name of the file with the newest rows at opening, if the engine keeps them apart."""
+        """Return the name of the file with the newest rows at opening, "" if the engine does not keep them apart."""
         ...
 
     def rows(self) -> Generator[Row, None, None]:

@@ -86,7 +86,7 @@ class Peers:
         self.lost: list[tuple[ConnectionId, int]] = []
         self.drops: dict[Drop, int] = {}
 
-    # What the host tells.
+    # Input from the node.
 
     def introduce(self, *, formed: bool, founders: tuple[NodeId, ...], founding: bytes) -> None:
         """Set the disk's part of all greetings from now on."""
@@ -362,7 +362,7 @@ class Peers:
         mine = self.addresses.in_greeting(self._introduction, told)
         return Link(mine, dialer=dialer, peer=peer, incarnations=self._member_incarnations, limits=self._limits)
 
-    # What leaves.
+    # Output.
 
     def send(self, to: NodeId, message: Message) -> None:
         """Queue the message in its lane; drop and count it if the peer is not connected."""

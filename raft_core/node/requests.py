@@ -90,7 +90,7 @@ class RequestBook:
 
     @property
     def batches(self) -> int:
-        """How many requests are with the core."""
+        """Return the number of requests with the core."""
         return len(self._batches)
 
     def on_members(self, members: Members, node: NodeId) -> None:
@@ -280,7 +280,7 @@ class RequestBook:
             self._held.append(item)
 
     def _has_waited(self, item: PendingRequest) -> bool:
-        """True if a configuration-based wait limit has passed. It never shortens a read's own deadline."""
+        """Return whether `leader_wait` has passed. It never shortens a read's own deadline."""
         limit = self._config.leader_wait
         return (
             bool(limit)

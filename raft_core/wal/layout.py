@@ -123,7 +123,7 @@ def segment_name(sequence: int) -> str:
 
 
 def segment_number(name: str) -> int | None:
-    """The segment's sequence number, or None for another file."""
+    """Return the segment's sequence number, or None for another file."""
     match = _SEGMENT.fullmatch(name)
     return int(match[1]) if match else None
 

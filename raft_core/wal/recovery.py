@@ -224,7 +224,7 @@ def _header(number: int, records: list[Record], identity: IdentityFile) -> Segme
     return header
 
 
-# What the chain says.
+# Replay.
 
 
 def _replay(chain: list[_Segment]) -> tuple[LogImage, LogImage]:
@@ -284,7 +284,7 @@ def _check_snapshot(names: Sequence[str], image: LogImage) -> None:
     raise LogDamaged(name, 0, "the snapshot that the log builds on is missing", RESTORE_REMEDY)
 
 
-# What has to be done.
+# The steps.
 
 _Begun: TypeAlias = Callable[[LogIndex, Position], SegmentHeader]
 """Makes the header of the fresh segment from the log's state at its beginning and the place where the log left off."""

@@ -20,6 +20,7 @@ from anyio.streams.stapled import MultiListener
 
 from raft_core.errors import SettingsError
 from raft_core.node.config import join_address, split_address
+from raft_core.node.descriptors import OpenAccepted
 from raft_core.node.events import (
     BytesReceived,
     ConnectionClosed,
@@ -29,6 +30,7 @@ from raft_core.node.events import (
     NodeEvent,
     Transmitted,
 )
+from raft_core.node.limits import NodeLimits
 from raft_core.node.reaching import dial_failure, listen_failure
 from raft_storage.forks import kept_from_children
 
@@ -74,8 +76,9 @@ class _Connection:
 class Connections:
     """Every connection of one node, dialled and accepted. Tasks run in `group` and report with `post`."""
 
-    def __init__(self, group: TaskGroup, post: Callable[[NodeEvent], None]) -> None:
+    def __init__(self, group: TaskGroup, post: Callable[[NodeEvent], None], limits: NodeLimits) -> None:
         self._group: Final = group
+        self._open: Final = OpenAccepted(limits)
         self._post: Final = post
         self._accepted: Final = count(1, 2)  # odd; the node's own are even
         self._known: Final[dict[ConnectionId, _Connection]] = {}
@@ -116,6 +119,15 @@ class Connections:
                 self._group.start_soon(self._accept, stream)
 
     async def _accept(self, stream: SocketStream) -> None:
+        if not self._open.enter():
+            await anyio.aclose_forcefully(stream)
+            return
+        try:
+            await self._accepted_one(stream)
+        finally:
+            self._open.leave()
+
+    async def _accepted_one(self, stream: SocketStream) -> None:
         connection = _Connection(ConnectionId(next(self._accepted)))
         self._known[connection.number] = connection
         with self._life_of(connection):

@@ -18,6 +18,7 @@ from raft_core.node.config import NodeConfig
 from raft_core.node.core import NodeCore
 from raft_core.node.driver import host_at
 from raft_core.node.events import StopAsked
+from raft_core.node.limits import NodeLimits
 from raft_core.state_machine import StateMachine
 from raft_storage.open import open_disk
 
@@ -72,7 +73,7 @@ async def open_node(config: NodeConfig, machine: StateMachine, *, seed: int | No
             seed = secrets.randbits(64) if seed is None else seed
             host = host_at(address, config, recovered, machine, seed)
             loop = Loop(host, lanes)
-            async with _running(Node(host, loop, address), loop, listener, config.patience) as node:
+            async with _running(Node(host, loop, address), loop, listener, config) as node:
                 yield node
     finally:
         with anyio.CancelScope(shield=True):
@@ -80,14 +81,15 @@ async def open_node(config: NodeConfig, machine: StateMachine, *, seed: int | No
 
 
 @asynccontextmanager
-async def _running(node: Node, loop: Loop, listener: Listener, patience: float) -> AsyncIterator[Node]:
+async def _running(node: Node, loop: Loop, listener: Listener, config: NodeConfig) -> AsyncIterator[Node]:
     """Run the node's tasks during the block, in a shielded scope, so that a cancelled block still transfers leadership.
     The block's exception leaves unchanged, not in a group.
     """
     raised: BaseException | None = None
+    patience = config.patience
     async with anyio.create_task_group() as group:
         body, tasks = anyio.CancelScope(), anyio.CancelScope(shield=True)
-        group.start_soon(_tasks, loop, listener, body, tasks)
+        group.start_soon(_tasks, loop, listener, config.host, body, tasks)
         try:
             with body:
                 yield node
@@ -104,10 +106,12 @@ async def _running(node: Node, loop: Loop, listener: Listener, patience: float) 
         raise loop.driver.error from (loop.driver.error.__cause__ or raised)
 
 
-async def _tasks(loop: Loop, listener: Listener, body: anyio.CancelScope, tasks: anyio.CancelScope) -> None:
+async def _tasks(
+    loop: Loop, listener: Listener, limits: NodeLimits, body: anyio.CancelScope, tasks: anyio.CancelScope
+) -> None:
     with tasks:
         async with anyio.create_task_group() as group:
-            connections = Connections(group, loop.driver.post)
+            connections = Connections(group, loop.driver.post, limits)
             group.start_soon(connections.serve, listener)
             group.start_soon(loop.keep_time)
             await loop.run(connections)

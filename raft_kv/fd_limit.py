@@ -1,23 +1,19 @@
 """How many files and connections the system lets this process have open.
 
-What lives here: the limit of this process, raised as far as it may be, and how many clients that leaves room for. A
-server that took clients until the last descriptor was gone could not make its next log segment, and would end.
+What lives here: the limit of this process, raised as far as it may be, and the configuration that fits into it. How it
+is shared is decided in `raft_core.node.descriptors`.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Final
 
 import attrs
 
-from raft_core.errors import CallerError
+from raft_core.node.descriptors import share_descriptors
 from raft_kv.config import ServeConfig
 
-__all__ = ["RESERVED", "most_open_files", "within_descriptors"]
-
-RESERVED: Final = 64
-"""Descriptors for the log, snapshots, peers, listeners and the loop; clients have the rest."""
+__all__ = ["most_open_files", "within_descriptors"]
 
 
 def most_open_files() -> int | None:
@@ -34,19 +30,18 @@ def most_open_files() -> int | None:
 
 
 def within_descriptors(config: ServeConfig, files: int | None) -> tuple[ServeConfig, str]:
-    """`config` with no more clients than `files` descriptors leave room for, and what to tell where that is fewer.
+    """Return `config` with no more clients and connections of peers than `files` descriptors leave room for, and what
+    to tell where clients are fewer.
 
     Raises `CallerError` where they leave room for none."""
-    if files is None or config.max_clients <= files - RESERVED:
+    if files is None:
         return config, ""
-    room = files - RESERVED
-    if room < 1:
-        raise CallerError(
-            f"this process may have {files} files open at once (ulimit -n), and a node needs {RESERVED} and one for "
-            f"each client: raise the limit"
-        )
+    shares = share_descriptors(files, config.max_clients, config.host)
+    fitting = attrs.evolve(config, max_clients=shares.clients, host=shares.limits)
+    if shares.clients == config.max_clients:
+        return fitting, ""
     told = (
-        f"node {config.id}: takes {room} clients at most, not {config.max_clients}: this process may have {files} "
-        f"files open at once (ulimit -n), and {RESERVED} are kept for its disk and its peers"
+        f"node {config.id}: takes {shares.clients} clients at most, not {config.max_clients}: this process may have "
+        f"{files} files open at once (ulimit -n), and {files - shares.clients} are kept for its disk and its peers"
     )
-    return attrs.evolve(config, max_clients=room), told
+    return fitting, told

@@ -25,6 +25,8 @@ __all__ = ["PORTION", "ExpiringGroup", "ExpiringMachine", "ExpiringWorkload"]
 PORTION: Final = 16
 """So many dead items are freed with each command."""
 _STAMP: Final = 8
+_HUGE: Final = 300_000
+"""Bytes of the largest result."""
 _MILLISECOND: Final = 1_000_000
 
 
@@ -125,13 +127,17 @@ class ExpiringWorkload:
     def model(self) -> SequentialModel:
         return ExpiringGroup()
 
+    @property
+    def result_bytes(self) -> int:
+        return _HUGE
+
     def ask(self, rng: Rng, client: int, number: int) -> Asked:
         """The next operation of a client."""
         group = f"g{rng.below(self._groups)}"
         if rng.chance(0.4):
             given = (1 + rng.below(300), 1 + rng.below(800))
             return Asked("fill", group, (*given, 0), _command(number, "fill", group, given))
-        size = rng.choice((0, 0, 10, 10, 1000, 1000, 20_000, 300_000))
+        size = rng.choice((0, 0, 10, 10, 1000, 1000, 20_000, _HUGE))
         return Asked("count", group, (size, 0), _command(number, "count", group, (size,)))
 
     def as_logged(self, asked: Asked, command: bytes) -> Datum:

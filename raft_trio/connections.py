@@ -15,6 +15,7 @@ import trio
 
 from raft_core.errors import SettingsError
 from raft_core.node.config import join_address, split_address
+from raft_core.node.descriptors import OpenAccepted
 from raft_core.node.events import (
     BytesReceived,
     ConnectionClosed,
@@ -24,6 +25,7 @@ from raft_core.node.events import (
     NodeEvent,
     Transmitted,
 )
+from raft_core.node.limits import NodeLimits
 from raft_core.node.reaching import dial_failure, listen_failure
 from raft_storage.forks import kept_from_children
 
@@ -69,8 +71,9 @@ class _Connection:
 class Connections:
     """Every connection of one node, dialled and accepted. Tasks run in `nursery` and report with `post`."""
 
-    def __init__(self, nursery: trio.Nursery, post: Callable[[NodeEvent], None]) -> None:
+    def __init__(self, nursery: trio.Nursery, post: Callable[[NodeEvent], None], limits: NodeLimits) -> None:
         self._nursery: Final = nursery
+        self._open: Final = OpenAccepted(limits)
         self._post: Final = post
         self._accepted: Final = count(1, 2)  # odd; the node's own are even
         self._known: Final[dict[ConnectionId, _Connection]] = {}
@@ -99,6 +102,15 @@ class Connections:
         await trio.serve_listeners(self._accept, listeners, handler_nursery=self._nursery)
 
     async def _accept(self, stream: trio.SocketStream) -> None:
+        if not self._open.enter():
+            stream.socket.close()
+            return
+        try:
+            await self._accepted_one(stream)
+        finally:
+            self._open.leave()
+
+    async def _accepted_one(self, stream: trio.SocketStream) -> None:
         connection = _Connection(ConnectionId(next(self._accepted)))
         self._known[connection.number] = connection
         with self._life_of(connection):

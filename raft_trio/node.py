@@ -15,6 +15,7 @@ from raft_core.node.config import NodeConfig
 from raft_core.node.core import NodeCore
 from raft_core.node.driver import host_at
 from raft_core.node.events import StopAsked
+from raft_core.node.limits import NodeLimits
 from raft_core.state_machine import StateMachine
 from raft_storage.open import open_disk
 from raft_trio.connections import Connections, listening
@@ -71,7 +72,7 @@ async def open_node(config: NodeConfig, machine: StateMachine, *, seed: int | No
             seed = secrets.randbits(64) if seed is None else seed
             host = host_at(address, config, recovered, machine, seed)
             loop = Loop(host, lanes)
-            async with _running(Node(host, loop, address), loop, listeners, config.patience) as node:
+            async with _running(Node(host, loop, address), loop, listeners, config) as node:
                 yield node
     finally:
         with trio.CancelScope(shield=True):
@@ -80,15 +81,16 @@ async def open_node(config: NodeConfig, machine: StateMachine, *, seed: int | No
 
 @asynccontextmanager
 async def _running(
-    node: Node, loop: Loop, listeners: list[trio.SocketListener], patience: float
+    node: Node, loop: Loop, listeners: list[trio.SocketListener], config: NodeConfig
 ) -> AsyncIterator[Node]:
     """Run the node's tasks during the block, in a shielded scope, so that a cancelled block still transfers leadership.
     The block's exception leaves unchanged, not in a group.
     """
     raised: BaseException | None = None
+    patience = config.patience
     async with trio.open_nursery() as nursery:
         body, tasks = trio.CancelScope(), trio.CancelScope(shield=True)
-        nursery.start_soon(_tasks, loop, listeners, body, tasks)
+        nursery.start_soon(_tasks, loop, listeners, config.host, body, tasks)
         try:
             with body:
                 yield node
@@ -106,11 +108,15 @@ async def _running(
 
 
 async def _tasks(
-    loop: Loop, listeners: list[trio.SocketListener], body: trio.CancelScope, tasks: trio.CancelScope
+    loop: Loop,
+    listeners: list[trio.SocketListener],
+    limits: NodeLimits,
+    body: trio.CancelScope,
+    tasks: trio.CancelScope,
 ) -> None:
     with tasks:
         async with trio.open_nursery() as nursery:
-            connections = Connections(nursery, loop.driver.post)
+            connections = Connections(nursery, loop.driver.post, limits)
             nursery.start_soon(connections.serve, listeners)
             nursery.start_soon(loop.keep_time)
             await loop.run(connections)

@@ -97,7 +97,9 @@ class NodeLimits:
     transmit_bytes: int = 256 * _KIB
     """Bulk bytes given to the operating system at once: a heartbeat may have to wait behind them."""
     max_connections: int = 256
-    """Accepted connections at any time; new ones beyond it are closed."""
+    """Accepted connections at any time, those without a greeting included; beyond it new ones are closed."""
+    max_ungreeted: int = 32
+    """Accepted connections that have not received a greeting; beyond it the oldest of them is closed."""
 
     # Clients.
     max_clients: int = 10_000
@@ -161,6 +163,7 @@ _POSITIVE: Final = (
     "request_bytes",
     "transmit_bytes",
     "max_connections",
+    "max_ungreeted",
     "max_clients",
     "max_client_bytes",
     "max_forwarded",

@@ -143,30 +143,30 @@ class Peers:
 
     def on_opened(self, event: ConnectionOpened) -> None:
         """Send the greeting on a dialled connection; on an accepted one, wait for the peer's."""
-        if not event.accepted:
-            connection = self._connections.get(event.connection)
-            if connection is None:  # given up in the meantime
-                self._orders.effects.append(Disconnect(event.connection, "no longer wanted"))
-                return
-            connection.open = True
-            connection.urgent.push(connection.link.hello())
-            self._touch(connection)
+        if event.accepted:
+            self._on_accepted(event.connection)
             return
-        if sum(not c.dialled for c in self._connections.values()) >= self._config.max_connections:
+        connection = self._connections.get(event.connection)
+        if connection is None:  # given up in the meantime
+            self._orders.effects.append(Disconnect(event.connection, "no longer wanted"))
+            return
+        connection.open = True
+        connection.urgent.push(connection.link.hello())
+        self._touch(connection)
+
+    def _on_accepted(self, identifier: ConnectionId) -> None:
+        """Add an accepted connection; at a limit, close another one for it, or refuse it."""
+        accepted = [c for c in self._connections.values() if not c.dialled]
+        if self._strangers.leave_no_room(accepted):
             self.drop(Drop.TOO_MANY_CONNECTIONS)
-            spare = next((c for c in self._connections.values() if self._can_be_spared(c)), None)
-            if spare is None:
-                self._orders.effects.append(Disconnect(event.connection, "too many connections"))
+            if (spare := self._strangers.spare(accepted)) is None:
+                self._orders.effects.append(Disconnect(identifier, "too many connections"))
                 return
             self.close(spare, "too many connections")
         link = self._link(dialer=False, peer=NO_NODE)
         deadline = self.now + self._config.hello_timeout
-        accepted = Connection(event.connection, link, NO_NODE, dialled=False, deadline=deadline)
-        self._connections[event.connection] = accepted
-
-    def _can_be_spared(self, connection: Connection) -> bool:
-        """True if no known peer has greeted on the connection."""
-        return not connection.dialled and not (connection.greeted and self._strangers.is_known(connection.peer))
+        connection = Connection(identifier, link, NO_NODE, dialled=False, deadline=deadline)
+        self._connections[identifier] = connection
 
     def is_member(self, node: NodeId) -> bool:
         """True if the configuration in force contains the node."""

@@ -8,11 +8,12 @@ for `_MEMORY` is forgotten. State by node id is kept only for members and for th
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Final, final
 
 from raft_core.ids import NodeId
 from raft_core.node.limits import SECOND, NodeLimits
+from raft_core.node.peer_connection import Connection
 
 __all__ = ["MOST", "RoguePeers"]
 
@@ -26,9 +27,10 @@ _ANSWERS: Final = 64 * 1024
 class RoguePeers:
     """The unknown nodes remembered by this node, with times, the newest last."""
 
-    __slots__ = ("_answers", "_members", "_met", "_named")
+    __slots__ = ("_answers", "_config", "_members", "_met", "_named")
 
     def __init__(self, config: NodeLimits) -> None:
+        self._config: Final = config
         self._answers: Final = config.request_bytes
         self._named: Final = frozenset((*config.peers, *config.founders))
         self._members: frozenset[NodeId] = frozenset()
@@ -44,6 +46,21 @@ class RoguePeers:
     def room_for_answers(self, node: NodeId) -> int:
         """Return how many bytes of answers may wait until the node takes them."""
         return self._answers if self.is_known(node) else min(self._answers, _ANSWERS)
+
+    def leave_no_room(self, accepted: Sequence[Connection]) -> bool:
+        """Return whether these accepted connections reach a limit: of all, or of those without a greeting."""
+        return len(accepted) >= self._config.max_connections or self._ungreeted_are_many(accepted)
+
+    def spare(self, accepted: Sequence[Connection]) -> Connection | None:
+        """Return which accepted connection to close for a new one, if any: the oldest without a greeting where those
+        are too many, else the oldest that is no known peer's.
+        """
+        if self._ungreeted_are_many(accepted):
+            return next(c for c in accepted if not c.greeted)
+        return next((c for c in accepted if not (c.greeted and self.is_known(c.peer))), None)
+
+    def _ungreeted_are_many(self, accepted: Sequence[Connection]) -> bool:
+        return sum(not c.greeted for c in accepted) >= self._config.max_ungreeted
 
     def on_members(self, members: tuple[NodeId, ...], now: int) -> None:
         """Adopt this configuration. Former members are unknown from now on, and are forgotten in time."""

@@ -58,6 +58,7 @@ class RandomLimits(TypedDict):
     urgent_frames: int
     request_bytes: int
     max_connections: int
+    max_ungreeted: int
     max_client_bytes: int
     max_forwarded: int
 
@@ -122,9 +123,11 @@ def unlike(rng: Rng, settings: Settings) -> Settings:
     )
 
 
-def draw_config(rng: Rng, profile: Profile, settings: Settings) -> RandomLimits:
-    """Short patience, and in some seeds tiny queues and pieces."""
+def draw_config(rng: Rng, profile: Profile, settings: Settings, result_bytes: int = 0) -> RandomLimits:
+    """Short patience, and in some seeds tiny queues and pieces. `result_bytes`: how large a result of the machine may
+    be. Pieces, chunks and queues are not too small for it; a snapshot holds several, those of the sessions."""
     more = rng.fork("more")
+    least = result_bytes // _MOST_PIECES
     return RandomLimits(
         leases=profile.leases,
         tick=profile.tick,
@@ -137,13 +140,14 @@ def draw_config(rng: Rng, profile: Profile, settings: Settings) -> RandomLimits:
         stop_timeout=3 * SECOND,
         pull_timeout=SECOND,
         bulk_bytes=rng.choice((0, 0, 3000)),
-        transmit_bytes=max(rng.choice((100, 300, 1 << 18)), settings.max_message_bytes // _MOST_PIECES),
-        chunk_bytes=rng.choice((64, 1000, 1 << 18)),
+        transmit_bytes=max(rng.choice((100, 300, 1 << 18)), settings.max_message_bytes // _MOST_PIECES, least),
+        chunk_bytes=max(rng.choice((64, 1000, 1 << 18)), least),
         chunk_window=rng.choice((1, 4)),
         max_clients=rng.choice((10, 10_000)),
         urgent_frames=rng.choice((4, 4096)),
-        request_bytes=more.choice((20_000, 1 << 25)),
+        request_bytes=max(more.choice((20_000, 1 << 25)), 2 * result_bytes),
         max_connections=more.choice((12, 256)),
+        max_ungreeted=rng.fork("ungreeted").choice((4, 32)),
         max_client_bytes=more.choice((20_000, 1 << 26)),
         max_forwarded=more.choice((2, 4096)),
     )

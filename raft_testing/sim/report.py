@@ -17,6 +17,7 @@ from raft_testing.faults.catalogue import Fault
 from raft_testing.linearizability.checker import Decision
 from raft_testing.trace.html import draw
 from raft_testing.trace.records import TraceRecord
+from raft_testing.workloads.drawn import SUBJECTS
 
 __all__ = ["MUST_BE_SEEN", "UNDECIDED", "Report", "SeedReport", "explain"]
 
@@ -54,7 +55,8 @@ class SeedReport:
     `faults` counts what was injected, `seen` what happened, `met` which event reached which role. `chosen` are the
     faults that took part, `digest` is equal for equal runs, `trace` is there if it was asked for. `options` is what
     else has to be typed to see this run again, and `subject` what names the machine, the workload and the store: None
-    where they have no name that a command could find."""
+    where they have no name that a command could find. `drawn` is the machine that the seed drew, and draws again; empty
+    where the caller named one."""
 
     seed: int
     violation: str
@@ -72,6 +74,7 @@ class SeedReport:
     trace: tuple[TraceRecord, ...] = ()
     options: str = ""
     subject: str | None = ""
+    drawn: str = ""
 
     @property
     def failed(self) -> bool:
@@ -121,7 +124,8 @@ class Report:
 
     @property
     def seen(self) -> Counter[str]:
-        return _total(seed.seen for seed in self.seeds)
+        drawn = Counter(_run_with(seed.drawn) for seed in self.seeds if seed.drawn)
+        return _total([*(seed.seen for seed in self.seeds), drawn])
 
     @property
     def met(self) -> Counter[str]:
@@ -136,7 +140,10 @@ class Report:
     def never_seen(self) -> tuple[str, ...]:
         """What a run that proves anything must have seen, and this one has not."""
         seen = self.seen
-        return tuple(what for what in MUST_BE_SEEN if not seen[what])
+        if not any(seed.drawn for seed in self.seeds):
+            return tuple(what for what in MUST_BE_SEEN if not seen[what])
+        drawn = tuple(_run_with(subject.name) for subject in SUBJECTS)
+        return tuple(what for what in (*MUST_BE_SEEN, *drawn) if not seen[what])
 
     def __add__(self, other: Report) -> Report:
         return Report((*self.seeds, *other.seeds))
@@ -174,7 +181,15 @@ class Report:
 
 def explain(seed: SeedReport) -> str:
     """A failed seed in a few lines."""
-    return f"seed {seed.seed}, at {seed.moment / SECOND:.3f} s: {seed.violation}\n  again: {seed.command}"
+    lines = [f"seed {seed.seed}, at {seed.moment / SECOND:.3f} s: {seed.violation}", f"  again: {seed.command}"]
+    if seed.drawn:
+        lines.insert(1, f"  machine: {seed.drawn}, which the seed draws again")
+    return "\n".join(lines)
+
+
+def _run_with(subject: str) -> str:
+    """How a run with a machine that its seed drew is counted as seen."""
+    return f"run with {subject}"
 
 
 def _total(counters: Iterable[Counter[_Key]]) -> Counter[_Key]:

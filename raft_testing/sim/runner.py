@@ -19,20 +19,17 @@ from raft_core.node.limits import SECOND
 from raft_core.state_machine import StateMachine
 from raft_testing.checkers.probes import RecoveredDisk, Salvage
 from raft_testing.faults.catalogue import Fault, Profile
-from raft_testing.rng import Rng
 from raft_testing.sim.report import Report, SeedReport
 from raft_testing.sim.simulation import OpenStore, Simulation
 from raft_testing.trace.records import Tracer
-from raft_testing.workloads.registers import RegisterMachine, RegisterWorkload, Workload
-from raft_testing.workloads.typed_registers import TypedRegisterWorkload, new_typed_registers
+from raft_testing.workloads.drawn import REGISTERS, draw_subject
+from raft_testing.workloads.registers import Workload
 
 __all__ = ["OpenStore", "Profile", "RecoveredDisk", "Report", "Salvage", "SeedReport", "run_seed", "shrink", "simulate"]
 
 _STANDARD: Final = Profile()
 _SHIPPED: Final = "raft_testing.__main__"
 """Where the command has its own store and its own salvage, which it need not be told of."""
-_TYPED_SHARE: Final = 0.25
-"""Of the seeds that nobody chose a machine for, those whose registers are a typed machine."""
 
 
 def run_seed(
@@ -50,18 +47,19 @@ def run_seed(
     """What came of one seed. `faults`: of those that the seed would choose, only these take part.
 
     `machine` makes the state machine of a node; it is put under `Sessions`. `workload` makes what clients do in this
-    run. With neither, the seed chooses between the two machines of registers that come with the simulator. `open_store`
-    opens a node's store on its simulated disk, and `salvage`, where there is one, founds a new cluster on such a disk.
+    run. With neither, the seed draws both from `raft_testing.workloads.drawn.SUBJECTS`; with one, registers stand in
+    for the other. `open_store` opens a node's store on its simulated disk, and `salvage`, where there is one, founds a
+    new cluster on such a disk.
     `trace`: record every step, for `SeedReport.page`. `digest`: compute a hash over all events and effects, which is
     equal in equal runs. What the user's own parts raise is a violation, with where it was raised."""
     tracer = Tracer() if trace else None
     subject = _subject(open_store, machine, workload, profile, salvage)
-    if machine is None and workload is None and Rng(seed).fork("machine").chance(_TYPED_SHARE):
-        machine, workload = new_typed_registers, TypedRegisterWorkload
+    drawn = draw_subject(seed) if machine is None and workload is None else None
+    stand_in = drawn or REGISTERS
     simulation = Simulation(
         seed,
-        machine=machine or RegisterMachine,
-        workload=(workload or RegisterWorkload)(),
+        machine=machine or stand_in.machine,
+        workload=(workload or stand_in.workload)(),
         open_store=open_store,
         profile=profile,
         only=faults,
@@ -91,6 +89,7 @@ def run_seed(
         trace=tuple(tracer.records) if tracer is not None else (),
         options=_options(profile),
         subject=subject,
+        drawn="" if drawn is None else drawn.name,
     )
 
 

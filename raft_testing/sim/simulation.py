@@ -58,7 +58,7 @@ from raft_testing.sim.random_config import (
 from raft_testing.stamps import Stamps
 from raft_testing.trace.records import RecordKind, Tracer
 from raft_testing.workloads.client import SimulatedClient
-from raft_testing.workloads.registers import Asked, ReadsTheLog, Workload
+from raft_testing.workloads.registers import Asked, ReadsTheLog, Workload, result_bytes
 
 __all__ = ["OpenStore", "Simulation"]
 
@@ -126,7 +126,7 @@ class Simulation:
         self.profile = profile = draw_leases(rng.fork("leases"), profile)
         self._settings = draw_settings(rng.fork("settings"), profile)
         self._unlike = rng.fork("unlike").chance(_UNLIKE_SHARE)
-        self._config = draw_config(rng.fork("config"), profile, self._settings)
+        self._config = draw_config(rng.fork("config"), profile, self._settings, result_bytes(workload))
         self._limits = draw_limits(rng.fork("limits"))
         self._founders = tuple(NodeId(n) for n in range(1, rng.choice((1, 2, 3, 3, 3, 3, 5, 5)) + 1))
         self.nemesis = Nemesis(self, rng.fork("nemesis"), only)

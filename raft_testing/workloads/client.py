@@ -199,6 +199,7 @@ class SimulatedClient:
             simulation.seen["client told which answers it has"] += 1
             sequence = Sequence(self._sequence)
             self._command = encode_command(self._session, sequence, sequence, asked.data)
+            simulation.sent[self._operation] = (asked, self._command)  # the one before it was not carried out
             self._again()
         else:
             simulation.overseer.fail(f"client {self._number} was answered {reply!r}")

@@ -17,7 +17,15 @@ from raft_testing.linearizability.history import Datum
 from raft_testing.linearizability.models import Register, SequentialModel
 from raft_testing.rng import Rng
 
-__all__ = ["Asked", "ReadsTheLog", "RegisterMachine", "RegisterWorkload", "Workload"]
+__all__ = [
+    "Asked",
+    "HasHugeResults",
+    "ReadsTheLog",
+    "RegisterMachine",
+    "RegisterWorkload",
+    "Workload",
+    "result_bytes",
+]
 
 
 @final
@@ -56,6 +64,21 @@ class ReadsTheLog(Protocol):
         a machine first carried it out. What was never carried out keeps its argument. The commands of a run must
         differ, or one is taken for the other."""
         ...
+
+
+@runtime_checkable
+class HasHugeResults(Protocol):
+    """A workload whose machine may answer with much more than a few KiB."""
+
+    @property
+    def result_bytes(self) -> int:
+        """How large a result may be: pieces and chunks in the simulated cluster are not too small for it."""
+        ...
+
+
+def result_bytes(workload: Workload) -> int:
+    """Return how large a result may be; 0 where it is small."""
+    return workload.result_bytes if isinstance(workload, HasHugeResults) else 0
 
 
 class RegisterMachine:

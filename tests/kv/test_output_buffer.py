@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raft_core.errors import CallerError
+from raft_core.node.descriptors import RESERVED
 from raft_kv.client_session import Session
 from raft_kv.client_session_values import Close, Inspect, Send
 from raft_kv.config import ServeConfig
-from raft_kv.fd_limit import RESERVED, within_descriptors
+from raft_kv.fd_limit import within_descriptors
 from raft_kv.output_buffer import LOOK_SECONDS, MAX_UNSENT_BYTES, PATIENCE_SECONDS, PIECE_BYTES, Conversation
 
 PATIENCE = PATIENCE_SECONDS // LOOK_SECONDS
@@ -124,7 +125,10 @@ def test_clients_leave_descriptors_for_the_disk_and_the_peers() -> None:
     config = ServeConfig(id=1, max_clients=100)
 
     assert within_descriptors(config, None) == (config, "")
-    assert within_descriptors(config, 100 + RESERVED) == (config, "")
+    assert within_descriptors(config, 10_000) == (config, "")
+    enough, told = within_descriptors(config, 100 + RESERVED)
+    assert (enough.max_clients, told) == (100, "")
+    assert enough.host.max_connections < config.host.max_connections
 
     fewer, told = within_descriptors(config, 99 + RESERVED)
     assert fewer.max_clients == 99

@@ -109,6 +109,27 @@ def test_connected_strangers_are_bounded_and_newest_stay() -> None:
     assert dict(door.peers.drops) == {"stranger": 2 * MOST}
 
 
+def test_connections_without_a_greeting_have_an_allowance_of_their_own() -> None:
+    """75 of them take nothing from those who have greeted, member or not, and a member is heard among them."""
+    door = Door(max_ungreeted=8)
+    greeted = [door.accept(hello(MEMBER)), door.accept(hello(9))]
+    silent = [door.accept() for _ in range(75)]
+
+    gone = [effect.connection for effect in door.orders.taken() if isinstance(effect, Disconnect)]
+    assert gone == silent[:-8]
+    assert set(door.peers._connections) == {*greeted, *silent[-8:]}
+    newest = door.accept(hello(MEMBER))
+    assert door.peers._accepted[MEMBER].id == newest
+
+
+def test_connection_that_greeted_is_no_longer_counted_among_the_silent() -> None:
+    door = Door(max_ungreeted=1)
+    connections = [door.accept(hello(number)) for number in (MEMBER, 7, 8, 9)]
+
+    assert [effect for effect in door.orders.taken() if isinstance(effect, Disconnect)] == []
+    assert set(door.peers._connections) == set(connections)
+
+
 def test_member_finds_room_where_strangers_took_all_connections() -> None:
     door = Door(max_connections=3)
     strangers = [door.accept(), door.accept(hello(9)), door.accept()]

@@ -78,5 +78,5 @@ def test_a_huge_result_that_is_dropped_although_a_client_waits_is_found(monkeypa
 
 def test_reports_that_hold_more_than_they_may_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work_module, "_MOST_RESULT_BYTES", 10**9)
-    monkeypatch.setattr("raft_testing.sim.workers.MOST_HELD", 300_000)
-    assert found()
+    monkeypatch.setattr("raft_testing.sim.workers.MOST_HELD", 15_000)
+    assert run(14).failed

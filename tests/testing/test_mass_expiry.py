@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from raft_core.ids import Index
@@ -19,10 +20,10 @@ def run(seed: int, machine: type[ExpiringMachine] = ExpiringMachine, profile: Pr
     return run_seed(seed, open_store=open_file_store, machine=machine, workload=ExpiringWorkload, profile=profile)
 
 
-def found(machine: type[ExpiringMachine] = ExpiringMachine) -> str:
-    """The first violation of a few seeds."""
+def found(machine: type[ExpiringMachine] = ExpiringMachine, profile: Profile = SHORT) -> str:
+    """Return the first violation of a few seeds."""
     for seed in range(1, 6):
-        report = run(seed, machine)
+        report = run(seed, machine, profile)
         if report.failed:
             return report.violation
     return ""
@@ -78,5 +79,6 @@ def test_a_huge_result_that_is_dropped_although_a_client_waits_is_found(monkeypa
 
 def test_reports_that_hold_more_than_they_may_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work_module, "_MOST_RESULT_BYTES", 10**9)
-    monkeypatch.setattr("raft_testing.sim.workers.MOST_HELD", 15_000)
-    assert run(14).failed
+    monkeypatch.setattr("raft_testing.sim.workers.MOST_HELD", 300_000)
+    many = attrs.evolve(SHORT, clients=30, operations=600)  # so that one report holds several huge results
+    assert found(profile=many)

@@ -43,6 +43,7 @@ EXCLUDED: Final = {
 
 OMITTED: Final = {
     "raft_core/node/home.py": "threads and event loops: only a real adapter has them",
+    "raft_core/node/descriptors.py": "the limit of open files: simulated nodes have none",
     "raft_core/node/reaching.py": "the operating system's errors: only real sockets raise them",
     "raft_core/testing/*": "says where it went",
     "raft_core/host/*": "says where it went",

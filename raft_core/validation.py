@@ -41,6 +41,8 @@ TERM_STEP: Final = 1 << 20
 def malformed(message: Message) -> str | None:
     """Return how `message` contradicts itself; None if it does not."""
     kind = type(message)
+    if message.term <= 0 and kind in (AppendEntries, InstallSnapshot):
+        return "a leader of term 0, in which no node was ever elected"
     if kind is AppendReply:
         if message.hint_term > message.term:  # type: ignore[union-attr]
             return "a rejection that names a later term than its own"

@@ -466,3 +466,15 @@ def test_reads_asked_before_the_answered_one_are_answered_too() -> None:
     effects = step(raft, ReadIndexReply(Term(1), NodeId(2), second, Index(1), ok=True))
 
     assert [effect.request for effect in effects if isinstance(effect, Respond)] == [5, 6]
+
+
+def test_leader_of_term_zero_ends_no_joiner() -> None:
+    """A joiner knows no member yet. A stranger that claims to lead its term 0 proves nothing about its disk."""
+    joiner = Raft(SMALL, Recovered(Identity(NodeId(4), incarnation=Incarnation(4))), random.Random(4))
+    joiner.step(Started())
+    far = Index(MAX_INT63)
+    said = AppendEntries(Term(0), NodeId(STRANGER), MessageId(1), HEARTBEAT, far, Term(0), far, ReadId(1))
+
+    effects = joiner.step(said)
+
+    assert kinds(effects) == [(AlarmKind.MALFORMED, NodeId(STRANGER))]

@@ -273,7 +273,7 @@ def nobody_is_ever_elected(patch: pytest.MonkeyPatch) -> str:
 
 @shows(PEACE, "left a request unanswered for")
 def nobody_is_ever_answered(patch: pytest.MonkeyPatch) -> str:
-    patch.setattr("raft_core.pending.Requests.applied", lambda requests, upto, results, respond: None)
+    patch.setattr("raft_core.pending.PendingProposals.applied", lambda requests, upto, results, respond: None)
     patch.setattr("raft_core.node.pending_request.Deadlines.passed", lambda deadlines, now: [])
     return found(profile=attrs.evolve(BRIEF, chaos=10 * SECOND))
 

@@ -438,7 +438,7 @@ def an_answer_is_never_given(patch: pytest.MonkeyPatch) -> str:
 
 @shows("every item of every request to a core has one answer", "node 1 never answered the requests (1,)")
 def a_core_stops_without_a_word(patch: pytest.MonkeyPatch) -> str:
-    patch.setattr(Server, "answer_everybody", lambda server, outcome: None)
+    patch.setattr(Server, "answer_everybody", lambda server, end, text: None)
     stage = Stage()
     stage.elect(1)
     stage.propose(1, b"x")

@@ -12,11 +12,10 @@ from typing import Final, final
 
 from raft_core.node.limits import MILLISECOND, SECOND
 
-__all__ = ["EARLY", "LATE", "Stamps"]
+__all__ = ["LATE", "Stamps"]
 
 _HEAD: Final = Struct("<BQ")
-EARLY: Final = 100 * MILLISECOND
-"""By how much the time may run ahead of its slowest pace: a late leader is followed by one that knew better."""
+_ROUNDING: Final = MILLISECOND
 LATE: Final = SECOND
 """By how much one change of leader may make cluster time late where no process dies: by what the fastest heartbeat took
 that reached the new leader, and an eighth of each later one's delay."""
@@ -65,7 +64,7 @@ class Stamps:
         ahead = stamp - moment
         least = self._least if self._least is not None else ahead
         most = self._most if self._most is not None else ahead
-        if ahead > least + EARLY:
+        if ahead > least + _ROUNDING:
             self._fail(f"the time in the log gains {ahead - least} ns on true time at index {index} ({node})")
         self._least, self._most = min(least, ahead), max(most, ahead)
         self.lost = self._most - ahead

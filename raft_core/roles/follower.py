@@ -113,7 +113,7 @@ class Follower:
         self.timeout = min(self.timeout, self.elapsed + leased + server.short_timeout())
 
     def on_forget_leader(self) -> None:
-        """Forget the leader, so that votes can be granted at once. Do nothing in a cluster with leases (rule 8)."""
+        """Forget the leader, so that votes can be granted at once. Do nothing in a cluster with leases (rule 8.1)."""
         if not self.server.members.leases and self.leader != NO_NODE:
             self.heard = False
             self._forget()

@@ -79,7 +79,7 @@ class Leader:
 
     @property
     def uncommitted(self) -> int:
-        """Bytes of uncommitted entries; derived from the log, so correct from the start of a leadership (rule 14)."""
+        """Bytes of uncommitted entries; derived from the log, so correct from the start of a leadership (rule 14.1)."""
         return self.server.log.size_between(self.server.commit, self.server.log.last_index)
 
     @property

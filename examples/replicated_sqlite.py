@@ -26,8 +26,7 @@ from typing import Any
 
 import trio
 
-from raft_core import Index, OutcomeUnknown, Refused
-from raft_trio import Node, NodeConfig, open_node
+from raft_trio import Node, NodeConfig, OutcomeUnknown, Refused, StateMachine, open_node
 
 DATES = ("date", "time", "datetime", "julianday", "strftime", "unixepoch")
 REFUSED = ("random", "randomblob", "changes", "total_changes", "last_insert_rowid", "load_extension")
@@ -40,7 +39,7 @@ def text_of(value: object) -> bytes:
     return json.dumps(value, default=lambda blob: blob.hex()).encode()
 
 
-class SqlMachine:
+class SqlMachine(StateMachine):
     """A state machine that keeps its state in the SQLite database `path`. Commands are [time, statement, values]."""
 
     def __init__(self, path: str) -> None:
@@ -95,14 +94,14 @@ class SqlMachine:
 
     # What the node asks of a state machine.
 
-    def init(self) -> Index:
+    def init(self) -> int:
         with self._own() as database:
-            return Index(database.execute("SELECT upto FROM _applied").fetchone()[0])
+            return int(database.execute("SELECT upto FROM _applied").fetchone()[0])
 
     def prepare(self, command: bytes, now: int) -> bytes:
         return text_of([datetime.fromtimestamp(now // 10**9, UTC).strftime("%F %T"), *json.loads(command)])
 
-    def apply(self, index: Index, command: bytes) -> bytes:
+    def apply(self, index: int, command: bytes) -> bytes:
         with self._own() as database:
             database.execute("BEGIN IMMEDIATE")
             database.execute("SAVEPOINT statement")
@@ -193,11 +192,10 @@ async def serve(node: Node, stream: trio.SocketStream) -> None:
 
 
 async def main(number: int, folder: Path, *ports: int) -> None:
-    peers = {node: f"127.0.0.1:{ports[node - 1]}" for node in (1, 2, 3)}
+    members = {node: f"127.0.0.1:{ports[node - 1]}" for node in (1, 2, 3)}
     port = ports[number + 2]
     folder.mkdir(exist_ok=True)
-    config = NodeConfig(node=number, cluster="sql", listen=peers[number], peers=peers, founders=(1, 2, 3),
-                        data=f"sqlite:{folder / 'raft'}", machine_blocks=True)  # fmt: skip
+    config = NodeConfig(number, members, cluster="sql", data=f"sqlite:{folder / 'raft'}", machine_blocks=True)
     async with open_node(config, SqlMachine(str(folder / "state.sqlite"))) as node:
         print(f"node {number} is here; clients connect to 127.0.0.1:{port}", flush=True)
         await trio.serve_tcp(partial(serve, node), port, host="127.0.0.1")

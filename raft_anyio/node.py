@@ -69,7 +69,7 @@ async def open_node(config: NodeConfig, machine: StateMachine, *, seed: int | No
     with anyio.CancelScope(shield=True):
         recovered, lanes = await anyio.to_thread.run_sync(open_disk, config, machine)
     try:
-        async with listening(config.listen) as (listener, address):
+        async with listening(config.listening_address) as (listener, address):
             seed = secrets.randbits(64) if seed is None else seed
             host = host_at(address, config, recovered, machine, seed)
             loop = Loop(host, lanes)
@@ -77,7 +77,7 @@ async def open_node(config: NodeConfig, machine: StateMachine, *, seed: int | No
                 yield node
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(lanes.close, config.patience)
+            await anyio.to_thread.run_sync(lanes.close, config.shutdown_timeout)
 
 
 @asynccontextmanager
@@ -86,10 +86,10 @@ async def _running(node: Node, loop: Loop, listener: Listener, config: NodeConfi
     The block's exception leaves unchanged, not in a group.
     """
     raised: BaseException | None = None
-    patience = config.patience
+    patience = config.shutdown_timeout
     async with anyio.create_task_group() as group:
         body, tasks = anyio.CancelScope(), anyio.CancelScope(shield=True)
-        group.start_soon(_tasks, loop, listener, config.host, body, tasks)
+        group.start_soon(_tasks, loop, listener, config.limits, body, tasks)
         try:
             with body:
                 yield node

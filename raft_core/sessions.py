@@ -332,7 +332,7 @@ class Sessions:
         limits = (self._limits.max_sessions, self._limits.max_results, self._limits.lifetime)
         held = list(self._sessions.items())[self._ended() :]
         self._moment += 1
-        return _chunks(_TableHead(_VERSION, self._now, limits, len(held)), held, self._machine.snapshot())
+        return _chunks(_TableHead(_VERSION, self._now, limits, len(held)), held, iter(self._machine.snapshot()))
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace table and inner state. Raise `SnapshotMalformed` before the inner machine is changed."""

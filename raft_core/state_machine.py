@@ -1,4 +1,4 @@
-"""State machines: the protocol users implement, with commands and results as bytes, and two optional protocols.
+"""State machines: the class users derive from, with commands and results as bytes, and two optional protocols.
 
 `preparer` and `latest_time` are the node's access to the optional ones. `TypedMachine` offers classes instead of bytes
 (`typed_state_machine`), `Sessions` wraps any machine for exactly-once commands. A machine is called from one thread
@@ -15,29 +15,52 @@ bytes alone. Such a call runs in a thread, and later calls wait for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, runtime_checkable
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol, runtime_checkable
 
+from raft_core.errors import CallerError
 from raft_core.ids import Index
 
-__all__ = ["KeepsTime", "PreparesWithWallTime", "StateMachine", "latest_time", "preparer"]
+__all__ = ["KeepsTime", "PreparesWithWallTime", "StateMachine", "latest_time", "preparer", "require_machine"]
 
 
 @runtime_checkable
 class StateMachine(Protocol):
     """A deterministic machine: the same commands at the same indexes give the same state and the same results.
 
+    Derive from it and define `apply`, `query`, `snapshot` and `restore`; the other methods have defaults:
+
+        class Counter(StateMachine):
+            total = 0
+
+            def apply(self, index: int, command: bytes) -> bytes:
+                self.total += int(command)
+                return b"%d" % self.total
+
+            def query(self, request: bytes) -> bytes:
+                return b"%d" % self.total
+
+            def snapshot(self) -> Iterable[bytes]:
+                return [b"%d" % self.total]
+
+            @abstractmethod
+    def restore(self, chunks: Iterable[bytes]) -> None:
+                self.total = int(b"".join(chunks))
+
+    A class that is not derived from it may be used as well if it has all six methods.
+
     **An exception in `apply`, `restore` or `init` ends the node with `MachineBroken`**, now and after every restart.
     All nodes apply the same commands, so all of them end. Return an error as the result instead."""
 
-    def init(self) -> Index:
-        """Return the index up to which this machine durably holds its state; 0 for one in memory.
+    def init(self) -> int:
+        """Return the index up to which this machine durably holds its state; 0, the default, for one in memory.
 
         An exception prevents the node's start. A durable machine must keep no change of an entry if `apply` raised."""
-        ...
+        return 0
 
     def prepare(self, command: bytes, now: int) -> bytes:
-        """Return the command to write to the log; called on the leader. Most machines return `command` unchanged.
+        """Return the command to write to the log; called on the leader. The default returns `command` unchanged.
 
         If the leader then refuses the command during a leadership transfer, `prepare` is called again for the next
         leader; at most one of the results enters the log.
@@ -48,8 +71,9 @@ class StateMachine(Protocol):
         commands need `PreparesWithWallTime`. A machine which stamps time should implement `KeepsTime` too.
 
         An exception refuses this one command (`prepare_failed`); the node continues."""
-        ...
+        return command
 
+    @abstractmethod
     def apply(self, index: Index, command: bytes) -> bytes:
         """Apply the committed command at `index` and return its result. Indexes rise, but not always by one: no-ops are
         skipped. Return a deterministic error for an invalid or unknown command.
@@ -61,15 +85,19 @@ class StateMachine(Protocol):
 
     def query(self, request: bytes) -> bytes:
         """Return the answer to a read-only query of the present state. An exception refuses this one query
-        (`query_failed`); the node continues."""
-        ...
+        (`query_failed`); the node continues. The default knows no query and refuses them all."""
+        name = type(self).__name__
+        raise NotImplementedError(f"{name} answers no queries: define its query()")
 
-    def snapshot(self) -> Iterator[bytes]:
-        """Return at once an iterator over chunks of the state at this moment; commands are applied meanwhile.
+    @abstractmethod
+    def snapshot(self) -> Iterable[bytes]:
+        """Return at once the chunks of the state at this moment, as a list or an iterator of a copy: they are read in
+        another thread, and commands are applied meanwhile.
 
         An exception, here or in the iterator, raises the alarm `snapshot_stuck`; the node tries again later."""
         ...
 
+    @abstractmethod
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the whole state by a snapshot's. The chunks may have other boundaries than when written.
 
@@ -100,6 +128,20 @@ class PreparesWithWallTime(Protocol):
         `wall`: nanoseconds since 1970 by the leader's wall clock, which may be wrong, and may step at any time. Turn a
         wall time into cluster time at once, by `now + (named - wall)`, and let only cluster time enter the log."""
         ...
+
+
+_METHODS: Final = ("init", "prepare", "apply", "query", "snapshot", "restore")
+
+
+def require_machine(machine: object) -> None:
+    """Raise `CallerError` if the object lacks a method of a state machine."""
+    missing = [name for name in _METHODS if not callable(getattr(machine, name, None))]
+    if missing:
+        names = " and ".join(f"{name}()" for name in missing)
+        raise CallerError(
+            f"{type(machine).__name__} is no state machine: it lacks {names}. Derive it from StateMachine, which has"
+            " defaults for init(), prepare() and query()"
+        )
 
 
 def preparer(machine: StateMachine) -> Callable[[bytes, int, int], bytes]:

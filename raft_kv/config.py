@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar, final
 import attrs
 
 from raft_core.errors import SettingsError
+from raft_core.node.address_book import is_everywhere
 from raft_core.node.config import NodeConfig, split_address
 from raft_core.node.limits import SECOND, NodeLimits, check_node
 from raft_core.settings import Settings
@@ -114,17 +115,29 @@ class ServeConfig:
                 f"node {self.id} is its own only peer, and would found a cluster alone: name the others, each with its "
                 "own number; for a cluster of one, name no peer"
             )
+        own = self.advertise or self.peers.get(self.id) or self.peer_listen
+        self._check_own_place()
         return NodeConfig(
-            node=self.id,
+            self.id,
+            {**self.peers, self.id: own},
             cluster=self.cluster,
-            listen=self.peer_listen,
-            peers=self.peers,
-            founders=() if self.join else (self.id, *others),
+            join=self.join,
             data=self.directory,
+            listen=self.peer_listen if own != self.peer_listen or self.advertise else "",
             settings=self.settings,
-            host=self.host,
-            advertise=self.advertise or None,
+            limits=self.host,
         )
+
+    def _check_own_place(self) -> None:
+        """Raise `SettingsError` if this node is named among its peers at an address of another node."""
+        named = self.peers.get(self.id)
+        if not named or named.lower() in (self.peer_listen.lower(), self.advertise.lower()):
+            return
+        if not (is_everywhere(self.peer_listen) and split_address(named)[1] == split_address(self.peer_listen)[1]):
+            raise SettingsError(
+                f"node {self.id} is named among its own peers, at {named}, where it does not listen: if that is "
+                "another node, give it its own number; if it is this one, let it listen there, or advertise it"
+            )
 
 
 def check_name(cluster: str) -> None:

@@ -12,7 +12,7 @@ from raft_core.node.config import NodeConfig
 from raft_core.node.job_runner import JobRunner
 from raft_core.node.raising import broken_call
 from raft_core.recovered import Recovered
-from raft_core.state_machine import StateMachine
+from raft_core.state_machine import StateMachine, require_machine
 from raft_core.store import Store
 from raft_storage.location import open_store, parse_location
 from raft_storage.workers import Workers
@@ -24,8 +24,9 @@ def open_disk(config: NodeConfig, machine: StateMachine) -> tuple[Recovered, Wor
     """Open the disk. Return its recovered state and the lanes on it; closing the lanes closes the store.
 
     Raise `SettingsError` if `config.data` names no store that can be opened here, `DiskError` if it cannot be opened,
-    and `MachineBroken` if `machine.init` raises.
+    `CallerError` if `machine` lacks a method, and `MachineBroken` if `machine.init` raises.
     """
+    require_machine(machine)
     store = _open_store(config)
     try:
         recovered = attrs.evolve(store.recover(), applied=_index_held(machine))
@@ -44,7 +45,7 @@ def _index_held(machine: StateMachine) -> Index:
         raise broken_call(machine, "init", failure) from failure
     if not isinstance(held, int) or held < 0:
         raise broken_call(machine, "init", TypeError(f"an index is a number from 0 on, not {held!r}"))
-    return held
+    return Index(held)
 
 
 def _open_store(config: NodeConfig) -> Store:

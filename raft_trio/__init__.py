@@ -1,13 +1,21 @@
 """Raft nodes for trio: timers, sockets and threads around `raft_core`.
 
-This module exports the public names; all other modules are private.
+It exports everything that a service needs: the node, its configuration, what its requests take, return and raise. All
+other modules are private.
 """
 
 from __future__ import annotations
 
-from raft_core.effects import Alarm, RoleChanged
+from raft_core.effects import Alarm, AlarmKind, RefusalReason, RoleChanged, RoleName, UnknownReason
+from raft_core.entries import Checksum
 from raft_core.errors import (
+    CallerError,
+    DirectoryInUse,
     DiskError,
+    InvariantBroken,
+    LogDamaged,
+    LogLost,
+    MachineBroken,
     MembershipRefused,
     NotLeader,
     OutcomeUnknown,
@@ -15,19 +23,42 @@ from raft_core.errors import (
     RaftError,
     Refused,
     RequestError,
+    SettingsError,
+    StorageBroken,
     TransferInProgress,
+    WrongDirectory,
 )
 from raft_core.events import ReadConsistency
+from raft_core.explain import Explanation
+from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, Members, RemoveNode
 from raft_core.node.config import NodeConfig
 from raft_core.node.limits import NodeLimits
+from raft_core.node.reaching import ListenFailed
 from raft_core.node.status import NodeStatus
 from raft_core.settings import Settings
-from raft_core.state_machine import StateMachine
+from raft_core.state_machine import KeepsTime, PreparesWithWallTime, StateMachine
+from raft_core.store import Store
 from raft_trio.node import Node, open_node
 
 __all__ = [
+    "AddLearner",
+    "AddVoter",
     "Alarm",
+    "AlarmKind",
+    "CallerError",
+    "Change",
+    "ChangeMode",
+    "Checksum",
+    "DirectoryInUse",
     "DiskError",
+    "Explanation",
+    "InvariantBroken",
+    "KeepsTime",
+    "ListenFailed",
+    "LogDamaged",
+    "LogLost",
+    "MachineBroken",
+    "Members",
     "MembershipRefused",
     "Node",
     "NodeConfig",
@@ -35,14 +66,23 @@ __all__ = [
     "NodeStatus",
     "NotLeader",
     "OutcomeUnknown",
+    "PreparesWithWallTime",
     "QueueFull",
     "RaftError",
     "ReadConsistency",
+    "RefusalReason",
     "Refused",
+    "RemoveNode",
     "RequestError",
     "RoleChanged",
+    "RoleName",
     "Settings",
+    "SettingsError",
     "StateMachine",
+    "StorageBroken",
+    "Store",
     "TransferInProgress",
+    "UnknownReason",
+    "WrongDirectory",
     "open_node",
 ]

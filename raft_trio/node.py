@@ -68,7 +68,7 @@ async def open_node(config: NodeConfig, machine: StateMachine, *, seed: int | No
     with trio.CancelScope(shield=True):
         recovered, lanes = await trio.to_thread.run_sync(open_disk, config, machine)
     try:
-        async with listening(config.listen) as (listeners, address):
+        async with listening(config.listening_address) as (listeners, address):
             seed = secrets.randbits(64) if seed is None else seed
             host = host_at(address, config, recovered, machine, seed)
             loop = Loop(host, lanes)
@@ -76,7 +76,7 @@ async def open_node(config: NodeConfig, machine: StateMachine, *, seed: int | No
                 yield node
     finally:
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(lanes.close, config.patience)
+            await trio.to_thread.run_sync(lanes.close, config.shutdown_timeout)
 
 
 @asynccontextmanager
@@ -87,10 +87,10 @@ async def _running(
     The block's exception leaves unchanged, not in a group.
     """
     raised: BaseException | None = None
-    patience = config.patience
+    patience = config.shutdown_timeout
     async with trio.open_nursery() as nursery:
         body, tasks = trio.CancelScope(), trio.CancelScope(shield=True)
-        nursery.start_soon(_tasks, loop, listeners, config.host, body, tasks)
+        nursery.start_soon(_tasks, loop, listeners, config.limits, body, tasks)
         try:
             with body:
                 yield node

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import ip_address
-from typing import Final, Protocol, final
+from typing import Final, Protocol, Self, final
 
 import attrs
 
@@ -79,117 +79,147 @@ _LONGEST_TIMEOUT: Final = 10**9
 """Seconds, thirty years: it allows `math.inf` as a timeout."""
 
 
-def _names(nodes: Mapping[int, str]) -> dict[NodeId, str]:
-    return {NodeId(node): address for node, address in nodes.items()}
-
-
-def _nodes(nodes: tuple[int, ...]) -> tuple[NodeId, ...]:
-    return tuple(NodeId(node) for node in nodes)
+_OLD_NAMES: Final = {
+    "peers": "members={id: address} names every member, this node included; known= adds further addresses",
+    "founders": "the ids in members={id: address} are the initial members; a node that joins later has join=True",
+    "advertise": "this node's own address in members={id: address} is the one that others dial; listen= may differ",
+    "host": "limits=NodeLimits(...)",
+}
+"""Keywords of release 0.1, each with what takes its place."""
 
 
 @final
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class NodeConfig:
-    """The configuration of one node: identity, listening address, peers, disk. Raise `SettingsError` if invalid."""
+    """The configuration of one node: identity, members, disk. Raise `SettingsError` if invalid.
+
+    NodeConfig(1, {1: "a:7101", 2: "b:7101", 3: "c:7101"}, data="counter-1")                 # one of three
+    NodeConfig(4, {1: "a:7101", 2: "b:7101", 4: "d:7101"}, data="counter-4", join=True)      # added later
+    NodeConfig(1, {1: "a:7101", ...}, data="counter-1", listen="0.0.0.0:7101")               # other interface
+    """
 
     node: int
     """This node's id: positive, and never reused in this cluster after the member was removed."""
-    cluster: str
+    members: Mapping[int, str] = attrs.field(factory=dict)
+    """Id and address ("host:port") of every initial member of a new cluster, the same on all of them. With `join`: of
+    some present members, to which a node without an entry here still can be added.
+
+    The own address is where others can dial this node, and where it listens unless `listen` says otherwise. With port 0
+    the operating system chooses the port (see `Node.address`). Addresses may change at any time. Once the disk has been
+    part of a cluster, the log knows the members and only the addresses are used. A cluster of one forms at once: if
+    its disk may have been lost after the cluster had grown, start it with `join`.
+    """
+    cluster: str = attrs.field(default="raft", kw_only=True)
     """The cluster's name. A data directory or a peer of another cluster is refused."""
-    listen: str
-    """Address to listen on for peers, "host:port"; with port 0 the operating system chooses (see `Node.address`)."""
-    peers: Mapping[int, str] = attrs.field(factory=dict)
-    """Addresses of the other nodes. They may change at any time; only those of all founders must be present. This node
-    may be included, with the address it listens on or advertises.
+    join: bool = attrs.field(default=False, kw_only=True)
+    """Wait to be added by `Node.change_members` of a member, instead of forming a new cluster. Ignored once the disk
+    has been part of a cluster, so it can stay in place.
     """
-    founders: tuple[int, ...] = attrs.field(default=(), converter=tuple[int, ...])
-    """The initial members of a new cluster, including this node; the same on all of them. Empty: a node that waits to
-    be added. Ignored once the disk has been part of a cluster, so it can stay in place.
-    """
-    data: str | PathLike | None = None
+    data: str | PathLike | None = attrs.field(default=None, kw_only=True)
     """The data directory, created if missing; its store is opened and closed with the node. A prefix selects the kind
     of store: `sqlite:PATH`, `rocksdb:PATH`, `mdbx:PATH`, `file:PATH`; a path alone is a store of plain files.
     """
-    store: Store | None = None
+    store: Store | None = attrs.field(default=None, kw_only=True)
     """An open store instead of `data`; it is closed with the node."""
-    settings: Settings = Settings()
+    listen: str = attrs.field(default="", kw_only=True)
+    """Address to listen on, if it is not the one in `members`. If `members` does not name this node, others are told
+    this address, unless it is a wildcard (0.0.0.0, [::]).
+    """
+    known: Mapping[int, str] = attrs.field(factory=dict, kw_only=True)
+    """Addresses of other nodes, not initial members. Optional: a node learns addresses from the greetings of others."""
+    settings: Settings = attrs.field(default=Settings(), kw_only=True)
     """Settings of the Raft protocol."""
-    host: NodeLimits = NodeLimits()
-    """Limits of the node around the core; its `address`, `peers` and `founders` are replaced by those given here."""
-    machine_blocks: bool = False
+    limits: NodeLimits = attrs.field(default=NodeLimits(), kw_only=True)
+    """Timeouts and queue sizes of the node around the core; its `address`, `peers` and `founders` are replaced."""
+    machine_blocks: bool = attrs.field(default=False, kw_only=True)
     """Whether the machine's apply or query can take several milliseconds and so hold up the loop. Both then run in a
     thread, one call at a time, at the cost of a thread switch per command. Restoring always runs in a thread.
     """
-    advertise: str | None = None
-    """Address at which peers can dial this node; None: the address it listens on. A wildcard address (0.0.0.0, [::]) is
-    not advertised, and peers use their configured address; a node in no peer's configuration then needs this.
-    """
-    recorder_bytes: int = 0
+    recorder_bytes: int = attrs.field(default=0, kw_only=True)
     """Keep a recording of the core's events, of at most this many bytes, for `Node.recording`; 0: none. It costs about
     a microsecond per event.
     """
 
+    def __new__(cls, *_given: object, **named: object) -> Self:
+        """Refuse the keywords of release 0.1 with the new ones."""
+        for old in sorted(_OLD_NAMES.keys() & named):
+            raise SettingsError(f"NodeConfig has no {old}= any more: {_OLD_NAMES[old]}")
+        return super().__new__(cls)
+
     def __attrs_post_init__(self) -> None:
         if self.recorder_bytes < 0:
             raise SettingsError(f"recorder_bytes is a number of bytes, not {self.recorder_bytes}")
-        for node in (self.node, *self.peers, *self.founders):
+        for node in (self.node, *self.members, *self.known):
             check_node(node)
         if not self.cluster:
             raise SettingsError("a cluster needs a name, so that it is never mixed up with another")
         if (self.data is None) == (self.store is None):
             raise SettingsError("give exactly one of data and store: a node keeps its promises on one disk")
-        if self.founders and self.node not in self.founders:
-            raise SettingsError(f"node {self.node} is not among the founders; leave them out for a node that joins")
-        if self.advertise and is_everywhere(self.advertise):
-            raise SettingsError(f"nobody can dial {self.advertise}: advertise an address of this machine, or none")
-        for address in (self.listen, *self.peers.values(), *filter(None, [self.advertise])):
+        if self.node not in self.members and not self.join:
+            raise SettingsError(
+                f"node {self.node} is not among the members {sorted(self.members)}: add it with its address, or pass "
+                "join=True for a node that is added to an existing cluster"
+            )
+        if not self.listening_address:
+            raise SettingsError(f"node {self.node} has no address: add it to members, or pass listen=")
+        for address in (self.listening_address, *self.members.values(), *self.known.values()):
             split_address(address)
         self._check_places()
-        self._check_founders()
+        self._check_initial_members()
+
+    @property
+    def listening_address(self) -> str:
+        """The address to listen on."""
+        return self.listen or self.members.get(self.node, "")
+
+    @property
+    def _others(self) -> dict[int, str]:
+        nodes = {**self.known, **self.members}
+        return {node: nodes[node] for node in sorted(nodes) if node != self.node}
 
     def _check_places(self) -> None:
         """Raise `SettingsError` if an address cannot be dialled, or two nodes share one."""
-        if self.advertise and not split_address(self.advertise)[1]:
-            raise SettingsError(f"nobody can dial {self.advertise}: advertise the port that this node listens at")
-        own = {_place(address) for address in (self.listen, self.advertise or "") if address}
+        own = {_place(address) for address in (self.listening_address, self.members.get(self.node)) if address}
+        if self.listen and self.node in self.members and not _dialable(self.members[self.node]):
+            raise SettingsError(
+                f"nobody can dial {self.members[self.node]}: name in members an address and a port of this machine at "
+                "which others reach it, and in listen where it listens"
+            )
         found: dict[tuple[str, int], int] = {}
-        for node, address in sorted(self.peers.items()):
+        for node, address in self._others.items():
             place = _place(address)
-            if is_everywhere(address) or not place[1]:
+            if not _dialable(address):
                 raise SettingsError(f"nobody can dial {address}: name an address and a port of node {node}'s machine")
-            if node == self.node:
-                if place not in own and not (is_everywhere(self.listen) and place[1] == _place(self.listen)[1]):
-                    raise SettingsError(
-                        f"node {node} is named among its own peers, at {address}, where it does not listen: if that is "
-                        "another node, give it its own number; if it is this one, let it listen there, or advertise it"
-                    )
-            elif place in own:
+            if place in own:
                 raise SettingsError(f"node {node} cannot be at {address}: that is where this node, {self.node}, is")
-            elif place in found:
+            if place in found:
                 raise SettingsError(f"nodes {found[place]} and {node} cannot both be at {address}")
             found[place] = node
 
-    def _check_founders(self) -> None:
-        """Raise `SettingsError` if the founders cannot form the intended cluster."""
-        if len(set(self.founders)) != len(self.founders):
-            raise SettingsError(f"a founder is named twice in {list(self.founders)}")
-        if missing := sorted(set(self.founders) - {*self.peers, self.node}):
-            names = ", ".join(map(str, missing))
-            raise SettingsError(f"no address is known of the founders {names}: give it in peers, or leave them out")
-        if max(self.founders, default=0) > HIGHEST_FOUNDER:
+    def _check_initial_members(self) -> None:
+        """Raise `SettingsError` if the members cannot form the intended cluster."""
+        if self.join or max(self.members) > HIGHEST_FOUNDER:
             return  # an older release has founded it, or `Members.initial` refuses it where the disk is empty
-        if self.founders and (problem := unfit(self.settings, Members.initial(self.founders, leases=self.host.leases))):
+        if problem := unfit(self.settings, Members.initial(tuple(self.members), leases=self.limits.leases)):
             raise SettingsError(problem)
 
     def node_limits(self, listening_at: str) -> NodeLimits:
         """Return the node's limits once it listens at `listening_at`."""
-        peers = {node: address for node, address in self.peers.items() if node != self.node}
-        address = self.advertise or ("" if is_everywhere(listening_at) else listening_at)
-        return attrs.evolve(self.host, address=address, peers=_names(peers), founders=_nodes(self.founders))
+        own = self.members.get(self.node, "")
+        if not (own and _dialable(own)):
+            own = "" if is_everywhere(listening_at) else listening_at
+        others = {NodeId(node): address for node, address in self._others.items()}
+        founders = () if self.join else tuple(NodeId(node) for node in sorted(self.members))
+        return attrs.evolve(self.limits, address=own, peers=others, founders=founders)
 
     @property
-    def patience(self) -> float:
+    def shutdown_timeout(self) -> float:
         """Seconds to wait for a clean stop, a little more than the node's own limit, and again for a hung disk, before
         giving up both.
         """
-        return self.host.stop_timeout / SECOND + 1.0
+        return self.limits.stop_timeout / SECOND + 1.0
+
+
+def _dialable(address: str) -> bool:
+    """Return whether others can dial the address: it names a machine and a port."""
+    return not is_everywhere(address) and bool(split_address(address)[1])

@@ -273,7 +273,7 @@ class JobRunner:
                 return QueryFailed(job.ticket, f"the state machine raised {described(failure)} for this query")
         if isinstance(job, BeginSnapshot):
             try:
-                return SnapshotBegun(job.meta, self._machine.snapshot())
+                return SnapshotBegun(job.meta, iter(self._machine.snapshot()))
             except Exception as failure:
                 return SnapshotIncomplete(job.meta, f"the state machine raised {described(failure)} in snapshot()")
         if isinstance(job, RestoreMachine):

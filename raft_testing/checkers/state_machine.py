@@ -320,7 +320,7 @@ class CheckedStateMachine:
     def snapshot(self) -> Iterator[bytes]:
         """The machine's chunks, behind a head that says what they stand for."""
         self._stands(self.last, True)
-        return self._chunks(self.last, self.chain, self.machine.snapshot())
+        return self._chunks(self.last, self.chain, iter(self.machine.snapshot()))
 
     def _chunks(self, last: int, chain: bytes, inner: Iterator[bytes]) -> Iterator[bytes]:
         yield _HEAD.pack(last, chain)

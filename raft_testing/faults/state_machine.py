@@ -39,7 +39,7 @@ class FailingStateMachine:
         if self._strikes(trouble):
             raise RuntimeError(f"this machine has trouble in {trouble}")
 
-    def init(self) -> Index:
+    def init(self) -> int:
         return self._machine.init()
 
     def latest_time(self) -> int:
@@ -66,7 +66,7 @@ class FailingStateMachine:
 
     def snapshot(self) -> Iterator[bytes]:
         self._may_raise("snapshot")
-        chunks = self._machine.snapshot()
+        chunks = iter(self._machine.snapshot())
         return self._broken(chunks) if self._strikes("chunks") else chunks
 
     @staticmethod

@@ -170,13 +170,13 @@ def node_limits(
 ) -> NodeLimits:
     """What a node is given that has been started by a person who knows these nodes."""
     config = NodeConfig(
-        node=node,
+        node,
+        {member: address_of(member) for member in founders or {node, *known}},
         cluster="simulated",
-        listen=address_of(node),
-        peers={peer: address_of(peer) for peer in known},
-        founders=founders,
+        join=not founders,
+        known={other: address_of(other) for other in known},
         data="disk",
         settings=settings,
-        host=NodeLimits(**numbers),
+        limits=NodeLimits(**numbers),
     )
-    return config.node_limits(config.listen)
+    return config.node_limits(address_of(node))

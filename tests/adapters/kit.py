@@ -311,24 +311,26 @@ class Cluster:
         store = FileStore.open(self.directory / str(number), node=number, cluster="test", segment_bytes=1 << 17)
         running = self.running[number] = Running(number, machine or Ledger(), Valve(store))
         config = self.config(number, running.valve)
-        config = attrs.evolve(config, peers={**config.peers, **(peers or {})})
+        config = attrs.evolve(config, known={**config.known, **(peers or {})})
         await self._group.start(self._host_node, config, running)
         return running
 
     def config(self, number: int, store: Store) -> NodeConfig:
-        peers = {n: f"127.0.0.1:{n}" for n in self.founders if n != number}  # learned when it greets
-        peers |= {n: r.node.address for n, r in self.running.items() if r.node is not None and n != number}
-        peers |= {n: gate.address for n, gate in self.gates.items() if n != number}
+        addresses = {n: f"127.0.0.1:{n}" for n in self.founders}  # learned when it greets
+        addresses |= {n: r.node.address for n, r in self.running.items() if r.node is not None}
+        addresses |= {n: gate.address for n, gate in self.gates.items()}
+        own = self.gates[number].address if number in self.gates else "127.0.0.1:0"
+        members = {n: address for n, address in addresses.items() if n in self.founders}
         return NodeConfig(
-            node=number,
+            number,
+            {**members, number: own},
             cluster="test",
-            listen="127.0.0.1:0",
-            peers=peers,
-            founders=self.founders if number in self.founders else (),
+            join=number not in self.founders,
             store=store,
+            listen="127.0.0.1:0" if number in self.gates else "",
+            known={n: address for n, address in addresses.items() if n not in (*self.founders, number)},
             settings=self.settings,
-            host=self.host,
-            advertise=self.gates[number].address if number in self.gates else None,
+            limits=self.host,
             recorder_bytes=1 << 20,
         )
 

@@ -250,7 +250,7 @@ async def test_what_the_block_raises_leaves_it_as_it_is(cluster: Cluster) -> Non
 async def test_an_address_that_is_taken_is_told_and_the_store_is_closed(cluster: Cluster) -> None:
     await cluster.start_all(1)
     valve = Valve(FileStore.open(cluster.directory / "2", node=2, cluster="test", segment_bytes=1 << 17))
-    config = attrs.evolve(cluster.config(2, valve), listen=cluster[1].address, peers={1: "127.0.0.1:1"})
+    config = attrs.evolve(cluster.config(2, valve), listen=cluster[1].address, members={2: "127.0.0.1:1"})
     with pytest.raises(OSError, match="in use"):
         async with cluster.open_node(config, Ledger()):
             pass

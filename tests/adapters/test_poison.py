@@ -113,7 +113,7 @@ async def test_a_machine_whose_init_raises_keeps_its_node_from_starting(cluster:
         def init(self) -> Index:
             raise RuntimeError("no database")
 
-    config = NodeConfig(node=1, cluster="test", listen="127.0.0.1:0", founders=(1,), data=cluster.directory / "1")
+    config = NodeConfig(1, {1: "127.0.0.1:0"}, data=cluster.directory / "1")
     with pytest.raises(MachineBroken) as broken:
         async with cluster.open_node(config, Unborn()):
             pass

@@ -39,11 +39,11 @@ class ThreadsNode:
     ) -> None:
         recovered, self._lanes = open_disk(config, machine)
         try:
-            self._listener: Final = socket.create_server(split_address(config.listen))
+            self._listener: Final = socket.create_server(split_address(config.listening_address))
             self.address: Final = join_address(*self._listener.getsockname()[:2])
             self._host = host_at(self.address, config, recovered, machine, secrets.randbits(64))
         except BaseException:
-            self._lanes.close(config.patience)
+            self._lanes.close(config.shutdown_timeout)
             raise
         self._config, self._heard = config, heard
         self._inbox: Final[Queue[host.NodeEvent]] = Queue(256)  # full: readers, callers and lanes wait, the loop never
@@ -73,7 +73,7 @@ class ThreadsNode:
     def stop(self) -> None:
         """The node has handed over, answered everybody, ended and closed its disk. Raises what it failed with."""
         self._inbox.put(host.StopAsked())
-        if (error := self._finished.result(2 * self._config.patience)) is not None:
+        if (error := self._finished.result(2 * self._config.shutdown_timeout)) is not None:
             raise error
 
     def _ask(self, event: Callable[[Ticket], host.NodeEvent]) -> bytes:
@@ -129,7 +129,7 @@ class ThreadsNode:
 
     def _close(self, error: RaftError | None) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)  # wakes whoever accepts
-        self._lanes.close(self._config.patience)
+        self._lanes.close(self._config.shutdown_timeout)
         self._finished.set_result(error)
         self._inbox.put(host.TimerFired())  # wakes the loop for the last time
 

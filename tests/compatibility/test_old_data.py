@@ -103,9 +103,7 @@ async def _continue_session(directory: Path, session: SessionId) -> None:
     async with AsyncExitStack() as stack:
         nodes = []
         for node in VOTERS:
-            config = NodeConfig(
-                node=node, cluster="old", listen=addresses[node], peers=addresses, data=directory / f"node-{node}"
-            )
+            config = NodeConfig(node, addresses, cluster="old", data=directory / f"node-{node}")
             nodes.append(await stack.enter_async_context(open_node(config, Sessions(counters[node]))))
         again = encode_command(session, Sequence(120), Sequence(120), b"2")
         assert decode_reply(await nodes[0].propose(again, timeout=30.0)) == Result(b"140")

@@ -43,7 +43,7 @@ def test_the_trio_example_started_by_hand_forms_a_cluster_and_counts(tmp_path: P
         for node in nodes:
             node.kill()
             node.communicate()
-    totals = sorted(int(line.split()[2][2:-1]) for line in lines)
+    totals = sorted(int(line.split()[1][2:-1]) for line in lines)
     assert totals == [1, 2, 3], lines
 
 

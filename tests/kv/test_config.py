@@ -35,7 +35,7 @@ def test_flags_make_a_configuration(served: list[ServeConfig]) -> None:
     assert (config.settings.election_ticks, config.settings.pre_vote) == (70, False)
     assert config.settings.checksum is Checksum.SHA3_256
     assert config.host.leader_wait == 7
-    assert sorted(config.node_config().founders) == [1, 2, 3]
+    assert dict(config.node_config().members) == {1: "h:3", 2: "h:2", 3: "h:4"}
 
 
 def test_a_file_says_the_same_and_flags_win_over_it(served: list[ServeConfig], tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_file_says_the_same_and_flags_win_over_it(served: list[ServeConfig], t
     (config,) = served
     assert (config.id, config.join, config.data, config.peers) == (4, True, "x", {1: "h:3"})
     assert (config.settings.election_ticks, config.settings.heartbeat_ticks, config.host.tick) == (60, 6, 20_000_000)
-    assert config.node_config().founders == ()
+    assert config.node_config().join
 
 
 def test_one_file_with_all_peers_serves_each_node(served: list[ServeConfig], tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_one_file_with_all_peers_serves_each_node(served: list[ServeConfig], tmp
     for node, host in ((1, "a"), (2, "b"), (3, "c")):
         flags = ["--config", str(path), "--id", str(node), "--peer-listen", f"{host}:7379"]
         assert main(["serve", *flags]) == 0
-    assert [sorted(config.node_config().founders) for config in served] == [[1, 2, 3]] * 3
+    assert [sorted(config.node_config().members) for config in served] == [[1, 2, 3]] * 3
     assert not list(tmp_path.glob("raft-kv-*"))
 
 
@@ -65,7 +65,7 @@ def test_a_node_alone_needs_nothing_but_its_number(served: list[ServeConfig]) ->
     assert main(["serve", "--id", "1"]) == 0
     assert served[0].directory == "raft-kv-1"
     assert served[0].redis_role == "master"
-    assert served[0].node_config().founders == (1,)
+    assert dict(served[0].node_config().members) == {1: "127.0.0.1:7379"}
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_an_impossible_node_id_is_refused_in_the_same_words_wherever_it_is_named
     refusals = set()
     for naming in (
         lambda: NodeLimits(founders=(NodeId(number),)),
-        lambda: NodeConfig(node=number, cluster="c", listen="h:1", data="d"),
+        lambda: NodeConfig(number, {number: "h:1"}, data="d"),
         lambda: ServeConfig(id=number),
     ):
         with pytest.raises(SettingsError) as refusal:

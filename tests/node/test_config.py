@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -50,37 +51,27 @@ def test_a_timeout_becomes_a_deadline_and_none_stays_none() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda: NodeConfig(node=0, cluster="c", listen="h:1", data="d"),
-        lambda: NodeConfig(node=1 << 63, cluster="c", listen="h:1", data="d"),
-        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", peers={1 << 63: "h:2"}),
-        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", founders=(1, 1 << 63)),
-        lambda: NodeConfig(node=1, cluster="", listen="h:1", data="d"),
-        lambda: NodeConfig(node=1, cluster="c", listen="h", data="d"),
-        lambda: NodeConfig(node=1, cluster="c", listen="h:1"),
-        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", founders=(2, 3)),
-        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", peers={2: "nowhere"}),
-        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", advertise="nowhere"),
-        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", advertise="0.0.0.0:1"),
-        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", advertise="h:0"),
-        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", founders=(1, 2)),
-        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", founders=(1, 2, 3), peers={1: "h:1", 3: "h:3"}),
-        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", founders=(1, 1)),
-        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", peers={1: "h:2"}),
-        lambda: NodeConfig(node=1, cluster="c", listen="0.0.0.0:1", data="d", peers={1: "h:2"}),
-        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", peers={2: "H:1"}),
-        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", advertise="g:1", peers={2: "g:1"}),
-        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", peers={2: "g:2", 3: "g:2"}),
-        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", peers={2: "g:0"}),
-        lambda: NodeConfig(node=1, cluster="c", listen="h:1", data="d", peers={2: "0.0.0.0:7"}),
-        lambda: NodeConfig(
-            node=1,
-            cluster="c",
-            listen="h:1",
-            data="d",
-            founders=(1,),
-            host=NodeLimits(leases=True),
-            settings=Settings(pre_vote=False),
-        ),
+        lambda: NodeConfig(0, {0: "h:1"}, data="d"),
+        lambda: NodeConfig(1 << 63, {1 << 63: "h:1"}, data="d"),
+        lambda: NodeConfig(1, {1: "h:1", 1 << 63: "h:2"}, data="d"),
+        lambda: NodeConfig(1, {1: "h:1"}, data="d", known={1 << 63: "h:2"}),
+        lambda: NodeConfig(1, {1: "h:1"}, cluster="", data="d"),
+        lambda: NodeConfig(1, {1: "h"}, data="d"),
+        lambda: NodeConfig(1, {1: "h:1"}),
+        lambda: NodeConfig(1, {}, data="d", listen="h:1"),
+        lambda: NodeConfig(1, {2: "h:2", 3: "h:3"}, data="d", listen="h:1"),
+        lambda: NodeConfig(1, {2: "h:2", 3: "h:3"}, data="d", join=True),
+        lambda: NodeConfig(1, {1: "h:1", 2: "nowhere"}, data="d"),
+        lambda: NodeConfig(1, {1: "nowhere"}, data="d", listen="h:1"),
+        lambda: NodeConfig(1, {1: "0.0.0.0:1"}, data="d", listen="h:1"),
+        lambda: NodeConfig(1, {1: "h:0"}, data="d", listen="h:1"),
+        lambda: NodeConfig(1, {1: "h:1", 2: "H:1"}, data="d"),
+        lambda: NodeConfig(1, {1: "g:1", 2: "h:1"}, data="d", listen="h:1"),
+        lambda: NodeConfig(1, {1: "h:1"}, data="d", known={2: "h:1"}),
+        lambda: NodeConfig(1, {1: "h:1", 2: "g:2", 3: "g:2"}, data="d"),
+        lambda: NodeConfig(1, {1: "h:1", 2: "g:0"}, data="d"),
+        lambda: NodeConfig(1, {1: "h:1", 2: "0.0.0.0:7"}, data="d"),
+        lambda: NodeConfig(1, {1: "h:1"}, data="d", limits=NodeLimits(leases=True), settings=Settings(pre_vote=False)),
     ],
 )
 def test_a_configuration_that_cannot_work_is_refused(wrong: Callable[[], NodeConfig]) -> None:
@@ -89,13 +80,31 @@ def test_a_configuration_that_cannot_work_is_refused(wrong: Callable[[], NodeCon
 
 
 def test_one_table_of_all_nodes_serves_each_of_them() -> None:
-    peers = {1: "a:1", 2: "b:1", 3: "c:1"}
-    for node, listen, advertise in ((1, "a:1", None), (2, "0.0.0.0:1", None), (3, "10.0.0.3:7", "c:1")):
-        config = NodeConfig(
-            node=node, cluster="c", listen=listen, advertise=advertise, data="d", peers=peers, founders=(1, 2, 3)
-        )
-        others = {number: address for number, address in peers.items() if number != node}
-        assert config.node_limits(listen).peers == others
+    members = {1: "a:1", 2: "b:1", 3: "c:1"}
+    for node, listen in ((1, ""), (2, "0.0.0.0:1"), (3, "10.0.0.3:7")):
+        limits = NodeConfig(node, members, data="d", listen=listen).node_limits(listen)
+        others = {number: address for number, address in members.items() if number != node}
+        assert (limits.address, limits.peers, limits.founders) == (members[node], others, (1, 2, 3))
+
+
+def test_node_that_joins_founds_nothing() -> None:
+    members = {1: "a:1", 2: "b:1"}
+    for config in (
+        NodeConfig(4, {**members, 4: "d:1"}, data="d", join=True),
+        NodeConfig(4, members, data="d", join=True, listen="d:1"),
+        NodeConfig(4, data="d", join=True, listen="d:1", known=members),
+    ):
+        limits = config.node_limits(config.listening_address)
+        assert (limits.address, limits.peers, limits.founders) == ("d:1", members, ())
+
+
+@pytest.mark.parametrize("old", ["peers", "founders", "advertise", "host"])
+def test_keyword_of_release_0_1_names_its_successor(old: str) -> None:
+    named: dict[str, Any] = {old: {1: "h:1"}}
+    with pytest.raises(SettingsError) as refusal:
+        NodeConfig(1, {1: "h:1"}, data="d", **named)
+    assert f"{old}=" in str(refusal.value)
+    assert any(new in str(refusal.value) for new in ("members=", "limits="))
 
 
 def refused(strerror: str) -> OSError:
@@ -122,17 +131,17 @@ def test_address_that_cannot_be_listened_at_is_named(number: int) -> None:
     assert "h:1" in str(failure)
 
 
-def test_a_node_tells_others_what_it_advertises_or_else_where_it_listens_and_does_not_dial_itself() -> None:
-    config = NodeConfig(node=1, cluster="c", listen="h:1", data="d", peers={1: "h:1", 2: "i:2"}, founders=(1, 2))
-    there = config.node_limits("h:77")
-    assert (there.address, dict(there.peers), there.founders) == ("h:77", {2: "i:2"}, (1, 2))
-    elsewhere = NodeConfig(node=1, cluster="c", listen="0.0.0.0:1", data="d", advertise="h:9")
+def test_others_are_told_the_own_address_of_members_or_where_the_node_listens() -> None:
+    chosen = NodeConfig(1, {1: "h:0", 2: "i:2"}, data="d").node_limits("h:77")
+    assert (chosen.address, dict(chosen.peers), chosen.founders) == ("h:77", {2: "i:2"}, (1, 2))
+    elsewhere = NodeConfig(1, {1: "h:9"}, data="d", listen="0.0.0.0:1")
     assert elsewhere.node_limits("0.0.0.0:1").address == "h:9"
 
 
 @pytest.mark.parametrize("everywhere", ["0.0.0.0:7379", "[::]:7379", "[0:0::0]:7379"])
-def test_a_node_that_listens_on_every_interface_tells_others_nothing(everywhere: str) -> None:
+def test_wildcard_address_is_not_advertised(everywhere: str) -> None:
     """It told them that address, and each of them then dialled itself there."""
-    assert NodeConfig(node=1, cluster="c", listen=everywhere, data="d").node_limits(everywhere).address == ""
+    config = NodeConfig(1, {1: everywhere}, data="d")
+    assert config.node_limits(everywhere).address == ""
     for here in ("10.0.0.0:7379", "[::1]:7379", "[fe00::]:1", "a:0"):
-        assert NodeConfig(node=1, cluster="c", listen=everywhere, data="d").node_limits(here).address == here
+        assert config.node_limits(here).address == here

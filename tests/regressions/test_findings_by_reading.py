@@ -208,10 +208,10 @@ def test_held_requests_are_not_tried_in_every_turn_while_the_leader_cannot_be_as
 def test_cluster_that_an_older_release_has_founded_under_high_ids_starts_as_before() -> None:
     """Only a new cluster has to leave room for the ids of later members."""
     node = 1 << 60
-    config = NodeConfig(node=node, cluster="c", founders=(node,), listen="127.0.0.1:7400", data="d")
+    config = NodeConfig(node, {node: "127.0.0.1:7400"}, cluster="c", data="d")
     entry = Entry.make(1, 1, Members(voters=(NodeId(node),), highest_id=NodeId(node)).encode(), MEMBERS)
     formed = Recovered(Identity(NodeId(node), ClusterId("c")), HardState(Term(1)), entries=(entry,))
-    outputs, limits = Outputs(), config.node_limits(config.listen)
+    outputs, limits = Outputs(), config.node_limits(config.listening_address)
 
     assert Bootstrap(limits, config.settings, formed, outputs).ready
     with pytest.raises(CallerError):

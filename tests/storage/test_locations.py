@@ -91,7 +91,7 @@ def test_directory_that_does_not_exist_or_is_empty_has_no_kind(tmp_path: Path) -
 
 def test_node_opens_the_store_that_its_data_names(tmp_path: Path) -> None:
     for data, kind in ((str(tmp_path / "a"), FileStore), (f"sqlite:{tmp_path / 'b'}", SqliteStore)):
-        config = NodeConfig(node=1, cluster="c", listen="127.0.0.1:0", data=data)
+        config = NodeConfig(1, {1: "127.0.0.1:0"}, data=data)
         recovered, lanes = open_disk(config, KeyValueMachine())
         assert recovered.boot == 1
         assert type(lanes._store) is kind

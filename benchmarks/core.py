@@ -13,7 +13,7 @@ from collections import deque
 
 from raft_core.effects import Apply, Persist, Respond, Send
 from raft_core.entries import Entry
-from raft_core.events import Applied, CampaignRequested, Event, Persisted, Proposed, Started
+from raft_core.events import Applied, CampaignRequested, Event, Persisted, Proposed
 from raft_core.ids import RequestId
 from raft_core.membership import Members
 from raft_core.messages import Message
@@ -42,7 +42,7 @@ class _Trio:
         self.last_sent: Message | None = None
         self.last_frame = b""
         for node in self.nodes.values():
-            self.give(node, Started())
+            node.step()
         self.give(self.nodes[1], CampaignRequested())
         assert self.nodes[1].status.leads
 

@@ -45,7 +45,6 @@ from raft_core.events import (
     SnapshotReceived,
     SnapshotRejected,
     SnapshotTaken,
-    Started,
     StopRequested,
     StorageFailed,
     Tick,
@@ -74,8 +73,10 @@ __all__ = ["describe", "describe_entry", "describe_members", "describe_outcome"]
 _VOTE = {VoteKind.REAL: "vote", VoteKind.PRE: "pre-vote", VoteKind.TRANSFER: "vote on the leader's order"}
 
 
-def describe(thing: Event | Effect) -> str:
-    """Return one line, without a line break, for any event or effect."""
+def describe(thing: Event | Effect | None) -> str:
+    """Return one line, without a line break, for any event or effect; None is a step without an event."""
+    if thing is None:
+        return "started"
     if isinstance(thing, Send):
         return f"send to {thing.to}: {_message(thing.message)}"
     if isinstance(
@@ -169,8 +170,6 @@ def _persist(effect: Persist) -> str:
 
 def _local(event: Event) -> str | None:
     match event:
-        case Started():
-            return "started"
         case Tick(elapsed):
             return "tick" if elapsed == 1 else f"{elapsed} ticks at once"
         case Persisted(upto):

@@ -35,17 +35,11 @@ __all__ = [
     "SnapshotReceived",
     "SnapshotRejected",
     "SnapshotTaken",
-    "Started",
     "StopRequested",
     "StorageFailed",
     "Tick",
     "TransferRequested",
 ]
-
-
-@final
-class Started(Value, frozen=True, tag=101, array_like=True):
-    """The first event of every core, exactly once. Its effects restore the snapshot and replay committed entries."""
 
 
 @final
@@ -219,8 +213,7 @@ class MachineFailed(Value, frozen=True, tag=122, array_like=True):
 
 
 LocalEvent: TypeAlias = (
-    Started
-    | Tick
+    Tick
     | Persisted
     | StorageFailed
     | MachineFailed

@@ -7,6 +7,7 @@ are in `roles`, the state they share in `server`.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from typing import Final, TypeAlias, assert_never, final, get_args
 
 from raft_core import _state
@@ -42,7 +43,6 @@ from raft_core.events import (
     SnapshotReceived,
     SnapshotRejected,
     SnapshotTaken,
-    Started,
     StopRequested,
     StorageFailed,
     Tick,
@@ -63,10 +63,9 @@ from raft_core.messages import (
     SnapshotReply,
     TimeoutNow,
     TransferRefused,
-    VoteKind,
     VoteReply,
 )
-from raft_core.recovered import Recovered
+from raft_core.recovered import Recovered, check_founding
 from raft_core.roles.candidate import Candidate, PreCandidate
 from raft_core.roles.follower import Follower
 from raft_core.roles.leader import Leader
@@ -75,7 +74,7 @@ from raft_core.server import Server
 from raft_core.settings import Settings
 from raft_core.stale import answer_old, refuse_read_index
 from raft_core.status import Status, picture
-from raft_core.validation import FAR_TERM, TERM_LEAP, malformed, may_raise_term, term_in_reach
+from raft_core.validation import FAR_TERM, TERM_LEAP, malformed, may_raise_term, speaks_of_future, term_in_reach
 
 __all__ = ["Raft"]
 
@@ -83,25 +82,20 @@ Role: TypeAlias = Follower | PreCandidate | Candidate | Leader
 
 _MESSAGES: Final = frozenset(get_args(Message))
 
-RESTART_TEXT: Final = (
-    "This disk no longer holds what this node has committed or applied: its log ends at {last}, but {commit} is known "
-    "to be committed. The disk was restored from a backup, partly wiped, or lied about a sync. Do not start it again: "
-    "remove the node from the cluster and add it with a new id and an empty directory."
-)
-
 
 @final
 class Raft:
     """One member of one cluster. Equal settings, disk, random numbers and events give equal effects, byte for byte.
 
-    `settings` may differ between nodes, `recovered` is the state read from the disk, only `rng.random()` is called.
-    The first event is `Started`. Raises `CallerError` when the caller breaks the contract and `InvariantBroken` for a
-    bug in this library. After either, and after the effect `Stop`, every later step raises `RaftStopped`.
+    Make one with `Raft.bootstrap` (a new cluster) or `Raft.open` (a disk). `step` raises `CallerError` when the caller
+    breaks the contract and `InvariantBroken` for a bug in this library. After either, and after the effect `Stop`,
+    every later step raises `RaftStopped`.
     """
 
     __slots__ = ("_announced", "_dead", "_role", "_server", "_started")
 
     def __init__(self, settings: Settings, recovered: Recovered, rng: random.Random) -> None:
+        """Build a core as `open` does, from explicit arguments. Only `rng.random()` is called."""
         if recovered.identity.node <= 0:
             raise SettingsError(f"a node id is a positive number, not {recovered.identity.node}")
         self._server = Server(settings, recovered, rng)
@@ -112,12 +106,47 @@ class Raft:
         self._started = False
         self._dead = ""
 
-    def step(self, event: Event) -> list[Effect]:
-        """Return all effects of `event`, in order. Carry out each one and report it as its docstring says."""
+    @classmethod
+    def bootstrap(
+        cls,
+        node: int,
+        members: Iterable[int] | Members,
+        *,
+        seed: int | random.Random,
+        settings: Settings | None = None,
+    ) -> Raft:
+        """Return a member of a new cluster, with nothing on its disk yet but the cluster's first entry.
+
+        Pass every node the same `members`: the ids of the voters, or `Members.initial(...)` for one with learners or
+        leases. `seed`: see `open`. A node with a disk writes the first entry there (`Store.form`) and opens it
+        instead. Raise `CallerError` if `node` is not among the members, and `SettingsError` as `open` does."""
+        founding = members if isinstance(members, Members) else Members.initial(members)
+        recovered = Recovered.fresh(node, founding)
+        check_founding(founding, recovered.identity)
+        return cls.open(recovered, seed=seed, settings=settings)
+
+    @classmethod
+    def open(cls, recovered: Recovered, *, seed: int | random.Random, settings: Settings | None = None) -> Raft:
+        """Return the core of the node whose disk holds `recovered`, as it starts or restarts.
+
+        `seed` draws election timeouts, which must differ between nodes: a number, such as the node's id, or a
+        generator. `settings` may differ between nodes. Raise `SettingsError` for settings that do not suit the disk."""
+        rng = random.Random(seed) if isinstance(seed, int) else seed
+        return cls(settings if settings is not None else Settings(), recovered, rng)
+
+    def step(self, event: Event | None = None) -> list[Effect]:
+        """Return all effects of `event`, in order. Carry out each one and report it as its docstring says.
+
+        The first step returns, before its own effects, those of the start: `Restore` the snapshot, `Apply` what is
+        committed. Without an event it returns these alone, so that a node need not wait for its first event."""
         if self._dead:
             raise RaftStopped(f"this core is finished ({self._dead}); open the store again and build a new one from it")
         try:
-            self._dispatch(event)
+            if not self._started:
+                self._started = True
+                self._server.start()
+            if event is not None:
+                self._dispatch(event)
         except LogLost as lost:
             self._finish(StopReason.LOG_LOST, str(lost))
         except BaseException as failure:
@@ -138,11 +167,7 @@ class Raft:
     def _dispatch(self, event: Event) -> None:
         kind = type(event)
         server = self._server
-        if not self._started:
-            if kind is not Started:
-                raise CallerError("the first event of a core is Started(), so that it can order what a restart needs")
-            self._start()
-        elif kind is AppendReply or kind is AppendEntries:
+        if kind is AppendReply or kind is AppendEntries:
             self._receive(event)  # type: ignore[arg-type]
         elif type(event) is Persisted:
             self._persisted(event)
@@ -197,8 +222,6 @@ class Raft:
                 self._failed(StopReason.STORAGE_FAILED, text)
             case MachineFailed(text):
                 self._failed(StopReason.MACHINE_FAILED, text)
-            case Started():
-                raise CallerError("Started() is the first event, exactly once")
             case _:
                 if type(event) not in _MESSAGES:
                     raise CallerError(f"{event!r} is no event: give step() a message or one of raft_core.events")
@@ -222,7 +245,7 @@ class Raft:
         if message.term < server.term:
             answer_old(server, message)
             return
-        if message.term > server.term and not self._speaks_of_future(message):
+        if message.term > server.term and not speaks_of_future(message):
             if not self._believes_term(message):
                 return
             leader = message.sender if isinstance(message, AppendEntries | InstallSnapshot) else NO_NODE
@@ -242,13 +265,6 @@ class Raft:
                 self._move(StepDown())
             return False
         return may_raise_term(message, known=known)
-
-    @staticmethod
-    def _speaks_of_future(message: Message) -> bool:
-        """Rule 2.3: a pre-vote request and a granted pre-vote name a term no node has entered yet."""
-        if type(message) is RequestVote:
-            return message.kind is VoteKind.PRE
-        return type(message) is VoteReply and message.kind is VoteKind.PRE and message.granted
 
     def _deliver(self, message: Message) -> None:
         role = self._role
@@ -276,19 +292,16 @@ class Raft:
         elif type(message) is TransferRefused:
             arrow = role.on_transfer_refused(message) if type(role) is Leader else None
         elif type(message) is ReadIndex:
-            self._read_index(message)
+            if type(role) is Leader:
+                role.on_read_index(message)
+            else:
+                refuse_read_index(self._server, message)
         elif type(message) is ReadIndexReply:
             if type(role) is Follower and message.sender == role.leader:
                 role.on_read_index_reply(message)
         else:
             assert_never(message)
         self._move(arrow)
-
-    def _read_index(self, message: ReadIndex) -> None:
-        if type(self._role) is Leader:
-            self._role.on_read_index(message)
-        else:
-            refuse_read_index(self._server, message)
 
     # Moving between roles.
 
@@ -324,17 +337,6 @@ class Raft:
         self._role = follower
 
     # Reports of the adapter.
-
-    def _start(self) -> None:
-        self._started = True
-        server = self._server
-        if server.commit > server.log.last_index:
-            raise LogLost(RESTART_TEXT.format(last=server.log.last_index, commit=server.commit))
-        if server.term < server.log.last_term:
-            raise LogLost(RESTART_TEXT.format(last=server.log.last_index, commit=server.commit))
-        if server.snapshot is not None and server.applied < server.snapshot.index:
-            server.restore(server.snapshot)
-        server.emit_apply()
 
     def _persisted(self, event: Persisted) -> None:
         server = self._server

@@ -35,10 +35,10 @@ _MAGIC: Final = b"raft recording 1\n"
 
 @final
 class Recording(Value, frozen=True, array_like=True):
-    """A core's frozen state, the events since then, and the fingerprint of the final state."""
+    """A core's frozen state, the events since then (None: a step without one), and the final state's fingerprint."""
 
     start: bytes
-    events: tuple[Event, ...]
+    events: tuple[Event | None, ...]
     fingerprint: bytes
 
 
@@ -53,7 +53,7 @@ class _Half:
 
     def __init__(self, raft: Raft) -> None:
         self.start = raft.copy()
-        self.events: list[Event] = []
+        self.events: list[Event | None] = []
         self.size = 0
 
 
@@ -73,7 +73,7 @@ class Recorder:
         *,
         max_events: int = 20_000,
         max_bytes: int = 8 * 1024 * 1024,
-        step: Callable[[Raft, Event], list[Effect]] = Raft.step,
+        step: Callable[[Raft, Event | None], list[Effect]] = Raft.step,
     ) -> None:
         if max_events < 2 or max_bytes < 2:
             raise SettingsError("a recorder keeps at least two events and two bytes")
@@ -84,7 +84,7 @@ class Recorder:
         self._older: _Half | None = None
         self._newer: _Half | None = None
 
-    def step(self, raft: Raft, event: Event) -> list[Effect]:
+    def step(self, raft: Raft, event: Event | None = None) -> list[Effect]:
         """Record the event and return `raft.step(event)`. It is kept even if the step raises."""
         half = self._newer
         if half is None or raft is not self._raft:
@@ -135,7 +135,7 @@ class Recorder:
         return _MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
 
 
-def _size(event: Event) -> int:
+def _size(event: Event | None) -> int:
     if type(event) is Proposed:
         return EVENT_OVERHEAD + sum([len(command) for command in event.commands])
     if type(event) is AppendEntries:

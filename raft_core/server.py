@@ -28,7 +28,7 @@ from raft_core.effects import (
     UnknownReason,
 )
 from raft_core.entries import MEMBERS, Entry, SnapshotMeta
-from raft_core.errors import CallerError, invariant
+from raft_core.errors import CallerError, LogLost, invariant
 from raft_core.events import Applied, Restored, SnapshotTaken
 from raft_core.ids import MAX_INT63, NO_INDEX, NO_NODE, NO_WRITE, Index, MessageId, NodeId, RequestId, Term, WriteId
 from raft_core.membership import Members
@@ -46,6 +46,13 @@ _MOST_DOUBLINGS = 7
 """Upper limit of the exponent by which a failed snapshot's retry delay grows: about a minute by default."""
 _MESSAGES: Final = (1 << 40) - 1
 _BOOTS: Final = (1 << 23) - 1
+
+
+RESTART_TEXT: Final = (
+    "This disk no longer holds what this node has committed or applied: its log ends at {last}, but {commit} is known "
+    "to be committed. The disk was restored from a backup, partly wiped, or lied about a sync. Do not start it again: "
+    "remove the node from the cluster and add it with a new id and an empty directory."
+)
 
 
 _TOLD_AT_THE_END: Final = {
@@ -148,6 +155,15 @@ class Server:
         self.give_up_at = -1
         self.hurry_priority = 0  # failed campaigns since a leader was heard; each halves a low priority's delay
         self.stopping = False
+
+    def start(self) -> None:
+        """Order what a restart needs: the snapshot's restore, the replay of what is committed. Raise `LogLost` if the
+        disk has lost entries this node had committed or applied."""
+        if self.commit > self.log.last_index or self.term < self.log.last_term:
+            raise LogLost(RESTART_TEXT.format(last=self.log.last_index, commit=self.commit))
+        if self.snapshot is not None and self.applied < self.snapshot.index:
+            self.restore(self.snapshot)
+        self.emit_apply()
 
     # Names and numbers.
 

@@ -18,6 +18,8 @@ from raft_core.messages import (
     InstallSnapshot,
     Message,
     RequestVote,
+    VoteKind,
+    VoteReply,
 )
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "malformed",
     "may_raise_term",
     "snapshot_too_far",
+    "speaks_of_future",
     "term_in_reach",
 ]
 
@@ -87,6 +90,13 @@ def term_in_reach(ours: Term, theirs: Term) -> bool:
 def snapshot_too_far(last: int, index: int) -> bool:
     """Return whether a snapshot at `index` would leave a log with end `last` no room to grow."""
     return index > FAR_TERM and index - last > TERM_LEAP
+
+
+def speaks_of_future(message: Message) -> bool:
+    """Return whether the message names a term no node has entered yet: a pre-vote request or a granted pre-vote."""
+    if type(message) is RequestVote:
+        return message.kind is VoteKind.PRE
+    return type(message) is VoteReply and message.kind is VoteKind.PRE and message.granted
 
 
 def may_raise_term(message: Message, *, known: bool) -> bool:

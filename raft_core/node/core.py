@@ -24,7 +24,7 @@ from raft_core.effects import (
     Stop,
 )
 from raft_core.errors import CallerError, LogLost, RaftError, SettingsError
-from raft_core.events import Event, PeerConnected, Started, Tick
+from raft_core.events import Event, PeerConnected, Tick
 from raft_core.explain import Explanation
 from raft_core.ids import NO_NODE
 from raft_core.membership import Members
@@ -103,7 +103,7 @@ class NodeCore:
         machine_prepare: Callable[[bytes, int, int], bytes],
         core_rng: random.Random,
         rng: random.Random,
-        step: Callable[[Raft, Event], list[Effect]] = Raft.step,
+        step: Callable[[Raft, Event | None], list[Effect]] = Raft.step,
         recorder: Recorder | None = None,
     ) -> None:
         self._config = config
@@ -343,7 +343,7 @@ class NodeCore:
         self._phase = Phase.RUNNING
         self._standing = RoleChanged(RoleName.FOLLOWER, recovered.hard.term, NO_NODE)
         self._orders.events.clear()  # messages received before the core existed
-        self._orders.events.append(Started())
+        self._orders.events.append(None)  # a step without an event: a replay must not wait for one
         self._orders.events.extend(PeerConnected(peer) for peer in self._peers.connected_peers())
 
     def _settle(self) -> None:
@@ -358,12 +358,9 @@ class NodeCore:
                 if self._slept and type(event) is ReadIndex:
                     self._late_reads.append(event)  # a lease may have ended while we slept: the tick goes first
                     continue
-                for effect in self._step(self._raft, event):
-                    self._on_effect(effect)
+                self._take_step(self._raft, event)
                 if type(event) is AppendEntries and event.time and self._raft.obeys(event.sender, event.term):
                     self._time.leader_says(event.term, event.time, self._now)
-                if self._core_stop is not None:  # after all other effects of the step
-                    self._on_core_stopped(self._core_stop)
             if self._peers.lost:
                 lost, self._peers.lost = self._peers.lost, []
                 for connection, left in lost:
@@ -372,14 +369,18 @@ class NodeCore:
             if not (events or self._peers.lost) or self._ended():
                 return
 
-    def _step(self, raft: Raft, event: Event) -> list[Effect]:
-        """Step the core. If it raises, this library has a bug: end the node with the error."""
+    def _take_step(self, raft: Raft, event: Event | None) -> None:
+        """Step the core and carry out its effects. If it raises, this library has a bug: end the node."""
         try:
-            return self._take(raft, event)
+            effects = self._take(raft, event)
         except Exception as failure:
             error = core_error(failure, event)
             self._end(error, str(error))
-        return []
+            return
+        for effect in effects:
+            self._on_effect(effect)
+        if self._core_stop is not None:  # after all other effects of the step
+            self._on_core_stopped(self._core_stop)
 
     def _on_effect(self, effect: Effect) -> None:  # hottest first
         if type(effect) is Send:

@@ -24,7 +24,7 @@ class Outputs:
 
     def __init__(self) -> None:
         self.effects: list[NodeEffect] = []
-        self.events: deque[Event] = deque()
+        self.events: deque[Event | None] = deque()
 
     def run(self, lane: Lane, job: Job) -> None:
         """Append the job to its lane's queue."""

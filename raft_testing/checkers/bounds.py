@@ -26,7 +26,7 @@ _URGENT_BYTES: Final = 1024
 """More than any message of the urgent lane takes."""
 
 
-def queue_of_core(raft: Raft, event: Event) -> str:
+def queue_of_core(raft: Raft, event: Event | None) -> str:
     """The log and its uncommitted end, where they are too long; looked at whenever the event has made the log grow.
 
     A follower takes in what its leader held before its office, though there is no room: the limit of the leader, where

@@ -100,11 +100,11 @@ class Probes:
         """Somebody asks, again and again."""
         self._simulation.at(self._rng.around(_ASKED_EVERY), self._inquire)
 
-    def recorder_for(self, node: SimulatedNode, step: Callable[[Raft, Event], list[Effect]]) -> Recorder | None:
+    def recorder_for(self, node: SimulatedNode, step: Callable[[Raft, Event | None], list[Effect]]) -> Recorder | None:
         """What records this life of the node, if anything does; `step` is what it would do otherwise."""
         return self._recordings.recorder_for(node, step)
 
-    def stepped(self, node: SimulatedNode, event: Event, effects: list[Effect]) -> None:
+    def stepped(self, node: SimulatedNode, event: Event | None, effects: list[Effect]) -> None:
         """A core took a step."""
         if node.id in self._recordings.kept:
             self._recordings.kept[node.id].append(effects)
@@ -142,7 +142,7 @@ class Probes:
 
     # Words.
 
-    def _read(self, node: SimulatedNode, things: Sequence[Event | Effect]) -> None:
+    def _read(self, node: SimulatedNode, things: Sequence[Event | Effect | None]) -> None:
         overseer = self._simulation.overseer
         for thing in things:
             try:
@@ -233,7 +233,7 @@ class _Recordings:
         self._recorders: dict[NodeId, tuple[Recorder, int, int]] = {}
         self.kept: dict[NodeId, list[list[Effect]]] = {}
 
-    def recorder_for(self, node: SimulatedNode, step: Callable[[Raft, Event], list[Effect]]) -> Recorder | None:
+    def recorder_for(self, node: SimulatedNode, step: Callable[[Raft, Event | None], list[Effect]]) -> Recorder | None:
         """Some nodes of some seeds, tiny bounds included."""
         self.kept.pop(node.id, None)
         if not self._takes_part or not self._rng.chance(0.5):

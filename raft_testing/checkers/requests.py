@@ -30,7 +30,7 @@ class RequestTracker:
         """The requests that wait for an answer, oldest first."""
         return tuple(self._open)
 
-    def asked(self, event: Event) -> None:
+    def asked(self, event: Event | None) -> None:
         """The event may be a request."""
         if type(event) is Proposed:
             if event.commands:

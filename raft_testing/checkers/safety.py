@@ -20,7 +20,7 @@ from raft_core._state import alike
 from raft_core.effects import Apply, Effect, Persist, Respond, Restore, Send, Stop, TakeSnapshot
 from raft_core.entries import COMMAND, MEMBERS, SnapshotMeta
 from raft_core.errors import InvariantBroken, RaftError
-from raft_core.events import Event, Persisted, ReadRequested, Started
+from raft_core.events import Event, Persisted, ReadRequested
 from raft_core.ids import Incarnation, NodeId
 from raft_core.invariants import check
 from raft_core.membership import Members
@@ -141,7 +141,7 @@ class SafetyChecker:
 
     # One step of one core.
 
-    def step(self, watched: Watched, raft: Raft, event: Event) -> list[Effect]:
+    def step(self, watched: Watched, raft: Raft, event: Event | None) -> list[Effect]:
         """What `Raft.step` returns, after everything has been checked."""
         self.steps += 1
         if type(event) is Persisted:
@@ -167,7 +167,7 @@ class SafetyChecker:
         return effects
 
     def _same_again(
-        self, watched: Watched, raft: Raft, twin: Raft, event: Event, effects: list[Effect], before: bytes
+        self, watched: Watched, raft: Raft, twin: Raft, event: Event | None, effects: list[Effect], before: bytes
     ) -> None:
         self.seen["steps done twice"] += 1
         again = twin.step(event)
@@ -175,7 +175,7 @@ class SafetyChecker:
         self.require(same, f"node {watched.node}: the same step had other effects at {event!r}")
         self.require(msgspec.msgpack.encode(event) == before, f"node {watched.node}: a step changed its event")
 
-    def _look(self, watched: Watched, raft: Raft, event: Event, effects: list[Effect]) -> None:
+    def _look(self, watched: Watched, raft: Raft, event: Event | None, effects: list[Effect]) -> None:
         server = raft.server
         role = raft.role
         self.met[f"{type(event).__name__} at {role.name.value}"] += 1
@@ -228,7 +228,7 @@ class SafetyChecker:
         waiting = watched.answers.open
         self.require(not waiting, f"node {watched.node} never answered the requests {waiting[:5]}")
 
-    def _notice(self, raft: Raft, event: Event, effects: Iterable[Effect]) -> None:
+    def _notice(self, raft: Raft, event: Event | None, effects: Iterable[Effect]) -> None:
         """Counts what proves that a run was not vacuous."""
         kind = type(event)
         if kind is ReadRequested or kind is ReadIndex:
@@ -239,14 +239,14 @@ class SafetyChecker:
                 self.seen["read that waited"] += 1
         for effect in effects:
             self.met[type(effect).__name__] += 1
-            if type(effect) is Restore and kind is not Started:
+            if type(effect) is Restore and event is not None:
                 self.seen["snapshot restored from a leader"] += 1
             elif type(effect) is Stop:
                 self.seen[f"core stopped: {effect.reason.value}"] += 1
 
     # The log.
 
-    def _log_changed(self, watched: Watched, event: Event, cut: int, *, still_leads: bool) -> None:
+    def _log_changed(self, watched: Watched, event: Event | None, cut: int, *, still_leads: bool) -> None:
         """The log is another one from `cut` on."""
         self.require(cut > watched.commit, f"node {watched.node}: truncated from {cut}, committed {watched.commit}")
         self.require(not still_leads, f"node {watched.node}: a leader changed its own log from {cut} on")

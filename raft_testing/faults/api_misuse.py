@@ -24,7 +24,6 @@ from raft_core.events import (
     Proposed,
     ReadConsistency,
     Restored,
-    Started,
     Tick,
     TransferRequested,
 )
@@ -269,7 +268,7 @@ class ApiMisuse:
             return False
         core = node.raft.copy()
         mistakes: tuple[object, ...] = (
-            Started(),
+            Tick(-1),
             Tick(0),
             Persisted(WriteId(_FAR)),
             Applied(Index(_FAR)),

@@ -19,7 +19,7 @@ import attrs
 import msgspec
 
 from raft_core.effects import Apply, Effect, Persist, Restore, Send, Stop
-from raft_core.events import Applied, Event, Persisted, Restored, Started
+from raft_core.events import Applied, Event, Persisted, Restored
 from raft_core.ids import NO_WRITE, MessageId, NodeId, Term, WriteId
 from raft_core.invariants import check
 from raft_core.messages import AppendReply, Message, RequestVote, VoteKind, VoteReply
@@ -91,7 +91,7 @@ class ExploredNode:
     def begin(cls, recovered: Recovered, settings: Settings) -> ExploredNode:
         """A node that has just been started from this disk."""
         raft = Raft(settings, recovered, _DICE)
-        return cls(raft, recovered, (), (), 0)._step_in_place(raft, Started()).node
+        return cls(raft, recovered, (), (), 0)._step_in_place(raft, None).node
 
     def has_outlived(self, message: Message) -> bool:
         """The message is of a term that this node has left for good, a vote for an election that is over here, or an
@@ -112,11 +112,11 @@ class ExploredNode:
         core = plain([raft.role, raft.server], left_out)
         return [core, plain([self.disk, self.writes, self.granted, self.campaigns], left_out)]
 
-    def stepped(self, event: Event) -> Outcome:
+    def stepped(self, event: Event | None) -> Outcome:
         """The event happens to a copy of the core. `Persisted` makes the writes that it names durable."""
         return self._step_in_place(self.raft.copy(), event)
 
-    def _step_in_place(self, raft: Raft, event: Event) -> Outcome:
+    def _step_in_place(self, raft: Raft, event: Event | None) -> Outcome:
         disk, writes = self.disk, self.writes
         while isinstance(event, Persisted) and writes and writes[0].write <= event.upto:
             disk, writes = _written(disk, writes[0]), writes[1:]
@@ -160,10 +160,10 @@ class ExploredNode:
         for write in self.writes[:survived]:
             disk = _written(disk, write)
         raft = Raft(self.raft.server.settings, disk, _DICE)
-        return ExploredNode(raft, disk, (), self.granted, self.campaigns)._step_in_place(raft, Started())
+        return ExploredNode(raft, disk, (), self.granted, self.campaigns)._step_in_place(raft, None)
 
 
-def _step_all(raft: Raft, event: Event) -> list[Effect]:
+def _step_all(raft: Raft, event: Event | None) -> list[Effect]:
     """The event, and the machine's reports that follow from it: the machine is as fast as the core."""
     effects = raft.step(event)
     check(raft)

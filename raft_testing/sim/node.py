@@ -188,7 +188,7 @@ class SimulatedNode:
         self.schedule()
         return True
 
-    def _step(self, raft: Raft, event: Event) -> list[Effect]:
+    def _step(self, raft: Raft, event: Event | None) -> list[Effect]:
         self._raft = raft
         effects = self.simulation.overseer.step(self.watched, raft, event)
         self.simulation.record_step(self, raft, event, effects)

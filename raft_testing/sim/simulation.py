@@ -259,7 +259,7 @@ class Simulation:
 
     # Recording.
 
-    def record_step(self, node: SimulatedNode, raft: Raft, event: Event, effects: list[Effect]) -> None:
+    def record_step(self, node: SimulatedNode, raft: Raft, event: Event | None, effects: list[Effect]) -> None:
         """For traces and for comparing two runs."""
         if self.digest is not None:
             self.digest.update(b"%d %d " % (self.now, node.id))
@@ -268,7 +268,7 @@ class Simulation:
         if self._tracer is None:
             return
         received = 0
-        if hasattr(event, "sender"):
+        if event is not None and hasattr(event, "sender"):
             received = self._in_flight.get((event.sender, node.id, encode_message(event)), 0)  # type: ignore[arg-type]
         numbers = self._tracer.stepped(self.now, node.id, raft, event, effects, received)
         sends = [effect for effect in effects if isinstance(effect, Send)]

@@ -133,7 +133,7 @@ class Tracer:
         self._messages = 0
 
     def stepped(
-        self, time: int, node: NodeId, raft: Raft, event: Event, effects: Sequence[Effect], received: int = 0
+        self, time: int, node: NodeId, raft: Raft, event: Event | None, effects: Sequence[Effect], received: int = 0
     ) -> tuple[int, ...]:
         """The core took `event`; `received` is the trace's number of the message that it was. Returns the numbers of
         the messages that left, in the order of the `Send` effects."""

@@ -36,7 +36,7 @@ class Replayed:
 
     start: Status
     end: Status
-    events: tuple[Event, ...]
+    events: tuple[Event | None, ...]
     effects: tuple[tuple[Effect, ...], ...]
     fingerprint: bytes
     faithful: bool

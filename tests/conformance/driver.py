@@ -56,7 +56,6 @@ from raft_core.events import (
     Restored,
     SnapshotReceived,
     SnapshotTaken,
-    Started,
     Tick,
     TransferRequested,
 )
@@ -143,7 +142,7 @@ class Driver:
                 recovered, settings_of(options, separate=separate, leases=leases), separate=separate, machine=[]
             )
             self.nodes[me] = node
-            self.step(node, Started())
+            self.step(node)
             if leases:
                 node.raft.server.loyalty = 0  # all have been up for a while: a start begins their loyalty anew
 
@@ -262,7 +261,7 @@ class Driver:
 
     # Batches.
 
-    def step(self, node: Node, event: Event) -> list[Effect]:
+    def step(self, node: Node, event: Event | None = None) -> list[Effect]:
         """The event happens; its effects wait for the next batch."""
         effects = node.raft.step(event)
         check(node.raft)
@@ -460,7 +459,7 @@ class Driver:
         """What was not durable is gone; the machine is made anew from the snapshot and the log."""
         here = self.nodes[node]
         here.boot(here.recover(), [])
-        self.step(here, Started())
+        self.step(here)
         while any(isinstance(item, Restore | Apply) for item in here.batch):
             here.lane.extend(item for item in here.batch if isinstance(item, Restore | Apply))
             here.batch = [item for item in here.batch if not isinstance(item, Restore | Apply)]

@@ -23,7 +23,6 @@ from raft_core.events import (
     Restored,
     SnapshotReceived,
     SnapshotTaken,
-    Started,
     Tick,
 )
 from raft_core.ids import Index, NodeId, RequestId, WriteId
@@ -95,7 +94,7 @@ class Node:
         self.machine: list[Entry] = []
         self.writes: deque[Persist] = deque()
         self.alive = True
-        self.step(Started())
+        self.step()
 
     def crash(self) -> None:
         """What was not durable is gone."""
@@ -106,7 +105,7 @@ class Node:
     def restart(self) -> None:
         self.boot(self.disk.recover())
 
-    def step(self, event: Event) -> list[Effect]:
+    def step(self, event: Event | None = None) -> list[Effect]:
         """The event happens, invariants are checked, and every effect but a held-back write is carried out."""
         effects = self.raft.step(event)
         check(self.raft)

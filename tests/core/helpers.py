@@ -13,7 +13,7 @@ import msgspec
 
 from raft_core.effects import Effect, Persist, RoleChanged, RoleName, Send
 from raft_core.entries import MEMBERS, Entry, HardState, LogPosition, SnapshotMeta
-from raft_core.events import Applied, CampaignRequested, Event, Persisted, Restored, Started, Tick
+from raft_core.events import Applied, CampaignRequested, Event, Persisted, Restored, Tick
 from raft_core.ids import Incarnation, Index, MessageId, NodeId, ReadId, Term, WriteId
 from raft_core.invariants import check
 from raft_core.membership import Members
@@ -76,11 +76,11 @@ def core(
         applied=Index(applied),
     )
     raft = Raft(settings, recovered, random.Random(seed))
-    step(raft, Started())
+    step(raft)
     return raft
 
 
-def step(raft: Raft, event: Event) -> list[Effect]:
+def step(raft: Raft, event: Event | None = None) -> list[Effect]:
     """The effects of one step, after which every invariant holds."""
     effects = raft.step(event)
     if not raft.stopped:

@@ -6,7 +6,7 @@ import random
 
 from raft_core.effects import Alarm, AlarmKind, Apply, Effect, Persist, Send, Stop, StopReason
 from raft_core.entries import MEMBERS, Entry, HardState
-from raft_core.events import Proposed, Started
+from raft_core.events import Proposed
 from raft_core.ids import Index, NodeId, RequestId, Term, WriteId
 from raft_core.membership import Members
 from raft_core.raft import Raft
@@ -84,7 +84,7 @@ def test_old_leader_contradicts_a_majority_restored_from_backups() -> None:
     held = old.log.entries()[1:]
     disk.write([Persist(WriteId(1), HardState(old.server.term, NodeId(1), Index(old.server.commit - 1)), entries=held)])
     back = Raft(SMALL, disk.reopened().recover(), random.Random(1))
-    back.step(Started())
+    back.step()
 
     effects = back.step(append(5, 2, (1, 1), (2, 5)))
 
@@ -105,4 +105,4 @@ def test_disk_that_lacks_what_it_knows_to_be_committed_is_refused() -> None:
     lost = Recovered(Identity(NodeId(1)), HardState(Term(1), NodeId(0), Index(3)), entries=(FOUNDING, *entries((2, 1))))
     raft = Raft(SMALL, lost, random.Random(1))
 
-    assert [e.reason for e in raft.step(Started()) if isinstance(e, Stop)] == [StopReason.LOG_LOST]
+    assert [e.reason for e in raft.step() if isinstance(e, Stop)] == [StopReason.LOG_LOST]

@@ -9,8 +9,22 @@ import msgspec
 import pytest
 
 from raft_core._state import alike
-from raft_core.effects import Alarm, AlarmKind, Apply, Effect, Persist, Respond, RoleName, Stop, StopReason
-from raft_core.entries import MEMBERS, Entry, LogPosition, SnapshotMeta
+from raft_core.effects import (
+    Alarm,
+    AlarmKind,
+    Apply,
+    Effect,
+    Persist,
+    Refusal,
+    RefusalReason,
+    Respond,
+    Restore,
+    RoleName,
+    Send,
+    Stop,
+    StopReason,
+)
+from raft_core.entries import MEMBERS, Entry, HardState, LogPosition, SnapshotMeta
 from raft_core.errors import CallerError, RaftStopped
 from raft_core.events import (
     Applied,
@@ -31,7 +45,6 @@ from raft_core.events import (
     SnapshotReceived,
     SnapshotRejected,
     SnapshotTaken,
-    Started,
     StopRequested,
     StorageFailed,
     Tick,
@@ -55,9 +68,9 @@ from raft_core.messages import (
     VoteReply,
 )
 from raft_core.raft import Raft
-from raft_core.recovered import Recovered
+from raft_core.recovered import Identity, Recovered
 from tests.core.cluster import SMALL, Cluster, with_settings
-from tests.core.helpers import append, asks, candidate, core, heartbeat, leader, only, persist, step, tick
+from tests.core.helpers import append, asks, candidate, core, entries, heartbeat, leader, only, persist, step, tick
 
 THREE = Members.initial([1, 2, 3])
 
@@ -69,6 +82,45 @@ def unstarted() -> Raft:
     return Raft(SMALL, Recovered.fresh(1, THREE), random.Random(1))
 
 
+def test_first_step_returns_the_effects_of_the_start_before_its_own() -> None:
+    snapshot = SnapshotMeta(Index(3), Term(1), THREE, Index(1))
+    recovered = Recovered(Identity(NodeId(1)), HardState(Term(1), commit=Index(4)), snapshot, entries((4, 1)))
+    refused = Respond(RequestId(7), Refusal(RefusalReason.NOT_LEADER))
+
+    assert Raft.open(recovered, seed=1).step(Proposed(RequestId(7), (b"x",))) == [
+        Restore(snapshot),
+        Apply(entries((4, 1))),
+        refused,
+    ]
+
+
+def test_step_without_an_event_starts_the_core_once() -> None:
+    raft = unstarted()
+
+    assert raft.step() == [Apply(unstarted().log.entries())]
+    assert raft.step() == []
+    assert raft.step(Tick()) == []
+
+
+def test_bootstrapped_nodes_elect_a_leader() -> None:
+    nodes = {n: Raft.bootstrap(n, [1, 2, 3], seed=n) for n in (1, 2, 3)}
+    (request,) = {send.message for send in nodes[1].step(CampaignRequested()) if isinstance(send, Send)}
+    (reply,) = [send.message for send in nodes[2].step(request) if isinstance(send, Send)]
+
+    assert isinstance(reply, VoteReply)
+    assert reply.granted
+
+
+def test_node_which_is_not_among_the_members_cannot_bootstrap() -> None:
+    with pytest.raises(CallerError):
+        Raft.bootstrap(4, [1, 2, 3], seed=4)
+
+
+def test_cores_of_one_seed_are_equal_and_a_generator_is_taken_as_it_is() -> None:
+    assert Raft.bootstrap(1, [1], seed=5).fingerprint() == Raft.bootstrap(1, [1], seed=random.Random(5)).fingerprint()
+    assert Raft.bootstrap(1, [1], seed=5).fingerprint() != Raft.bootstrap(1, [1], seed=6).fingerprint()
+
+
 def paged() -> Raft:
     """A follower whose machine was given the entries 1…3."""
     raft = core(log=[1, 1])
@@ -77,9 +129,6 @@ def paged() -> Raft:
 
 
 MISUSE: list[tuple[str, Callable[[], Raft], Event]] = [
-    ("first event of a core is Started", unstarted, Tick()),
-    ("first event of a core is Started", unstarted, append(1, 2, (1, 1))),
-    ("exactly once", core, Started()),
     ("never ordered", core, Persisted(WriteId(1))),
     ("at least 1", core, Tick(0)),
     ("does not answer an Apply", core, Applied(Index(2))),
@@ -137,7 +186,7 @@ def test_reports_that_have_been_overtaken_are_ignored() -> None:
 
 def joiner() -> Raft:
     raft = Raft(SMALL, Recovered.fresh(4), random.Random(1))
-    raft.step(Started())
+    raft.step()
     return raft
 
 
@@ -392,7 +441,7 @@ def test_recovered_and_settings_are_not_changed_by_a_life() -> None:
     settings = with_settings(snapshot_entries=2)
     seen = (repr(recovered), repr(settings))
     raft = Raft(settings, recovered, random.Random(1))
-    raft.step(Started())
+    raft.step()
 
     story(raft, seed=8)
 
@@ -463,7 +512,7 @@ def test_messages_travel_through_their_bytes_unchanged() -> None:
 
 def test_something_that_is_no_event_is_the_callers_mistake() -> None:
     raft = Raft(SMALL, Recovered.fresh(1, Members.initial([1])), random.Random(1))
-    raft.step(Started())
+    raft.step()
 
     with pytest.raises(CallerError, match="no event"):
         raft.step("tick")  # type: ignore[arg-type]

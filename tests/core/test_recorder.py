@@ -21,7 +21,6 @@ from raft_core.events import (
     Persisted,
     Proposed,
     ReadRequested,
-    Started,
     StopRequested,
     Tick,
     TransferRequested,
@@ -108,7 +107,7 @@ def test_a_recording_that_has_lost_its_beginning_replays_the_rest() -> None:
 def test_a_recorder_keeps_no_more_events_and_bytes_than_it_may_and_at_least_half() -> None:
     raft = Raft(SMALL, Recovered.fresh(1, Members.initial([1])), random.Random(1))
     recorder = Recorder(max_events=100, max_bytes=20 * (EVENT_OVERHEAD + 1000))
-    recorder.step(raft, Started())
+    recorder.step(raft)
     for count in range(1000):
         if count % 2:
             recorder.step(raft, Tick())
@@ -122,7 +121,7 @@ def test_a_recorder_keeps_no_more_events_and_bytes_than_it_may_and_at_least_half
 def test_one_event_larger_than_the_whole_allowance_is_kept_alone() -> None:
     raft = Raft(SMALL, Recovered.fresh(1, Members.initial([1])), random.Random(1))
     recorder = Recorder(max_bytes=1000)
-    recorder.step(raft, Started())
+    recorder.step(raft)
     recorder.step(raft, Proposed(RequestId(1), (bytes(5000),)))
     assert Proposed(RequestId(1), (bytes(5000),)) in decode_recording(recorder.dump()).events
     assert replay(recorder.dump()).faithful
@@ -131,11 +130,11 @@ def test_one_event_larger_than_the_whole_allowance_is_kept_alone() -> None:
 def test_a_recording_holds_the_event_that_made_the_core_raise() -> None:
     raft = Raft(SMALL, Recovered.fresh(1, Members.initial([1])), random.Random(1))
     recorder = Recorder()
-    recorder.step(raft, Started())
+    recorder.step(raft)
     with pytest.raises(CallerError):
         recorder.step(raft, Persisted(WriteId(99)))
     found = replay(recorder.dump())
-    assert found.events == (Started(), Persisted(WriteId(99)))
+    assert found.events == (None, Persisted(WriteId(99)))
     assert found.failure.startswith("CallerError: Persisted(99)")
     assert found.faithful
 
@@ -143,7 +142,7 @@ def test_a_recording_holds_the_event_that_made_the_core_raise() -> None:
 def test_a_stopped_core_can_still_be_recorded_and_written_down() -> None:
     raft = Raft(SMALL, Recovered.fresh(1, Members.initial([1])), random.Random(1))
     recorder = Recorder(max_events=2)
-    recorder.step(raft, Started())
+    recorder.step(raft)
     recorder.step(raft, StopRequested())
     assert raft.stopped
     found = replay(recorder.dump())
@@ -161,7 +160,7 @@ def test_the_state_of_every_role_thaws_to_what_was_frozen(role: RoleName) -> Non
         cluster[2].step(CampaignRequested())
     if role is RoleName.CANDIDATE:
         cluster[2].raft = Raft(with_settings(pre_vote=False), Recovered.fresh(2, Members.initial([1, 2, 3])), DICE)
-        cluster[2].raft.step(Started())
+        cluster[2].raft.step()
         cluster[2].raft.step(CampaignRequested())
     node = cluster[1 if role is RoleName.LEADER else 3 if role is RoleName.FOLLOWER else 2]
     node.raft.step(ReadRequested(RequestId(5)))
@@ -183,7 +182,7 @@ def test_a_thawed_core_shares_nothing_with_the_frozen_one() -> None:
     raft = Raft(SMALL, Recovered.fresh(1, Members.initial([1])), random.Random(1))
     before = raft.fingerprint()
     twin = thaw(freeze(raft))
-    twin.step(Started())
+    twin.step()
     twin.step(CampaignRequested())
     assert raft.fingerprint() == before
 
@@ -224,7 +223,7 @@ def test_a_recording_becomes_a_trace_with_one_record_per_event() -> None:
 def test_a_trace_of_a_core_that_raised_ends_with_the_violation() -> None:
     raft = Raft(SMALL, Recovered.fresh(1, Members.initial([1])), random.Random(1))
     recorder = Recorder()
-    recorder.step(raft, Started())
+    recorder.step(raft)
     with pytest.raises(CallerError):
         recorder.step(raft, Persisted(WriteId(99)))
     assert trace_of(recorder.dump())[-1].violation.startswith("CallerError")
@@ -232,7 +231,7 @@ def test_a_trace_of_a_core_that_raised_ends_with_the_violation() -> None:
 
 def test_damaged_foreign_and_empty_recordings_are_refused_with_a_reason() -> None:
     recorder = Recorder()
-    recorder.step(Raft(Settings(), Recovered.fresh(1), random.Random(1)), Started())
+    recorder.step(Raft(Settings(), Recovered.fresh(1), random.Random(1)))
     good = recorder.dump()
     with pytest.raises(CallerError, match="not a recording"):
         replay(b"")
@@ -260,11 +259,11 @@ def test_nothing_can_be_written_down_before_the_first_step() -> None:
 def test_another_core_begins_another_recording() -> None:
     first, second = (Raft(SMALL, Recovered.fresh(node, Members.initial([1, 2])), random.Random(1)) for node in (1, 2))
     recorder = Recorder()
-    recorder.step(first, Started())
-    recorder.step(second, Started())
+    recorder.step(first)
+    recorder.step(second)
     found = replay(recorder.dump())
     assert found.end.node == 2
-    assert found.events == (Started(),)
+    assert found.events == (None,)
 
 
 def test_a_host_that_is_recorded_replays_to_its_cores_state(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from raft_core.effects import (
 )
 from raft_core.entries import MEMBERS, NOOP, Entry, HardState, SnapshotMeta
 from raft_core.errors import CallerError
-from raft_core.events import CampaignRequested, ReadRequested, SnapshotReceived, SnapshotTaken, Started
+from raft_core.events import CampaignRequested, ReadRequested, SnapshotReceived, SnapshotTaken
 from raft_core.ids import (
     HIGHEST_FOUNDER,
     MAX_INT63,
@@ -426,7 +426,7 @@ def test_node_that_was_opened_often_can_speak(boot: int) -> None:
     """The case: from 2**23 openings on, its message ids did not fit a frame, and every link broke."""
     fresh = Recovered.fresh(1, THREE, boot=boot)
     raft = Raft(SMALL, fresh, random.Random(1))
-    raft.step(Started())
+    raft.step()
     raft.server.messages_made = (1 << 40) - 2
     effects = [*raft.step(CampaignRequested()), *persist(raft)]
     (first, *_) = [effect.message for effect in effects if isinstance(effect, Send)]
@@ -471,7 +471,7 @@ def test_reads_asked_before_the_answered_one_are_answered_too() -> None:
 def test_leader_of_term_zero_ends_no_joiner() -> None:
     """A joiner knows no member yet. A stranger that claims to lead its term 0 proves nothing about its disk."""
     joiner = Raft(SMALL, Recovered(Identity(NodeId(4), incarnation=Incarnation(4))), random.Random(4))
-    joiner.step(Started())
+    joiner.step()
     far = Index(MAX_INT63)
     said = AppendEntries(Term(0), NodeId(STRANGER), MessageId(1), HEARTBEAT, far, Term(0), far, ReadId(1))
 

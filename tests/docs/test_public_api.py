@@ -41,7 +41,7 @@ PINNED: dict[str, str] = {
     "raft_core.events": (
         "Applied CampaignRequested ChangeRequested Event ForgetLeaderRequested LeaveRequested LocalEvent MachineFailed"
         " PeerConnected PeerUnreachable Persisted Proposed ReadConsistency ReadRequested Restored SnapshotFailed"
-        " SnapshotProgress SnapshotReceived SnapshotRejected SnapshotTaken Started StopRequested StorageFailed Tick"
+        " SnapshotProgress SnapshotReceived SnapshotRejected SnapshotTaken StopRequested StorageFailed Tick"
         " TransferRequested"
     ),
     "raft_core.effects": (

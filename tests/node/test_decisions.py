@@ -44,7 +44,6 @@ from raft_core.events import (
     SnapshotReceived,
     SnapshotRejected,
     SnapshotTaken,
-    Started,
     StopRequested,
     StorageFailed,
     Tick,
@@ -116,17 +115,17 @@ class Script:
     """Stands in for the core: remembers what it was told, and answers as it was told to."""
 
     def __init__(self) -> None:
-        self.told: list[Event] = []
+        self.told: list[Event | None] = []
         self.answers: dict[type, list[Effect] | Exception] = {}
 
-    def step(self, raft: Raft, event: Event) -> list[Effect]:
+    def step(self, raft: Raft, event: Event | None) -> list[Effect]:
         self.told.append(event)
         answer = self.answers.get(type(event), [])
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def heard(self) -> list[Event]:
+    def heard(self) -> list[Event | None]:
         told, self.told = self.told, []
         return told
 
@@ -205,7 +204,7 @@ def test_a_start_starts_the_core_dials_and_asks_to_be_woken() -> None:
     stage = Stage()
 
     assert stage.start() == [Dial(ConnectionId(2), "n2"), WakeAt(SECOND + TICK)]
-    assert stage.script.heard() == [Started()]
+    assert stage.script.heard() == [None]
 
 
 def test_a_host_is_started_once() -> None:
@@ -238,7 +237,7 @@ def test_a_timer_that_fires_early_is_set_again() -> None:
 
     assert stage.tell() == []
     assert stage.tell(TimerFired(), after=TICK - 1) == [WakeAt(SECOND + TICK)]
-    assert stage.script.heard() == [Started()]
+    assert stage.script.heard() == [None]
 
 
 def test_a_clock_that_goes_back_is_ignored() -> None:
@@ -391,7 +390,7 @@ def test_a_founder_greets_anew_with_every_round_and_before_its_core_says_a_word(
         Dial(ConnectionId(6), "n2"),
     ]
 
-    assert stage.script.heard() == [Started()]
+    assert stage.script.heard() == [None]
     assert stage.host.status.phase is Phase.RUNNING
     greeting = said_hello(stage, 5, hello)
     assert greeting.formed
@@ -404,7 +403,7 @@ def test_who_was_greeted_before_the_core_was_there_is_connected_for_it() -> None
     stage.tell(ConnectionOpened(ConnectionId(2), accepted=False))
     stage.tell(BytesReceived(ConnectionId(2), encode_payload(attrs_hello(formed=True, founders=()))))
 
-    assert stage.script.heard() == [Started(), PeerConnected(OTHER)]
+    assert stage.script.heard() == [None, PeerConnected(OTHER)]
 
 
 def attrs_hello(*, formed: bool, founders: tuple[NodeId, ...]) -> Hello:
@@ -424,7 +423,7 @@ def said_hello(stage: Stage, number: int, hello: Hello = HELLO) -> Hello:
 def test_a_joiner_is_part_of_the_cluster_from_its_first_write_on() -> None:
     stage = Stage(empty())
     stage.start()
-    assert stage.script.heard() == [Started()]
+    assert stage.script.heard() == [None]
     assert not said_hello(stage, 1).formed
     stage.core([Persist(WriteId(1), hard=HardState(Term(3)))])
 

@@ -105,7 +105,7 @@ class Desk:
                 self.peers.on_transmitted(Transmitted(effect.connection))
         return said
 
-    def flush(self, leader: NodeId = NO_NODE, *, leads: bool = False, retry: bool = True) -> list[Event]:
+    def flush(self, leader: NodeId = NO_NODE, *, leads: bool = False, retry: bool = True) -> list[Event | None]:
         self.orders.events.clear()
         self.clients.flush(self.time, 9, leader, leads=leads, retry=retry, forming=False)
         return list(self.orders.events)

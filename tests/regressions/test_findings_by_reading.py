@@ -10,7 +10,7 @@ import pytest
 from raft_core.effects import Indeterminate, RefusalReason, Respond, UnknownReason
 from raft_core.entries import COMMAND, MEMBERS, Entry, HardState
 from raft_core.errors import CallerError
-from raft_core.events import ChangeRequested, MachineFailed, Started
+from raft_core.events import ChangeRequested, MachineFailed
 from raft_core.ids import BootNumber, ClusterId, Incarnation, Index, NodeId, RequestId, Term
 from raft_core.membership import AddVoter, ChangeMode, Members, RemoveNode
 from raft_core.messages import Message, VoteKind
@@ -38,7 +38,7 @@ def test_heartbeat_does_not_shorten_what_a_restarted_voter_may_have_promised() -
     held = core(members=LEASED).log.entries()
     recovered = Recovered(Identity(NodeId(1)), HardState(Term(1)), entries=held, boot=BootNumber(2))
     raft = Raft(leases(4, tick=TICK), recovered, random.Random(1))
-    step(raft, Started())
+    step(raft)
     step(raft, heartbeat(1, 2))
 
     tick(raft, LONGEST_LEASE // TICK)
@@ -71,7 +71,7 @@ def test_member_that_was_away_catches_up_in_terms(message: Message) -> None:
 
 def test_joiner_catches_up_in_terms() -> None:
     raft = Raft(SMALL, Recovered.fresh(4), random.Random(1))
-    step(raft, Started())
+    step(raft)
     for _ in range(4):
         step(raft, append(3 * TERM_LEAP, 2, (0, 0)))
 

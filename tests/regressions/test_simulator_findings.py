@@ -6,7 +6,7 @@ import random
 
 from raft_core.effects import Apply, Persist, Refusal, RefusalReason, Respond, TakeSnapshot
 from raft_core.entries import Entry, HardState, SnapshotMeta
-from raft_core.events import Applied, CampaignRequested, ChangeRequested, Persisted, Proposed, SnapshotReceived, Started
+from raft_core.events import Applied, CampaignRequested, ChangeRequested, Persisted, Proposed, SnapshotReceived
 from raft_core.ids import Index, MessageId, NodeId, ReadId, RequestId, Term, WriteId
 from raft_core.membership import AddLearner, Members
 from raft_core.messages import DATA, AppendEntries
@@ -33,7 +33,7 @@ def test_an_entry_that_replaces_a_durable_one_is_applied_only_once_it_is_durable
     _, founding = formation(THREE)
     entries = (founding, Entry.make(2, 2, b"old"))
     raft = Raft(SMALL, Recovered(ME, HardState(Term(2), commit=Index(1)), entries=entries), random.Random(1))
-    raft.step(Started())
+    raft.step()
 
     # when a new leader replaces it by one that is committed already
     new = Entry.make(2, 3, b"new")
@@ -50,7 +50,7 @@ def test_a_candidates_own_vote_does_not_count_when_an_earlier_write_becomes_dura
     _, founding = formation(THREE)
     recovered = Recovered(ME, HardState(Term(1), commit=Index(1)), entries=(founding,))
     raft = Raft(with_settings(pre_vote=False, check_quorum=False), recovered, random.Random(1))
-    raft.step(Started())
+    raft.step()
     raft.step(append(1, (1, 1), Entry.make(2, 1, b"entry"), commit=1))
     raft.step(CampaignRequested())
     assert isinstance(raft.role, Candidate)
@@ -67,7 +67,7 @@ def test_a_candidates_own_vote_does_not_count_when_an_earlier_write_becomes_dura
 def test_a_snapshot_that_arrives_when_it_is_behind_the_commit_index_is_not_installed() -> None:
     meta = SnapshotMeta(Index(5), Term(1), THREE, Index(1))
     raft = Raft(SMALL, Recovered(ME, HardState(Term(1), commit=Index(5)), snapshot=meta), random.Random(1))
-    raft.step(Started())
+    raft.step()
 
     effects = raft.step(SnapshotReceived(SnapshotMeta(Index(3), Term(1), THREE, Index(1))))
 
@@ -79,7 +79,7 @@ def test_a_snapshot_carries_the_members_at_its_index_and_not_those_appended_sinc
     # given a lone leader whose machine is applying index 3
     alone = Members.initial([1])
     raft = Raft(with_settings(snapshot_entries=3), Recovered.fresh(1, alone), random.Random(1))
-    raft.step(Started())
+    raft.step()
     raft.step(Applied(Index(1), (b"",)))
     raft.step(CampaignRequested())
     raft.step(Persisted(WriteId(1)))

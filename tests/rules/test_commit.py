@@ -8,7 +8,7 @@ import pytest
 
 from raft_core.effects import Apply, Stop, StopReason
 from raft_core.entries import HardState
-from raft_core.events import ChangeRequested, Proposed, Started
+from raft_core.events import ChangeRequested, Proposed
 from raft_core.ids import Index, NodeId, RequestId, Term
 from raft_core.membership import AddVoter, ChangeMode, RemoveNode
 from raft_core.messages import COMMIT_UPDATE, HEARTBEAT, AppendEntries
@@ -157,7 +157,7 @@ def test_a_disk_that_holds_less_than_it_committed_is_not_started() -> None:
     recovered = Recovered(Identity(NodeId(1)), HardState(Term(3), commit=Index(9)), entries=entries((1, 1)))
     raft = Raft(SMALL, recovered, Random(1))
 
-    (stop,) = raft.step(Started())
+    (stop,) = raft.step()
 
     assert isinstance(stop, Stop)
     assert stop.reason is StopReason.LOG_LOST

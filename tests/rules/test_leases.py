@@ -17,7 +17,6 @@ from raft_core.events import (
     PeerUnreachable,
     ReadRequested,
     SnapshotReceived,
-    Started,
     Tick,
     TransferRequested,
 )
@@ -299,7 +298,7 @@ def misfit_settings(*, leases: bool) -> Settings:
 
 def joiner(settings: Settings) -> Raft:
     raft = Raft(settings, Recovered.fresh(4), random.Random(1))
-    step(raft, Started())
+    step(raft)
     return raft
 
 

@@ -27,7 +27,6 @@ from raft_core.events import (
     ChangeRequested,
     Proposed,
     SnapshotTaken,
-    Started,
     StopRequested,
     StorageFailed,
     Tick,
@@ -62,7 +61,7 @@ THREE = Members.initial([1, 2, 3])
 
 def opened(recovered: Recovered, settings: Settings = SMALL) -> tuple[Raft, list[Effect]]:
     raft = Raft(settings, recovered, random.Random(1))
-    return raft, raft.step(Started())
+    return raft, raft.step()
 
 
 # Starting.

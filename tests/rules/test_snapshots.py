@@ -31,7 +31,6 @@ from raft_core.events import (
     SnapshotReceived,
     SnapshotRejected,
     SnapshotTaken,
-    Started,
     Tick,
 )
 from raft_core.ids import BootNumber, Incarnation, Index, MessageId, NodeId, RequestId, Term, WriteId
@@ -201,7 +200,7 @@ def test_a_restarted_leader_sends_entries_to_a_follower_that_lags_a_little() -> 
         Identity(NodeId(1)), HardState(Term(3)), META, entries((11, 3)), boot=BootNumber(2), covered=covered
     )
     raft = Raft(SMALL, recovered, random.Random(1))
-    assert step(raft, Started()) == [Restore(META)]
+    assert step(raft) == [Restore(META)]
     machine_done(raft)
     leader(raft)
     step(raft, accepted(4, 2, 12))
@@ -221,7 +220,7 @@ def test_a_restarted_leader_offers_its_snapshot_to_a_follower_behind_the_tail() 
         Identity(NodeId(1)), HardState(Term(3)), META, covered=entries((8, 1), (9, 2), (10, 2)), boot=BootNumber(2)
     )
     raft = Raft(SMALL, recovered, random.Random(1))
-    step(raft, Started())
+    step(raft)
     machine_done(raft)
     leader(raft)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from raft_core.describe import describe, describe_entry, describe_members
 from raft_core.effects import Alarm, Effect, Persist, Send
-from raft_core.events import Applied, Event, Persisted, Restored, SnapshotTaken, Started, Tick
+from raft_core.events import Applied, Event, Persisted, Restored, SnapshotTaken, Tick
 from raft_core.membership import Members
 from raft_core.messages import DATA, AppendEntries, AppendReply, Message
 from raft_core.recovered import Recovered
@@ -21,13 +21,13 @@ from tests.core.test_chaos import Watch
 
 __all__ = ["Stage", "TellingNode"]
 
-ROUTINE = (Applied, Persisted, Restored, SnapshotTaken, Started, Tick)
+ROUTINE = (Applied, Persisted, Restored, SnapshotTaken, Tick)
 
 
 class TellingNode(Node):
     """A node of the test cluster that tells its steps."""
 
-    def step(self, event: Event) -> list[Effect]:
+    def step(self, event: Event | None = None) -> list[Effect]:
         assert isinstance(self.cluster, Stage)
         self.cluster.begins(self, event)
         return super().step(event)
@@ -48,7 +48,7 @@ class Stage(Cluster):
         self.quiet = False
         self.kept: list[tuple[int, int, Message]] = []
         self.alarms: dict[int, list[Alarm]] = {}
-        self._event: Event = Started()
+        self._event: Event | None = None
         self.watch = Watch()
         super().__init__(members=members, settings=settings, recovered=recovered, on_step=self._stepped)
 
@@ -66,7 +66,7 @@ class Stage(Cluster):
         if not self.quiet:
             self.told.append(f"    {text}")
 
-    def begins(self, node: Node, event: Event) -> None:
+    def begins(self, node: Node, event: Event | None) -> None:
         """`node` is about to take `event`."""
         self._event = event
 
@@ -149,7 +149,7 @@ def _visible(node: Node, effect: Effect) -> bool:
     return not isinstance(effect, Send)
 
 
-def _routine(event: Event) -> bool:
+def _routine(event: Event | None) -> bool:
     if isinstance(event, AppendEntries | AppendReply):
         return event.purpose is not DATA
-    return isinstance(event, ROUTINE)
+    return event is None or isinstance(event, ROUTINE)

@@ -14,7 +14,7 @@ import pytest
 from raft_core.effects import Apply, Persist, Restore, Send
 from raft_core.entries import COMMAND, Entry, HardState, SnapshotMeta
 from raft_core.errors import CallerError, DirectoryInUse, WrongDirectory
-from raft_core.events import Applied, CampaignRequested, Event, Persisted, Restored, Started
+from raft_core.events import Applied, CampaignRequested, Event, Persisted, Restored
 from raft_core.ids import ClusterId, Incarnation, Index, NodeId, Term, WriteId
 from raft_core.membership import Members
 from raft_core.quorum_loss import best_survivor, log_end, plan_quorum_loss_recovery
@@ -50,7 +50,7 @@ def applied_by(recovered: Recovered) -> tuple[list[bytes], Raft, list[int]]:
     raft = Raft(Settings(), recovered, random.Random(1))
     applied: list[bytes] = []
     restored: list[int] = []
-    events: list[Event] = [Started(), CampaignRequested()]
+    events: list[Event] = [CampaignRequested()]
     while events:
         for effect in raft.step(events.pop(0)):
             assert not isinstance(effect, Send), "there is nobody to talk to"

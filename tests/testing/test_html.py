@@ -10,7 +10,7 @@ import pytest
 
 from raft_core.effects import Effect, Persist, Send
 from raft_core.errors import CallerError
-from raft_core.events import CampaignRequested, Event, Persisted, Proposed, Started, Tick
+from raft_core.events import CampaignRequested, Event, Persisted, Proposed, Tick
 from raft_core.ids import NodeId, RequestId
 from raft_core.membership import Members
 from raft_core.messages import Message
@@ -34,9 +34,9 @@ class Stage:
             node: Raft(settings, Recovered.fresh(node, members), Random(seed * 100 + node)) for node in members.nodes
         }
         for node in self.cores:
-            self.step(node, Started())
+            self.step(node)
 
-    def step(self, node: NodeId, event: Event, received: int = 0) -> list[Effect]:
+    def step(self, node: NodeId, event: Event | None = None, received: int = 0) -> list[Effect]:
         core = self.cores[node]
         effects = core.step(event)
         numbers = self.tracer.stepped(self.now, node, core, event, effects, received)

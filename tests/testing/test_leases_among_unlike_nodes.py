@@ -11,7 +11,7 @@ import pytest
 
 from raft_core.effects import Alarm, AlarmKind, ReadReady, Respond, Send
 from raft_core.entries import MEMBERS, Entry, HardState
-from raft_core.events import ReadRequested, Started
+from raft_core.events import ReadRequested
 from raft_core.ids import BootNumber, MessageId, NodeId, RequestId, Term
 from raft_core.membership import Members
 from raft_core.messages import HEARTBEAT, AppendReply, ReadIndex
@@ -76,7 +76,7 @@ def test_voter_tells_how_long_it_gives_no_vote_away() -> None:
 def test_joiner_promises_nothing_before_its_disk_tells_of_leases() -> None:
     """Restarted before that, it would not know that it has to keep a promise."""
     raft = Raft(leases(20), Recovered.fresh(2), random.Random(1))
-    step(raft, Started())
+    step(raft)
     entry = Entry.make(1, 1, LEASED.encode(), MEMBERS)
     step(raft, msgspec.structs.replace(append(1, 1, (0, 0)), entries=(entry,)))
     entries_of, raft.server.outbox.held = raft.server.outbox.held, []
@@ -150,7 +150,7 @@ def test_restarted_voter_keeps_what_it_promised_with_other_settings() -> None:
     held = core(members=LEASED).log.entries()
     recovered = Recovered(Identity(NodeId(1)), HardState(Term(1)), entries=held, boot=BootNumber(2))
     raft = Raft(leases(4, tick=100 * MILLISECOND), recovered, random.Random(1))
-    step(raft, Started())
+    step(raft)
 
     tick(raft, LONGEST_LEASE // (100 * MILLISECOND))
     assert step(raft, asks(2, 3, (9, 1))) == []

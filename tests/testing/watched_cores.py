@@ -16,7 +16,7 @@ import attrs
 from raft_core.effects import Apply, Effect, Persist, Respond, Restore, Send, Stop, TakeSnapshot
 from raft_core.entries import Entry
 from raft_core.errors import RaftError
-from raft_core.events import Applied, CampaignRequested, Event, Persisted, Proposed, Restored, SnapshotTaken, Started
+from raft_core.events import Applied, CampaignRequested, Event, Persisted, Proposed, Restored, SnapshotTaken
 from raft_core.ids import BootNumber, Incarnation, Index, MessageId, NodeId, ReadId, RequestId, Term
 from raft_core.membership import Members
 from raft_core.messages import DATA, AppendReply, Message
@@ -95,7 +95,7 @@ class Stage:
         self.overseer.restarted(self.watched[node], recovered)
         self.overseer.founded(self.watched[node], recovered)
         self.seats[node] = Seat(Raft(self.settings, recovered, random.Random(node)), recovered)
-        self.step(node, Started())
+        self.step(node)
 
     def restart(self, node: int, **changes: object) -> None:
         """The core dies; what its disk holds, but for `changes`, is what the next one begins with."""
@@ -110,7 +110,7 @@ class Stage:
         )
         self.start(node, attrs.evolve(found, **changes))  # type: ignore[arg-type]
 
-    def step(self, node: int, event: Event) -> list[Effect]:
+    def step(self, node: int, event: Event | None = None) -> list[Effect]:
         """The event happens; disk and machine do their part, unless they are held."""
         seat, watched = self.seats[node], self.watched[node]
         try:

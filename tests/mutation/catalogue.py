@@ -184,9 +184,9 @@ MUTANTS: Final = (
     Mutant(
         "pre-vote-raises-term",
         "A pre-vote request makes its receiver enter the term.",
-        "raft_core/raft.py",
-        "            return message.kind is VoteKind.PRE\n",
-        "            return False\n",
+        "raft_core/validation.py",
+        "        return message.kind is VoteKind.PRE\n",
+        "        return False\n",
         _LOYALTY,
     ),
     Mutant(

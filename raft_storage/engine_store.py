@@ -28,7 +28,7 @@ from raft_core.membership import Members
 from raft_core.recovered import Identity, Recovered, formation
 from raft_core.store import SnapshotReader, SnapshotWriter
 from raft_core.structs import Value
-from raft_core.wal.filesystem import FileFailed, Files, LockHeld, read_whole
+from raft_core.wal.filesystem import FileFailed, Files, LockHeld, NoDescriptor, read_whole
 from raft_core.wal.layout import (
     LOCK,
     RESTORE_REMEDY,
@@ -57,6 +57,11 @@ ENGINE: Final = "engine"
 _DROP_ROWS: Final = 512
 _DROP_BYTES: Final = 1024 * 1024
 """Most rows, and bytes of rows, deleted with one commit."""
+
+RESERVE: Final = 64 * 1024 * 1024
+"""Room that a snapshot leaves to the engine. A commit without room ends the store, and a checkpoint, a flush or a
+compaction may need some 16 MiB at once. Below half of it, unfinished snapshots give way to the log.
+"""
 
 _ENGINE_MAGIC: Final = b"RAFTENGN"
 _SEAL: Final = struct.Struct("<8sIII")
@@ -129,21 +134,21 @@ class EngineStore:
         self._oldest, self._before, self._sizes = found.oldest, found.before, found.sizes
         self._dropped = 0  # rows at the front of `_before` that are deleted already
         try:
+            for name in _rubbish(files.names(), image.snapshot):
+                files.unlink(name)
+            self._shelf = SnapshotStore(files, identity.cluster, image.snapshot, reserve=RESERVE)
             self._begin(image.snapshot)
         except BaseException:
-            self.close()
+            self._free()
             raise
         self._recovered: Recovered | None = Recovered(
             identity, image.hard, image.snapshot, image.behind_snapshot(), self._boot, covered=image.covered()
         )
 
     def _begin(self, snapshot: SnapshotMeta | None) -> None:
-        """Commit the opening, which makes the recovered state durable; then delete obsolete rows and files."""
-        for name in _rubbish(self._files.names(), snapshot):
-            self._files.unlink(name)
+        """Commit the opening, which makes the recovered state durable; then delete obsolete rows and snapshots."""
         self._commit([])
         self._mark.sync()
-        self._shelf = SnapshotStore(self._files, self._identity.cluster, snapshot)
         self._shelf.forget_all_but(snapshot)
 
     @property
@@ -185,7 +190,10 @@ class EngineStore:
             if not batch:
                 return
             snapshot = self._outline.snapshot
-            self._commit(self._changes(batch))
+            try:
+                self._commit(self._changes(batch))
+            except NoDescriptor as failure:  # the batch is counted already
+                raise FileFailed(failure.operation, failure.name, failure.problem) from failure
             if self._outline.snapshot is not snapshot and self._outline.snapshot is not None:
                 self._shelf.switch(self._outline.snapshot)
 
@@ -226,6 +234,7 @@ class EngineStore:
         self._before.append(next_before)
         self._sizes.append(len(row))
         drop = self._droppable()
+        self._shelf.make_way_below(RESERVE // 2)
         checkpoint = self._engine.commit([(STATE, seal_state(state)), (newest.number, row)], drop)
         self._at = newest
         self._mark.put(newest)
@@ -275,6 +284,12 @@ class EngineStore:
             with suppress(DiskError), self._guarded():
                 self._mark.sync()
         self._failure = self._failure or "the store is closed"
+        try:
+            self._shelf.close()
+        finally:
+            self._free()
+
+    def _free(self) -> None:
         self._mark.close()
         try:
             self._engine.close()
@@ -288,6 +303,8 @@ class EngineStore:
             raise StorageBroken(f"{self._failure}; open the directory again, which recovers what is durable")
         try:
             yield
+        except NoDescriptor:  # nothing was changed, and a snapshot can wait
+            raise
         except FileFailed as failure:
             self._failure = str(failure)
             raise StorageBroken(f"{failure}; nothing written since the last success may be relied on") from failure

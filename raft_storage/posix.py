@@ -254,6 +254,12 @@ class PosixFiles:
         with _named("sync", self._path):
             os.fsync(self._directory)
 
+    def room(self) -> int | None:
+        """Return the free bytes of the file system; without a quota of this user, which only a write can find."""
+        with _named("measure", self._path):
+            found = os.fstatvfs(self._directory)
+        return found.f_bavail * found.f_frsize
+
     def lock(self, name: str) -> None:
         """Hold the lock until `close` or the end of this process. Write the process number to the file, for error texts
         of other processes.

@@ -5,6 +5,9 @@ name synced; then it is finished. The log decides which finished one is in force
 
 A snapshot without room is given up, and its room is free again; the store goes on, because no acknowledgement depends
 on an unfinished file. Once a file has its final name, every failure is final for the whole store.
+
+A log that cannot get back from a failed write for lack of room, as in a database engine, keeps a reserve: a snapshot
+without room in front of the reserve is given up before the disk is full.
 """
 
 from __future__ import annotations
@@ -57,8 +60,10 @@ def verify_snapshot(files: Files, cluster: ClusterId, meta: SnapshotMeta) -> Non
 class SnapshotStore:
     """The snapshots of one directory. Every method may be called from any thread."""
 
-    def __init__(self, files: Files, cluster: ClusterId, in_force: SnapshotMeta | None) -> None:
+    def __init__(self, files: Files, cluster: ClusterId, in_force: SnapshotMeta | None, *, reserve: int = 0) -> None:
+        """Take over the snapshots in `files`; leave `reserve` bytes of the disk to the log."""
         self._files = files
+        self._reserve = reserve
         self._cluster = cluster
         self._lock = threading.Lock()
         self._finished: set[LogPosition] = {in_force.position} if in_force is not None else set()
@@ -106,6 +111,7 @@ class SnapshotStore:
         """Without the lock, because reading the existing part can take long."""
         file: File | None = None
         try:
+            self.leave_reserve(name, 0)
             file = self._files.open(name) if name in self._files.names() else self._files.create(name)
             part = SnapshotFileWriter(file, self._header(meta), rewrite=name in self._inherited)
         except NoSpace as failure:
@@ -144,6 +150,21 @@ class SnapshotStore:
         except NoSpace as failure:  # the directory cannot grow; the file keeps its old name
             self._files.unlink(name)
             raise _no_room(failure) from failure
+
+    def leave_reserve(self, name: str, length: int) -> None:
+        """Raise `NoSpace` if `length` more bytes of a snapshot would take from the log's reserve."""
+        if not self._reserve:
+            return
+        room = self._files.room()
+        if room is not None and room - length < self._reserve:
+            raise NoSpace("write", name, f"{room:,} bytes are free, of which {self._reserve:,} are left to the log")
+
+    def make_way_below(self, room: int) -> None:
+        """Give up every unfinished snapshot if the disk has less room than this."""
+        if self._open_parts:
+            found = self._files.room()
+            if found is not None and found < room:
+                self.make_way()
 
     def make_way(self) -> bool:
         """Give up every unfinished snapshot: the log needs the room. Return whether there was one.
@@ -269,6 +290,7 @@ class _Writer:
         with self._lock, self._guard():
             writer = self._living()
             try:
+                self._shelf.leave_reserve(self._name, len(data))
                 writer.write(data)
             except NoSpace as failure:
                 self._give_up()

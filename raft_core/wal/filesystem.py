@@ -111,6 +111,10 @@ class Files(Protocol):
         """Make all present names durable."""
         ...
 
+    def room(self) -> int | None:
+        """Return how many bytes can still be written, None if that is unknown."""
+        ...
+
     def lock(self, name: str) -> None:
         """Hold the lock of that name until `close`. Raise `LockHeld`."""
         ...

@@ -367,6 +367,10 @@ class CrashDisk:
         self._stable_names = dict(self._names)
         self._pending_names.clear()
 
+    def room(self) -> int | None:
+        """Return how many bytes fit, None without a limit."""
+        return None if self.capacity is None else max(0, self.capacity - self.used())
+
     def lock(self, name: str) -> None:
         """This process holds the lock."""
         self._enter("lock", name)

@@ -320,6 +320,9 @@ class Unsynced:
         if self._skip != "directory":
             self._files.sync_directory()
 
+    def room(self) -> int | None:
+        return self._files.room()
+
     def lock(self, name: str) -> None:
         self._files.lock(name)
 
@@ -419,6 +422,7 @@ class Elsewhere:
     def __init__(self, files: Files) -> None:
         self._files = files
         self.lock, self.sync_directory, self.close = files.lock, files.sync_directory, files.close
+        self.room = files.room
 
     def names(self) -> list[str]:
         known = {other_name(name): name for name in (ANCHOR, IDENTITY, new_name(ANCHOR), new_name(IDENTITY))}

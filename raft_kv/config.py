@@ -1,16 +1,14 @@
-"""What a person says to start a server: flags, or a TOML file, or both.
+"""`ServeConfig`: the configuration of one server, and its options.
 
-What lives here: `ServeConfig`, which checks itself, and the reading of a file. Flags win over the file. Reading a
-file is the only I/O; parsing flags is `cli`'s.
+Values come from flags, environment variables `RAFT_KV_*`, or a TOML file, in this order of precedence.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from enum import Enum
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final, TypeVar, final
+from typing import Any, Final, final
 
 import attrs
 
@@ -19,55 +17,55 @@ from raft_core.node.address_book import is_everywhere
 from raft_core.node.config import NodeConfig, split_address
 from raft_core.node.limits import SECOND, NodeLimits, check_node
 from raft_core.settings import Settings
+from raft_kv.options import Option, ValueAt, Values, known_names, register, structure, with_variables
 from raft_storage.location import parse_location, store_class
 
-__all__ = ["LOOPS", "REDIS_ROLES", "ServeConfig", "check_name", "override", "read_file", "serve_config"]
+__all__ = ["LOOPS", "OPTIONS", "REDIS_ROLES", "ServeConfig", "check_name", "given_values", "serve_config"]
 
 LOOPS: Final = ("trio", "asyncio", "uvloop")
 REDIS_ROLES: Final = ("master", "raft")
-T = TypeVar("T", Settings, NodeLimits)
-HOST: Final = NodeLimits(leader_wait=1 * SECOND)
-"""A client is told after a second that no leader is there, so that it can try another node."""
+_LEADER_WAIT: Final = 1 * SECOND
+"""Without a leader a client gets an error after this time, so that it can try another node."""
 
 
 @final
 @attrs.frozen(kw_only=True)
 class ServeConfig:
-    """One server. Raises `SettingsError` where values make no sense."""
+    """The configuration of one server. Raise `SettingsError` if values are invalid."""
 
     id: int
-    """This node's number in the cluster; positive, and never used again."""
+    """This node's id in the cluster: positive, and never reused."""
     cluster: str = "raft-kv"
     """The cluster's name, written into the data directory."""
     listen: str = "127.0.0.1:6379"
-    """Where Redis clients connect. There are no passwords: listen only where everybody may write."""
+    """Address for Redis clients. There are no passwords: every client that can connect may read and write."""
     peer_listen: str = "127.0.0.1:7379"
-    """Where the other nodes connect."""
+    """Address for the other nodes."""
     advertise: str = ""
-    """Where the other nodes can dial this one; empty: where it listens."""
+    """Address at which the other nodes can dial this one; empty: the address it listens on."""
     peers: Mapping[int, str] = attrs.field(factory=dict)
     """The peer addresses of the other nodes."""
     data: str = ""
-    """The data directory, or a location such as sqlite:DIR; empty: raft-kv-<id> in the working directory."""
+    """The data directory, or a location such as sqlite:PATH; empty: raft-kv-<id> in the working directory."""
     join: bool = False
-    """Wait to be added with RAFT ADD, instead of founding a cluster with the peers."""
+    """Join an existing cluster (see RAFT ADD). Without it, the peers bootstrap a new cluster."""
     loop: str = "trio"
-    """Which event loop carries the server."""
+    """The event loop, one of `LOOPS`."""
     request_timeout: float = 5.0
-    """Seconds until a client is told that nothing was done, or that nobody knows."""
+    """Seconds after which a request without an outcome is answered by an error."""
     max_clients: int = 10_000
     """Client connections at any time."""
     stop_at_eof: bool = False
-    """Stop when standard input ends, as on SIGTERM, so that no node outlives a parent that holds the other end."""
+    """Stop when standard input ends, as on SIGTERM, so that no node outlives a parent which holds the other end."""
     redis_role: str = "master"
-    """What this node calls itself to Redis clients. "master": a master on every node, since every node takes writes.
-    "raft": a master where it leads, otherwise a replica; some clients then send it no writes."""
+    """This node's role in replies to Redis clients. "master": always, since every node accepts writes. "raft": a
+    master while it leads, otherwise a replica; some clients then send it no writes."""
     verbose: bool = False
-    """Print every change of role, term and leader."""
+    """Log every change of role, term and leader."""
     settings: Settings = Settings()
-    """The protocol's numbers."""
-    host: NodeLimits = HOST
-    """The numbers of what surrounds it."""
+    """Settings of the Raft protocol."""
+    host: NodeLimits = NodeLimits(leader_wait=_LEADER_WAIT)
+    """Limits of the node around the core."""
 
     def __attrs_post_init__(self) -> None:
         if self.loop not in LOOPS:
@@ -75,40 +73,40 @@ class ServeConfig:
         if self.redis_role not in REDIS_ROLES:
             raise SettingsError(f"redis-role is one of {', '.join(REDIS_ROLES)}, not {self.redis_role!r}")
         if not self.request_timeout > 0:
-            raise SettingsError(f"request-timeout is a positive number of seconds, not {self.request_timeout}")
+            raise SettingsError(f"request-timeout must be a positive number of seconds, not {self.request_timeout}")
         if self.max_clients < 1:
             raise SettingsError(f"max-clients must be at least 1, not {self.max_clients}")
         if self.join and not self.peers:
-            raise SettingsError("a node that joins needs the address of at least one peer: --peer ID=HOST:PORT")
+            raise SettingsError("join needs the address of at least one peer: --peer ID=HOST:PORT")
         for node in (self.id, *self.peers):
             check_node(node)
         check_name(self.cluster)
         if "\0" in self.data:
-            raise SettingsError(f"--data is a directory, not {self.data!r}")
+            raise SettingsError(f"data must be a location, such as /var/lib/raft-kv or sqlite:PATH, not {self.data!r}")
         store_class(parse_location(self.directory))
         self._check_addresses()
         self.node_config()
 
     def _check_addresses(self) -> None:
-        flags = {"--listen": self.listen, "--peer-listen": self.peer_listen, "--advertise": self.advertise}
-        flags |= {f"--peer {node}": address for node, address in self.peers.items()}
-        for flag, address in flags.items():
-            if address or flag != "--advertise":
-                _check_address(flag, address)
+        named = {"listen": self.listen, "peer-listen": self.peer_listen, "advertise": self.advertise}
+        named |= {f"the address of peer {node}": address for node, address in self.peers.items()}
+        for name, address in named.items():
+            if address or name != "advertise":
+                _check_address(name, address)
         clients = split_address(self.listen)
         if not clients[1]:
             return
-        for flag, address in flags.items():
-            if flag != "--listen" and address and split_address(address) == clients:
-                raise SettingsError(f"{flag} cannot be {address}: clients connect there (--listen), not other nodes")
+        for name, address in named.items():
+            if name != "listen" and address and split_address(address) == clients:
+                raise SettingsError(f"{name} cannot be {address}: that is the address for clients (listen)")
 
     @property
     def directory(self) -> str:
-        """The data directory."""
+        """The location of the data."""
         return self.data or f"raft-kv-{self.id}"
 
     def node_config(self) -> NodeConfig:
-        """What the adapter's `open_node` is given."""
+        """Return the configuration for an adapter's `open_node`."""
         others = [node for node in self.peers if node != self.id]
         if self.peers and not others:
             raise SettingsError(
@@ -141,102 +139,154 @@ class ServeConfig:
 
 
 def check_name(cluster: str) -> None:
-    """Raises `SettingsError` where `cluster` cannot be written into a data directory."""
+    """Raise `SettingsError` if `cluster` cannot be written into a data directory."""
     try:
         cluster.encode("utf-8")
     except UnicodeEncodeError:
         raise SettingsError(f"a cluster's name is text in UTF-8, not {cluster!r}") from None
 
 
-def _check_address(flag: str, address: str) -> None:
+def _check_address(name: str, address: str) -> None:
     try:
         host, _port = split_address(address)
-        host.encode("idna")  # what looking the name up begins with
+        host.encode("idna")  # as the resolver does first
     except UnicodeError as failure:
-        raise SettingsError(f"{flag}: {address!r} is not an address: {failure}") from None
+        raise SettingsError(f"{name}: {address!r} is not an address: {failure}") from None
     except SettingsError as failure:
-        raise SettingsError(f"{flag}: {failure}") from None
+        raise SettingsError(f"{name}: {failure}") from None
 
 
-def read_file(path: Path) -> dict[str, Any]:
-    """The values of a TOML file under the names of `ServeConfig`'s fields. Raises `SettingsError`, `OSError`."""
-    try:
-        raw = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
-        raise SettingsError(f"{path} is not a TOML file: {failure}") from None
-    values = {name.replace("-", "_"): value for name, value in raw.items()}
-    known = {field.name for field in attrs.fields(ServeConfig)}
-    if unknown := sorted(set(values) - known):
-        raise SettingsError(f"{path}: unknown names {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+# Options.
+
+
+OPTIONS: Final = with_variables(
+    "RAFT_KV_",
+    Option(name="config", metavar="FILE", help="a TOML file with any of these names; see below"),
+    Option(name="id", metavar="N", help="this node's id: positive, never reused after the node was removed"),
+    Option(name="cluster", metavar="NAME", help="the cluster's name, the same on all nodes", default="raft-kv"),
+    Option(name="listen", metavar="HOST:PORT", help="address for Redis clients", default="127.0.0.1:6379"),
+    Option(name="peer-listen", metavar="HOST:PORT", help="address for the other nodes", default="127.0.0.1:7379"),
+    Option(
+        name="advertise",
+        metavar="HOST:PORT",
+        help="address at which the other nodes can dial this one",
+        default="the address of --peer-listen",
+    ),
+    Option(name="peer", metavar="ID=HOST:PORT", help="address of another node (repeatable)", repeated=True),
+    Option(
+        name="data",
+        metavar="LOCATION",
+        help="the node's data, created if missing: PATH, file:PATH, sqlite:PATH, rocksdb:PATH or mdbx:PATH",
+        default="raft-kv-ID",
+    ),
+    Option(
+        name="join",
+        help="join an existing cluster (see RAFT ADD); without it, the listed peers bootstrap a new cluster",
+        default="false",
+    ),
+    Option(name="loop", metavar="LOOP", help=f"the event loop: {', '.join(LOOPS)}", default="trio"),
+    Option(
+        name="request-timeout",
+        metavar="SECONDS",
+        help="a request without an outcome is answered by an error after this time",
+        default="5",
+    ),
+    Option(name="max-clients", metavar="N", help="client connections at any time", default="10000"),
+    Option(
+        name="redis-role",
+        metavar="|".join(REDIS_ROLES),
+        help="this node's role for Redis clients: always master; or master on the leader and slave elsewhere",
+        default="master",
+    ),
+    Option(
+        name="set",
+        metavar="NAME=VALUE",
+        help="a setting of the protocol, such as election_ticks=100, or of the node, such as leader_wait=500000000"
+        " (repeatable)",
+        repeated=True,
+    ),
+    Option(
+        name="stop-at-eof",
+        help="stop when standard input ends, as on SIGTERM, so that no node outlives its parent process",
+        default="false",
+    ),
+    Option(name="verbose", help="log every change of role, term and leader", default="false"),
+)
+"""The options of `raft-kv serve`."""
+
+
+def given_values(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Values:
+    """Collect the values of a configuration file, of environment variables and of flags, by rising precedence.
+
+    Settings (`--set`) replace each other one by one, peers all together. Raise `SettingsError` or `OSError`.
+    """
+    options = {option.name: option for option in OPTIONS}
+    values = Values()
+    for path, _ in values.given(options["config"], flags, environ):
+        values.read_file(Path(path))
+    plain = [option for option in OPTIONS if option.name not in ("config", "peer", "set")]
+    values.take(plain, flags, environ)
+    peers = [(*_pair(text, origin), origin) for text, origin in values.given(options["peer"], flags, environ)]
+    if peers:
+        values.clear("peers")
+    for node, address, origin in peers:
+        if ("peers", node) in values.origins:
+            raise SettingsError(f"{origin}: peer {node} is named twice, also by {values.origin(('peers', node))}")
+        values.put(("peers", node), address, origin)
+    sources: tuple[tuple[Mapping[str, Any], Mapping[str, str]], ...] = (({}, environ), (flags, {}))
+    for source in sources:
+        for text, origin in values.given(options["set"], *source):
+            name, value = _pair(text, origin)
+            name = name.replace("-", "_")
+            values.put((_table_of(name), name), value, origin)
     return values
 
 
-def serve_config(values: Mapping[str, Any]) -> ServeConfig:
-    """The configuration that values from a file and from flags make. Raises `SettingsError`.
+def _table_of(name: str) -> str:
+    """Return the table for a setting; for an unknown one, that of the most similar name."""
+    limits = known_names(NodeLimits)
+    likely = get_close_matches(name, [*known_names(Settings), *limits], 1)
+    return "host" if likely and likely[0] in limits else "settings"
 
-    The values are `Any` because they come from a file; each is brought into its field's type here."""
-    given = dict(values)
-    if "id" not in given:
-        raise SettingsError("which node is this? Give --id, or id in the file")
-    fields = {field.name: field for field in attrs.fields(ServeConfig)}
-    for name in given.keys() - {"peers", "settings", "host"}:
-        default = 0 if name == "id" else fields[name].default
-        given[name] = _as_type_of(default, given[name], name)
-    given["peers"] = _peers(given.get("peers", {}))
-    given["settings"] = override(Settings(), given.get("settings", {}))
-    given["host"] = override(HOST, given.get("host", {}))
-    return ServeConfig(**given)
+
+def _pair(text: str, origin: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not (name and sign and value):
+        raise SettingsError(f"{origin}: NAME=VALUE is expected, not {text!r}")
+    return name, value
+
+
+def serve_config(given: Values | Mapping[str, Any]) -> ServeConfig:
+    """Return the configuration. Raise `SettingsError`, with the origin of each value that is wrong."""
+    values = given if isinstance(given, Values) else Values(dict(given))
+    if "id" not in values.tree:
+        raise SettingsError("this node's id is missing: give --id, RAFT_KV_ID, or id in the file of --config")
+    host = values.tree.setdefault("host", {})
+    if isinstance(host, dict):
+        host.setdefault("leader_wait", _LEADER_WAIT)
+    return structure(values, ServeConfig)
 
 
 def _peers(table: object) -> dict[int, str]:
     if not isinstance(table, Mapping):
-        raise SettingsError("peers is a table from a node's number to its address")
+        raise ValueError("peers is a table of node ids and addresses")
     peers: dict[int, str] = {}
-    for name, address in table.items():
-        node: int = _as_type_of(0, name, "a peer's number")
+    for key, address in table.items():
+        try:
+            node = int(str(key))
+            check_node(node)
+        except (ValueError, SettingsError) as failure:
+            raise ValueAt(str(key), f"{key!r} is not a node id: {failure}") from None
         if node in peers:
-            raise SettingsError(f"the address of peer {node} is given twice: {peers[node]} and {address}")
-        peers[node] = str(address)
+            raise ValueAt(str(key), f"peer {node} is named twice: at {peers[node]} and at {address}")
+        if not isinstance(address, str):
+            raise ValueAt(str(key), f"{address!r} is not a text in quotation marks")
+        peers[node] = address
     return peers
 
 
-def override(defaults: T, values: object) -> T:
-    """The defaults with some fields replaced, each brought into its default's type. Raises `SettingsError`."""
-    if not isinstance(values, Mapping):
-        raise SettingsError("settings and host are tables of names and values")
-    known = {field.name for field in attrs.fields(type(defaults))} - {"address", "peers", "founders"}
-    changes: dict[str, Any] = {}
-    for name, value in values.items():
-        field = str(name).replace("-", "_")
-        if field not in known:
-            raise SettingsError(f"there is no setting {name!r}; known are {', '.join(sorted(known))}")
-        changes[field] = _as_type_of(getattr(defaults, field), value, field)
-    return attrs.evolve(defaults, **changes)
-
-
-def _as_type_of(default: object, value: object, name: str) -> Any:
-    """`value`, which a person has typed, in the type of `default`."""
-    try:
-        if isinstance(default, bool):
-            return value if isinstance(value, bool) else _TRUTH[str(value).lower()]
-        if isinstance(default, Enum):
-            return type(default)(str(value))
-        if isinstance(default, float):
-            return float(str(value))
-        if isinstance(default, int):
-            return int(str(value).replace("_", ""))
-    except (ValueError, KeyError):
-        raise SettingsError(f"{name} cannot be {value!r}; its default is {default!r}") from None
-    return str(value)
-
-
-_TRUTH: Final = {
-    "true": True,
-    "yes": True,
-    "on": True,
-    "1": True,
-    "false": False,
-    "no": False,
-    "off": False,
-    "0": False,
-}
+register(Settings)
+register(
+    NodeLimits, hidden=[name for name in ("address", "peers", "founders") if name in attrs.fields_dict(NodeLimits)]
+)
+register(ServeConfig, peers=_peers)

@@ -6,6 +6,7 @@ process, however it ends: each watches a pipe whose other end only this process 
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import socket
@@ -160,6 +161,7 @@ class Cluster:
                 stdin=subprocess.PIPE,  # held open until the end, which tells the server that we are gone
                 stdout=log,
                 stderr=log,
+                env=_environment(),
                 start_new_session=True,
                 pass_fds=() if self.held is None else (self.held,),
             )
@@ -265,6 +267,11 @@ class Cluster:
         """Every member with what it says of itself."""
         for member in self.members.values():
             yield member, member.status()
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment without variables that configure a server."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAFT_KV_")}
 
 
 def _let_go(member: Member) -> None:

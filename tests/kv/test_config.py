@@ -1,9 +1,11 @@
-"""What can be said to `raft-kv serve`, in flags and in a file, and what is answered to nonsense."""
+"""The configuration of `raft-kv serve` from flags, variables and a file; every wrong value is refused by its origin."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import attrs
 import pytest
 
 from raft_core.entries import Checksum
@@ -13,14 +15,15 @@ from raft_core.node.config import NodeConfig
 from raft_core.node.limits import NodeLimits
 from raft_kv import cli
 from raft_kv.cli import main
-from raft_kv.config import ServeConfig, read_file, serve_config
+from raft_kv.config import OPTIONS, ServeConfig, given_values, serve_config
+from raft_storage import FileStore
 
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[ServeConfig]:
     """The configurations that would have been served."""
     configs: list[ServeConfig] = []
-    monkeypatch.setattr(cli, "_run", configs.append)
+    monkeypatch.setattr(cli, "_run", lambda config, warnings=(): configs.append(config))
     return configs
 
 
@@ -71,11 +74,11 @@ def test_a_node_alone_needs_nothing_but_its_number(served: list[ServeConfig]) ->
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
-        ("", "Give --id"),
+        ("", "--id"),
         ("--id 0", "positive"),
         ("--id 9223372036854775808", "below 2**63"),
         ("--id 99999999999999999999999", "below 2**63"),
-        ("--id " + "9" * 5000, "id cannot be"),
+        ("--id " + "9" * 5000, "--id: "),
         ("--id 1 --peer 9223372036854775808=h:1", "below 2**63"),
         ("--id 1 --peer 0=h:1", "positive"),
         ("--id 1 --cluster caf\udce9", "UTF-8"),
@@ -83,18 +86,18 @@ def test_a_node_alone_needs_nothing_but_its_number(served: list[ServeConfig]) ->
         ("--id 1 --peer 2=caf\udce9:1", "not an address"),
         ("--id 1 --listen a..b:1", "not an address"),
         ("--id 1 --data caf\0", "--data"),
-        ("--id x", "id cannot be 'x'"),
+        ("--id x", "--id: 'x'"),
         ("--id 1 --listen nowhere", "host:port"),
-        ("--id 1 --peer 2", "NAME=VALUE"),
-        ("--id 1 --peer x=h:1", "a peer's number cannot be 'x'"),
-        ("--id 1 --join", "at least one peer"),
-        ("--id 1 --loop curio", "loop is one of"),
+        ("--id 1 --peer 2", "--peer 2"),
+        ("--id 1 --peer x=h:1", "--peer x=h:1"),
+        ("--id 1 --join", "--join"),
+        ("--id 1 --loop curio", "--loop"),
         ("--id 6 --peer 6=127.0.0.1:1234", "node 6"),
         ("--id 6 --peer 6=127.0.0.1:7379", "node 6"),
         ("--id 6 --peer 6=h:1234 --peer 7=i:1", "node 6"),
         ("--id 6 --join --peer 6=h:1234", "node 6"),
-        ("--id 1 --peer 2=h:1 --peer 2=i:1", "twice"),
-        ("--id 1 --peer 2=h:1 --peer 02=i:1", "twice"),
+        ("--id 1 --peer 2=h:1 --peer 2=i:1", "--peer 2=i:1"),
+        ("--id 1 --peer 2=h:1 --peer 02=i:1", "--peer 02=i:1"),
         ("--id 1 --peer 2=h:1 --peer 3=h:1", "h:1"),
         ("--id 1 --peer 2=127.0.0.1:7379", "127.0.0.1:7379"),
         ("--id 1 --peer 2=127.0.0.1:6379", "--peer 2"),
@@ -103,14 +106,14 @@ def test_a_node_alone_needs_nothing_but_its_number(served: list[ServeConfig]) ->
         ("--id 1 --listen 999.1.1.1:5", "--listen"),
         ("--id 1 --peer 2=999.1.1.1:5", "--peer 2"),
         ("--id 1 --advertise 10.0.0:5", "--advertise"),
-        ("--id 1 --set nonsense=1", "no setting 'nonsense'"),
-        ("--id 1 --set election_ticks=soon", "election_ticks cannot be 'soon'"),
-        ("--id 1 --set election_ticks=1", "election_ticks must be at least 2"),
-        ("--id 1 --request-timeout 0", "positive number of seconds"),
+        ("--id 1 --set nonsense=1", "--set nonsense=1"),
+        ("--id 1 --set election_ticks=soon", "--set election_ticks=soon"),
+        ("--id 1 --set election_ticks=1", "--set election_ticks=1"),
+        ("--id 1 --request-timeout 0", "--request-timeout"),
         ("--id 1 --max-clients 0", "max-clients"),
     ],
 )
-def test_nonsense_is_answered_in_one_line_and_status_2(
+def test_wrong_flags_are_named_with_status_2(
     flags: str, complaint: str, served: list[ServeConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["serve", *flags.split()]) == 2
@@ -120,21 +123,263 @@ def test_nonsense_is_answered_in_one_line_and_status_2(
     assert not served
 
 
-def test_a_file_that_is_not_there_or_not_right_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_or_invalid_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--config", str(tmp_path / "nope.toml")]) == 1
     assert "nope.toml" in capsys.readouterr().err
     path = tmp_path / "bad.toml"
     path.write_text("id = ")
-    with pytest.raises(SettingsError, match=r"bad\.toml is not a TOML file"):
-        read_file(path)
-    path.write_text("colour = 3")
-    with pytest.raises(SettingsError, match="unknown names colour; known are advertise"):
-        read_file(path)
-    with pytest.raises(SettingsError, match="peers is a table"):
-        serve_config({"id": 1, "peers": 3})
+    assert main(["serve", "--config", str(path)]) == 2
+    assert "bad.toml" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["demo"]])
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("colour = 3", "colour"),
+        ("lisen = 'h:1'", "lisen"),
+        ("peers = 3", "peers"),
+        ("listen = 6379", "listen"),
+        ("join = 3", "join"),
+        ("max-clients = 1.5", "max-clients"),
+        ("max-clients = true", "max-clients"),
+        ("request-timeout = 'soon'", "request-timeout"),
+        ("request-timeout = 0", "request-timeout"),
+        ("peer-listen = 'h:1'\npeer_listen = 'h:2'", "peer_listen"),
+        ("config = 'other.toml'", "config"),
+        ("[peers]\n2 = 7", "peers.2"),
+        ("[peers]\nx = 'h:1'", "peers.x"),
+        ("[peers]\n2 = 'h:1'\n3 = 'h:1'", "peers.2"),
+        ("settings = 1", "settings"),
+        ("[settings]\nelection-tick = 3", "settings.election-tick"),
+        ("[settings]\nelection-ticks = 1", "settings.election-ticks"),
+        ("[settings]\nchecksum = 'md5'", "settings.checksum"),
+        ("[host]\nfounders = [1]", "host.founders"),
+        ("[host]\ntick = 'x'", "host.tick"),
+    ],
+)
+def test_wrong_value_in_a_file_is_named_with_file_and_key(
+    text: str, origin: str, tmp_path: Path, served: list[ServeConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(f"id = 1\n{text}\n")
+    assert main(["serve", "--config", str(path)]) == 2
+    assert f"{path}: {origin}" in capsys.readouterr().err
+    assert not served
+
+
+# Environment variables.
+
+SAMPLES = {
+    "id": ("7", "8"),
+    "cluster": ("from-flag", "from-variable"),
+    "listen": ("h:1", "h:2"),
+    "peer-listen": ("h:3", "h:4"),
+    "advertise": ("h:5", "h:6"),
+    "peer": ("2=i:1", "2=i:2"),
+    "data": ("flag", "variable"),
+    "loop": ("asyncio", "uvloop"),
+    "request-timeout": ("1.5", "2.5"),
+    "max-clients": ("11", "12"),
+    "redis-role": ("raft", "master"),
+    "set": ("election_ticks=77", "election_ticks=78"),
+}
+"""For each option two values; one is not its default."""
+SWITCHES = ("join", "stop-at-eof", "verbose")
+FIELDS = {"peer": "peers", "set": "settings"}
+
+
+def made(flags: dict[str, object], environ: dict[str, str]) -> ServeConfig:
+    """The configuration of node 1, or as given."""
+    return serve_config(given_values({"id": "1", **flags}, environ))
+
+
+def test_every_option_of_serve_is_tried_here_and_is_a_field() -> None:
+    names = {option.name for option in OPTIONS}
+    assert names == {*SAMPLES, *SWITCHES, "config"}
+    fields = {field.name for field in attrs.fields(ServeConfig)} - {"host"}
+    assert {FIELDS.get(name, name.replace("-", "_")) for name in names} - {"config"} == fields
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_flag_overrides_variable_which_overrides_file_which_overrides_default(name: str, tmp_path: Path) -> None:
+    flag, variable = SAMPLES[name]
+    field = FIELDS.get(name, name.replace("-", "_"))
+    given: object = [flag] if name in FIELDS else flag
+    environ = {f"RAFT_KV_{name.replace('-', '_').upper()}": variable}
+
+    def value(config: ServeConfig) -> object:
+        found: object = getattr(config, field)
+        return found
+
+    by_flag, by_variable = (
+        made({name.replace("-", "_"): given}, {}),
+        serve_config(given_values({}, {"RAFT_KV_ID": "1", **environ})),
+    )
+    both = made({name.replace("-", "_"): given}, environ)
+    assert value(both) == value(by_flag) != value(by_variable)
+
+    path = tmp_path / "node.toml"
+    table, _, key = {"peer": "peers.2", "set": "settings.election_ticks"}.get(name, "").partition(".")
+    number = name in ("id", "max-clients", "request-timeout")
+    text = f"[{table}]\n{key} = '{flag.partition('=')[2]}'" if table else f"{name} = {flag if number else repr(flag)}"
+    path.write_text(text if name == "id" else f"id = 1\n{text}")
+    only_file = serve_config(given_values({"config": str(path)}, {}))
+    assert value(only_file) == value(by_flag)
+    assert value(serve_config(given_values({}, {"RAFT_KV_CONFIG": str(path), **environ}))) == value(by_variable)
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_switch_can_be_turned_on_by_a_variable_and_off_by_a_flag(name: str, served: list[ServeConfig]) -> None:
+    field, variable = name.replace("-", "_"), f"RAFT_KV_{name.replace('-', '_').upper()}"
+    environ = {"RAFT_KV_ID": "1", "RAFT_KV_PEER": "2=h:1", variable: "true"}
+    assert main(["serve"], environ) == 0
+    assert main(["serve", f"--no-{name}"], environ) == 0
+    assert main(["serve"], {**environ, variable: ""}) == 0
+    assert [getattr(config, field) for config in served] == [True, False, False]
+
+
+def test_variable_takes_several_values(served: list[ServeConfig]) -> None:
+    environ = {
+        "RAFT_KV_ID": "1",
+        "RAFT_KV_PEER": "2=h:1, 3=h:2",
+        "RAFT_KV_SET": "election_ticks=70 leader_wait=9",
+    }
+    assert main(["serve", "--set", "election_ticks=80"], environ) == 0
+    assert served[0].peers == {2: "h:1", 3: "h:2"}
+    assert (served[0].settings.election_ticks, served[0].host.leader_wait) == (80, 9)
+
+
+@pytest.mark.parametrize("command", sorted(cli.COMMANDS))
+def test_every_flag_has_a_variable_and_the_help_shows_both_with_the_default(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    _, *parts = capsys.readouterr().out.partition("\n\nexamples")[0].split("\n  --")
+    shown = {part.split()[0].strip(","): " ".join(part.split()) for part in parts}
+    options = cli.COMMANDS[command].options
+    assert set(shown) == {option.name for option in options}
+    for option in options:
+        if option.name == "i-understand-what-may-be-lost":  # a decision of a person
+            continue
+        assert option.variable.startswith("RAFT_KV_")
+        assert option.variable.endswith(option.name.replace("-", "_").upper())
+        assert f"${option.variable}" in shown[option.name]
+        assert option.default in shown[option.name]
+
+
+def test_no_two_options_share_a_variable() -> None:
+    variables = [option.variable for each in cli.COMMANDS.values() for option in each.options if option.variable]
+    assert len(set(variables)) == len(variables)
+
+
+def test_shown_defaults_are_the_defaults() -> None:
+    plain = made({}, {})
+    for option in OPTIONS:
+        if option.default and option.name not in ("advertise", "data"):
+            assert getattr(made({option.field: option.default}, {}), option.field) == getattr(plain, option.field)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ID", "x"), ("MAX_CLIENTS", "0"), ("JOIN", "perhaps"), ("PEER", "2=h:1 3"), ("SET", "tikc=3"), ("LISTEN", "h")],
+)
+def test_wrong_variable_is_named(
+    name: str, value: str, served: list[ServeConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve"], {"RAFT_KV_ID": "1", f"RAFT_KV_{name}": value}) == 2
+    assert f"RAFT_KV_{name}" in capsys.readouterr().err
+    assert not served
+
+
+def test_all_wrong_values_are_named_at_once(served: list[ServeConfig], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--id", "x"], {"RAFT_KV_MAX_CLIENTS": "many"}) == 2
+    told = capsys.readouterr().err
+    assert "--id" in told
+    assert "RAFT_KV_MAX_CLIENTS" in told
+    assert not served
+
+
+def test_unknown_variable_is_warned_about_but_not_those_of_kubernetes(monkeypatch: pytest.MonkeyPatch) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(cli, "_run", lambda _, warnings: warned.extend(warnings))
+    kubernetes = ("SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_6379_TCP", "PORT_6379_TCP_ADDR", "SERVICE_PORT_REDIS")
+    environ = {f"RAFT_KV_{name}": "x" for name in kubernetes}
+    assert (
+        main(["serve", "--id", "1"], {**environ, "RAFT_KV_LISTN": "h:1", "RAFT_KV_DEMO_NODES": "5", "OTHER": "x"}) == 0
+    )
+    assert len(warned) == 1
+    assert "RAFT_KV_LISTN" in warned[0]
+
+
+# The data location.
+
+
+def configured(way: str, location: str, tmp_path: Path) -> tuple[list[str], dict[str, str], str]:
+    """Give the location in one of three ways; also return how an error names it."""
+    if way == "flag":
+        return ["--data", location], {}, "--data"
+    if way == "variable":
+        return [], {"RAFT_KV_DATA": location}, "RAFT_KV_DATA"
+    path = tmp_path / "node.toml"
+    path.write_text(f"data = {location!r}")
+    return ["--config", str(path)], {}, f"{path}: data"
+
+
+WAYS = ("flag", "variable", "file")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", ["", "file:", "sqlite:", "rocksdb:", "mdbx:"])
+def test_data_takes_a_location_in_every_way(way: str, kind: str, tmp_path: Path, served: list[ServeConfig]) -> None:
+    if kind == "mdbx:":
+        pytest.importorskip("mdbx")
+    flags, environ, _ = configured(way, f"{kind}{tmp_path}/d", tmp_path)
+    assert main(["serve", "--id", "1", *flags], environ) == 0
+    assert served[0].directory == served[0].node_config().data == f"{kind}{tmp_path}/d"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_unknown_kind_of_store_is_refused_by_its_origin(
+    way: str, tmp_path: Path, served: list[ServeConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags, environ, origin = configured(way, "postgres:x", tmp_path)
+    assert main(["serve", "--id", "1", *flags], environ) == 2
+    told = capsys.readouterr().err
+    assert origin in told
+    assert "sqlite" in told
+    assert not served
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_missing_package_of_a_store_is_refused_with_the_command_that_installs_it(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "rocksdict", None)
+    flags, environ, origin = configured(way, f"rocksdb:{tmp_path}/d", tmp_path)
+    assert main(["serve", "--id", "1", *flags], environ) == 2
+    told = capsys.readouterr().err
+    assert origin in told
+    assert "pip install" in told
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_location_of_another_kind_of_store_is_refused_with_both_remedies(
+    way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    FileStore.open(tmp_path / "d", node=1, cluster="raft-kv").close()
+    flags, environ, origin = configured(way, f"sqlite:{tmp_path}/d", tmp_path)
+    places = ["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"]
+    assert main(["serve", "--id", "1", *places, *flags], environ) == 1
+    told = capsys.readouterr().err
+    assert origin in told
+    assert f"file:{tmp_path}/d" in told
+    assert "raft-kv migrate" in told
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in cli.COMMANDS)])
 def test_help_is_worth_reading(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*command, "--help"])

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_demo_kills_the_leader_and_loses_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status = main(["demo", "--seconds", "4", "--clients", "4", "--data-dir", str(tmp_path / "demo")])
+    status = main(["demo", "--seconds", "4", "--clients", "4", "--data", str(tmp_path / "demo")])
     told = capsys.readouterr().out
     assert status == 0, told
     for sentence in ("SIGKILL to node", "has caught up to entry", "after stopping and starting all nodes"):
@@ -37,7 +37,7 @@ def test_the_members_can_all_change_under_load_without_a_loss(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["demo", "--story", "membership", "--seconds", "4", "--clients", "2"]
-    status = main([*arguments, "--data-dir", str(tmp_path / "demo")])
+    status = main([*arguments, "--data", str(tmp_path / "demo")])
     told = capsys.readouterr().out
     assert status == 0, told
     assert told.count("was removed") == 3
@@ -55,7 +55,7 @@ def test_a_demo_that_makes_no_sense_is_refused_in_words(tmp_path: Path, capsys: 
     assert main(["demo", "--nodes", "2"]) != 0
     assert "at least 3 nodes" in capsys.readouterr().err
     (tmp_path / "something").touch()
-    assert main(["demo", "--data-dir", str(tmp_path)]) != 0
+    assert main(["demo", "--data", str(tmp_path)]) != 0
     assert "not empty" in capsys.readouterr().err
 
 

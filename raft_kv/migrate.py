@@ -1,4 +1,4 @@
-"""`raft-kv migrate`: moves a stopped node's data to another store, and shows how far it is."""
+"""`raft-kv migrate`: move a stopped node's data to another store, with a progress bar."""
 
 from __future__ import annotations
 

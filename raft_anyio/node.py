@@ -83,6 +83,7 @@ async def open_node(config: NodeConfig, machine: StateMachine, *, seed: int | No
 @asynccontextmanager
 async def _running(node: Node, loop: Loop, listener: Listener, config: NodeConfig) -> AsyncIterator[Node]:
     """Run the node's tasks during the block, in a shielded scope, so that a cancelled block still transfers leadership.
+
     The block's exception leaves unchanged, not in a group.
     """
     raised: BaseException | None = None

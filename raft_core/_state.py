@@ -55,8 +55,10 @@ def _is_shared(kind: type) -> bool:
 
 
 def alike(one: object, other: object) -> bool:
-    """Return whether two objects are in equal states, as equal fingerprints do. For an object and its copy it is much
-    faster, because shared parts are equal without comparison."""
+    """Return whether two objects are in equal states, as equal fingerprints do.
+
+    For an object and its copy it is much faster, because shared parts are equal without comparison.
+    """
     return _alike(one, other, set())
 
 

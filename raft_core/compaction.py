@@ -26,7 +26,8 @@ def base_after_snapshot(settings: Settings, log: Log, snapshot: Index, transfers
     """Return the index up to which the log may be dropped after a snapshot at `snapshot`.
 
     A tail is kept for slow followers. Entries after `transfers_from` (0: none), the oldest snapshot being transferred,
-    are kept too, so its receiver can continue from there. Neither is kept if the log is crowded."""
+    are kept too, so its receiver can continue from there. Neither is kept if the log is crowded.
+    """
     if crowded(settings, log):
         return max(snapshot, log.base.index)
     base = log.place_to_keep(snapshot, settings.keep_entries, settings.keep_bytes)
@@ -39,7 +40,8 @@ def log_at_start(settings: Settings, recovered: Recovered) -> Log:
     """Return the log after a restart, with the tail of covered entries before the snapshot, if the disk has one.
 
     The base needs a known term: it is the start of the log, or the first covered entry, which is then not held itself.
-    Raise `CallerError` if `covered` does not end at the snapshot."""
+    Raise `CallerError` if `covered` does not end at the snapshot.
+    """
     snapshot, covered = recovered.snapshot, recovered.covered
     base = snapshot.position if snapshot is not None else START
     if not covered:

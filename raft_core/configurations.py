@@ -64,7 +64,8 @@ class MembershipHistory:
     def removal_of(self, node: NodeId) -> Index:
         """Return the index of the entry which removed the node, committed or not, or of the oldest one kept since.
 
-        0 while the node is a member, or may still become one: its id is above all ids used so far."""
+        0 while the node is a member, or may still become one: its id is above all ids used so far.
+        """
         removed = NO_INDEX
         if self.members.empty or node > self.members.highest_id:
             return removed

@@ -182,7 +182,8 @@ class Persist(Value, frozen=True, tag=202, array_like=True):
     `hard`: write this hard state; None if unchanged (its commit index alone causes no write). `truncate_from` > 0:
     remove the entries from there on. `entries`: append them. `snapshot`: switch to this snapshot, already synced;
     discard the whole log if it does not hold the snapshot's (index, term), else keep the entries after it.
-    `drop_before` > 0: entries below it may be deleted at any later time."""
+    `drop_before` > 0: entries below it may be deleted at any later time.
+    """
 
     write: WriteId
     hard: HardState | None = None
@@ -197,7 +198,8 @@ class Apply(Value, frozen=True, tag=203, array_like=True):
     """Apply these committed, durable, consecutive entries; then report `Applied`, for all at once or in parts.
 
     Commands go to the machine. `wanted`: ascending pairs of first and last index of the entries with a waiting client
-    on this node. Drop all other results at once, for example those of a replay after a restart."""
+    on this node. Drop all other results at once, for example those of a replay after a restart.
+    """
 
     entries: tuple[Entry, ...]
     wanted: tuple[tuple[Index, Index], ...] = ()
@@ -231,7 +233,8 @@ class Restore(Value, frozen=True, tag=206, array_like=True):
 class ReceiveSnapshot(Value, frozen=True, tag=207, array_like=True):
     """Fetch this snapshot from `sender` into the store; then report `SnapshotReceived` or `SnapshotRejected`.
 
-    A later order replaces an earlier one still under way."""
+    A later order replaces an earlier one still under way.
+    """
 
     sender: NodeId
     meta: SnapshotMeta

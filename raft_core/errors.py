@@ -54,11 +54,13 @@ class RaftStopped(CallerError):
 
 
 class MachineBroken(CallerError):
-    """The state machine raised an exception in `apply`, `restore` or `init`, which cannot be ignored. The node ends
-    with this error; `__cause__` is the exception.
+    """The state machine raised an exception in `apply`, `restore` or `init`, which cannot be ignored.
+
+    The node ends with this error; `__cause__` is the exception.
 
     `machine` and `operation` name its class and method. `index` is that of the entry being applied or the snapshot
-    being restored; 0 in `init`. `command` is the command being applied, b"" elsewhere."""
+    being restored; 0 in `init`. `command` is the command being applied, b"" elsewhere.
+    """
 
     def __init__(self, text: str, machine: str, operation: str, index: int = 0, command: bytes = b"") -> None:
         super().__init__(text)

@@ -44,8 +44,11 @@ __all__ = [
 
 @final
 class Tick(Value, frozen=True, tag=102, array_like=True):
-    """Time passed: `elapsed` ticks, at least 1. Leases and the age of writes use all of it. Election and CheckQuorum
-    timers move by at most one per event, so a node waking from a pause does not depose a leader."""
+    """Time passed: `elapsed` ticks, at least 1.
+
+    Leases and the age of writes use all of it. Election and CheckQuorum timers move by at most one per event, so a node
+    waking from a pause does not depose a leader.
+    """
 
     elapsed: int = 1
 
@@ -69,7 +72,8 @@ class Applied(Value, frozen=True, tag=105, array_like=True):
     """The state machine has applied all entries up to `upto`.
 
     `results` has one item per entry since the last report, the last one for `upto`; it may be empty if no result was
-    wanted. No-ops, configurations and entries without a wanted result have an empty result."""
+    wanted. No-ops, configurations and entries without a wanted result have an empty result.
+    """
 
     upto: Index
     results: tuple[bytes, ...] = ()
@@ -206,8 +210,10 @@ class StopRequested(Value, frozen=True, tag=121, array_like=True):
 
 @final
 class MachineFailed(Value, frozen=True, tag=122, array_like=True):
-    """The state machine raised an exception in apply or restore. The core stops, since no entry may be skipped, and
-    drops the messages held for the disk."""
+    """The state machine raised an exception in apply or restore.
+
+    The core stops, since no entry may be skipped, and drops the messages held for the disk.
+    """
 
     text: str = ""
 

@@ -27,7 +27,8 @@ class Log:
     """Consecutive entries after `base`; terms never fall along it (§5.3).
 
     Each entry counts its data and `ENTRY_OVERHEAD`. Thanks to running totals, sizes and slices by bytes cost the
-    same for few and for many entries."""
+    same for few and for many entries.
+    """
 
     __slots__ = ("_before", "_entries", "_totals", "base", "last_index", "last_term")
 
@@ -149,7 +150,8 @@ class Log:
     def last_at_most(self, index: Index, term: Term) -> LogPosition:
         """Return the last position up to `index` with a term of at most `term`; the base if there is none.
 
-        Rejection hints use it to skip whole terms (end of §5.3). O(log n)."""
+        Rejection hints use it to skip whole terms (end of §5.3). O(log n).
+        """
         if index > self.last_index:
             index = self.last_index
         count = index - self.base.index

@@ -42,8 +42,11 @@ class AddVoter(Value, frozen=True, tag=1, array_like=True):
 
 @final
 class AddLearner(Value, frozen=True, tag=2, array_like=True):
-    """Make `node` a learner: a new one, or a voter demoted. With `promote_when_ready` it becomes a voter once it has
-    caught up and is active. The flag is part of the configuration, so any later leader also acts on it."""
+    """Make `node` a learner: a new one, or a voter demoted.
+
+    With `promote_when_ready` it becomes a voter once it has caught up and is active. The flag is part of the
+    configuration, so any later leader also acts on it.
+    """
 
     node: NodeId
     incarnation: Incarnation = Incarnation(0)

@@ -60,7 +60,8 @@ COMMIT_UPDATE: Final = AppendPurpose.COMMIT_UPDATE
 class RequestVote(Value, frozen=True, tag=1, array_like=True):
     """A candidate requests a vote (§5.2). A pre-vote carries the term of the real election to come.
 
-    `last` is the candidate's log end (§5.4.1)."""
+    `last` is the candidate's log end (§5.4.1).
+    """
 
     term: Term
     sender: NodeId
@@ -106,7 +107,8 @@ class AppendReply(Value, frozen=True, tag=4, array_like=True):
     """The reply to an append or a heartbeat. `match`: the sender's durable log equals the leader's up to here.
 
     Rejection (never of a heartbeat): `rejected` is the mismatching prev index, and (`hint_index`, `hint_term`) the
-    last position at which the sender's log can still equal the leader's (rule 4.3)."""
+    last position at which the sender's log can still equal the leader's (rule 4.3).
+    """
 
     term: Term
     sender: NodeId
@@ -202,7 +204,8 @@ Message: TypeAlias = (
 def is_urgent(message: Message) -> bool:
     """Return whether the message uses the urgent lane of a connection: all but appends, append replies and offers.
 
-    A heartbeat and its reply may overtake data; data and its replies keep their order among themselves."""
+    A heartbeat and its reply may overtake data; data and its replies keep their order among themselves.
+    """
     kind = type(message)
     if kind is AppendEntries or kind is AppendReply:
         return message.purpose is HEARTBEAT  # type: ignore[union-attr]

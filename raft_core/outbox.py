@@ -37,7 +37,8 @@ class LogWrite(Value, frozen=True, array_like=True):
 
     Until it is durable, no entry after `cap` counts as durable. Example: B's disk holds entries 1 to 9, and leader C
     replaces 6 to 9 with a new 6. Old or new bytes may be on the disk until this write is durable, so its cap is 5 and
-    B must not acknowledge index 6, though earlier writes had reached 9."""
+    B must not acknowledge index 6, though earlier writes had reached 9.
+    """
 
     write: WriteId
     first: Index
@@ -110,8 +111,10 @@ class Outbox:
                 self.durable_index = self.written_last  # at once: the step that truncates may also commit
 
     def switch(self, meta: SnapshotMeta, *, discard: bool, cap: Index) -> None:
-        """Switch to this snapshot with the next write. With `discard` the log ends at it, and until the switch is
-        durable only entries up to `cap` count."""
+        """Switch to this snapshot with the next write.
+
+        With `discard` the log ends at it, and until the switch is durable only entries up to `cap` count.
+        """
         self._snapshot = meta
         if discard:
             self.written_last = meta.index
@@ -280,8 +283,10 @@ class Outbox:
 
     @property
     def stalled_end(self) -> Index:
-        """The last entry of the oldest write under way, `NO_LIMIT` if it has none. A follower with this entry has
-        acknowledged it after the write was issued."""
+        """The last entry of the oldest write under way, `NO_LIMIT` if it has none.
+
+        A follower with this entry has acknowledged it after the write was issued.
+        """
         if self._under_way and self._under_way[0].write == self.issued_at[0][0] and self._under_way[0].size:
             return self._under_way[0].last
         return NO_LIMIT

@@ -53,7 +53,8 @@ class PendingProposals:
     def wanted(self, first: Index, last: Index) -> tuple[tuple[Index, Index], ...]:
         """Return the entries `first` … `last` with a waiting request, as ascending pairs of first and last index.
 
-        Neighbouring requests share a pair. The cost is linear in the requests up to `last`."""
+        Neighbouring requests share a pair. The cost is linear in the requests up to `last`.
+        """
         pairs: list[tuple[Index, Index]] = []
         for waiting in self._queue:
             if waiting.first > last:

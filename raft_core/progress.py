@@ -122,7 +122,8 @@ class Progress:
     def rejected(self, at: Index, retry: Index) -> bool:
         """Move `next` to `retry` after a rejection at `at`. Return False for a stale rejection, which changes nothing.
 
-        `next` never falls to `match` or below (rule 4.4)."""
+        `next` never falls to `match` or below (rule 4.4).
+        """
         if self.state is ProgressState.SNAPSHOT:
             return False
         if self.state is ProgressState.REPLICATE:

@@ -96,7 +96,8 @@ def best_survivor(survivors: Sequence[Recovered]) -> int:
 def plan_quorum_loss_recovery(survivor: Recovered, target: Identity) -> QuorumLossPlan:
     """Plan a new cluster on `target`'s empty disk, with all data of `survivor` and one voter.
 
-    Raise `CallerError` if the survivor was never part of a cluster, or the cluster name is not new."""
+    Raise `CallerError` if the survivor was never part of a cluster, or the cluster name is not new.
+    """
     old = _members_of(survivor)
     if old.empty:
         raise CallerError(f"node {survivor.identity.node} was never part of a cluster: there is nothing to salvage")

@@ -496,9 +496,11 @@ class Raft:
         return picture(self._server, self._role)
 
     def explain(self, *, index: Index | None = None, peer: NodeId | None = None) -> tuple[Explanation, ...]:
-        """Explain delays. Without arguments: all that waits, beginning with why this node does not lead. `index`: why
-        this entry is not committed or not applied. `peer`: why no entries are sent to it. Empty if there is nothing
-        to explain."""
+        """Explain delays.
+
+        Without arguments: all that waits, beginning with why this node does not lead. `index`: why this entry is not
+        committed or not applied. `peer`: why no entries are sent to it. Empty if there is nothing to explain.
+        """
         explainer = Explainer(self._server, self._role, stopped=self.stopped)
         if index is None and peer is None:
             return explainer.everything()

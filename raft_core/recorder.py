@@ -64,7 +64,8 @@ class Recorder:
     The argument `step` replaces `Raft.step` in turn, for example to check each step.
 
     It keeps at most `max_events` events of at most `max_bytes` (at least one event), and two states. A new core begins
-    a new recording."""
+    a new recording.
+    """
 
     __slots__ = ("_max_bytes", "_max_events", "_newer", "_older", "_raft", "_take")
 

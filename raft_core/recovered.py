@@ -52,7 +52,8 @@ class Recovered:
     def fresh(cls, node: int, members: Members | None = None, *, boot: int = 1) -> Recovered:
         """Return an empty disk; with `members`, that of a node in a new cluster. Pass all nodes the same members.
 
-        Without `members` the node joins later: it waits for its cluster's leader and never campaigns."""
+        Without `members` the node joins later: it waits for its cluster's leader and never campaigns.
+        """
         identity = Identity(NodeId(node))
         if members is None:
             return cls(identity, boot=BootNumber(boot))
@@ -65,7 +66,8 @@ def check_founding(members: Members, identity: Identity) -> None:
     """Raise `CallerError` if this disk cannot found a cluster of these members.
 
     Votes count only from the disks named in the configuration. If the first entry named none (incarnation 0) although
-    the disks have numbers, the cluster could never elect a leader."""
+    the disks have numbers, the cluster could never elect a leader.
+    """
     if not members.is_member(identity.node):
         raise CallerError(f"node {identity.node} is not among the members that it is to found a cluster with")
     declared = members.incarnation_of(identity.node)

@@ -176,7 +176,8 @@ class Server:
         """Return a message id not used before by this node, in this boot or an earlier one.
 
         The count takes 40 bits, the boot the 23 above; both wrap around. Ids are compared for equality only, and no
-        id is remembered for 2**23 boots or 2**40 later messages."""
+        id is remembered for 2**23 boots or 2**40 later messages.
+        """
         self.messages_made += 1
         boot, count = self.boot & _BOOTS, self.messages_made & _MESSAGES
         return MessageId((boot << 40) + count)
@@ -203,14 +204,16 @@ class Server:
         Until it ends we must not vote or campaign in any role, unless that leader orders it (TimeoutNow). Example: B
         answers A's heartbeat, so A reads locally for T ticks. If B voted for C within T, C could commit a write which
         A's reads miss. A new voter without a configuration cannot know whether leases are in use and assumes they
-        are."""
+        are.
+        """
         return self.loyalty > 0 and (self.members.leases or self.members.empty)
 
     def stay_loyal(self) -> None:
         """Keep our `lease_promise` from now on, after hearing a leader, and any promise made before a restart.
 
         This takes two ticks more than the lease: one since the first tick is partial, one for a tick already due but
-        delivered late by a slow loop."""
+        delivered late by a slow loop.
+        """
         self.loyalty = max(self.loyalty, self.settings.election_ticks + 2)
 
     @property
@@ -219,7 +222,8 @@ class Server:
 
         A removed voter may still stand until its removal commits (rule 9.5). Example: A leads A, B, C, D,
         appends "C is removed" and crashes; only C has received it. B and D need three of four votes, but C refuses
-        their shorter logs. C needs two votes of A, B and D: no other node can win."""
+        their shorter logs. C needs two votes of A, B and D: no other node can win.
+        """
         if self.installing is not None or self.stopping or self.term >= MAX_INT63:
             return False
         if self.members.is_voter(self.me):
@@ -261,7 +265,8 @@ class Server:
         """Answer a vote request: one vote per term, first come first served, only for a log as up to date as ours.
 
         Return whether a real vote was granted (§5.2, §5.4.1). Membership is not checked: the candidate may know a
-        newer configuration."""
+        newer configuration.
+        """
         real = request.kind is not VoteKind.PRE
         free = self.vote == request.sender or (self.vote == NO_NODE and leader == NO_NODE)
         if not real and request.term > self.term:
@@ -291,8 +296,10 @@ class Server:
                 self._look_at_settings()
 
     def _look_at_settings(self) -> None:
-        """Raise an alarm if our settings do not suit the cluster just joined, again at every membership change. The
-        node continues, but would refuse to start with these settings."""
+        """Raise an alarm if our settings do not suit the cluster just joined, again at every membership change.
+
+        The node continues, but would refuse to start with these settings.
+        """
         if self.unfit:
             self.alarm(AlarmKind.SETTINGS, NO_NODE, f"{self.unfit}; mend this node's settings before it is restarted")
 
@@ -362,7 +369,8 @@ class Server:
     def on_snapshot_failed(self, index: Index) -> None:
         """Schedule the next attempt; each failure in a row doubles the delay.
 
-        On a full disk every attempt briefly takes space from the log, so attempts must become rare."""
+        On a full disk every attempt briefly takes space from the log, so attempts must become rare.
+        """
         if index == self.snapshot_pending:
             self.snapshot_pending = NO_INDEX
             self.snapshot_retry_at = self.now + (self.settings.election_ticks << self.snapshot_failures)
@@ -373,7 +381,8 @@ class Server:
         """The newest snapshot, or None while the switch to it is not durable.
 
         Example: A offers snapshot 100 too early, sends half of it to B and crashes. After the restart A's machine
-        writes other bytes under the same index and term, and B would join halves of two files."""
+        writes other bytes under the same index and term, and B would join halves of two files.
+        """
         return self.snapshot if self.snapshot_write <= self.outbox.durable else None
 
     @property
@@ -389,8 +398,10 @@ class Server:
             insort_right(self.ready_reads, (index, request), key=_index_of)
 
     def reads_beyond_commit(self) -> list[RequestId]:
-        """Remove and return the confirmed reads above our commit index, which need a leader. The other reads need only
-        entries this node has."""
+        """Remove and return the confirmed reads above our commit index, which need a leader.
+
+        The other reads need only entries this node has.
+        """
         beyond = bisect_right(self.ready_reads, self.commit, key=_index_of)
         requests = [request for _, request in self.ready_reads[beyond:]]
         del self.ready_reads[beyond:]
@@ -443,8 +454,11 @@ class Server:
     # A snapshot from the leader.
 
     def install(self, meta: SnapshotMeta) -> None:
-        """Replace the whole log, which does not connect to the snapshot (fig. 13 rules 6-8). The machine is restored
-        once the switch is durable. This node need not be among the snapshot's members: later entries may add it."""
+        """Replace the whole log, which does not connect to the snapshot (fig. 13 rules 6-8).
+
+        The machine is restored once the switch is durable. This node need not be among the snapshot's members: later
+        entries may add it.
+        """
         invariant(meta.index > self.commit, "an installed snapshot is ahead of everything committed here")
         durable_before = min(self.commit, self.outbox.durable_index)
         self.log.reset(meta.position)

@@ -99,8 +99,10 @@ class Stale(Value, frozen=True):
 
 @final
 class Full(Value, frozen=True):
-    """Too many results of this session are unconfirmed by the client. Not applied; send it again with a higher lowest
-    unanswered sequence."""
+    """Too many results of this session are unconfirmed by the client.
+
+    Not applied; send it again with a higher lowest unanswered sequence.
+    """
 
 
 @final
@@ -132,7 +134,8 @@ def encode_register() -> bytes:
 def encode_command(session: SessionId, sequence: Sequence, lowest_unanswered: Sequence, command: bytes) -> bytes:
     """Return `command` in a session. `lowest_unanswered`: all answers below it have arrived; at most `sequence`.
 
-    Raise `CallerError` for invalid numbers."""
+    Raise `CallerError` for invalid numbers.
+    """
     if not 0 < session <= MAX_INT63:
         raise CallerError(f"a session is the number that Registered named, not {session}")
     if not 0 < lowest_unanswered <= sequence <= MAX_INT63:
@@ -239,7 +242,8 @@ class Sessions:
     """A machine which applies each command of a session once, wrapped around any other machine.
 
     `limits` are stamped by this node into registrations while it leads. The inner machine must be in memory: a durable
-    one would return after a restart without its session table."""
+    one would return after a restart without its session table.
+    """
 
     __slots__ = ("_limits", "_machine", "_moment", "_now", "_prepare", "_rubbish", "_sessions", "_stamped")
 
@@ -277,8 +281,10 @@ class Sessions:
         return Index(0)
 
     def prepare(self, command: bytes, now: int) -> bytes:
-        """Stamp cluster time into the command, and limits into a registration; pass the rest to the inner machine. It
-        gets `now` as wall time too: see `prepare_with_wall`."""
+        """Stamp cluster time into the command, and limits into a registration; pass the rest to the inner machine.
+
+        It gets `now` as wall time too: see `prepare_with_wall`.
+        """
         return self.prepare_with_wall(command, now, now)
 
     def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
@@ -328,7 +334,8 @@ class Sessions:
     def snapshot(self) -> Iterator[bytes]:
         """Return the table's records, then the inner machine's chunks, both of this moment.
 
-        Sessions used later are copied first."""
+        Sessions used later are copied first.
+        """
         limits = (self._limits.max_sessions, self._limits.max_results, self._limits.lifetime)
         held = list(self._sessions.items())[self._ended() :]
         self._moment += 1
@@ -356,7 +363,8 @@ class Sessions:
     def _end_the_unused(self) -> None:
         """Remove some expired sessions; all at once could take seconds.
 
-        The remaining ones have no effect: `_apply_once` checks the time too."""
+        The remaining ones have no effect: `_apply_once` checks the time too.
+        """
         oldest_kept = self._now - self._limits.lifetime
         if self._rubbish:
             self._rubbish.popleft()

@@ -41,7 +41,8 @@ class Status:
     """The status of a node. `leader` and `vote` are 0 if there is none; `peers` is empty except on a leader.
 
     `first_index` is the first entry in memory; earlier ones are in the snapshot at `snapshot_index`. `durable_index` is
-    the last entry durable on this disk, `writes_under_way` the number of writes not yet durable."""
+    the last entry durable on this disk, `writes_under_way` the number of writes not yet durable.
+    """
 
     node: NodeId
     role: RoleName

@@ -41,8 +41,10 @@ class SnapshotReader(Protocol):
 
 
 class SnapshotWriter(Protocol):
-    """A snapshot being written, from this node's machine or from a peer. It is unused until a `Persist` with its meta
-    switches to it."""
+    """A snapshot being written, from this node's machine or from a peer.
+
+    It is unused until a `Persist` with its meta switches to it.
+    """
 
     @property
     def offset(self) -> int:
@@ -61,8 +63,11 @@ class SnapshotWriter(Protocol):
 
 
 class Store(Protocol):
-    """One node's disk. Calls come from one thread at a time per lane: `write` from the write lane, snapshot methods
-    concurrently from other lanes."""
+    """One node's disk.
+
+    Calls come from one thread at a time per lane: `write` from the write lane, snapshot methods concurrently from other
+    lanes.
+    """
 
     @property
     def identity(self) -> Identity: ...
@@ -74,7 +79,8 @@ class Store(Protocol):
     def form(self, members: Members) -> Recovered:
         """Write `recovered.formation(members)` durably to a disk not yet formed, and recover it.
 
-        Raise `CallerError` if the disk is formed already, or if `recovered.check_founding` does."""
+        Raise `CallerError` if the disk is formed already, or if `recovered.check_founding` does.
+        """
         ...
 
     def write(self, batch: Sequence[Persist]) -> None:
@@ -86,8 +92,11 @@ class Store(Protocol):
         ...
 
     def resume_snapshot(self, meta: SnapshotMeta, source: str) -> SnapshotWriter:
-        """Return a writer for a snapshot received from `source`. Continue an unfinished one with the same meta and
-        source, even after a restart, and delete any other unfinished one."""
+        """Return a writer for a snapshot received from `source`.
+
+        Continue an unfinished one with the same meta and source, even after a restart, and delete any other unfinished
+        one.
+        """
         ...
 
     def open_snapshot(self, meta: SnapshotMeta) -> SnapshotReader:

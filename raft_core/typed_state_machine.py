@@ -77,8 +77,10 @@ class TypedStateMachine(
         ...
 
     def snapshot_state(self) -> State:
-        """Return the whole state as a value which later commands do not change. It is called between two commands and
-        must return soon: encoding follows while commands are applied."""
+        """Return the whole state as a value which later commands do not change.
+
+        It is called between two commands and must return soon: encoding follows while commands are applied.
+        """
         ...
 
     def restore_state(self, state: State) -> None:
@@ -101,7 +103,8 @@ class Prepares(Protocol[Command]):
 def make_converter() -> cattrs.Converter:
     """Return a strict converter: exact types, no unknown fields, unions of attrs classes by class name.
 
-    Register hooks on it for types unknown to MessagePack, and pass it to `Schema`."""
+    Register hooks on it for types unknown to MessagePack, and pass it to `Schema`.
+    """
     converter = cattrs.Converter(
         forbid_extra_keys=True, detailed_validation=False, unstruct_collection_overrides={Set: sorted}
     )
@@ -209,8 +212,10 @@ class _Codec(Generic[_Value]):
             raise CallerError(f"a {kind.__name__} cannot be written: {failure}; register a hook for it") from failure
 
     def decode(self, data: bytes) -> _Value | Undecodable:
-        """Return the value in `data`, or `Undecodable`. Any exception of a class's own validators or hooks counts as
-        undecodable, so that all replicas agree."""
+        """Return the value in `data`, or `Undecodable`.
+
+        Any exception of a class's own validators or hooks counts as undecodable, so that all replicas agree.
+        """
         try:
             name, fields = msgspec.msgpack.decode(data)
             if _too_deep(fields):
@@ -229,7 +234,8 @@ class Schema(Generic[Command, Result, Question, Answer, State]):
     """The classes of one machine's commands, results, questions, answers and states; all are attrs classes.
 
     Clients and replicas share it. Raise `CallerError` for a class not made by attrs, a name used twice, and a field
-    without a converter hook for its type."""
+    without a converter hook for its type.
+    """
 
     def __init__(
         self,

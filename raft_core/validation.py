@@ -103,5 +103,6 @@ def may_raise_term(message: Message, *, known: bool) -> bool:
     """Return whether a sender may raise our term with this kind of message.
 
     A candidate or leader outside our configuration may be valid: its configuration may be newer (rule 9.3). All other
-    messages are replies or orders between members."""
+    messages are replies or orders between members.
+    """
     return known or isinstance(message, RequestVote | AppendEntries | InstallSnapshot)

@@ -57,8 +57,9 @@ def replace_file(files: Files, name: str, data: bytes) -> None:
 
 
 def write_new(files: Files, name: str, data: bytes) -> None:
-    """Write `data` durably beside the file `name`, to be switched by `put_in_force`. This does all steps that need
-    room; if there is none, it leaves nothing behind.
+    """Write `data` durably beside the file `name`, to be switched by `put_in_force`.
+
+    This does all steps that need room; if there is none, it leaves nothing behind.
     """
     new = new_name(name)
     if new in files.names():

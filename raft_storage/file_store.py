@@ -207,8 +207,9 @@ class FileStore:
         self._anchored = at
 
     def _create_segment(self, sequence: int, framed: bytes, room: int) -> File:
-        """Create a durable segment with this batch. On failure delete it and free its room: the anchor does not name it
-        yet, so nothing in it was acknowledged.
+        """Create a durable segment with this batch.
+
+        On failure delete it and free its room: the anchor does not name it yet, so nothing in it was acknowledged.
         """
         file: File | None = None
         try:

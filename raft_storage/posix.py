@@ -261,8 +261,9 @@ class PosixFiles:
         return found.f_bavail * found.f_frsize
 
     def lock(self, name: str) -> None:
-        """Hold the lock until `close` or the end of this process. Write the process number to the file, for error texts
-        of other processes.
+        """Hold the lock until `close` or the end of this process.
+
+        Write the process number to the file, for error texts of other processes.
         """
         with _named("lock", name):
             held = self._open_lock(name)

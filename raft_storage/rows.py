@@ -130,8 +130,9 @@ def newest_state_in(data: bytes) -> int:
 def read_rows(
     rows: Iterable[tuple[int, bytes]], file: str, identity: Identity, mark: Point, tail: str = ""
 ) -> RowsRead:
-    """Replay `rows`, in the order of their numbers, from the database `file`. Its newest rows were in the file `tail`,
-    if given.
+    """Replay `rows`, in the order of their numbers, from the database `file`.
+
+    Its newest rows were in the file `tail`, if given.
 
     Raise `LogDamaged`, `LogLost` or `WrongDirectory`.
     """

@@ -108,8 +108,9 @@ class Loop:
             self.driver.end()
 
     async def keep_time(self) -> None:
-        """Report each `wake_at` time when it comes, once, until cancelled. A task of its own, because moving one
-        deadline per tick costs less than setting one up for every wait.
+        """Report each `wake_at` time when it comes, once, until cancelled.
+
+        A task of its own, because moving one deadline per tick costs less than setting one up for every wait.
         """
         while True:
             with trio.CancelScope(deadline=self._wake_at) as self._alarm:

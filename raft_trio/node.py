@@ -84,6 +84,7 @@ async def _running(
     node: Node, loop: Loop, listeners: list[trio.SocketListener], config: NodeConfig
 ) -> AsyncIterator[Node]:
     """Run the node's tasks during the block, in a shielded scope, so that a cancelled block still transfers leadership.
+
     The block's exception leaves unchanged, not in a group.
     """
     raised: BaseException | None = None

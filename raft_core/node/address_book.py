@@ -26,8 +26,9 @@ _LONGEST: Final = 300
 
 
 def is_everywhere(address: str) -> bool:
-    """Return whether the address is a wildcard, such as 0.0.0.0:7400 or [::]:7400. One listens there; dialling it
-    reaches the dialling host itself.
+    """Return whether the address is a wildcard, such as 0.0.0.0:7400 or [::]:7400.
+
+    One listens there; dialling it reaches the dialling host itself.
     """
     return not (address.rpartition(":")[0] or address).strip("[]0.:")
 
@@ -141,8 +142,9 @@ class AddressBook:
         return msgspec.structs.replace(introduction, address=self._mine, known=known[:_MOST_TOLD])
 
     def with_disks(self, changes: tuple[Change, ...], members: Members) -> tuple[Change, ...] | str:
-        """Return the changes, with new members' incarnations from their greetings; a text if one never greeted. If the
-        members' incarnations are recorded, a new one's must be too, or a wiped disk could vote under its id.
+        """Return the changes, with new members' incarnations from their greetings; a text if one never greeted.
+
+        If the members' incarnations are recorded, a new one's must be too, or a wiped disk could vote under its id.
         """
         if not members.incarnations:
             return changes
@@ -167,8 +169,10 @@ def _can_be_dialled(address: str) -> bool:
 
 @final
 class Backoff:
-    """The time at which each peer may be dialled again. The wait doubles with each failure up to a limit. Half of it is
-    random, so that nodes that lost each other do not retry at the same instant again and again.
+    """The time at which each peer may be dialled again.
+
+    The wait doubles with each failure up to a limit. Half of it is random, so that nodes that lost each other do not
+    retry at the same instant again and again.
     """
 
     __slots__ = ("_config", "_failures", "_not_before", "_rng")
@@ -189,8 +193,9 @@ class Backoff:
         self._not_before.pop(peer, None)
 
     def later(self, peer: NodeId, now: int, lasted: int, *, elsewhere: bool = False) -> None:
-        """Start the next wait: a connection failed, or ended after `lasted` nanoseconds. A long one resets the
-        back-off.
+        """Start the next wait: a connection failed, or ended after `lasted` nanoseconds.
+
+        A long one resets the back-off.
 
         `elsewhere`: the next attempt uses an address not tried yet, and need not wait longer.
         """

@@ -43,8 +43,10 @@ _KINDS: Final = {
 
 @final
 class AlarmLimiter:
-    """Times of past alarms. The same alarm is repeated after `every` nanoseconds at the earliest; None: never. Bounded,
-    because unknown nodes can make up any number of ids.
+    """Times of past alarms.
+
+    The same alarm is repeated after `every` nanoseconds at the earliest; None: never. Bounded, because unknown nodes
+    can make up any number of ids.
     """
 
     __slots__ = ("_every", "_last", "_orders")

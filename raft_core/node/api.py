@@ -40,8 +40,10 @@ class Asking(Protocol):
         ...
 
     def ask(self, event: Callable[[Ticket], NodeEvent]) -> Reply:
-        """Send a caller's event with a new ticket; return its answer. Nothing happens before it is awaited; then
-        `event` is called. Raise `CallerError` if it is awaited in any thread or event loop but the node's.
+        """Send a caller's event with a new ticket; return its answer.
+
+        Nothing happens before it is awaited; then `event` is called. Raise `CallerError` if it is awaited in any thread
+        or event loop but the node's.
         """
         ...
 

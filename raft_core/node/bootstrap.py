@@ -77,8 +77,9 @@ _MOST_REPLACED: Final = 100
 
 @final
 class Bootstrap:
-    """One node's way into its cluster. `ready` once a core may be built; `founding` is the first entry's data. Before
-    it exists, `founding` is a founder's plan, including the disks once all are known.
+    """One node's way into its cluster. `ready` once a core may be built; `founding` is the first entry's data.
+
+    Before it exists, `founding` is a founder's plan, including the disks once all are known.
     """
 
     __slots__ = ("_config", "_disks", "_me", "_orders", "_replaced", "_settings", "_writing", "founding", "ready")
@@ -192,9 +193,7 @@ class Bootstrap:
         return Judgement(Verdict.JOIN, "" if founders is None else self._left_out(hello.sender, founders))
 
     def _left_out(self, sender: NodeId, founders: Members) -> str:
-        """Return a remark: a cluster was bootstrapped without this node, by intent if it is to be added, or by
-        mistake.
-        """
+        """Return a remark: a cluster was bootstrapped without this node, by intent if it is to be added, or by mistake."""
         return (
             f"node {sender} is part of a cluster that was founded by {_named(founders.voters)} and without this node, "
             f"{self._me.node}, which was to found one of {_named(self._config.founders)}. It waits to be added to that "

@@ -38,7 +38,8 @@ def share_descriptors(files: int, clients: int, limits: NodeLimits) -> Descripto
     """Return `clients` and `limits`, each lowered to what `files` descriptors leave room for.
 
     A peer has two connections, one in each direction, so accepted ones may take half of the peers' share; those on
-    which nobody has greeted may take half of that. Raises `CallerError` where no client fits."""
+    which nobody has greeted may take half of that. Raises `CallerError` where no client fits.
+    """
     peers = max(_PEERS, min(2 * limits.max_connections + _CLOSING, files // 8))
     room = files - _DISK - peers
     if room < 1:

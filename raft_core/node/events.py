@@ -138,8 +138,10 @@ class ClientProposed(Value, frozen=True):
 
 @final
 class ClientAsked(Value, frozen=True):
-    """A caller asked a query. With `barrier` the machine is not queried: the answer is b"" as soon as a query could be
-    answered. Such a caller waits even while this node is not a member.
+    """A caller asked a query.
+
+    With `barrier` the machine is not queried: the answer is b"" as soon as a query could be answered. Such a caller
+    waits even while this node is not a member.
     """
 
     ticket: Ticket
@@ -294,8 +296,10 @@ class SnapshotComplete(Value, frozen=True):
 
 @final
 class JobFailed(Value, frozen=True, gc=True):
-    """A job failed for good. The node stops acknowledging, steps down and ends with `error`. In the transfer lane only
-    the incoming snapshot is given up: the leader offers it again.
+    """A job failed for good.
+
+    The node stops acknowledging, steps down and ends with `error`. In the transfer lane only the incoming snapshot is
+    given up: the leader offers it again.
     """
 
     lane: Lane

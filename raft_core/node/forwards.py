@@ -79,8 +79,9 @@ class Forwards:
         return known.item
 
     def lost(self, connection: ConnectionId, left: int) -> tuple[list[PendingRequest], list[PendingRequest]]:
-        """Remove the forwards of a lost connection, of which `left` frames were sent. Return the unsent and the sent
-        ones.
+        """Remove the forwards of a lost connection, of which `left` frames were sent.
+
+        Return the unsent and the sent ones.
         """
         unsent: list[PendingRequest] = []
         unknown: list[PendingRequest] = []

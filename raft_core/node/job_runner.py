@@ -437,8 +437,9 @@ def _disk_error(failure: Exception) -> RaftError:
 
 
 def _broken(failure: StorageBroken | LogDamaged) -> JobFailed:
-    """Fail the node: a broken store accepts no job in any lane, even if nothing is to be written now. A node that lived
-    on would refuse every offered snapshot for ever.
+    """Fail the node: a broken store accepts no job in any lane, even if nothing is to be written now.
+
+    A node that lived on would refuse every offered snapshot for ever.
     """
     return JobFailed(Lane.WRITE, failure)
 

@@ -30,9 +30,10 @@ class Patience:
         self._bytes_in_tick: Final = max(1, config.lowest_rate * config.tick // SECOND)
 
     def silence(self, connection: Connection, *, heard: bool) -> int:
-        """Return the ticks of silence after which the connection is dead. A dialled connection receives little but
-        answers to pings, and pings wait behind outgoing data: the time for that is added while the peer itself is
-        `heard`.
+        """Return the ticks of silence after which the connection is dead.
+
+        A dialled connection receives little but answers to pings, and pings wait behind outgoing data: the time for
+        that is added while the peer itself is `heard`.
         """
         return self._silence + (self._under_way(connection) if connection.dialled and heard else 0)
 

@@ -36,8 +36,9 @@ class Queue:
 
     @property
     def left(self) -> int:
-        """Return the number of frames that left. Frames are numbered from 0, so it is the number of the first one
-        queued.
+        """Return the number of frames that left.
+
+        Frames are numbered from 0, so it is the number of the first one queued.
         """
         return self.pushed - len(self.frames)
 

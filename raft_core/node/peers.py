@@ -195,8 +195,9 @@ class Peers:
             self._touch(connection)
 
     def on_bytes(self, identifier: ConnectionId, data: bytes) -> list[tuple[Connection, LinkEvent]]:
-        """Queue messages for the core and return everything else. Messages that come with the greeting are returned as
-        well, because the node may still refuse the greeting.
+        """Queue messages for the core and return everything else.
+
+        Messages that come with the greeting are returned as well, because the node may still refuse the greeting.
         """
         connection = self._connections.get(identifier)
         if connection is None or connection.closing:
@@ -233,8 +234,10 @@ class Peers:
         return False
 
     def welcome(self, connection: Connection, hello: Hello, strange: str = "") -> None:
-        """Accept a greeting that the node has approved: register the connection and answer. Not before, or a node from
-        another cluster could take the place of the real peer. `strange`: a remark for an alarm.
+        """Accept a greeting that the node has approved: register the connection and answer.
+
+        Not before, or a node from another cluster could take the place of the real peer. `strange`: a remark for an
+        alarm.
         """
         peer = hello.sender
         connection.greeted, connection.greeted_at = True, self.now
@@ -385,8 +388,9 @@ class Peers:
         self._touch(connection)
 
     def ask(self, peer: NodeId, question: Forward | Pull) -> tuple[ConnectionId, int] | None:
-        """Send a question. Return its connection, which also carries the answer, and its frame number there; None if it
-        could not be sent.
+        """Send a question.
+
+        Return its connection, which also carries the answer, and its frame number there; None if it could not be sent.
         """
         connection = self._dialled.get(peer)
         if connection is None or not connection.greeted:

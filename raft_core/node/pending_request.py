@@ -76,8 +76,10 @@ def impossible(request: Request) -> str:
 
 @final
 class PendingRequest:
-    """A request that is answered exactly once, or cancelled. It comes from a local caller (`ticket`), or from a peer on
-    `connection` under the peer's number `forward`; then `ticket` is None.
+    """A request that is answered exactly once, or cancelled.
+
+    It comes from a local caller (`ticket`), or from a peer on `connection` under the peer's number `forward`; then
+    `ticket` is None.
     """
 
     __slots__ = (
@@ -108,8 +110,9 @@ def _size(request: Request) -> int:
 
 @final
 class Batch:
-    """The callers behind one request to the core, and the number of unanswered items. A read of the core is one item,
-    however many callers it serves.
+    """The callers behind one request to the core, and the number of unanswered items.
+
+    A read of the core is one item, however many callers it serves.
     """
 
     __slots__ = ("items", "unanswered")

@@ -94,8 +94,9 @@ class RequestBook:
         return len(self._batches)
 
     def on_members(self, members: Members, node: NodeId) -> None:
-        """Adopt the new configuration in force. A node outside it does not wait for a leader: it refuses requests that
-        it cannot forward.
+        """Adopt the new configuration in force.
+
+        A node outside it does not wait for a leader: it refuses requests that it cannot forward.
         """
         self._members = members
         self._outside, self._removed = None, ""
@@ -122,8 +123,9 @@ class RequestBook:
         self._admit(waiting)
 
     def on_forward(self, connection: ConnectionId, forward: Forward, *, member: bool = True) -> None:
-        """Admit a peer's request until its budget is spent, or refuse it at once. Refuse it from a node that is no
-        `member`: we cannot be its leader, and the room is for clients.
+        """Admit a peer's request until its budget is spent, or refuse it at once.
+
+        Refuse it from a node that is no `member`: we cannot be its leader, and the room is for clients.
         """
         if not member:
             self._peers.answer(connection, ForwardReply(forward.id, refused=RefusalReason.NOT_LEADER))
@@ -381,8 +383,10 @@ class RequestBook:
             self._refuse(item, refused, reply.leader, reply.text)
 
     def on_lost(self, connection: ConnectionId, left: int) -> None:
-        """Handle a lost connection. Sent requests without an answer are indeterminate; those beyond the first `left`
-        frames were never sent and are held again. A peer's own requests go on without a receiver for the answer.
+        """Handle a lost connection.
+
+        Sent requests without an answer are indeterminate; those beyond the first `left` frames were never sent and are
+        held again. A peer's own requests go on without a receiver for the answer.
         """
         unsent, unknown = self._forwards.lost(connection, left)
         for item in unsent:

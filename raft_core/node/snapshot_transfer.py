@@ -195,8 +195,10 @@ class Serving:
         self._warnings = AlarmLimiter(orders, every=None)  # the peer will ask for the same snapshot again and again
 
     def on_pull(self, peer: NodeId, pull: Pull) -> None:
-        """Read the chunk. A pull beyond all earlier offsets is progress. Serve members only: no other node is offered a
-        snapshot, and state kept for unknown nodes would be unbounded.
+        """Read the chunk.
+
+        A pull beyond all earlier offsets is progress. Serve members only: no other node is offered a snapshot, and
+        state kept for unknown nodes would be unbounded.
         """
         if (
             not self._peers.is_member(peer)

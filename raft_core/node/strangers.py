@@ -71,8 +71,9 @@ class RoguePeers:
             self._met[node] = now
 
     def met(self, node: NodeId, now: int, connected: Container[NodeId]) -> NodeId | None:
-        """Record a greeting. Return the node to forget in its favour, or None: the oldest of those gone, or else the
-        oldest of all others.
+        """Record a greeting.
+
+        Return the node to forget in its favour, or None: the oldest of those gone, or else the oldest of all others.
         """
         if self.is_known(node):
             return None

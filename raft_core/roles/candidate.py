@@ -34,8 +34,10 @@ class Campaign:
 
     @property
     def held_back(self) -> bool:
-        """True while the vote requests wait for our own disk. Sending or campaigning again would only add work for a
-        disk too slow already (rule 14.1)."""
+        """True while the vote requests wait for our own disk.
+
+        Sending or campaigning again would only add work for a disk too slow already (rule 14.1).
+        """
         return self.server.outbox.durable < self.rests_on
 
     def ask(self) -> None:

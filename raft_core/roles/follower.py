@@ -144,7 +144,8 @@ class Follower:
     def ignores_vote(self, request: RequestVote) -> bool:
         """Stickiness (rule 2.4, thesis 4.2.3): ignore other candidates while a leader was heard within T.
 
-        A broken connection to the leader ends stickiness, except in a cluster with leases."""
+        A broken connection to the leader ends stickiness, except in a cluster with leases.
+        """
         server = self.server
         if request.kind is VoteKind.TRANSFER:
             return False
@@ -190,7 +191,8 @@ class Follower:
     def _store(self, request: AppendEntries) -> bool:
         """Remove a conflicting entry and all after it, keep entries held already, append the rest (fig. 2, steps 3, 4).
 
-        Return whether all entries are now in the log."""
+        Return whether all entries are now in the log.
+        """
         server, log, entries = self.server, self.server.log, request.entries
         held = 0 if request.prev_index == log.last_index else log.first_conflict(entries)
         if held == len(entries):
@@ -217,7 +219,8 @@ class Follower:
 
         Never refuse no-ops, configurations, or uncommitted commands of earlier terms: only a commit makes room, since
         snapshots need applied entries. Example: A's log is full and C leads the new term. C may commit only its no-op
-        at index 9 (§5.4.2), so A must take C's older entries 7 and 8 first; refusing them would block A for ever."""
+        at index 9 (§5.4.2), so A must take C's older entries 7 and 8 first; refusing them would block A for ever.
+        """
         server = self.server
         free = server.settings.log_max_bytes - server.log.size
         if free >= server.settings.max_message_bytes + server.settings.max_entry_bytes:
@@ -260,7 +263,8 @@ class Follower:
         """Handle an append which begins below our commit index, where the logs are equal (§5.4).
 
         Example: A committed index 7; B, just elected, sends entries 5 to 9 after index 4. Entries 5 to 7 are known to
-        be equal and may be compacted here, so A checks the term of 7 only and goes on as if B had sent 8 and 9."""
+        be equal and may be compacted here, so A checks the term of 7 only and goes on as if B had sent 8 and 9.
+        """
         server = self.server
         commit = server.commit
         if verified <= commit:
@@ -285,8 +289,10 @@ class Follower:
             self._accept(rest, verified)
 
     def _accept_known(self, request: AppendEntries, verified: Index, commit: Index) -> None:
-        """Answer an append of committed entries only with our commit index (rule 4.1). Comparing the last entry is
-        enough: logs equal there are equal before it (§5.3)."""
+        """Answer an append of committed entries only with our commit index (rule 4.1).
+
+        Comparing the last entry is enough: logs equal there are equal before it (§5.3).
+        """
         server = self.server
         held = server.log.term_at(verified)
         if held is not None and held != (request.entries[-1].term if request.entries else request.prev_term):
@@ -383,8 +389,10 @@ class Follower:
         return None
 
     def on_snapshot_received(self, meta: SnapshotMeta) -> None:
-        """Switch to the received snapshot, unless the log has caught up meanwhile (rule 6.3). Ignore any snapshot other
-        than the expected one, even at the same index."""
+        """Switch to the received snapshot, unless the log has caught up meanwhile (rule 6.3).
+
+        Ignore any snapshot other than the expected one, even at the same index.
+        """
         server = self.server
         if server.receiving is None or server.receiving.meta != meta:
             return
@@ -450,8 +458,10 @@ class Follower:
             self.server.outbox.send(self.leader, ReadIndex(self.server.term, self.server.me, self.reads[-1][0]))
 
     def on_read_index_reply(self, reply: ReadIndexReply) -> None:
-        """Complete or refuse this read and all older ones. Ignore a reply to an unknown request, such as one from
-        before a restart."""
+        """Complete or refuse this read and all older ones.
+
+        Ignore a reply to an unknown request, such as one from before a restart.
+        """
         asked = [message for message, _ in self.reads]
         if reply.id not in asked:
             return

@@ -129,8 +129,10 @@ class LeadershipTransfer:
         return None
 
     def refused(self, reply: TransferRefused) -> StepDown | None:
-        """Fail the transfer if the target refuses one of its orders; ignore a refusal to an earlier transfer. If
-        several orders were sent, the target may still obey another."""
+        """Fail the transfer if the target refuses one of its orders; ignore a refusal to an earlier transfer.
+
+        If several orders were sent, the target may still obey another.
+        """
         handover = self.handover
         if handover is None or handover.target != reply.sender or reply.id not in handover.orders:
             return None

@@ -138,7 +138,8 @@ class Reading:
     def _lease_valid(self, *, leaving: bool) -> bool:
         """Return whether a quorum's lease promises, less the clock drift, are still in force (thesis 6.4.1).
 
-        The lease begins at the sending of the heartbeat and ends at once when a successor may campaign."""
+        The lease begins at the sending of the heartbeat and ends at once when a successor may campaign.
+        """
         server, settings = self.server, self.server.settings
         allowed = settings.lease_reads and server.members.leases and self.settled
         if not allowed or self.lease_spent or leaving:

@@ -23,7 +23,8 @@ class Replication:
 
     `departing` nodes are removed but still receive the log, up to the entry that removed them (rule 10.2); they count
     in no quorum. Example: A removes C at index 9. Without entry 9 C would campaign for ever, so A sends to C until C
-    knows that 9 is committed, or for a few election timeouts if C is down."""
+    knows that 9 is committed, or for a few election timeouts if C is down.
+    """
 
     __slots__ = ("_announcement", "_shared", "_shared_last", "departing", "offers_wait", "progress", "server")
 
@@ -138,7 +139,8 @@ class Replication:
         """Send the commit index to `peer` if it can advance there and was not sent with entries (rule 5.6).
 
         The commit update names the last index sent and follows it on the connection. It is answered only by a
-        rejection, if entries before it are lost."""
+        rejection, if entries before it are lost.
+        """
         server = self.server
         commit = server.commit
         sent = Index(peer.next - 1)

@@ -48,8 +48,9 @@ class LogIndex:
         return self._terms[bisect_right(self._starts, index) - 1]
 
     def change(self, persist: Persist) -> Change:
-        """Apply `persist` and return the change to write. Raise `CallerError`, and change nothing, if it does not fit
-        the earlier writes.
+        """Apply `persist` and return the change to write.
+
+        Raise `CallerError`, and change nothing, if it does not fit the earlier writes.
         """
         self._check(persist)
         snapshot = persist.snapshot
@@ -161,7 +162,8 @@ class LogImage(LogIndex):
         """Return the held entries up to the snapshot's position.
 
         None unless the last is the entry at that position: then log matching (§5.3) makes all of them the entries that
-        the snapshot was made from."""
+        the snapshot was made from.
+        """
         held = tuple(self.entries[: max(0, self.base + 1 - self.known_from)])
         if self.snapshot is None or not held or LogPosition(held[-1].index, held[-1].term) != self.snapshot.position:
             return ()

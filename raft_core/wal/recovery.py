@@ -115,8 +115,10 @@ def plan_recovery(
     *,
     merge_bytes: int,
 ) -> Plan:
-    """Plan the recovery of the files `names`, whose contents `read` returns. Raise `LogDamaged`, `LogLost` or
-    `WrongDirectory`. Segments at the end that together are shorter than `merge_bytes` are merged into the fresh one.
+    """Plan the recovery of the files `names`, whose contents `read` returns.
+
+    Raise `LogDamaged`, `LogLost` or `WrongDirectory`. Segments at the end that together are shorter than `merge_bytes`
+    are merged into the fresh one.
     """
     numbers = {number for name in names if (number := segment_number(name)) is not None}
     chain = _chain(numbers, read, identity, anchor)

@@ -151,8 +151,10 @@ class Link:
         return self._broken
 
     def hello(self) -> bytes:
-        """Return our first frame. The dialling side sends it at once; the accepting side sends it after the peer's
-        hello, and names the peer in it.
+        """Return our first frame.
+
+        The dialling side sends it at once; the accepting side sends it after the peer's hello, and names the peer in
+        it.
         """
         peer = self.peer
         disk = self._incarnations.get(peer, Incarnation(0))

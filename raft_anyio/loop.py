@@ -64,13 +64,16 @@ class Loop:
         self._home.require_loop(get_ident(), _running_loop())
 
     def wake(self) -> None:
+        """Wake the loop: something is in its inbox."""
         self._woken.set()
 
     def wake_at(self, at: int) -> None:
+        """Set the time of the next wake-up, in monotonic nanoseconds."""
         # Whole ms, rounded up: uvloop's clock and timers are no finer, and an early one would spin.
         self._wake_at = self._alarm.deadline = -(-at // _MILLISECOND) / 1000
 
     def tell(self) -> None:
+        """Wake the readers of the feeds."""
         self._told.set()
         self._told = anyio.Event()
 

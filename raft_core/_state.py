@@ -1,5 +1,8 @@
-"""Copies and fingerprints of objects of plain classes with `__slots__`, for the recorder, the explorer and the purity
-test. Copies share frozen values; all other objects are copied field by field."""
+"""Copies and fingerprints of objects of plain classes with `__slots__`.
+
+Used by the recorder, the explorer and the purity test. Copies share frozen values; all other objects are copied field
+by field.
+"""
 
 from __future__ import annotations
 

@@ -142,8 +142,10 @@ class HardState(Value, frozen=True, array_like=True):
 
 @final
 class SnapshotMeta(Value, frozen=True, array_like=True):
-    """Metadata of a snapshot (§7): it covers the log up to `index`, whose entry had `term`. `members` is the
-    configuration at `index`, `members_index` the index of its entry, 0 if unknown."""
+    """Metadata of a snapshot (§7): it covers the log up to `index`, whose entry had `term`.
+
+    `members` is the configuration at `index`, `members_index` the index of its entry, 0 if unknown.
+    """
 
     index: Index
     term: Term
@@ -152,4 +154,5 @@ class SnapshotMeta(Value, frozen=True, array_like=True):
 
     @property
     def position(self) -> LogPosition:
+        """The position of the last entry that the snapshot covers."""
         return LogPosition(self.index, self.term)

@@ -60,6 +60,7 @@ class Log:
 
     @property
     def last(self) -> LogPosition:
+        """The position of the last entry, or the base of an empty log."""
         return LogPosition(self.last_index, self.last_term)
 
     def __len__(self) -> int:

@@ -148,6 +148,7 @@ class Members:
 
     @property
     def joint(self) -> bool:
+        """True while a joint configuration is in force (§6)."""
         return bool(self.outgoing)
 
     @property
@@ -166,9 +167,11 @@ class Members:
         return _sorted((*self.voters, *self.outgoing)) if self.outgoing else self.voters
 
     def is_voter(self, node: NodeId) -> bool:
+        """Return whether the node votes, in either half."""
         return node in self.voters or node in self.outgoing
 
     def is_member(self, node: NodeId) -> bool:
+        """Return whether the node votes or learns."""
         return self.is_voter(node) or node in self.learners
 
     def incarnation_of(self, node: NodeId) -> Incarnation:

@@ -20,8 +20,10 @@ __all__ = ["PendingProposal", "PendingProposals"]
 
 @final
 class PendingProposal(Value, frozen=True, array_like=True):
-    """Items of a request from `offset` on, in the entries `first` … `last`. `half_done`: an earlier committed entry
-    carries out a part of it, so it can never be refused."""
+    """Items of a request from `offset` on, in the entries `first` … `last`.
+
+    `half_done`: an earlier committed entry carries out a part of it, so it can never be refused.
+    """
 
     request: RequestId
     offset: int

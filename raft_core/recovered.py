@@ -27,13 +27,16 @@ class Identity:
 @final
 @attrs.frozen
 class Recovered:
-    """The disk's state. `entries` are consecutive and follow `snapshot` (or index 0). `boot` rises by one at every
-    opening. `applied` is the index already held by a durable state machine, 0 for one in memory. A formatted node
-    which was never part of a cluster has no snapshot, no entries and term 0.
+    """The disk's state after opening.
+
+    `entries` are consecutive and follow `snapshot` (or index 0). `boot` rises by one at every opening. `applied` is the
+    index already held by a durable state machine, 0 for one in memory. A formatted node which was never part of a
+    cluster has no snapshot, no entries and term 0.
 
     `covered` are the entries still on the disk although the snapshot covers them: consecutive, the last one at the
     snapshot's position. A store may give none. With them a restarted node can send appends, not a snapshot, to a
-    follower slightly behind (§7)."""
+    follower slightly behind (§7).
+    """
 
     identity: Identity
     hard: HardState = HardState()

@@ -244,6 +244,7 @@ class Server:
         self.outbox.effects.append(Alarm(kind, peer, text))
 
     def respond(self, answer: Respond) -> None:
+        """Answer a request."""
         self.outbox.effects.append(answer)
 
     def refuse(
@@ -422,8 +423,11 @@ class Server:
         self.outbox.effects.append(TakeSnapshot(SnapshotMeta(index, term, members, place)))
 
     def make_room(self) -> None:
-        """Shrink a log at its limit: drop all entries the snapshot covers, even the kept tail and those that running
-        transfers need. If none are left to drop, take a snapshot early."""
+        """Shrink a log at its limit: drop all entries the snapshot covers.
+
+        The kept tail and the entries that running transfers need go too. If none are left to drop, take a snapshot
+        early.
+        """
         covered = self.snapshot.index if self.snapshot else NO_INDEX
         if covered > self.log.base.index:
             self.log.compact(covered)

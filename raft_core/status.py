@@ -68,6 +68,7 @@ class Status:
 
     @property
     def leads(self) -> bool:
+        """True on the leader."""
         return self.role is RoleName.LEADER
 
 

@@ -22,7 +22,9 @@ class SnapshotReader(Protocol):
     """An open snapshot. It stays readable until closed, even after the switch to a newer one."""
 
     @property
-    def meta(self) -> SnapshotMeta: ...
+    def meta(self) -> SnapshotMeta:
+        """Index, term and configuration of the snapshot."""
+        ...
 
     @property
     def size(self) -> int:
@@ -37,7 +39,9 @@ class SnapshotReader(Protocol):
         """Yield the whole state in order, each chunk checked against its checksum."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the file. Harmless twice."""
+        ...
 
 
 class SnapshotWriter(Protocol):
@@ -51,7 +55,9 @@ class SnapshotWriter(Protocol):
         """Bytes of machine state already written: an interrupted transfer resumes here."""
         ...
 
-    def write(self, data: bytes) -> None: ...
+    def write(self, data: bytes) -> None:
+        """Append data."""
+        ...
 
     def finish(self) -> None:
         """Complete and sync the snapshot, ready to switch to."""
@@ -70,7 +76,9 @@ class Store(Protocol):
     """
 
     @property
-    def identity(self) -> Identity: ...
+    def identity(self) -> Identity:
+        """The cluster, node and incarnation of this disk."""
+        ...
 
     def recover(self) -> Recovered:
         """Return the disk's state. Called once, before any write of this run."""
@@ -103,4 +111,6 @@ class Store(Protocol):
         """Return the snapshot with this index and term, last switched to or finished. Raise `DiskError` if gone."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the store and free its directory."""
+        ...

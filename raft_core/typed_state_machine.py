@@ -316,6 +316,7 @@ class TypedMachine(Generic[Command, Result, Question, Answer, State]):
         self._prepares: Prepares[Command] | None = machine if isinstance(machine, Prepares) else None
 
     def init(self) -> Index:
+        """Return 0: the machine lives in memory and starts empty."""
         return Index(0)
 
     def prepare(self, command: bytes, now: int) -> bytes:

@@ -153,6 +153,7 @@ class EngineStore:
 
     @property
     def identity(self) -> Identity:
+        """The cluster, node and incarnation of this disk."""
         return self._identity
 
     @property

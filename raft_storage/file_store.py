@@ -111,6 +111,7 @@ class FileStore:
 
     @property
     def identity(self) -> Identity:
+        """The cluster, node and incarnation of this disk."""
         return self._identity
 
     # Opening.

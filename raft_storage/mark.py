@@ -85,5 +85,6 @@ class MarkFile:
         self._file.sync()
 
     def close(self) -> None:
+        """Close the file."""
         with suppress(DiskError):
             self._file.close()

@@ -49,8 +49,9 @@ _SYSTEM: Final = 1000
 
 
 def _forget_cached(path: str) -> None:
-    """Drop the file from the page cache, as far as the system allows: after a failed sync it may hold pages missing on
-    the disk, and MDBX does not write them again.
+    """Drop the file from the page cache, as far as the system allows.
+
+    After a failed sync it may hold pages missing on the disk, and MDBX does not write them again.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -133,6 +134,7 @@ class MdbxEngine:
 
     @property
     def file(self) -> str:
+        """The database's name in the directory."""
         return DATABASE
 
     def flags(self) -> int:

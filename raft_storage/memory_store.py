@@ -70,6 +70,7 @@ class MemoryStore:
 
     @property
     def identity(self) -> Identity:
+        """The cluster, node and incarnation of this store."""
         return self._memory.identity
 
     def recover(self) -> Recovered:

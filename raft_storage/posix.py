@@ -136,9 +136,11 @@ class PosixFile:
 
     @property
     def name(self) -> str:
+        """The file's name in its directory."""
         return self._name
 
     def size(self) -> int:
+        """Return the size in bytes."""
         with _named("stat", self._name):
             return os.fstat(self._descriptor).st_size
 

@@ -88,8 +88,10 @@ class Survivor:
 def recover_from_quorum_loss(
     survivor: Survivor, target: Store, progress: Callable[[str], None] = lambda line: None
 ) -> Statement:
-    """Copy all of `survivor` to `target`, a freshly formatted store under a new cluster's name, with `target` as the
-    only voter. Raise `CallerError` or `DiskError`; then discard `target`.
+    """Copy all of `survivor` to `target`, as the only voter of a new cluster.
+
+    `target` is a freshly formatted store under the new cluster's name. Raise `CallerError` or `DiskError`; then discard
+    `target`.
     """
     plan = plan_quorum_loss_recovery(survivor.recovered, target.identity)
     target.recover()

@@ -87,6 +87,7 @@ class RocksEngine:
 
     @property
     def file(self) -> str:
+        """The database's name in the directory."""
         return DATABASE
 
     def rows(self) -> Generator[Row, None, None]:

@@ -85,8 +85,9 @@ class RowState(Value, frozen=True, array_like=True):
 @final
 @attrs.frozen(eq=False)
 class RowsRead:
-    """The log recovered from rows. `before`: for each row, from number `oldest` on, the index of the next entry before
-    it; `sizes`: the bytes of each.
+    """The log recovered from rows.
+
+    `before`: for each row, from number `oldest` on, the index of the next entry before it; `sizes`: the bytes of each.
     """
 
     state: RowState | None

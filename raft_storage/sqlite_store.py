@@ -53,11 +53,17 @@ SETTINGS: Final[dict[str, object]] = {
 class Connection(Protocol):
     """The store's part of a connection; fits `sqlite3` and apsw."""
 
-    def execute(self, statement: str, values: Any = ..., /) -> Iterable[Any]: ...
+    def execute(self, statement: str, values: Any = ..., /) -> Iterable[Any]:
+        """Execute a statement."""
+        ...
 
-    def executemany(self, statement: str, values: Any, /) -> object: ...
+    def executemany(self, statement: str, values: Any, /) -> object:
+        """Execute a statement once for each row of values."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the connection."""
+        ...
 
 
 Connect: TypeAlias = Callable[[str], Connection]
@@ -127,6 +133,7 @@ class SqliteEngine:
 
     @property
     def file(self) -> str:
+        """The database's name in the directory."""
         return DATABASE
 
     def _set(self) -> None:

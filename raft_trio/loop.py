@@ -58,12 +58,15 @@ class Loop:
         self._home.require_loop(get_ident(), _running_loop())
 
     def wake(self) -> None:
+        """Wake the loop: something is in its inbox."""
         self._woken.set()
 
     def wake_at(self, at: int) -> None:
+        """Set the time of the next wake-up, in monotonic nanoseconds."""
         self._wake_at = self._alarm.deadline = at / _NANOSECONDS
 
     def tell(self) -> None:
+        """Wake the readers of the feeds."""
         self._told.set()
         self._told = trio.Event()
 

@@ -57,8 +57,9 @@ class AlarmLimiter:
         self._last: dict[tuple[Reason, NodeId], int] = {}
 
     def warn(self, reason: Drop, peer: NodeId, text: str, now: int, about: NodeId | None = None) -> None:
-        """Raise the alarm for a fault of the peer's connection, unless it was raised recently. `about`: peers with the
-        same number share one alarm; by default the peer's own.
+        """Raise the alarm for a fault of the peer's connection, unless it was raised recently.
+
+        `about`: peers with the same number share one alarm; by default the peer's own.
         """
         self.alarm(_KINDS.get(reason, AlarmKind.MALFORMED), reason, peer, text, now, about)
 

@@ -90,8 +90,9 @@ class NodeApi:
 
     @property
     def cluster_time(self) -> int:
-        """Return the cluster's time in nanoseconds, as this node knows it: on a leader the time it stamps, on a
-        follower a little less (see `StateMachine.prepare`). 0 if it is not known yet.
+        """Return the cluster's time in nanoseconds, as this node knows it; 0 if it is not known yet.
+
+        A leader knows the time it stamps, a follower a little less (see `StateMachine.prepare`).
         """
         self.__loop.require_thread()
         return self.__host.cluster_time(self.__loop.now())
@@ -102,15 +103,19 @@ class NodeApi:
         return self.__host.explain()
 
     def recording(self) -> bytes:
-        """Return the recent events of this node's core: `raft_testing.trace.replay` repeats them, and `python -m
-        raft_testing draw` shows them. Raise `CallerError` without `NodeConfig.recorder_bytes`.
+        """Return the recent events of this node's core.
+
+        `raft_testing.trace.replay` repeats them, and `python -m raft_testing draw` shows them. Raise
+        `CallerError` without `NodeConfig.recorder_bytes`.
         """
         self.__loop.require_thread()
         return self.__host.recording()
 
     def ready(self, *, timeout: float | None = None) -> Done:
-        """Wait until this node can serve: it is a member, a leader has a majority, and everything committed before is
-        applied here. Raise `Refused` if `timeout` expires first.
+        """Wait until this node can serve.
+
+        It can when it is a member, a leader has a majority, and everything committed before is applied here. Raise
+        `Refused` if `timeout` expires first.
         """
         return self.__ask(timeout, lambda ticket, deadline: ClientAsked(ticket, b"", deadline=deadline, barrier=True))
 
@@ -130,8 +135,10 @@ class NodeApi:
         limit: int = 0,
         timeout: float | None = None,
     ) -> Reply:
-        """Return the answer of this node's machine to `query`, as recent as `consistency` promises (`limit` belongs to
-        it: ticks or an index; see `ReadConsistency`). Linearizable on every node: a follower asks the leader.
+        """Return the answer of this node's machine to `query`, as recent as `consistency` promises.
+
+        `limit` belongs to the consistency: ticks or an index (see `ReadConsistency`). Linearizable on every node: a
+        follower asks the leader.
         """
         _require_bytes(query)
         return self.__ask(timeout, lambda ticket, deadline: ClientAsked(ticket, query, consistency, limit, deadline))

@@ -121,8 +121,9 @@ class Bootstrap:
             self._write(self._plan())
 
     def judge(self, hello: Hello, standing: Iterable[Hello]) -> Judgement:
-        """Judge this greeting, and take the next step of bootstrapping if it was the last one missing. `standing`: the
-        greetings on open connections that this node dialled, including this one.
+        """Judge this greeting, and take the next step of bootstrapping if it was the last one missing.
+
+        `standing`: the greetings on open connections that this node dialled, including this one.
         """
         if self.ready:
             return self._compare(hello)
@@ -193,7 +194,7 @@ class Bootstrap:
         return Judgement(Verdict.JOIN, "" if founders is None else self._left_out(hello.sender, founders))
 
     def _left_out(self, sender: NodeId, founders: Members) -> str:
-        """Return a remark: a cluster was bootstrapped without this node, by intent if it is to be added, or by mistake."""
+        """Return a remark: a cluster was bootstrapped without this node, by mistake unless it is to be added."""
         return (
             f"node {sender} is part of a cluster that was founded by {_named(founders.voters)} and without this node, "
             f"{self._me.node}, which was to found one of {_named(self._config.founders)}. It waits to be added to that "

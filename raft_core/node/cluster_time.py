@@ -83,8 +83,10 @@ class ClusterTime:
         return self.read(now)
 
     def put_into(self, message: Message, now: int) -> Message:
-        """Return the message with the time, if it comes from a leader that knows it: a heartbeat, so that an idle
-        cluster knows the time too, or entries, so that every node with a stamp knows its time.
+        """Return the message with the time, if it comes from a leader that knows it.
+
+        Heartbeats carry it, so that an idle cluster knows the time too, and entries, so that every node with a stamp
+        knows its time.
 
         Entries for several followers stay one shared object, because they are encoded once.
         """

@@ -214,8 +214,9 @@ class NodeConfig:
 
     @property
     def shutdown_timeout(self) -> float:
-        """Seconds to wait for a clean stop, a little more than the node's own limit, and again for a hung disk, before
-        giving up both.
+        """Seconds to wait for a clean stop, and again for a hung disk, before giving up both.
+
+        A little more than the node's own limit.
         """
         return self.limits.stop_timeout / SECOND + 1.0
 

@@ -88,11 +88,11 @@ _RETRY_TICKS: Final = 5
 
 @final
 class NodeCore:
-    """One node. `rng` is the node's generator, `core_rng` the core's; `machine_prepare` is `preparer` of the machine.
-    `step` replaces `Raft.step`, to check each step, with the same effects; a `recorder` takes each step itself.
+    """One node.
 
-    Raise `CallerError` if the configuration contradicts the disk or the settings, and from `handle` if the adapter
-    breaks the contract of `events.py`. Nothing done by a peer, a client, the disk or the machine raises.
+    `rng` is the node's generator, `core_rng` the core's; `machine_prepare` is `preparer` of the machine. `step`
+    replaces `Raft.step`, to check each step, with the same effects. Raise `CallerError` if the configuration
+    contradicts the disk or the settings, and from `handle` if the adapter breaks the contract of `events.py`. No peer, client, disk or machine makes it raise.
     """
 
     def __init__(
@@ -140,8 +140,9 @@ class NodeCore:
         self._introduce()
 
     def handle(self, events: Sequence[NodeEvent], now: int, wall: int) -> list[NodeEffect]:
-        """Handle `events` and return all effects, in order. `now`: monotonic nanoseconds; `wall`: those since 1970,
-        for commands with a wall time and as the start of cluster time.
+        """Handle `events` and return all effects, in order.
+
+        `now`: monotonic nanoseconds; `wall`: those since 1970, for wall times and the start of cluster time.
         """
         if self._phase is Phase.ENDED:
             return self._after_the_end(events)

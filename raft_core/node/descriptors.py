@@ -55,8 +55,10 @@ def share_descriptors(files: int, clients: int, limits: NodeLimits) -> Descripto
 
 @final
 class OpenAccepted:
-    """Count of an adapter's accepted sockets, those included that the node has not heard of or is closing: what a burst
-    has too many is closed before it takes all descriptors."""
+    """Count of an adapter's accepted sockets, including those the node has not heard of or is closing.
+
+    The sockets of a burst above the limit are closed before they take all descriptors.
+    """
 
     __slots__ = ("_most", "_open")
 

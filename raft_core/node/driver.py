@@ -49,16 +49,29 @@ Deliver: TypeAlias = Callable[[Answer], object]
 class ConnectionTable(Protocol):
     """The adapter's operations on connections. None of them waits."""
 
-    def dial(self, number: ConnectionId, address: str) -> None: ...
-    def transmit(self, number: ConnectionId, data: bytes) -> None: ...
-    def disconnect(self, number: ConnectionId) -> None: ...
+    def dial(self, number: ConnectionId, address: str) -> None:
+        """Connect to `address` and report the outcome under `number`."""
+        ...
+
+    def transmit(self, number: ConnectionId, data: bytes) -> None:
+        """Send `data` on the connection, without waiting."""
+        ...
+
+    def disconnect(self, number: ConnectionId) -> None:
+        """Close the connection, if it is still open."""
+        ...
 
 
 class LaneQueues(Protocol):
     """The adapter's operations on jobs. `run_inline` does the jobs of lanes that never block."""
 
-    def put(self, lane: Lane, job: Job) -> None: ...
-    def run_inline(self) -> list[NodeEvent]: ...
+    def put(self, lane: Lane, job: Job) -> None:
+        """Queue the job for the lane's worker."""
+        ...
+
+    def run_inline(self) -> list[NodeEvent]:
+        """Do the queued jobs of inline lanes and return their reports."""
+        ...
 
 
 class Loop(Protocol):
@@ -87,6 +100,7 @@ class Feed(Generic[T]):
         self.ended = False
 
     def put(self, item: T) -> None:
+        """Append an item; the oldest is dropped when the feed is full."""
         self._items.append(item)
         self._count += 1
 

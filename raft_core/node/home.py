@@ -29,8 +29,9 @@ class Home:
             raise CallerError(f"a node is used in the thread of its event loop only: {self._remedy}")
 
     def require_loop(self, thread: int, loop: object) -> None:
-        """Raise `CallerError` if a request is awaited in another thread or event loop: the answer would never arrive.
-        `loop` is None if none is running.
+        """Raise `CallerError` if a request is awaited in another thread or event loop.
+
+        The answer would never arrive there. `loop` is None if none is running.
         """
         self.require_thread(thread)
         if loop != self._loop:

@@ -141,8 +141,9 @@ class NodeLimits:
         return attrs.evolve(settings, tick_nanoseconds=self.tick)
 
     def bulk_limit(self, settings: Settings) -> int:
-        """Return the bytes that one connection's bulk lane may hold: at least a full window, or healthy followers
-        overflow.
+        """Return the bytes that one connection's bulk lane may hold.
+
+        At least a full window, or healthy followers overflow.
         """
         if self.bulk_bytes:
             return self.bulk_bytes

@@ -45,9 +45,10 @@ class Notices:
             self._alarm(AlarmKind.WAITING, self._of_founder() if raft is None else self._of_joiner())
 
     def _look_for_removal(self, now: int, raft: Raft) -> None:
-        """Notice a removal without proof: after a restart, a removed node may never learn that its removal was
-        committed. It is assumed after a while. If the node is added again, `RequestBook` learns the members and
-        resumes.
+        """Notice a removal without proof.
+
+        After a restart, a removed node may never learn that its removal was committed. It is assumed after a while. If
+        the node is added again, `RequestBook` learns the members and resumes.
         """
         at = raft.server.configurations.removal_of(self._me)
         self._due = self._due or now + _FIRST

@@ -16,8 +16,10 @@ _MOST_UNDER_WAY: Final = 4 * 1024 * 1024
 
 @final
 class Patience:
-    """The limits of one node. `ping`: interval of pings on a dialled connection. `doubt`: longest silence of a leader
-    before it has missed several heartbeats.
+    """The limits of one node.
+
+    `ping`: interval of pings on a dialled connection. `doubt`: longest silence of a leader before it has missed several
+    heartbeats.
     """
 
     __slots__ = ("_bytes_in_tick", "_proof", "_silence", "doubt", "ping")

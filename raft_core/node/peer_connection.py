@@ -43,6 +43,7 @@ class Queue:
         return self.pushed - len(self.frames)
 
     def push(self, frame: bytes) -> None:
+        """Queue a frame."""
         self.frames.append(frame)
         self.bytes += len(frame)
         self.pushed += 1
@@ -92,6 +93,7 @@ class Frames:
         return known[1]
 
     def clear(self) -> None:
+        """Forget the encoded messages."""
         self._known.clear()
 
 
@@ -168,6 +170,7 @@ class Connection:
 
     @property
     def queued_bytes(self) -> int:
+        """The bytes that wait to be sent."""
         return self.urgent.bytes + self.requests.bytes + self.bulk.bytes + len(self._rest)
 
     @property

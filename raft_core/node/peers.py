@@ -53,8 +53,10 @@ _LAST_WORD: Final = encode_refusal(NO_GREETING, line_end=True)
 
 @final
 class Peers:
-    """All connections of one node. `lost` lists ended connections, each with its number of sent questions and replies,
-    until the node has informed the waiting requests.
+    """All connections of one node.
+
+    `lost` lists ended connections, each with its number of sent questions and replies, until the node has informed the
+    waiting requests.
     """
 
     def __init__(
@@ -169,7 +171,7 @@ class Peers:
         self._connections[identifier] = connection
 
     def is_member(self, node: NodeId) -> bool:
-        """True if the configuration in force contains the node."""
+        """Return whether the configuration in force contains the node."""
         return node in self._members
 
     def on_dial_failed(self, event: DialFailed) -> None:
@@ -195,10 +197,7 @@ class Peers:
             self._touch(connection)
 
     def on_bytes(self, identifier: ConnectionId, data: bytes) -> list[tuple[Connection, LinkEvent]]:
-        """Queue messages for the core and return everything else.
-
-        Messages that come with the greeting are returned as well, because the node may still refuse the greeting.
-        """
+        """Queue messages for the core. Return the rest, also messages that came with a greeting: it may be refused."""
         connection = self._connections.get(identifier)
         if connection is None or connection.closing:
             return []
@@ -388,10 +387,7 @@ class Peers:
         self._touch(connection)
 
     def ask(self, peer: NodeId, question: Forward | Pull) -> tuple[ConnectionId, int] | None:
-        """Send a question.
-
-        Return its connection, which also carries the answer, and its frame number there; None if it could not be sent.
-        """
+        """Send a question. Return its connection and its frame number there; None if it could not be sent."""
         connection = self._dialled.get(peer)
         if connection is None or not connection.greeted:
             return None
@@ -408,7 +404,7 @@ class Peers:
         return connection is not None and connection.requests.take_back(number)
 
     def doubtful(self, leader: NodeId) -> bool:
-        """True if the leader has missed several heartbeats: a request sent to it may be lost."""
+        """Return whether the leader has missed several heartbeats: a request sent to it may be lost."""
         heard = self._accepted.get(leader)
         return heard is not None and heard.silent_ticks > self._patience.doubt
 

@@ -17,7 +17,7 @@ _SEE: Final = "see 'A state machine that raises' in docs/operations.md"
 
 
 def described(failure: BaseException) -> str:
-    """The exception's class and text, as in \"KeyError: 'x'\"; a long text is cut."""
+    """Return the exception's class and text, as in `KeyError: 'x'`; cut a long text."""
     try:
         text = str(failure)
     except Exception:

@@ -86,6 +86,7 @@ class RequestBook:
 
     @property
     def forwarded(self) -> int:
+        """The number of requests that wait for a reply of the leader."""
         return len(self._forwards)
 
     @property
@@ -164,9 +165,10 @@ class RequestBook:
     # Requests move on.
 
     def flush(self, time: int, wall: int, leader: NodeId, *, leads: bool, retry: bool, forming: bool) -> None:
-        """Move everything new (with `retry`, also everything held) to the core or to the leader, or hold it. `forming`:
-        no core exists yet, and reads need one even if another node leads. `time`: cluster time, 0 while a new leader
-        does not know it; commands wait here until then.
+        """Move everything new (with `retry`, also everything held) to the core or to the leader, or hold it.
+
+        `forming`: no core exists yet, and reads need one even if another node leads. `time`: cluster time, 0 while a
+        new leader does not know it; commands wait here until then.
         """
         if leader not in (NO_NODE, self._leader):
             self._leader = leader

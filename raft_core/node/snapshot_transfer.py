@@ -38,8 +38,10 @@ _LONGEST: Final = 32
 
 @final
 class _Incoming:
-    """The incoming snapshot. stored ≤ received ≤ pulled, in bytes; `size` is unknown before the first chunk. `ready`:
-    the store has returned the offset to resume at. `asked_at`: start of the present wait, by a request or by progress.
+    """The incoming snapshot.
+
+    stored ≤ received ≤ pulled, in bytes; `size` is unknown before the first chunk. `ready`: the store has returned the
+    offset to resume at. `asked_at`: start of the present wait, by a request or by progress.
     """
 
     __slots__ = (

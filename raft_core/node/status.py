@@ -64,8 +64,10 @@ class PeerStatus:
 @final
 @attrs.frozen
 class Load:
-    """Waiting work of a node: clients and their bytes, requests with the leader, and the bytes for the peer with the
-    most. Cheap, unlike the whole status.
+    """Waiting work of a node.
+
+    Clients and their bytes, requests with the leader, and the bytes for the peer with the most. Cheap, unlike the whole
+    status.
     """
 
     clients: int

@@ -52,8 +52,9 @@ class RoguePeers:
         return len(accepted) >= self._config.max_connections or self._ungreeted_are_many(accepted)
 
     def spare(self, accepted: Sequence[Connection]) -> Connection | None:
-        """Return which accepted connection to close for a new one, if any: the oldest without a greeting where those
-        are too many, else the oldest that is no known peer's.
+        """Return which accepted connection to close for a new one, if any.
+
+        The oldest without a greeting where those are too many, else the oldest that is no known peer's.
         """
         if self._ungreeted_are_many(accepted):
             return next(c for c in accepted if not c.greeted)

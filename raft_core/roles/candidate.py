@@ -89,6 +89,7 @@ class PreCandidate:
 
     @property
     def leader(self) -> NodeId:
+        """`NO_NODE`: a pre-candidate has forgotten its leader (rule 2.1)."""
         return NO_NODE
 
     def begin(self) -> Transition | None:
@@ -99,6 +100,7 @@ class PreCandidate:
         return None
 
     def on_tick(self) -> Transition | None:
+        """Repeat unanswered requests; after a timeout, start another pre-vote."""
         self.elapsed += 1
         if self.elapsed >= self.timeout and not self.campaign.held_back:
             self.server.hurry_priority += 1
@@ -107,9 +109,11 @@ class PreCandidate:
         return None
 
     def on_persisted(self) -> Transition | None:
+        """Do nothing: a pre-vote request writes nothing."""
         return None
 
     def ignores_vote(self, request: RequestVote) -> bool:
+        """Ignore candidates while a lease may rest on this voter (rule 8.1)."""
         return self.server.bound and request.kind is not VoteKind.TRANSFER
 
     def on_request_vote(self, request: RequestVote) -> Transition | None:
@@ -117,18 +121,22 @@ class PreCandidate:
         return StepDown() if self.server.answer_vote(request, NO_NODE) else None
 
     def on_vote_reply(self, reply: VoteReply) -> Transition | None:
+        """Count the reply. Won: campaign in a new term. Lost: step down."""
         verdict = self.campaign.count(reply)
         if verdict is Verdict.WON:
             return BecomeCandidate(hurry=self.hurry)
         return StepDown() if verdict is Verdict.LOST else None
 
     def on_append_entries(self, request: AppendEntries) -> Transition | None:
+        """Follow the sender."""
         return StepDown(request.sender)  # our term has a leader
 
     def on_install_snapshot(self, request: InstallSnapshot) -> Transition | None:
+        """Follow the sender, which leads our term."""
         return StepDown(request.sender)
 
     def on_timeout_now(self, request: TimeoutNow) -> Transition | None:
+        """Campaign at once on a member's order."""
         known = self.server.knows(request.sender)  # not a member: ignore
         return BecomeCandidate(transfer=True) if known else None  # rule 2.10: no pre-vote on the leader's order
 
@@ -152,9 +160,11 @@ class Candidate:
 
     @property
     def leader(self) -> NodeId:
+        """`NO_NODE`: the term has no known leader."""
         return NO_NODE
 
     def begin(self) -> Transition | None:
+        """Request votes; our own counts once it is durable."""
         self.campaign.ask()
         return None
 
@@ -180,9 +190,11 @@ class Candidate:
         return BecomeLeader() if self.campaign.count_own() is Verdict.WON else None
 
     def ignores_vote(self, request: RequestVote) -> bool:
+        """Ignore candidates while a lease may rest on this voter (rule 8.1)."""
         return self.server.bound and request.kind is not VoteKind.TRANSFER
 
     def on_request_vote(self, request: RequestVote) -> Transition | None:
+        """Refuse a vote, since we voted for ourselves; answer a pre-vote by its log."""
         self.server.answer_vote(request, NO_NODE)  # §5.2: we voted for ourselves, so this refuses any but a pre-vote
         return None
 
@@ -197,10 +209,13 @@ class Candidate:
         return None
 
     def on_append_entries(self, request: AppendEntries) -> Transition | None:
+        """Follow the sender: it won this election (§5.2)."""
         return StepDown(request.sender)  # same term, so it won this election (§5.2)
 
     def on_install_snapshot(self, request: InstallSnapshot) -> Transition | None:
+        """Follow the sender, which leads our term."""
         return StepDown(request.sender)
 
     def on_timeout_now(self, request: TimeoutNow) -> Transition | None:
+        """Do nothing: the election is already under way."""
         return None  # already a candidate

@@ -119,6 +119,7 @@ class Follower:
             self._forget()
 
     def on_persisted(self) -> Transition | None:
+        """Do nothing: a follower counts no own copies."""
         return None
 
     def _hear(self, leader: NodeId) -> bool:
@@ -162,6 +163,7 @@ class Follower:
         return None
 
     def on_vote_reply(self, reply: VoteReply) -> Transition | None:
+        """Ignore a reply to a campaign that is over."""
         return None  # our campaign is over
 
     # Appends.
@@ -474,8 +476,10 @@ class Follower:
                 self.server.refuse(request, RefusalReason.LEADERSHIP_LOST, leader=self.leader)
 
     def refuse_reads(self) -> None:
-        """Refuse the reads waiting for a lost leader's reply or entries: repeating a read is harmless, and without a
-        leader they would wait for ever (rule 7.5)."""
+        """Refuse the reads waiting for a lost leader's reply or entries.
+
+        Repeating a read is harmless, and without a leader they would wait for ever (rule 7.5).
+        """
         waiting, self.reads = self.reads, []
         for request in [*(request for _, request in waiting), *self.server.reads_beyond_commit()]:
             self.server.refuse(request, RefusalReason.LEADERSHIP_LOST)

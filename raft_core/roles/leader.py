@@ -75,6 +75,7 @@ class Leader:
 
     @property
     def leader(self) -> NodeId:
+        """This node's id."""
         return self.server.me
 
     @property
@@ -261,13 +262,16 @@ class Leader:
         return self._advanced(peer, news=news)
 
     def on_snapshot_progress(self, event: SnapshotProgress) -> None:
+        """Note that the peer's transfer advances (rule 6.2)."""
         peer = self.replication.progress.get(event.peer)
         if peer is not None:
             peer.idle_ticks = 0
 
     def on_unreachable(self, peer: NodeId) -> Transition | None:
-        """Probe again, since messages in flight may be lost (rule 5.1), and offer a snapshot again: a restarted
-        receiver has forgotten the offer, a running one continues. Give up a leadership transfer to the peer."""
+        """Probe again, since messages in flight may be lost (rule 5.1), and offer a snapshot again.
+
+        A restarted receiver has forgotten the offer, a running one continues. End a leadership transfer to the peer.
+        """
         progress = self.replication.progress.get(peer)
         if progress is not None and progress.state is ProgressState.REPLICATE:
             progress.become_probe()
@@ -331,8 +335,10 @@ class Leader:
         return arrow
 
     def _members_moved(self) -> Transition | None:
-        """Adopt the configuration now in force: probe all members, confirm reads with its quorum, and commit the
-        entries this quorum already holds (rule 3.3)."""
+        """Adopt the configuration now in force (rule 3.3).
+
+        Probe all members, confirm reads with its quorum, and commit the entries this quorum already holds.
+        """
         self.replication.heartbeat_all(self.reading.queue.last_round)
         self.reading.confirm()  # the remaining voters may already be a quorum
         self.replication.fill_all()
@@ -346,6 +352,7 @@ class Leader:
     # Time.
 
     def on_tick(self, elapsed: int) -> Transition | None:
+        """Send heartbeats, check the quorum, and end transfers that take too long."""
         settings = self.server.settings
         self.beat_ticks += elapsed  # all of it: a slow loop must still send heartbeats in time
         if self.beat_ticks >= settings.heartbeat_ticks:
@@ -417,19 +424,23 @@ class Leader:
         self._spend_lease()
 
     def on_transfer_refused(self, reply: TransferRefused) -> Transition | None:
+        """End the transfer if its target refused (rule 11.3)."""
         return self.succession.refused(reply)
 
     # Reads.
 
     def on_read(self, event: ReadRequested) -> None:
+        """Take a read of this node's clients; refuse it while leaving."""
         self.reading.on_read(event, leaving=self.succession.handover is not None)
 
     def on_read_index(self, message: ReadIndex) -> None:
+        """Take a read of a follower or learner; refuse it while leaving."""
         self.reading.on_read_index(message, leaving=self.succession.handover is not None)
 
     # Members.
 
     def on_change(self, event: ChangeRequested) -> Transition | None:
+        """Append a membership change, or refuse it with a type (rule 9.1)."""
         reason = self._closed()
         if reason is not None:
             self.server.refuse(event.request, reason, leader=self.succession.target)
@@ -438,6 +449,7 @@ class Leader:
         return None
 
     def on_leave(self, event: LeaveRequested) -> Transition | None:
+        """Leave the joint configuration, or refuse with a type."""
         reason = self._closed()
         if reason is not None:
             self.server.refuse(event.request, reason, leader=self.succession.target)
@@ -452,17 +464,21 @@ class Leader:
         return self.server.settings.check_quorum and request.kind is not VoteKind.TRANSFER
 
     def on_request_vote(self, request: RequestVote) -> Transition | None:
+        """Answer the request; our vote of this term is our own."""
         self.server.answer_vote(request, self.server.me)
         return None
 
     def on_vote_reply(self, reply: VoteReply) -> Transition | None:
+        """Ignore a late vote."""
         return None  # the election is already won
 
     def on_append_entries(self, request: AppendEntries) -> Transition | None:
+        """Raise an alarm: another node claims to lead this term."""
         self._other_leader(request.sender)
         return None
 
     def on_install_snapshot(self, request: InstallSnapshot) -> Transition | None:
+        """Raise an alarm: another node claims to lead this term."""
         self._other_leader(request.sender)
         return None
 
@@ -472,4 +488,5 @@ class Leader:
         self.server.alarm(kind, sender, "another node claims to lead our term; it is ignored")
 
     def on_timeout_now(self, request: TimeoutNow) -> Transition | None:
+        """Ignore an order to campaign: this node leads already."""
         return None

@@ -63,9 +63,13 @@ class File(Protocol):
     """An open file. It stays usable when its name is replaced or unlinked."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The file's name in its directory."""
+        ...
 
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Return the size in bytes."""
+        ...
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset`; fewer only at the end of the file."""
@@ -83,7 +87,9 @@ class File(Protocol):
         """Make contents and size durable."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the file."""
+        ...
 
 
 class Files(Protocol):
@@ -105,7 +111,9 @@ class Files(Protocol):
         """Rename the file to `new`, replacing any file of that name."""
         ...
 
-    def unlink(self, name: str) -> None: ...
+    def unlink(self, name: str) -> None:
+        """Remove the name."""
+        ...
 
     def sync_directory(self) -> None:
         """Make all present names durable."""

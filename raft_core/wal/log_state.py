@@ -19,8 +19,10 @@ __all__ = ["LogImage", "LogIndex"]
 
 
 class LogIndex:
-    """Hard state, snapshot and the terms of entries. `first`: entries below are obsolete; `next`: the index of the next
-    entry; entries below `known_from` are unknown here, because their segments are deleted.
+    """Hard state, snapshot and the terms of entries.
+
+    `first`: entries below are obsolete; `next`: the index of the next entry; entries below `known_from` are unknown
+    here, because their segments are deleted.
     """
 
     __slots__ = ("_starts", "_terms", "first", "hard", "known_from", "next", "snapshot")

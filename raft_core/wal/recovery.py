@@ -334,8 +334,9 @@ def _merged_from(chain: list[_Segment], merge_bytes: int) -> int:
 
 
 def _rubbish(names: Sequence[str], head: int, image: LogImage) -> tuple[str, ...]:
-    """Return files that are unreferenced even if the end of the log was read from a page cache and is lost after all:
-    segments whose creation was never completed, snapshots never switched to, and unfinished files.
+    """Return files that are unreferenced even if the end of the log was read from a page cache and is lost.
+
+    These are segments whose creation was never completed, snapshots never switched to, and unfinished files.
     """
     found = []
     for name in names:

@@ -141,14 +141,17 @@ class SnapshotFileReader:
 
     @property
     def header(self) -> SnapshotHeader:
+        """The header of the file."""
         return self._layout.header
 
     @property
     def meta(self) -> SnapshotMeta:
+        """Index, term and configuration of the snapshot."""
         return self._layout.header.meta
 
     @property
     def size(self) -> int:
+        """The size of the machine state in bytes."""
         return self._size
 
     def _chunk(self, number: int) -> bytes:
@@ -183,6 +186,7 @@ class SnapshotFileReader:
             raise _damaged(self._file, self._layout.start, "the checksum of the whole is wrong")
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
 

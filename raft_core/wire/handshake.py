@@ -58,8 +58,10 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
-        """Return limits with room for any frame of a node with these settings: one entry too large for a message, a
-        full message whose many small entries double in size when encoded, and 4 MiB for the results of commands.
+        """Return limits with room for any frame of a node with these settings.
+
+        The largest are one entry too large for a message, a full message whose many small entries double in size when
+        encoded, and 4 MiB for the results of commands.
         """
         return cls(max_frame=4 * _MIB + settings.max_entry_bytes + 2 * settings.max_message_bytes)
 

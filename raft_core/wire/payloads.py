@@ -102,8 +102,9 @@ class Forward(Value, frozen=True, array_like=True):
 
 @final
 class ForwardReply(Value, frozen=True, array_like=True):
-    """The reply to a `Forward`: exactly one of a result, a refusal and an uncertainty. `exact` is the reason's own name
-    if `refused` or `unknown` is only the nearest one known to every version.
+    """The reply to a `Forward`: exactly one of a result, a refusal and an uncertainty.
+
+    `exact` is the reason's own name if `refused` or `unknown` is only the nearest one known to every version.
     """
 
     id: int

@@ -119,7 +119,8 @@ class Raft:
 
         Pass every node the same `members`: the ids of the voters, or `Members.initial(...)` for one with learners or
         leases. `seed`: see `open`. A node with a disk writes the first entry there (`Store.form`) and opens it
-        instead. Raise `CallerError` if `node` is not among the members, and `SettingsError` as `open` does."""
+        instead. Raise `CallerError` if `node` is not among the members, and `SettingsError` as `open` does.
+        """
         founding = members if isinstance(members, Members) else Members.initial(members)
         recovered = Recovered.fresh(node, founding)
         check_founding(founding, recovered.identity)
@@ -130,7 +131,8 @@ class Raft:
         """Return the core of the node whose disk holds `recovered`, as it starts or restarts.
 
         `seed` draws election timeouts, which must differ between nodes: a number, such as the node's id, or a
-        generator. `settings` may differ between nodes. Raise `SettingsError` for settings that do not suit the disk."""
+        generator. `settings` may differ between nodes. Raise `SettingsError` for settings that do not suit the disk.
+        """
         rng = random.Random(seed) if isinstance(seed, int) else seed
         return cls(settings if settings is not None else Settings(), recovered, rng)
 
@@ -138,7 +140,8 @@ class Raft:
         """Return all effects of `event`, in order. Carry out each one and report it as its docstring says.
 
         The first step returns, before its own effects, those of the start: `Restore` the snapshot, `Apply` what is
-        committed. Without an event it returns these alone, so that a node need not wait for its first event."""
+        committed. Without an event it returns these alone, so that a node need not wait for its first event.
+        """
         if self._dead:
             raise RaftStopped(f"this core is finished ({self._dead}); open the store again and build a new one from it")
         try:

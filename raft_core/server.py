@@ -157,8 +157,10 @@ class Server:
         self.stopping = False
 
     def start(self) -> None:
-        """Order what a restart needs: the snapshot's restore, the replay of what is committed. Raise `LogLost` if the
-        disk has lost entries this node had committed or applied."""
+        """Order what a restart needs: the snapshot's restore, the replay of what is committed.
+
+        Raise `LogLost` if the disk has lost entries this node had committed or applied.
+        """
         if self.commit > self.log.last_index or self.term < self.log.last_term:
             raise LogLost(RESTART_TEXT.format(last=self.log.last_index, commit=self.commit))
         if self.snapshot is not None and self.applied < self.snapshot.index:

@@ -51,12 +51,14 @@ class StateMachine(Protocol):
     A class that is not derived from it may be used as well if it has all six methods.
 
     **An exception in `apply`, `restore` or `init` ends the node with `MachineBroken`**, now and after every restart.
-    All nodes apply the same commands, so all of them end. Return an error as the result instead."""
+    All nodes apply the same commands, so all of them end. Return an error as the result instead.
+    """
 
     def init(self) -> int:
         """Return the index up to which this machine durably holds its state; 0, the default, for one in memory.
 
-        An exception prevents the node's start. A durable machine must keep no change of an entry if `apply` raised."""
+        An exception prevents the node's start. A durable machine must keep no change of an entry if `apply` raised.
+        """
         return 0
 
     def prepare(self, command: bytes, now: int) -> bytes:
@@ -70,38 +72,48 @@ class StateMachine(Protocol):
         like nanoseconds since 1970, because it began with a wall clock, but use differences only: wall times in
         commands need `PreparesWithWallTime`. A machine which stamps time should implement `KeepsTime` too.
 
-        An exception refuses this one command (`prepare_failed`); the node continues."""
+        An exception refuses this one command (`prepare_failed`); the node continues.
+        """
         return command
 
     @abstractmethod
     def apply(self, index: Index, command: bytes) -> bytes:
-        """Apply the committed command at `index` and return its result. Indexes rise, but not always by one: no-ops are
-        skipped. Return a deterministic error for an invalid or unknown command.
+        """Apply the committed command at `index` and return its result.
+
+        Indexes rise, but not always by one: no-ops are skipped. Return a deterministic error for an invalid or unknown
+        command.
 
         **An exception stops the node.** The entry is committed, so it is never skipped: every node ends at it, and ends
         there again after a restart, until `apply` is mended. Whoever waits is told `machine_failed`, with the error.
-        See "A state machine that raises" in `docs/operations.md`."""
+        See "A state machine that raises" in `docs/operations.md`.
+        """
         ...
 
     def query(self, request: bytes) -> bytes:
-        """Return the answer to a read-only query of the present state. An exception refuses this one query
-        (`query_failed`); the node continues. The default knows no query and refuses them all."""
+        """Return the answer to a read-only query of the present state.
+
+        An exception refuses this one query (`query_failed`); the node continues. The default knows no query and refuses
+        them all.
+        """
         name = type(self).__name__
         raise NotImplementedError(f"{name} answers no queries: define its query()")
 
     @abstractmethod
     def snapshot(self) -> Iterable[bytes]:
-        """Return at once the chunks of the state at this moment, as a list or an iterator of a copy: they are read in
-        another thread, and commands are applied meanwhile.
+        """Return at once the chunks of the state at this moment, as a list or an iterator of a copy.
 
-        An exception, here or in the iterator, raises the alarm `snapshot_stuck`; the node tries again later."""
+        They are read in another thread, and commands are applied meanwhile.
+
+        An exception, here or in the iterator, raises the alarm `snapshot_stuck`; the node tries again later.
+        """
         ...
 
     @abstractmethod
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the whole state by a snapshot's. The chunks may have other boundaries than when written.
 
-        **An exception stops the node.** So it must read the snapshots of all older versions."""
+        **An exception stops the node.** So it must read the snapshots of all older versions.
+        """
         ...
 
 
@@ -110,11 +122,14 @@ class KeepsTime(Protocol):
     """A machine which knows the latest time stamped into its commands. Optional.
 
     After a restart of a majority only the machines know the log's time. Without it, cluster time begins again with the
-    leader's wall clock and may run back. `Sessions` implements this for any inner machine."""
+    leader's wall clock and may run back. `Sessions` implements this for any inner machine.
+    """
 
     def latest_time(self) -> int:
-        """Return the latest `now` in any command applied so far, snapshots included; 0 if there is none yet. It is
-        called after every batch of commands, so it has to be quick."""
+        """Return the latest `now` in any command applied so far, snapshots included; 0 if there is none yet.
+
+        It is called after every batch of commands, so it has to be quick.
+        """
         ...
 
 
@@ -126,7 +141,8 @@ class PreparesWithWallTime(Protocol):
         """Return the command to write to the log; called in place of `prepare`.
 
         `wall`: nanoseconds since 1970 by the leader's wall clock, which may be wrong, and may step at any time. Turn a
-        wall time into cluster time at once, by `now + (named - wall)`, and let only cluster time enter the log."""
+        wall time into cluster time at once, by `now + (named - wall)`, and let only cluster time enter the log.
+        """
         ...
 
 
@@ -153,8 +169,10 @@ def preparer(machine: StateMachine) -> Callable[[bytes, int, int], bytes]:
 
 
 def latest_time(machine: object) -> int:
-    """Return the machine's latest time; 0 if it does not implement `KeepsTime`. Raise the machine's exceptions, and
-    `TypeError` for an invalid time."""
+    """Return the machine's latest time; 0 if it does not implement `KeepsTime`.
+
+    Raise the machine's exceptions, and `TypeError` for an invalid time.
+    """
     if not isinstance(machine, KeepsTime):
         return 0
     time = machine.latest_time()

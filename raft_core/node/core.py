@@ -92,7 +92,8 @@ class NodeCore:
 
     `rng` is the node's generator, `core_rng` the core's; `machine_prepare` is `preparer` of the machine. `step`
     replaces `Raft.step`, to check each step, with the same effects. Raise `CallerError` if the configuration
-    contradicts the disk or the settings, and from `handle` if the adapter breaks the contract of `events.py`. No peer, client, disk or machine makes it raise.
+    contradicts the disk or the settings, and from `handle` if the adapter breaks the contract of `events.py`. No peer,
+    client, disk or machine makes it raise.
     """
 
     def __init__(

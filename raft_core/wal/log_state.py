@@ -7,10 +7,12 @@ holds the entries too. Stores use the first while running, recovery the second.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import count
 from typing import final
 
 from raft_core.effects import Persist
-from raft_core.entries import Entry, HardState, LogPosition, SnapshotMeta, checksum_matches
+from raft_core.entries import Entry, HardState, LogPosition, SnapshotMeta, first_mismatch
 from raft_core.errors import CallerError
 from raft_core.ids import NO_TERM, Index, Term
 from raft_core.wal.records import Change, SegmentHeader
@@ -73,11 +75,8 @@ class LogIndex:
             self.hard = change.hard
         if change.truncate_from:
             self._truncate(change.truncate_from)
-        for entry in change.entries:
-            if not self._terms or self._terms[-1] != entry.term:
-                self._starts.append(entry.index)
-                self._terms.append(entry.term)
         if change.entries:
+            self._append_terms(change.entries)
             self.next = Index(change.entries[-1].index + 1)
         if change.snapshot is not None:
             self._switch(change.snapshot, discard=change.discard)
@@ -89,9 +88,10 @@ class LogIndex:
         if change.truncate_from and not self.base < change.truncate_from <= self.next:
             return f"it truncates from {change.truncate_from}, the log is from {self.base + 1} to {self.next - 1}"
         following = change.truncate_from or self.next
-        for index, entry in enumerate(change.entries, start=following):
-            if entry.index != index:
-                return f"it appends entry {entry.index} where {index} follows"
+        indexes = [entry.index for entry in change.entries]
+        if indexes != list(range(following, following + len(indexes))):
+            wrong, index = next(pair for pair in zip(indexes, count(following), strict=False) if pair[0] != pair[1])
+            return f"it appends entry {wrong} where {index} follows"
         if change.snapshot is not None and change.snapshot.index < self.base:
             return f"it switches to a snapshot at {change.snapshot.index}, behind the one at {self.base}"
         return None
@@ -109,6 +109,15 @@ class LogIndex:
         if persist.truncate_from and snapshot.index >= persist.truncate_from:
             return False
         return self.term_at(snapshot.index) == snapshot.term
+
+    def _append_terms(self, entries: Sequence[Entry]) -> None:
+        terms = {entry.term for entry in entries}
+        if terms == {self._terms[-1] if self._terms else NO_TERM}:
+            return
+        for entry in entries:
+            if not self._terms or self._terms[-1] != entry.term:
+                self._starts.append(entry.index)
+                self._terms.append(entry.term)
 
     def _truncate(self, start: Index) -> None:
         while self._starts and self._starts[-1] >= start:
@@ -173,9 +182,9 @@ class LogImage(LogIndex):
 
     def problem(self, change: Change) -> str | None:
         """Return the reason why `change` cannot follow, or None."""
-        for entry in change.entries:
-            if not checksum_matches(entry.kind, entry.data, entry.checksum):
-                return f"the checksum of entry {entry.index} is wrong"
+        entry = first_mismatch(change.entries)
+        if entry is not None:
+            return f"the checksum of entry {entry.index} is wrong"
         return super().problem(change)
 
     def outline(self) -> LogIndex:

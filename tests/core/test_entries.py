@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from raft_core.entries import (
@@ -15,6 +16,7 @@ from raft_core.entries import (
     SnapshotMeta,
     checksum_matches,
     checksum_of,
+    first_mismatch,
 )
 from raft_core.ids import Index, Term
 from raft_core.membership import Members
@@ -42,6 +44,25 @@ def test_a_seal_betrays_every_flipped_bit_and_another_kind(algorithm: Checksum) 
     assert not checksum_matches(MEMBERS, data, seal)
     assert not checksum_matches(COMMAND, data, seal[:-1])
     assert not checksum_matches(COMMAND, data, b"")
+
+
+@pytest.mark.parametrize("algorithm", Checksum)
+def test_first_mismatch_of_several_is_found(algorithm: Checksum) -> None:
+    entries = [Entry.make(index, 1, b"%d" % index, algorithm=algorithm) for index in range(1, 6)]
+    assert first_mismatch([]) is None
+    assert first_mismatch(entries) is None
+    assert first_mismatch([*entries, Entry.make(6, 1, b"6")]) is None
+    for place, entry in enumerate(entries):
+        wrong = msgspec.structs.replace(entry, data=b"other")
+        assert first_mismatch([*entries[:place], wrong, *entries[place + 1 :]]) is wrong
+
+
+def test_checksums_whose_lengths_are_wrong_do_not_match_together() -> None:
+    one, two = Entry.make(1, 1, b"one"), Entry.make(2, 1, b"two")
+    both = one.checksum + two.checksum
+    short = msgspec.structs.replace(one, checksum=both[:3])
+    long = msgspec.structs.replace(two, checksum=both[3:])
+    assert first_mismatch([short, long]) is short
 
 
 def test_an_entry_without_data_is_a_noop_and_one_with_data_a_command_unless_told() -> None:

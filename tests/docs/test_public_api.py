@@ -29,7 +29,7 @@ PINNED: dict[str, str] = {
     ),
     "raft_core.entries": (
         "COMMAND ENTRY_OVERHEAD MEMBERS NOOP START Checksum Entry EntryKind HardState LogPosition SnapshotMeta"
-        " checksum_matches checksum_of seal_commands"
+        " checksum_matches checksum_of first_mismatch seal_commands"
     ),
     "raft_core.membership": (
         "AddLearner AddVoter Change ChangeMode ChangeProblem Members MembersUndecodable ChangeError RemoveNode"

@@ -19,11 +19,13 @@ MANY: Final = 100_000
 
 
 def leave_out(space: Keyspace) -> bool:
-    """Freeze all that lives if `space` has grown by `MANY` keys since the last time; return whether. Costs no more than
-    a young collection.
+    """Freeze all that lives if `space` has grown by `MANY` keys since the last time; return whether.
+
+    Costs no more than a young collection.
 
     Frozen objects are freed like others when nothing refers to them. Only a cycle among them is never collected: those
-    that exist at this moment, of connections for example, stay in memory. So this is not done by the clock."""
+    that exist at this moment, of connections for example, stay in memory. So this is not done by the clock.
+    """
     if space.size < space.left_out + MANY:
         return False
     space.left_out = space.size

@@ -24,7 +24,8 @@ MAX_PATTERN_BYTES: Final = 512
 def matcher(pattern: bytes) -> Callable[[bytes], object]:
     """A function that returns something true for the keys that match `pattern`: `*` `?` `[a-c]` `[^x]` and `\\`.
 
-    Raises `CommandError` for a pattern of more than `MAX_PATTERN_BYTES`."""
+    Raises `CommandError` for a pattern of more than `MAX_PATTERN_BYTES`.
+    """
     if len(pattern) > MAX_PATTERN_BYTES:
         raise CommandError(f"ERR a pattern has at most {MAX_PATTERN_BYTES} bytes")
     chunks: list[bytes] = [b""]
@@ -56,7 +57,8 @@ def matcher(pattern: bytes) -> Callable[[bytes], object]:
 def _character_class(pattern: bytes, position: int) -> tuple[bytes, int]:
     """The regular expression of the class whose inside begins at `position`, and where the pattern goes on.
 
-    A class that is never closed ends with the pattern, as in Redis."""
+    A class that is never closed ends with the pattern, as in Redis.
+    """
     negated = pattern[position : position + 1] == b"^"
     position += negated
     members: set[int] = set()

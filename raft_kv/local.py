@@ -249,8 +249,11 @@ def once_of(call: list[bytes], *, in_transaction: bool) -> tuple[tuple[int, int]
 
 
 def _change(word: str, arguments: list[bytes], picture: Picture) -> Later:
-    """The change that an operator means, of the members that are in force here. A word that would do something else
-    than it says (adding a voter makes it a learner) is refused; and should the members change meanwhile, so is it."""
+    """The change that an operator means, of the members that are in force here.
+
+    A word that would do something else than it says (adding a voter makes it a learner) is refused; and should the
+    members change meanwhile, so is it.
+    """
     node = _node(arguments[0])
     voter, learner = node in (*picture.voters, *picture.outgoing), node in picture.learners
     change: Change
@@ -274,7 +277,8 @@ def _change(word: str, arguments: list[bytes], picture: Picture) -> Later:
 def _addition(node: NodeId, address: bytes, options: list[bytes]) -> Change:
     """A new node enters as a learner, so that its catching up costs nobody a quorum.
 
-    The address is checked for its form only: where a node can be dialled it says itself, in its greetings."""
+    The address is checked for its form only: where a node can be dialled it says itself, in its greetings.
+    """
     if options and (len(options) > 1 or options[0].upper() != b"LEARNER"):
         raise syntax_error()
     try:

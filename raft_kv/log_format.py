@@ -230,8 +230,11 @@ def encode_answer(answer: Answered, parts: Sequence[bytes] = ()) -> bytes:
 
 
 def decode_answer(data: bytes) -> Answered:
-    """The answer to a `Question`, as this process's machine encoded it. Its replies are copied unless they are long:
-    then they are left empty, and are what `data` holds from `ANSWER_HEAD` on."""
+    """The answer to a `Question`, as this process's machine encoded it.
+
+    Its replies are copied unless they are long: then they are left empty, and are what `data` holds from `ANSWER_HEAD`
+    on.
+    """
     due, count = _ANSWER.unpack_from(data)
     return Answered(bool(due), count, b"" if len(data) > LONG_ANSWER else data[ANSWER_HEAD:])
 

@@ -52,7 +52,8 @@ class ClientSession(msgspec.Struct, frozen=True, array_like=True):
     """One open session. Never changed in place, so that a snapshot may go on reading it.
 
     `applied` holds the numbers that were applied, all above `highest` - `WINDOW`, in the order of applying, each with
-    its reply or None where that is not kept."""
+    its reply or None where that is not kept.
+    """
 
     last_used: Millis
     highest: int
@@ -86,7 +87,8 @@ class AppliedOnce:
     def recall(self, number: int, sequence: int, time: Millis) -> bytes | None:
         """Return what answers the command without applying it; None where it has to be applied, and its reply kept.
 
-        The session counts as used."""
+        The session counts as used.
+        """
         session = self.sessions.pop(number, None)
         if session is None or session.last_used <= time - LIFETIME:
             return _ENDED

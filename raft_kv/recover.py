@@ -30,7 +30,8 @@ def run_recovery(
 ) -> int:
     """The best of the surviving disks has become a new cluster of one, or nothing has been changed; the exit status.
 
-    `sources`: the data directory of every survivor. Without `agreed` only says what would be done."""
+    `sources`: the data directory of every survivor. Without `agreed` only says what would be done.
+    """
     for name in (cluster, new_cluster):
         check_name(name)
     with ExitStack() as stack:

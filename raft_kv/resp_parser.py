@@ -115,7 +115,8 @@ class RequestParser:
     def feed(self, data: bytes, most: int = 1 << 62) -> list[Request]:
         """Return the requests that `data` completed, in order; a `ParseFailure` is the last one ever.
 
-        After `most` of them, empty ones and blank lines counted, it stops; `more` says so, and another call goes on."""
+        After `most` of them, empty ones and blank lines counted, it stops; `more` says so, and another call goes on.
+        """
         requests: list[Request] = []
         self.more = False
         if self._failure is not None:
@@ -226,8 +227,10 @@ class RequestParser:
         self._seen = self._missing = 0
 
     def _pass_over(self, start: int, size: int, requests: list[Request]) -> int:
-        """Where the bytes end that belong to the request that is being passed over, as far as they have come. Appends
-        a `TooLarge` where all of it has."""
+        """Where the bytes end that belong to the request that is being passed over, as far as they have come.
+
+        Appends a `TooLarge` where all of it has.
+        """
         passing = self._passing
         if passing is None:
             return self._pass_over_line(start, size, requests)
@@ -307,7 +310,8 @@ class RequestParser:
 def split_inline(line: bytes) -> list[bytes] | None:
     """Return the words of `line`; quotes and escapes as in Redis.
 
-    None where a quote is not closed, or a word follows it, or a line with quotes has more than `_QUOTED_WORDS`."""
+    None where a quote is not closed, or a word follows it, or a line with quotes has more than `_QUOTED_WORDS`.
+    """
     if b'"' not in line and b"'" not in line:
         return line.split()
     words: list[bytes] = []

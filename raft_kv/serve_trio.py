@@ -48,7 +48,8 @@ def run(config: ServeConfig) -> None:
 async def serve(config: ServeConfig, ready: Callable[[str], None] | None = None) -> None:
     """Serves until SIGTERM, SIGINT, SIGHUP or the node's end, then hands over and returns.
 
-    Raises `SettingsError`, `DiskError`, and `OSError` where an address cannot be had."""
+    Raises `SettingsError`, `DiskError`, and `OSError` where an address cannot be had.
+    """
     machine = KeyValueMachine()
     with trio.open_signal_receiver(*stop_signals()) as signals:
         async with open_node(config.node_config(), machine) as node:

@@ -256,7 +256,8 @@ def _call(keyspace: Keyspace, call: list[bytes], protocol: int) -> bytes | Long:
 def _within(keyspace: Keyspace, call: list[bytes], protocol: int, room: int) -> bytes:
     """The reply to one command of an entry, or the error that it is too long: then nothing of it was copied.
 
-    The work counts as if it had been, as it always did: every replica must stop at the same command."""
+    The work counts as if it had been, as it always did: every replica must stop at the same command.
+    """
     try:
         reply = look_up(call).run(keyspace, call)
     except CommandError as failure:
@@ -326,8 +327,10 @@ def _answer(keyspace: Keyspace, question: Question) -> bytes:
 
 
 def _versions(keyspace: Keyspace, keys: list[bytes]) -> list[Version]:
-    """Return the version of each key; none at all where one of them is due. To watch a key that should be gone would
-    take its expiry, which is still to come, for a change."""
+    """Return the version of each key; none at all where one of them is due.
+
+    To watch a key that should be gone would take its expiry, which is still to come, for a change.
+    """
     try:
         for key in keys:
             keyspace.find(key)

@@ -42,7 +42,8 @@ def end_input(descriptor: int) -> None:
 def stop_signals() -> tuple[signal.Signals, ...]:
     """Return the signals that end a server in good order.
 
-    SIGHUP, which tells of a terminal that is closed, is one of them unless it was ignored from the start (`nohup`)."""
+    SIGHUP, which tells of a terminal that is closed, is one of them unless it was ignored from the start (`nohup`).
+    """
     hangup: signal.Signals | None = getattr(signal, "SIGHUP", None)  # not on every operating system
     if hangup is None or signal.getsignal(hangup) is signal.SIG_IGN:
         return signal.SIGTERM, signal.SIGINT

@@ -32,8 +32,10 @@ _WITH_ARGUMENT: Final = frozenset({b"EX", b"PX", b"IFEQ", b"IFNE"})
 
 
 def in_cluster_time(entry: bytes, ahead: Millis) -> bytes:
-    """Return the entry with each wall time in it less `ahead`, by which wall time is ahead of cluster time. What makes
-    no sense stays as it is, and has its error when it is applied."""
+    """Return the entry with each wall time in it less `ahead`, by which wall time is ahead of cluster time.
+
+    What makes no sense stays as it is, and has its error when it is applied.
+    """
     if abs(ahead) <= TOLERATED or _NAMES_WALL_TIME.search(entry) is None:
         return entry
     try:

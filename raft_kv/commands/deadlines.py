@@ -38,7 +38,8 @@ def _invalid(name: str) -> CommandError:
 def expire_in(keyspace: Keyspace, key: bytes, record: Record, amount: int, unit: int, name: str) -> None:
     """The key goes after `amount` units of so many milliseconds; at once where that is not positive.
 
-    Raises `CommandError` where it is out of range."""
+    Raises `CommandError` where it is out of range.
+    """
     _renew(keyspace, key, record, _deadline(keyspace, amount, unit, name, relative=True))
 
 

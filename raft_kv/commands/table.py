@@ -59,8 +59,10 @@ _INTEGER: Final = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 @final
 @attrs.frozen
 class Command:
-    """One row. `arity` counts the name; negative: at least so many. Keys stand at `first`, `first + step`, … up to
-    `last` (negative: counted from the end); 0 for commands without keys."""
+    """One row. `arity` counts the name; negative: at least so many.
+
+    Keys stand at `first`, `first + step`, … up to `last` (negative: counted from the end); 0 for commands without keys.
+    """
 
     name: str
     arity: int

@@ -56,7 +56,8 @@ class DemoOptions:
 def demo_location(text: str) -> tuple[str, Path | None]:
     """Return the kind of store, and the directory that holds those of all nodes; None where it is a temporary one.
 
-    Raises `SettingsError` where there is no such store, or its package is missing."""
+    Raises `SettingsError` where there is no such store, or its package is missing.
+    """
     kind, colon, directory = text.partition(":")
     if colon and not directory:
         text = f"{kind}:unnamed"

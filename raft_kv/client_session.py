@@ -110,7 +110,7 @@ class Session:
     # What happens to a session.
 
     def receive(self, data: bytes, now: Millis) -> list[SessionEffect]:
-        """The client sent `data`."""
+        """Take bytes that the client has sent."""
         if self._closed:
             return []
         self.client.seen = self.clients.clock()
@@ -118,7 +118,7 @@ class Session:
         return self._proceed(now)
 
     def resume(self, now: Millis) -> list[SessionEffect]:
-        """The others have had their turns since `Pause`."""
+        """Continue after `Pause`: the other connections have had their turns."""
         return self._proceed(now)
 
     def _parse(self, data: bytes) -> None:
@@ -128,19 +128,19 @@ class Session:
         self._queue.extend(requests)
 
     def answered(self, data: bytes, now: Millis) -> list[SessionEffect]:
-        """What the open request asked for is `data`."""
+        """Take the result of the open request."""
         waiting, self._open = self._open, None
         effect = self._on_answer(waiting, data, now)
         return self._proceed(now, effect)
 
     def failed(self, error: Refused | OutcomeUnknown, now: Millis) -> list[SessionEffect]:
-        """The open request failed: every command it carried is answered with the error."""
+        """Take the failure of the open request: answer every command it carried with the error."""
         waiting, self._open = self._open, None
         self._replies.append(failure_replies(waiting, error))
         return self._proceed(now)
 
     def inspected(self, picture: Picture, now: Millis) -> list[SessionEffect]:
-        """The picture that `Inspect` asked for."""
+        """Take the picture requested by `Inspect`."""
         waiting, self._open = self._open, None
         assert isinstance(waiting, Inspecting)
         try:
@@ -157,7 +157,7 @@ class Session:
     # Going on.
 
     def _proceed(self, now: Millis, effect: SessionEffect | None = None) -> list[SessionEffect]:
-        """Takes commands from the queue until one has to be waited for."""
+        """Take commands from the queue until one has to be waited for."""
         left = self.limits.turn_cost
         while effect is None and self._open is None and not self._closed:
             if left <= 0:
@@ -248,7 +248,7 @@ class Session:
         return None
 
     def _gather(self, flag: str) -> list[list[bytes]]:
-        """Takes the commands at the queue's head that have `flag` and may travel together."""
+        """Take the commands at the queue's head that have `flag` and may travel together."""
         calls: list[list[bytes]] = []
         size = 0
         queue = self._queue

@@ -94,8 +94,10 @@ class Inspect(Value, frozen=True):
 
 @final
 class ChangeMembers(Value, frozen=True):
-    """Change the members, if those in force are still the ones that entry `expected` made; answer with b"" once the
-    change is in force."""
+    """Change the members, if those in force are still the ones of entry `expected`.
+
+    The answer is b"" once the change is in force.
+    """
 
     changes: tuple[Change, ...]
     expected: int

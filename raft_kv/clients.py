@@ -70,7 +70,7 @@ class Killed:
 
 
 def answer_client(client: Client, clients: RequestBook, call: list[bytes]) -> Reply | Killed:
-    """The reply to CLIENT and its subcommands. Raises `CommandError`."""
+    """Return the reply to CLIENT and its subcommands. Raise `CommandError`."""
     word = call[1].decode("utf-8", "replace").lower()
     match word, call[2:]:
         case "id", []:
@@ -123,7 +123,7 @@ _NAME_BYTES: Final = 1024
 
 
 def checked_name(name: bytes) -> bytes:
-    """`name`, if a connection may have it. Raises `CommandError`."""
+    """`name`, if a connection may have it. Raise `CommandError`."""
     if len(name) > _NAME_BYTES:  # CLIENT LIST gives those of all connections in one reply
         raise CommandError(f"ERR Client names and library names have at most {_NAME_BYTES} bytes here.")
     if any(not 33 <= letter <= 126 for letter in name):

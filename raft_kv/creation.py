@@ -52,7 +52,7 @@ class CreationOrder:
         self._sparse: Final[deque[int]] = deque()  # `_firsts` of the blocks to be rebuilt, and of some that are gone
 
     def add(self, key: bytes, number: int) -> None:
-        """The key is the newest."""
+        """Add the key as the newest."""
         blocks = self._blocks
         if not blocks or blocks[-1].sealed or len(blocks[-1].keys) >= BLOCK:
             blocks.append(_Block({}))
@@ -62,7 +62,7 @@ class CreationOrder:
         last.alive += 1
 
     def removed(self, number: int) -> None:
-        """The key of this number is not there any more. Rebuilds nothing."""
+        """Note that the key of this number is gone. Rebuilds nothing."""
         place = bisect_right(self._firsts, number) - 1
         block = self._blocks[place]
         block.alive -= 1
@@ -72,7 +72,7 @@ class CreationOrder:
             self._look_at(place, block)
 
     def _look_at(self, place: int, block: _Block) -> None:
-        """The block waits to be rebuilt if more than half of it is dead."""
+        """Schedule the block for rebuilding if more than half of it is dead."""
         if not block.sparse and 2 * block.alive < len(block.keys):
             block.sparse = True
             self._sparse.append(self._firsts[place])

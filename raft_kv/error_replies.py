@@ -35,7 +35,7 @@ _OPERATOR: Final = {
 
 
 def explain(error: Refused | OutcomeUnknown) -> str:
-    """The error line for `error`, its code first."""
+    """Return the error line for `error`, its code first."""
     if isinstance(error, OutcomeUnknown):
         return (
             f"UNKNOWN outcome: {error}. The command may have been carried out or may still be; "

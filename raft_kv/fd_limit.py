@@ -30,10 +30,12 @@ def most_open_files() -> int | None:
 
 
 def within_descriptors(config: ServeConfig, files: int | None) -> tuple[ServeConfig, str]:
-    """Return `config` with no more clients and connections of peers than `files` descriptors leave room for, and what
-    to tell where clients are fewer.
+    """Return `config` with clients and connections of peers limited to what `files` descriptors allow.
 
-    Raises `CallerError` where they leave room for none."""
+    The second value is a warning, empty unless the clients are fewer than configured.
+
+    Raise `CallerError` where they leave room for none.
+    """
     if files is None:
         return config, ""
     shares = share_descriptors(files, config.max_clients, config.host)

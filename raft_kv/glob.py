@@ -22,9 +22,9 @@ MAX_PATTERN_BYTES: Final = 512
 
 @lru_cache(maxsize=256)
 def matcher(pattern: bytes) -> Callable[[bytes], object]:
-    """A function that returns something true for the keys that match `pattern`: `*` `?` `[a-c]` `[^x]` and `\\`.
+    """Return a predicate of the keys that match `pattern`: `*` `?` `[a-c]` `[^x]` and a backslash.
 
-    Raises `CommandError` for a pattern of more than `MAX_PATTERN_BYTES`.
+    Raise `CommandError` for a pattern of more than `MAX_PATTERN_BYTES`.
     """
     if len(pattern) > MAX_PATTERN_BYTES:
         raise CommandError(f"ERR a pattern has at most {MAX_PATTERN_BYTES} bytes")
@@ -55,7 +55,7 @@ def matcher(pattern: bytes) -> Callable[[bytes], object]:
 
 
 def _character_class(pattern: bytes, position: int) -> tuple[bytes, int]:
-    """The regular expression of the class whose inside begins at `position`, and where the pattern goes on.
+    """Return the regular expression of the class whose inside begins at `position`, and the position after it.
 
     A class that is never closed ends with the pattern, as in Redis.
     """

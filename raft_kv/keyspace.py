@@ -42,7 +42,7 @@ _HEAP: Final = 8 * SHARDS
 
 
 def kind_name(kind: Kind) -> str:
-    """What TYPE says about a value of this kind."""
+    """Return the reply of TYPE for a value of this kind."""
     return _KIND_NAMES[kind]
 
 
@@ -177,7 +177,7 @@ class Keyspace:
             self.expiring -= died
 
     def _died_at(self, deadline: Millis) -> Version:
-        """The entry that brought the time at which this deadline, of a dead record, had passed."""
+        """Return the entry that brought the time at which this deadline, of a dead record, had passed."""
         return self._passed[bisect_left(self._passed, (deadline,))][1]
 
     def _free(self, count: int) -> None:
@@ -212,7 +212,7 @@ class Keyspace:
         return None if record is None or 0 < record.deadline <= self.time else record
 
     def find(self, key: bytes) -> Record | None:
-        """The key's record. Raises `KeyDue` where a question meets a deadline that only its asker has seen pass."""
+        """Return the key's record. Raise `KeyDue` if a query meets a deadline that only its own node has seen pass."""
         record = self._shards[shard_number(key)].records.get(key)
         if record is not None and record.deadline:
             if record.deadline <= self.time:
@@ -222,7 +222,7 @@ class Keyspace:
         return record
 
     def put(self, key: bytes, kind: Kind, value: Value, deadline: Millis = 0) -> None:
-        """The key holds `value`, until `deadline` if one is given; one in the past leaves no key."""
+        """Store `value`, until `deadline` if one is given; one in the past leaves no key."""
         if 0 < deadline <= self.time:
             self.remove(key)
             return
@@ -258,7 +258,7 @@ class Keyspace:
                 self._order.tidy()
 
     def remove(self, key: bytes) -> bool:
-        """The key is gone; whether it was there."""
+        """Remove the key. Return whether it existed."""
         shard = self._shards[shard_number(key)]
         record = shard.records.get(key)
         if record is None:
@@ -295,12 +295,12 @@ class Keyspace:
         self._with_dead.clear()
 
     def version(self, key: bytes) -> Version:
-        """A number that changes whenever the key does. For an absent key: the last deletion near it."""
+        """Return a number that changes whenever the key does. For an absent key: the last deletion near it."""
         record = self.alive(key)
         return self._grave(self._shards[shard_number(key)]) if record is None else record.version
 
     def _grave(self, shard: Shard) -> Version:
-        """The last entry at which a key of this shard went, by deletion or by its deadline."""
+        """Return the last entry that removed a key of this shard, by deletion or by its deadline."""
         return max(shard.grave, self._died_at(shard.due[shard.dead - 1][0])) if shard.dead else shard.grave
 
     # All keys.
@@ -311,7 +311,7 @@ class Keyspace:
         return _Records(self)
 
     def everything(self) -> Mapping[bytes, Record]:
-        """All living records, not to be changed. Raises `KeyDue` as `find` does."""
+        """All living records, not to be changed. Raise `KeyDue` as `find` does."""
         while self.asked_at and self._due and self._due[0][0] <= self.asked_at:
             at, number = self._due[0]
             shard = self._shards[number]
@@ -326,7 +326,7 @@ class Keyspace:
         return self.records
 
     def created_after(self, born: int) -> Iterator[tuple[bytes, Record]]:
-        """The keys that came after the `born`-th ever created, in that order, which no deletion disturbs."""
+        """Yield the keys created after the `born`-th, in that order, which no deletion disturbs."""
         self.everything()
         return self.walk(born)
 
@@ -368,7 +368,7 @@ class Keyspace:
                 self._push(record.deadline, number)
 
     def fill_graves(self, graves: list[Version]) -> None:
-        """The graves as `graves` gave them."""
+        """Restore the graves that `graves` returned."""
         for shard, grave in zip(self._shards, graves, strict=False):
             shard.grave = grave
 

@@ -34,7 +34,7 @@ _SUBCOMMANDS: Final = frozenset({"count", "docs", "getkeys", "help", "info", "li
 
 
 def answer_command(call: list[bytes]) -> Reply:
-    """The reply to COMMAND and its subcommands. Raises `CommandError`."""
+    """Return the reply to COMMAND and its subcommands. Raise `CommandError`."""
     if len(call) == 1:
         return _every_row()
     word = call[1].decode("utf-8", "replace").lower()
@@ -76,7 +76,7 @@ def _documented(chosen: Iterable[Command]) -> Reply:
 
 
 def _chosen(names: Sequence[bytes]) -> list[Command]:
-    """The commands of these names, each once."""
+    """Return the commands of these names, each once."""
     wanted = dict.fromkeys(name.lower() for name in names)
     return [commands.LISTED[name] for name in wanted if name in commands.LISTED]
 

@@ -29,8 +29,10 @@ __all__ = ["Later", "answer_locally", "once_of"]
 @final
 @attrs.frozen
 class Later:
-    """The reply can be given when this was done: after `Inspect` by asking again with the picture, else it is `reply`,
-    after which the connection is closed where it `closes`."""
+    """A reply that is available once `order` is done.
+
+    After `Inspect`, ask again with the picture. Otherwise it is `reply`; then the connection is closed if `closes`.
+    """
 
     effect: SessionEffect
     reply: Reply = OK
@@ -38,7 +40,7 @@ class Later:
 
 
 def answer_locally(client: Client, clients: RequestBook, call: list[bytes], picture: Picture | None) -> Reply | Later:
-    """The reply to a command that needs no keys. `picture` is given when an earlier `Later` asked for one."""
+    """Return the reply to a command without keys. `picture` is given if an earlier `Later` requested it."""
     if call[0].lower() == b"client":
         return _client(client, clients, call)
     return _HANDLERS[call[0].lower()](client, call, picture)
@@ -239,7 +241,7 @@ def _raft(_client: Client, call: list[bytes], picture: Picture | None) -> Reply 
 
 
 def once_of(call: list[bytes], *, in_transaction: bool) -> tuple[tuple[int, int], list[bytes]]:
-    """The session and the number that RAFT ONCE says, and the command that is meant. Raises `CommandError`."""
+    """Return the session and number of a RAFT ONCE call, and the command inside. Raise `CommandError`."""
     if len(call) < 4 or (len(call) == 4) is not in_transaction:
         raise wrong_arity("raft|once")
     session, number = (integer(word, "ERR a session and a number are positive numbers") for word in call[2:4])
@@ -249,10 +251,10 @@ def once_of(call: list[bytes], *, in_transaction: bool) -> tuple[tuple[int, int]
 
 
 def _change(word: str, arguments: list[bytes], picture: Picture) -> Later:
-    """The change that an operator means, of the members that are in force here.
+    """Return the operator's change of the members in force here.
 
-    A word that would do something else than it says (adding a voter makes it a learner) is refused; and should the
-    members change meanwhile, so is it.
+    A word that contradicts its effect is refused: "add" for a voter, for example, would make it a learner. If the
+    members change meanwhile, the change is refused.
     """
     node = _node(arguments[0])
     voter, learner = node in (*picture.voters, *picture.outgoing), node in picture.learners
@@ -275,7 +277,7 @@ def _change(word: str, arguments: list[bytes], picture: Picture) -> Later:
 
 
 def _addition(node: NodeId, address: bytes, options: list[bytes]) -> Change:
-    """A new node enters as a learner, so that its catching up costs nobody a quorum.
+    """Return the change that adds a node as a learner: while it catches up, the quorum stays as it is.
 
     The address is checked for its form only: where a node can be dialled it says itself, in its greetings.
     """

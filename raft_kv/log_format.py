@@ -115,7 +115,7 @@ class Question(msgspec.Struct, frozen=True, array_like=True):
 
 @final
 class Versions(msgspec.Struct, frozen=True, array_like=True):
-    """What are the versions of these keys?"""
+    """Request the versions of these keys."""
 
     keys: list[bytes]
 
@@ -158,7 +158,7 @@ _DECODE_ANSWER: Final = msgspec.msgpack.Decoder(list[int])
 
 
 def encode_entry(command: Command) -> bytes:
-    """The entry, with its time still 0."""
+    """Return the entry, with its time still 0."""
     if type(command) is Calls:
         return _HEADER.pack(_CALLS, 0) + _ENCODER.encode(command)
     if type(command) is Transaction:
@@ -169,14 +169,14 @@ def encode_entry(command: Command) -> bytes:
 
 
 def stamp(entry: bytes, now: Millis) -> bytes:
-    """The entry with `now` as its time; bytes that are no entry stay as they are."""
+    """Return the entry with `now` as its time; bytes that are no entry stay as they are."""
     if len(entry) < _HEADER.size:
         return entry
     return _HEADER.pack(entry[0], now) + entry[_HEADER.size :]
 
 
 def decode_entry(entry: bytes) -> tuple[Millis, Command]:
-    """The time and the command of an entry. Raises `Undecodable`."""
+    """Return the time and the command of an entry. Raise `Undecodable`."""
     kind, time = _header(entry)
     body = memoryview(entry)[_HEADER.size :]
     try:
@@ -196,13 +196,13 @@ def decode_entry(entry: bytes) -> tuple[Millis, Command]:
 
 
 def encode_question(question: Question | Versions, now: Millis) -> bytes:
-    """The question as asked at `now`."""
+    """Return the bytes of the question as asked at `now`."""
     kind = _QUESTION if type(question) is Question else _VERSIONS
     return _HEADER.pack(kind, now) + _ENCODER.encode(question)
 
 
 def decode_question(request: bytes) -> tuple[Millis, Question | Versions]:
-    """The asker's time and the question. Raises `Undecodable`."""
+    """Return the time of asking and the question. Raise `Undecodable`."""
     kind, now = _header(request)
     body = memoryview(request)[_HEADER.size :]
     try:
@@ -225,12 +225,12 @@ def _header(data: bytes) -> tuple[int, Millis]:
 
 
 def encode_answer(answer: Answered, parts: Sequence[bytes] = ()) -> bytes:
-    """The bytes of the answer to a `Question`; `parts` follow its replies, so that they are copied once."""
+    """Return the bytes of the answer to a `Question`; `parts` follow its replies, so that they are copied once."""
     return b"".join([_ANSWER.pack(answer.due, answer.count), answer.replies, *parts])
 
 
 def decode_answer(data: bytes) -> Answered:
-    """The answer to a `Question`, as this process's machine encoded it.
+    """Return the answer to a `Question`, as this process's machine encoded it.
 
     Its replies are copied unless they are long: then they are left empty, and are what `data` holds from `ANSWER_HEAD`
     on.
@@ -245,5 +245,5 @@ def encode_versions(versions: list[Version]) -> bytes:
 
 
 def decode_versions(data: bytes) -> list[Version]:
-    """The answer to a `Versions`, as this process's machine encoded it."""
+    """Return the answer to a `Versions`, as this process's machine encoded it."""
     return _DECODE_ANSWER.decode(data)

@@ -28,7 +28,7 @@ class Long:
 
     @classmethod
     def of(cls, data: bytes) -> Long:
-        """The same bytes, in pieces."""
+        """Return the same bytes, in pieces."""
         return cls(_cut(data), len(data))
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ def whole(value: Value) -> bytes:
 
 
 def append(value: Value, data: bytes) -> Value:
-    """The value with `data` behind it. Costs no more than `data` and a piece, where the value is long."""
+    """Return the value followed by `data`. Copies no more than `data` and a piece if the value is long."""
     if isinstance(value, bytes):
         if len(value) + len(data) <= LONG_BYTES:
             return value + data
@@ -66,7 +66,7 @@ def append(value: Value, data: bytes) -> Value:
 
 
 def overwrite(value: Value, offset: int, data: bytes) -> Value:
-    """The value with `data` from `offset` on, and zeros between its end and there."""
+    """Return the value with `data` from `offset` on, and zeros between its end and `offset`."""
     end = offset + len(data)
     size = max(len(value), end)
     if isinstance(value, bytes):
@@ -86,7 +86,7 @@ _ZEROS: Final = bytes(PIECE_BYTES)
 
 
 def _padded(value: Long, size: int) -> Long:
-    """The value with zeros up to `size`; all whole pieces of zeros are one and the same."""
+    """Return the value with zeros up to `size`; all whole pieces of zeros are one object."""
     missing = size - len(value)
     rest = -len(value) % PIECE_BYTES
     padded = append(value, bytes(min(rest, missing)))
@@ -97,7 +97,7 @@ def _padded(value: Long, size: int) -> Long:
 
 
 def portion(value: Value, first: int, end: int) -> bytes:
-    """The bytes from `first` up to `end`, both not negative; fewer where the value ends before."""
+    """Return the bytes from `first` up to `end`, both not negative; fewer if the value ends before."""
     if isinstance(value, bytes):
         return value[first:end]
     low = first // PIECE_BYTES

@@ -19,7 +19,7 @@ __all__ = ["picture_of"]
 
 
 def picture_of(status: NodeStatus, explanations: Sequence[Explanation]) -> Picture:
-    """The cluster's half of a picture; the server's half stays empty."""
+    """Return the cluster's half of a picture; the server's half stays empty."""
     core = status.core
     picture = Picture(
         node=status.node,

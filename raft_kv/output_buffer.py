@@ -35,7 +35,7 @@ class Signal(Protocol):
         """Whoever waits goes on."""
 
     async def wait(self) -> object:
-        """Returns once it was set."""
+        """Return once it was set."""
 
 
 SignalT = TypeVar("SignalT", bound=Signal)
@@ -67,7 +67,7 @@ class Conversation(Generic[SignalT]):
     # For the reader.
 
     def take(self, effects: list[SessionEffect]) -> SessionEffect | None:
-        """What the session sends waits to be written; the order that the server has to carry out, if there is one."""
+        """Queue the session's output. Return the order for the server to carry out, if there is one."""
         order: SessionEffect | None = None
         for effect in effects:
             if type(effect) is Send:
@@ -101,14 +101,14 @@ class Conversation(Generic[SignalT]):
         return self._room
 
     def end(self) -> None:
-        """The reader has stopped: once everything is written, the connection has ended."""
+        """Note that the reader has stopped: the connection ends once everything is written."""
         self._ended = True
         self._more.set()
 
     # For the writer.
 
     def next_piece(self) -> bytes:
-        """What to write next; empty where nothing waits."""
+        """Return the next piece to write; empty if there is none."""
         chunks = self._chunks
         if not chunks:
             return b""
@@ -128,7 +128,7 @@ class Conversation(Generic[SignalT]):
         return b"".join(small)
 
     def wrote(self, piece: bytes) -> None:
-        """The client's end, or the system on its behalf, has taken this piece."""
+        """Note that the client's end, or the system on its behalf, has taken this piece."""
         self._unsent -= len(piece)
         self._written = True
         if not self.crowded:
@@ -152,7 +152,7 @@ class Conversation(Generic[SignalT]):
         return self._open or self._unsent > 0
 
     def stalled(self) -> bool:
-        """The client has taken nothing of what waits for it, for so long that it is cut off. One call is one look."""
+        """Return whether the client has taken nothing for so long that it is cut off. Each call counts as one look."""
         self._looks = 0 if self._written or not self._unsent else self._looks + 1
         self._written = False
         return self._looks * LOOK_SECONDS >= PATIENCE_SECONDS

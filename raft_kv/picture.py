@@ -99,7 +99,7 @@ def _numbers(nodes: Iterable[int]) -> str:
 
 
 def _human(size: int) -> str:
-    """A size as Redis writes it for people."""
+    """Return a size as Redis writes it for people."""
     amount, unit = float(size), "B"
     for larger in "KMGT":
         if amount < 1024:
@@ -181,7 +181,7 @@ def _sections(picture: Picture) -> dict[str, list[tuple[str, object]]]:
 
 
 def info_text(picture: Picture, wanted: Iterable[str]) -> str:
-    """What INFO answers: the sections asked for, all of them where none or `all`, `default`, `everything` was."""
+    """Return the reply to INFO: the requested sections; all of them for none, `all`, `default` or `everything`."""
     names = {name.lower() for name in wanted}
     whole = not names or bool(names & {"all", "default", "everything"})
     parts = [
@@ -193,7 +193,7 @@ def info_text(picture: Picture, wanted: Iterable[str]) -> str:
 
 
 def role_reply(picture: Picture) -> Reply:
-    """What ROLE answers. The applied index stands for Redis's replication offset."""
+    """Return the reply to ROLE. The applied index stands for Redis's replication offset."""
     if picture.redis_role == "master":
         return ("master", picture.applied, ())
     host, _, port = picture.leader_address.rpartition(":")
@@ -220,7 +220,7 @@ def _peer(peer: PeerView) -> Reply:
 
 
 def status_map(picture: Picture) -> Reply:
-    """What RAFT STATUS answers: names and values."""
+    """Return the reply to RAFT STATUS: names and values."""
     return Map(
         (
             ("node", picture.node),

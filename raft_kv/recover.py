@@ -28,7 +28,7 @@ def run_recovery(
     agreed: bool,
     tell: Callable[[str], None] = print,
 ) -> int:
-    """The best of the surviving disks has become a new cluster of one, or nothing has been changed; the exit status.
+    """Turn the best of the surviving disks into a new cluster of one, or change nothing. Return the exit status.
 
     `sources`: the data directory of every survivor. Without `agreed` only says what would be done.
     """

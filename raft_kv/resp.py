@@ -83,7 +83,7 @@ class CommandError(Exception):
 
 
 def encode(reply: Reply, protocol: int) -> bytes:
-    """The bytes of `reply` in RESP2 or RESP3."""
+    """Return the bytes of `reply` in RESP2 or RESP3."""
     if type(reply) is bytes:
         return b"$%d\r\n%b\r\n" % (len(reply), reply)
     if reply is OK:
@@ -123,15 +123,15 @@ def bulk_length(size: int) -> int:
 
 
 def long_parts(value: Long) -> list[bytes]:
-    """What a long value is as a bulk string, in pieces."""
+    """Return a long value as a bulk string, in pieces."""
     return [b"$%d\r\n" % len(value), *value.pieces, b"\r\n"]
 
 
 def encode_failure(text: str) -> bytes:
-    """The bytes of an error; line breaks become blanks, because one would end the reply early."""
+    """Return the bytes of an error; line breaks become blanks, because one would end the reply early."""
     return b"-%b\r\n" % text.translate(_LINE_BREAKS).encode("utf-8", "surrogateescape")
 
 
 def array_header(count: int) -> bytes:
-    """What stands before the `count` encoded items of an array."""
+    """Return the bytes before the `count` encoded items of an array."""
     return b"*%d\r\n" % count

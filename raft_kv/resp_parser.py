@@ -162,8 +162,10 @@ class RequestParser:
         return 0
 
     def _alone(self, start: int, size: int, requests: list[Request]) -> int:
-        """Where what begins at `start` ends, which hiredis is not shown: a line, or an array of less than nothing,
-        which is an empty request to Redis and an error to hiredis; 0 as in `_array_end`."""
+        """Return the end of a request that hiredis is not given; 0 as in `_array_end`.
+
+        It is a line, or an array of negative length: an empty request to Redis and an error to hiredis.
+        """
         if self._failure is not None:
             return 0
         if self._buffer[start] == _STAR:
@@ -217,7 +219,7 @@ class RequestParser:
         return self._passing is not None or self._line_passed > 0
 
     def _begin_to_pass(self, length: int, missing: int) -> None:
-        """The header of an argument of `length` bytes was read that makes the request too large."""
+        """Start to skip: the header of an argument of `length` bytes makes the request too large."""
         limits = self.limits
         text = f"ERR the command is too large: an argument has {length} bytes, at most {limits.bulk_bytes} fit"
         if length <= limits.bulk_bytes:
@@ -269,7 +271,7 @@ class RequestParser:
         return end
 
     def _parse(self, start: int, end: int, count: int, requests: list[Request]) -> None:
-        """Appends what hiredis makes of `count` whole arrays; empty and null ones are passed over."""
+        """Append the requests that hiredis finds in `count` whole arrays; skip empty and null ones."""
         if not count:
             return
         reader = self._reader
@@ -296,7 +298,7 @@ class RequestParser:
         return 0
 
     def _inline(self, line: bytes) -> list[bytes] | None:
-        """The words of a line typed by hand; None for an empty one."""
+        """Return the words of a line typed by hand; None for an empty one."""
         words = split_inline(line)
         if words is None:
             self._fail("unbalanced quotes in request")

@@ -141,7 +141,7 @@ _BY_NORMAL_FORM: Final[dict[str, str]] = {
 
 
 def normal_form(script: bytes) -> bytes:
-    """The script without what makes no difference; see above."""
+    """Return the script without the differences that have no effect; see above."""
     tokens = [token for token in _TOKEN.findall(script) if token]
     names: dict[bytes, bytes] = {}
     for place, token in enumerate(tokens):
@@ -166,7 +166,7 @@ def normal_form(script: bytes) -> bytes:
 
 
 def operation_of(script: bytes) -> str | None:
-    """The operation that stands for `script`, or None for one that is not known."""
+    """Return the operation equal to `script`, or None for an unknown script."""
     if len(script) > _LONGEST or b"--[=" in script:  # a comment of a kind that `normal_form` does not see the end of
         return None
     return _BY_NORMAL_FORM.get(sha1(normal_form(script)).hexdigest())
@@ -180,7 +180,7 @@ class Scripts:
     _loaded: OrderedDict[str, str] = attrs.field(factory=OrderedDict, init=False)
 
     def load(self, script: bytes) -> str:
-        """The script's SHA1, by which it can be named from now on. Raises `CommandError` for one that is not known."""
+        """Return the script's SHA1, its name from now on. Raise `CommandError` for an unknown script."""
         operation = operation_of(script)
         if operation is None:
             raise CommandError(
@@ -195,7 +195,7 @@ class Scripts:
         return digest
 
     def operation(self, digest: bytes) -> str:
-        """The operation of a script that is named by its SHA1. Raises `CommandError`."""
+        """Return the operation of the script with this SHA1. Raise `CommandError`."""
         name = digest.lower().decode("ascii", "replace")
         operation = _BY_SHA1.get(name) or self._loaded.get(name)
         if operation is None:
@@ -213,7 +213,7 @@ class Scripts:
 
 
 def translate(call: list[bytes], scripts: Scripts) -> list[bytes]:
-    """The call as it enters the log. Raises `CommandError` for a script that is not known."""
+    """Return the call as it enters the log. Raise `CommandError` for an unknown script."""
     name = call[0].lower()
     if name == b"set" and len(call) > 4:
         return [RAFT_SET, *call[1:]] if any(word.upper() in _OPTIONS for word in call[3:]) else call

@@ -54,14 +54,14 @@ __all__ = ["run", "serve"]
 
 
 def run(config: ServeConfig) -> None:
-    """Serves until SIGTERM, SIGINT, SIGHUP or the node's end. Raises what `serve` raises."""
+    """Serve until SIGTERM, SIGINT, SIGHUP or the node's end. Raise as `serve` does."""
     anyio.run(serve, config, backend="asyncio", backend_options={"use_uvloop": config.loop == "uvloop"})
 
 
 async def serve(config: ServeConfig, ready: Callable[[str], None] | None = None) -> None:
-    """Serves until SIGTERM, SIGINT, SIGHUP or the node's end, then hands over and returns.
+    """Serve until SIGTERM, SIGINT, SIGHUP or the node's end, then transfer leadership and return.
 
-    Raises `SettingsError`, `DiskError`, and `OSError` where an address cannot be had.
+    Raise `SettingsError`, `DiskError`, and `OSError` where an address cannot be had.
     """
     machine = KeyValueMachine()
     with anyio.open_signal_receiver(*stop_signals()) as signals:
@@ -106,7 +106,7 @@ class _Server:
     # Around the clients.
 
     async def stop_on_signal(self, signals: AsyncIterator[signal.Signals]) -> None:
-        """The first signal ends the server in good order, in bounded time; later ones change nothing."""
+        """Stop the server cleanly, in bounded time, at the first signal; later ones change nothing."""
         async for number in signals:
             LOG.info("node %d: %s, handing over", self._service.config.id, number.name)
             await hand_over(self._node)
@@ -172,7 +172,7 @@ class _Server:
                 group.start_soon(self._client, stream)
 
     async def _client(self, stream: SocketStream) -> None:
-        """Serves one connection until one side ends it."""
+        """Serve one connection until one side ends it."""
         talk = self._service.admit(stream.extra(SocketAttribute.raw_socket))
         try:
             if talk is None:
@@ -211,7 +211,7 @@ class _Server:
             await _until_there_is_room(talk)
 
     async def _carry_out(self, order: SessionEffect, session: Session) -> list[SessionEffect]:
-        """What the session says to the outcome of its order."""
+        """Carry out the session's order. Return its effects."""
         node, timeout = self._node, self._timeout
         data = b""
         try:
@@ -252,7 +252,7 @@ async def _until_there_is_room(talk: Conversation[anyio.Event]) -> None:
 
 
 async def _write(stream: SocketStream, talk: Conversation[anyio.Event], both: anyio.CancelScope) -> None:
-    """Writes what waits until it ends, then ends the connection's tasks."""
+    """Write the queued output until it ends, then end the connection's tasks."""
     while True:
         while not (piece := talk.next_piece()):
             if talk.ended:

@@ -73,14 +73,14 @@ class Ends(Protocol):
     """A connected socket."""
 
     def getpeername(self) -> object:
-        """The other end's address."""
+        """Return the other end's address."""
 
     def getsockname(self) -> object:
-        """This end's address."""
+        """Return this end's address."""
 
 
 def _ends_of(connection: Ends) -> tuple[bytes, bytes]:
-    """The addresses of both ends, empty where the other one is gone already."""
+    """Return the addresses of both ends; empty if the other one is gone."""
     ends = []
     for end in (connection.getpeername, connection.getsockname):
         try:
@@ -128,8 +128,10 @@ _REMEDIES: Final = {
 @final
 @attrs.define(eq=False)
 class Service(Generic[SignalT]):
-    """One server's facts and counters. `listen` and `peer_address` hold the ports that it really got; `make` gives
-    an event of the loop."""
+    """One server's facts and counters.
+
+    `listen` and `peer_address` hold the actual ports; `make` returns an event of the loop.
+    """
 
     config: ServeConfig
     machine: KeyValueMachine
@@ -155,7 +157,7 @@ class Service(Generic[SignalT]):
         self._limits = SessionLimits(requests=requests, batch_bytes=batch, transaction_bytes=entry)
 
     def admit(self, connection: Ends) -> Conversation[SignalT] | None:
-        """A conversation for a new connection, or None where there are too many; `leave` ends it."""
+        """Return a conversation for a new connection, or None above the limit; `leave` ends it."""
         if len(self.talks) >= self.config.max_clients:
             return None
         self.received += 1
@@ -169,14 +171,14 @@ class Service(Generic[SignalT]):
         return talk
 
     def talks_of(self, clients: Sequence[int]) -> list[Conversation[SignalT]]:
-        """The conversations of these clients, in the order of their numbers."""
+        """Return the conversations of these clients, in the order of their numbers."""
         wanted = frozenset(clients)
         return sorted(
             (talk for talk in self.talks if talk.session.number in wanted), key=lambda talk: talk.session.number
         )
 
     def leave(self, talk: Conversation[SignalT]) -> None:
-        """The conversation's connection is gone."""
+        """Note that the conversation's connection is gone."""
         self.talks.discard(talk)
         self._clients.by_number.pop(talk.session.number, None)
         self.commands += talk.session.client.commands
@@ -191,11 +193,11 @@ class Service(Generic[SignalT]):
         return not any(talk.busy for talk in self.talks)
 
     def defect_line(self, session: Session) -> str:
-        """What is printed, with the traceback, when a connection ends by a mistake of this program."""
+        """Return the line printed, with the traceback, when a bug of this program ends a connection."""
         return f"node {self.config.id}: the connection of client {session.number} ended by a defect; please report it:"
 
     def picture(self, node: NodeApi) -> Picture:
-        """The whole node at this moment."""
+        """Return the whole node's state at this moment."""
         census = self.machine.census()
         return attrs.evolve(
             picture_of(node.status, node.explain()),
@@ -218,7 +220,7 @@ class Service(Generic[SignalT]):
         )
 
     def ready_line(self) -> str:
-        """What is printed once clients can connect."""
+        """Return the line printed once clients can connect."""
         config = self.config
         return (
             f"raft-kv node {config.id} of cluster {config.cluster} is ready: clients at {self.listen}, "
@@ -226,12 +228,12 @@ class Service(Generic[SignalT]):
         )
 
     def change_line(self, change: RoleChanged) -> str:
-        """What is printed of a change of role, term or leader."""
+        """Return the line printed for a change of role, term or leader."""
         leader = f"node {change.leader} leads" if change.leader else "no leader known"
         return f"node {self.config.id}: {change.role.value} in term {change.term}, {leader}"
 
     def alarm_line(self, alarm: Alarm) -> str:
-        """What is printed of something that a person should look at."""
+        """Return the line printed for an alarm."""
         about = f" (node {alarm.peer})" if alarm.peer else ""
         remedy = _REMEDIES.get(alarm.kind, "").format(peer=alarm.peer)
         if alarm.kind is AlarmKind.WAITING and self.config.join:

@@ -21,7 +21,7 @@ SHARDS: Final = 1024
 
 
 def shard_number(key: bytes) -> int:
-    """The shard that holds the key; the same on every machine."""
+    """Return the number of the key's shard; the same on every machine."""
     return zlib.crc32(key) % SHARDS
 
 
@@ -54,14 +54,14 @@ class Shard:
         self.next_due: Millis = 0  # at or before the first deadline that has not passed; 0: there is none
 
     def own(self) -> dict[bytes, Record]:
-        """The records, to be changed."""
+        """Return the records, for changes."""
         if self.shared:
             self.records = dict(self.records)
             self.shared = False
         return self.records
 
     def add_due(self, deadline: Millis, key: bytes) -> bool:
-        """The key has this deadline, which has not passed; return whether `next_due` has fallen."""
+        """Add the key's deadline, which has not passed. Return whether `next_due` has fallen."""
         insort(self.due, (deadline, key))
         if self.next_due and self.next_due <= deadline:
             return False
@@ -69,14 +69,14 @@ class Shard:
         return True
 
     def drop_due(self, deadline: Millis, key: bytes) -> None:
-        """The key's deadline does not count any more."""
+        """Drop the key's deadline."""
         place = bisect_left(self.due, (deadline, key))
         del self.due[place]
         if place < self.dead:
             self.dead -= 1
 
     def first_due(self) -> Millis:
-        """The first deadline that has not passed; 0: there is none."""
+        """Return the first deadline that has not passed; 0: there is none."""
         return self.due[self.dead][0] if self.dead < len(self.due) else 0
 
     def pass_until(self, time: Millis) -> int:

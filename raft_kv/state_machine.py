@@ -144,7 +144,7 @@ class KeyValueMachine:
         return self.keyspace.time * _MILLION
 
     def apply(self, index: Index, command: bytes) -> bytes:
-        """The RESP bytes of the entry's replies. Bytes that are no entry have an error as their reply."""
+        """Return the RESP bytes of the entry's replies. For bytes that are no entry the reply is an error."""
         try:
             time, decoded = entries.decode_entry(command)
         except Undecodable as failure:
@@ -179,7 +179,7 @@ class KeyValueMachine:
         return reply
 
     def query(self, request: bytes) -> bytes:
-        """The answer to a question in the form that `entries` describes."""
+        """Return the answer to a question in the format of `log_format`."""
         try:
             now, question = entries.decode_question(request)
         except Undecodable as failure:
@@ -199,7 +199,7 @@ class KeyValueMachine:
         return _write_snapshot(head, list(self.once.sessions.items()), space.freeze())
 
     def restore(self, chunks: Iterable[bytes]) -> None:
-        """The state is that of the snapshot. Raises `SnapshotUnreadable`, and then nothing has changed."""
+        """Replace the state by the snapshot's. Raise `SnapshotUnreadable`; then nothing has changed."""
         sessions, space = _read_snapshot(chunks)
         old, self.keyspace = self.keyspace, space
         self.once = AppliedOnce(sessions)
@@ -245,7 +245,7 @@ class KeyValueMachine:
 
 
 def _call(keyspace: Keyspace, call: list[bytes], protocol: int) -> bytes | Long:
-    """The reply to one command, encoded; or a long value that is the whole reply, not yet encoded."""
+    """Return the reply to one command, encoded; or a long value that is the whole reply, not yet encoded."""
     try:
         reply = look_up(call).run(keyspace, call)
         return reply if isinstance(reply, Long) else encode(reply, protocol)
@@ -254,7 +254,7 @@ def _call(keyspace: Keyspace, call: list[bytes], protocol: int) -> bytes | Long:
 
 
 def _within(keyspace: Keyspace, call: list[bytes], protocol: int, room: int) -> bytes:
-    """The reply to one command of an entry, or the error that it is too long: then nothing of it was copied.
+    """Return the reply to one command of an entry, or the error that it is too long, before copying any of it.
 
     The work counts as if it had been, as it always did: every replica must stop at the same command.
     """
@@ -274,7 +274,7 @@ def _within(keyspace: Keyspace, call: list[bytes], protocol: int, room: int) -> 
 
 
 def _calls(keyspace: Keyspace, calls: list[list[bytes]], protocol: int, room: int) -> list[bytes]:
-    """The reply to each command; an error in place of one for which there is no more room."""
+    """Return the reply to each command; an error for each that no longer fits."""
     replies: list[bytes] = []
     keyspace.work = 0
     for call in calls:
@@ -289,14 +289,14 @@ def _calls(keyspace: Keyspace, calls: list[list[bytes]], protocol: int, room: in
 def _transaction(
     keyspace: Keyspace, watched: list[tuple[bytes, Version]], calls: list[list[bytes]], protocol: int, room: int
 ) -> bytes:
-    """The replies of a transaction, or the null that says that a watched key has changed."""
+    """Return the replies of a transaction, or the null reply if a watched key has changed."""
     if any(keyspace.version(key) != version for key, version in watched):
         return encode(NULL_ARRAY, protocol)
     return array_header(len(calls)) + b"".join(_calls(keyspace, calls, protocol, room))
 
 
 def _answer(keyspace: Keyspace, question: Question) -> bytes:
-    """The replies to as many of the question's commands as can be given now, encoded; a long value is copied once."""
+    """Return the encoded replies to as many of the question's commands as possible; copy a long value once."""
     calls = [call if _only_reads(call) else [] for call in question.calls]
     if question.together:
         try:
@@ -340,7 +340,7 @@ def _versions(keyspace: Keyspace, keys: list[bytes]) -> list[Version]:
 
 
 def _only_reads(call: list[bytes]) -> bool:
-    """A question may not change anything, whatever its bytes say."""
+    """Return whether the command changes nothing: a question must not, whatever its bytes are."""
     try:
         return WRITE not in look_up(call).flags
     except CommandError:
@@ -374,7 +374,7 @@ def _write_snapshot(head: SnapshotHead, sessions: list[tuple[int, ClientSession]
 
 
 def _long_block(key: bytes, record: Record, encoder: msgspec.msgpack.Encoder) -> Iterator[bytes]:
-    """A block that holds one long value alone, piece by piece, so that no step copies all of it."""
+    """Yield a block of one long value, piece by piece, so that no step copies all of it."""
     size = len(record.value)
     head = b"\x91\x92" + encoder.encode(key) + b"\x95" + encoder.encode(record.kind) + _BINARY.pack(0xC6, size)
     tail = encoder.encode(record.version) + encoder.encode(record.deadline) + encoder.encode(record.born)
@@ -410,7 +410,7 @@ def _read_snapshot(chunks: Iterable[bytes]) -> tuple[dict[int, ClientSession], K
 
 
 def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The blocks of a snapshot, however its bytes were cut on the way."""
+    """Yield the blocks of a snapshot, however its bytes were cut on the way."""
     buffer = bytearray()
     wanted = len(_MAGIC)
     started = False

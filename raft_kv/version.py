@@ -11,7 +11,7 @@ __all__ = ["version"]
 
 
 def version() -> str:
-    """The installed distribution's version; "unreleased" where it runs from a source tree that is not installed."""
+    """Return the installed distribution's version; "unreleased" for a source tree that is not installed."""
     try:
         return metadata.version("sansio-raft")
     except metadata.PackageNotFoundError:

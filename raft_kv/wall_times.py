@@ -77,7 +77,7 @@ def _moved_set(call: list[bytes], ahead: Millis) -> list[bytes]:
 
 
 def _number(text: bytes, unit: int, ahead: Millis) -> bytes:
-    """The time in milliseconds of cluster time. Raises `CommandError` where it is out of range."""
+    """Return the time in milliseconds of cluster time. Raise `CommandError` if it is out of range."""
     named = integer(text) * unit
     if not -INT64_MAX <= named <= INT64_MAX or not -INT64_MAX <= named - ahead <= INT64_MAX:
         raise CommandError("ERR out of range")

@@ -27,7 +27,7 @@ _BY_ANY_CASE: Final[dict[bytes, Command]] = {
 
 
 def look_up(call: Sequence[bytes]) -> Command:
-    """The command that `call` names, with a number of arguments that it takes. Raises `CommandError`."""
+    """Return the command named by `call`, whose number of arguments fits. Raise `CommandError`."""
     name = call[0] if call else b""
     command = _BY_ANY_CASE.get(name) or TABLE.get(name.lower())
     if command is None:

@@ -47,7 +47,7 @@ def _delex(keyspace: Keyspace, call: Call) -> Reply:
 
 
 def _held(keyspace: Keyspace, keys: Words, arguments: Words) -> Record | None:
-    """The record of the first key where it holds the first argument."""
+    """Return the record of the first key if it holds the first argument."""
     record = string_at(keyspace, keys[0])
     return record if record is not None and record.value == arguments[0] else None
 

@@ -41,7 +41,7 @@ def _not_here(_keyspace: Keyspace, call: Call) -> Reply:
 
 
 def _no_lua(_keyspace: Keyspace, _call: Call) -> Reply:
-    """A script that is known never gets here: the session puts a native command in its place."""
+    """Refuse a script. A known one is replaced by a native command in the session, so it never gets here."""
     raise CommandError("ERR this server runs no Lua")
 
 

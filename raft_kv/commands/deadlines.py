@@ -15,7 +15,7 @@ __all__ = ["COMMANDS", "absolute", "expire_in"]
 
 
 def absolute(keyspace: Keyspace, amount: int, unit: int, name: str, *, relative: bool) -> Millis:
-    """The deadline `amount` units (of so many milliseconds) from now or since 1970. Raises unless it is positive."""
+    """Return the deadline `amount` units of `unit` milliseconds from now or since 1970. Raise unless positive."""
     if amount <= 0:
         raise _invalid(name)
     return _deadline(keyspace, amount, unit, name, relative=relative)
@@ -36,9 +36,9 @@ def _invalid(name: str) -> CommandError:
 
 
 def expire_in(keyspace: Keyspace, key: bytes, record: Record, amount: int, unit: int, name: str) -> None:
-    """The key goes after `amount` units of so many milliseconds; at once where that is not positive.
+    """Let the key expire after `amount` units of `unit` milliseconds; at once if that is not positive.
 
-    Raises `CommandError` where it is out of range.
+    Raise `CommandError` where it is out of range.
     """
     _renew(keyspace, key, record, _deadline(keyspace, amount, unit, name, relative=True))
 

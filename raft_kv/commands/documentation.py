@@ -242,7 +242,7 @@ class _Argument:
 
 
 def arguments_of(written: str) -> tuple[_Argument, ...]:
-    """The arguments that are written as this module's docstring says."""
+    """Return the arguments that `written` describes; the module's docstring has the notation."""
     pieces = _PIECE.findall(written)
     arguments = _alternatives(pieces)
     assert not pieces, f"{written!r} does not end where it should"
@@ -250,7 +250,7 @@ def arguments_of(written: str) -> tuple[_Argument, ...]:
 
 
 def _alternatives(pieces: list[str]) -> tuple[_Argument, ...]:
-    """Takes pieces up to the end or to a closing bracket. Several alternatives make one argument."""
+    """Take pieces up to the end or to a closing bracket. Several alternatives make one argument."""
     found: list[tuple[_Argument, ...]] = [_sequence(pieces)]
     while pieces and pieces[0] == "|":
         pieces.pop(0)
@@ -300,7 +300,7 @@ def _kind(name: str) -> str:
 
 @cache
 def documentation_reply(name: str) -> Reply:
-    """What COMMAND DOCS says of the command `name`. Raises `KeyError` where it is not documented."""
+    """Return the reply of COMMAND DOCS for the command `name`. Raise `KeyError` if it is not documented."""
     return _reply(DOCUMENTATION[name], name)
 
 

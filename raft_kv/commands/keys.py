@@ -81,7 +81,10 @@ def _keys(keyspace: Keyspace, call: Call) -> Reply:
 
 
 def _scan(keyspace: Keyspace, call: Call) -> Reply:
-    """A page of keys in the order of creation; the cursor is the last number seen, so nothing that stays is missed."""
+    """Return a page of keys in the order of creation.
+
+    The cursor is the last number seen, so a key that stays is not missed.
+    """
     cursor = integer(call[1], "ERR invalid cursor")
     if cursor < 0:
         raise CommandError("ERR invalid cursor")

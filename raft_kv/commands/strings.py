@@ -33,7 +33,7 @@ def _value(record: Record | None) -> Value | None:
 
 
 def _keeping(keyspace: Keyspace, key: bytes, value: Value, old: Record | None) -> None:
-    """The key holds `value` and keeps its deadline."""
+    """Store `value` under the key, which keeps its deadline."""
     keyspace.work += len(value)
     keyspace.put(key, STRING, value, 0 if old is None else old.deadline)
 

@@ -40,7 +40,7 @@ __all__ = [
 Call: TypeAlias = Sequence[bytes]
 """A command and its arguments; item 0 is the command's name."""
 Handler: TypeAlias = Callable[[Keyspace, Call], Reply]
-"""What a command does. Raises `CommandError` before it has changed anything, never after."""
+"""What a command does. Raise `CommandError` before it has changed anything, never after."""
 
 WRITE: Final = "write"
 READ: Final = "readonly"
@@ -74,11 +74,11 @@ class Command:
 
     @classmethod
     def row(cls, name: str, arity: int, flags: str, run: Handler, keys: tuple[int, int, int] = (0, 0, 0)) -> Command:
-        """A row written on one line; `flags` are separated by blanks."""
+        """Make a row written on one line; `flags` are separated by blanks."""
         return cls(name, arity, frozenset(flags.split()), run, *keys)
 
     def keys_of(self, call: Call) -> list[bytes]:
-        """The keys that `call` touches."""
+        """Return the keys that `call` touches."""
         if not self.first:
             return []
         last = self.last if self.last >= 0 else len(call) + self.last
@@ -89,14 +89,14 @@ class Command:
 
 
 def unknown_command(call: Call) -> CommandError:
-    """What somebody is told who mistyped a command."""
+    """Return the error for a command that does not exist."""
     name = call[0] if call else b""
     arguments = "".join(f"'{printable(argument)}' " for argument in call[1:12])
     return CommandError(f"ERR unknown command '{printable(name)}', with args beginning with: {arguments}")
 
 
 def unknown_subcommand(call: Call) -> CommandError:
-    """What somebody is told who mistyped the second word."""
+    """Return the error for a subcommand that does not exist."""
     name = printable(call[0]).upper()
     return CommandError(f"ERR unknown subcommand '{printable(call[1])}'. Try {name} HELP.")
 
@@ -107,12 +107,12 @@ def wrong_arity(name: str) -> CommandError:
 
 
 def wrong_type() -> CommandError:
-    """The key holds a value of another type."""
+    """Return the error for a key that holds a value of another type."""
     return CommandError("WRONGTYPE Operation against a key holding the wrong kind of value")
 
 
 def syntax_error() -> CommandError:
-    """An option that the command does not know, or that contradicts another."""
+    """Return the error for an unknown option, or one that contradicts another."""
     return CommandError("ERR syntax error")
 
 
@@ -125,7 +125,7 @@ def printable(text: bytes) -> str:
 
 
 def integer(text: bytes, complaint: str = "ERR value is not an integer or out of range") -> int:
-    """The 64-bit number that `text` says in its one canonical form. Raises `CommandError(complaint)`."""
+    """Return the 64-bit number written in `text` in its one canonical form. Raise `CommandError(complaint)`."""
     if _INTEGER.fullmatch(text):
         number = int(text)
         if INT64_MIN <= number <= INT64_MAX:
@@ -134,7 +134,7 @@ def integer(text: bytes, complaint: str = "ERR value is not an integer or out of
 
 
 def string_at(keyspace: Keyspace, key: bytes, kind: Kind = STRING) -> Record | None:
-    """The record of a key that must hold a string, or nothing. Raises `CommandError` for another type."""
+    """Return the record of a key that must hold a string, or None. Raise `CommandError` for another type."""
     record = keyspace.find(key)
     if record is not None and record.kind != kind:
         raise wrong_type()

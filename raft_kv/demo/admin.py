@@ -32,7 +32,7 @@ class Operator:
     """Waits a little; called again and again while something is waited for."""
 
     def add(self, node: int) -> None:
-        """A new process is started, enters as a learner and has become a voter. Raises `TimeoutError`."""
+        """Start a new process, add it as a learner and wait until it is a voter. Raise `TimeoutError`."""
         began = time.monotonic()
         member = self.cluster.join(node)
         others = [other for other in self.cluster.members if other != node]
@@ -41,7 +41,7 @@ class Operator:
         self.tell(f"node {node} was added, caught up and votes, {time.monotonic() - began:.1f} s after its start")
 
     def remove(self, node: int) -> None:
-        """The node is out of the configuration. Raises `TimeoutError`."""
+        """Remove the node from the configuration. Raise `TimeoutError`."""
         others = [other for other in self.cluster.members if other != node]
         self._insist(others, ("RAFT", "REMOVE", node), lambda: self._gone(others, node))
         self._wait(lambda: self._gone(others, node), f"node {node} was not removed")
@@ -74,13 +74,13 @@ class Operator:
             self.pause()
 
     def _lists(self, nodes: list[int], name: str) -> list[list[object]]:
-        """What each of these nodes says under `name`, where it answers."""
+        """Return the lists under `name` in the status of each of these nodes that answers."""
         statuses = [self.cluster.members[node].status() for node in nodes]
         values = [status[name] for status in statuses if status is not None]
         return [value for value in values if isinstance(value, list)]
 
     def _votes(self, nodes: list[int], node: int) -> bool:
-        """A majority has the node among its voters, and nobody is in between two configurations."""
+        """Return whether a majority has the node among its voters and no node is in a joint configuration."""
         votes = sum(node in voters for voters in self._lists(nodes, "voters"))
         return 2 * votes > len(nodes) and not any(self._lists(nodes, "outgoing"))
 

@@ -24,7 +24,7 @@ class Failed(Exception):  # named for what happened, as the library's errors are
 
 @final
 class NodeConnection:
-    """A connection to one node. Raises `Failed` when it is of no more use; open another one then."""
+    """A connection to one node. Raise `Failed` when it is of no more use; open another one then."""
 
     __slots__ = ("_reader", "_socket")
 
@@ -37,7 +37,7 @@ class NodeConnection:
             raise Failed(str(failure)) from None
 
     def say(self, *words: bytes | str | int) -> object:
-        """The reply; an error reply is a `hiredis.ReplyError` that is returned, not raised."""
+        """Send a command and return its reply; an error reply is a returned `hiredis.ReplyError`, not a raised one."""
         try:
             self._socket.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]  # its stub says one word
             while (reply := self._reader.gets()) is False:
@@ -50,12 +50,12 @@ class NodeConnection:
         return reply
 
     def close(self) -> None:
-        """The socket is closed; harmless twice."""
+        """Close the socket; harmless twice."""
         self._socket.close()
 
 
 def node_status(address: Address, timeout: float = 0.5) -> dict[str, object] | None:
-    """What RAFT STATUS says, by names; None where the node does not answer."""
+    """Return the reply of RAFT STATUS, by names; None if the node does not answer."""
     try:
         connection = NodeConnection(address, timeout)
     except Failed:
@@ -92,6 +92,6 @@ def wait_until(condition: Callable[[], bool], timeout: float, pause: float = 0.0
 
 
 def redis_line(addresses: Sequence[Address]) -> str:
-    """What a person types to talk to the first of these nodes."""
+    """Return the command line that connects a person to the first of these nodes."""
     host, port = addresses[0]
     return f"redis-cli -h {host} -p {port}"

@@ -74,6 +74,7 @@ class Member:
 
     @property
     def running(self) -> bool:
+        """True while the process runs."""
         return self.process is not None and self.process.poll() is None
 
     @property
@@ -82,13 +83,13 @@ class Member:
         return self.directory.with_suffix(".log")
 
     def last_words(self) -> str:
-        """The end of what it printed."""
+        """Return the end of its output."""
         if not self.log.exists():
             return "(it printed nothing)"
         return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-12:])
 
     def status(self) -> dict[str, object] | None:
-        """What it says of itself; None where it does not answer."""
+        """Return its status; None if it does not answer."""
         return node_status(self.address) if self.running else None
 
 
@@ -138,7 +139,7 @@ class Cluster:
             self.start(node)
 
     def join(self, node: int) -> Member:
-        """A new node is started that waits to be added."""
+        """Start a new node that waits to be added."""
         member = self._add(node)
         self.start(node)
         return member
@@ -151,7 +152,7 @@ class Cluster:
     # One process.
 
     def start(self, node: int) -> None:
-        """The node's process is started; `wait_ready` waits until it serves clients."""
+        """Start the node's process; `wait_ready` waits until it serves clients."""
         member = self.members[node]
         with member.log.open("ab") as log:
             _let_go(member)
@@ -202,7 +203,7 @@ class Cluster:
                 _let_go(self.members[node])
 
     def forget(self, node: int) -> None:
-        """The node is stopped and no longer counted."""
+        """Stop the node and no longer count it."""
         self.stop([node])
         del self.members[node]
 
@@ -210,14 +211,16 @@ class Cluster:
 
     @property
     def running(self) -> list[Member]:
+        """The nodes whose process runs."""
         return [member for member in self.members.values() if member.running]
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
+        """The client addresses of all nodes."""
         return [member.address for member in self.members.values()]
 
     def check_alive(self, expected: Sequence[int]) -> None:
-        """Raises `NodeDied` where one of these nodes has ended by itself."""
+        """Raise `NodeDied` if one of these nodes has ended by itself."""
         for node in expected:
             member = self.members[node]
             if not member.running:
@@ -225,7 +228,7 @@ class Cluster:
                 raise NodeDied(f"node {node} ended by itself (status {status}); its log ends:\n{member.last_words()}")
 
     def wait_ready(self, nodes: Sequence[int], timeout: float = 30.0) -> None:
-        """Each of these answers a linearizable read. Raises `NodeDied` or `TimeoutError`."""
+        """Each of these answers a linearizable read. Raise `NodeDied` or `TimeoutError`."""
         for node in nodes:
 
             def ready(member: Member = self.members[node]) -> bool:
@@ -236,7 +239,7 @@ class Cluster:
                 raise TimeoutError(f"node {node} serves nobody; its log ends:\n{self.members[node].last_words()}")
 
     def leader(self) -> int | None:
-        """The node that most say leads, and that says so itself."""
+        """Return the node that most nodes name as leader, if it agrees."""
         for member in self.running:
             status = member.status()
             if status is not None and status["role"] == "leader":
@@ -251,7 +254,7 @@ class Cluster:
         return status is not None and status["leader"] == leader
 
     def wait_leader(self, timeout: float = 30.0) -> int:
-        """The leader, once there is one. Raises `TimeoutError`."""
+        """Return the leader, once there is one. Raise `TimeoutError`."""
         found: list[int] = []
 
         def led() -> bool:

@@ -22,8 +22,11 @@ __all__ = ["Display", "Row", "choose"]
 @final
 @attrs.frozen
 class Row:
-    """One node at one moment. `role` is "down" for a process that is not there, "no answer" or "starting" for one that
-    says nothing of itself yet; then the numbers mean nothing, and are not shown."""
+    """One node at one moment.
+
+    `role` is "down" for a process that is gone, "no answer" or "starting" for one without a status yet; then the
+    numbers have no meaning and are not shown.
+    """
 
     node: int
     address: str
@@ -59,7 +62,7 @@ class Display(Protocol):
 
 
 def choose() -> Display:
-    """The live table where standard output is a terminal."""
+    """Return the live table if standard output is a terminal."""
     return _Live() if sys.stdout.isatty() else _Lines()
 
 

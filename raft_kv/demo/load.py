@@ -59,7 +59,7 @@ class Load:
     _first_after: float | None = attrs.field(default=None, init=False)
 
     def start(self) -> None:
-        """The clients write."""
+        """Start the writing clients."""
         self._writers = [_Writer(number) for number in range(self.clients)]
         self._threads = [threading.Thread(target=self._run, args=(writer,), daemon=True) for writer in self._writers]
         for thread in self._threads:
@@ -73,14 +73,17 @@ class Load:
 
     @property
     def acknowledged(self) -> int:
+        """The number of acknowledged writes."""
         return sum(len(writer.acknowledged) for writer in self._writers)
 
     @property
     def refused(self) -> int:
+        """The number of refused writes."""
         return sum(writer.refused for writer in self._writers)
 
     @property
     def unknown(self) -> int:
+        """The number of writes with an unknown outcome."""
         return sum(writer.unknown for writer in self._writers)
 
     def written(self) -> Iterator[tuple[bytes, bytes]]:
@@ -165,7 +168,7 @@ class Lost:
 
 
 def check(node: int, address: Address, written: Sequence[tuple[bytes, bytes]], patience: float = 30.0) -> Lost:
-    """The acknowledged writes that this node does not hold. Raises `Failed` where it cannot be asked in time."""
+    """Return the acknowledged writes that this node does not hold. Raise `Failed` if it cannot be asked in time."""
     deadline = time.monotonic() + patience
     missing: list[bytes] = []
     for place in range(0, len(written), _PAGE):
@@ -176,7 +179,7 @@ def check(node: int, address: Address, written: Sequence[tuple[bytes, bytes]], p
 
 
 def _ask(address: Address, keys: list[bytes], deadline: float) -> list[object]:
-    """The node's values; asks again while it cannot answer, as after a restart."""
+    """Return the node's values; ask again while it cannot answer, as after a restart."""
     problem = ""
     while time.monotonic() < deadline:
         try:

@@ -56,7 +56,7 @@ class DemoOptions:
 def demo_location(text: str) -> tuple[str, Path | None]:
     """Return the kind of store, and the directory that holds those of all nodes; None where it is a temporary one.
 
-    Raises `SettingsError` where there is no such store, or its package is missing.
+    Raise `SettingsError` where there is no such store, or its package is missing.
     """
     kind, colon, directory = text.partition(":")
     if colon and not directory:
@@ -183,7 +183,7 @@ class _Story:
         self._bring_back(dead)
 
     def _await_service(self, dead: int) -> None:
-        """Waits for the first write that was sent after the death and acknowledged."""
+        """Wait for the first acknowledged write that was sent after the failure."""
         deadline = time.monotonic() + _PATIENCE
         while (gap := self.load.since_mark()) is None:
             if time.monotonic() > deadline:
@@ -249,7 +249,7 @@ class _Story:
     # Showing.
 
     def _watch_until(self, moment: float, without: int = 0) -> None:
-        """Shows the nodes until `moment` seconds of the story have passed."""
+        """Show the nodes until `moment` seconds of the scenario have passed."""
         while time.monotonic() - self._started < moment:
             self._pause(without)
 

@@ -134,6 +134,8 @@ class InstallSnapshot(Value, frozen=True, tag=5, array_like=True):
     sender: NodeId
     id: MessageId
     meta: SnapshotMeta
+    time: int = 0
+    """Cluster time in nanoseconds at sending; 0: unknown. For the node; the core ignores it."""
 
 
 @final

@@ -362,11 +362,10 @@ class Raft:
         self._move(role.on_tick(event.elapsed) if type(role) is Leader else role.on_tick())
 
     def _unreachable(self, peer: NodeId) -> None:
-        role = self._role
-        if type(role) is Follower:
-            role.on_unreachable(peer)
-        elif type(role) is Leader:
-            self._move(role.on_unreachable(peer))
+        if type(self._role) is Follower:
+            self._role.on_unreachable(peer)
+        elif type(self._role) is Leader:
+            self._move(self._role.on_unreachable(peer))
 
     def _failed(self, reason: StopReason, text: str) -> None:
         """Stop for good (rule 12.5): drop held messages, answer all requests, and step down as leader."""
@@ -376,9 +375,8 @@ class Raft:
     # Requests of clients and operators.
 
     def _proposed(self, event: Proposed) -> None:
-        role = self._role
-        if type(role) is Leader:
-            role.on_proposed(event)
+        if type(self._role) is Leader:
+            self._role.on_proposed(event)
         else:
             self._not_leader(event.request, len(event.commands))
 
@@ -479,6 +477,11 @@ class Raft:
     def obeys(self, node: NodeId, term: Term) -> bool:
         """Return whether this node follows `node` in `term` and `node` is a known member."""
         return self._role.leader == node and self._server.term == term and self._server.knows(node)
+
+    @property
+    def log_verified(self) -> bool:
+        """True for a follower whose whole log is known to equal its leader's."""
+        return type(self._role) is Follower and self._role.verified == self._server.log.last_index
 
     @property
     def stopped(self) -> bool:

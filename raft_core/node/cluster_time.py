@@ -8,9 +8,13 @@ so a follower that becomes leader continues from the last leader's present time,
 sources: the leader sends the time in heartbeats and with entries, and a machine reports the stamps in the commands it
 applied. Wall time is used once in the life of a cluster: when no other source gives the time.
 
-The time sent by a leader of a later term replaces the known one, even if it is smaller. Such a leader may have
-restarted and missed some time, but its stamps are in the log, and a key set by them must not expire early because the
-next leader has a better estimate.
+Late is a nuisance, early breaks a lock. So one rule holds on every node: **its time is never ahead of the clock that
+stamped any entry in its log**, applied or not. Stamps of a leader that had restarted and missed some time are in the
+log, and a key set by them must not expire early because the next leader has a better estimate. Hence a leader sends its
+time with all entries and snapshots, and a node whose log equals its leader's takes that time even if it is smaller.
+A node whose log may hold other entries takes the smaller of both times, and a node that gets entries without a time
+goes back to the latest stamp it knows. Example: A of term 6 is late and stamps entry 9; B gets it from C, which leads
+term 7 and sends what A told it; without that, B would lead term 8 ahead of entry 9.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from typing import Final, final
 import msgspec
 
 from raft_core.ids import MAX_INT63, NO_TERM, Term
-from raft_core.messages import HEARTBEAT, AppendEntries, Message
+from raft_core.messages import HEARTBEAT, AppendEntries, InstallSnapshot, Message
 from raft_core.raft import Raft
 
 __all__ = ["ClusterTime"]
@@ -55,15 +59,42 @@ class ClusterTime:
         if time > 0 and self._time + now - self._at < time:
             self._set(time, now)
 
-    def leader_says(self, term: Term, time: int, now: int) -> None:
-        """Record `time` from the leader of `term`, true when it was sent."""
+    def hear(self, raft: Raft, message: Message, now: int) -> None:
+        """Take the time of a message the core has just handled, if it came from the leader that this node follows."""
+        if type(message) is AppendEntries:
+            brings = bool(message.entries)
+            if not (brings or message.time):
+                return
+        elif type(message) is InstallSnapshot:
+            brings = True
+        else:
+            return
+        if raft.obeys(message.sender, message.term):
+            same = raft.log_verified and type(message) is AppendEntries
+            self.leader_says(message.term, message.time, now, same=same, brings=brings)
+        elif brings and raft.status.leader == message.sender and raft.log_verified:
+            self.leader_says(message.term, 0, now, brings=True)  # not a known member: only its entries count
+
+    def leader_says(self, term: Term, time: int, now: int, *, same: bool = True, brings: bool = False) -> None:
+        """Record `time` from the leader of `term`, true when it was sent; 0: it does not know the time.
+
+        `same`: our whole log equals the leader's. `brings`: with the time come entries or a snapshot.
+        """
         if term < self._term:
             return
         known = self.read(now)
-        if term == self._term and time < known:
-            time = known - (known - time) // _CORRECTION
+        if not time:
+            if brings and self._floor:
+                self._set(self._floor, now)
+            return
+        if not same:
+            if term > self._term and time < known:
+                self._set(time, now)
+        elif term > self._term or time >= known:
+            self._set(time, now)
+        else:
+            self._set(known - (known - time) // _CORRECTION, now)
         self._term = term
-        self._set(time, now)
 
     def to_stamp(self, leading: Raft | None, now: int, wall: int) -> int:
         """Return the stamp for a leader's commands; 0 while it does not know the time, and if `leading` is None.
@@ -83,22 +114,26 @@ class ClusterTime:
         return self.read(now)
 
     def put_into(self, message: Message, now: int) -> Message:
-        """Return the message with the time, if it comes from a leader that knows it.
+        """Return a leader's message with the time, if the leader knows it.
 
-        Heartbeats carry it, so that an idle cluster knows the time too, and entries, so that every node with a stamp
-        knows its time.
+        Heartbeats carry it, so that an idle cluster knows the time too. Entries and snapshots do, so that every node
+        with a stamp knows its time.
 
-        Entries for several followers stay one shared object, because they are encoded once.
+        The time belongs to the message's term: a leader that has heard its successor no longer adds it. Entries for
+        several followers stay one shared object, because they are encoded once.
         """
-        if type(message) is not AppendEntries or message.term != self._told_in:
+        if not self._time or message.term < self._term:
             return message
-        if message.purpose is HEARTBEAT:
+        if type(message) is AppendEntries:
+            if message.purpose is HEARTBEAT:
+                return msgspec.structs.replace(message, time=self.read(now))
+            if message.entries:
+                if self._sent is None or self._sent[0] is not message:
+                    self._sent = (message, msgspec.structs.replace(message, time=self.read(now)))
+                return self._sent[1]
+        elif type(message) is InstallSnapshot:
             return msgspec.structs.replace(message, time=self.read(now))
-        if not message.entries:
-            return message
-        if self._sent is None or self._sent[0] is not message:
-            self._sent = (message, msgspec.structs.replace(message, time=self.read(now)))
-        return self._sent[1]
+        return message
 
     def _set(self, time: int, now: int) -> None:
         self._time = min(max(1, time), MAX_INT63)

@@ -361,8 +361,8 @@ class NodeCore:
                     self._late_reads.append(event)  # a lease may have ended while we slept: the tick goes first
                     continue
                 self._take_step(self._raft, event)
-                if type(event) is AppendEntries and event.time and self._raft.obeys(event.sender, event.term):
-                    self._time.leader_says(event.term, event.time, self._now)
+                if type(event) is AppendEntries or type(event) is InstallSnapshot:
+                    self._time.hear(self._raft, event, self._now)
             if self._peers.lost:
                 lost, self._peers.lost = self._peers.lost, []
                 for connection, left in lost:

@@ -267,6 +267,7 @@ def _check_rare(message: Message) -> None:
     elif isinstance(message, ReadIndexReply):
         numbers |= message.index
     elif isinstance(message, InstallSnapshot):
+        numbers |= message.time
         _check_snapshot(message.meta)
         _require(message.meta.term <= message.term, "a snapshot is of a later term than its leader")
     elif isinstance(message, TimeoutNow | TransferRefused | ReadIndex | AppendEntries | AppendReply):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import msgspec
 import pytest
 
-from raft_core.entries import Entry
+from raft_core.entries import Entry, SnapshotMeta
 from raft_core.errors import OutcomeUnknown
-from raft_core.ids import MAX_INT63, Index, Term
+from raft_core.ids import MAX_INT63, NO_INDEX, NO_TERM, Index, MessageId, NodeId, ReadId, Term
+from raft_core.membership import Members
+from raft_core.messages import DATA, AppendEntries, InstallSnapshot
 from raft_core.node.cluster_time import ClusterTime
 from raft_core.node.events import EntriesApplied, JobFailed
 from raft_core.node.job_runner import JobRunner
@@ -117,7 +120,55 @@ def test_fast_clock_stays_near_the_leaders() -> None:
     assert 0 <= time.read(999 * 101) - (1 + 999 * 100) <= 8
 
 
-@pytest.mark.parametrize("told", [0, -5, MAX_INT63, 2 * MAX_INT63])
+def test_log_with_other_entries_than_the_leaders_takes_the_smaller_time() -> None:
+    """Those entries may be stamped by a later clock than this leader's, and may yet be committed."""
+    time = ClusterTime()
+    time.leader_says(Term(1), 10_000, 0)
+    time.leader_says(Term(2), 12_000, 100, same=False)
+    assert time.read(100) == 10_100
+    time.leader_says(Term(2), 12_100, 200, same=False)
+    assert time.read(200) == 10_200
+    time.leader_says(Term(3), 9_000, 300, same=False)
+    assert time.read(300) == 9_000
+    time.leader_says(Term(3), 12_200, 400)
+    assert time.read(400) == 12_200
+
+
+def test_node_that_knows_no_time_takes_none_while_its_log_may_hold_other_stamps() -> None:
+    time = ClusterTime()
+    time.leader_says(Term(2), 12_000, 100, same=False)
+    assert time.read(100) == 0
+    time.leader_says(Term(2), 12_100, 200)
+    assert time.read(200) == 12_100
+
+
+def test_entries_without_a_time_take_back_all_but_the_latest_known_stamp() -> None:
+    """They may be stamped by a later clock: their leader has restarted and does not know the time."""
+    time = ClusterTime()
+    time.log_shows(5_000, 0)
+    time.leader_says(Term(1), 10_000, 0)
+    time.leader_says(Term(2), 0, 100, same=False)
+    assert time.read(100) == 10_100  # a heartbeat brings no entries
+    time.leader_says(Term(2), 0, 100, brings=True)
+    assert time.read(150) == 5_050
+
+
+def test_leader_tells_the_time_with_its_first_entries() -> None:
+    """What it sends may hold an earlier leader's stamps, long before it stamps itself."""
+    time = ClusterTime()
+    first = AppendEntries(
+        Term(2), NodeId(1), MessageId(1), DATA, NO_INDEX, NO_TERM, NO_INDEX, ReadId(0), (Entry.make(1, 2),)
+    )
+    offer = InstallSnapshot(Term(2), NodeId(1), MessageId(2), SnapshotMeta(Index(1), Term(1), Members.initial((1,))))
+    assert time.put_into(first, 0) is first
+    time.leader_says(Term(1), 10_000, 0)
+    assert time.put_into(first, 100) == msgspec.structs.replace(first, time=10_100)
+    assert time.put_into(offer, 200) == msgspec.structs.replace(offer, time=10_200)
+    time.leader_says(Term(3), 12_000, 300)
+    assert time.put_into(offer, 300) is offer  # time of term 3 is no time of term 2
+
+
+@pytest.mark.parametrize("told", [1, -5, MAX_INT63, 2 * MAX_INT63])
 def test_time_stays_in_its_range(told: int) -> None:
     time = ClusterTime()
     time.leader_says(Term(1), told, 0)

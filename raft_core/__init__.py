@@ -56,18 +56,15 @@ from raft_core.errors import (
 from raft_core.events import (
     Applied,
     CampaignRequested,
-    ChangeRequested,
     Event,
     ForgetLeaderRequested,
-    LeaveRequested,
     LocalEvent,
     MachineFailed,
     PeerConnected,
     PeerUnreachable,
     Persisted,
     Proposed,
-    ReadConsistency,
-    ReadRequested,
+    Requested,
     Restored,
     SnapshotFailed,
     SnapshotProgress,
@@ -77,7 +74,6 @@ from raft_core.events import (
     StopRequested,
     StorageFailed,
     Tick,
-    TransferRequested,
 )
 from raft_core.explain import Explanation, Reason
 from raft_core.ids import (
@@ -125,6 +121,7 @@ from raft_core.messages import (
 )
 from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered
+from raft_core.requests import ChangeMembership, LeaveJoint, Propose, Read, ReadConsistency, TransferLeadership
 from raft_core.settings import Settings
 from raft_core.state_machine import KeepsTime, PreparesWithWallTime, StateMachine
 from raft_core.status import PeerStatus, Status
@@ -152,9 +149,9 @@ __all__ = [
     "CampaignRequested",
     "Change",
     "ChangeError",
+    "ChangeMembership",
     "ChangeMode",
     "ChangeProblem",
-    "ChangeRequested",
     "Checksum",
     "ClusterId",
     "DirectoryInUse",
@@ -175,7 +172,7 @@ __all__ = [
     "InstallSnapshot",
     "InvariantBroken",
     "KeepsTime",
-    "LeaveRequested",
+    "LeaveJoint",
     "LocalEvent",
     "LogDamaged",
     "LogLost",
@@ -197,17 +194,18 @@ __all__ = [
     "Persist",
     "Persisted",
     "PreparesWithWallTime",
+    "Propose",
     "Proposed",
     "QueueFull",
     "Raft",
     "RaftError",
     "RaftStopped",
+    "Read",
     "ReadConsistency",
     "ReadId",
     "ReadIndex",
     "ReadIndexReply",
     "ReadReady",
-    "ReadRequested",
     "Reason",
     "ReceiveSnapshot",
     "Recovered",
@@ -218,6 +216,7 @@ __all__ = [
     "RequestError",
     "RequestId",
     "RequestVote",
+    "Requested",
     "Respond",
     "Restore",
     "Restored",
@@ -249,8 +248,8 @@ __all__ = [
     "Tick",
     "TimeoutNow",
     "TransferInProgress",
+    "TransferLeadership",
     "TransferRefused",
-    "TransferRequested",
     "UnknownReason",
     "VoteKind",
     "VoteReply",

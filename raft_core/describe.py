@@ -29,16 +29,14 @@ from raft_core.entries import MEMBERS, NOOP, Entry, SnapshotMeta
 from raft_core.events import (
     Applied,
     CampaignRequested,
-    ChangeRequested,
     Event,
     ForgetLeaderRequested,
-    LeaveRequested,
     MachineFailed,
     PeerConnected,
     PeerUnreachable,
     Persisted,
     Proposed,
-    ReadRequested,
+    Requested,
     Restored,
     SnapshotFailed,
     SnapshotProgress,
@@ -48,7 +46,6 @@ from raft_core.events import (
     StopRequested,
     StorageFailed,
     Tick,
-    TransferRequested,
 )
 from raft_core.membership import AddLearner, AddVoter, Change, Members
 from raft_core.messages import (
@@ -67,6 +64,7 @@ from raft_core.messages import (
     VoteKind,
     VoteReply,
 )
+from raft_core.requests import ChangeMembership, LeaveJoint, Read, TransferLeadership
 
 __all__ = ["describe", "describe_entry", "describe_members", "describe_outcome"]
 
@@ -203,14 +201,14 @@ def _wish(event: Event) -> str | None:
     match event:
         case Proposed(request, commands):
             return f"request {request}: append {', '.join(_data(command) for command in commands)}"
-        case ReadRequested(request, consistency, limit):
+        case Requested(request, Read(consistency, limit)):
             return f"request {request}: read {consistency.value}{f' {limit}' if limit else ''}"
-        case ChangeRequested(request, changes, mode, expected):
+        case Requested(request, ChangeMembership(changes, mode, expected)):
             wish = ", ".join(_change(change) for change in changes)
             return f"request {request}: change members ({mode.value}): {wish}{f' if at {expected}' if expected else ''}"
-        case LeaveRequested(request):
+        case Requested(request, LeaveJoint()):
             return f"request {request}: leave the joint configuration"
-        case TransferRequested(request, to):
+        case Requested(request, TransferLeadership(to)):
             return f"request {request}: hand over to {to or 'the best voter'}"
         case CampaignRequested():
             return "asked to campaign"

@@ -5,30 +5,26 @@ An adapter reports completed effects as events, in the order of the effects of e
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TypeAlias, final
 
 from raft_core.entries import SnapshotMeta
-from raft_core.ids import NO_INDEX, NO_NODE, Index, NodeId, RequestId, WriteId
-from raft_core.membership import Change, ChangeMode
+from raft_core.ids import Index, NodeId, RequestId, WriteId
 from raft_core.messages import Message
+from raft_core.requests import ChangeMembership, LeaveJoint, Read, TransferLeadership
 from raft_core.structs import Value
 
 __all__ = [
     "Applied",
     "CampaignRequested",
-    "ChangeRequested",
     "Event",
     "ForgetLeaderRequested",
-    "LeaveRequested",
     "LocalEvent",
     "MachineFailed",
     "PeerConnected",
     "PeerUnreachable",
     "Persisted",
     "Proposed",
-    "ReadConsistency",
-    "ReadRequested",
+    "Requested",
     "Restored",
     "SnapshotFailed",
     "SnapshotProgress",
@@ -38,7 +34,6 @@ __all__ = [
     "StopRequested",
     "StorageFailed",
     "Tick",
-    "TransferRequested",
 ]
 
 
@@ -137,60 +132,18 @@ class PeerUnreachable(Value, frozen=True, tag=113, array_like=True):
 
 @final
 class Proposed(Value, frozen=True, tag=114, array_like=True):
-    """A client proposed these commands, in this order, under one request id."""
+    """Clients proposed these commands, in this order, as one request with an item for each."""
 
     request: RequestId
     commands: tuple[bytes, ...]
 
 
-class ReadConsistency(StrEnum):
-    """The guarantee of a read.
-
-    `LINEARIZABLE`: it sees every write answered before the read was requested (§8).
-    `STALE_BOUNDED`: NOT linearizable. It sees the commits of the leader at the time of its last message, received at
-    most `limit` ticks ago. The message's time on the network is not counted, and the sender may be a deposed leader
-    for up to an election timeout.
-    `MONOTONE`: NOT linearizable. It sees the state at index `limit` or later, for clients which keep the highest index
-    they have seen; refused as stale while this node's commit index is lower.
-    """
-
-    LINEARIZABLE = "linearizable"
-    STALE_BOUNDED = "stale_bounded"
-    MONOTONE = "monotone"
-
-
 @final
-class ReadRequested(Value, frozen=True, tag=115, array_like=True):
-    """A client wants to read here. Answered by `ReadReady` or a `Refusal`."""
+class Requested(Value, frozen=True, tag=115, array_like=True):
+    """A client or operator made this request. Answered by `Respond` to `id`: a read by `ReadReady` or a `Refusal`."""
 
-    request: RequestId
-    consistency: ReadConsistency = ReadConsistency.LINEARIZABLE
-    limit: int = 0
-
-
-@final
-class ChangeRequested(Value, frozen=True, tag=116, array_like=True):
-    """An operator requested a membership change. `expected`: refuse unless the configuration was appended there."""
-
-    request: RequestId
-    changes: tuple[Change, ...]
-    mode: ChangeMode = ChangeMode.AUTO
-    expected: Index = NO_INDEX
-
-
-@final
-class LeaveRequested(Value, frozen=True, tag=117, array_like=True):
-    """An operator asked to leave a joint configuration (needed only after `ChangeMode.EXPLICIT`)."""
-
-    request: RequestId
-
-
-@final
-class TransferRequested(Value, frozen=True, tag=118, array_like=True):
-    """An operator requested a leadership transfer to `to`, or (0) to the best-matched voter."""
-
-    request: RequestId
-    to: NodeId = NO_NODE
+    id: RequestId
+    request: Read | ChangeMembership | LeaveJoint | TransferLeadership
 
 
 @final
@@ -233,10 +186,7 @@ LocalEvent: TypeAlias = (
     | PeerConnected
     | PeerUnreachable
     | Proposed
-    | ReadRequested
-    | ChangeRequested
-    | LeaveRequested
-    | TransferRequested
+    | Requested
     | CampaignRequested
     | ForgetLeaderRequested
     | StopRequested

@@ -26,17 +26,14 @@ from raft_core.errors import CallerError, LogLost, RaftStopped, SettingsError, i
 from raft_core.events import (
     Applied,
     CampaignRequested,
-    ChangeRequested,
     Event,
     ForgetLeaderRequested,
-    LeaveRequested,
     MachineFailed,
     PeerConnected,
     PeerUnreachable,
     Persisted,
     Proposed,
-    ReadConsistency,
-    ReadRequested,
+    Requested,
     Restored,
     SnapshotFailed,
     SnapshotProgress,
@@ -46,7 +43,6 @@ from raft_core.events import (
     StopRequested,
     StorageFailed,
     Tick,
-    TransferRequested,
 )
 from raft_core.explain import Explainer, Explanation, Reason
 from raft_core.ids import NO_INDEX, NO_NODE, Index, NodeId, RequestId, Term
@@ -66,6 +62,7 @@ from raft_core.messages import (
     VoteReply,
 )
 from raft_core.recovered import Recovered, check_founding
+from raft_core.requests import ChangeMembership, LeaveJoint, Read, ReadConsistency, TransferLeadership
 from raft_core.roles.candidate import Candidate, PreCandidate
 from raft_core.roles.follower import Follower
 from raft_core.roles.leader import Leader
@@ -180,8 +177,8 @@ class Raft:
             self._proposed(event)
         elif type(event) is Tick:
             self._tick(event)
-        elif type(event) is ReadRequested:
-            self._read(event)
+        elif type(event) is Requested:
+            self._requested(event.id, event.request)
         else:
             self._dispatch_rare(event)
 
@@ -212,8 +209,6 @@ class Raft:
                     role.on_connected(peer)
             case PeerUnreachable(peer):
                 self._unreachable(peer)
-            case ChangeRequested() | LeaveRequested() | TransferRequested():
-                self._leaders_only(event)
             case CampaignRequested():
                 self._campaign()
             case ForgetLeaderRequested():
@@ -384,45 +379,47 @@ class Raft:
         reason = RefusalReason.STOPPING if self._server.stopping else RefusalReason.NOT_LEADER
         self._server.refuse(request, reason, leader=self._role.leader, count=count)
 
-    def _leaders_only(self, event: ChangeRequested | LeaveRequested | TransferRequested) -> None:
+    def _requested(self, number: RequestId, request: Read | ChangeMembership | LeaveJoint | TransferLeadership) -> None:
         role = self._role
-        if type(role) is not Leader:
-            self._not_leader(event.request, 1)
-        elif type(event) is ChangeRequested:
-            self._move(role.on_change(event))
-        elif type(event) is LeaveRequested:
-            self._move(role.on_leave(event))
-        elif type(event) is TransferRequested:
-            role.on_transfer(event)
+        if type(request) is Read:
+            self._read(number, request)
+        elif type(role) is not Leader:
+            self._not_leader(number, 1)
+        elif type(request) is ChangeMembership:
+            self._move(role.on_change(number, request))
+        elif type(request) is LeaveJoint:
+            self._move(role.on_leave_joint(number))
+        elif type(request) is TransferLeadership:
+            role.on_transfer(number, request.to)
 
-    def _read(self, event: ReadRequested) -> None:
+    def _read(self, number: RequestId, read: Read) -> None:
         server, role = self._server, self._role
         if server.stopping:
-            server.refuse(event.request, RefusalReason.STOPPING)
+            server.refuse(number, RefusalReason.STOPPING)
         elif server.reads_full:
-            server.refuse(event.request, RefusalReason.READS_FULL, leader=role.leader)
-        elif event.consistency is ReadConsistency.MONOTONE:
-            self._read_monotone(event)
+            server.refuse(number, RefusalReason.READS_FULL, leader=role.leader)
+        elif read.consistency is ReadConsistency.MONOTONE:
+            self._read_monotone(number, read.limit)
         elif type(role) is Leader:
-            role.on_read(event)
-        elif type(role) is Follower and event.consistency is ReadConsistency.STALE_BOUNDED:
-            if role.fresh_at >= 0 and server.now - role.fresh_at <= event.limit:
-                server.read_when_applied(server.commit, event.request)
+            role.on_read(number)
+        elif type(role) is Follower and read.consistency is ReadConsistency.STALE_BOUNDED:
+            if role.fresh_at >= 0 and server.now - role.fresh_at <= read.limit:
+                server.read_when_applied(server.commit, number)
             else:
-                server.refuse(event.request, RefusalReason.STALE, leader=role.leader)
+                server.refuse(number, RefusalReason.STALE, leader=role.leader)
         elif type(role) is Follower:
-            role.on_read(event)
+            role.on_read(number)
         else:
-            server.refuse(event.request, RefusalReason.NO_LEADER)
+            server.refuse(number, RefusalReason.NO_LEADER)
 
-    def _read_monotone(self, event: ReadRequested) -> None:
+    def _read_monotone(self, number: RequestId, index: int) -> None:
         """Refuse a read above our commit index: otherwise it might wait for ever."""
         server = self._server
-        if event.limit > server.commit:
+        if index > server.commit:
             text = f"only {server.commit} is known to be committed here"
-            server.refuse(event.request, RefusalReason.STALE, leader=self._role.leader, text=text)
+            server.refuse(number, RefusalReason.STALE, leader=self._role.leader, text=text)
         else:
-            server.read_when_applied(Index(event.limit), event.request)
+            server.read_when_applied(Index(index), number)
 
     def _campaign(self) -> None:
         if type(self._role) is Follower:

@@ -28,13 +28,13 @@ from raft_core.errors import (
     TransferInProgress,
     WrongDirectory,
 )
-from raft_core.events import ReadConsistency
 from raft_core.explain import Explanation
 from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, Members, RemoveNode
 from raft_core.node.config import NodeConfig
 from raft_core.node.limits import NodeLimits
 from raft_core.node.reaching import ListenFailed
 from raft_core.node.status import NodeStatus
+from raft_core.requests import ReadConsistency
 from raft_core.settings import Settings
 from raft_core.state_machine import KeepsTime, PreparesWithWallTime, StateMachine
 from raft_core.store import Store

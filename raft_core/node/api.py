@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from raft_core.errors import CallerError
-from raft_core.events import ReadConsistency
 from raft_core.explain import Explanation
 from raft_core.ids import NO_NODE, Index, NodeId
 from raft_core.membership import Change, ChangeMode
@@ -19,6 +18,7 @@ from raft_core.node.core import NodeCore
 from raft_core.node.events import ClientAsked, ClientChanged, ClientLeft, ClientProposed, ClientTransferred, NodeEvent
 from raft_core.node.jobs import Ticket
 from raft_core.node.status import NodeStatus
+from raft_core.requests import ReadConsistency
 
 __all__ = ["Asking", "NodeApi"]
 

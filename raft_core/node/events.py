@@ -25,11 +25,11 @@ from typing import NewType, TypeAlias, final
 from raft_core.effects import Alarm, RoleChanged
 from raft_core.entries import SnapshotMeta
 from raft_core.errors import RaftError, RequestError
-from raft_core.events import ReadConsistency
 from raft_core.ids import Index, NodeId, WriteId
 from raft_core.membership import Change, ChangeMode
 from raft_core.node.jobs import Job, Lane, Ticket
 from raft_core.recovered import Recovered
+from raft_core.requests import ReadConsistency
 from raft_core.structs import Value
 
 __all__ = [

@@ -16,12 +16,13 @@ from enum import Enum, auto
 from typing import Final, final
 
 from raft_core.effects import RefusalReason, Respond
-from raft_core.events import StopRequested, TransferRequested
+from raft_core.events import Requested, StopRequested
 from raft_core.ids import RequestId
 from raft_core.node.limits import NodeLimits
 from raft_core.node.outputs import Outputs
 from raft_core.node.peers import Peers
 from raft_core.node.requests import RequestBook
+from raft_core.requests import TransferLeadership
 
 __all__ = ["Leaving"]
 
@@ -58,7 +59,7 @@ class Leaving:
             return
         self._stage = _Stage.HANDING_OVER
         self._wish = self._clients.number_anew()
-        self._orders.events.append(TransferRequested(self._wish))
+        self._orders.events.append(Requested(self._wish, TransferLeadership()))
 
     def on_respond(self, effect: Respond) -> None:
         """Note the answer to our transfer request, if it is that. Any answer ends the wait."""

@@ -17,14 +17,7 @@ from typing import Final, final
 
 from raft_core.effects import Indeterminate, ReadReady, Refusal, RefusalReason, Respond, Success, UnknownReason
 from raft_core.errors import CallerError, Refused, RequestError
-from raft_core.events import (
-    ChangeRequested,
-    LeaveRequested,
-    Proposed,
-    ReadConsistency,
-    ReadRequested,
-    TransferRequested,
-)
+from raft_core.events import Proposed, Requested
 from raft_core.ids import NO_NODE, NodeId, RequestId
 from raft_core.membership import Members
 from raft_core.node.events import Answer, ClientAsked, ConnectionId, QueryAnswered, QueryFailed
@@ -38,6 +31,7 @@ from raft_core.node.pending_request import Batch, ClientEvent, Deadlines, Pendin
 from raft_core.node.raising import described
 from raft_core.node.replies import refusal_of, refusal_reply, uncertainty_of, uncertainty_reply
 from raft_core.raft import Raft
+from raft_core.requests import ChangeMembership, LeaveJoint, Read, ReadConsistency, TransferLeadership
 from raft_core.settings import Settings
 from raft_core.wire.handshake import Limits
 from raft_core.wire.payloads import Forward, ForwardReply, ProposeChange, ProposeCommand, ProposeLeave, Transfer
@@ -227,11 +221,11 @@ class RequestBook:
                 self._await_greeting(item, changes)
                 return
             number = self._batch([item])
-            self._orders.events.append(ChangeRequested(number, changes, request.mode, request.expected))
+            self._orders.events.append(Requested(number, ChangeMembership(changes, request.mode, request.expected)))
         elif isinstance(request, ProposeLeave):
-            self._orders.events.append(LeaveRequested(self._batch([item])))
+            self._orders.events.append(Requested(self._batch([item]), LeaveJoint()))
         elif isinstance(request, Transfer):
-            self._orders.events.append(TransferRequested(self._batch([item]), request.to))
+            self._orders.events.append(Requested(self._batch([item]), TransferLeadership(request.to)))
 
     def number_anew(self) -> RequestId:
         """Return a request number that is not in use."""
@@ -261,7 +255,7 @@ class RequestBook:
             assert type(request) is ClientAsked
             groups.setdefault((request.consistency, request.limit), []).append(item)
         for (consistency, limit), items in groups.items():
-            self._orders.events.append(ReadRequested(self._batch(items), consistency, limit))
+            self._orders.events.append(Requested(self._batch(items), Read(consistency, limit)))
 
     def _forward(self, item: PendingRequest, leader: NodeId) -> None:
         if item.ticket is None:  # a peer's request: forwarded one hop only

@@ -10,7 +10,6 @@ from typing import Final, final
 from raft_core.effects import AlarmKind, ReceiveSnapshot, RefusalReason, RoleName
 from raft_core.entries import COMMAND, ENTRY_OVERHEAD, Entry, SnapshotMeta
 from raft_core.errors import LogLost
-from raft_core.events import ReadRequested
 from raft_core.ids import NO_INDEX, NO_NODE, Index, MessageId, NodeId, RequestId
 from raft_core.messages import (
     COMMIT_UPDATE,
@@ -439,17 +438,17 @@ class Follower:
 
     # Reads.
 
-    def on_read(self, event: ReadRequested) -> None:
+    def on_read(self, request: RequestId) -> None:
         """Ask the leader for the read index; the read itself is done here (thesis 6.4)."""
         server = self.server
         if self.leader == NO_NODE:
-            server.refuse(event.request, RefusalReason.NO_LEADER)
+            server.refuse(request, RefusalReason.NO_LEADER)
             return
         if len(self.reads) + len(server.ready_reads) >= server.settings.max_waiting_reads:
-            server.refuse(event.request, RefusalReason.READS_FULL, leader=self.leader)
+            server.refuse(request, RefusalReason.READS_FULL, leader=self.leader)
             return
         message = server.next_message()
-        self.reads.append((message, event.request))
+        self.reads.append((message, request))
         server.outbox.send(self.leader, ReadIndex(server.term, server.me, message))
 
     def _ask_again(self) -> None:

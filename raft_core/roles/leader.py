@@ -12,14 +12,7 @@ from typing import Final, final
 from raft_core.compaction import crowded
 from raft_core.effects import AlarmKind, Refusal, RefusalReason, Respond, RoleName
 from raft_core.entries import ENTRY_OVERHEAD, Entry, seal_commands
-from raft_core.events import (
-    ChangeRequested,
-    LeaveRequested,
-    Proposed,
-    ReadRequested,
-    SnapshotProgress,
-    TransferRequested,
-)
+from raft_core.events import Proposed, SnapshotProgress
 from raft_core.ids import NO_NODE, Index, NodeId, RequestId
 from raft_core.messages import (
     HEARTBEAT,
@@ -37,6 +30,7 @@ from raft_core.messages import (
 from raft_core.pending import PendingProposal
 from raft_core.progress import UNMARKED, Progress, ProgressState
 from raft_core.quorum import NO_LIMIT, committed_index, quorum_reached
+from raft_core.requests import ChangeMembership
 from raft_core.roles.leadership_transfer import LeadershipTransfer
 from raft_core.roles.membership_change import MembershipChange
 from raft_core.roles.reading import Reading
@@ -415,10 +409,10 @@ class Leader:
         self.change.resign()
         server.give_up_at = server.now + (server.settings.answer_ticks or server.settings.election_ticks)
 
-    def on_transfer(self, event: TransferRequested) -> None:
+    def on_transfer(self, request: RequestId, to: NodeId) -> None:
         """Transfer the leadership on an operator's request (thesis 3.10)."""
         before = self.succession.handover
-        self.succession.request(event)
+        self.succession.request(request, to)
         if self.succession.handover is not before:
             self.quorum_ticks = 0  # the transfer has its own timeout
         self._spend_lease()
@@ -429,9 +423,9 @@ class Leader:
 
     # Reads.
 
-    def on_read(self, event: ReadRequested) -> None:
+    def on_read(self, request: RequestId) -> None:
         """Take a read of this node's clients; refuse it while leaving."""
-        self.reading.on_read(event, leaving=self.succession.handover is not None)
+        self.reading.on_read(request, leaving=self.succession.handover is not None)
 
     def on_read_index(self, message: ReadIndex) -> None:
         """Take a read of a follower or learner; refuse it while leaving."""
@@ -439,21 +433,21 @@ class Leader:
 
     # Members.
 
-    def on_change(self, event: ChangeRequested) -> Transition | None:
+    def on_change(self, request: RequestId, change: ChangeMembership) -> Transition | None:
         """Append a membership change, or refuse it with a type (rule 9.1)."""
         reason = self._closed()
         if reason is not None:
-            self.server.refuse(event.request, reason, leader=self.succession.target)
-        elif self.change.request(event, settled=self.settled):
+            self.server.refuse(request, reason, leader=self.succession.target)
+        elif self.change.request(request, change, settled=self.settled):
             return self._members_moved()
         return None
 
-    def on_leave(self, event: LeaveRequested) -> Transition | None:
+    def on_leave_joint(self, request: RequestId) -> Transition | None:
         """Leave the joint configuration, or refuse with a type."""
         reason = self._closed()
         if reason is not None:
-            self.server.refuse(event.request, reason, leader=self.succession.target)
-        elif self.change.leave(event, settled=self.settled):
+            self.server.refuse(request, reason, leader=self.succession.target)
+        elif self.change.leave(request, settled=self.settled):
             return self._members_moved()
         return None
 

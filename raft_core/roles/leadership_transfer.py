@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import final
 
 from raft_core.effects import Indeterminate, RefusalReason, Respond, Success, UnknownReason
-from raft_core.events import TransferRequested
 from raft_core.ids import NO_NODE, MessageId, NodeId, RequestId
 from raft_core.messages import TimeoutNow, TransferRefused
 from raft_core.roles.replication import Replication
@@ -50,22 +49,22 @@ class LeadershipTransfer:
         """The transfer's target; 0 if no transfer is under way."""
         return self.handover.target if self.handover is not None else NO_NODE
 
-    def request(self, event: TransferRequested) -> None:
+    def request(self, request: RequestId, to: NodeId) -> None:
         """Begin a transfer (thesis 3.10), or join the one under way to the same target."""
-        server, target = self.server, event.to or self.best_voter()
+        server, target = self.server, to or self.best_voter()
         if server.stopping:
-            server.refuse(event.request, RefusalReason.STOPPING)
-        elif event.to == server.me:
-            server.respond(Respond(event.request, Success(server.commit)))  # already the leader
+            server.refuse(request, RefusalReason.STOPPING)
+        elif to == server.me:
+            server.respond(Respond(request, Success(server.commit)))  # already the leader
         elif target == NO_NODE:
-            server.refuse(event.request, RefusalReason.TARGET_UNREACHABLE, text="no other voter has been heard lately")
+            server.refuse(request, RefusalReason.TARGET_UNREACHABLE, text="no other voter has been heard lately")
         elif target not in server.members.voters:
-            server.refuse(event.request, RefusalReason.NOT_A_VOTER, text=f"node {target} is no voter")
+            server.refuse(request, RefusalReason.NOT_A_VOTER, text=f"node {target} is no voter")
         elif self.handover is not None and self.handover.target == target:
-            self.handover.requests.append(event.request)
+            self.handover.requests.append(request)
         else:
             self._end(RefusalReason.TRANSFER_FAILED)
-            self._begin(target, [event.request])
+            self._begin(target, [request])
 
     def leave(self) -> StepDown | None:
         """End the leadership, after a transfer if a voter is available (rule 11.5, thesis 4.2.2)."""

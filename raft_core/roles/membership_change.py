@@ -10,10 +10,10 @@ from typing import final
 
 from raft_core.effects import Indeterminate, Refusal, RefusalReason, Respond, UnknownReason
 from raft_core.entries import MEMBERS, Entry
-from raft_core.events import ChangeRequested, LeaveRequested
 from raft_core.ids import NO_INDEX, RequestId
 from raft_core.membership import AddVoter, ChangeError, ChangeMode, Members
 from raft_core.pending import PendingProposal
+from raft_core.requests import ChangeMembership
 from raft_core.roles.replication import Replication
 from raft_core.server import Server
 
@@ -36,43 +36,43 @@ class MembershipChange:
         """True while the configuration in force is not committed (thesis 4.1: one change at a time)."""
         return self.server.configurations.index > self.server.commit
 
-    def request(self, event: ChangeRequested, *, settled: bool) -> bool:
+    def request(self, request: RequestId, change: ChangeMembership, *, settled: bool) -> bool:
         """Append the changed configuration and return True, or refuse the request and return False."""
         server = self.server
         refusal = self._forbidden(settled=settled)
-        if refusal is None and event.expected != NO_INDEX and event.expected != server.configurations.index:
-            text = f"the configuration in force was appended at {server.configurations.index}, not {event.expected}"
+        if refusal is None and change.expected != NO_INDEX and change.expected != server.configurations.index:
+            text = f"the configuration in force was appended at {server.configurations.index}, not {change.expected}"
             refusal = Refusal(RefusalReason.CONFIGURATION_DIFFERS, server.me, text)
         if refusal is None and server.members.joint:
             refusal = Refusal(RefusalReason.CHANGE_WHILE_JOINT, server.me, "leave the joint configuration first")
         if refusal is not None:
-            server.respond(Respond(event.request, refusal))
+            server.respond(Respond(request, refusal))
             return False
-        target = server.members.changed(event.changes, event.mode)
+        target = server.members.changed(change.changes, change.mode)
         if isinstance(target, ChangeError):
-            server.refuse(event.request, RefusalReason(target.kind.value), leader=server.me, text=target.text)
+            server.refuse(request, RefusalReason(target.kind.value), leader=server.me, text=target.text)
             return False
         if target == server.members:
-            server.refuse(event.request, RefusalReason.NO_CHANGE, leader=server.me, text="this is already so")
+            server.refuse(request, RefusalReason.NO_CHANGE, leader=server.me, text="this is already so")
             return False
         answer_now = not target.joint or not target.auto_leave
-        self._append(target, event.request if answer_now else None)
+        self._append(target, request if answer_now else None)
         if not answer_now:
-            self.waiting = event.request
+            self.waiting = request
         return True
 
-    def leave(self, event: LeaveRequested, *, settled: bool) -> bool:
+    def leave(self, request: RequestId, *, settled: bool) -> bool:
         """Leave the joint configuration on request and return True, or refuse and return False."""
         server = self.server
         refusal = self._forbidden(settled=settled)
         if refusal is not None:
-            server.respond(Respond(event.request, refusal))
+            server.respond(Respond(request, refusal))
             return False
         target = server.members.left()
         if isinstance(target, ChangeError):
-            server.refuse(event.request, RefusalReason.NOT_JOINT, leader=server.me, text=target.text)
+            server.refuse(request, RefusalReason.NOT_JOINT, leader=server.me, text=target.text)
             return False
-        self._append(target, event.request)
+        self._append(target, request)
         return True
 
     def _forbidden(self, *, settled: bool) -> Refusal | None:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import final
 
 from raft_core.effects import AlarmKind, RefusalReason
-from raft_core.events import ReadRequested
 from raft_core.ids import NO_NODE, Index, MessageId, NodeId, ReadId, RequestId
 from raft_core.messages import AppendReply, ReadIndex, ReadIndexReply
 from raft_core.progress import Progress
@@ -36,15 +35,15 @@ class Reading:
         self.lease_spent = False  # TimeoutNow was sent: no more leases in this leadership
         self.beats: deque[tuple[MessageId, int]] = deque()  # heartbeats and when they were sent, for leases
 
-    def on_read(self, event: ReadRequested, *, leaving: bool) -> None:
+    def on_read(self, request: RequestId, *, leaving: bool) -> None:
         """Answer from a valid lease, otherwise with the next read round (§8)."""
         server = self.server
         if len(self.queue) + len(server.ready_reads) >= server.settings.max_waiting_reads:
-            server.refuse(event.request, RefusalReason.READS_FULL)
+            server.refuse(request, RefusalReason.READS_FULL)
         elif self._lease_valid(leaving=leaving):
-            server.read_when_applied(server.commit, event.request)
+            server.read_when_applied(server.commit, request)
         else:
-            self._ask(WaitingRead(NO_NODE, event.request))
+            self._ask(WaitingRead(NO_NODE, request))
 
     def on_read_index(self, message: ReadIndex, *, leaving: bool) -> None:
         """Answer a follower's or learner's read. Refuse a removed node, or it would wait for ever (rule 7.5)."""

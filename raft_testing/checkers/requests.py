@@ -8,12 +8,10 @@ from __future__ import annotations
 from typing import final
 
 from raft_core.effects import Respond
-from raft_core.events import ChangeRequested, Event, LeaveRequested, Proposed, ReadRequested, TransferRequested
+from raft_core.events import Event, Proposed, Requested
 from raft_core.ids import RequestId
 
 __all__ = ["RequestTracker"]
-
-_ONE_ITEM = (ReadRequested, ChangeRequested, LeaveRequested, TransferRequested)
 
 
 @final
@@ -35,8 +33,8 @@ class RequestTracker:
         if type(event) is Proposed:
             if event.commands:
                 self._open[event.request] = (1 << len(event.commands)) - 1
-        elif isinstance(event, _ONE_ITEM):
-            self._open[event.request] = 1
+        elif type(event) is Requested:
+            self._open[event.id] = 1
 
     def answered(self, answer: Respond) -> str:
         """What is wrong with the answer, or nothing."""

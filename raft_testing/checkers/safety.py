@@ -20,13 +20,14 @@ from raft_core._state import alike
 from raft_core.effects import Apply, Effect, Persist, Respond, Restore, Send, Stop, TakeSnapshot
 from raft_core.entries import COMMAND, MEMBERS, SnapshotMeta
 from raft_core.errors import InvariantBroken, RaftError
-from raft_core.events import Event, Persisted, ReadRequested
+from raft_core.events import Event, Persisted, Requested
 from raft_core.ids import Incarnation, NodeId
 from raft_core.invariants import check
 from raft_core.membership import Members
 from raft_core.messages import AppendEntries, ReadIndex
 from raft_core.raft import Raft
 from raft_core.recovered import Recovered
+from raft_core.requests import Read
 from raft_core.roles.follower import Follower
 from raft_core.roles.leader import Leader
 from raft_testing.checkers.bounds import queue_of_core
@@ -231,7 +232,7 @@ class SafetyChecker:
     def _notice(self, raft: Raft, event: Event | None, effects: Iterable[Effect]) -> None:
         """Counts what proves that a run was not vacuous."""
         kind = type(event)
-        if kind is ReadRequested or kind is ReadIndex:
+        if kind is ReadIndex or (type(event) is Requested and type(event.request) is Read):
             role = raft.role
             if type(role) is Leader and not role.settled and role.reading.queue.waiting:
                 self.seen["read postponed until the first commit of a term"] += 1

@@ -15,18 +15,7 @@ from raft_core._state import alike
 from raft_core.effects import Alarm, AlarmKind, Refusal, Respond, Stop, StopReason
 from raft_core.entries import MEMBERS, Entry, SnapshotMeta
 from raft_core.errors import CallerError, RaftStopped, Refused
-from raft_core.events import (
-    Applied,
-    ChangeRequested,
-    Event,
-    LeaveRequested,
-    Persisted,
-    Proposed,
-    ReadConsistency,
-    Restored,
-    Tick,
-    TransferRequested,
-)
+from raft_core.events import Applied, Event, Persisted, Proposed, Requested, Restored, Tick
 from raft_core.ids import Incarnation, Index, MessageId, NodeId, ReadId, RequestId, Term, WriteId
 from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, Members, RemoveNode
 from raft_core.messages import DATA, HEARTBEAT, AppendEntries, InstallSnapshot, ReadIndex
@@ -36,6 +25,7 @@ from raft_core.node.events import ClientProposed
 from raft_core.node.jobs import DropReceived, Job, Lane, Query, Ticket
 from raft_core.node.limits import SECOND
 from raft_core.raft import Raft
+from raft_core.requests import ChangeMembership, LeaveJoint, ReadConsistency, TransferLeadership
 from raft_core.roles.leader import Leader
 from raft_core.sessions import Sequence, SessionId, encode_command
 from raft_testing.rng import Rng
@@ -305,12 +295,17 @@ class ApiMisuse:
         large = bytes(node.settings.max_entry_bytes + 1)
         orders: tuple[Event, ...] = (
             Proposed(request, (large,)),
-            ChangeRequested(request, (AddVoter(NodeId(0)),)),
-            ChangeRequested(request, (RemoveNode(NodeId(_FAR)),)),
-            TransferRequested(request, NodeId(_FAR)),
+            Requested(request, ChangeMembership((AddVoter(NodeId(0)),))),
+            Requested(request, ChangeMembership((RemoveNode(NodeId(_FAR)),))),
+            Requested(request, TransferLeadership(NodeId(_FAR))),
         )
         if not isinstance(core.role, Leader):
-            orders = (*orders, Proposed(request, (b"small",)), LeaveRequested(request), TransferRequested(request))
+            orders = (
+                *orders,
+                Proposed(request, (b"small",)),
+                Requested(request, LeaveJoint()),
+                Requested(request, TransferLeadership()),
+            )
         order, last = rng.choice(orders), core.log.last
         outcomes = [e.outcome for e in core.step(order) if isinstance(e, Respond) and e.request == request]
         refused = len(outcomes) == 1 and isinstance(outcomes[0], Refusal) and core.log.last == last

@@ -14,10 +14,11 @@ from typing import Final, TypeAlias, final
 import attrs
 
 from raft_core.errors import CallerError
-from raft_core.events import CampaignRequested, ChangeRequested, Event, Persisted, Proposed, Tick, TransferRequested
+from raft_core.events import CampaignRequested, Event, Persisted, Proposed, Requested, Tick
 from raft_core.ids import NodeId, RequestId, WriteId
 from raft_core.membership import AddVoter, Members, RemoveNode
 from raft_core.recovered import Recovered
+from raft_core.requests import ChangeMembership, TransferLeadership
 from raft_core.settings import Settings
 from raft_testing.model_checker.canonical import FIRST_NODE, LEFT_OUT, Plain, as_bytes
 from raft_testing.model_checker.node import ExploredNode, Packet
@@ -320,9 +321,9 @@ class Cluster:
         if kind == PROPOSE:
             return Proposed(RequestId(detail), (b"value %d" % detail,))
         if kind in (REMOVE, ABDICATE):
-            return ChangeRequested(RequestId(1000), (RemoveNode(NodeId(detail)),))
+            return Requested(RequestId(1000), ChangeMembership((RemoveNode(NodeId(detail)),)))
         if kind == ADD:
-            return ChangeRequested(RequestId(1000), (AddVoter(NodeId(detail)),))
+            return Requested(RequestId(1000), ChangeMembership((AddVoter(NodeId(detail)),)))
         if kind == TRANSFER:
-            return TransferRequested(RequestId(2000), NodeId(detail))
+            return Requested(RequestId(2000), TransferLeadership(NodeId(detail)))
         return None

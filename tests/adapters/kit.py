@@ -21,7 +21,6 @@ from anyio.abc import SocketAttribute, SocketStream
 from raft_core.effects import Alarm, Persist, RoleChanged, RoleName
 from raft_core.entries import SnapshotMeta
 from raft_core.errors import MembershipRefused, RequestError, StorageBroken
-from raft_core.events import ReadConsistency
 from raft_core.explain import Explanation
 from raft_core.ids import Index
 from raft_core.membership import Change, ChangeMode, Members
@@ -29,6 +28,7 @@ from raft_core.node.config import NodeConfig
 from raft_core.node.limits import MILLISECOND, SECOND, NodeLimits
 from raft_core.node.status import NodeStatus
 from raft_core.recovered import Identity, Recovered
+from raft_core.requests import ReadConsistency
 from raft_core.settings import Settings
 from raft_core.state_machine import StateMachine
 from raft_core.store import SnapshotReader, SnapshotWriter, Store

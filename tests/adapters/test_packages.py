@@ -93,7 +93,7 @@ def test_both_nodes_have_the_same_methods_with_the_same_signatures_and_promises(
 def test_an_adapter_knows_nothing_of_the_protocol(package: object) -> None:
     """It takes from the core what its own face shows and what it trades with the host, and asks no effect its type."""
     allowed = {"effects", "errors", "events", "node", "settings", "state_machine"}
-    shown = {"entries", "explain", "membership", "store"}
+    shown = {"entries", "explain", "membership", "requests", "store"}
     for name, path in modules(package).items():
         source = path.read_text()
         for found in ast.walk(ast.parse(source)):

@@ -8,10 +8,11 @@ import pytest
 
 from raft_core.effects import RoleChanged, RoleName
 from raft_core.errors import CallerError, MembershipRefused, NotLeader, OutcomeUnknown, Refused, RequestError
-from raft_core.events import Proposed, ReadConsistency
+from raft_core.events import Proposed
 from raft_core.ids import NodeId
 from raft_core.membership import AddLearner, AddVoter, RemoveNode
 from raft_core.node.limits import MILLISECOND
+from raft_core.requests import ReadConsistency
 from raft_testing.trace.replay import replay
 
 from .kit import Cluster, eventually

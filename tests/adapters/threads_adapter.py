@@ -20,13 +20,13 @@ from typing import Final, TypeAlias, assert_never
 
 from raft_core.effects import Alarm, RefusalReason, RoleChanged
 from raft_core.errors import RaftError, Refused, SettingsError
-from raft_core.events import ReadConsistency
 from raft_core.node import events as host
 from raft_core.node.config import NodeConfig, deadline_after, join_address, split_address
 from raft_core.node.driver import host_at
 from raft_core.node.jobs import Ticket
 from raft_core.node.reaching import dial_failure
 from raft_core.node.status import NodeStatus
+from raft_core.requests import ReadConsistency
 from raft_core.state_machine import StateMachine
 from raft_storage.open import open_disk
 

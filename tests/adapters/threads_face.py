@@ -14,11 +14,11 @@ import anyio
 import anyio.to_thread
 
 from raft_core.effects import Alarm, RoleChanged
-from raft_core.events import ReadConsistency
 from raft_core.explain import Explanation
 from raft_core.membership import Change, ChangeMode
 from raft_core.node.config import NodeConfig
 from raft_core.node.status import NodeStatus
+from raft_core.requests import ReadConsistency
 from raft_core.state_machine import StateMachine
 
 from .threads_adapter import ThreadsNode

@@ -44,26 +44,24 @@ from raft_core.entries import COMMAND, HardState, SnapshotMeta
 from raft_core.events import (
     Applied,
     CampaignRequested,
-    ChangeRequested,
     Event,
     ForgetLeaderRequested,
-    LeaveRequested,
     PeerConnected,
     PeerUnreachable,
     Persisted,
     Proposed,
-    ReadRequested,
+    Requested,
     Restored,
     SnapshotReceived,
     SnapshotTaken,
     Tick,
-    TransferRequested,
 )
 from raft_core.ids import NO_NODE, BootNumber, Index, NodeId, RequestId, Term
 from raft_core.invariants import check
 from raft_core.membership import Members
 from raft_core.messages import HEARTBEAT, AppendReply, InstallSnapshot, RequestVote
 from raft_core.recovered import Identity, Recovered
+from raft_core.requests import ChangeMembership, LeaveJoint, Read, TransferLeadership
 from raft_core.roles.follower import Follower
 from raft_core.roles.leader import Leader
 from tests.conformance.injected import Injection
@@ -164,8 +162,10 @@ class Driver:
         self.requests += 1
         request = RequestId(self.requests)
         if not changes:
-            return self._ask(self.nodes[node], Forwarded(LeaveRequested(request), "conf_v2()"))
-        event = ChangeRequested(request, tuple(change_of(what, who) for what, who in changes), MODES[transition])
+            return self._ask(self.nodes[node], Forwarded(Requested(request, LeaveJoint()), "conf_v2()"))
+        event = Requested(
+            request, ChangeMembership(tuple(change_of(what, who) for what, who in changes), MODES[transition])
+        )
         return self._ask(self.nodes[node], Forwarded(event, change_text(changes, transition, v1=v1)))
 
     def _ask(self, node: Node, asked: Forwarded) -> str | None:
@@ -198,7 +198,7 @@ class Driver:
 
     def transfer_leader(self, node: int, to: int) -> None:
         self.requests += 1
-        self.step(self.nodes[node], TransferRequested(RequestId(self.requests), NodeId(to)))
+        self.step(self.nodes[node], Requested(RequestId(self.requests), TransferLeadership(NodeId(to))))
 
     def forget_leader(self, node: int) -> str | None:
         here = self.nodes[node]
@@ -213,7 +213,7 @@ class Driver:
         self.requests += 1
         here = self.nodes[node]
         here.contexts[RequestId(self.requests)] = ctx
-        self.step(here, ReadRequested(RequestId(self.requests)))
+        self.step(here, Requested(RequestId(self.requests), Read()))
 
     def send_snapshot(self, node: int, to: int) -> None:
         """The application puts a snapshot of the newest applied state on its way by itself."""

@@ -13,7 +13,7 @@ import attrs
 
 from raft_core.effects import Apply, Effect, Persist, Restore, TakeSnapshot
 from raft_core.entries import HardState, SnapshotMeta
-from raft_core.events import ChangeRequested, LeaveRequested, Proposed
+from raft_core.events import Proposed, Requested
 from raft_core.ids import Index, NodeId, RequestId
 from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, RemoveNode
 from raft_core.messages import (
@@ -58,7 +58,7 @@ MODES: Final = {"auto": ChangeMode.AUTO, "implicit": ChangeMode.JOINT, "explicit
 class Forwarded:
     """A request on its way from a follower to the leader; in our library that is the host's work."""
 
-    event: Proposed | ChangeRequested | LeaveRequested
+    event: Proposed | Requested
     text: str = ""
 
 

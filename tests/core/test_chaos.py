@@ -13,18 +13,11 @@ import pytest
 
 from raft_core.effects import Persist, RoleName, Send
 from raft_core.entries import MEMBERS
-from raft_core.events import (
-    CampaignRequested,
-    ChangeRequested,
-    Event,
-    PeerUnreachable,
-    ReadRequested,
-    Tick,
-    TransferRequested,
-)
+from raft_core.events import CampaignRequested, Event, PeerUnreachable, Requested, Tick
 from raft_core.ids import Index, NodeId, RequestId
 from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, RemoveNode
 from raft_core.messages import VoteReply
+from raft_core.requests import ChangeMembership, Read, TransferLeadership
 from tests.core.cluster import Cluster, Node, with_settings
 
 
@@ -82,7 +75,7 @@ def propose_change(rng: random.Random, cluster: Cluster, node: Node, fresh: list
             changes.append(kind(NodeId(new)))
     if changes:
         mode = rng.choice([ChangeMode.AUTO, ChangeMode.AUTO, ChangeMode.JOINT])
-        node.step(ChangeRequested(RequestId(7), tuple(changes), mode))
+        node.step(Requested(RequestId(7), ChangeMembership(tuple(changes), mode)))
 
 
 def run(seed: int, steps: int = 1500) -> Watch:
@@ -144,8 +137,8 @@ def run(seed: int, steps: int = 1500) -> Watch:
         elif node.alive:
             wishes: list[Event] = [
                 CampaignRequested(),
-                TransferRequested(RequestId(8)),
-                ReadRequested(RequestId(9)),
+                Requested(RequestId(8), TransferLeadership()),
+                Requested(RequestId(9), Read()),
                 PeerUnreachable(NodeId(rng.choice(list(cluster.nodes)))),
             ]
             node.step(rng.choice(wishes))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from raft_core.events import CampaignRequested, PeerUnreachable, Proposed, ReadRequested, StopRequested
+from raft_core.events import CampaignRequested, PeerUnreachable, Proposed, Requested, StopRequested
 from raft_core.explain import Explanation, Reason
 from raft_core.ids import Index, NodeId, RequestId
 from raft_core.membership import Members
 from raft_core.messages import AppendReply
+from raft_core.requests import Read
 from tests.core.cluster import Cluster, Node, with_settings
 
 
@@ -169,9 +170,9 @@ def test_a_silent_follower_is_said_to_owe_an_answer_and_a_full_window_is_counted
 
 def test_reads_wait_for_a_round_and_on_a_follower_for_the_leader() -> None:
     cluster, leader = settled()
-    cluster[2].step(ReadRequested(RequestId(5)))
+    cluster[2].step(Requested(RequestId(5), Read()))
     cluster.isolate(1)
-    leader.step(ReadRequested(RequestId(6)))
+    leader.step(Requested(RequestId(6), Read()))
     cluster.deliver()
 
     assert leader.raft.explain()[-1].reason is Reason.ROUND_UNANSWERED
@@ -186,7 +187,7 @@ def test_reads_of_a_new_leader_wait_for_an_entry_of_its_term() -> None:
     node.persist(1)
     assert node.raft.status.leads
 
-    node.step(ReadRequested(RequestId(5)))
+    node.step(Requested(RequestId(5), Read()))
 
     assert node.raft.explain()[-1].reason is Reason.NO_COMMIT_IN_TERM
 

@@ -29,16 +29,13 @@ from raft_core.errors import CallerError, RaftStopped
 from raft_core.events import (
     Applied,
     CampaignRequested,
-    ChangeRequested,
     Event,
     ForgetLeaderRequested,
-    LeaveRequested,
     PeerConnected,
     PeerUnreachable,
     Persisted,
     Proposed,
-    ReadConsistency,
-    ReadRequested,
+    Requested,
     Restored,
     SnapshotFailed,
     SnapshotProgress,
@@ -48,7 +45,6 @@ from raft_core.events import (
     StopRequested,
     StorageFailed,
     Tick,
-    TransferRequested,
 )
 from raft_core.ids import Incarnation, Index, MessageId, NodeId, ReadId, RequestId, Term, WriteId
 from raft_core.membership import AddVoter, Members
@@ -69,6 +65,7 @@ from raft_core.messages import (
 )
 from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered
+from raft_core.requests import ChangeMembership, LeaveJoint, Read, ReadConsistency, TransferLeadership
 from tests.core.cluster import SMALL, Cluster, with_settings
 from tests.core.helpers import append, asks, candidate, core, entries, heartbeat, leader, only, persist, step, tick
 
@@ -222,7 +219,7 @@ def behind_a_snapshot() -> Raft:
 
 def joint_leader() -> Raft:
     raft = leader(core(log=[1]), settled=True)
-    step(raft, ChangeRequested(RequestId(1), (AddVoter(NodeId(4)), AddVoter(NodeId(5)))))
+    step(raft, Requested(RequestId(1), ChangeMembership((AddVoter(NodeId(4)), AddVoter(NodeId(5))))))
     return raft
 
 
@@ -342,14 +339,14 @@ def story(raft: Raft, seed: int, steps: int = 300) -> list[list[Effect]]:
             Tick(),
             Tick(rng.choice([1, 3])),
             Proposed(RequestId(rng.randrange(99)), (b"a", b"b")),
-            ReadRequested(RequestId(rng.randrange(99)), rng.choice(list(ReadConsistency)), rng.randrange(9)),
+            Requested(RequestId(rng.randrange(99)), Read(rng.choice(list(ReadConsistency)), rng.randrange(9))),
             append(term, sender, (last.index, last.term), (last.index + 1, term), commit=last.index),
             asks(term + 1, sender, (last.index, last.term), kind=rng.choice(list(VoteKind))),
             PeerUnreachable(NodeId(sender)),
             CampaignRequested(),
             ForgetLeaderRequested(),
-            TransferRequested(RequestId(5)),
-            LeaveRequested(RequestId(6)),
+            Requested(RequestId(5), TransferLeadership()),
+            Requested(RequestId(6), LeaveJoint()),
             VoteReply(
                 rng.choice([term, Term(term + 1)]),
                 NodeId(sender),
@@ -467,7 +464,7 @@ def test_a_failed_disk_ends_everything_and_everybody_is_answered() -> None:
     cluster.elect(1)
     cluster[1].auto_persist = False
     cluster.propose(1, b"a", b"b", request=4)
-    cluster[1].step(ReadRequested(RequestId(5)))
+    cluster[1].step(Requested(RequestId(5), Read()))
     cluster[1].answers.clear()
 
     effects = cluster[1].raft.step(StorageFailed("EIO"))
@@ -483,9 +480,9 @@ def test_events_that_only_a_leader_acts_on_are_refused_by_all_others() -> None:
         raft = make()
         requests: list[Event] = [
             Proposed(RequestId(1), (b"x", b"y")),
-            ChangeRequested(RequestId(2), (AddVoter(NodeId(4)),)),
-            LeaveRequested(RequestId(3)),
-            TransferRequested(RequestId(4)),
+            Requested(RequestId(2), ChangeMembership((AddVoter(NodeId(4)),))),
+            Requested(RequestId(3), LeaveJoint()),
+            Requested(RequestId(4), TransferLeadership()),
         ]
         answers = [only(Respond, step(raft, event)) for event in requests]
         counts = [(a.request, a.count, a.outcome) for (a,) in answers]  # type: ignore[union-attr]

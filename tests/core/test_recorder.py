@@ -14,23 +14,14 @@ import pytest
 from raft_core._freeze import freeze, thaw
 from raft_core.effects import Effect, RoleName
 from raft_core.errors import CallerError, SettingsError
-from raft_core.events import (
-    CampaignRequested,
-    ChangeRequested,
-    Event,
-    Persisted,
-    Proposed,
-    ReadRequested,
-    StopRequested,
-    Tick,
-    TransferRequested,
-)
+from raft_core.events import CampaignRequested, Event, Persisted, Proposed, Requested, StopRequested, Tick
 from raft_core.ids import NodeId, RequestId, WriteId
 from raft_core.membership import AddLearner, ChangeMode, Members, RemoveNode
 from raft_core.node import NodeCore, NodeLimits
 from raft_core.raft import Raft
 from raft_core.recorder import EVENT_OVERHEAD, Recorder, decode_recording
 from raft_core.recovered import Recovered
+from raft_core.requests import ChangeMembership, Read, TransferLeadership
 from raft_core.settings import Settings
 from raft_testing.trace.records import RecordKind
 from raft_testing.trace.replay import replay, trace_of
@@ -68,14 +59,14 @@ def recorded_life(seed: int, **limits: int) -> tuple[Cluster, list[RecordedNode]
         if what < 0.4:
             cluster.propose(node.id, b"%d" % count, b"more")
         elif what < 0.5:
-            node.step(ReadRequested(RequestId(count)))
+            node.step(Requested(RequestId(count), Read()))
         elif what < 0.6:
             node.step(CampaignRequested())
         elif what < 0.65:
-            node.step(TransferRequested(RequestId(count)))
+            node.step(Requested(RequestId(count), TransferLeadership()))
         elif what < 0.7:
             change = AddLearner(NodeId(4)) if rng.random() < 0.5 else RemoveNode(NodeId(4))
-            node.step(ChangeRequested(RequestId(count), (change,), ChangeMode.AUTO))
+            node.step(Requested(RequestId(count), ChangeMembership((change,), ChangeMode.AUTO)))
         elif what < 0.9:
             cluster.tick(rng.choice((1, 3, 12)), nodes=[node.id])
         if rng.random() < 0.8:
@@ -163,7 +154,7 @@ def test_the_state_of_every_role_thaws_to_what_was_frozen(role: RoleName) -> Non
         cluster[2].raft.step()
         cluster[2].raft.step(CampaignRequested())
     node = cluster[1 if role is RoleName.LEADER else 3 if role is RoleName.FOLLOWER else 2]
-    node.raft.step(ReadRequested(RequestId(5)))
+    node.raft.step(Requested(RequestId(5), Read()))
     assert node.raft.status.role is role
 
     twin = thaw(freeze(node.raft))

@@ -7,19 +7,12 @@ import pytest
 
 from raft_core.effects import Effect, Persist, Refusal, RefusalReason, Respond, RoleName, Send
 from raft_core.entries import MEMBERS, Entry, HardState
-from raft_core.events import (
-    ChangeRequested,
-    LeaveRequested,
-    PeerUnreachable,
-    Proposed,
-    StopRequested,
-    Tick,
-    TransferRequested,
-)
+from raft_core.events import PeerUnreachable, Proposed, Requested, StopRequested, Tick
 from raft_core.ids import Index, NodeId, RequestId, Term, WriteId
 from raft_core.membership import AddLearner, ChangeMode, Members
 from raft_core.messages import TimeoutNow, TransferRefused
 from raft_core.raft import Raft
+from raft_core.requests import ChangeMembership, LeaveJoint, TransferLeadership
 from tests.core.cluster import Cluster
 from tests.core.helpers import accepted, core, everybody_has_all, leader, only, persist, role_of, step, tick
 
@@ -29,7 +22,7 @@ JOINT = attrs.evolve(
     outgoing=(NodeId(1), NodeId(2), NodeId(3)),
     highest_id=NodeId(4),
 )
-TO_2 = TransferRequested(RequestId(8), NodeId(2))
+TO_2 = Requested(RequestId(8), TransferLeadership(NodeId(2)))
 
 
 def ordered(effects: list[Effect]) -> list[TimeoutNow]:
@@ -45,7 +38,7 @@ def test_leave_is_refused_during_transfer() -> None:
     raft = leader(core(members=JOINT), settled=True)
     assert len(ordered(step(raft, TO_2))) == 1
 
-    assert step(raft, LeaveRequested(RequestId(9))) == [
+    assert step(raft, Requested(RequestId(9), LeaveJoint())) == [
         Respond(RequestId(9), Refusal(RefusalReason.TRANSFERRING, NodeId(2)))
     ]
 
@@ -55,7 +48,7 @@ def test_leave_is_taken_once_transfer_has_failed() -> None:
     (order,) = ordered(step(raft, TO_2))
     step(raft, TransferRefused(Term(2), NodeId(2), order.id))
 
-    effects = step(raft, LeaveRequested(RequestId(9)))
+    effects = step(raft, Requested(RequestId(9), LeaveJoint()))
 
     assert [entry.kind for entry in written(effects)] == [MEMBERS]
 
@@ -64,7 +57,7 @@ def test_leave_is_refused_by_stopping_leader() -> None:
     raft = leader(core(members=JOINT), settled=True)
     assert len(ordered(step(raft, StopRequested()))) == 1
 
-    effects = step(raft, LeaveRequested(RequestId(9)))
+    effects = step(raft, Requested(RequestId(9), LeaveJoint()))
 
     assert effects == [Respond(RequestId(9), Refusal(RefusalReason.STOPPING, NodeId(2)))]
 
@@ -73,7 +66,7 @@ def test_leave_is_refused_by_stopping_leader() -> None:
 def entering() -> Raft:
     """A leader whose joint configuration, to be left automatically, is not committed yet; node 2 has all of it."""
     raft = leader(core(), settled=True)
-    step(raft, ChangeRequested(RequestId(7), (AddLearner(NodeId(3)),), ChangeMode.JOINT))
+    step(raft, Requested(RequestId(7), ChangeMembership((AddLearner(NodeId(3)),), ChangeMode.JOINT)))
     step(raft, accepted(2, 2, 3))
     return raft
 
@@ -106,7 +99,7 @@ def test_joint_configuration_is_left_once_transfer_has_failed(entering: Raft) ->
 def test_joint_configuration_is_left_by_successor() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
-    cluster[1].step(ChangeRequested(RequestId(7), (AddLearner(NodeId(3)),), ChangeMode.JOINT))
+    cluster[1].step(Requested(RequestId(7), ChangeMembership((AddLearner(NodeId(3)),), ChangeMode.JOINT)))
     cluster[1].step(TO_2)
     cluster.deliver()
     cluster.tick(2)
@@ -127,8 +120,8 @@ def test_nothing_is_appended_after_the_order_to_stand(stopping: bool) -> None:
 
     effects: list[Effect] = []
     effects += step(raft, Proposed(RequestId(1), (b"x",)))
-    effects += step(raft, ChangeRequested(RequestId(2), (AddLearner(NodeId(5)),)))
-    effects += step(raft, LeaveRequested(RequestId(3)))
+    effects += step(raft, Requested(RequestId(2), ChangeMembership((AddLearner(NodeId(5)),))))
+    effects += step(raft, Requested(RequestId(3), LeaveJoint()))
     effects += everybody_has_all(raft)
     effects += tick(raft, 2)
 

@@ -22,7 +22,7 @@ from raft_core.effects import (
 )
 from raft_core.entries import MEMBERS, NOOP, Entry, HardState, SnapshotMeta
 from raft_core.errors import CallerError
-from raft_core.events import CampaignRequested, ReadRequested, SnapshotReceived, SnapshotTaken
+from raft_core.events import CampaignRequested, Requested, SnapshotReceived, SnapshotTaken
 from raft_core.ids import (
     HIGHEST_FOUNDER,
     MAX_INT63,
@@ -56,6 +56,7 @@ from raft_core.messages import (
 from raft_core.quorum_loss import plan_quorum_loss_recovery
 from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered
+from raft_core.requests import Read
 from raft_core.validation import FAR_TERM, TERM_LEAP, TERM_STEP
 from raft_core.wire.codec import decode, encode_message
 from raft_core.wire.frames import FrameReader
@@ -169,7 +170,7 @@ def test_read_is_not_confirmed_by_reply_to_round_that_was_never_sent() -> None:
     machine_done(raft)
     step(raft, accepted(2, 2, 2, purpose=HEARTBEAT, read=1000))
 
-    effects = step(raft, ReadRequested(RequestId(5)))
+    effects = step(raft, Requested(RequestId(5), Read()))
 
     assert only(Respond, effects) == []
 
@@ -449,7 +450,7 @@ def test_answer_to_a_read_of_an_earlier_life_answers_none_of_this_one() -> None:
     """Its number may be higher: boots begin anew after 2**23."""
     raft = core()
     step(raft, append(1, 2, (1, 1)))
-    step(raft, ReadRequested(RequestId(5)))
+    step(raft, Requested(RequestId(5), Read()))
     late = ReadIndexReply(Term(1), NodeId(2), MessageId(MAX_INT63), Index(1), ok=True)
 
     assert step(raft, late) == []
@@ -460,7 +461,7 @@ def test_reads_asked_before_the_answered_one_are_answered_too() -> None:
     raft = core(applied=1)
     step(raft, append(1, 2, (1, 1)))
     for request in (5, 6, 7):
-        step(raft, ReadRequested(RequestId(request)))
+        step(raft, Requested(RequestId(request), Read()))
     (_, (second, _), _) = raft.role.reads  # type: ignore[union-attr]
 
     effects = step(raft, ReadIndexReply(Term(1), NodeId(2), second, Index(1), ok=True))

@@ -86,6 +86,7 @@ ORDER = (
     "membership",
     "entries",
     "quorum",
+    "requests",
     "messages",
     "events",
     "effects",

@@ -39,10 +39,13 @@ PINNED: dict[str, str] = {
         " ReadIndexReply RequestVote SnapshotReply TimeoutNow TransferRefused VoteKind VoteReply is_urgent"
     ),
     "raft_core.events": (
-        "Applied CampaignRequested ChangeRequested Event ForgetLeaderRequested LeaveRequested LocalEvent MachineFailed"
-        " PeerConnected PeerUnreachable Persisted Proposed ReadConsistency ReadRequested Restored SnapshotFailed"
+        "Applied CampaignRequested Event ForgetLeaderRequested LocalEvent MachineFailed"
+        " PeerConnected PeerUnreachable Persisted Proposed Requested Restored SnapshotFailed"
         " SnapshotProgress SnapshotReceived SnapshotRejected SnapshotTaken StopRequested StorageFailed Tick"
-        " TransferRequested"
+        ""
+    ),
+    "raft_core.requests": (
+        "ChangeMembership Forwarded LeaveJoint Propose Read ReadConsistency Request TransferLeadership"
     ),
     "raft_core.effects": (
         "Alarm AlarmKind RoleChanged Apply Effect Outcome Persist ReadReady ReceiveSnapshot Refusal "

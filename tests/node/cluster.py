@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 
 from raft_core.effects import Alarm, RoleChanged, RoleName
 from raft_core.errors import RaftError, RequestError
-from raft_core.events import ReadConsistency
 from raft_core.ids import Index, NodeId
 from raft_core.node import MILLISECOND, SECOND, JobRunner, NodeCore, NodeLimits, Phase
 from raft_core.node.events import (
@@ -42,6 +41,7 @@ from raft_core.node.events import (
 )
 from raft_core.node.jobs import Job, Lane, Ticket
 from raft_core.node.peers import Peers
+from raft_core.requests import ReadConsistency
 from raft_core.settings import Settings
 from raft_core.state_machine import preparer
 from raft_core.wire import Greeted, encode_payload

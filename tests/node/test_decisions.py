@@ -37,7 +37,7 @@ from raft_core.events import (
     PeerUnreachable,
     Persisted,
     Proposed,
-    ReadRequested,
+    Requested,
     Restored,
     SnapshotFailed,
     SnapshotProgress,
@@ -47,7 +47,6 @@ from raft_core.events import (
     StopRequested,
     StorageFailed,
     Tick,
-    TransferRequested,
 )
 from raft_core.ids import ClusterId, Incarnation, Index, MessageId, NodeId, ReadId, RequestId, Term, WriteId
 from raft_core.membership import Members
@@ -98,6 +97,7 @@ from raft_core.node.jobs import (
 )
 from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered
+from raft_core.requests import TransferLeadership
 from raft_core.settings import Settings
 from raft_core.wire import Greeted, Link, encode_message, encode_payload
 from raft_core.wire.payloads import WIRE_VERSION, Forward, ForwardReply, Hello, ProposeCommand, Pull
@@ -260,7 +260,7 @@ def test_everything_that_came_in_one_call_is_one_proposal_and_one_read() -> None
     )
 
     told = stage.script.heard()
-    assert [type(event) for event in told] == [ReadRequested, Proposed]
+    assert [type(event) for event in told] == [Requested, Proposed]
     assert told[1].commands == (b"c", b"c", b"c")  # type: ignore[union-attr]
 
 
@@ -554,7 +554,7 @@ def test_a_stopping_node_hands_over_then_takes_nothing_new_and_ends_in_bounded_t
     stage.tell(ClientProposed(Ticket(1), b"c"))
     stage.script.heard()
     stage.tell(StopAsked(), StopAsked())
-    assert stage.script.heard() == [TransferRequested(RequestId(2))]
+    assert stage.script.heard() == [Requested(RequestId(2), TransferLeadership())]
     stage.core([Respond(RequestId(2), Refusal(RefusalReason.TARGET_UNREACHABLE))])
     stage.script.heard()
     assert error(stage.tell(ClientProposed(Ticket(2), b"c"))).reason == RefusalReason.STOPPING  # type: ignore[attr-defined]

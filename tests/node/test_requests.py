@@ -17,15 +17,7 @@ from raft_core.errors import (
     Refused,
     TransferInProgress,
 )
-from raft_core.events import (
-    ChangeRequested,
-    Event,
-    LeaveRequested,
-    Proposed,
-    ReadConsistency,
-    ReadRequested,
-    TransferRequested,
-)
+from raft_core.events import Event, Proposed, Requested
 from raft_core.ids import MAX_INT63, NO_NODE, ClusterId, Incarnation, Index, NodeId, RequestId
 from raft_core.membership import AddLearner, AddVoter, Members, RemoveNode
 from raft_core.node.events import (
@@ -52,6 +44,7 @@ from raft_core.node.peers import Peers
 from raft_core.node.pending_request import ClientEvent
 from raft_core.node.requests import RequestBook
 from raft_core.recovered import Identity
+from raft_core.requests import ChangeMembership, LeaveJoint, Read, ReadConsistency, TransferLeadership
 from raft_core.settings import Settings
 from raft_core.wire import Link, PayloadReceived, encode_payload
 from raft_core.wire.payloads import WIRE_VERSION, Forward, ForwardReply, Hello, ProposeCommand
@@ -409,7 +402,7 @@ def test_one_read_of_the_core_serves_all_that_wait() -> None:
     desk = Desk()
     desk.client(ask(1, b"q1"), ask(2, b"q2"))
 
-    assert desk.flush() == [ReadRequested(RequestId(1))]
+    assert desk.flush() == [Requested(RequestId(1), Read())]
     desk.clients.on_respond(Respond(RequestId(1), ReadReady(Index(3))))
     runs = [(e.lane, e.job) for e in desk.orders.taken() if isinstance(e, Run)]
     assert runs == [(Lane.APPLY, Query(Ticket(1), b"q1")), (Lane.APPLY, Query(Ticket(2), b"q2"))]
@@ -425,7 +418,7 @@ def test_a_read_refused_for_want_of_a_leader_is_asked_again_until_its_deadline()
     desk = Desk()
     desk.client(ask(1, deadline=desk.now + 30 * SECOND), ask(2, deadline=desk.now + 20 * SECOND))
     for attempt in range(1, 6):
-        assert desk.flush() == [ReadRequested(RequestId(attempt))]
+        assert desk.flush() == [Requested(RequestId(attempt), Read())]
         desk.at(desk.now + 3 * SECOND)
         desk.clients.on_respond(Respond(RequestId(attempt), Refusal(RefusalReason.NO_LEADER)))
         assert desk.answers() == []
@@ -443,7 +436,7 @@ def test_a_cancelled_first_read_does_not_lose_the_others_of_its_batch() -> None:
     desk.clients.cancel(Ticket(1))
 
     desk.clients.on_respond(Respond(RequestId(1), Refusal(RefusalReason.LEADERSHIP_LOST)))
-    assert desk.flush() == [ReadRequested(RequestId(2))]
+    assert desk.flush() == [Requested(RequestId(2), Read())]
     desk.clients.on_respond(Respond(RequestId(2), Refusal(RefusalReason.READS_FULL)))
     assert isinstance(desk.error(), QueueFull)
 
@@ -520,9 +513,9 @@ def test_changes_leave_and_transfer_reach_the_core() -> None:
     )
 
     assert desk.flush(ME, leads=True) == [
-        ChangeRequested(RequestId(1), (RemoveNode(NodeId(3)),)),
-        LeaveRequested(RequestId(2)),
-        TransferRequested(RequestId(3), LEADER),
+        Requested(RequestId(1), ChangeMembership((RemoveNode(NodeId(3)),))),
+        Requested(RequestId(2), LeaveJoint()),
+        Requested(RequestId(3), TransferLeadership(LEADER)),
     ]
     desk.clients.on_respond(Respond(RequestId(1), Success(Index(9)), 0, 1))
     assert desk.data() == [(1, b"")]
@@ -534,7 +527,9 @@ def test_a_new_member_is_added_with_the_disk_that_it_greeted_with() -> None:
     desk.clients.on_members(Members.initial([1, 3], incarnations={ME: Incarnation(11), NodeId(3): Incarnation(33)}), ME)
     desk.client(ClientChanged(Ticket(1), (AddVoter(LEADER),)))
 
-    assert desk.flush(ME, leads=True) == [ChangeRequested(RequestId(1), (AddVoter(LEADER, Incarnation(22)),))]
+    assert desk.flush(ME, leads=True) == [
+        Requested(RequestId(1), ChangeMembership((AddVoter(LEADER, Incarnation(22)),)))
+    ]
 
 
 def test_a_member_stays_with_the_disk_that_it_was_declared_with() -> None:
@@ -546,8 +541,9 @@ def test_a_member_stays_with_the_disk_that_it_was_declared_with() -> None:
     desk.client(ClientChanged(Ticket(1), (AddVoter(LEADER),)))
 
     (asked,) = desk.flush(ME, leads=True)
-    assert asked == ChangeRequested(RequestId(1), (AddVoter(LEADER),))
-    assert isinstance(members.changed(asked.changes), Members)
+    change = ChangeMembership((AddVoter(LEADER),))
+    assert asked == Requested(RequestId(1), change)
+    assert isinstance(members.changed(change.changes), Members)
 
 
 def test_a_new_member_whose_disk_nobody_knows_is_refused() -> None:
@@ -615,7 +611,7 @@ def test_numbers_that_cannot_be_written_down_are_refused_before_anybody_is_told(
 
     desk.client(ClientAsked(Ticket(3), b"", ReadConsistency.STALE_BOUNDED, number))
     (asked,) = desk.flush(ME, leads=False)
-    assert asked == ReadRequested(RequestId(1), ReadConsistency.STALE_BOUNDED, 0 if number < 0 else MAX_INT63)
+    assert asked == Requested(RequestId(1), Read(ReadConsistency.STALE_BOUNDED, 0 if number < 0 else MAX_INT63))
 
 
 def test_at_the_end_everybody_is_answered_with_what_is_true() -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from raft_core.effects import Indeterminate, ReadReady, Refusal, RefusalReason, Respond, Success, UnknownReason
 from raft_core.entries import NOOP
-from raft_core.events import Proposed, ReadRequested
+from raft_core.events import Proposed, Requested
 from raft_core.ids import Index, RequestId
 from raft_core.messages import HEARTBEAT, AppendEntries
+from raft_core.requests import Read
 from tests.core.cluster import Cluster
 from tests.core.helpers import accepted, core, heartbeat, leader, machine_done, only, sent, step, tick
 
 
-def read(number: int) -> ReadRequested:
-    return ReadRequested(RequestId(number))
+def read(number: int) -> Requested:
+    return Requested(RequestId(number), Read())
 
 
 def ready(number: int, index: int) -> Respond:

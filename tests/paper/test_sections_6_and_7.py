@@ -6,10 +6,11 @@ import pytest
 
 from raft_core.effects import Persist, ReceiveSnapshot, Restore, Send, TakeSnapshot
 from raft_core.entries import MEMBERS, HardState, LogPosition, SnapshotMeta
-from raft_core.events import ChangeRequested, Restored, SnapshotReceived, SnapshotTaken
+from raft_core.events import Requested, Restored, SnapshotReceived, SnapshotTaken
 from raft_core.ids import Incarnation, Index, MessageId, NodeId, RequestId, Term, WriteId
 from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, Members, RemoveNode
 from raft_core.messages import InstallSnapshot, SnapshotReply
+from raft_core.requests import ChangeMembership
 from tests.core.cluster import Cluster, with_settings
 from tests.core.helpers import append, asks, bare, core, entries, machine_done, only, persist, sent, step
 
@@ -17,7 +18,7 @@ THREE = Members.initial([1, 2, 3])
 
 
 def change(cluster: Cluster, *changes: Change, mode: ChangeMode = ChangeMode.AUTO, request: int = 9) -> None:
-    cluster.leader.step(ChangeRequested(RequestId(request), changes, mode))
+    cluster.leader.step(Requested(RequestId(request), ChangeMembership(changes, mode)))
 
 
 def grown(count: int = 3, new: int = 2) -> Cluster:

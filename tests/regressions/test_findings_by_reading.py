@@ -10,7 +10,7 @@ import pytest
 from raft_core.effects import Indeterminate, RefusalReason, Respond, UnknownReason
 from raft_core.entries import COMMAND, MEMBERS, Entry, HardState
 from raft_core.errors import CallerError
-from raft_core.events import ChangeRequested, MachineFailed
+from raft_core.events import MachineFailed, Requested
 from raft_core.ids import BootNumber, ClusterId, Incarnation, Index, NodeId, RequestId, Term
 from raft_core.membership import AddVoter, ChangeMode, Members, RemoveNode
 from raft_core.messages import Message, VoteKind
@@ -22,6 +22,7 @@ from raft_core.node.jobs import ApplyEntries, Job, Query, Ticket
 from raft_core.node.outputs import Outputs
 from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered
+from raft_core.requests import ChangeMembership
 from raft_core.settings import LONGEST_LEASE
 from raft_core.validation import FAR_TERM, TERM_LEAP
 from raft_core.wire.payloads import Forward, ForwardReply, ProposeChange, ProposeCommand
@@ -110,7 +111,7 @@ def test_change_that_is_half_done_is_not_certainly_undone() -> None:
     """Its joint configuration is committed, and the leader that superseded its end leaves it all the same."""
     raft = leader(core(), settled=True)
     change = (AddVoter(NodeId(4)), RemoveNode(NodeId(3)))
-    step(raft, ChangeRequested(RequestId(5), change, ChangeMode.AUTO))
+    step(raft, Requested(RequestId(5), ChangeMembership(change, ChangeMode.AUTO)))
     persist(raft)
     everybody_has_all(raft)
     persist(raft)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from raft_core.effects import Apply, Persist, ReadReady, Refusal, RoleName, Send
 from raft_core.entries import HardState, SnapshotMeta
-from raft_core.events import CampaignRequested, ChangeRequested, Proposed, ReadConsistency, ReadRequested, Tick
+from raft_core.events import CampaignRequested, Proposed, Requested, Tick
 from raft_core.ids import Index, NodeId, RequestId, Term, WriteId
 from raft_core.membership import Members, RemoveNode
 from raft_core.messages import AppendEntries, AppendReply, InstallSnapshot, VoteReply
 from raft_core.progress import ProgressState
+from raft_core.requests import ChangeMembership, Read, ReadConsistency
 from raft_core.roles.leader import Leader
 from tests.core.cluster import Cluster, with_settings
 from tests.core.helpers import (
@@ -187,7 +188,7 @@ def test_a_leader_outside_its_configuration_still_sends() -> None:
     """Its output was thrown away, so its removal was never committed."""
     raft = leader(core(), settled=True)
 
-    effects = step(raft, ChangeRequested(RequestId(1), (RemoveNode(NodeId(1)),)))
+    effects = step(raft, Requested(RequestId(1), ChangeMembership((RemoveNode(NodeId(1)),))))
 
     assert {e.to for e in effects if isinstance(e, Send) and isinstance(e.message, AppendEntries)} == {2, 3}
 
@@ -210,8 +211,8 @@ def test_a_monotone_read_of_a_distant_index_delays_no_other_read() -> None:
     """It stood in front of all that came after it, or held a place for ever, and stopped every read of a node."""
     cluster = Cluster(1)
     cluster.elect(1)
-    cluster[1].step(ReadRequested(RequestId(1), ReadConsistency.MONOTONE, 10**9))
-    cluster[1].step(ReadRequested(RequestId(2)))
+    cluster[1].step(Requested(RequestId(1), Read(ReadConsistency.MONOTONE, 10**9)))
+    cluster[1].step(Requested(RequestId(2), Read()))
     cluster.deliver()
 
     assert [(a.request, type(a.outcome)) for a in cluster[1].answers] == [(1, Refusal), (2, ReadReady)]

@@ -10,7 +10,7 @@ import pytest
 from raft_core.effects import Effect, Indeterminate, ReceiveSnapshot, Respond, RoleName, TakeSnapshot
 from raft_core.entries import Entry, SnapshotMeta
 from raft_core.errors import InvariantBroken, LogDamaged
-from raft_core.events import PeerUnreachable, SnapshotReceived, TransferRequested
+from raft_core.events import PeerUnreachable, Requested, SnapshotReceived
 from raft_core.ids import Index, MessageId, NodeId, ReadId, RequestId, Term
 from raft_core.membership import AddLearner, Members
 from raft_core.messages import HEARTBEAT, AppendEntries, AppendReply, InstallSnapshot, VoteReply
@@ -19,6 +19,7 @@ from raft_core.node.job_runner import JobRunner
 from raft_core.node.jobs import ApplyEntries, Lane, Query, ReadChunk, Ticket
 from raft_core.node.limits import MILLISECOND, SECOND
 from raft_core.recovered import Recovered
+from raft_core.requests import TransferLeadership
 from raft_core.settings import Settings
 from raft_core.store import SnapshotReader
 from raft_storage import MemoryStore
@@ -111,7 +112,7 @@ def test_a_transfer_that_was_ordered_and_not_answered_is_not_called_refused() ->
     """The order may still arrive, and would be obeyed."""
     raft = leader(core(), settled=True)
     everybody_has_all(raft)
-    step(raft, TransferRequested(RequestId(5), NodeId(2)))
+    step(raft, Requested(RequestId(5), TransferLeadership(NodeId(2))))
 
     (answer,) = only(Respond, step(raft, PeerUnreachable(NodeId(2))))
 

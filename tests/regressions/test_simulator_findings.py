@@ -6,12 +6,13 @@ import random
 
 from raft_core.effects import Apply, Persist, Refusal, RefusalReason, Respond, TakeSnapshot
 from raft_core.entries import Entry, HardState, SnapshotMeta
-from raft_core.events import Applied, CampaignRequested, ChangeRequested, Persisted, Proposed, SnapshotReceived
+from raft_core.events import Applied, CampaignRequested, Persisted, Proposed, Requested, SnapshotReceived
 from raft_core.ids import Index, MessageId, NodeId, ReadId, RequestId, Term, WriteId
 from raft_core.membership import AddLearner, Members
 from raft_core.messages import DATA, AppendEntries
 from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered, formation
+from raft_core.requests import ChangeMembership
 from raft_core.roles.candidate import Candidate
 from raft_core.roles.leader import Leader
 from tests.core.cluster import SMALL, with_settings
@@ -90,7 +91,7 @@ def test_a_snapshot_carries_the_members_at_its_index_and_not_those_appended_sinc
     raft.step(Persisted(WriteId(3)))
 
     # when a learner is added before that is applied
-    raft.step(ChangeRequested(RequestId(2), (AddLearner(NodeId(2)),)))
+    raft.step(Requested(RequestId(2), ChangeMembership((AddLearner(NodeId(2)),))))
     effects = raft.step(Applied(Index(3), (b"",)))
 
     # then the snapshot at 3 does not know the learner

@@ -8,12 +8,13 @@ import pytest
 
 from raft_core.effects import Apply, Stop, StopReason
 from raft_core.entries import HardState
-from raft_core.events import ChangeRequested, Proposed
+from raft_core.events import Proposed, Requested
 from raft_core.ids import Index, NodeId, RequestId, Term
 from raft_core.membership import AddVoter, ChangeMode, RemoveNode
 from raft_core.messages import COMMIT_UPDATE, HEARTBEAT, AppendEntries
 from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered
+from raft_core.requests import ChangeMembership
 from tests.core.cluster import SMALL, Cluster, with_settings
 from tests.core.helpers import (
     accepted,
@@ -83,7 +84,7 @@ def test_leaving_a_joint_configuration_commits_what_only_the_outgoing_half_held_
     for node in (4, 5):
         cluster.joiner(node)
     changes = (AddVoter(NodeId(4)), AddVoter(NodeId(5)), RemoveNode(NodeId(2)), RemoveNode(NodeId(3)))
-    cluster[1].step(ChangeRequested(RequestId(1), changes, ChangeMode.JOINT))
+    cluster[1].step(Requested(RequestId(1), ChangeMembership(changes, ChangeMode.JOINT)))
 
     cluster.deliver()
 

@@ -15,16 +15,16 @@ from raft_core.events import (
     CampaignRequested,
     ForgetLeaderRequested,
     PeerUnreachable,
-    ReadRequested,
+    Requested,
     SnapshotReceived,
     Tick,
-    TransferRequested,
 )
 from raft_core.ids import Index, MessageId, NodeId, RequestId, Term
 from raft_core.membership import Members
 from raft_core.messages import HEARTBEAT, AppendEntries, InstallSnapshot, Message, TimeoutNow, VoteKind
 from raft_core.raft import Raft
 from raft_core.recovered import Recovered
+from raft_core.requests import Read, TransferLeadership
 from raft_core.settings import LONGEST_LEASE, Settings
 from tests.core.cluster import Cluster, with_settings
 from tests.core.helpers import append, asks, core, heartbeat, only, persist, role_of, sent, step, tick, votes
@@ -45,7 +45,7 @@ def elected(seed: int = 1, settings: Settings = LEASES) -> Cluster:
 
 def answered(cluster: Cluster, node: int, number: int = 77) -> bool:
     """A read is answered on the spot."""
-    effects = cluster[node].step(ReadRequested(RequestId(number)))
+    effects = cluster[node].step(Requested(RequestId(number), Read()))
     return any(isinstance(e, Respond) and isinstance(e.outcome, ReadReady) for e in effects)
 
 
@@ -208,7 +208,7 @@ def test_once_a_successor_was_told_to_stand_no_read_is_answered_by_lease() -> No
     cluster = elected()
     leader = cluster.leader
     other = next(n for n in cluster.nodes if n != leader.id)
-    leader.step(TransferRequested(RequestId(5), NodeId(other)))
+    leader.step(Requested(RequestId(5), TransferLeadership(NodeId(other))))
     cluster.network.clear()
 
     assert not answered(cluster, leader.id, 91)
@@ -272,7 +272,7 @@ def test_a_new_leader_has_no_lease_before_it_committed_in_its_term() -> None:
     cluster = elected()
     old = cluster.leader
     target = next(n for n in cluster.nodes if n != old.id)
-    old.step(TransferRequested(RequestId(5), NodeId(target)))
+    old.step(Requested(RequestId(5), TransferLeadership(NodeId(target))))
     cluster.deliver()
 
     fresh = cluster[target]

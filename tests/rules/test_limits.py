@@ -22,19 +22,12 @@ from raft_core.effects import (
     UnknownReason,
 )
 from raft_core.entries import ENTRY_OVERHEAD, HardState, SnapshotMeta
-from raft_core.events import (
-    CampaignRequested,
-    ChangeRequested,
-    Proposed,
-    SnapshotTaken,
-    StopRequested,
-    StorageFailed,
-    Tick,
-)
+from raft_core.events import CampaignRequested, Proposed, Requested, SnapshotTaken, StopRequested, StorageFailed, Tick
 from raft_core.ids import Incarnation, Index, NodeId, RequestId, Term
 from raft_core.membership import AddVoter, Members
 from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered, formation
+from raft_core.requests import ChangeMembership
 from raft_core.settings import Settings
 from tests.core.cluster import SMALL, Cluster, with_settings
 from tests.core.helpers import (
@@ -503,8 +496,8 @@ def test_a_change_of_members_has_the_same_three_outcomes() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     cluster.joiner(4)
-    cluster[1].step(ChangeRequested(RequestId(1), (AddVoter(NodeId(4)),)))
-    cluster[1].step(ChangeRequested(RequestId(2), (AddVoter(NodeId(5)),)))
+    cluster[1].step(Requested(RequestId(1), ChangeMembership((AddVoter(NodeId(4)),))))
+    cluster[1].step(Requested(RequestId(2), ChangeMembership((AddVoter(NodeId(5)),))))
     cluster.deliver()
 
     assert [(a.request, type(a.outcome)) for a in cluster[1].answers] == [(2, Refusal), (1, Success)]

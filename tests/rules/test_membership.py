@@ -7,18 +7,19 @@ import pytest
 
 from raft_core.effects import Effect, Indeterminate, Refusal, RefusalReason, Respond, Send, Success, UnknownReason
 from raft_core.entries import MEMBERS, Entry
-from raft_core.events import CampaignRequested, ChangeRequested, LeaveRequested, Proposed, Tick, TransferRequested
+from raft_core.events import CampaignRequested, Proposed, Requested, Tick
 from raft_core.ids import Incarnation, Index, NodeId, RequestId
 from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, Members, RemoveNode
 from raft_core.messages import AppendEntries, Message, RequestVote
+from raft_core.requests import ChangeMembership, LeaveJoint, TransferLeadership
 from tests.core.cluster import Cluster, Node, with_settings
 from tests.core.helpers import accepted, append, asks, core, leader, only, persist, sent, step
 
 ADD_4 = AddVoter(NodeId(4))
 
 
-def ask(*changes: Change, mode: ChangeMode = ChangeMode.AUTO, request: int = 9, expected: int = 0) -> ChangeRequested:
-    return ChangeRequested(RequestId(request), changes, mode, Index(expected))
+def ask(*changes: Change, mode: ChangeMode = ChangeMode.AUTO, request: int = 9, expected: int = 0) -> Requested:
+    return Requested(RequestId(request), ChangeMembership(changes, mode, Index(expected)))
 
 
 def reason(effects: list[Effect]) -> RefusalReason:
@@ -116,12 +117,12 @@ def test_a_change_may_demand_the_configuration_that_it_was_made_for() -> None:
 def test_only_a_joint_configuration_can_be_left() -> None:
     raft = leader(core(), settled=True)
 
-    assert reason(step(raft, LeaveRequested(RequestId(9)))) is RefusalReason.NOT_JOINT
+    assert reason(step(raft, Requested(RequestId(9), LeaveJoint()))) is RefusalReason.NOT_JOINT
 
 
 def test_during_a_transfer_no_change_is_taken() -> None:
     raft = leader(core(), settled=True)
-    step(raft, TransferRequested(RequestId(8), NodeId(2)))
+    step(raft, Requested(RequestId(8), TransferLeadership(NodeId(2))))
 
     (answer,) = only(Respond, step(raft, ask(ADD_4)))
 
@@ -296,7 +297,7 @@ def test_an_explicit_joint_phase_is_left_on_request_only() -> None:
     cluster.tick(30)
     assert cluster[1].raft.members.joint
 
-    cluster[1].step(LeaveRequested(RequestId(10)))
+    cluster[1].step(Requested(RequestId(10), LeaveJoint()))
     cluster.deliver()
 
     assert cluster[1].raft.members == Members.initial([1, 2, 3, 4])

@@ -7,19 +7,11 @@ import random
 import pytest
 
 from raft_core.effects import RefusalReason, Respond, RoleName, Send
-from raft_core.events import (
-    CampaignRequested,
-    ChangeRequested,
-    ForgetLeaderRequested,
-    PeerUnreachable,
-    Proposed,
-    ReadConsistency,
-    ReadRequested,
-    Tick,
-)
+from raft_core.events import CampaignRequested, ForgetLeaderRequested, PeerUnreachable, Proposed, Requested, Tick
 from raft_core.ids import Index, MessageId, NodeId, RequestId, Term
 from raft_core.membership import AddVoter, ChangeMode, Members, RemoveNode
 from raft_core.messages import AppendReply, Message, TimeoutNow, VoteKind, VoteReply
+from raft_core.requests import ChangeMembership, Read, ReadConsistency
 from tests.core.cluster import Cluster, with_settings
 from tests.core.helpers import (
     accepted,
@@ -197,7 +189,7 @@ def test_check_quorum_asks_both_halves_of_a_joint_configuration() -> None:
     for node in (4, 5):
         cluster.joiner(node)
     changes = (AddVoter(NodeId(4)), AddVoter(NodeId(5)), RemoveNode(NodeId(2)))
-    cluster[1].step(ChangeRequested(RequestId(1), changes, ChangeMode.EXPLICIT))
+    cluster[1].step(Requested(RequestId(1), ChangeMembership(changes, ChangeMode.EXPLICIT)))
     cluster.deliver()
     assert cluster[1].raft.members.joint
 
@@ -340,7 +332,7 @@ def test_a_leader_forgets_nobody() -> None:
 def test_reads_that_wait_at_a_forgotten_leader_are_refused() -> None:
     raft = core()
     step(raft, heartbeat(1, 2))
-    step(raft, ReadRequested(RequestId(4)))
+    step(raft, Requested(RequestId(4), Read()))
 
     (answer,) = only(Respond, step(raft, ForgetLeaderRequested()))
 
@@ -403,7 +395,7 @@ def test_from_any_mixture_of_faults_a_leader_is_found_once_they_stop() -> None:
 def test_bounded_stale_reads_need_a_leader_that_was_heard_lately() -> None:
     """They say how old an answer may be, and refuse to be older."""
     raft = core(applied=1)
-    stale = ReadRequested(RequestId(3), ReadConsistency.STALE_BOUNDED, 4)
+    stale = Requested(RequestId(3), Read(ReadConsistency.STALE_BOUNDED, 4))
     (refused,) = only(Respond, step(raft, stale))
     assert refused.outcome.reason is RefusalReason.STALE  # type: ignore[union-attr]
 
@@ -422,7 +414,7 @@ def test_a_follower_that_lacks_committed_entries_is_not_fresh() -> None:
     raft = core(applied=1)
     step(raft, heartbeat(1, 2, (1, 1), commit=1, tip=5))
 
-    (refused,) = only(Respond, step(raft, ReadRequested(RequestId(3), ReadConsistency.STALE_BOUNDED, 4)))
+    (refused,) = only(Respond, step(raft, Requested(RequestId(3), Read(ReadConsistency.STALE_BOUNDED, 4))))
 
     assert refused.outcome.reason is RefusalReason.STALE  # type: ignore[union-attr]
 
@@ -430,8 +422,8 @@ def test_a_follower_that_lacks_committed_entries_is_not_fresh() -> None:
 def test_a_monotone_read_of_what_is_not_known_to_be_committed_is_refused_and_delays_no_other_read() -> None:
     raft = core(log=[1], applied=1)
 
-    (refused,) = only(Respond, step(raft, ReadRequested(RequestId(3), ReadConsistency.MONOTONE, 1000)))
-    (ready,) = only(Respond, step(raft, ReadRequested(RequestId(4), ReadConsistency.MONOTONE, 1)))
+    (refused,) = only(Respond, step(raft, Requested(RequestId(3), Read(ReadConsistency.MONOTONE, 1000))))
+    (ready,) = only(Respond, step(raft, Requested(RequestId(4), Read(ReadConsistency.MONOTONE, 1))))
 
     assert refused.outcome.reason is RefusalReason.STALE  # type: ignore[union-attr]
     assert (ready.request, ready.outcome.index) == (4, 1)  # type: ignore[union-attr]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from raft_core.effects import ReadReady, Refusal, RefusalReason, Respond
-from raft_core.events import ChangeRequested, Proposed, ReadConsistency, ReadRequested, StopRequested
+from raft_core.events import Proposed, Requested, StopRequested
 from raft_core.ids import Index, MessageId, NodeId, RequestId, Term
 from raft_core.membership import AddLearner, AddVoter, RemoveNode
 from raft_core.messages import HEARTBEAT, AppendEntries, AppendReply, Message, ReadIndex, ReadIndexReply
 from raft_core.raft import Raft
+from raft_core.requests import ChangeMembership, Read, ReadConsistency
 from tests.core.cluster import SMALL, Cluster, with_settings
 from tests.core.helpers import accepted, append, core, heartbeat, leader, machine_done, only, persist, sent, step, tick
 
 
-def read(number: int) -> ReadRequested:
-    return ReadRequested(RequestId(number))
+def read(number: int) -> Requested:
+    return Requested(RequestId(number), Read())
 
 
 def ready(number: int, index: int) -> Respond:
@@ -127,7 +128,7 @@ def test_new_members_are_asked_too_when_the_configuration_moves() -> None:
     cluster[1].step(read(5))
     cluster.network.clear()
 
-    cluster[1].step(ChangeRequested(RequestId(6), (AddVoter(NodeId(4)),)))
+    cluster[1].step(Requested(RequestId(6), ChangeMembership((AddVoter(NodeId(4)),))))
     beats = [(to, m.read) for _, to, m in cluster.network if isinstance(m, AppendEntries) and m.purpose is HEARTBEAT]
 
     assert beats == [(2, 1), (3, 1), (4, 1)]
@@ -142,7 +143,7 @@ def test_reads_are_confirmed_by_those_who_are_left_when_members_go() -> None:
         return not (isinstance(message, AppendReply) and message.purpose is HEARTBEAT)
 
     cluster[1].step(read(5))
-    cluster[1].step(ChangeRequested(RequestId(6), (RemoveNode(NodeId(2)),)))
+    cluster[1].step(Requested(RequestId(6), ChangeMembership((RemoveNode(NodeId(2)),))))
     cluster.deliver(no_heartbeats_answers)
     cluster.isolate(2)
     cluster[1].step(read(8))
@@ -288,7 +289,7 @@ def test_learners_read_as_followers_do() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
     cluster.joiner(4)
-    cluster[1].step(ChangeRequested(RequestId(6), (AddLearner(NodeId(4)),)))
+    cluster[1].step(Requested(RequestId(6), ChangeMembership((AddLearner(NodeId(4)),))))
     cluster.deliver()
     cluster.propose(1, b"x")
     cluster.deliver()
@@ -315,7 +316,7 @@ def test_waiting_reads_are_bounded_wherever_they_wait() -> None:
         answers = [only(Respond, step(raft, read(n))) for n in range(5)]
         assert [len(a) for a in answers] == [0, 0, 0, 1, 1]
         assert answers[4][0].outcome.reason is RefusalReason.READS_FULL  # type: ignore[union-attr]
-    waits = [step(third, ReadRequested(RequestId(n), ReadConsistency.MONOTONE, 3)) for n in range(5)]
+    waits = [step(third, Requested(RequestId(n), Read(ReadConsistency.MONOTONE, 3))) for n in range(5)]
     assert [len(w) for w in waits] == [0, 0, 0, 1, 1]
 
 

@@ -25,20 +25,19 @@ from raft_core.effects import (
 )
 from raft_core.events import (
     CampaignRequested,
-    ChangeRequested,
     PeerUnreachable,
     Persisted,
     Proposed,
-    ReadRequested,
+    Requested,
     StopRequested,
     StorageFailed,
     Tick,
-    TransferRequested,
 )
 from raft_core.ids import Index, MessageId, NodeId, RequestId, Term, WriteId
 from raft_core.membership import AddLearner, AddVoter, Members, RemoveNode
 from raft_core.messages import HEARTBEAT, RequestVote, TimeoutNow, TransferRefused, VoteKind
 from raft_core.raft import Raft
+from raft_core.requests import ChangeMembership, Read, TransferLeadership
 from tests.core.cluster import Cluster, with_settings
 from tests.core.helpers import (
     accepted,
@@ -61,8 +60,8 @@ from tests.core.helpers import (
 )
 
 
-def transfer(to: int = 0, request: int = 8) -> TransferRequested:
-    return TransferRequested(RequestId(request), NodeId(to))
+def transfer(to: int = 0, request: int = 8) -> Requested:
+    return Requested(RequestId(request), TransferLeadership(NodeId(to)))
 
 
 def ordered(effects: Sequence[object]) -> list[TimeoutNow]:
@@ -71,7 +70,7 @@ def ordered(effects: Sequence[object]) -> list[TimeoutNow]:
 
 
 def change(cluster: Cluster, *changes: AddVoter | AddLearner | RemoveNode) -> None:
-    cluster.leader.step(ChangeRequested(RequestId(9), changes))
+    cluster.leader.step(Requested(RequestId(9), ChangeMembership(changes)))
     cluster.deliver()
 
 
@@ -89,7 +88,7 @@ def settled(count: int = 3, **settings: object) -> Raft:
 
 def test_a_removed_leader_finishes_the_change_without_counting_itself() -> None:
     raft = settled()
-    step(raft, ChangeRequested(RequestId(9), (RemoveNode(NodeId(1)),)))
+    step(raft, Requested(RequestId(9), ChangeMembership((RemoveNode(NodeId(1)),))))
     persist(raft)
 
     step(raft, accepted(2, 2, 3))
@@ -101,7 +100,7 @@ def test_a_removed_leader_finishes_the_change_without_counting_itself() -> None:
 def test_a_removed_leader_hands_over_to_the_best_matched_voter_and_steps_down() -> None:
     """One that heartbeats on for ever blocks the cluster."""
     raft = settled()
-    step(raft, ChangeRequested(RequestId(9), (RemoveNode(NodeId(1)),)))
+    step(raft, Requested(RequestId(9), ChangeMembership((RemoveNode(NodeId(1)),))))
     persist(raft)
     step(raft, accepted(2, 3, 3))
 
@@ -114,7 +113,7 @@ def test_a_removed_leader_hands_over_to_the_best_matched_voter_and_steps_down() 
 
 def test_a_removed_leader_takes_nothing_new() -> None:
     raft = settled()
-    step(raft, ChangeRequested(RequestId(9), (RemoveNode(NodeId(1)),)))
+    step(raft, Requested(RequestId(9), ChangeMembership((RemoveNode(NodeId(1)),))))
 
     (answer,) = only(Respond, step(raft, Proposed(RequestId(1), (b"x",))))
 
@@ -136,7 +135,7 @@ def test_a_leader_that_becomes_a_learner_steps_down_when_that_is_committed() -> 
 def test_a_removed_leader_without_a_successor_steps_down_all_the_same() -> None:
     cluster = Cluster(3)
     cluster.elect(1)
-    cluster[1].step(ChangeRequested(RequestId(9), (RemoveNode(NodeId(1)),)))
+    cluster[1].step(Requested(RequestId(9), ChangeMembership((RemoveNode(NodeId(1)),))))
     cluster.deliver(lambda sender, to, message: not isinstance(message, TimeoutNow))
     for _ in range(15):
         cluster[1].step(Tick())
@@ -177,7 +176,7 @@ def test_a_removed_node_that_never_learns_of_it_deposes_nobody() -> None:
 
 def test_a_removed_nodes_answers_count_for_nothing() -> None:
     raft = settled()
-    step(raft, ChangeRequested(RequestId(9), (RemoveNode(NodeId(3)),)))
+    step(raft, Requested(RequestId(9), ChangeMembership((RemoveNode(NodeId(3)),))))
     persist(raft)
 
     step(raft, accepted(2, 3, 3))
@@ -469,7 +468,7 @@ def test_reads_go_on_during_a_transfer_by_rounds() -> None:
     cluster[1].step(transfer(2))
     cluster.network.clear()
 
-    cluster[1].step(ReadRequested(RequestId(3)))
+    cluster[1].step(Requested(RequestId(3), Read()))
     cluster.deliver(lambda sender, to, message: not isinstance(message, TimeoutNow))
 
     assert isinstance(cluster[1].answers[-1].outcome, ReadReady)

@@ -23,9 +23,9 @@ from raft_core.effects import (
 from raft_core.entries import HardState, LogPosition, SnapshotMeta
 from raft_core.events import (
     CampaignRequested,
-    ChangeRequested,
     PeerUnreachable,
     Proposed,
+    Requested,
     SnapshotFailed,
     SnapshotProgress,
     SnapshotReceived,
@@ -39,6 +39,7 @@ from raft_core.messages import HEARTBEAT, InstallSnapshot, Message, SnapshotRepl
 from raft_core.progress import Progress, ProgressState
 from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered
+from raft_core.requests import ChangeMembership
 from raft_core.roles.follower import Follower
 from raft_core.roles.leader import Leader
 from raft_core.settings import Settings
@@ -555,7 +556,7 @@ def test_a_new_voter_that_begins_with_a_snapshot_takes_part_at_once() -> None:
         cluster.propose(1, b"%d" % number)
         cluster.deliver()
     cluster.joiner(4)
-    cluster[1].step(ChangeRequested(RequestId(5), (AddVoter(NodeId(4)),)))
+    cluster[1].step(Requested(RequestId(5), ChangeMembership((AddVoter(NodeId(4)),))))
     cluster.tick(5)
 
     assert cluster[4].data == cluster[1].data

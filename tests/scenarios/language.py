@@ -40,24 +40,21 @@ import attrs
 from raft_core.entries import COMMAND, Entry, HardState
 from raft_core.events import (
     CampaignRequested,
-    ChangeRequested,
     ForgetLeaderRequested,
-    LeaveRequested,
     PeerConnected,
     PeerUnreachable,
     Proposed,
-    ReadConsistency,
-    ReadRequested,
+    Requested,
     SnapshotReceived,
     SnapshotRejected,
     StopRequested,
     StorageFailed,
     Tick,
-    TransferRequested,
 )
 from raft_core.ids import NO_NODE, Index, NodeId, RequestId, Term
 from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, Members, RemoveNode
 from raft_core.recovered import Identity, Recovered, formation
+from raft_core.requests import ChangeMembership, LeaveJoint, Read, ReadConsistency, TransferLeadership
 from tests.core.cluster import SMALL, Node
 from tests.scenarios.expectations import expect
 from tests.scenarios.stage import Stage
@@ -189,7 +186,7 @@ class Script:
     def do_read(self, node: str, consistency: str = "linearizable", limit: str = "0") -> None:
         kinds = {"stale": ReadConsistency.STALE_BOUNDED}
         kind = kinds.get(consistency) or ReadConsistency(consistency)
-        self._node(node).step(ReadRequested(self._request(), kind, int(limit)))
+        self._node(node).step(Requested(self._request(), Read(kind, int(limit))))
 
     def do_change(self, node: str, *words: str) -> None:
         mode, expected, changes = ChangeMode.AUTO, Index(0), list[Change]()
@@ -202,13 +199,15 @@ class Script:
                 expected = Index(int(rest.pop(0)))
             else:
                 changes.append(CHANGES[word](NodeId(int(rest.pop(0)))))
-        self._node(node).step(ChangeRequested(self._request(), tuple(changes), mode, expected))
+        self._node(node).step(Requested(self._request(), ChangeMembership(tuple(changes), mode, expected)))
 
     def do_leave(self, node: str) -> None:
-        self._node(node).step(LeaveRequested(self._request()))
+        self._node(node).step(Requested(self._request(), LeaveJoint()))
 
     def do_transfer(self, node: str, _to: str = "to", target: str = "0") -> None:
-        self._node(node).step(TransferRequested(self._request(), NodeId(int(target)) if int(target) else NO_NODE))
+        self._node(node).step(
+            Requested(self._request(), TransferLeadership(NodeId(int(target)) if int(target) else NO_NODE))
+        )
 
     def do_unreachable(self, node: str, peer: str) -> None:
         self._node(node).step(PeerUnreachable(NodeId(int(peer))))

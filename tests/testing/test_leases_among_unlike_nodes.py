@@ -11,13 +11,14 @@ import pytest
 
 from raft_core.effects import Alarm, AlarmKind, ReadReady, Respond, Send
 from raft_core.entries import MEMBERS, Entry, HardState
-from raft_core.events import ReadRequested
+from raft_core.events import Requested
 from raft_core.ids import BootNumber, MessageId, NodeId, RequestId, Term
 from raft_core.membership import Members
 from raft_core.messages import HEARTBEAT, AppendReply, ReadIndex
 from raft_core.node.events import BytesReceived
 from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered
+from raft_core.requests import Read
 from raft_core.settings import LONGEST_LEASE, Settings
 from raft_core.wire.codec import encode_message
 from tests.core.cluster import with_settings
@@ -59,7 +60,7 @@ def beating(settings: Settings) -> Raft:
 def lasts(raft: Raft) -> int:
     """For how many ticks reads are answered on the spot."""
     for ticks in range(1000):
-        effects = step(raft, ReadRequested(RequestId(100 + ticks)))
+        effects = step(raft, Requested(RequestId(100 + ticks), Read()))
         if not any(isinstance(e, Respond) and isinstance(e.outcome, ReadReady) for e in effects):
             return ticks
         tick(raft)

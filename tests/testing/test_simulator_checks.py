@@ -12,11 +12,12 @@ import attrs
 import pytest
 
 from raft_core.effects import RoleName
-from raft_core.events import CampaignRequested, ChangeRequested, ReadRequested, Tick
+from raft_core.events import CampaignRequested, Requested, Tick
 from raft_core.ids import Incarnation, NodeId, RequestId
 from raft_core.membership import AddLearner, Members
 from raft_core.messages import AppendEntries, RequestVote
 from raft_core.recovered import Recovered
+from raft_core.requests import ChangeMembership, Read
 from raft_testing.checkers.safety import CHECKS, SafetyChecker, Watched
 from raft_testing.rng import Rng
 from tests.testing import planted_in_clusters, planted_in_cores
@@ -61,8 +62,8 @@ def test_cores_that_nobody_tampers_with_are_left_in_peace() -> None:
     stage.deliver(lost=[3])
     stage.elect(2)
     stage.propose(2, b"z", request=2)
-    stage.step(2, ChangeRequested(RequestId(3), (AddLearner(NodeId(4)),)))
-    stage.step(2, ReadRequested(RequestId(4)))
+    stage.step(2, Requested(RequestId(3), ChangeMembership((AddLearner(NodeId(4)),))))
+    stage.step(2, Requested(RequestId(4), Read()))
     stage.deliver()
     stage.restart(1)
     stage.elect(3)

@@ -1,0 +1,91 @@
+"""Requests: one class for each kind, from the caller through the node and over the wire to the core.
+
+A caller's request carries no number and no deadline: `node.events.Call` adds the caller and its deadline, the payload
+`Forward` the number for the leader's reply, and the core's event `Requested` a request id. Only proposals change their
+form on the way: the node puts those of many callers into one `Proposed`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeAlias, final
+
+from raft_core.ids import NO_INDEX, NO_NODE, Index, NodeId
+from raft_core.membership import Change, ChangeMode
+from raft_core.structs import Value
+
+__all__ = [
+    "ChangeMembership",
+    "Forwarded",
+    "LeaveJoint",
+    "Propose",
+    "Read",
+    "ReadConsistency",
+    "Request",
+    "TransferLeadership",
+]
+
+
+class ReadConsistency(StrEnum):
+    """The guarantee of a read.
+
+    `LINEARIZABLE`: it sees every write answered before the read was requested (§8).
+    `STALE_BOUNDED`: NOT linearizable. It sees the commits of the leader at the time of its last message, received at
+    most `limit` ticks ago. The message's time on the network is not counted, and the sender may be a deposed leader
+    for up to an election timeout.
+    `MONOTONE`: NOT linearizable. It sees the state at index `limit` or later, for clients which keep the highest index
+    they have seen; refused as stale while this node's commit index is lower.
+    """
+
+    LINEARIZABLE = "linearizable"
+    STALE_BOUNDED = "stale_bounded"
+    MONOTONE = "monotone"
+
+
+@final
+class Propose(Value, frozen=True, tag=1, array_like=True):
+    """Append a command to the log. Answered with the machine's result once it is committed and applied."""
+
+    command: bytes
+
+
+@final
+class ChangeMembership(Value, frozen=True, tag=2, array_like=True):
+    """Change the members. Answered once the change is committed and, unless `mode` is explicit, not joint any more.
+
+    `expected`: refuse unless the configuration in force was appended at this index; 0: any.
+    """
+
+    changes: tuple[Change, ...]
+    mode: ChangeMode = ChangeMode.AUTO
+    expected: Index = NO_INDEX
+
+
+@final
+class LeaveJoint(Value, frozen=True, tag=3, array_like=True):
+    """Leave a joint configuration (needed only after `ChangeMode.EXPLICIT`)."""
+
+
+@final
+class TransferLeadership(Value, frozen=True, tag=4, array_like=True):
+    """Transfer the leadership to `to`, or (0) to the best-matched voter."""
+
+    to: NodeId = NO_NODE
+
+
+@final
+class Read(Value, frozen=True, tag=5, array_like=True):
+    """Read on this node, with the guarantee `consistency` and its `limit`.
+
+    The core says when and is given no `query`. A caller whose query is None is answered b"" as soon as a query could be
+    answered.
+    """
+
+    consistency: ReadConsistency = ReadConsistency.LINEARIZABLE
+    limit: int = 0
+    query: bytes | None = None
+
+
+Forwarded: TypeAlias = Propose | ChangeMembership | LeaveJoint | TransferLeadership
+"""Requests that only the leader carries out; other nodes forward them to it."""
+Request: TypeAlias = Forwarded | Read

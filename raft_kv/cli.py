@@ -28,9 +28,9 @@ from raft_core.node.reaching import ListenFailed
 from raft_kv import config as serving
 from raft_kv.config import LOOPS, ServeConfig, given_values, serve_config
 from raft_kv.fd_limit import most_open_files, within_descriptors
+from raft_kv.log_output import LOG, flush, log_to_stderr, print_error
 from raft_kv.options import Option, Values, add_flags, structure, unused, with_variables
 from raft_kv.stopping import stop_when_input_ends
-from raft_kv.telling import LOG, flush, log_to_stderr, tell
 from raft_kv.version import version
 
 __all__ = ["COMMANDS", "main"]
@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
 
 
 def _complain(status: int, text: str) -> int:
-    tell(f"raft-kv: {text}")
+    print_error(f"raft-kv: {text}")
     return status
 
 
@@ -238,15 +238,23 @@ def _collect(options: Sequence[Option], flags: Mapping[str, Any], environ: Mappi
 def _serve(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     values = given_values(flags, environ)
     config = serve_config(values)
+    warnings = [f"unknown environment variable {name} is ignored" for name in unused(_variables(), environ)]
     try:
-        _run(config, [f"unknown environment variable {name} is ignored" for name in unused(_variables(), environ)])
+        _run(config, warnings)
     except ListenFailed as failure:
         name = "listen" if failure.address == config.listen else "peer_listen"
-        origin = values.origin((name,)) or f"--{name.replace('_', '-')}"
-        return _complain(1, f"{origin}: {failure}")
+        return _failed(f"{values.origin((name,)) or '--' + name.replace('_', '-')}: {failure}")
     except DiskError as failure:
-        return _complain(1, f"{values.origin(('data',)) or '--data'}: {failure}{_remedy(failure)}")
+        return _failed(f"{values.origin(('data',)) or '--data'}: {failure}{_remedy(failure)}")
+    except (OSError, RaftError) as failure:
+        return _failed(str(failure) or type(failure).__name__)
     return 0
+
+
+def _failed(text: str) -> int:
+    """Log why the server has ended; return the exit status."""
+    LOG.error("%s", text, extra={"fields": {"event": "failed"}})
+    return 1
 
 
 def _variables() -> list[str]:
@@ -255,7 +263,7 @@ def _variables() -> list[str]:
 
 def _run(config: ServeConfig, warnings: Sequence[str] = ()) -> None:
     """Serve on the configured loop; only that loop's packages are imported."""
-    log_to_stderr()
+    log_to_stderr(config.id, config.log_format, "debug" if config.verbose else config.log_level)
     for warning in warnings:
         LOG.warning("%s", warning)
     if config.stop_at_eof:

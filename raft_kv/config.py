@@ -17,6 +17,7 @@ from raft_core.node.address_book import is_everywhere
 from raft_core.node.config import NodeConfig, split_address
 from raft_core.node.limits import SECOND, NodeLimits, check_node
 from raft_core.settings import Settings
+from raft_kv.log_output import FORMATS, LEVELS
 from raft_kv.options import Option, ValueAt, Values, known_names, register, structure, with_variables
 from raft_storage.location import parse_location, store_class
 
@@ -60,18 +61,26 @@ class ServeConfig:
     redis_role: str = "master"
     """This node's role in replies to Redis clients. "master": always, since every node accepts writes. "raft": a
     master while it leads, otherwise a replica; some clients then send it no writes."""
+    log_format: str = "text"
+    """Form of the log, one of `FORMATS`."""
+    log_level: str = "info"
+    """Lowest level in the log, one of `LEVELS`."""
     verbose: bool = False
-    """Log every change of role, term and leader."""
+    """The same as the log level debug."""
     settings: Settings = Settings()
     """Settings of the Raft protocol."""
     host: NodeLimits = NodeLimits(leader_wait=_LEADER_WAIT)
     """Limits of the node around the core."""
 
     def __attrs_post_init__(self) -> None:
-        if self.loop not in LOOPS:
-            raise SettingsError(f"loop is one of {', '.join(LOOPS)}, not {self.loop!r}")
-        if self.redis_role not in REDIS_ROLES:
-            raise SettingsError(f"redis-role is one of {', '.join(REDIS_ROLES)}, not {self.redis_role!r}")
+        for name, value, choices in (
+            ("loop", self.loop, LOOPS),
+            ("redis-role", self.redis_role, REDIS_ROLES),
+            ("log-format", self.log_format, FORMATS),
+            ("log-level", self.log_level, LEVELS),
+        ):
+            if value not in choices:
+                raise SettingsError(f"{name} is one of {', '.join(choices)}, not {value!r}")
         if not self.request_timeout > 0:
             raise SettingsError(f"request-timeout must be a positive number of seconds, not {self.request_timeout}")
         if self.max_clients < 1:
@@ -210,7 +219,14 @@ OPTIONS: Final = with_variables(
         help="stop when standard input ends, as on SIGTERM, so that no node outlives its parent process",
         default="false",
     ),
-    Option(name="verbose", help="log every change of role, term and leader", default="false"),
+    Option(
+        name="log-format",
+        metavar="|".join(FORMATS),
+        help="form of the log on standard error: lines of text, or one JSON object per line",
+        default="text",
+    ),
+    Option(name="log-level", metavar="|".join(LEVELS), help="lowest level in the log", default="info"),
+    Option(name="verbose", help="the same as --log-level debug", default="false"),
 )
 """The options of `raft-kv serve`."""
 

@@ -43,7 +43,7 @@ def within_descriptors(config: ServeConfig, files: int | None) -> tuple[ServeCon
     if shares.clients == config.max_clients:
         return fitting, ""
     told = (
-        f"node {config.id}: takes {shares.clients} clients at most, not {config.max_clients}: this process may have "
+        f"accepts {shares.clients} clients at most, not {config.max_clients}: this process may have "
         f"{files} files open at once (ulimit -n), and {files - shares.clients} are kept for its disk and its peers"
     )
     return fitting, told

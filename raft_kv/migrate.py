@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from raft_kv.telling import tell
+from raft_kv.log_output import print_error
 from raft_storage.location import parse_location
 from raft_storage.migration import migrate
 
@@ -19,9 +19,9 @@ def run_migrate(source: str, target: str) -> int:
         task = bar.add_task("moving", total=None)
         recovered = migrate(old, new, lambda done, total: bar.update(task, completed=done, total=total))
     base = recovered.snapshot.index if recovered.snapshot is not None else 0
-    tell(
+    print_error(
         f"node {recovered.identity.node} of cluster {recovered.identity.cluster!r} has moved from {old} to {new}: "
         f"{'no snapshot' if not base else f'a snapshot at entry {base}'}, {len(recovered.entries)} entries behind it"
     )
-    tell(f"Start it with --data {new}. {old.directory} is marked as moved, and can be deleted.")
+    print_error(f"Start it with --data {new}. {old.directory} is marked as moved, and can be deleted.")
     return 0

@@ -40,6 +40,7 @@ from raft_kv.service import (
     ACCEPT_PAUSE,
     DRAIN_SECONDS,
     KEEPALIVE,
+    OBSERVE_SECONDS,
     QUIET_LOOK,
     READ_BYTES,
     TOO_MANY,
@@ -48,7 +49,6 @@ from raft_kv.service import (
 )
 from raft_kv.state_machine import KeyValueMachine
 from raft_kv.stopping import end_input, hand_over, stop_signals
-from raft_kv.telling import LOG, announce
 
 __all__ = ["run", "serve"]
 
@@ -58,7 +58,7 @@ def run(config: ServeConfig) -> None:
     anyio.run(serve, config, backend="asyncio", backend_options={"use_uvloop": config.loop == "uvloop"})
 
 
-async def serve(config: ServeConfig, ready: Callable[[str], None] | None = None) -> None:
+async def serve(config: ServeConfig) -> None:
     """Serve until SIGTERM, SIGINT, SIGHUP or the node's end, then transfer leadership and return.
 
     Raise `SettingsError`, `DiskError`, and `OSError` where an address cannot be had.
@@ -75,10 +75,12 @@ async def serve(config: ServeConfig, ready: Callable[[str], None] | None = None)
                 group.start_soon(server.stop_on_signal, signals)
                 group.start_soon(server.report_alarms)
                 group.start_soon(server.report_changes)
+                group.start_soon(server.observe_node)
                 group.start_soon(server.look_after_clients)
-                (ready or announce)(service.ready_line())
+                service.ready(node)
                 await server.accept_until_finished(group, listener)
                 group.cancel_scope.cancel()
+        service.log.stopped()
 
 
 async def _listener(address: str) -> Listener:
@@ -108,7 +110,7 @@ class _Server:
     async def stop_on_signal(self, signals: AsyncIterator[signal.Signals]) -> None:
         """Stop the server cleanly, in bounded time, at the first signal; later ones change nothing."""
         async for number in signals:
-            LOG.info("node %d: %s, handing over", self._service.config.id, number.name)
+            self._service.log.stopping(number.name)
             await hand_over(self._node)
             await self._see_clients_off()
             await self._node.stop()
@@ -126,12 +128,18 @@ class _Server:
 
     async def report_alarms(self) -> None:
         async for alarm in self._node.alarms():
-            LOG.warning("%s", self._service.alarm_line(alarm))
+            self._service.log.alarm(alarm)
 
     async def report_changes(self) -> None:
-        if self._service.config.verbose:
-            async for change in self._node.changes():
-                LOG.info("%s", self._service.change_line(change))
+        async for change in self._node.changes():
+            self._service.log.role_changed(change)
+            self._service.log.observe(self._node.status)
+
+    async def observe_node(self) -> None:
+        """Log events which the node does not report."""
+        while not self._service.leaving:
+            self._service.log.observe(self._node.status)
+            await anyio.sleep(OBSERVE_SECONDS)
 
     async def look_after_clients(self) -> None:
         """Cut off clients that have stopped reading, and keep garbage collection short."""
@@ -189,7 +197,7 @@ class _Server:
                     await stream.send_eof()
         except Exception:  # a defect met by one client must not take the node from all others
             if talk is not None:
-                LOG.exception("%s", self._service.defect_line(talk.session))
+                self._service.log.client_defect(talk.session.number)
         finally:
             if talk is not None:
                 self._service.leave(talk)

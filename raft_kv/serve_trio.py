@@ -31,10 +31,18 @@ from raft_kv.client_session_values import (
 )
 from raft_kv.config import ServeConfig
 from raft_kv.output_buffer import LOOK_SECONDS, Conversation
-from raft_kv.service import DRAIN_SECONDS, KEEPALIVE, QUIET_LOOK, READ_BYTES, TOO_MANY, Service, cluster_clock
+from raft_kv.service import (
+    DRAIN_SECONDS,
+    KEEPALIVE,
+    OBSERVE_SECONDS,
+    QUIET_LOOK,
+    READ_BYTES,
+    TOO_MANY,
+    Service,
+    cluster_clock,
+)
 from raft_kv.state_machine import KeyValueMachine
 from raft_kv.stopping import end_input, hand_over, stop_signals
-from raft_kv.telling import LOG, announce
 from raft_trio import Node, open_node
 
 __all__ = ["run", "serve"]
@@ -45,7 +53,7 @@ def run(config: ServeConfig) -> None:
     trio.run(serve, config)
 
 
-async def serve(config: ServeConfig, ready: Callable[[str], None] | None = None) -> None:
+async def serve(config: ServeConfig) -> None:
     """Serve until SIGTERM, SIGINT, SIGHUP or the node's end, then transfer leadership and return.
 
     Raise `SettingsError`, `DiskError`, and `OSError` where an address cannot be had.
@@ -61,10 +69,12 @@ async def serve(config: ServeConfig, ready: Callable[[str], None] | None = None)
                 nursery.start_soon(server.stop_on_signal, signals)
                 nursery.start_soon(server.report_alarms)
                 nursery.start_soon(server.report_changes)
+                nursery.start_soon(server.observe_node)
                 nursery.start_soon(server.look_after_clients)
-                (ready or announce)(service.ready_line())
+                service.ready(node)
                 await server.accept_until_finished(nursery, list(listeners))
                 nursery.cancel_scope.cancel()
+        service.log.stopped()
 
 
 async def _listeners(address: str) -> list[trio.SocketListener]:
@@ -95,7 +105,7 @@ class _Server:
         """Stop the server cleanly, in bounded time, at the first signal; later ones change nothing."""
         async for number in signals:
             name = signal.Signals(number).name
-            LOG.info("node %d: %s, handing over", self._service.config.id, name)
+            self._service.log.stopping(name)
             await hand_over(self._node)
             await self._see_clients_off()
             await self._node.stop()
@@ -113,12 +123,18 @@ class _Server:
 
     async def report_alarms(self) -> None:
         async for alarm in self._node.alarms():
-            LOG.warning("%s", self._service.alarm_line(alarm))
+            self._service.log.alarm(alarm)
 
     async def report_changes(self) -> None:
-        if self._service.config.verbose:
-            async for change in self._node.changes():
-                LOG.info("%s", self._service.change_line(change))
+        async for change in self._node.changes():
+            self._service.log.role_changed(change)
+            self._service.log.observe(self._node.status)
+
+    async def observe_node(self) -> None:
+        """Log events which the node does not report."""
+        while not self._service.leaving:
+            self._service.log.observe(self._node.status)
+            await trio.sleep(OBSERVE_SECONDS)
 
     async def look_after_clients(self) -> None:
         """Cut off clients that have stopped reading, and keep garbage collection short."""
@@ -163,7 +179,7 @@ class _Server:
                     await stream.send_eof()
         except Exception:  # a defect met by one client must not take the node from all others
             if talk is not None:
-                LOG.exception("%s", self._service.defect_line(talk.session))
+                self._service.log.client_defect(talk.session.number)
         finally:
             if talk is not None:
                 self._service.leave(talk)

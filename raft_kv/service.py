@@ -18,7 +18,6 @@ from typing import Final, Generic, Protocol, final
 
 import attrs
 
-from raft_core.effects import Alarm, AlarmKind, RoleChanged
 from raft_core.node.api import NodeApi
 from raft_core.node.config import join_address
 from raft_kv.client_session import Session
@@ -27,6 +26,8 @@ from raft_kv.clients import RequestBook
 from raft_kv.config import ServeConfig
 from raft_kv.garbage import leave_out
 from raft_kv.keyspace import Millis
+from raft_kv.log_output import print_line
+from raft_kv.node_log import NodeLog
 from raft_kv.node_view import picture_of
 from raft_kv.output_buffer import Conversation, SignalT
 from raft_kv.picture import Picture
@@ -39,6 +40,7 @@ __all__ = [
     "ACCEPT_PAUSE",
     "DRAIN_SECONDS",
     "KEEPALIVE",
+    "OBSERVE_SECONDS",
     "QUIET_LOOK",
     "READ_BYTES",
     "TOO_MANY",
@@ -55,6 +57,8 @@ DRAIN_SECONDS: Final = 1.0
 """How long a server that stops waits until everybody who asked has an answer."""
 QUIET_LOOK: Final = 0.01
 """Seconds between two looks whether that is so."""
+OBSERVE_SECONDS: Final = 1.0
+"""Interval at which the node's status is compared with the one before, for the log."""
 
 
 def _keepalive() -> Iterator[tuple[int, int, int]]:
@@ -119,12 +123,6 @@ def cluster_clock(node: NodeApi) -> Millis:
     return node.cluster_time // 1_000_000
 
 
-_REMEDIES: Final = {
-    AlarmKind.UNREACHABLE: ". Start that node, or mend its address: --peer {peer}=HOST:PORT here, --peer-listen or "
-    "--advertise there",
-}
-
-
 @final
 @attrs.define(eq=False)
 class Service(Generic[SignalT]):
@@ -144,6 +142,7 @@ class Service(Generic[SignalT]):
     """The server ends: no further command is read."""
     received: int = 0
     commands: int = 0
+    log: NodeLog = attrs.field(init=False)
     _limits: SessionLimits = attrs.field(init=False)
     _scripts: Scripts = attrs.field(factory=Scripts)
     _clients: RequestBook = attrs.field(factory=lambda: RequestBook(_local_clock))
@@ -151,6 +150,7 @@ class Service(Generic[SignalT]):
     _numbers: count[int] = attrs.field(factory=lambda: count(1))
 
     def __attrs_post_init__(self) -> None:
+        self.log = NodeLog(self.config)
         entry = self.config.settings.max_entry_bytes
         requests = RequestLimits(bulk_bytes=entry, request_bytes=max(RequestLimits().request_bytes, 2 * entry))
         batch = min(SessionLimits().batch_bytes, entry // 4)
@@ -168,6 +168,7 @@ class Service(Generic[SignalT]):
         self._clients.by_number[session.number] = client
         talk = Conversation(session, self.make)
         self.talks.add(talk)
+        self.log.client_connected(session.number, client.address)
         return talk
 
     def talks_of(self, clients: Sequence[int]) -> list[Conversation[SignalT]]:
@@ -180,6 +181,7 @@ class Service(Generic[SignalT]):
     def leave(self, talk: Conversation[SignalT]) -> None:
         """Note that the conversation's connection is gone."""
         self.talks.discard(talk)
+        self.log.client_left(talk.session.number)
         self._clients.by_number.pop(talk.session.number, None)
         self.commands += talk.session.client.commands
 
@@ -191,10 +193,6 @@ class Service(Generic[SignalT]):
     def quiet(self) -> bool:
         """Nobody waits for anything."""
         return not any(talk.busy for talk in self.talks)
-
-    def defect_line(self, session: Session) -> str:
-        """Return the line printed, with the traceback, when a bug of this program ends a connection."""
-        return f"node {self.config.id}: the connection of client {session.number} ended by a defect; please report it:"
 
     def picture(self, node: NodeApi) -> Picture:
         """Return the whole node's state at this moment."""
@@ -219,23 +217,13 @@ class Service(Generic[SignalT]):
             expiring=census.expiring,
         )
 
-    def ready_line(self) -> str:
-        """Return the line printed once clients can connect."""
+    def ready(self, node: NodeApi) -> None:
+        """Log that clients can connect now. With a log of text, also print it to standard output."""
+        self.log.started(self.listen, self.peer_address)
+        self.log.observe(node.status)
         config = self.config
-        return (
-            f"raft-kv node {config.id} of cluster {config.cluster} is ready: clients at {self.listen}, "
-            f"peers at {self.peer_address}, data in {config.directory}, loop {config.loop}"
-        )
-
-    def change_line(self, change: RoleChanged) -> str:
-        """Return the line printed for a change of role, term or leader."""
-        leader = f"node {change.leader} leads" if change.leader else "no leader known"
-        return f"node {self.config.id}: {change.role.value} in term {change.term}, {leader}"
-
-    def alarm_line(self, alarm: Alarm) -> str:
-        """Return the line printed for an alarm."""
-        about = f" (node {alarm.peer})" if alarm.peer else ""
-        remedy = _REMEDIES.get(alarm.kind, "").format(peer=alarm.peer)
-        if alarm.kind is AlarmKind.WAITING and self.config.join:
-            remedy = f". Say to a member: RAFT ADD {self.config.id} {self.config.advertise or self.peer_address}"
-        return f"node {self.config.id}: ALARM {alarm.kind.value}{about}: {alarm.text}{remedy}"
+        if config.log_format == "text":
+            print_line(
+                f"raft-kv node {config.id} of cluster {config.cluster} is ready: clients at {self.listen}, "
+                f"peers at {self.peer_address}, data in {config.directory}, loop {config.loop}"
+            )

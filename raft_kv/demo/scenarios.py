@@ -25,8 +25,8 @@ from raft_kv.demo.client import Failed, redis_line
 from raft_kv.demo.cluster import Cluster, NodeDied
 from raft_kv.demo.display import Display, Row, choose
 from raft_kv.demo.load import Load, Lost, check
+from raft_kv.log_output import print_line
 from raft_kv.stopping import stop_signals
-from raft_kv.telling import announce
 from raft_storage.location import parse_location, store_class
 
 __all__ = ["DemoOptions", "demo_location", "run_demo"]
@@ -79,10 +79,10 @@ def run_demo(options: DemoOptions) -> int:
         with _temporary() as (directory, guard):
             return _tell(options, directory, guard)
     except (NodeDied, TimeoutError, Failed) as failure:
-        announce(f"raft-kv demo: {failure}")
+        print_line(f"raft-kv demo: {failure}")
         return 1
     except KeyboardInterrupt:
-        announce("interrupted; all nodes are stopped")  # not by print: its terminal may be gone
+        print_line("interrupted; all nodes are stopped")  # not by print: its terminal may be gone
         return 1
     finally:
         for number, handler in before.items():

@@ -181,6 +181,8 @@ SAMPLES = {
     "request-timeout": ("1.5", "2.5"),
     "max-clients": ("11", "12"),
     "redis-role": ("raft", "master"),
+    "log-format": ("json", "text"),
+    "log-level": ("debug", "error"),
     "set": ("election_ticks=77", "election_ticks=78"),
 }
 """For each option two values; one is not its default."""

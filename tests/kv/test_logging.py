@@ -13,7 +13,7 @@ import pytest
 
 from raft_kv.demo.client import Failed, NodeConnection, wait_until
 from raft_kv.demo.cluster import free_ports
-from raft_kv.telling import LineWriter
+from raft_kv.log_output import LineWriter
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ class NodeLog:
     # The node.
 
     def started(self, listen: str, peer_address: str) -> None:
-        """The server accepts clients at `listen`, and peers at `peer_address`."""
+        """Log that the server accepts clients at `listen` and peers at `peer_address`."""
         self._peer_address = peer_address
         config = self._config
         text = (
@@ -65,14 +65,14 @@ class NodeLog:
         self._write("started", text, listen=listen, peer_listen=peer_address, **details)
 
     def role_changed(self, change: RoleChanged) -> None:
-        """The node has another role, term or leader."""
+        """Log another role, term or leader."""
         self._term = change.term
         role = change.role.value.replace("_", "-")
         leader = "" if change.leader == self._config.id else f", leader: {change.leader or 'unknown'}"
         self._write("role_changed", f"role: {role}{leader}", role=change.role.value, leader=change.leader)
 
     def alarm(self, alarm: Alarm) -> None:
-        """A condition needs an operator's attention."""
+        """Log a condition which needs an operator's attention."""
         about = f" (node {alarm.peer})" if alarm.peer else ""
         remedy = _REMEDIES.get(alarm.kind, "").format(peer=alarm.peer)
         if alarm.kind is AlarmKind.WAITING and self._config.join:
@@ -82,7 +82,7 @@ class NodeLog:
         self._write_at(logging.WARNING, "alarm", text, alarm=alarm.kind.value, peer=alarm.peer)
 
     def observe(self, status: NodeStatus) -> None:
-        """Compare the node's status with the one before: members, snapshot, connections to peers."""
+        """Log members, a snapshot or connections to peers that differ from the status before."""
         self._term = status.term
         if status.core is not None:
             self._observe_core(status.core)
@@ -122,26 +122,26 @@ class NodeLog:
             )
 
     def stopping(self, reason: str) -> None:
-        """The server was told to stop."""
+        """Log that the server was told to stop."""
         self._write("stopping", f"{reason}: transferring the leadership, then stopping", reason=reason)
 
     def stopped(self) -> None:
-        """The node has stopped cleanly."""
+        """Log that the node has stopped cleanly."""
         self._write("stopped", "stopped")
 
     # Its clients.
 
     def client_connected(self, number: int, address: bytes) -> None:
-        """A client has connected."""
+        """Log a new client."""
         text = address.decode("utf-8", "replace")
         self._write_at(logging.DEBUG, "client_connected", f"client {number} connected from {text}", client=number)
 
     def client_left(self, number: int) -> None:
-        """A client's connection is closed."""
+        """Log that a client's connection is closed."""
         self._write_at(logging.DEBUG, "client_left", f"client {number} left", client=number)
 
     def client_defect(self, number: int) -> None:
-        """A defect has ended a client's connection; called while its exception is handled."""
+        """Log the exception being handled, which ends a client's connection."""
         text = f"a defect ended the connection of client {number}; please report it"
         fields = {"term": self._term, "event": "client_defect", "client": number}
         LOG.exception("%s", text, extra={"fields": fields})

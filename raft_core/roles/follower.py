@@ -336,7 +336,8 @@ class Follower:
         prev, term = request.prev_index, log.term_at(request.prev_index)
         lost = prev > log.last_index or (term is not None and request.prev_term not in (0, term))
         lost = lost or request.commit > log.last_index
-        if lost and not server.knows(request.sender):
+        fresh = server.members.empty and server.boot == 1  # on its first start a disk has acknowledged nothing
+        if lost and (fresh or not server.knows(request.sender)):
             text = "a stranger says that this node has lost entries; it is not believed"
             server.alarm(AlarmKind.MALFORMED, request.sender, text)
             return

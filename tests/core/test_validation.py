@@ -18,6 +18,7 @@ from raft_core.effects import (
     RoleName,
     Send,
     Stop,
+    StopReason,
     TakeSnapshot,
 )
 from raft_core.entries import MEMBERS, NOOP, Entry, HardState, SnapshotMeta
@@ -27,6 +28,7 @@ from raft_core.ids import (
     HIGHEST_FOUNDER,
     MAX_INT63,
     NODE_LEAP,
+    BootNumber,
     Incarnation,
     Index,
     MessageId,
@@ -479,3 +481,20 @@ def test_leader_of_term_zero_ends_no_joiner() -> None:
     effects = joiner.step(said)
 
     assert kinds(effects) == [(AlarmKind.MALFORMED, NodeId(STRANGER))]
+
+
+def test_stranger_of_a_real_term_ends_no_joiner_on_its_first_start() -> None:
+    """Its disk has acknowledged nothing, so nothing can be lost. Later starts cannot tell, and do believe it."""
+    far = Index(9)
+    said = AppendEntries(Term(3), NodeId(STRANGER), MessageId(1), HEARTBEAT, far, Term(3), far, ReadId(1))
+    identity = Identity(NodeId(4), incarnation=Incarnation(4))
+    joiner = Raft(SMALL, Recovered(identity), random.Random(4))
+    joiner.step()
+
+    effects = joiner.step(said)
+
+    assert [effect.kind for effect in effects if isinstance(effect, Alarm)] == [AlarmKind.MALFORMED]
+    assert not any(isinstance(effect, Stop | Send) for effect in effects)
+    again = Raft(SMALL, Recovered(identity, boot=BootNumber(2)), random.Random(4))
+    again.step()
+    assert [effect.reason for effect in again.step(said) if isinstance(effect, Stop)] == [StopReason.LOG_LOST]

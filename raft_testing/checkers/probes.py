@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias, final
+from typing import Final, TypeAlias, final
 
 import attrs
 import msgspec
@@ -39,12 +39,10 @@ from raft_testing.checkers.status import (
 )
 from raft_testing.disk.crash_disk import Call, CrashDisk
 from raft_testing.rng import Rng
+from raft_testing.sim.node import SimulatedNode
+from raft_testing.sim.world import World
 from raft_testing.trace.html import draw
 from raft_testing.trace.replay import replay, trace_of
-
-if TYPE_CHECKING:
-    from raft_testing.sim.node import SimulatedNode
-    from raft_testing.sim.simulation import Simulation
 
 __all__ = ["Probes", "RecoveredDisk", "Salvage"]
 
@@ -84,21 +82,21 @@ _STRANGER: Final = NodeId(99)
 
 @final
 class Probes:
-    """All of them, for one simulation. The simulation tells them what happens; they look, and complain to the
-    overseer. `salvage`: how a disk of this store is salvaged, None where nobody knows."""
+    """All of them, for one world. The simulation tells them what happens; they look, and complain to the
+    safety. `salvage`: how a disk of this store is salvaged, None where nobody knows."""
 
-    def __init__(self, simulation: Simulation, rng: Rng, salvage: Salvage | None) -> None:
-        self._simulation = simulation
+    def __init__(self, world: World, rng: Rng, salvage: Salvage | None) -> None:
+        self._world = world
         self._rng = rng.fork("inquirers")
-        self._recordings = _Recordings(simulation, rng.fork("recorders"))
-        self._rescuers = _Rescuers(simulation, rng.fork("rescuers"), salvage)
+        self._recordings = _Recordings(world, rng.fork("recorders"))
+        self._rescuers = _Rescuers(world, rng.fork("rescuers"), salvage)
         self._reader_dice = rng.fork("readers")
         self._reads_all = self._reader_dice.chance(_READ_WHOLE)
         self._steps_to_read = 1
 
     def begin(self) -> None:
         """Somebody asks, again and again."""
-        self._simulation.at(self._rng.around(_ASKED_EVERY), self._inquire)
+        self._world.at(self._rng.around(_ASKED_EVERY), self._inquire)
 
     def recorder_for(self, node: SimulatedNode, step: Callable[[Raft, Event | None], list[Effect]]) -> Recorder | None:
         """What records this life of the node, if anything does; `step` is what it would do otherwise."""
@@ -132,36 +130,36 @@ class Probes:
 
     def last_look(self, members: Sequence[SimulatedNode]) -> None:
         """The run is over, and these disks hold what is left."""
-        for node in self._simulation.nodes.values():
+        for node in self._world.nodes.values():
             self._recordings.look(node, 1.0)
         self._rescuers.compare(members)
 
     @property
     def _over(self) -> bool:
-        return self._simulation.over or self._simulation.overseer.violation is not None
+        return self._world.over or self._world.safety.violation is not None
 
     # Words.
 
     def _read(self, node: SimulatedNode, things: Sequence[Event | Effect | None]) -> None:
-        overseer = self._simulation.overseer
+        safety = self._world.safety
         for thing in things:
             try:
                 text = describe(thing)
             except Exception as failure:
-                overseer.fail(f"node {node.id}: nobody can say what {thing!r} is: {type(failure).__name__}: {failure}")
+                safety.fail(f"node {node.id}: nobody can say what {thing!r} is: {type(failure).__name__}: {failure}")
                 return
-            overseer.require(text.isprintable() and bool(text), f"node {node.id}: no line is {text!r} of {thing!r}")
-        self._simulation.seen["onlookers: events and effects in words"] += len(things)
+            safety.require(text.isprintable() and bool(text), f"node {node.id}: no line is {text!r} of {thing!r}")
+        self._world.seen["probes: events and effects in words"] += len(things)
 
     # Questions.
 
     def _inquire(self) -> None:
         if self._over:
             return
-        node = self._rng.choice(list(self._simulation.nodes.values()))
+        node = self._rng.choice(list(self._world.nodes.values()))
         self._ask(node, announced=node.alive)
         self._recordings.look(node, 0.1)
-        self._simulation.at(self._rng.around(_ASKED_EVERY), self._inquire)
+        self._world.at(self._rng.around(_ASKED_EVERY), self._inquire)
 
     def _ask(self, node: SimulatedNode, *, announced: bool) -> None:
         """Everything that can be asked of a node, dead ones included: they answer for what they were. `announced`:
@@ -177,13 +175,13 @@ class Probes:
             return
         if before is not None and not alike(raft, before):
             wrong.append("it is not what it was before it was asked")
-        self._simulation.seen["onlookers: nodes asked how they are"] += 1
-        self._simulation.seen["onlookers: cores compared before and after"] += before is not None
+        self._world.seen["probes: nodes asked how they are"] += 1
+        self._world.seen["probes: cores compared before and after"] += before is not None
         self._complain(node, wrong)
 
     def _complain(self, node: SimulatedNode, wrong: Sequence[str]) -> None:
         for text in wrong:
-            self._simulation.overseer.fail(f"node {node.id}, asked how it is: {text}")
+            self._world.fail(f"node {node.id}, asked how it is: {text}")
 
     @staticmethod
     def _host_says(node: SimulatedNode, announced: bool) -> list[str]:
@@ -225,8 +223,8 @@ class Probes:
 class _Recordings:
     """Nodes with a recorder. `kept`: by node, the effects of every step of this life."""
 
-    def __init__(self, simulation: Simulation, rng: Rng) -> None:
-        self._simulation = simulation
+    def __init__(self, world: World, rng: Rng) -> None:
+        self._world = world
         self._rng = rng
         self._takes_part = rng.chance(_RECORDED_SEEDS)
         self._left = _REPLAYED_EVENTS
@@ -250,7 +248,7 @@ class _Recordings:
             return
         wrong = self._wrong(node)
         if wrong is not None:
-            self._simulation.overseer.fail(f"the recording of node {node.id}: {wrong}")
+            self._world.fail(f"the recording of node {node.id}: {wrong}")
 
     def _wrong(self, node: SimulatedNode) -> str | None:
         host, raft, kept = node.host, node.last_raft, self.kept.get(node.id)
@@ -267,8 +265,8 @@ class _Recordings:
             return f"it cannot be replayed: {type(failure).__name__}: {failure}"
         count = len(replayed.events)
         self._left -= count
-        self._simulation.seen["onlookers: recordings replayed"] += 1
-        self._simulation.seen["onlookers: steps replayed from recordings"] += count
+        self._world.seen["probes: recordings replayed"] += 1
+        self._world.seen["probes: steps replayed from recordings"] += count
         if not replayed.faithful or replayed.fingerprint != raft.fingerprint() or replayed.end != raft.status:
             return f"its {count} events lead to another state"
         if count > len(kept) or list(replayed.effects) != [tuple(effects) for effects in kept[-count:]]:
@@ -302,7 +300,7 @@ class _Recordings:
             return None
         records = trace_of(dump)
         page = draw(records[-40:], "recording")
-        self._simulation.seen["onlookers: recordings drawn"] += 1
+        self._world.seen["probes: recordings drawn"] += 1
         if len(records) != count or any(not record.event for record in records) or records[-1].violation:
             return f"its trace of {len(records)} records does not tell {count} steps"
         return None if page.lower().startswith("<!doctype html>") and "<svg" in page else "it is not drawn as a page"
@@ -312,8 +310,8 @@ class _Recordings:
 class _Rescuers:
     """People who found a new cluster on a disk that was lost, or might have been."""
 
-    def __init__(self, simulation: Simulation, rng: Rng, salvage: Salvage | None) -> None:
-        self._simulation = simulation
+    def __init__(self, world: World, rng: Rng, salvage: Salvage | None) -> None:
+        self._world = world
         self._rng = rng
         self._salvage = salvage
         self._takes_part = rng.chance(_SALVAGED_SEEDS)
@@ -329,7 +327,7 @@ class _Rescuers:
 
     def compare(self, members: Sequence[SimulatedNode]) -> None:
         """Of all disks, the best has everything that was committed."""
-        if not self._takes_part or self._simulation.overseer.violation is not None:
+        if not self._takes_part or self._world.safety.violation is not None:
             return
         found = [salvaged.survivor for node in members if (salvaged := self._try(node, damaged=False)) is not None]
         if not found:
@@ -337,19 +335,17 @@ class _Rescuers:
         if not _refused(lambda: best_survivor(())) or not _refused(
             lambda: plan_quorum_loss_recovery(found[0], found[0].identity)
         ):
-            self._simulation.overseer.fail("salvage founds a cluster on nothing, or under the old name")
-        best, committed = log_end(found[best_survivor(found)]), self._simulation.overseer.committed
+            self._world.fail("salvage founds a cluster on nothing, or under the old name")
+        best, committed = log_end(found[best_survivor(found)]), self._world.committed
         if best.index < committed:
-            self._simulation.overseer.fail(
-                f"the best of {len(found)} survivors ends at {best}, {committed} is committed"
-            )
-        self._simulation.seen["onlookers: best survivor chosen"] += 1
+            self._world.fail(f"the best of {len(found)} survivors ends at {best}, {committed} is committed")
+        self._world.seen["probes: best survivor chosen"] += 1
 
     def _try(self, node: SimulatedNode, *, damaged: bool) -> RecoveredDisk | None:
         """What came of it; nothing that is on the disk may change, and nothing be made up."""
         if self._salvage is None:
             return None
-        disk, seen, fail = node.disk.twin(), self._simulation.seen, self._simulation.overseer.fail
+        disk, seen, fail = node.disk.twin(), self._world.seen, self._world.fail
         calls: list[Call] = []
         disk.watch = calls.append
         salvaged: RecoveredDisk | None = None
@@ -358,7 +354,7 @@ class _Rescuers:
         except DiskError as failure:
             if not damaged and not (isinstance(failure, WrongDirectory) and self._empty(node)):
                 fail(f"node {node.id}: salvage refused a disk that nothing happened to: {failure}")
-            seen["onlookers: salvage refused a damaged disk"] += damaged
+            seen["probes: salvage refused a damaged disk"] += damaged
         except CallerError as failure:
             if not self._empty(node):
                 fail(f"node {node.id}: salvage refused a disk of the cluster: {failure}")
@@ -367,9 +363,9 @@ class _Rescuers:
         if any(call.changes for call in calls) or not _alike(disk, node.disk):
             fail(f"node {node.id}: salvage changed the disk that it was to look at")
         if salvaged is not None:
-            seen["onlookers: disks salvaged"] += 1
-            seen["onlookers: entries rescued"] += len(salvaged.survivor.entries)
-            seen["onlookers: snapshots rescued"] += salvaged.snapshot is not None
+            seen["probes: disks salvaged"] += 1
+            seen["probes: entries rescued"] += len(salvaged.survivor.entries)
+            seen["probes: snapshots rescued"] += salvaged.snapshot is not None
             wrong = self._untrue(node, salvaged)
             if wrong is not None:
                 fail(f"node {node.id}, salvaged: {wrong}")
@@ -383,15 +379,15 @@ class _Rescuers:
 
     def _untrue(self, node: SimulatedNode, salvaged: RecoveredDisk) -> str | None:
         """Everything that was brought out has been on this disk, and in the cluster."""
-        survivor, overseer = salvaged.survivor, self._simulation.overseer
+        survivor, safety = salvaged.survivor, self._world.safety
         try:
             _copy(node.watched.stable).recovered(survivor)
-            _known_to(overseer.ledger, survivor)
+            _known_to(safety.ledger, survivor)
         except ModelMismatch as failure:
             return str(failure)
         statement, founded = salvaged.statement, salvaged.founded
-        if statement.last != log_end(survivor) or statement.known_commit > max(1, overseer.committed):
-            return f"stated end {statement.last}, commit {statement.known_commit}; {overseer.committed} is committed"
+        if statement.last != log_end(survivor) or statement.known_commit > max(1, safety.committed):
+            return f"stated end {statement.last}, commit {statement.known_commit}; {safety.committed} is committed"
         if not all(line.isprintable() and line for line in statement.text().split("\n")):
             return f"no statement is {statement.text()!r}"
         if founded.entries[:-1] != survivor.entries or founded.snapshot != survivor.snapshot:
@@ -407,7 +403,7 @@ class _Rescuers:
         if snapshot is None:
             return None
         try:
-            CheckedStateMachine(self._simulation.new_machine(), self._simulation.testimony).restore([snapshot])
+            CheckedStateMachine(self._world.new_machine(), self._world.replicas).restore([snapshot])
         except Exception as failure:
             return f"a machine cannot restore its snapshot: {type(failure).__name__}: {failure}"
         return None

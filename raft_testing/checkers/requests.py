@@ -5,13 +5,22 @@ What lives here: `RequestTracker`, the open requests of one core in one life. Wh
 
 from __future__ import annotations
 
-from typing import final
+from typing import Final, TypeAlias, final
 
-from raft_core.effects import Respond
+from raft_core.effects import RefusalReason, Respond, UnknownReason
+from raft_core.errors import OutcomeUnknown, Refused, RequestError
 from raft_core.events import Event, Proposed, Requested
 from raft_core.ids import RequestId
+from raft_core.node.events import ClientProposed
+from raft_core.node.limits import SECOND, NodeLimits
+from raft_core.node.pending_request import ClientEvent
 
-__all__ = ["RequestTracker"]
+__all__ = ["Reply", "RequestTracker", "unfair"]
+
+Reply: TypeAlias = "bytes | RequestError | None"
+"""What a caller of a node gets: an answer, an error, or None where the node died."""
+
+_LEAVING: Final = (RefusalReason.STOPPING, RefusalReason.TRANSFERRING)
 
 
 @final
@@ -48,3 +57,16 @@ class RequestTracker:
         else:
             del self._open[answer.request]
         return ""
+
+
+def unfair(event: ClientEvent, reply: Reply, config: NodeLimits, waited: int, stopping_for: int) -> str:
+    """Return what is wrong with this answer; "" where nothing is.
+
+    `waited`: nanoseconds since it was asked. `stopping_for`: since the node was asked to stop, or -1."""
+    if isinstance(reply, OutcomeUnknown):
+        early = reply.reason is UnknownReason.STOPPING and stopping_for < config.drain_timeout
+        return f"ended with a request open {stopping_for / SECOND} s after it was asked to stop" if early else ""
+    if not isinstance(reply, Refused) or reply.reason not in _LEAVING or type(event) is not ClientProposed:
+        return ""
+    early = not config.leader_wait or waited < config.leader_wait
+    return f"told a client {reply.reason}, and was not asked to stop" if early and stopping_for < 0 else ""

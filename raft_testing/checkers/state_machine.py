@@ -19,7 +19,7 @@ from typing import Final, final
 
 from raft_core.ids import NO_INDEX, Index
 from raft_core.state_machine import StateMachine, latest_time, preparer
-from raft_testing.stamps import Stamps
+from raft_testing.checkers.cluster_time import ClusterTimeChecker
 
 __all__ = ["CheckedStateMachine", "CountingStateMachine", "ReplicaChecker"]
 
@@ -79,9 +79,9 @@ class ReplicaChecker:
     A machine's `prepare` may change a command, and change it differently each time that the command is sent. So a
     command is known by what was sent: whatever `prepare` made of it is another form of the same command."""
 
-    def __init__(self, fail: Callable[[str], None], stamps: Stamps | None = None) -> None:
+    def __init__(self, fail: Callable[[str], None], cluster_time: ClusterTimeChecker | None = None) -> None:
         self.fail = fail
-        self.stamps = stamps
+        self.cluster_time = cluster_time
         self.seen: Counter[str] = Counter()
         self.carried_out = 0
         """How many commands have come through to any machine."""
@@ -132,8 +132,8 @@ class ReplicaChecker:
         known = self._applied.get(index)
         if known is None:
             self._applied[index] = _Applied(chain, node, command, result)
-            if self.stamps is not None:
-                self.stamps.applied(index, command, node)
+            if self.cluster_time is not None:
+                self.cluster_time.applied(index, command, node)
             self._first_applied(index, command, result)
         elif known.chain != chain:
             self.fail(
@@ -215,9 +215,9 @@ def _users_part(command: bytes) -> bytes:
 class CountingStateMachine:
     """The user's machine, under `Sessions`: what it is given is carried out."""
 
-    def __init__(self, machine: StateMachine, testimony: ReplicaChecker) -> None:
+    def __init__(self, machine: StateMachine, replicas: ReplicaChecker) -> None:
         self._machine = machine
-        self._testimony = testimony
+        self._replicas = replicas
         self.init = machine.init
         self.prepare = machine.prepare
         self._prepare = preparer(machine)
@@ -228,7 +228,7 @@ class CountingStateMachine:
         return self._prepare(command, now, wall)
 
     def apply(self, index: Index, command: bytes) -> bytes:
-        self._testimony.carried_out += 1
+        self._replicas.carried_out += 1
         return self._machine.apply(index, command)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
@@ -255,12 +255,12 @@ class CheckedStateMachine:
     def __init__(
         self,
         machine: StateMachine,
-        testimony: ReplicaChecker,
+        replicas: ReplicaChecker,
         stands: Callable[[int, bool], None] = lambda last, taken: None,
         node: str = "a node",
     ) -> None:
         self.machine = machine
-        self._testimony = testimony
+        self._replicas = replicas
         self._prepare = preparer(machine)
         self._stands = stands
         self._node = node
@@ -278,43 +278,43 @@ class CheckedStateMachine:
         return self.prepare_with_wall(command, now, now)
 
     def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
-        if self._testimony.stamps is not None:
-            self._testimony.stamps.told(now)
+        if self._replicas.cluster_time is not None:
+            self._replicas.cluster_time.told(now)
         logged = self._prepare(command, now, wall)
         if isinstance(logged, bytes):
-            self._testimony.prepared(command, logged)
+            self._replicas.prepared(command, logged)
         return logged
 
     def apply(self, index: Index, command: bytes) -> bytes:
         """The machine's result. What the machine raises is a finding, and is raised on."""
-        testimony = self._testimony
+        replicas = self._replicas
         if index <= self.last:
-            testimony.fail(f"a machine was given index {index} after {self.last}, that of {self._node}: {command!r}")
-        before = testimony.carried_out
+            replicas.fail(f"a machine was given index {index} after {self.last}, that of {self._node}: {command!r}")
+        before = replicas.carried_out
         try:
             result = self.machine.apply(index, command)
         except Exception as failure:
             told = f"the machine raised {type(failure).__name__} at index {index}: {failure}"
-            testimony.fail(f"{told} ({self._node}, command {command!r})")
+            replicas.fail(f"{told} ({self._node}, command {command!r})")
             raise
         content = b"%d:%d:" % (index, len(command)) + command
         self.chain = hashlib.blake2b(self.chain + content, digest_size=16).digest()
         self.last = index
-        carried_out = testimony.carried_out > before
-        testimony.applied(index, self.chain, command, result, carried_out=carried_out, node=self._node)
+        carried_out = replicas.carried_out > before
+        replicas.applied(index, self.chain, command, result, carried_out=carried_out, node=self._node)
         return result
 
     def query(self, request: bytes) -> bytes:
         """The machine's answer. What it raises at a client's request, or gives that is no bytes, is a finding."""
-        testimony = self._testimony
+        replicas = self._replicas
         try:
             answer = self.machine.query(request)
         except Exception as failure:
-            if testimony.was_asked(request):
-                testimony.fail(f"the machine raised {type(failure).__name__} at the query {request!r}: {failure}")
+            if replicas.was_asked(request):
+                replicas.fail(f"the machine raised {type(failure).__name__} at the query {request!r}: {failure}")
             raise
         if not isinstance(answer, bytes):
-            testimony.fail(f"the machine answered the query {request!r} with {type(answer).__name__}, not bytes")
+            replicas.fail(f"the machine answered the query {request!r} with {type(answer).__name__}, not bytes")
         return answer
 
     def snapshot(self) -> Iterator[bytes]:
@@ -328,14 +328,14 @@ class CheckedStateMachine:
         for chunk in inner:
             digest.update(chunk)
             yield chunk
-        self._testimony.snapshot(last, digest.digest(), self._node)
+        self._replicas.snapshot(last, digest.digest(), self._node)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """The machine's state is the snapshot's, which must stand for what was applied up to its place."""
         data = b"".join(chunks)
         last, chain = _HEAD.unpack_from(data)
-        if self._testimony.chain(last) != chain:
-            self._testimony.fail(f"a snapshot does not equal the applied prefix up to index {last} ({self._node})")
+        if self._replicas.chain(last) != chain:
+            self._replicas.fail(f"a snapshot does not equal the applied prefix up to index {last} ({self._node})")
         body = data[_HEAD.size :]
         middle = len(body) // 2
         self.machine.restore(iter([body[:middle], body[middle:]]))

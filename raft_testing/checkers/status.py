@@ -1,7 +1,7 @@
 """Whether what a node says about itself is so: its status and its explanations, held against what is known of it.
 
 What lives here: functions that yield, as sentences, what is wrong with a status or with explanations. What is known
-comes from the checks' own pictures (`Watched`) and from the core's parts; when somebody asks, `onlookers` decides.
+comes from the checks' own pictures (`Watched`) and from the core's parts; `probes` decides when to ask.
 """
 
 from __future__ import annotations

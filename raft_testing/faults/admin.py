@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
 from raft_core.errors import OutcomeUnknown
 from raft_core.ids import Incarnation, NodeId
@@ -16,12 +16,11 @@ from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, Remov
 from raft_core.node.events import ClientChanged, ClientLeft, ClientProposed, ClientTransferred
 from raft_core.node.limits import MILLISECOND, SECOND
 from raft_core.sessions import Sequence, SessionId, encode_command
+from raft_testing.checkers.requests import Reply
 from raft_testing.faults.catalogue import Fault
 from raft_testing.rng import Rng
-from raft_testing.sim.node import Death, Reply, SimulatedNode
-
-if TYPE_CHECKING:
-    from raft_testing.sim.simulation import Simulation
+from raft_testing.sim.node import Death, SimulatedNode
+from raft_testing.sim.world import World
 
 __all__ = ["AdminFaults"]
 
@@ -33,8 +32,8 @@ _PATIENCE: Final = 5 * SECOND
 class AdminFaults:
     """At most one change of members is under way; `busy` until it is settled and nobody is mourned."""
 
-    def __init__(self, simulation: Simulation, rng: Rng, counts: Counter[Fault]) -> None:
-        self._simulation = simulation
+    def __init__(self, world: World, rng: Rng, counts: Counter[Fault]) -> None:
+        self._world = world
         self._rng = rng
         self._counts = counts
         self._changing = False
@@ -49,7 +48,7 @@ class AdminFaults:
     def busy(self) -> bool:
         """A change may still be on its way, or a disk is lost and its node not replaced yet."""
         waits = self._changing or self._staying or bool(self._mourned)
-        return waits or self._simulation.now < self._quiet_until
+        return waits or self._world.now < self._quiet_until
 
     def end(self) -> None:
         """Nothing new is begun."""
@@ -59,13 +58,13 @@ class AdminFaults:
 
     def _ask(self, changes: tuple[Change, ...], mode: ChangeMode, then: Callable[[bool], None]) -> bool:
         """The change is asked of the leader; `then` is told whether it was made, once that is known or given up."""
-        simulation = self._simulation
-        node = simulation.leader()
+        world = self._world
+        node = world.leader()
         if node is None or self._changing:
             return False
         self._changing = True
-        ticket = simulation.next_ticket()
-        deadline = node.clock.at(simulation.now) + _PATIENCE * node.clock.rate // 1000
+        ticket = world.next_ticket()
+        deadline = node.clock.at(world.now) + _PATIENCE * node.clock.rate // 1000
         done = [False]
 
         def on_reply(reply: Reply) -> None:
@@ -74,9 +73,9 @@ class AdminFaults:
             done[0] = True
             self._changing = False
             if reply is None or isinstance(reply, OutcomeUnknown):
-                self._quiet_until = simulation.now + 3 * _PATIENCE
+                self._quiet_until = world.now + 3 * _PATIENCE
             if isinstance(reply, bytes):
-                simulation.seen["membership changed"] += 1
+                world.seen["membership changed"] += 1
             then(isinstance(reply, bytes))
 
         def give_up() -> None:
@@ -84,32 +83,32 @@ class AdminFaults:
                 node.cancel(ticket)
                 on_reply(None)
 
-        simulation.at(_PATIENCE + 2 * SECOND, give_up)
+        world.at(_PATIENCE + 2 * SECOND, give_up)
         node.call(ticket, ClientChanged(ticket, changes, mode, deadline=deadline), on_reply)
         return True
 
     def _room(self) -> bool:
-        return not self._mourned and not self._ended and self._simulation.now >= self._quiet_until
+        return not self._mourned and not self._ended and self._world.now >= self._quiet_until
 
     def grow(self, rng: Rng) -> bool:
         """A new node joins: as a voter, or as a learner that is promoted when it has caught up."""
-        living = [node for node in self._simulation.nodes.values() if not node.retired]
+        living = [node for node in self._world.nodes.values() if not node.retired]
         if not self._room() or self._changing or len(living) >= _MOST_NODES:
             return False
         self._join(lambda node: self._add(node, rng, tries=4))
         return True
 
     def _join(self, then: Callable[[SimulatedNode], None]) -> None:
-        node = self._simulation.new_node()
+        node = self._world.new_node()
         node.start()
-        self._simulation.at(SECOND, lambda: then(node))
+        self._world.at(SECOND, lambda: then(node))
 
     def _add(self, node: SimulatedNode, rng: Rng, *, tries: int) -> None:
         if self._ended or node.retired:
             return
         if node.harmed or node.wiped:  # before anybody was to rely on it: nobody adds what does not come up
             if tries:
-                self._simulation.at(2 * SECOND, lambda: self._add(node, rng, tries=tries - 1))
+                self._world.at(2 * SECOND, lambda: self._add(node, rng, tries=tries - 1))
             return
         disk = node.incarnation if rng.chance(0.5) else Incarnation(0)
         kind = rng.below(3)
@@ -121,7 +120,7 @@ class AdminFaults:
             if made or self._is_member(node.id):
                 return
             if tries:
-                self._simulation.at(2 * SECOND, lambda: self._add(node, rng, tries=tries - 1))
+                self._world.at(2 * SECOND, lambda: self._add(node, rng, tries=tries - 1))
             else:
                 self._farewell(node.id)
 
@@ -129,12 +128,12 @@ class AdminFaults:
             then(False)
 
     def _is_member(self, node: NodeId) -> bool:
-        leader = self._simulation.leader()
+        leader = self._world.leader()
         return leader is not None and leader.raft is not None and leader.raft.members.is_member(node)
 
     def _members(self) -> tuple[tuple[NodeId, ...], tuple[NodeId, ...]]:
         """Voters and learners as the leader has them; nobody where there is no leader, or it is joint."""
-        leader = self._simulation.leader()
+        leader = self._world.leader()
         if leader is None or leader.raft is None or leader.raft.members.joint:
             return (), ()
         return leader.raft.members.voters, leader.raft.members.learners
@@ -151,16 +150,16 @@ class AdminFaults:
 
     def _farewell(self, node: NodeId) -> None:
         """A removed node runs on for a while, which must disturb nobody, and is switched off."""
-        removed = self._simulation.nodes[node]
+        removed = self._world.nodes[node]
 
         def off() -> None:
-            if self._simulation.now >= self._quiet_until and self._knows_nothing_of(node):
+            if self._world.now >= self._quiet_until and self._knows_nothing_of(node):
                 removed.die(Death.KILLED)
                 removed.retire()
             elif not self._ended and not self._is_member(node):
                 self._farewell(node)
 
-        self._simulation.at(self._rng.around(5 * SECOND), off)
+        self._world.at(self._rng.around(5 * SECOND), off)
 
     def promote(self, rng: Rng) -> bool:
         """A learner becomes a voter, or a voter a learner."""
@@ -197,36 +196,36 @@ class AdminFaults:
             return False
         self._staying = True
         stay = rng.around(4 * SECOND)
-        self._stay_until = self._simulation.now + stay
+        self._stay_until = self._world.now + stay
         if not self._leaving:
             self._leaving = True
-            self._simulation.at(stay, self._leave_joint)
+            self._world.at(stay, self._leave_joint)
         return True
 
     def _leave_joint(self) -> None:
         """The joint configuration is left, in peace too; asked again and again until it is.
 
         That is never over: a change whose outcome is not known may get in long after it was given up."""
-        simulation = self._simulation
-        node = simulation.leader()
+        world = self._world
+        node = world.leader()
         server = node.raft.server if node is not None and node.raft is not None else None
         settled = server is not None and server.configurations.index <= server.commit
         if server is not None and settled and not self._changing and not server.members.joint:
             self._staying = False
-        if node is not None and server is not None and server.members.joint and simulation.now >= self._stay_until:
-            ticket = simulation.next_ticket()
-            deadline = node.clock.at(simulation.now) + SECOND
+        if node is not None and server is not None and server.members.joint and world.now >= self._stay_until:
+            ticket = world.next_ticket()
+            deadline = node.clock.at(world.now) + SECOND
             node.call(ticket, ClientLeft(ticket, deadline), self._on_left)
-        simulation.at(2 * SECOND, self._leave_joint)
+        world.at(2 * SECOND, self._leave_joint)
 
     def _on_left(self, reply: Reply) -> None:
         if isinstance(reply, bytes):
-            self._simulation.seen["joint configuration left when told to"] += 1
+            self._world.seen["joint configuration left when told to"] += 1
 
     def replace(self, rng: Rng) -> bool:
         """One member goes and a new node comes, in one step."""
         voters, _ = self._members()
-        living = [node for node in self._simulation.nodes.values() if not node.retired]
+        living = [node for node in self._world.nodes.values() if not node.retired]
         if not self._room() or self._changing or not voters or len(living) >= _MOST_NODES:
             return False
         old = rng.choice(voters)
@@ -245,7 +244,7 @@ class AdminFaults:
     def mourn(self, node: SimulatedNode) -> None:
         """The node's disk may be lost: it is looked after until it is sound, or removed and replaced."""
         self._mourned.append(node)
-        self._simulation.at(3 * SECOND, lambda: self._look_after(node))
+        self._world.at(3 * SECOND, lambda: self._look_after(node))
 
     def _look_after(self, node: SimulatedNode) -> None:
         sound = node.alive and not node.wiped and not node.harmed
@@ -254,16 +253,16 @@ class AdminFaults:
             return
         if self._knows_nothing_of(node.id):
             self._mourned.remove(node)
-            self._quiet_until = self._simulation.now + _PATIENCE
+            self._quiet_until = self._world.now + _PATIENCE
             if not self._ended:
                 self._join(lambda fresh: self._add(fresh, self._rng, tries=4))
             return
         if self._is_member(node.id) and len(self._members()[0]) > 1:
             self._ask((RemoveNode(node.id),), ChangeMode.AUTO, lambda _: None)
-        self._simulation.at(2 * SECOND, lambda: self._look_after(node))
+        self._world.at(2 * SECOND, lambda: self._look_after(node))
 
     def _knows_nothing_of(self, node: NodeId) -> bool:
-        leader = self._simulation.leader()
+        leader = self._world.leader()
         if leader is None or leader.raft is None or leader.raft.members.joint:
             return False
         server = leader.raft.server
@@ -273,32 +272,32 @@ class AdminFaults:
 
     def transfer(self, rng: Rng) -> bool:
         """The leader is asked to hand over, to anybody or to somebody, sensible or not."""
-        simulation = self._simulation
-        alive = [node for node in simulation.nodes.values() if node.alive]
+        world = self._world
+        alive = [node for node in world.nodes.values() if node.alive]
         if not alive:
             return False
         node = rng.choice(alive)
-        ticket = simulation.next_ticket()
-        to = rng.choice([NodeId(0), *simulation.nodes])
-        deadline = node.clock.at(simulation.now) + _PATIENCE
+        ticket = world.next_ticket()
+        to = rng.choice([NodeId(0), *world.nodes])
+        deadline = node.clock.at(world.now) + _PATIENCE
 
         def on_reply(reply: Reply) -> None:
             if isinstance(reply, bytes):
-                simulation.seen["leadership transferred"] += 1
+                world.seen["leadership transferred"] += 1
 
         node.call(ticket, ClientTransferred(ticket, to, deadline), on_reply)
         return True
 
     def flood(self, rng: Rng) -> bool:
         """Many large proposals at once. They name a session that never was, so they change nothing."""
-        simulation = self._simulation
-        node = simulation.leader()
+        world = self._world
+        node = world.leader()
         if node is None:
             return False
         size = rng.choice((10, 1000, 5000))
         for _ in range(rng.choice((20, 100))):
-            ticket = simulation.next_ticket()
+            ticket = world.next_ticket()
             command = encode_command(SessionId(1 << 40), Sequence(ticket), Sequence(ticket), bytes(size))
-            deadline = node.clock.at(simulation.now) + 3000 * MILLISECOND
+            deadline = node.clock.at(world.now) + 3000 * MILLISECOND
             node.call(ticket, ClientProposed(ticket, command, deadline), lambda _: None)
         return True

@@ -9,7 +9,7 @@ an error at once, and on a copy of a core it is final.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeAlias, final
+from typing import Final, TypeAlias, final
 
 from raft_core._state import alike
 from raft_core.effects import Alarm, AlarmKind, Refusal, Respond, Stop, StopReason
@@ -28,12 +28,11 @@ from raft_core.raft import Raft
 from raft_core.requests import ChangeMembership, LeaveJoint, ReadConsistency, TransferLeadership
 from raft_core.roles.leader import Leader
 from raft_core.sessions import Sequence, SessionId, encode_command
+from raft_testing.checkers.requests import Reply
 from raft_testing.rng import Rng
 from raft_testing.sim.adapter import converse
-from raft_testing.sim.node import Reply, SimulatedNode
-
-if TYPE_CHECKING:
-    from raft_testing.sim.simulation import Simulation
+from raft_testing.sim.node import SimulatedNode
+from raft_testing.sim.world import World
 
 __all__ = ["ApiMisuse"]
 
@@ -48,10 +47,10 @@ _Mistake: TypeAlias = Callable[[SimulatedNode, NodeApi, Rng], bool]
 
 @final
 class ApiMisuse:
-    """Everybody who asks for what makes no sense, in one simulation."""
+    """Everybody who asks for what makes no sense, in one world."""
 
-    def __init__(self, simulation: Simulation) -> None:
-        self._simulation = simulation
+    def __init__(self, world: World) -> None:
+        self._world = world
         self._mistakes: tuple[_Mistake, ...] = (
             self._senseless_change,
             self._senseless_change,
@@ -79,15 +78,15 @@ class ApiMisuse:
         mistake = rng.choice(self._mistakes)
         done = mistake(node, node.face, rng)
         if done:
-            self._simulation.seen[f"misuse: {mistake.__name__.strip('_').replace('_', ' ')}"] += 1
+            self._world.seen[f"misuse: {mistake.__name__.strip('_').replace('_', ' ')}"] += 1
         return done
 
     # How answers are taken.
 
     def _ask(self, node: SimulatedNode, call: Call | Done, then: Callable[[Reply], None] = lambda _: None) -> bool:
         """The call is made; whoever made it leaves a while after its deadline, and should have been answered."""
-        ticket = converse(node, call, then)
-        self._simulation.at(int(4 * _PATIENCE * SECOND), lambda: node.cancel(ticket))
+        ticket = converse(self._world.next_ticket(), node.call, call, then)
+        self._world.at(int(4 * _PATIENCE * SECOND), lambda: node.cancel(ticket))
         return True
 
     def _refused(self, what: str) -> Callable[[Reply], None]:
@@ -95,7 +94,7 @@ class ApiMisuse:
 
         def look(reply: Reply) -> None:
             if isinstance(reply, bytes):
-                self._simulation.overseer.fail(f"{what} was carried out")
+                self._world.fail(f"{what} was carried out")
 
         return look
 
@@ -106,7 +105,7 @@ class ApiMisuse:
 
     def _senseless_change(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
         """Wherever it arrives, and whatever the members are by then, it cannot be made."""
-        known = [NodeId(number) for number in self._simulation.nodes]
+        known = [NodeId(number) for number in self._world.nodes]
         one = NodeId(1)  # a founder: its id was used, whether it is still a member or not
         changes: tuple[Change, ...] = rng.choice(
             (
@@ -173,7 +172,7 @@ class ApiMisuse:
     def _no_time(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
         """The deadline has come before anybody could do anything, or will at once."""
         if rng.chance(0.5):
-            ticket = self._simulation.next_ticket()
+            ticket = self._world.next_ticket()
             event = ClientProposed(ticket, b"", deadline=1)
             node.call(ticket, event, self._refused("a command whose deadline had passed"))
             return True
@@ -192,14 +191,14 @@ class ApiMisuse:
                 b"", consistency=ReadConsistency.STALE_BOUNDED, limit=rng.choice((0, 3, 30)), timeout=_PATIENCE
             )
             return self._ask(node, call)
-        index = rng.choice((self._simulation.overseer.committed, self._simulation.overseer.committed, _FAR))
+        index = rng.choice((self._world.committed, self._world.committed, _FAR))
         life = node.life
 
         def look(reply: Reply) -> None:
             answered = isinstance(reply, bytes) or (isinstance(reply, Refused) and reply.reason == "query_failed")
             if answered and node.life == life and node.last_raft is not None:
                 applied = node.last_raft.server.applied
-                self._simulation.overseer.require(
+                self._world.require(
                     applied >= index, f"node {node.id} answered a read at {index} with {applied} applied"
                 )
 
@@ -212,17 +211,17 @@ class ApiMisuse:
 
         def never(reply: Reply) -> None:
             if gone[0]:
-                self._simulation.overseer.fail(f"node {node.id} answered somebody who had left: {reply!r}")
+                self._world.fail(f"node {node.id} answered somebody who had left: {reply!r}")
 
         timeout = rng.choice((None, _PATIENCE))
         call = face.propose(b"", timeout=timeout) if rng.chance(0.5) else face.read(b"", timeout=timeout)
-        ticket = converse(node, call, never)
+        ticket = converse(self._world.next_ticket(), node.call, call, never)
 
         def leave() -> None:
             gone[0] = True
             node.cancel(ticket)
 
-        self._simulation.at(rng.choice((0, SECOND // 100, SECOND // 5)), leave)
+        self._world.at(rng.choice((0, SECOND // 100, SECOND // 5)), leave)
         return True
 
     def _wrong_program(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
@@ -240,7 +239,7 @@ class ApiMisuse:
         except CallerError:
             recording = b""  # most nodes record nothing
         known = isinstance(recording, bytes) and face.address == node.address
-        self._simulation.overseer.require(known, f"node {node.id} does not know what it is")
+        self._world.require(known, f"node {node.id} does not know what it is")
         return True
 
     def _must_raise(self, call: Callable[[], object], expected: type[Exception]) -> None:
@@ -248,7 +247,7 @@ class ApiMisuse:
             call()
         except expected:
             return
-        self._simulation.overseer.fail(f"a mistake was not an error: {expected.__name__} was to be raised")
+        self._world.fail(f"a mistake was not an error: {expected.__name__} was to be raised")
 
     # Adapters, on a copy of the core.
 
@@ -269,7 +268,7 @@ class ApiMisuse:
         mistake = rng.choice(mistakes)
         self._must_raise(lambda: core.step(mistake), CallerError)  # type: ignore[arg-type]
         self._must_raise(lambda: core.step(Tick()), RaftStopped)
-        self._simulation.overseer.require(core.stopped, "a core that was misused goes on")
+        self._world.require(core.stopped, "a core that was misused goes on")
         return True
 
     def _wrong_lane(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
@@ -309,7 +308,7 @@ class ApiMisuse:
         order, last = rng.choice(orders), core.log.last
         outcomes = [e.outcome for e in core.step(order) if isinstance(e, Respond) and e.request == request]
         refused = len(outcomes) == 1 and isinstance(outcomes[0], Refusal) and core.log.last == last
-        self._simulation.overseer.require(refused, f"node {node.id} did not refuse {order!r}, but said {outcomes}")
+        self._world.require(refused, f"node {node.id} did not refuse {order!r}, but said {outcomes}")
         return True
 
     def _proof_of_loss(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
@@ -332,9 +331,7 @@ class ApiMisuse:
             ReadId(0),
         )
         stops = [effect.reason for effect in core.step(beyond) if isinstance(effect, Stop)]
-        self._simulation.overseer.require(
-            stops == [StopReason.LOG_LOST], f"node {node.id} goes on without what it has acknowledged"
-        )
+        self._world.require(stops == [StopReason.LOG_LOST], f"node {node.id} goes on without what it has acknowledged")
         return True
 
     # Peers that are broken, on a copy of the core.
@@ -373,7 +370,7 @@ class ApiMisuse:
         told = [effect.kind for effect in effects if isinstance(effect, Alarm)]
         conflict_only = alarm is AlarmKind.COMMITTED_CONFLICT
         same = alike(core.log, before.log) if conflict_only else alike(core, before)
-        self._simulation.overseer.require(  # a leader whose log is another one has been heard, and is not followed
+        self._world.require(  # a leader whose log is another one has been heard, and is not followed
             told == [alarm] and len(effects) == 1 and same and core.server.commit == before.server.commit,
             f"node {node.id} believed {event!r}: {effects}",
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
 import attrs
 
@@ -20,9 +20,7 @@ from raft_core.server import unfit
 from raft_testing.disk.crash_disk import FaultKind
 from raft_testing.rng import Rng
 from raft_testing.sim.node import Death, SimulatedNode
-
-if TYPE_CHECKING:
-    from raft_testing.sim.simulation import Simulation
+from raft_testing.sim.world import World
 
 __all__ = ["BootstrapFaults"]
 
@@ -39,12 +37,12 @@ class BootstrapFaults:
 
     def __init__(
         self,
-        simulation: Simulation,
+        world: World,
         start: Callable[[SimulatedNode], None],
         may_lose: Callable[[SimulatedNode], bool],
         mourn: Callable[[SimulatedNode], None],
     ) -> None:
-        self._simulation = simulation
+        self._world = world
         self._start = start
         self._may_lose = may_lose
         self._mourn = mourn
@@ -59,7 +57,7 @@ class BootstrapFaults:
             if rng is None or fate < 2:
                 self._start(node)
             elif fate == 2:
-                self._simulation.at(rng.around(3 * SECOND), partial(self._start, node))
+                self._world.at(rng.around(3 * SECOND), partial(self._start, node))
             elif fate == 3 and len(nodes) > 1:
                 self._mistake(node, self._with_other_companions(node, rng), rng)
             elif fate == 4 and len(nodes) > 1:
@@ -95,63 +93,63 @@ class BootstrapFaults:
         right, node.config = node.config, wrong
         self._start(node)
         what = "settings" if wrong.founders == right.founders else "companions"
-        self._simulation.seen[f"founder with the wrong {what}"] += 1
+        self._world.seen[f"founder with the wrong {what}"] += 1
 
         def mend() -> None:
             node.die(Death.KILLED)
             node.config = right
             self._start(node)
 
-        self._simulation.at(rng.around(2 * SECOND), mend)
+        self._world.at(rng.around(2 * SECOND), mend)
 
     def _interrupt(self, node: SimulatedNode, rng: Rng) -> None:
         """Power is lost when others have founded the cluster, and this node has not; for a moment or for long."""
-        simulation = self._simulation
-        others = [other for other in simulation.nodes.values() if other is not node]
-        if simulation.now > _FORMED_BY or node.raft is not None or not node.alive:
+        world = self._world
+        others = [other for other in world.nodes.values() if other is not node]
+        if world.now > _FORMED_BY or node.raft is not None or not node.alive:
             return
         if not any(other.raft is not None for other in others):
-            simulation.at(_LOOK, lambda: self._interrupt(node, rng))
+            world.at(_LOOK, lambda: self._interrupt(node, rng))
             return
-        simulation.seen["founder lost power while others founded"] += 1
+        world.seen["founder lost power while others founded"] += 1
         node.die(Death.POWER_CLEAN)
-        simulation.at(rng.choice((1, 20)) * SECOND, lambda: self._start(node))
+        world.at(rng.choice((1, 20)) * SECOND, lambda: self._start(node))
 
     def _lose_a_disk(self, nodes: list[SimulatedNode], rng: Rng) -> None:
         """One founder's disk is replaced by an empty one within the first seconds, in which the others come one after
         the other, do not reach one another for a while, are slow to write, and are started again."""
-        network, unlucky = self._simulation.network, rng.choice(nodes)
+        network, unlucky = self._world.network, rng.choice(nodes)
         for node in nodes:
             node.slow_disk = rng.choice((0, 0, rng.below(2 * SECOND)))
-            self._simulation.at(rng.choice((0, rng.below(SECOND))), partial(self._start, node))
+            self._world.at(rng.choice((0, rng.below(SECOND))), partial(self._start, node))
         for pair in [(a.id, b.id) for a in nodes for b in nodes if a.id < b.id]:
             if rng.chance(0.5):
                 continue
             begin, end = sorted((rng.choice((0, rng.below(2 * SECOND))), rng.below(5 * SECOND)))
             for line in (pair, pair[::-1]):
-                self._simulation.at(begin, partial(network.cut, *line))
-                self._simulation.at(end, partial(network.mend, *line))
+                self._world.at(begin, partial(network.cut, *line))
+                self._world.at(end, partial(network.mend, *line))
 
         def lose() -> None:
-            if self._simulation.overseer.committed > 1 and not self._may_lose(unlucky):
+            if self._world.committed > 1 and not self._may_lose(unlucky):
                 return
-            self._simulation.seen["founder's disk replaced while others founded"] += 1
-            self._simulation.replace_disk(unlucky, rng.choice((Death.KILLED, Death.POWER)))
-            self._simulation.at(rng.choice((0, rng.below(2 * SECOND))), partial(self._start, unlucky))
+            self._world.seen["founder's disk replaced while others founded"] += 1
+            unlucky.replace_disk(rng.choice((Death.KILLED, Death.POWER)), self._world.nodes)
+            self._world.at(rng.choice((0, rng.below(2 * SECOND))), partial(self._start, unlucky))
             self._mourn(unlucky)
 
         def restart(node: SimulatedNode) -> None:
             if node.alive and not node.wiped and node.raft is None:
                 node.die(rng.choice((Death.KILLED, Death.POWER_CLEAN)))
-                self._simulation.at(rng.below(SECOND), partial(self._start, node))
+                self._world.at(rng.below(SECOND), partial(self._start, node))
 
         for node in nodes:
             if rng.chance(0.3):
-                self._simulation.at(rng.below(3 * SECOND), partial(restart, node))
+                self._world.at(rng.below(3 * SECOND), partial(restart, node))
 
         def hurry() -> None:
             for node in nodes:
                 node.slow_disk = 0
 
-        self._simulation.at(rng.below(3 * SECOND), lose)
-        self._simulation.at(5 * SECOND, hurry)
+        self._world.at(rng.below(3 * SECOND), lose)
+        self._world.at(5 * SECOND, hurry)

@@ -7,10 +7,47 @@ told from one that was never written.
 
 from __future__ import annotations
 
+from raft_core.ids import NodeId
+from raft_core.membership import Members
+from raft_core.quorum import quorum_reached
 from raft_testing.disk.crash_disk import SECTOR, CrashDisk
 from raft_testing.rng import Rng
+from raft_testing.sim.node import SimulatedNode
+from raft_testing.sim.world import World
 
-__all__ = ["blank", "ruin"]
+__all__ = ["blank", "ruin", "survives_loss_of"]
+
+
+def survives_loss_of(world: World, lost: set[NodeId]) -> bool:
+    """Return whether the cluster can do without these disks.
+
+    Every configuration that may be in force has to keep a majority of sound disks in each half, and none may be
+    uncommitted or joint.
+    """
+    configurations: dict[int, Members] = {}
+    for node in world.nodes.values():
+        for index, members in _configurations_of(node):
+            if index > world.committed:
+                return False
+            configurations[index] = members
+    if not configurations:
+        return False
+    newest = configurations[max(configurations)]
+    if newest.joint:
+        return False
+    recent = [configurations[index] for index in sorted(configurations)[-2:]]
+    return all(quorum_reached(members, lambda node: node not in lost) for members in recent)
+
+
+def _configurations_of(node: SimulatedNode) -> list[tuple[int, Members]]:
+    stable = node.watched.stable
+    found: list[tuple[int, Members]] = []
+    if stable.snapshot is not None:
+        found.append((stable.snapshot.members_index or stable.snapshot.index, stable.snapshot.members))
+    log = node.watched.log
+    for index in log.configurations:
+        found.append((index, Members.decode(log.entries[index - log.base - 1].data)))
+    return found
 
 
 def blank(disk: CrashDisk, rng: Rng) -> bool:

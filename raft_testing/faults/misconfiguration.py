@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
 import attrs
 
@@ -32,9 +32,7 @@ from raft_testing.disk.crash_disk import CrashDisk
 from raft_testing.faults.disk import blank
 from raft_testing.rng import Rng
 from raft_testing.sim.node import Death, SimulatedNode
-
-if TYPE_CHECKING:
-    from raft_testing.sim.simulation import Simulation
+from raft_testing.sim.world import World
 
 __all__ = ["Misconfigurations"]
 
@@ -71,10 +69,10 @@ NONSENSE: Final[tuple[Callable[[], object], ...]] = (
 
 @final
 class Misconfigurations:
-    """What goes wrong at starts, in one simulation. `start` starts a node, again and again until its disk opens."""
+    """What goes wrong at starts, in one world. `start` starts a node, again and again until its disk opens."""
 
-    def __init__(self, simulation: Simulation, start: Callable[[SimulatedNode], None]) -> None:
-        self._simulation = simulation
+    def __init__(self, world: World, start: Callable[[SimulatedNode], None]) -> None:
+        self._world = world
         self._start = start
 
     # A start with nonsense.
@@ -89,7 +87,7 @@ class Misconfigurations:
         self._open_as_another(node)
         self._join_as_no_founder(node)
         self._start_what_cannot_be(node)
-        self._simulation.at(rng.around(SECOND), lambda: self._start(node))
+        self._world.at(rng.around(SECOND), lambda: self._start(node))
         return True
 
     def _must_raise(self, mistake: str, call: Callable[[], object], *expected: type[Exception]) -> None:
@@ -98,7 +96,7 @@ class Misconfigurations:
         except expected:
             return
         names = " or ".join(error.__name__ for error in expected)
-        self._simulation.overseer.fail(f"a mistake was not an error: {mistake} was to raise {names}")
+        self._world.fail(f"a mistake was not an error: {mistake} was to raise {names}")
 
     def _open_as_another(self, node: SimulatedNode) -> None:
         """The disk is opened under another node's name, while it is whole: refused, and left as it is."""
@@ -108,10 +106,10 @@ class Misconfigurations:
         before = {name: disk.content(name) for name in disk.listing()}
         other = NodeId(node.id + 100)
         mistake = f"opening the disk of node {node.id} as node {other}"
-        self._must_raise(mistake, lambda: self._simulation.open_store(disk, other, node.incarnation), DiskError)
+        self._must_raise(mistake, lambda: self._world.open_store(disk, other, node.incarnation), DiskError)
         after = {name: disk.content(name) for name in disk.listing()}
         kept = all(after.get(name) == content for name, content in before.items())
-        self._simulation.overseer.require(kept, f"a refused opening has changed the disk of node {node.id}")
+        self._world.require(kept, f"a refused opening has changed the disk of node {node.id}")
 
     def _join_as_no_founder(self, node: SimulatedNode) -> None:
         """An empty disk is given to a node that others have not named as a founder."""
@@ -143,9 +141,9 @@ class Misconfigurations:
         try:
             found = self._contents(harmed, node)
         except DiskError:
-            self._simulation.seen["damage found on a copy of a disk"] += 1
+            self._world.seen["damage found on a copy of a disk"] += 1
             return
-        self._simulation.overseer.require(
+        self._world.require(
             found == whole,
             f"node {node.id}: damage to a copy of its disk made it say something else",
         )
@@ -164,11 +162,11 @@ class Misconfigurations:
         try:
             hard, _, entries, _ = self._contents(disk, node)
         except DiskError:
-            self._simulation.seen["missing sector found on a copy of a disk"] += 1
+            self._world.seen["missing sector found on a copy of a disk"] += 1
             return
         places = [entry.index for entry in entries]
         whole = places == list(range(places[0], places[0] + len(places))) if places else True
-        self._simulation.overseer.require(
+        self._world.require(
             whole and hard.term <= most,
             f"node {node.id}: a copy of its disk without one sector says what was never written",
         )
@@ -176,7 +174,7 @@ class Misconfigurations:
     def _contents(
         self, disk: CrashDisk, node: SimulatedNode
     ) -> tuple[HardState, SnapshotMeta | None, tuple[Entry, ...], bytes]:
-        store = self._simulation.open_store(disk, node.id, node.incarnation)
+        store = self._world.open_store(disk, node.id, node.incarnation)
         recovered = store.recover()
         state = b""
         if recovered.snapshot is not None:
@@ -191,7 +189,7 @@ class Misconfigurations:
             return
         disk = node.disk.twin()
         try:
-            recovered = self._simulation.open_store(disk, node.id, node.incarnation).recover()
+            recovered = self._world.open_store(disk, node.id, node.incarnation).recover()
         except DiskError:
             return  # its damage is told when the node itself is started
         self._run_beside(node, recovered)
@@ -223,23 +221,19 @@ class Misconfigurations:
             limits=node.config,
             recorder_bytes=100_000,
         )
-        machine = self._simulation.new_machine()
+        machine = self._world.new_machine()
         host = host_at(node.address, config, recovered, machine, seed=node.id)
         host.handle([HostStarted()], 0, 0)
         status = host.status
         right = (status.node, status.term) == (node.id, recovered.hard.term) and bool(host.recording())
-        self._simulation.overseer.require(right, f"node {node.id} does not stand where its disk says")
+        self._world.require(right, f"node {node.id} does not stand where its disk says")
 
     def _must_stop(self, node: SimulatedNode, recovered: Recovered) -> None:
         core = Raft(node.settings, recovered, random.Random(0))
         effects = core.copy().step(Tick())
-        self._simulation.overseer.require(
-            effects == core.step(), f"node {node.id} ticked on a disk that lost something"
-        )
+        self._world.require(effects == core.step(), f"node {node.id} ticked on a disk that lost something")
         stops = [effect.reason for effect in effects if isinstance(effect, Stop)]
-        self._simulation.overseer.require(
-            stops == [StopReason.LOG_LOST], f"node {node.id} started on a disk that had lost something"
-        )
+        self._world.require(stops == [StopReason.LOG_LOST], f"node {node.id} started on a disk that had lost something")
         self._must_raise("a tick after the end", lambda: core.step(Tick()), RaftStopped)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
 from raft_core.effects import RoleName
 from raft_core.events import CampaignRequested, ForgetLeaderRequested
@@ -21,19 +21,17 @@ from raft_testing.disk.crash_disk import CrashDisk, FaultKind
 from raft_testing.faults.admin import AdminFaults
 from raft_testing.faults.api_misuse import ApiMisuse
 from raft_testing.faults.bootstrap import BootstrapFaults
-from raft_testing.faults.catalogue import Fault
-from raft_testing.faults.disk import ruin
+from raft_testing.faults.catalogue import Fault, Profile
+from raft_testing.faults.disk import ruin, survives_loss_of
 from raft_testing.faults.malformed_frames import late_answer
 from raft_testing.faults.misconfiguration import Misconfigurations
 from raft_testing.faults.network import NetworkFaults
+from raft_testing.faults.restarts import Restarts
 from raft_testing.faults.rogue_peers import RoguePeers
 from raft_testing.faults.state_machine import TROUBLES
-from raft_testing.restarts import Restarts
 from raft_testing.rng import Rng
 from raft_testing.sim.node import WALL, Death, SimulatedNode
-
-if TYPE_CHECKING:
-    from raft_testing.sim.simulation import Simulation
+from raft_testing.sim.world import World
 
 __all__ = ["Nemesis"]
 
@@ -55,23 +53,30 @@ _CLOCKS: Final = (Fault.CLOCK_RATE, Fault.CLOCK_JUMP)
 class Nemesis:
     """The faults of one seed. `counts` says how often each has struck."""
 
-    def __init__(self, simulation: Simulation, rng: Rng, only: frozenset[Fault] | None) -> None:
-        self._simulation = simulation
+    def __init__(
+        self,
+        world: World,
+        profile: Profile,
+        rng: Rng,
+        only: frozenset[Fault] | None,
+        *,
+        clocks_may_differ: bool,
+    ) -> None:
+        self._world = world
+        self._profile = profile
         self._rng = rng
         self.counts: Counter[Fault] = Counter()
-        self.operators = AdminFaults(simulation, rng.fork("operators"), self.counts)
-        self._disruptions = NetworkFaults(simulation, self._later, self.operators.flood)
-        self._blunders = Misconfigurations(simulation, self._start)
-        self._founders = BootstrapFaults(simulation, self._start, self._may_lose, self.operators.mourn)
-        self._strangers = RoguePeers(simulation)
-        self._misusers = ApiMisuse(simulation)
-        self._restarts = Restarts(simulation, self._start)
-        profile = simulation.profile
+        self.operators = AdminFaults(world, rng.fork("operators"), self.counts)
+        self._disruptions = NetworkFaults(world, self._later, self.operators.flood)
+        self._blunders = Misconfigurations(world, self._start)
+        self._founders = BootstrapFaults(world, self._start, self._may_lose, self.operators.mourn)
+        self._strangers = RoguePeers(world)
+        self._misusers = ApiMisuse(world)
+        self._restarts = Restarts(world, self._start, lambda: self.striking)
         calm = rng.chance(0.02)
         chosen = [fault for fault in Fault if rng.fork(f"take {fault.name}").chance(profile.fault_chance) and not calm]
         # Leases promise nothing where clocks do not run alike; who wants to see that asks for both by name.
-        asked = simulation.leases_asked and only is not None
-        spared = _CLOCKS if profile.leases and not asked else ()
+        spared = _CLOCKS if profile.leases and not clocks_may_differ else ()
         self.chosen = tuple(fault for fault in chosen if fault not in spared and (only is None or fault in only))
         self.clocks_alike = not any(fault in self.chosen for fault in _CLOCKS)
         self.striking = False
@@ -135,9 +140,9 @@ class Nemesis:
     def begin(self) -> None:
         """Every chosen fault strikes after a while, and again and again."""
         self.striking = True
-        self._simulation.network.recording = Fault.REPLAY in self.chosen or Fault.STRANGERS in self.chosen
+        self._world.network.recording = Fault.REPLAY in self.chosen or Fault.STRANGERS in self.chosen
         calm = self._rng.fork("pace").choice((1, 1, 2))  # a seed with few faults gets further between two of them
-        interval = calm * self._simulation.profile.mean_interval // 2
+        interval = calm * self._profile.mean_interval // 2
         for fault in self.chosen:
             rng = self._rng.fork(fault.name)
             pace = rng.choice((1, 2, 2, 4)) * interval * _SELDOM.get(fault, 1)
@@ -149,43 +154,43 @@ class Nemesis:
                 return
             if self._strikes[fault](rng):
                 self.counts[fault] += 1
-                self._simulation.record_note(fault.value)
+                self._world.recording.fault(self._world.now, fault.value)
             self._schedule(fault, rng, pace)
 
-        self._simulation.at(rng.around(pace), strike)
+        self._world.at(rng.around(pace), strike)
 
     def end(self) -> None:
         """Nothing goes wrong any more, and what was broken is mended, but for disks that are lost."""
         self.striking = False
-        simulation = self._simulation
-        simulation.network.heal()
+        world = self._world
+        world.network.heal()
         self.operators.end()
-        for node in simulation.nodes.values():
+        for node in world.nodes.values():
             node.slow_disk, node.faults, node.crash_in = 0, [], -1
             node.troubles.clear()
             node.disk.faults.clear()
             node.disk.capacity = None
-            node.clock.change(simulation.now, 1000)
+            node.clock.change(world.now, 1000)
             node.clock_changed()
-            node.paused_until = min(node.paused_until, simulation.now)
+            node.paused_until = min(node.paused_until, world.now)
             if not node.alive and not node.retired:
                 self._start(node)
 
     # Whom it strikes.
 
     def _alive(self) -> list[SimulatedNode]:
-        return [node for node in self._simulation.nodes.values() if node.alive]
+        return self._world.alive()
 
     def _victim(self, rng: Rng) -> SimulatedNode | None:
         """Any living node; the leader more often than its share."""
         alive = self._alive()
-        leader = self._simulation.leader()
+        leader = self._world.leader()
         if leader is not None and rng.chance(0.4):
             return leader
         return rng.choice(alive) if alive else None
 
     def _later(self, delay: int, action: Callable[[], None]) -> None:
-        self._simulation.at(delay, lambda: action() if self.striking else None)
+        self._world.at(delay, lambda: action() if self.striking else None)
 
     # Old messages, and strangers.
 
@@ -198,16 +203,16 @@ class Nemesis:
     def _replay_one(self, rng: Rng) -> None:
         alive = self._alive()
         standing = [node for node in alive if node.standing.role in (RoleName.PRE_CANDIDATE, RoleName.CANDIDATE)]
-        if len(self._simulation.nodes) < 2 or not alive or not (standing or rng.chance(0.3)):
+        if len(self._world.nodes) < 2 or not alive or not (standing or rng.chance(0.3)):
             return
         victim = rng.choice(standing or alive)
         if rng.chance(0.3):
-            victim.nudge(late_answer(victim.standing.term, rng.choice(sorted(self._simulation.nodes)), rng))
+            victim.nudge(late_answer(victim.standing.term, rng.choice(sorted(self._world.nodes)), rng))
             return
         to = victim.id
-        sender = rng.choice([node for node in sorted(self._simulation.nodes) if node != to])
-        if self._simulation.network.replay(sender, to, rng):
-            self._simulation.seen["old message delivered again"] += 1
+        sender = rng.choice([node for node in sorted(self._world.nodes) if node != to])
+        if self._world.network.replay(sender, to, rng):
+            self._world.seen["old message delivered again"] += 1
 
     def _stranger(self, rng: Rng) -> bool:
         return self._often(rng, self._strangers.repeat if rng.chance(0.1) else self._strangers.knock)
@@ -241,15 +246,15 @@ class Nemesis:
 
     def _start(self, node: SimulatedNode) -> None:
         """Tried again for as long as the disk does not open for a passing reason."""
-        if node.alive or node.retired or self._simulation.over:
+        if node.alive or node.retired or self._world.over:
             return
         if not node.start() and not node.retired:
-            self._simulation.at(_T, lambda: self._start(node))
+            self._world.at(_T, lambda: self._start(node))
 
     def revive(self, node: SimulatedNode) -> None:
         """A node that ended by itself is started again after a while."""
         if not node.retired:
-            self._simulation.at(self._rng.around(2 * _T), lambda: self._start(node))
+            self._world.at(self._rng.around(2 * _T), lambda: self._start(node))
 
     def _crash_in_effects(self, rng: Rng) -> bool:
         node = self._victim(rng)
@@ -300,7 +305,7 @@ class Nemesis:
         node = self._victim(rng)
         if node is None:
             return False
-        node.clock.change(self._simulation.now, rng.choice((500, 800, 950, 1050, 1300, 2000)))
+        node.clock.change(self._world.now, rng.choice((500, 800, 950, 1050, 1300, 2000)))
         node.clock_changed()
         return True
 
@@ -309,7 +314,7 @@ class Nemesis:
         node = self._victim(rng)
         if node is None:
             return False
-        node.clock.change(self._simulation.now, node.clock.rate, jump=rng.around(3 * _T))
+        node.clock.change(self._world.now, node.clock.rate, jump=rng.around(3 * _T))
         node.clock_changed()
         return True
 
@@ -364,10 +369,10 @@ class Nemesis:
     def _may_lose(self, node: SimulatedNode) -> bool:
         """Without this disk, every configuration that may be in force has a majority of sound ones. Before anything is
         committed it may be the only one that has formed, and what all founders must write cannot do without it."""
-        if self._simulation.overseer.committed < 2:  # the first entry is the formation itself
+        if self._world.committed < 2:  # the first entry is the formation itself
             return False
-        lost = {other.id for other in self._simulation.nodes.values() if other.retired or other.wiped or other.harmed}
-        return not self.operators.busy and self._simulation.bears_loss_of({*lost, node.id})
+        lost = {other.id for other in self._world.nodes.values() if other.retired or other.wiped or other.harmed}
+        return not self.operators.busy and survives_loss_of(self._world, {*lost, node.id})
 
     def _bit_flip(self, rng: Rng) -> bool:
         """A bit of a file turns over while the node is down. Opening finds it, or it did not matter."""
@@ -416,7 +421,7 @@ class Nemesis:
         node = self._victim(rng)
         if node is None or not self._may_lose(node):
             return False
-        self._simulation.replace_disk(node, Death.POWER)
+        node.replace_disk(Death.POWER, self._world.nodes)
         self._later(rng.around(_T), lambda: self._start(node))
         self.operators.mourn(node)
         return True

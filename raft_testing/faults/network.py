@@ -7,14 +7,12 @@ decided in `nemesis`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
 from raft_core.ids import NodeId
 from raft_core.node.limits import SECOND
 from raft_testing.rng import Rng
-
-if TYPE_CHECKING:
-    from raft_testing.sim.simulation import Simulation
+from raft_testing.sim.world import World
 
 __all__ = ["NetworkFaults"]
 
@@ -29,24 +27,24 @@ class NetworkFaults:
 
     def __init__(
         self,
-        simulation: Simulation,
+        world: World,
         later: Callable[[int, Callable[[], None]], None],
         flood: Callable[[Rng], bool],
     ) -> None:
-        self._simulation = simulation
+        self._world = world
         self._later = later
         self._flood = flood
 
     def rate(self, name: str, rate: float, rng: Rng) -> bool:
         """A share of messages meets this, for a while."""
-        network = self._simulation.network
+        network = self._world.network
         setattr(network, name, rate)
         self._later(rng.around(3 * _T), lambda: setattr(network, name, 0.0))
         return True
 
     def delay(self, rng: Rng) -> bool:
         """Everything takes longer, for a while."""
-        network = self._simulation.network
+        network = self._world.network
         network.spike = rng.around(rng.choice((_T // 10, _T, 3 * _T)))
 
         def over() -> None:
@@ -56,7 +54,7 @@ class NetworkFaults:
         return True
 
     def _pair(self, rng: Rng) -> tuple[NodeId, NodeId] | None:
-        nodes = sorted(self._simulation.nodes)
+        nodes = sorted(self._world.nodes)
         if len(nodes) < 2:
             return None
         one = rng.choice(nodes)
@@ -67,13 +65,13 @@ class NetworkFaults:
         pair = self._pair(rng)
         if pair is None:
             return False
-        network = self._simulation.network
+        network = self._world.network
         network.clog(*pair)
         self._later(duration, lambda: network.unclog(*pair))
         return True
 
     def _cut(self, pairs: list[tuple[NodeId, NodeId]], rng: Rng, duration: int) -> bool:
-        network = self._simulation.network
+        network = self._world.network
         for sender, to in pairs:
             network.cut(sender, to)
         if rng.chance(0.5):
@@ -94,16 +92,16 @@ class NetworkFaults:
 
     def partition(self, rng: Rng) -> bool:
         """Two sides see nothing of one another."""
-        nodes = sorted(self._simulation.nodes)
+        nodes = sorted(self._world.nodes)
         side = set(rng.some(nodes, 0.5))
         return self._split([(a, b) for a in nodes for b in nodes if (a in side) != (b in side)], rng)
 
     def isolate_leader(self, rng: Rng) -> bool:
         """The leader is heard no more, and mostly hears nothing either."""
-        leader = self._simulation.leader()
+        leader = self._world.leader()
         if leader is None:
             return False
-        others = [node for node in self._simulation.nodes if node != leader.id]
+        others = [node for node in self._world.nodes if node != leader.id]
         pairs = [(leader.id, other) for other in others]
         if rng.chance(0.7):
             pairs += [(other, leader.id) for other in others]
@@ -111,7 +109,7 @@ class NetworkFaults:
 
     def bridge(self, rng: Rng) -> bool:
         """Two sides that see one another only through one node."""
-        nodes = sorted(self._simulation.nodes)
+        nodes = sorted(self._world.nodes)
         middle = rng.choice(nodes)
         side = set(rng.some(nodes, 0.5))
         apart = [(a, b) for a in nodes for b in nodes if middle not in (a, b) and (a in side) != (b in side)]
@@ -127,4 +125,4 @@ class NetworkFaults:
     def reset(self, rng: Rng) -> bool:
         """All lines between two nodes break."""
         pair = self._pair(rng)
-        return pair is not None and self._simulation.network.reset(*pair) > 0
+        return pair is not None and self._world.network.reset(*pair) > 0

@@ -8,17 +8,15 @@ peers by secrets, so they believe it, and a protocol must bear that as well as a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
 from raft_core.ids import NodeId
 from raft_core.node.events import ConnectionClosed, ConnectionId, ConnectionOpened, NodeEvent
 from raft_core.node.limits import MILLISECOND, SECOND
 from raft_testing.faults.malformed_frames import ODDITIES, Victim
 from raft_testing.rng import Rng
-
-if TYPE_CHECKING:
-    from raft_testing.sim.node import SimulatedNode
-    from raft_testing.sim.simulation import Simulation
+from raft_testing.sim.node import SimulatedNode
+from raft_testing.sim.world import World
 
 __all__ = ["RoguePeers"]
 
@@ -35,12 +33,12 @@ class RoguePeer:
     life = 0
     address = ""
 
-    def __init__(self, simulation: Simulation, number: int, said: list[bytes], pause: int) -> None:
+    def __init__(self, world: World, number: int, said: list[bytes], pause: int) -> None:
         self.id = NodeId(number)
         self.connected = False
         self.closed = False
         self.spoke_at = 0
-        self._simulation = simulation
+        self._world = world
         self._said = said
         self._pause = pause
 
@@ -48,11 +46,11 @@ class RoguePeer:
         raise AssertionError("nobody dials a stranger")
 
     def dial(self, address: str) -> None:
-        self._simulation.network.dial(self, ConnectionId(2), address)
+        self._world.network.dial(self, ConnectionId(2), address)
 
     def hang_up(self) -> None:
         self.closed = True
-        self._simulation.network.close(self, ConnectionId(2))
+        self._world.network.close(self, ConnectionId(2))
 
     def tell(self, *events: NodeEvent) -> None:
         """What its operating system tells it; what the node answers is nothing to it."""
@@ -65,17 +63,17 @@ class RoguePeer:
 
     def _say_next(self) -> None:
         if self._said and not self.closed:
-            self.spoke_at = self._simulation.now
-            self._simulation.network.transmit(self, ConnectionId(2), self._said.pop(0))
-            self._simulation.at(self._pause, self._say_next)
+            self.spoke_at = self._world.now
+            self._world.network.transmit(self, ConnectionId(2), self._said.pop(0))
+            self._world.at(self._pause, self._say_next)
 
 
 @final
 class RoguePeers:
-    """All strangers of one simulation."""
+    """All strangers of one world."""
 
-    def __init__(self, simulation: Simulation) -> None:
-        self._simulation = simulation
+    def __init__(self, world: World) -> None:
+        self._world = world
         self._count = 0
 
     def knock(self, node: SimulatedNode, rng: Rng) -> bool:
@@ -87,36 +85,36 @@ class RoguePeers:
         said = oddity(victim, rng)
         if not said:
             return False
-        self._simulation.seen[f"stranger: {oddity.__name__.replace('_', ' ')}"] += 1
+        self._world.seen[f"stranger: {oddity.__name__.replace('_', ' ')}"] += 1
         self._send(node, said, rng)
         return True
 
     def repeat(self, node: SimulatedNode, rng: Rng) -> bool:
         """Somebody says again what a peer has said to this node, in a connection of its own."""
-        peers = [peer for peer in sorted(self._simulation.nodes) if peer != node.id]
-        said = self._simulation.network.heard(rng.choice(peers), node.id) if peers else []
+        peers = [peer for peer in sorted(self._world.nodes) if peer != node.id]
+        said = self._world.network.heard(rng.choice(peers), node.id) if peers else []
         if len(said) < 2:
             return False
-        self._simulation.seen["stranger: what a peer said before"] += 1
+        self._world.seen["stranger: what a peer said before"] += 1
         self._send(node, [said[0], *rng.some(said[1:], 0.5)], rng)
         return True
 
     def _send(self, node: SimulatedNode, said: list[bytes], rng: Rng) -> None:
-        stranger = RoguePeer(self._simulation, _FIRST_ID + self._count, said, rng.choice((1, 10, 300)) * MILLISECOND)
+        stranger = RoguePeer(self._world, _FIRST_ID + self._count, said, rng.choice((1, 10, 300)) * MILLISECOND)
         self._count += 1
         stranger.dial(node.address)
         if rng.chance(0.3):
-            self._simulation.at(rng.around(2 * SECOND), stranger.hang_up)
+            self._world.at(rng.around(2 * SECOND), stranger.hang_up)
             return
-        life, until = node.life, node.clock.at(self._simulation.now) + _PATIENCE
-        self._simulation.at(_PATIENCE, lambda: self._must_be_gone(stranger, node, life, until))
+        life, until = node.life, node.clock.at(self._world.now) + _PATIENCE
+        self._world.at(_PATIENCE, lambda: self._must_be_gone(stranger, node, life, until))
 
     def _must_be_gone(self, stranger: RoguePeer, node: SimulatedNode, life: int, until: int) -> None:
-        simulation = self._simulation
+        world = self._world
         if not stranger.connected or stranger.closed or not node.alive or node.life != life:
             return
-        lately = simulation.now - _PATIENCE
-        if max(node.paused_until, stranger.spoke_at) > lately or node.clock.at(simulation.now) < until:
-            simulation.at(_PATIENCE, lambda: self._must_be_gone(stranger, node, life, until))
+        lately = world.now - _PATIENCE
+        if max(node.paused_until, stranger.spoke_at) > lately or node.clock.at(world.now) < until:
+            world.at(_PATIENCE, lambda: self._must_be_gone(stranger, node, life, until))
             return
-        simulation.overseer.fail(f"node {node.id} has kept the connection of a stranger")
+        world.fail(f"node {node.id} has kept the connection of a stranger")

@@ -1,36 +1,63 @@
-"""What a shipped `Driver` finds around itself in a simulation: connections, lanes and a loop that are made up.
+"""The adapter of a simulated node: connections, lanes and an event loop for a shipped `Driver`, in virtual time.
 
-What lives here: `SimulatedAdapter`, which stands in for an adapter of one node in one of its lives, and `converse`, by
-which a call of a `NodeApi` is made as an application makes it, without an event loop. Everything is decided in
-`simulated_node` and `simulated_lanes`; here it only changes hands.
+`SimulatedAdapter` passes on what the driver orders and decides nothing. `converse` carries out a call of `NodeApi` as
+an application makes it, without an event loop.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, Protocol, TypeAlias, final
 
 from raft_core.errors import CallerError, RequestError
-from raft_core.node.api import Done, Reply
+from raft_core.node.api import Done
+from raft_core.node.api import Reply as Request
 from raft_core.node.driver import outcome
 from raft_core.node.events import Answer, ConnectionId, NodeEvent
+from raft_core.node.job_runner import JobRunner
 from raft_core.node.jobs import Job, Lane, Ticket
 from raft_core.node.pending_request import ClientEvent
+from raft_testing.checkers.requests import Reply
+from raft_testing.sim.clock import NodeClock
+from raft_testing.sim.environment import Environment
+from raft_testing.sim.network import Endpoint
+from raft_testing.sim.workers import SimulatedWorkers
 
-if TYPE_CHECKING:
-    from raft_testing.sim.node import SimulatedNode
+__all__ = ["AdaptedNode", "Asked", "SimulatedAdapter", "converse"]
 
-__all__ = ["Asked", "SimulatedAdapter", "converse"]
+_Call: TypeAlias = Callable[[Ticket, ClientEvent, Callable[[Reply], None]], None]
+
+
+class AdaptedNode(Endpoint, Protocol):
+    """A simulated node, as its adapter sees it."""
+
+    @property
+    def world(self) -> Environment: ...
+
+    @property
+    def clock(self) -> NodeClock: ...
+
+    @property
+    def work(self) -> JobRunner | None: ...
+
+    @property
+    def lanes(self) -> SimulatedWorkers: ...
+
+    def schedule(self) -> None: ...
+
+    def wake_at(self, local: int) -> None: ...
+
+    def look_at_news(self) -> None: ...
 
 
 @final
 class SimulatedAdapter:
     """One life's connections, lanes and loop, as `raft_core.node.driver` and `raft_core.node.api` want them."""
 
-    def __init__(self, node: SimulatedNode) -> None:
+    def __init__(self, node: AdaptedNode) -> None:
         self._node = node
-        self._network = node.simulation.network
+        self._network = node.world.network
         self._inline: deque[Job] = deque()
 
     # Connections.
@@ -81,7 +108,7 @@ class SimulatedAdapter:
     # For callers.
 
     def now(self) -> int:
-        return self._node.clock.at(self._node.simulation.now)
+        return self._node.clock.at(self._node.world.now)
 
     def require_thread(self) -> None:
         """A simulation has one thread and no event loop."""
@@ -115,23 +142,25 @@ class Asked(Coroutine[Any, Any, bytes]):
         raise CallerError("nothing is awaited in a simulation: hand this to `converse`")
 
 
-def converse(node: SimulatedNode, call: Reply | Done, then: Callable[[bytes | RequestError | None], None]) -> Ticket:
-    """The call of the node's face is under way; `then` gets its result, its error, or None where the node died."""
-    event: Callable[[Ticket], ClientEvent] = call.send(None)
-    ticket = node.simulation.next_ticket()
+def converse(ticket: Ticket, call: _Call, request: Request | Done, then: Callable[[Reply], None]) -> Ticket:
+    """Carry out a request that was made through `NodeApi`. Return its ticket.
 
-    def on_reply(reply: bytes | RequestError | None) -> None:
+    `call` is `SimulatedNode.call`. `then` gets the result or the error of the request, or None where the node died.
+    """
+    event: Callable[[Ticket], ClientEvent] = request.send(None)
+
+    def on_reply(reply: Reply) -> None:
         if reply is None:
             then(None)
             return
         answer = Answer(ticket, error=reply) if isinstance(reply, RequestError) else Answer(ticket, reply)
         try:
-            call.send(answer)
+            request.send(answer)
         except StopIteration as stopped:
             reply = stopped.value
         except RequestError as error:
             reply = error
         then(reply)
 
-    node.call(ticket, event(ticket), on_reply)
+    call(ticket, event(ticket), on_reply)
     return ticket

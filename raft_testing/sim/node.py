@@ -1,17 +1,17 @@
-"""One simulated node: real `Driver`, `NodeCore` and `JobRunner` over a crash disk, a clock of its own, and the ways it
-dies.
+"""One simulated node: real `Driver`, `NodeCore` and `JobRunner` over a crash disk, with a clock of its own.
 
-What lives here: `SimulatedNode`, which does what a node's loop does, in virtual time. What the driver orders of an
-adapter goes through `surroundings` to the simulated network, and to `simulated_lanes`, where the disk and the machine
-do their work. When something bad happens to it is decided in `nemesis`.
+`SimulatedNode` does what the event loop of a node does, in virtual time. What the driver orders of its adapter goes
+through `SimulatedAdapter` to the simulated network and to the `SimulatedWorkers` of disk and state machine. Faults
+strike from outside: see `raft_testing.faults`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final, TypeAlias, final
+from typing import Final, Protocol, final
 
+import attrs
 import msgspec
 
 from raft_core.effects import Alarm, AlarmKind, Effect, RoleChanged, RoleName
@@ -27,34 +27,31 @@ from raft_core.node.jobs import Lane, Ticket
 from raft_core.node.limits import SECOND, NodeLimits
 from raft_core.node.pending_request import ClientEvent
 from raft_core.raft import Raft
+from raft_core.recorder import Recorder
 from raft_core.settings import Settings
 from raft_core.state_machine import preparer
 from raft_core.store import Store
 from raft_testing.checkers.bounds import limits_of_node, queue_of_node
 from raft_testing.checkers.reference_model import ModelMismatch
+from raft_testing.checkers.requests import Reply, unfair
 from raft_testing.checkers.safety import Watched
 from raft_testing.checkers.state_machine import CheckedStateMachine
 from raft_testing.disk.crash_disk import Call, CrashDisk, FaultKind, PowerLost
 from raft_testing.disk.crash_disk import Fault as DiskFault
 from raft_testing.faults.state_machine import FailingStateMachine
-from raft_testing.restarts import unfair
 from raft_testing.rng import Rng
 from raft_testing.sim.adapter import SimulatedAdapter
 from raft_testing.sim.clock import NodeClock
+from raft_testing.sim.environment import Environment
+from raft_testing.sim.random_config import address_of, unlike
 from raft_testing.sim.workers import SimulatedWorkers
 
-if TYPE_CHECKING:
-    from raft_testing.sim.simulation import Simulation
-
-__all__ = ["WALL", "Death", "Reply", "SimulatedNode"]
+__all__ = ["WALL", "Death", "NodeObserver", "SimulatedNode"]
 
 WALL: Final = 1_700_000_000 * SECOND
 """What wall clocks show when a simulation begins, nearly."""
 _LATE: Final = 2
 """So many ticks after a deadline a living node must have said something."""
-
-Reply: TypeAlias = "bytes | RequestError | None"
-"""What a caller gets: an answer, an error, or None where the node died."""
 
 
 class Death(Enum):
@@ -66,28 +63,57 @@ class Death(Enum):
     ENDED = auto()  # the node decided to
 
 
+class NodeObserver(Protocol):
+    """Observes the nodes of a simulation without changing anything."""
+
+    def recorder_for(self, node: SimulatedNode, step: Callable[[Raft, Event | None], list[Effect]]) -> Recorder | None:
+        """Return a recorder around `step` for this life of the node, or None."""
+
+    def stepped(self, node: SimulatedNode, event: Event | None, effects: list[Effect]) -> None:
+        """The core of the node took a step."""
+
+    def dying(self, node: SimulatedNode) -> None:
+        """The node is about to end."""
+
+    def disk_left(self, node: SimulatedNode) -> None:
+        """The node has ended, and its disk holds what it left."""
+
+    def disk_refused(self, node: SimulatedNode) -> None:
+        """The node refused to open its damaged disk."""
+
+
 @final
 class SimulatedNode:
-    """A node that can be started any number of times. Its disk outlives it; its machine does not."""
+    """A node that can be started any number of times. Its disk outlives a process; its state machine does not.
+
+    `revive` is called when the node has ended by itself and ought to be started again. `write_time`: mean nanoseconds
+    of a write. `unlike`: every life has settings of its own.
+    """
 
     def __init__(
         self,
-        simulation: Simulation,
+        world: Environment,
+        observer: NodeObserver,
+        revive: Callable[[SimulatedNode], None],
         node: NodeId,
         incarnation: Incarnation,
         config: NodeLimits,
         settings: Settings,
         rng: Rng,
+        *,
+        write_time: int,
+        unlike: bool,
     ) -> None:
-        self.simulation = simulation
+        self.world = world
         self.id = node
         self.incarnation = incarnation
         self.config = config
         self.settings = settings
         self.rng = rng
+        self.write_time = write_time
         self.disk = CrashDisk()
         self.clock = NodeClock(rng.below(1000 * SECOND))
-        self.watched: Watched = simulation.overseer.watch(node, incarnation)
+        self.watched: Watched = world.safety.watch(node, incarnation)
         self.life = 0
         self.alive = False
         self.retired = False  # its disk is lost, or it was removed and switched off: it never starts again
@@ -106,6 +132,10 @@ class SimulatedNode:
         self.work: JobRunner | None = None
         self.face: NodeApi | None = None
         self.lanes = SimulatedWorkers(self)
+        self._observer = observer
+        self._revive = revive
+        self._usual_settings = settings
+        self._unlike = unlike
         self._driver: Driver | None = None
         self._surroundings = SimulatedAdapter(self)
         self._news = (0, 0)  # places in the driver's feeds: changes, alarms
@@ -137,30 +167,32 @@ class SimulatedNode:
 
     def start(self) -> bool:
         """A new process on the same disk; False where the disk could not be opened."""
-        simulation = self.simulation
+        world = self.world
         self.disk.watch = self._on_disk_call
         self.life += 1
-        self.settings = simulation.settings_for(self)
+        if self._unlike:
+            self.settings = unlike(self.rng.fork(f"settings {self.life}"), self._usual_settings)
+            world.seen["started with settings of its own"] += 1
         try:
-            store = simulation.open_store(self.disk, self.id, self.incarnation)
+            store = world.open_store(self.disk, self.id, self.incarnation)
             recovered = store.recover()
         except DiskError as failure:
             self._refused_to_open(failure)
             return False
         except PowerLost:
-            simulation.seen["crash while recovering"] += 1
+            world.seen["crash while recovering"] += 1
             self.disk = self._after_power(clean=False)
             return False
         self.store = store
         try:
             self.watched.stable.recovered(recovered)
         except ModelMismatch as failure:
-            simulation.overseer.fail(f"node {self.id}: {failure}")
+            world.fail(f"node {self.id}: {failure}")
             return False
-        simulation.overseer.restarted(self.watched, recovered)
-        simulation.overseer.founded(self.watched, recovered)
-        machine = simulation.new_machine()
-        self.witness = CheckedStateMachine(machine, simulation.testimony, self._machine_stands, f"node {self.id}")
+        world.safety.restarted(self.watched, recovered)
+        world.safety.founded(self.watched, recovered)
+        machine = world.new_machine()
+        self.witness = CheckedStateMachine(machine, world.replicas, self._machine_stands, f"node {self.id}")
         troubled = FailingStateMachine(self.witness, self.troubles, self._machine_raised)
         self.work = JobRunner(store, troubled, machine_blocks=self.rng.chance(0.3))
         self._raft = None
@@ -172,7 +204,7 @@ class SimulatedNode:
             self.rng.fork(f"core {self.life}").random,
             self.rng.fork(f"host {self.life}").random,
             self._step,
-            simulation.onlookers.recorder_for(self, self._step),
+            self._observer.recorder_for(self, self._step),
         )
         self._surroundings = SimulatedAdapter(self)
         self._driver = Driver(self.host, self._surroundings, self._surroundings)
@@ -184,42 +216,54 @@ class SimulatedNode:
         self.harmed = False  # it opened, and is what it was: the damage did not matter
         self.alive = True
         self.standing = RoleChanged(RoleName.FOLLOWER, recovered.hard.term, NO_NODE)
-        simulation.record_life(self, "started")
+        world.recording.restarted(world.now, self.id)
         self.schedule()
         return True
 
     def _step(self, raft: Raft, event: Event | None) -> list[Effect]:
         self._raft = raft
-        effects = self.simulation.overseer.step(self.watched, raft, event)
-        self.simulation.record_step(self, raft, event, effects)
-        self.simulation.onlookers.stepped(self, event, effects)
+        effects = self.world.safety.step(self.watched, raft, event)
+        self.world.recording.step(self.world.now, self.id, raft, event, effects)
+        self._observer.stepped(self, event, effects)
         return effects
 
     def _machine_raised(self, trouble: str) -> None:
-        self.simulation.seen[f"machine: trouble in {trouble}"] += 1
+        self.world.seen[f"machine: trouble in {trouble}"] += 1
         self.fault_struck = self.fault_struck or trouble in ("apply", "restore")
 
     def _machine_stands(self, last: int, taken: bool) -> None:
-        self.simulation.overseer.machine_stands(self.watched, last, taken=taken)
+        self.world.safety.machine_stands(self.watched, last, taken=taken)
 
     def _refused_to_open(self, failure: DiskError) -> None:
         """Where the disk was harmed that is right; where a call failed it is opened again; otherwise it is wrong."""
-        simulation = self.simulation
+        world = self.world
         if self.harmed:
-            simulation.seen["damage detected on opening"] += 1
-            simulation.onlookers.disk_refused(self)
+            world.seen["damage detected on opening"] += 1
+            self._observer.disk_refused(self)
             self.retire()
         elif self.fault_struck:
-            simulation.seen["opening failed with a disk error"] += 1
+            world.seen["opening failed with a disk error"] += 1
             self.fault_struck = self.disk.capacity is not None
             self.disk = self.disk.restart()
         else:
-            simulation.overseer.fail(f"node {self.id}: a disk that nothing happened to was refused: {failure}")
+            world.fail(f"node {self.id}: a disk that nothing happened to was refused: {failure}")
+
+    def replace_disk(self, death: Death, others: Iterable[NodeId]) -> None:
+        """Die, and have another, empty disk from now on. `others`: the nodes that there are by now."""
+        self.die(death)
+        self.disk = CrashDisk()
+        self.wiped = True
+        self.world.safety.lost(self.watched)
+        self.incarnation = Incarnation(self.incarnation + 1_000_000)
+        if self.config.founders == (self.id,):  # it must not be told to bootstrap alone again
+            peers = {peer: address_of(peer) for peer in others if peer != self.id}
+            self.config = attrs.evolve(self.config, founders=(), peers=peers)
+        self.watched = self.world.safety.watch(self.id, self.incarnation)
 
     def retire(self) -> None:
         """It never starts again."""
         self.retired = True
-        self.simulation.record_life(self, "retired")
+        self.world.recording.ended(self.world.now, self.id, "retired")
 
     # The disk.
 
@@ -231,7 +275,7 @@ class SimulatedNode:
                 taken = self.rng.below(len(call.data) + 1) if kind is FaultKind.POWER else 0
                 self.disk.faults[call.number] = DiskFault(kind, taken)
                 self.fault_struck = True
-                self.simulation.seen[f"disk: {kind.value} in {operation}"] += 1
+                self.world.seen[f"disk: {kind.value} in {operation}"] += 1
                 return
 
     def _after_power(self, *, clean: bool) -> CrashDisk:
@@ -239,7 +283,7 @@ class SimulatedNode:
         probability = 0.0 if clean else self.rng.choice((0.0, 0.5, 0.5, 1.0))
         survivors = [change for change in range(count) if self.rng.chance(probability)]
         if count > len(survivors):
-            self.simulation.seen["unsynced writes lost"] += 1
+            self.world.seen["unsynced writes lost"] += 1
         return self.disk.crash(survivors)
 
     # Death.
@@ -248,24 +292,29 @@ class SimulatedNode:
         """The process is gone, in this way; whoever waits learns nothing."""
         if not self.alive:
             return
-        self.simulation.onlookers.dying(self)
+        self._observer.dying(self)
         self.lanes.finish_writes()
         self.alive = False
         self.watched.leads = 0
-        self.simulation.record_life(self, f"died: {death.name.lower()}")
+        how = f"died: {death.name.lower()}"
+        self.world.recording.ended(self.world.now, self.id, how)
+        if not self.world.over:
+            self.world.seen[f"node {how}"] += 1
+            if death is Death.ENDED:
+                self._revive(self)
         silently = death in (Death.POWER, Death.POWER_CLEAN) or self.disk.off
-        self.simulation.network.abandon(self, silently=silently)
+        self.world.network.abandon(self, silently=silently)
         self.disk = self._after_power(clean=death is Death.POWER_CLEAN) if silently else self.disk.restart()
-        self.simulation.onlookers.disk_left(self)
+        self._observer.disk_left(self)
         callers, self._callers = self._callers, {}
         for _, caller, _ in callers.values():
             caller(None)
 
     def power_lost(self) -> None:
         """The disk went off in the middle of a call: the node dies of it, and is revived."""
-        self.simulation.seen["power lost in the middle of a call"] += 1
+        self.world.seen["power lost in the middle of a call"] += 1
         self.die(Death.POWER)
-        self.simulation.nemesis.revive(self)
+        self._revive(self)
 
     # The loop.
 
@@ -278,31 +327,31 @@ class SimulatedNode:
         """The driver has its turn at this very moment; later, while paused."""
         if not self._scheduled:
             self._scheduled = True
-            self.at(max(0, self.paused_until - self.simulation.now), self._handle)
+            self.at(max(0, self.paused_until - self.world.now), self._handle)
 
     def at(self, delay: int, action: Callable[[], None]) -> None:
         """The action is taken after so long, unless the node has died by then."""
         life = self.life
-        self.simulation.at(delay, lambda: action() if self.alive and self.life == life else None)
+        self.world.at(delay, lambda: action() if self.alive and self.life == life else None)
 
     def stop(self) -> None:
         """It is asked to end in good order, as by SIGTERM."""
         if self._stop_asked < 0:
-            self._stop_asked = self.clock.at(self.simulation.now)
+            self._stop_asked = self.clock.at(self.world.now)
         self.tell(StopAsked())
 
     def pause(self, duration: int) -> None:
         """Nothing is handled before then; the clock goes on."""
-        self.paused_until = self.simulation.now + duration
+        self.paused_until = self.world.now + duration
 
     def _handle(self) -> None:
-        if self.paused_until > self.simulation.now:
-            self.at(self.paused_until - self.simulation.now, self._handle)
+        if self.paused_until > self.world.now:
+            self.at(self.paused_until - self.world.now, self._handle)
             return
         self._scheduled = False
         driver = self._driver
         assert driver is not None
-        local = self.clock.at(self.simulation.now)
+        local = self.clock.at(self.world.now)
         wall = WALL + local + self.clock.wall_offset
         if self.crash_in < 0:
             driver.turn(self._surroundings, local, wall)
@@ -322,7 +371,7 @@ class SimulatedNode:
         if self.host is not None:
             too_much = queue_of_node(self.host.load, self._limits)
             if too_much:
-                self.simulation.overseer.fail(f"node {self.id}: {too_much}")
+                self.world.fail(f"node {self.id}: {too_much}")
 
     def _turn_until_death(self, driver: Driver, local: int, wall: int) -> bool:
         """Whether it died in its turn. Every prefix of an effect list is a state to die in, so the driver's turn is
@@ -340,12 +389,12 @@ class SimulatedNode:
             driver._inbox += driver._lanes.run_inline()
             return False
         self.crash_in = -1
-        self.simulation.seen["died between two effects"] += 1
+        self.world.seen["died between two effects"] += 1
         wrote = any(type(effect) is Run and effect.lane is Lane.WRITE for effect in effects[:count])
         if wrote and any(type(effect) is Transmit for effect in effects[count:]):
-            self.simulation.seen["crash between persist and send"] += 1
+            self.world.seen["crash between persist and send"] += 1
         self.die(self.rng.choice((Death.KILLED, Death.POWER, Death.POWER_CLEAN)))
-        self.simulation.nemesis.revive(self)
+        self._revive(self)
         return True
 
     def nudge(self, event: Event) -> None:
@@ -375,7 +424,7 @@ class SimulatedNode:
             if self._wake == local:
                 self.schedule()
 
-        self.at(max(0, moment - self.simulation.now), fire)
+        self.at(max(0, moment - self.world.now), fire)
 
     def clock_changed(self) -> None:
         """Timers are set anew, by the clock as it is now."""
@@ -383,18 +432,18 @@ class SimulatedNode:
             self.wake_at(self._wake)
 
     def _alarmed(self, alarm: Alarm) -> None:
-        self.simulation.seen[f"alarm: {alarm.kind.value}"] += 1
+        self.world.seen[f"alarm: {alarm.kind.value}"] += 1
         if alarm.kind in (AlarmKind.TWO_LEADERS, AlarmKind.COMMITTED_CONFLICT):
-            self.simulation.overseer.fail(f"node {self.id} raised the alarm {alarm.kind.value}: {alarm.text}")
+            self.world.fail(f"node {self.id} raised the alarm {alarm.kind.value}: {alarm.text}")
 
     def _finished(self, error: Exception | None) -> None:
         if error is not None:
-            self.simulation.seen[f"node ended: {type(error).__name__}"] += 1
+            self.world.seen[f"node ended: {type(error).__name__}"] += 1
         if isinstance(error, LogLost):
-            self.simulation.overseer.require(self.wiped, f"node {self.id} ended for no reason: {error}")
+            self.world.require(self.wiped, f"node {self.id} ended for no reason: {error}")
             self.retire()
         elif error is not None and not self.fault_struck:
-            self.simulation.overseer.fail(f"node {self.id} ended for no reason: {error}")
+            self.world.fail(f"node {self.id} ended for no reason: {error}")
         self.die(Death.ENDED)
 
     # Callers and connections.
@@ -418,12 +467,12 @@ class SimulatedNode:
                 reply = outcome(answer)
             except RequestError as error:
                 reply = error
-            now, stop = self.clock.at(self.simulation.now), self._stop_asked
+            now, stop = self.clock.at(self.world.now), self._stop_asked
             wrong = unfair(event, reply, self.config, now - asked_at, now - stop if stop >= 0 else -1)
-            self.simulation.overseer.require(not wrong, f"node {self.id} {wrong}")
+            self.world.require(not wrong, f"node {self.id} {wrong}")
             caller(reply)
 
-        asked_at = self.clock.at(self.simulation.now)
+        asked_at = self.clock.at(self.world.now)
         number = driver.ask(lambda number: msgspec.structs.replace(event, ticket=number), deliver)
         self._callers[ticket] = (number, caller, event.deadline)
 
@@ -434,6 +483,6 @@ class SimulatedNode:
             return
         self._driver.leave(known[0])
         late = (self._handled_at - known[2]) // self.config.tick if known[2] else 0
-        self.simulation.overseer.require(
+        self.world.require(
             late <= _LATE, f"node {self.id} left a request unanswered for {late} ticks after its deadline"
         )

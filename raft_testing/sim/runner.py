@@ -68,24 +68,24 @@ def run_seed(
         salvage=salvage,
     )
     violation = simulation.run()
-    overseer = simulation.overseer
+    safety = simulation.safety
     seen: Counter[str] = Counter()
-    for counter in (simulation.seen, overseer.seen, simulation.testimony.seen, simulation.network.seen):
+    for counter in (simulation.world.seen, safety.seen, simulation.world.replicas.seen, simulation.world.network.seen):
         seen.update(counter)
     return SeedReport(
         seed=seed,
         violation=violation.text if violation is not None else "",
         moment=violation.moment if violation is not None else 0,
         chosen=simulation.nemesis.chosen,
-        operations=simulation.operations,
+        operations=simulation.traffic.operations,
         answered=sum(client.answered for client in simulation.clients),
-        steps=overseer.steps,
-        virtual=simulation.now,
-        committed=overseer.committed,
+        steps=safety.steps,
+        virtual=simulation.world.now,
+        committed=safety.committed,
         faults=simulation.nemesis.counts,
         seen=seen,
-        met=overseer.met,
-        digest=simulation.digest.hexdigest() if simulation.digest is not None else "",
+        met=safety.met,
+        digest=simulation.recording.digest,
         trace=tuple(tracer.records) if tracer is not None else (),
         options=_options(profile),
         subject=subject,

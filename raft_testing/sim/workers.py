@@ -1,37 +1,74 @@
-"""The lanes of one simulated node: what its disk and its machine have to do, in order, each taking its virtual time.
+"""The workers of one simulated node: jobs of its disk and its state machine, in order, each taking virtual time.
 
-What lives here: `SimulatedWorkers`, one life's queues and the work that is under way in them, with what the model of
-the disk is told before a write and after it. How long a job takes is decided in `simulation`, and when the node dies
-in `nemesis`; what came of a job is told to the loop in `simulated_node`.
+`SimulatedWorkers` holds the queues of one life, and tells the model of the disk what a write may leave and must leave.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final, final
+from collections.abc import Callable
+from typing import Final, Protocol, final
 
 from raft_core.effects import Persist
-from raft_core.ids import WriteId
+from raft_core.ids import NodeId, WriteId
 from raft_core.node.events import EntriesApplied, Formed, JobFailed, NodeEvent, Wrote
+from raft_core.node.job_runner import JobRunner
 from raft_core.node.jobs import FormCluster, Job, Lane, Write
+from raft_core.node.limits import MILLISECOND
 from raft_core.recovered import formation
+from raft_testing.checkers.safety import Watched
+from raft_testing.disk.crash_disk import CrashDisk, FaultKind
 from raft_testing.disk.crash_disk import Fault as DiskFault
-from raft_testing.disk.crash_disk import FaultKind
+from raft_testing.rng import Rng
+from raft_testing.sim.environment import Environment
 
-if TYPE_CHECKING:
-    from raft_testing.sim.node import SimulatedNode
-
-__all__ = ["MOST_HELD", "SimulatedWorkers"]
+__all__ = ["MOST_HELD", "SimulatedWorkers", "WorkingNode"]
 
 MOST_HELD: Final = 1024 * 1024
 """Bytes of results that the reports of one turn may hold, and one more result."""
+
+
+class WorkingNode(Protocol):
+    """A simulated node, as its workers see it. `slow_disk`: nanoseconds that every write takes in addition."""
+
+    wiped: bool
+
+    @property
+    def id(self) -> NodeId: ...
+
+    @property
+    def world(self) -> Environment: ...
+
+    @property
+    def rng(self) -> Rng: ...
+
+    @property
+    def disk(self) -> CrashDisk: ...
+
+    @property
+    def work(self) -> JobRunner | None: ...
+
+    @property
+    def watched(self) -> Watched: ...
+
+    @property
+    def slow_disk(self) -> int: ...
+
+    @property
+    def write_time(self) -> int: ...
+
+    def at(self, delay: int, action: Callable[[], None]) -> None: ...
+
+    def tell(self, *events: NodeEvent) -> None: ...
+
+    def power_lost(self) -> None: ...
 
 
 @final
 class SimulatedWorkers:
     """The workers of one life: each takes all that waits in its lane, and is done with it some time later."""
 
-    def __init__(self, node: SimulatedNode) -> None:
+    def __init__(self, node: WorkingNode) -> None:
         self._node = node
         self._waiting: dict[Lane, deque[Job]] = {lane: deque() for lane in Lane}
         self._running: dict[Lane, list[Job]] = {}
@@ -53,9 +90,9 @@ class SimulatedWorkers:
         reports = node.work.run_machine(jobs, lambda: next(left, None) is None, in_loop=True)
         sizes = [len(result) for report in reports if type(report) is EntriesApplied for result in report.results]
         if sum(sizes) - max(sizes, default=0) > MOST_HELD:
-            node.simulation.overseer.fail(f"node {node.id}: reports of the machine hold {sum(sizes)} bytes at once")
+            node.world.fail(f"node {node.id}: reports of the machine hold {sum(sizes)} bytes at once")
         if jobs:
-            node.simulation.seen["machine: a page in several slices"] += 1
+            node.world.seen["machine: a page in several slices"] += 1
         return reports
 
     def finish_writes(self) -> None:
@@ -69,9 +106,9 @@ class SimulatedWorkers:
         if node.rng.chance(0.5):
             at = node.disk.calls + 1 + node.rng.below(6)
             node.disk.faults[at] = DiskFault(FaultKind.POWER, node.rng.below(3000))
-            node.simulation.seen["power lost in the middle of a write"] += 1
+            node.world.seen["power lost in the middle of a write"] += 1
         node.work.run(Lane.WRITE, jobs)
-        node.simulation.seen["crash between persist and report"] += 1
+        node.world.seen["crash between persist and report"] += 1
 
     def _work_on(self, lane: Lane) -> None:
         if lane in self._running or not self._waiting[lane]:
@@ -79,7 +116,16 @@ class SimulatedWorkers:
         jobs = list(self._waiting[lane])
         self._waiting[lane].clear()
         self._running[lane] = jobs
-        self._node.at(self._node.simulation.duration(self._node, lane), lambda: self._work_done(lane))
+        self._node.at(self._duration(lane), lambda: self._work_done(lane))
+
+    def _duration(self, lane: Lane) -> int:
+        """Return how long a worker takes for what it has begun, in nanoseconds."""
+        node = self._node
+        if lane is Lane.WRITE:
+            return node.slow_disk + node.rng.around(node.write_time)
+        if lane is Lane.APPLY:
+            return node.rng.below(3) * MILLISECOND
+        return node.rng.around(5 * node.write_time)
 
     def _work_done(self, lane: Lane) -> None:
         node = self._node
@@ -115,7 +161,7 @@ class SimulatedWorkers:
         elif type(report) is Formed:
             node.watched.stable.done(WriteId(0))
             node.watched.told.load(report.recovered)
-            node.simulation.overseer.founded(node.watched, report.recovered)
+            node.world.safety.founded(node.watched, report.recovered)
             node.wiped = False  # its new disk is the one that the cluster was founded with, or this is a violation
         elif type(report) is JobFailed and lane is Lane.SNAPSHOT:
-            node.simulation.seen["snapshot not stored"] += 1
+            node.world.seen["snapshot not stored"] += 1

@@ -7,12 +7,12 @@ never repeats, and leaves what is unknown open.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
 from raft_core.errors import OutcomeUnknown, RequestError
 from raft_core.node.events import ClientAsked, ClientProposed
 from raft_core.node.jobs import Ticket
-from raft_core.node.limits import MILLISECOND, SECOND
+from raft_core.node.limits import SECOND
 from raft_core.sessions import (
     Expired,
     Full,
@@ -27,13 +27,13 @@ from raft_core.sessions import (
     encode_register,
 )
 from raft_core.sessions import Reply as SessionReply
+from raft_testing.checkers.requests import Reply
 from raft_testing.linearizability.history import OperationId
 from raft_testing.rng import Rng
-from raft_testing.sim.node import Reply, SimulatedNode
+from raft_testing.sim.node import SimulatedNode
+from raft_testing.sim.world import World
 from raft_testing.workloads.registers import Asked
-
-if TYPE_CHECKING:
-    from raft_testing.sim.simulation import Simulation
+from raft_testing.workloads.traffic import Traffic
 
 __all__ = ["SimulatedClient"]
 
@@ -51,8 +51,9 @@ _GRACE: Final = 1 * SECOND
 class SimulatedClient:
     """A client. `with_session`: its commands are applied exactly once."""
 
-    def __init__(self, simulation: Simulation, number: int, rng: Rng, *, with_session: bool) -> None:
-        self._simulation = simulation
+    def __init__(self, world: World, traffic: Traffic, number: int, rng: Rng, *, with_session: bool) -> None:
+        self._world = world
+        self._traffic = traffic
         self._number = number
         self._rng = rng
         self._with_session = with_session
@@ -69,7 +70,6 @@ class SimulatedClient:
         self.attempts = 0
         self.answered = 0
         self.idle = True
-        self.think = 400 * MILLISECOND
 
     def start(self) -> None:
         """The first operation comes after a while, then one after the other."""
@@ -77,22 +77,22 @@ class SimulatedClient:
 
     def _rest(self) -> None:
         self.idle = True
-        self._simulation.at(self._rng.around(self.think), self._begin)
+        self._world.at(self._rng.around(self._traffic.think), self._begin)
 
     def _begin(self) -> None:
-        simulation = self._simulation
-        if not simulation.may_begin():
-            self._simulation.at(self.think, self._begin)
+        world = self._world
+        if not self._traffic.may_begin():
+            self._world.at(self._traffic.think, self._begin)
             return
         self.idle = False
         if self._with_session and self._session is None:
             self._asked, self._command = None, encode_register()
             self._send()
             return
-        number = simulation.next_operation()
-        self._asked = asked = simulation.workload.ask(self._rng, self._number, number)
-        self._operation = simulation.history.invoke(
-            self._number, simulation.now, asked.kind, key=asked.key, argument=asked.argument
+        number = self._traffic.next_operation()
+        self._asked = asked = self._traffic.workload.ask(self._rng, self._number, number)
+        self._operation = self._traffic.recorder.invoke(
+            self._number, world.now, asked.kind, key=asked.key, argument=asked.argument
         )
         self._sent = False
         if not asked.reads:
@@ -102,27 +102,27 @@ class SimulatedClient:
                 self._command = encode_command(self._session, Sequence(self._sequence), lowest, asked.data)
             else:
                 self._command = encode_plain(asked.data)
-                simulation.testimony.offered(self._command)
-            simulation.sent[self._operation] = (asked, self._command)
+                world.replicas.offered(self._command)
+            self._traffic.sent[self._operation] = (asked, self._command)
         self._send()
 
     # One attempt.
 
     def _send(self) -> None:
-        simulation = self._simulation
-        doors = simulation.doors()
+        world = self._world
+        doors = self._traffic.doors()
         if not doors:
-            simulation.at(self.think, self._send)
+            world.at(self._traffic.think, self._send)
             return
         self.attempts += 1
         node = self._rng.choice(doors)
-        ticket = simulation.next_ticket()
+        ticket = world.next_ticket()
         patient = self._moods.chance(_PATIENT_SHARE)
-        deadline = 0 if patient else node.clock.at(simulation.now) + _PATIENCE * node.clock.rate // 1000
+        deadline = 0 if patient else node.clock.at(world.now) + _PATIENCE * node.clock.rate // 1000
         asked = self._asked
         event: ClientAsked | ClientProposed
         if asked is not None and asked.reads:
-            simulation.testimony.asked(asked.data)
+            world.replicas.asked(asked.data)
             event = ClientAsked(ticket, asked.data, deadline=deadline)
         else:
             event = ClientProposed(ticket, self._command, deadline)
@@ -134,7 +134,7 @@ class SimulatedClient:
                 self._on_reply(ticket, None)
 
         if not patient:
-            simulation.at(_PATIENCE + _GRACE, give_up)
+            world.at(_PATIENCE + _GRACE, give_up)
         node.call(ticket, event, lambda reply: self._on_reply(ticket, reply))
 
     def _on_reply(self, ticket: Ticket, reply: Reply) -> None:
@@ -149,99 +149,99 @@ class SimulatedClient:
             self._on_refused(reply)
 
     def _again(self) -> None:
-        self._simulation.at(self._rng.around(self.think), self._send)
+        self._world.at(self._rng.around(self._traffic.think), self._send)
 
     def _repeat(self, command: bytes, first: Result) -> None:
         """A command that has been answered long ago comes once more, late: the same answer, or none any more."""
-        simulation = self._simulation
-        doors = simulation.doors()
+        world = self._world
+        doors = self._traffic.doors()
         if not doors:
             return
 
         def on_reply(reply: Reply) -> None:
             if isinstance(reply, bytes):
                 said = decode_reply(reply)
-                simulation.overseer.require(
+                world.require(
                     said == first or isinstance(said, Stale | Expired),
                     f"a command answered with {first!r} came again and was answered with {said!r}",
                 )
-                simulation.seen["late repetition not carried out again"] += 1
+                world.seen["late repetition not carried out again"] += 1
 
-        node, ticket = self._echoes.choice(doors), simulation.next_ticket()
-        deadline = node.clock.at(simulation.now) + _PATIENCE * node.clock.rate // 1000
+        node, ticket = self._echoes.choice(doors), world.next_ticket()
+        deadline = node.clock.at(world.now) + _PATIENCE * node.clock.rate // 1000
         node.call(ticket, ClientProposed(ticket, command, deadline), on_reply)
 
     # How it ended.
 
     def _on_answer(self, answer: bytes) -> None:
-        asked, simulation = self._asked, self._simulation
+        asked, world = self._asked, self._world
         if asked is not None and asked.reads:
             self._answered(asked, answer)
             return
         try:
             reply: SessionReply = decode_reply(answer)
         except ValueError as failure:
-            simulation.overseer.fail(f"client {self._number} got no reply of a session: {failure}")
+            world.fail(f"client {self._number} got no reply of a session: {failure}")
             return
         if isinstance(reply, Registered):
             self._session, self._sequence = reply.session, 0
             self._rest()
         elif isinstance(reply, Result) and asked is not None:
             self._answered(asked, reply.data)
-            simulation.note_written(self._command, answer)
+            self._traffic.note_written(self._command, answer)
             if self._session is not None and self._echoes.chance(_ECHOED):
                 command, first = self._command, reply
-                simulation.at(self._echoes.around(2 * SECOND), lambda: self._repeat(command, first))
+                world.at(self._echoes.around(2 * SECOND), lambda: self._repeat(command, first))
         elif isinstance(reply, Expired):
             self._session = None
             self._unknown()
         elif isinstance(reply, Full) and asked is not None and self._session is not None:
-            simulation.seen["client told which answers it has"] += 1
+            world.seen["client told which answers it has"] += 1
             sequence = Sequence(self._sequence)
             self._command = encode_command(self._session, sequence, sequence, asked.data)
-            simulation.sent[self._operation] = (asked, self._command)  # the one before it was not carried out
+            self._traffic.sent[self._operation] = (asked, self._command)  # the one before it was not carried out
             self._again()
         else:
-            simulation.overseer.fail(f"client {self._number} was answered {reply!r}")
+            world.fail(f"client {self._number} was answered {reply!r}")
 
     def _answered(self, asked: Asked, answer: bytes) -> None:
-        simulation = self._simulation
+        world = self._world
         try:
-            result = simulation.workload.result(asked, answer)
+            result = self._traffic.workload.result(asked, answer)
         except ValueError as failure:
-            simulation.overseer.fail(f"client {self._number} got an answer that is not its own: {failure}")
+            world.fail(f"client {self._number} got an answer that is not its own: {failure}")
             return
-        simulation.history.answered(self._operation, simulation.now, result)
+        self._traffic.recorder.answered(self._operation, world.now, result)
         self.answered += 1
         self._rest()
 
     def _on_unknown(self) -> None:
-        asked, simulation = self._asked, self._simulation
-        simulation.seen["outcome unknown to a client"] += 1
+        asked, world = self._asked, self._world
+        world.seen["outcome unknown to a client"] += 1
         if asked is None:
             self._again()
         elif asked.reads:
-            simulation.history.refused(self._operation, simulation.now)
+            self._traffic.recorder.refused(self._operation, world.now)
             self._rest()
         elif self._session is not None:
             self._sent = True
-            simulation.seen["client retried under its session"] += 1
+            world.seen["client retried under its session"] += 1
             self._again()
         else:
             self._unknown()
 
     def _unknown(self) -> None:
-        self._simulation.history.unknown(self._operation)
+        self._traffic.recorder.unknown(self._operation)
         self._rest()
 
     def _on_refused(self, error: RequestError) -> None:
         """Not carried out now. If it was sent before, under a session, the earlier sending may still be."""
-        simulation = self._simulation
-        simulation.seen["request refused"] += 1
+        world = self._world
+        world.seen["request refused"] += 1
         if self._asked is None or self._sent:
             self._again()
             return
-        simulation.history.refused(self._operation, simulation.now)
+        self._traffic.recorder.refused(self._operation, world.now)
         if self._session is not None and not self._asked.reads:
             self._sequence -= 1
         self._rest()

@@ -12,9 +12,9 @@ from typing import Final, final
 import attrs
 
 from raft_core.state_machine import StateMachine
-from raft_testing.mass_expiry import ExpiringMachine, ExpiringWorkload
 from raft_testing.rng import Rng
 from raft_testing.workloads.leases import LeaseMachine, LeaseWorkload
+from raft_testing.workloads.mass_expiry import ExpiringMachine, ExpiringWorkload
 from raft_testing.workloads.registers import RegisterMachine, RegisterWorkload, Workload
 from raft_testing.workloads.typed_registers import TypedRegisterWorkload, new_typed_registers
 

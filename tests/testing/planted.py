@@ -52,4 +52,4 @@ SHOWN_BY_ONLOOKERS: Final = {
         "test_a_machine_that_takes_garbage_for_a_command_is_found",
     ),
 }
-"""By the text of the check: the tests in `test_simulator_onlookers` that show it fail."""
+"""By the text of the check: the tests in `test_simulator_probes` that show it fail."""

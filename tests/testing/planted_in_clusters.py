@@ -57,7 +57,7 @@ def made(seed: int) -> Simulation:
 
 def is_plain(simulation: Simulation) -> bool:
     """It has three founders, and logs that are not compacted so soon."""
-    nodes = simulation.nodes.values()
+    nodes = simulation.world.nodes.values()
     return len(nodes) == 3 and all(node.settings.snapshot_entries >= 40 for node in nodes)
 
 
@@ -169,7 +169,7 @@ class Unfinished:
 
     @property
     def text(self) -> str:
-        violation = self.simulation.overseer.violation
+        violation = self.simulation.safety.violation
         return violation.text if violation is not None else ""
 
 
@@ -183,17 +183,17 @@ class Boaster:
 def queues_of(**changes: int) -> str:
     """What is said where the host of node 1 says this of its queues."""
     simulation = made(plain_seed())
-    for node in simulation.nodes.values():
+    for node in simulation.world.nodes.values():
         node.start()
-    simulation._run_until(3 * SECOND)
-    node = simulation.nodes[NodeId(1)]
+    simulation.world.run_until(3 * SECOND)
+    node = simulation.world.nodes[NodeId(1)]
     node.look_at_queues()
-    assert simulation.overseer.violation is None
+    assert simulation.safety.violation is None
     assert node.host is not None
     node.host = Boaster(attrs.evolve(node.host.load, **changes))  # type: ignore[assignment]
     node.look_at_queues()
-    assert simulation.overseer.violation is not None
-    return simulation.overseer.violation.text
+    assert simulation.safety.violation is not None
+    return simulation.safety.violation.text
 
 
 QUEUES: Final = "queues are bounded, in cores and in hosts"
@@ -265,7 +265,7 @@ def a_refusal_of_a_leader_that_goes_is_passed_on(patch: pytest.MonkeyPatch) -> s
 PEACE: Final = "with a majority up and no faults there is one leader, and everybody is answered"
 
 
-@shows(PEACE, "no peace 8 s after the last fault: 0 nodes lead")
+@shows(PEACE, "did not converge within 8 s after the last fault: 0 nodes lead")
 def nobody_is_ever_elected(patch: pytest.MonkeyPatch) -> str:
     patch.setattr(Campaign, "count", lambda campaign, *vote, **fate: campaign.verdict())
     return found()
@@ -281,7 +281,7 @@ def nobody_is_ever_answered(patch: pytest.MonkeyPatch) -> str:
 CONVERGED: Final = "all members converge to the same state"
 
 
-@shows(CONVERGED, "no peace 16 s after the last fault: node 2 has not applied")
+@shows(CONVERGED, "did not converge within 16 s after the last fault: node 2 has not applied")
 def one_member_falls_behind(patch: pytest.MonkeyPatch) -> str:
     emit = Server.emit_apply
     patch.setattr(Server, "emit_apply", lambda server: emit(server) if server.me != 2 else None)
@@ -306,7 +306,7 @@ def machines_differ_inside(patch: pytest.MonkeyPatch) -> str:
         def restore(self, chunks: Iterable[bytes]) -> None:
             super().restore([b"".join(chunks)[: -len(self._mark)]])
 
-    patch.setattr(witnesses.ReplicaChecker, "snapshot", lambda testimony, index, digest: None)
+    patch.setattr(witnesses.ReplicaChecker, "snapshot", lambda replicas, index, digest: None)
     return found(machine=Marked)
 
 
@@ -316,16 +316,16 @@ EVERYWHERE: Final = "every acknowledged command is on every member"
 @shows(EVERYWHERE, "an acknowledged command was never applied")
 def a_command_is_acknowledged_and_not_applied(patch: pytest.MonkeyPatch) -> str:
     after = Unfinished()
-    after.simulation._written.append(encode_plain(b"never"))
-    after.simulation._scan_writes(list(after.simulation.nodes.values()))
+    after.simulation.traffic.written.append(encode_plain(b"never"))
+    after.simulation._check_acknowledged(list(after.simulation.world.nodes.values()))
     return after.text
 
 
 @shows(EVERYWHERE, "node 1 lacks the acknowledged command at index")
 def a_member_lacks_a_command(patch: pytest.MonkeyPatch) -> str:
     after = Unfinished()
-    witness = after.simulation.nodes[NodeId(1)].witness
+    witness = after.simulation.world.nodes[NodeId(1)].witness
     assert witness is not None
     witness.last -= 1
-    after.simulation._scan_writes(list(after.simulation.nodes.values()))
+    after.simulation._check_acknowledged(list(after.simulation.world.nodes.values()))
     return after.text

@@ -1,7 +1,7 @@
-"""Mistakes planted into one core on a stage of a few, and what the overseer says of them.
+"""Mistakes planted into one core on a stage of a few, and what the safety checker says of them.
 
 What lives here: plants for the checks on leaders, logs, commits, configurations and answers. What each core
-checks about itself is switched off while they run, so that the overseer alone must see them.
+checks about itself is switched off while they run, so that the safety checker alone must see them.
 """
 
 from __future__ import annotations
@@ -432,7 +432,7 @@ def an_answer_is_never_given(patch: pytest.MonkeyPatch) -> str:
     stage = Stage()
     stage.doctor(2, lambda effects: [effect for effect in effects if type(effect) is not Respond])
     stage.propose(2, b"x")
-    stage.overseer.all_answered(stage.watched[2])
+    stage.safety.all_answered(stage.watched[2])
     return stage.text
 
 

@@ -1,4 +1,4 @@
-"""Messages that promise more than they may, and what the overseer says of them.
+"""Messages that promise more than they may, and what the safety checker says of them.
 
 What lives here: plants for the checks on terms, votes, candidacies and acknowledgements. What each core checks about
 itself is switched off while they run.

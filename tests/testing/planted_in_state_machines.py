@@ -21,10 +21,10 @@ from raft_core.raft import Raft
 from raft_core.sessions import Sequence, SessionId, Sessions, encode_command, encode_plain
 from raft_testing.__main__ import open_file_store
 from raft_testing.checkers import state_machine as witnesses
+from raft_testing.checkers.cluster_time import ClusterTimeChecker
 from raft_testing.checkers.state_machine import CheckedStateMachine, CountingStateMachine
 from raft_testing.faults.catalogue import Fault, Profile
 from raft_testing.sim.runner import simulate
-from raft_testing.stamps import Stamps
 from raft_testing.workloads.registers import RegisterMachine
 from tests.testing.planted import shows
 from tests.testing.test_simulator import DirtyMachine, RandomMachine
@@ -33,8 +33,8 @@ from tests.testing.watched_cores import PLAIN, Stage
 # Machines.
 
 
-def under_sessions(testimony: witnesses.ReplicaChecker, machine: RegisterMachine) -> CheckedStateMachine:
-    return CheckedStateMachine(Sessions(CountingStateMachine(machine, testimony)), testimony)
+def under_sessions(replicas: witnesses.ReplicaChecker, machine: RegisterMachine) -> CheckedStateMachine:
+    return CheckedStateMachine(Sessions(CountingStateMachine(machine, replicas)), replicas)
 
 
 def register(number: int, value: str) -> bytes:
@@ -55,15 +55,15 @@ TWICE: Final = "no command is applied twice"
 def applied_at_two_places(command: bytes, *, sent: int, sessions: bool) -> str:
     """What is said where the same command comes through to a machine at two places of the log."""
     said = [""]
-    testimony = witnesses.ReplicaChecker(said.append)
+    replicas = witnesses.ReplicaChecker(said.append)
     for _ in range(sent):
-        testimony.offered(command)
-    machine = CountingStateMachine(Lenient(), testimony)
+        replicas.offered(command)
+    machine = CountingStateMachine(Lenient(), replicas)
     body = command[9:] if command[0] == 0 else command[33:]
     for index in (2, 3):
-        before = testimony.carried_out
+        before = replicas.carried_out
         result = machine.apply(Index(index), body) if sessions else b""
-        testimony.applied(index, b"%d" % index, command, result, carried_out=testimony.carried_out > before)
+        replicas.applied(index, b"%d" % index, command, result, carried_out=replicas.carried_out > before)
     return said[-1]
 
 
@@ -94,18 +94,18 @@ SAME: Final = "equal entries have equal results on all machines"
 @shows(SAME, "two machines gave different results at index 2")
 def machines_that_differ(patch: pytest.MonkeyPatch) -> str:
     said = [""]
-    testimony = witnesses.ReplicaChecker(said.append)
+    replicas = witnesses.ReplicaChecker(said.append)
     for _ in range(3):
-        under_sessions(testimony, RandomMachine()).apply(Index(2), encode_plain(register(1, "a")))
+        under_sessions(replicas, RandomMachine()).apply(Index(2), encode_plain(register(1, "a")))
     return said[-1]
 
 
 @shows(SAME, "two machines applied different commands up to index 2")
 def machines_that_are_given_different_commands(patch: pytest.MonkeyPatch) -> str:
     said = [""]
-    testimony = witnesses.ReplicaChecker(said.append)
+    replicas = witnesses.ReplicaChecker(said.append)
     for value in ("a", "b"):
-        under_sessions(testimony, RegisterMachine()).apply(Index(2), encode_plain(register(1, value)))
+        under_sessions(replicas, RegisterMachine()).apply(Index(2), encode_plain(register(1, value)))
     return said[-1]
 
 
@@ -124,7 +124,7 @@ TIME: Final = "the time in the log never runs back, gains nothing on true time, 
 def stamped(*stamps: tuple[int, int], elections: int = 1) -> str:
     """What is said of commands that were stamped so, each at this true time, and applied in this order."""
     said, now = [""], [0]
-    stamps_of = Stamps(lambda: now[0], said.append, lambda: elections)
+    stamps_of = ClusterTimeChecker(lambda: now[0], said.append, lambda: elections)
     stamps_of.alike = stamps_of.steady = True
     for index, (moment, stamp) in enumerate(stamps, 1):
         now[0] = moment
@@ -187,11 +187,11 @@ def asked(answer: object, *, by_a_client: bool) -> list[str]:
             return answer  # type: ignore[return-value]
 
     said: list[str] = []
-    testimony = witnesses.ReplicaChecker(said.append)
+    replicas = witnesses.ReplicaChecker(said.append)
     if by_a_client:
-        testimony.asked(b"r")
+        replicas.asked(b"r")
     with suppress(KeyError):
-        under_sessions(testimony, Odd()).query(b"r")
+        under_sessions(replicas, Odd()).query(b"r")
     return said
 
 
@@ -213,9 +213,9 @@ SNAPSHOT: Final = "a snapshot equals the applied prefix"
 @shows(SNAPSHOT, "two machines have different states after index 3")
 def a_snapshot_lacks_something(patch: pytest.MonkeyPatch) -> str:
     said = [""]
-    testimony = witnesses.ReplicaChecker(said.append)
+    replicas = witnesses.ReplicaChecker(said.append)
     for machine in (RegisterMachine(), DirtyMachine()):
-        witness = under_sessions(testimony, machine)
+        witness = under_sessions(replicas, machine)
         witness.apply(Index(2), encode_plain(register(1, "a")))
         witness.apply(Index(3), encode_plain(msgspec.msgpack.encode((2, "write", "s", ["b"]))))
         for _ in witness.snapshot():
@@ -226,11 +226,11 @@ def a_snapshot_lacks_something(patch: pytest.MonkeyPatch) -> str:
 @shows(SNAPSHOT, "a snapshot does not equal the applied prefix up to index 2")
 def a_snapshot_of_another_past(patch: pytest.MonkeyPatch) -> str:
     said = [""]
-    testimony = witnesses.ReplicaChecker(said.append)
+    replicas = witnesses.ReplicaChecker(said.append)
     other = under_sessions(witnesses.ReplicaChecker(said.append), RegisterMachine())
     other.apply(Index(2), encode_plain(register(1, "b")))
-    under_sessions(testimony, RegisterMachine()).apply(Index(2), encode_plain(register(1, "a")))
-    under_sessions(testimony, RegisterMachine()).restore(other.snapshot())
+    under_sessions(replicas, RegisterMachine()).apply(Index(2), encode_plain(register(1, "a")))
+    under_sessions(replicas, RegisterMachine()).restore(other.snapshot())
     return said[-1]
 
 
@@ -240,9 +240,9 @@ def a_snapshot_is_taken_before_its_place(patch: pytest.MonkeyPatch) -> str:
     stage.elect(1)
     stage.propose(1, b"x")
     stage.deliver()
-    stage.overseer.machine_stands(stage.watched[1], 3, taken=True)
+    stage.safety.machine_stands(stage.watched[1], 3, taken=True)
     assert stage.text == ""
-    stage.overseer.machine_stands(stage.watched[1], 2, taken=True)
+    stage.safety.machine_stands(stage.watched[1], 2, taken=True)
     return stage.text
 
 
@@ -283,21 +283,21 @@ ANSWER: Final = "an answer belongs to its request"
 @shows(ANSWER, "a client was answered b'two', which is not the result of its command")
 def an_answer_of_another_command(patch: pytest.MonkeyPatch) -> str:
     said = [""]
-    testimony = witnesses.ReplicaChecker(said.append)
+    replicas = witnesses.ReplicaChecker(said.append)
     one, two = encode_plain(register(1, "a")), encode_plain(register(2, "a"))
-    testimony.applied(2, b"", one, b"one", carried_out=True)
-    testimony.applied(3, b"", two, b"two", carried_out=True)
-    testimony.told(one, b"one")
+    replicas.applied(2, b"", one, b"one", carried_out=True)
+    replicas.applied(3, b"", two, b"two", carried_out=True)
+    replicas.told(one, b"one")
     assert said == [""]
-    testimony.told(one, b"two")
+    replicas.told(one, b"two")
     return said[-1]
 
 
 @shows(ANSWER, "was repeated at 3 and had another result")
 def a_repeated_command_has_another_result(patch: pytest.MonkeyPatch) -> str:
     said = [""]
-    testimony = witnesses.ReplicaChecker(said.append)
+    replicas = witnesses.ReplicaChecker(said.append)
     command = encode_command(SessionId(1), Sequence(1), Sequence(1), b"add")
-    testimony.applied(2, b"", command, b"\0one", carried_out=True)
-    testimony.applied(3, b"", command, b"\0two", carried_out=False)
+    replicas.applied(2, b"", command, b"\0one", carried_out=True)
+    replicas.applied(3, b"", command, b"\0two", carried_out=False)
     return said[-1]

@@ -434,14 +434,13 @@ def test_every_check_of_the_kit_finds_the_store_that_breaks_it(check: Callable[[
 def test_a_mistake_that_was_no_error_is_told_by_name() -> None:
     # A store that opens the disk of any other node.
     said: list[str] = []
-    simulation: Any = SimpleNamespace(
-        open_store=lambda disk, node, incarnation: Right(disk),
-        overseer=SimpleNamespace(fail=said.append, require=lambda right, text: None),
+    world: Any = SimpleNamespace(
+        open_store=lambda disk, node, incarnation: Right(disk), fail=said.append, require=lambda right, text: None
     )
     disk = CrashDisk()
     Right(disk).close()
     node: Any = SimpleNamespace(harmed=False, disk=disk, id=3, incarnation=7)
 
-    Misconfigurations(simulation, lambda node: None)._open_as_another(node)
+    Misconfigurations(world, lambda node: None)._open_as_another(node)
 
     assert said == ["a mistake was not an error: opening the disk of node 3 as node 103 was to raise DiskError"]

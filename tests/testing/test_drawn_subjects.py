@@ -12,7 +12,6 @@ from raft_core.node.limits import SECOND
 from raft_core.sessions import SessionLimits
 from raft_testing.__main__ import main, open_file_store
 from raft_testing.faults.catalogue import Profile
-from raft_testing.mass_expiry import ExpiringMachine, ExpiringWorkload
 from raft_testing.rng import Rng
 from raft_testing.sim.random_config import draw_config, draw_settings
 from raft_testing.sim.report import Report, explain
@@ -20,6 +19,7 @@ from raft_testing.sim.runner import SeedReport, run_seed
 from raft_testing.sim.simulation import Simulation
 from raft_testing.workloads.drawn import REGISTERS, SUBJECTS, Subject, draw_subject
 from raft_testing.workloads.leases import LeaseMachine, LeaseWorkload
+from raft_testing.workloads.mass_expiry import ExpiringMachine, ExpiringWorkload
 from raft_testing.workloads.registers import RegisterMachine, RegisterWorkload
 
 BRIEF = Profile(chaos=5 * SECOND, operations=20)
@@ -104,4 +104,4 @@ def test_model_is_given_the_command_that_was_carried_out_after_a_full_session(mo
     )
 
     assert simulation.run() is None
-    assert simulation.seen["client told which answers it has"] > 5
+    assert simulation.world.seen["client told which answers it has"] > 5

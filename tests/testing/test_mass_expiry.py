@@ -9,8 +9,8 @@ from raft_core.ids import Index
 from raft_core.node import job_runner as work_module
 from raft_testing.__main__ import open_file_store
 from raft_testing.faults.catalogue import Profile
-from raft_testing.mass_expiry import ExpiringMachine, ExpiringWorkload
 from raft_testing.sim.runner import SeedReport, run_seed
+from raft_testing.workloads.mass_expiry import ExpiringMachine, ExpiringWorkload
 from tests.testing.test_simulator_prepare import SHORT
 
 SEEDS = (1, 2)

@@ -8,6 +8,7 @@ from raft_core.node.cluster_time import ClusterTime
 from raft_core.node.limits import SECOND
 from raft_core.raft import Raft
 from raft_testing.__main__ import open_file_store
+from raft_testing.checkers.cluster_time import ClusterTimeChecker
 from raft_testing.faults.catalogue import Fault, Profile
 from raft_testing.linearizability.history import Datum, Fate, Operation
 from raft_testing.sim.simulation import Simulation
@@ -22,7 +23,7 @@ def ran(seed: int) -> tuple[str, tuple[Operation, ...]]:
         seed, machine=LeaseMachine, workload=LeaseWorkload(), open_store=open_file_store, profile=profile, only=FAULTS
     )
     violation = simulation.run()
-    return "" if violation is None else violation.text, simulation.history.history()
+    return "" if violation is None else violation.text, simulation.traffic.history()
 
 
 def wrong_leases(history: tuple[Operation, ...], late: int) -> list[str]:
@@ -62,5 +63,5 @@ def test_leases_by_wall_clocks_are_found_wrong(monkeypatch: pytest.MonkeyPatch) 
         return wall if leading is not None else 0
 
     monkeypatch.setattr(ClusterTime, "to_stamp", wall_clock)
-    monkeypatch.setattr("raft_testing.stamps.Stamps.applied", lambda stamps, index, command, node: None)
+    monkeypatch.setattr(ClusterTimeChecker, "applied", lambda checker, index, command, node: None)
     assert any(wrong_leases(ran(seed)[1], late=2 * SECOND) for seed in range(4))

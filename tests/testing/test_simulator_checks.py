@@ -1,7 +1,7 @@
 """The watchmen watched: every check of the simulator has been seen to fail, with words that name what is wrong.
 
 What lives here: the tests over the table in `planted`. A check that is added to `CHECKS` needs a plant there, or in
-`test_simulator_onlookers`: a check that nobody has seen fail is only a claim.
+`test_simulator_probes`: a check that nobody has seen fail is only a claim.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from raft_testing.rng import Rng
 from tests.testing import planted_in_clusters, planted_in_cores
 from tests.testing import planted_in_durability as planted_in_promises
 from tests.testing import planted_in_state_machines as planted_in_machines
-from tests.testing import test_simulator_probes as test_simulator_onlookers
+from tests.testing import test_simulator_probes as test_simulator_probes
 from tests.testing.planted import SHOWN, SHOWN_BY_ONLOOKERS, Spoil
 from tests.testing.planted_in_durability import given_a_snapshot, overtaken
 from tests.testing.watched_cores import PLAIN, Stage
@@ -48,11 +48,11 @@ def test_a_planted_mistake_is_found_by_the_check_for_it(
 
 
 def test_every_check_has_been_seen_to_fail() -> None:
-    """A new check needs a plant, or a line in the second table, which names tests of the onlookers."""
+    """A new check needs a plant, or a line in the second table, which names tests of the probes."""
     assert set(SHOWN) | set(SHOWN_BY_ONLOOKERS) == set(CHECKS)
     assert not set(SHOWN) & set(SHOWN_BY_ONLOOKERS)
     for name in [name for names in SHOWN_BY_ONLOOKERS.values() for name in names]:
-        assert callable(getattr(test_simulator_onlookers, name))
+        assert callable(getattr(test_simulator_probes, name))
 
 
 def test_cores_that_nobody_tampers_with_are_left_in_peace() -> None:
@@ -70,9 +70,9 @@ def test_cores_that_nobody_tampers_with_are_left_in_peace() -> None:
     stage.deliver()
 
     assert stage.text == ""
-    assert stage.overseer.committed >= 8
-    assert stage.overseer.seen["elections won"] == 3
-    assert stage.overseer.seen["steps done twice"] > 20
+    assert stage.safety.committed >= 8
+    assert stage.safety.seen["elections won"] == 3
+    assert stage.safety.seen["steps done twice"] > 20
     assert not stage.watched[2].answers.open
 
 
@@ -122,40 +122,38 @@ def founding(*disks: int) -> Recovered:
     return Recovered.fresh(1, members)
 
 
-def overseer_of(*disks: int) -> tuple[SafetyChecker, list[Watched]]:
-    overseer = SafetyChecker(Rng(1), 0.0)
-    return overseer, [overseer.watch(NodeId(n), Incarnation(disk)) for n, disk in enumerate(disks, 1)]
+def checker_of(*disks: int) -> tuple[SafetyChecker, list[Watched]]:
+    safety = SafetyChecker(Rng(1), 0.0)
+    return safety, [safety.watch(NodeId(n), Incarnation(disk)) for n, disk in enumerate(disks, 1)]
 
 
-def written(overseer: SafetyChecker, watched: Watched, found: Recovered) -> str:
+def written(safety: SafetyChecker, watched: Watched, found: Recovered) -> str:
     watched.stable.load(found)
-    overseer.founded(watched, found)
-    return "" if overseer.violation is None else overseer.violation.text
+    safety.founded(watched, found)
+    return "" if safety.violation is None else safety.violation.text
 
 
 def test_founders_write_the_same_first_entry() -> None:
-    overseer, (one, two) = overseer_of(11, 22)
-    assert written(overseer, one, founding(11, 22)) == ""
-    assert written(overseer, two, founding(11, 22)) == ""
-    assert overseer.committed == 1
-    assert "node 2 wrote another first entry" in written(overseer, two, founding(99, 22))
+    safety, (one, two) = checker_of(11, 22)
+    assert written(safety, one, founding(11, 22)) == ""
+    assert written(safety, two, founding(11, 22)) == ""
+    assert safety.committed == 1
+    assert "node 2 wrote another first entry" in written(safety, two, founding(99, 22))
 
 
 def test_a_founder_writes_for_its_own_disk() -> None:
-    overseer, (one, _) = overseer_of(11, 22)
-    assert "node 1 was founded with another disk" in written(overseer, one, founding(99, 22))
+    safety, (one, _) = checker_of(11, 22)
+    assert "node 1 was founded with another disk" in written(safety, one, founding(99, 22))
 
 
 def test_a_first_entry_is_forgotten_with_the_only_disk_that_held_it_and_not_with_one_of_two() -> None:
-    overseer, (one, two) = overseer_of(11, 22)
-    assert written(overseer, one, founding(11, 22)) == ""
-    overseer.lost(one)
-    assert overseer.committed == 0
-    again = overseer.watch(NodeId(1), Incarnation(99))
-    assert written(overseer, again, founding(99, 22)) == ""
-    assert written(overseer, two, founding(99, 22)) == ""
-    overseer.lost(again)
-    assert overseer.committed == 1
-    assert "wrote another first entry" in written(
-        overseer, overseer.watch(NodeId(1), Incarnation(77)), founding(77, 22)
-    )
+    safety, (one, two) = checker_of(11, 22)
+    assert written(safety, one, founding(11, 22)) == ""
+    safety.lost(one)
+    assert safety.committed == 0
+    again = safety.watch(NodeId(1), Incarnation(99))
+    assert written(safety, again, founding(99, 22)) == ""
+    assert written(safety, two, founding(99, 22)) == ""
+    safety.lost(again)
+    assert safety.committed == 1
+    assert "wrote another first entry" in written(safety, safety.watch(NodeId(1), Incarnation(77)), founding(77, 22))

@@ -60,24 +60,24 @@ def test_stamped_command_applied_twice_is_found(monkeypatch: pytest.MonkeyPatch)
 
 def test_forms_of_one_command_are_one_command() -> None:
     said: list[str] = []
-    testimony = witnesses.ReplicaChecker(said.append)
-    witness = CheckedStateMachine(Sessions(CountingStateMachine(StampingRegisters(), testimony)), testimony)
+    replicas = witnesses.ReplicaChecker(said.append)
+    witness = CheckedStateMachine(Sessions(CountingStateMachine(StampingRegisters(), replicas)), replicas)
     command = encode_command(SessionId(1), Sequence(1), Sequence(1), b"x")
     first, second = witness.prepare(command, 5), witness.prepare(command, 6)
 
-    testimony.applied(2, b"", first, b"\0one", carried_out=True)
-    testimony.told(command, b"\0one")
+    replicas.applied(2, b"", first, b"\0one", carried_out=True)
+    replicas.told(command, b"\0one")
 
     assert said == []
-    assert testimony.place_of(command) == testimony.place_of(second) == 2
-    assert testimony.logged(command) == b"x" + (5).to_bytes(STAMP, "big")
+    assert replicas.place_of(command) == replicas.place_of(second) == 2
+    assert replicas.logged(command) == b"x" + (5).to_bytes(STAMP, "big")
 
 
 def test_contradiction_names_nodes_index_and_command() -> None:
     said: list[str] = []
-    testimony = witnesses.ReplicaChecker(said.append)
-    testimony.applied(7, b"", b"\0" + bytes(8) + b"add", b"one", carried_out=True, node="node 4")
-    testimony.applied(7, b"", b"\0" + bytes(8) + b"add", b"two", carried_out=True, node="node 5")
+    replicas = witnesses.ReplicaChecker(said.append)
+    replicas.applied(7, b"", b"\0" + bytes(8) + b"add", b"one", carried_out=True, node="node 4")
+    replicas.applied(7, b"", b"\0" + bytes(8) + b"add", b"two", carried_out=True, node="node 5")
 
     assert len(said) == 1
     assert all(part in said[0] for part in ("node 4", "node 5", "index 7", "add", "one", "two"))

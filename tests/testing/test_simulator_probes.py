@@ -1,4 +1,4 @@
-"""What onlookers check in the simulator: for every check something is planted that it must find, in these words."""
+"""What the probes check in the simulator: for every check something is planted that it must find, in these words."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from raft_core.state_machine import StateMachine
 from raft_core.status import Status
 from raft_core.typed_state_machine import TypedMachine, Undecodable
 from raft_testing.__main__ import open_file_store, salvage_file_store
-from raft_testing.checkers import probes as onlookers
+from raft_testing.checkers import probes
 from raft_testing.checkers.probes import RecoveredDisk
 from raft_testing.checkers.status import (
     host_contradictions,
@@ -59,12 +59,12 @@ CRASHES = frozenset({Fault.POWER_LOSS, Fault.KILL, Fault.BIT_FLIP})
 @pytest.fixture
 def curious(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everybody looks all the time."""
-    monkeypatch.setattr(onlookers, "_ASKED_EVERY", SECOND // 10)
-    monkeypatch.setattr(onlookers, "_STILL_SHARE", 1.0)
-    monkeypatch.setattr(onlookers, "_RECORDED_SEEDS", 1.0)
-    monkeypatch.setattr(onlookers, "_READ_WHOLE", 1.0)
-    monkeypatch.setattr(onlookers, "_SALVAGED_SEEDS", 1.0)
-    monkeypatch.setattr(onlookers, "_SALVAGED_CRASHES", 1.0)
+    monkeypatch.setattr(probes, "_ASKED_EVERY", SECOND // 10)
+    monkeypatch.setattr(probes, "_STILL_SHARE", 1.0)
+    monkeypatch.setattr(probes, "_RECORDED_SEEDS", 1.0)
+    monkeypatch.setattr(probes, "_READ_WHOLE", 1.0)
+    monkeypatch.setattr(probes, "_SALVAGED_SEEDS", 1.0)
+    monkeypatch.setattr(probes, "_SALVAGED_CRASHES", 1.0)
 
 
 def brief(seed: int = 2, **options: Any) -> SeedReport:
@@ -73,7 +73,7 @@ def brief(seed: int = 2, **options: Any) -> SeedReport:
 
 
 @pytest.mark.usefixtures("curious")
-def test_onlookers_find_nothing_and_have_looked_at_everything() -> None:
+def test_probes_find_nothing_and_have_looked_at_everything() -> None:
     profile = Profile(chaos=20 * SECOND, operations=60, mean_interval=4 * SECOND, fault_chance=1.0)
     reports = [brief(seed, profile=profile, faults=CRASHES) for seed in (7, 8)]
 
@@ -91,14 +91,14 @@ def test_onlookers_find_nothing_and_have_looked_at_everything() -> None:
         "best survivor chosen",
         "events and effects in words",
     ):
-        assert seen[f"onlookers: {what}"], what
+        assert seen[f"probes: {what}"], what
 
 
-def test_onlookers_change_nothing_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probes_change_nothing_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     digests = [brief(digest=True).digest]
-    monkeypatch.setattr(onlookers, "_RECORDED_SEEDS", 1.0)
-    monkeypatch.setattr(onlookers, "_READ_WHOLE", 1.0)
-    monkeypatch.setattr(onlookers, "_SALVAGED_SEEDS", 1.0)
+    monkeypatch.setattr(probes, "_RECORDED_SEEDS", 1.0)
+    monkeypatch.setattr(probes, "_READ_WHOLE", 1.0)
+    monkeypatch.setattr(probes, "_SALVAGED_SEEDS", 1.0)
     digests.append(brief(digest=True).digest)
     digests.append(brief(digest=True, salvage=None).digest)
 
@@ -118,11 +118,11 @@ def a_simulation() -> Simulation:
         profile=BRIEF,
         only=frozenset(),
     )
-    for node in list(simulation.nodes.values()):
+    for node in list(simulation.world.nodes.values()):
         node.start()
     for client in simulation.clients:
         client.start()
-    simulation._run_until(3 * SECOND)
+    simulation.world.run_until(3 * SECOND)
     return simulation
 
 
@@ -150,7 +150,7 @@ LIES: list[tuple[dict[str, Any], str]] = [
 def test_a_status_that_differs_from_what_was_seen_is_found(
     cluster: Simulation, lie: dict[str, Any], words: str
 ) -> None:
-    leader = cluster.leader()
+    leader = cluster.world.leader()
     assert leader is not None
     assert leader.raft is not None
     status = leader.raft.status
@@ -172,7 +172,7 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("lie", "words"), CONTRADICTIONS)
 def test_a_status_that_contradicts_itself_is_found(cluster: Simulation, lie: dict[str, Any], words: str) -> None:
-    leader = cluster.leader()
+    leader = cluster.world.leader()
     assert leader is not None
     assert leader.raft is not None
     status = leader.raft.status
@@ -191,7 +191,7 @@ def test_a_status_that_contradicts_itself_is_found(cluster: Simulation, lie: dic
     ],
 )
 def test_a_wrong_picture_of_a_peer_is_found(cluster: Simulation, lie: dict[str, Any], words: str) -> None:
-    leader = cluster.leader()
+    leader = cluster.world.leader()
     assert leader is not None
     assert leader.raft is not None
     status = leader.raft.status
@@ -211,7 +211,7 @@ def test_a_wrong_picture_of_a_peer_is_found(cluster: Simulation, lie: dict[str, 
     ],
 )
 def test_a_wrong_status_of_a_host_is_found(cluster: Simulation, lie: dict[str, Any], words: str) -> None:
-    leader = cluster.leader()
+    leader = cluster.world.leader()
     assert leader is not None
     assert leader.host is not None
     status = leader.host.status
@@ -278,14 +278,16 @@ def why(about: str, reason: Reason, *nodes: int, text: str = "because") -> Expla
 
 
 def leading(cluster: Simulation) -> tuple[Raft, Status]:
-    leader = cluster.leader()
+    leader = cluster.world.leader()
     assert leader is not None
     assert leader.raft is not None
     return leader.raft, leader.raft.status
 
 
 def following(cluster: Simulation) -> tuple[Raft, Status]:
-    raft = next(node.raft for node in cluster.nodes.values() if node.raft is not None and not node.raft.status.leads)
+    raft = next(
+        node.raft for node in cluster.world.nodes.values() if node.raft is not None and not node.raft.status.leads
+    )
     return raft, raft.status
 
 
@@ -454,8 +456,8 @@ def test_a_recorder_that_records_nothing_is_found(monkeypatch: pytest.MonkeyPatc
 def test_a_replay_that_says_something_else_is_found(
     monkeypatch: pytest.MonkeyPatch, name: str, planted: Callable[[Any], Any], words: str
 ) -> None:
-    monkeypatch.setattr(onlookers, name, planted(getattr(onlookers, name)))
-    monkeypatch.setattr(onlookers, "_DRAWN_SHARE", 1.0)
+    monkeypatch.setattr(probes, name, planted(getattr(probes, name)))
+    monkeypatch.setattr(probes, "_DRAWN_SHARE", 1.0)
 
     reports = (brief(seed, salvage=None) for seed in range(3, 9))
     assert any(words in report.violation for report in reports)
@@ -473,7 +475,7 @@ def test_a_damaged_recording_that_is_accepted_is_found(monkeypatch: pytest.Monke
         whole.append(dump)
         return replayed
 
-    monkeypatch.setattr(onlookers, "replay", lenient)
+    monkeypatch.setattr(probes, "replay", lenient)
 
     reports = (brief(seed, salvage=None) for seed in range(3, 9))
     assert any("is not what was dumped" in report.violation for report in reports)
@@ -570,12 +572,12 @@ def test_a_salvage_that_does_harm_or_gives_up_is_found(
 
 @pytest.mark.usefixtures("curious")
 def test_choosing_the_worst_survivor_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onlookers, "_SALVAGED_CRASHES", 0.0)
+    monkeypatch.setattr(probes, "_SALVAGED_CRASHES", 0.0)
 
     def short_of_one(disk: CrashDisk, target: CrashDisk) -> RecoveredDisk:
         """What a disk would hold that missed the last entry."""
         salvaged = salvage_file_store(disk, target)
-        monkeypatch.setattr(onlookers, "log_end", lambda recovered: START)
+        monkeypatch.setattr(probes, "log_end", lambda recovered: START)
         return attrs.evolve(salvaged, statement=attrs.evolve(salvaged.statement, last=START))
 
     assert "the best of 3 survivors ends at" in brief(salvage=short_of_one).violation
@@ -587,7 +589,7 @@ def test_choosing_the_worst_survivor_is_found(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.usefixtures("curious")
 @pytest.mark.parametrize("line", ["", "two\nlines"])
 def test_an_event_without_a_line_is_found(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
-    monkeypatch.setattr(onlookers, "describe", lambda thing: line)
+    monkeypatch.setattr(probes, "describe", lambda thing: line)
 
     assert f"no line is {line!r}" in brief().violation
 
@@ -597,7 +599,7 @@ def test_an_event_that_nobody_can_describe_is_found(monkeypatch: pytest.MonkeyPa
     def speechless(thing: object) -> str:
         raise AttributeError("sender")
 
-    monkeypatch.setattr(onlookers, "describe", speechless)
+    monkeypatch.setattr(probes, "describe", speechless)
 
     assert "nobody can say what" in brief().violation
 
@@ -716,7 +718,7 @@ def test_a_recorder_that_miscounts_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.usefixtures("curious")
 def test_a_salvage_under_the_old_name_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onlookers, "plan_quorum_loss_recovery", lambda survivor, target: None)
+    monkeypatch.setattr(probes, "plan_quorum_loss_recovery", lambda survivor, target: None)
 
     assert "under the old name" in brief().violation
 

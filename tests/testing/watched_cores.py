@@ -1,4 +1,4 @@
-"""A few bare cores under the simulator's overseer, moved by hand, so that a test can tamper with one of them.
+"""A few bare cores under the simulator's safety checker, moved by hand, so that a test can tamper with one of them.
 
 What lives here: `Stage`, with disks that write at once unless held, and a network that is a list; and `Doctored`, a
 core that returns other effects than it should.
@@ -68,7 +68,7 @@ class Stage:
         purity: float = 0.0,
         founded: bool = True,
     ) -> None:
-        self.overseer = SafetyChecker(Rng(1), purity)
+        self.safety = SafetyChecker(Rng(1), purity)
         self.settings = settings
         self.network: list[tuple[NodeId, NodeId, Message]] = []
         self.seats: dict[int, Seat] = {}
@@ -76,12 +76,12 @@ class Stage:
         members = members or Members.initial(range(1, count + 1))
         for node in members.nodes:
             fresh = Recovered.fresh(node, members)
-            self.watched[int(node)] = self.overseer.watch(node, fresh.identity.incarnation)
+            self.watched[int(node)] = self.safety.watch(node, fresh.identity.incarnation)
             self.start(node, fresh)
 
     @property
     def text(self) -> str:
-        return self.overseer.violation.text if self.overseer.violation is not None else ""
+        return self.safety.violation.text if self.safety.violation is not None else ""
 
     def raft(self, node: int) -> Raft:
         return self.seats[node].raft
@@ -92,8 +92,8 @@ class Stage:
 
     def start(self, node: int, recovered: Recovered) -> None:
         """A life begins on this disk."""
-        self.overseer.restarted(self.watched[node], recovered)
-        self.overseer.founded(self.watched[node], recovered)
+        self.safety.restarted(self.watched[node], recovered)
+        self.safety.founded(self.watched[node], recovered)
         self.seats[node] = Seat(Raft(self.settings, recovered, random.Random(node)), recovered)
         self.step(node)
 
@@ -114,7 +114,7 @@ class Stage:
         """The event happens; disk and machine do their part, unless they are held."""
         seat, watched = self.seats[node], self.watched[node]
         try:
-            effects = self.overseer.step(watched, seat.raft, event)
+            effects = self.safety.step(watched, seat.raft, event)
         except RaftError:
             return []
         for effect in effects:

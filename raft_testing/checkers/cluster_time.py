@@ -1,7 +1,7 @@
-"""What is true of the time in the log: it never runs back, gains nothing on true time, and loses little.
+"""Check the time in the log: it never runs back, gains nothing on true time, and loses little.
 
-This module holds `Stamps`. It hears what each leader's machine is told of time, and finds the same numbers again in the
-commands that machines apply, because `Sessions` stamps each of them.
+`ClusterTimeChecker` is told the time that each leader's state machine is given. It finds the same numbers in the
+applied commands, because `Sessions` stamps each of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, final
 
 from raft_core.node.limits import MILLISECOND, SECOND
 
-__all__ = ["LATE", "Stamps"]
+__all__ = ["LATE", "ClusterTimeChecker"]
 
 _HEAD: Final = Struct("<BQ")
 _ROUNDING: Final = MILLISECOND
@@ -22,7 +22,7 @@ that reached the new leader, and an eighth of each later one's delay."""
 
 
 @final
-class Stamps:
+class ClusterTimeChecker:
     """The time in one simulation's log. `now` gives the simulation's own time, `fail` is told what is wrong, and
     `elections` says how many there have been.
 

@@ -12,7 +12,6 @@ import time
 from collections import deque
 
 from raft_core.effects import Apply, Persist, Respond, Send
-from raft_core.entries import Entry
 from raft_core.events import Applied, CampaignRequested, Event, Persisted, Proposed
 from raft_core.ids import RequestId
 from raft_core.membership import Members
@@ -62,9 +61,9 @@ class _Trio:
                 elif kind is Persist:
                     queue.append((node, Persisted(effect.write)))  # type: ignore[union-attr]
                 elif kind is Apply:
-                    entries: tuple[Entry, ...] = effect.entries  # type: ignore[union-attr]
-                    self.applied += len(entries)
-                    queue.append((node, Applied(entries[-1].index, (b"",) * len(entries))))
+                    count = len(effect.commands)  # type: ignore[union-attr]
+                    self.applied += count
+                    queue.append((node, Applied(effect.upto, (b"",) * count)))  # type: ignore[union-attr]
                 elif kind is Respond:
                     self.answered += effect.count  # type: ignore[union-attr]
 

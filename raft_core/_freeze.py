@@ -17,6 +17,7 @@ import attrs
 import msgspec
 
 from raft_core import (
+    apply,
     configurations,
     effects,
     entries,
@@ -40,7 +41,7 @@ from raft_core.roles import membership_change as reconfiguration
 __all__ = ["freeze", "thaw"]
 
 _MODULES: Final[tuple[ModuleType, ...]] = (
-    *(configurations, effects, entries, log, membership, messages, outbox, progress, raft, reads, recovered),
+    *(apply, configurations, effects, entries, log, membership, messages, outbox, progress, raft, reads, recovered),
     *(requests, server, settings, candidate, follower, handover, leader, reading, reconfiguration, replication),
 )
 

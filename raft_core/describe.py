@@ -115,7 +115,7 @@ def describe_outcome(outcome: Outcome) -> str:
     """Return the outcome as told to a client."""
     match outcome:
         case Success(first, results):
-            return f"applied from {first} on with {[_data(result) for result in results]}"
+            return f"applied from {first} on{f' with {[_data(result) for result in results]}' if results else ''}"
         case Refusal(reason, leader, text):
             where = f", ask {leader}" if leader else ""
             return f"refused: {reason.value}{where}{f' ({text})' if text else ''}"
@@ -129,9 +129,9 @@ def _effect(effect: Effect) -> str:
     match effect:
         case Persist():
             return _persist(effect)
-        case Apply(entries, wanted):
+        case Apply(upto, commands, wanted):
             asked = ", ".join(f"{first} to {last}" for first, last in wanted)
-            return f"apply {_entries(entries)}{f', results wanted of {asked}' if asked else ''}"
+            return f"apply up to {upto} {_commands(commands)}{f', results wanted of {asked}' if asked else ''}"
         case Respond(request, outcome, offset, count):
             items = f" items {offset} to {offset + count - 1}" if offset or count > 1 else ""
             return f"answer request {request}{items}: {describe_outcome(outcome)}"
@@ -274,6 +274,11 @@ def _entries(entries: Sequence[Entry]) -> str:
     if len(entries) <= 4:
         return f"[{', '.join(describe_entry(entry) for entry in entries)}]"
     return f"[{describe_entry(entries[0])} … {describe_entry(entries[-1])}]"
+
+
+def _commands(commands: Sequence[tuple[int, bytes]]) -> str:
+    shown = [f"{index} {_data(command)}" for index, command in commands]
+    return f"[{', '.join(shown)}]" if len(shown) <= 4 else f"[{shown[0]} … {shown[-1]}]"
 
 
 def _meta(meta: SnapshotMeta) -> str:

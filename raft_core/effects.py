@@ -99,7 +99,7 @@ class UnknownReason(StrEnum):
 
 @final
 class Success(Value, frozen=True, tag=1, array_like=True):
-    """The entries from `first` on are applied; `results` has one item per entry."""
+    """The entries from `first` on are applied. `results` has one item per command, and none if none was reported."""
 
     first: Index
     results: tuple[bytes, ...] = ()
@@ -195,13 +195,16 @@ class Persist(Value, frozen=True, tag=202, array_like=True):
 
 @final
 class Apply(Value, frozen=True, tag=203, array_like=True):
-    """Apply these committed, durable, consecutive entries; then report `Applied`, for all at once or in parts.
+    """Apply these committed, durable commands, pairs of index and data; then report `Applied(upto, results)`.
 
-    Commands go to the machine. `wanted`: ascending pairs of first and last index of the entries with a waiting client
-    on this node. Drop all other results at once, for example those of a replay after a restart.
+    `upto` is the last entry; an entry that is not among `commands` is a no-op or a configuration, so there may be no
+    command at all. The report may also come in parts, each up to a later command and the last one up to `upto`.
+    `wanted`: ascending pairs of first and last index of the commands with a waiting client on this node. Other results
+    may be dropped at once, for example those of a replay after a restart: report b"" for them.
     """
 
-    entries: tuple[Entry, ...]
+    upto: Index
+    commands: tuple[tuple[Index, bytes], ...] = ()
     wanted: tuple[tuple[Index, Index], ...] = ()
 
 

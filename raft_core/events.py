@@ -5,6 +5,7 @@ An adapter reports completed effects as events, in the order of the effects of e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias, final
 
 from raft_core.entries import SnapshotMeta
@@ -64,14 +65,13 @@ class StorageFailed(Value, frozen=True, tag=104, array_like=True):
 
 @final
 class Applied(Value, frozen=True, tag=105, array_like=True):
-    """The state machine has applied all entries up to `upto`.
+    """The state machine has applied all commands up to `upto`, an index named by `Apply`.
 
-    `results` has one item per entry since the last report, the last one for `upto`; it may be empty if no result was
-    wanted. No-ops, configurations and entries without a wanted result have an empty result.
+    `results` has one item per command since the last report; it may be empty if no result was wanted.
     """
 
     upto: Index
-    results: tuple[bytes, ...] = ()
+    results: Sequence[bytes] = ()
 
 
 @final

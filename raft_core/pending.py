@@ -8,7 +8,7 @@ next leader may commit its entries.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import final
 
 from raft_core.effects import Indeterminate, Outcome, Refusal, RefusalReason, Respond, Success, UnknownReason
@@ -71,14 +71,18 @@ class PendingProposals:
                 pairs.append((begin, end))
         return tuple(pairs)
 
-    def applied(self, upto: Index, results: tuple[bytes, ...], respond: Callable[[Respond], None]) -> None:
-        """Answer the proposals up to `upto`. `results` belong to its last entries, one each, or are empty."""
+    def applied(self, upto: Index, results: Sequence[bytes | None], respond: Callable[[Respond], None]) -> None:
+        """Answer the proposals up to `upto`. `results` belong to its last entries, one each, or are empty.
+
+        None is in the place of an entry that is no command: a membership change has no result."""
         start = upto - len(results) + 1  # the index that results[0] belongs to
         queue = self._queue
         while queue and queue[0].first <= upto:
             head = queue[0]
             last = head.last if head.last <= upto else upto
-            found = results[head.first - start : last - start + 1] if results and head.first >= start else ()
+            found: tuple[bytes, ...] = ()
+            if results and head.first >= start:
+                found = tuple([r for r in results[head.first - start : last - start + 1] if r is not None])
             count = last - head.first + 1
             respond(Respond(head.request, Success(head.first, found), head.offset, count))
             if last == head.last:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import random
 from bisect import bisect_right, insort_right
 from collections import deque
+from collections.abc import Sequence
 from typing import Final, final
 
+from raft_core.apply import Page, per_entry
 from raft_core.compaction import base_after_snapshot, log_at_start, snapshot_due
 from raft_core.configurations import MembershipHistory
 from raft_core.effects import (
@@ -27,7 +29,7 @@ from raft_core.effects import (
     TakeSnapshot,
     UnknownReason,
 )
-from raft_core.entries import MEMBERS, Entry, SnapshotMeta
+from raft_core.entries import COMMAND, MEMBERS, Entry, SnapshotMeta
 from raft_core.errors import CallerError, LogLost, invariant
 from raft_core.events import Applied, Restored, SnapshotTaken
 from raft_core.ids import MAX_INT63, NO_INDEX, NO_NODE, NO_WRITE, Index, MessageId, NodeId, RequestId, Term, WriteId
@@ -37,9 +39,8 @@ from raft_core.outbox import Outbox
 from raft_core.pending import PendingProposals
 from raft_core.recovered import Recovered
 from raft_core.settings import LONGEST_LEASE, Settings
-from raft_core.structs import Value
 
-__all__ = ["Page", "Server"]
+__all__ = ["Server"]
 
 
 _MOST_DOUBLINGS = 7
@@ -66,15 +67,6 @@ _TOLD_AT_THE_END: Final = {
 
 def _index_of(waiting: tuple[Index, RequestId]) -> Index:
     return waiting[0]
-
-
-@final
-class Page(Value, frozen=True, array_like=True):
-    """One job in the apply lane: `size` bytes of entries up to index `last`; or a restore."""
-
-    last: Index
-    size: int
-    restore: bool = False
 
 
 @final
@@ -342,21 +334,41 @@ class Server:
             page = self.log.slice(Index(self.applying + 1), limit, self.settings.max_apply_bytes)
             size = self.log.size_between(self.applying, page[-1].index)
             self.applying = page[-1].index
-            self.pages.append(Page(self.applying, size))
-            outbox.effects.append(Apply(page, self.requests.wanted(page[0].index, self.applying)))
+            commands = tuple([(entry.index, entry.data) for entry in page if entry.kind is COMMAND])
+            others: tuple[Index, ...] = ()
+            if len(commands) < len(page):
+                others = tuple([entry.index for entry in page if entry.kind is not COMMAND])
+            self.pages.append(Page(self.applying, size, others=others))
+            outbox.effects.append(Apply(self.applying, commands, self.requests.wanted(page[0].index, self.applying)))
 
     def on_applied(self, report: Applied, transfers_from: Index) -> None:
         """Answer the clients of applied entries and waiting reads; take a snapshot if one is due."""
         upto = report.upto
+        results: Sequence[bytes | None] = report.results
         if upto <= self.applied or not self.pages or self.pages[0].restore or upto > self.applying:
             raise CallerError(f"Applied({upto}) does not answer an Apply: {self.applied} is applied already")
-        if len(report.results) > upto - self.applied:
-            raise CallerError(f"Applied({upto}) has {len(report.results)} results for {upto - self.applied} entries")
+        others = self._others_up_to(upto)
+        if results:
+            count = upto - self.applied - len(others)
+            if len(results) != count:
+                raise CallerError(f"Applied({upto}) has {len(results)} results for {count} commands")
+            if others:
+                results = per_entry(report.results, self.applied, others)
         while self.pages and not self.pages[0].restore and self.pages[0].last <= upto:
             self.bytes_since_snapshot += self.pages.popleft().size
         self.applied = upto
-        self.requests.applied(upto, report.results, self.respond)
+        self.requests.applied(upto, results, self.respond)
         self._after_progress(transfers_from)
+
+    def _others_up_to(self, upto: Index) -> list[Index]:
+        """Return the no-ops and configurations among the entries that are reported as applied, up to `upto`."""
+        others: list[Index] = []
+        for page in self.pages:
+            if page.others and not page.restore:
+                others += [index for index in page.others if self.applied < index <= upto]
+            if page.last >= upto:
+                break
+        return others
 
     def _after_progress(self, transfers_from: Index) -> None:
         self.configurations.forget_before(self.applied)

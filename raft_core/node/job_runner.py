@@ -15,8 +15,8 @@ from typing import Final, final
 
 import msgspec
 
-from raft_core.effects import Persist
-from raft_core.entries import COMMAND, Entry, SnapshotMeta
+from raft_core.effects import Apply, Persist
+from raft_core.entries import SnapshotMeta
 from raft_core.errors import CallerError, DiskError, LogDamaged, RaftError, StorageBroken
 from raft_core.ids import NO_INDEX, Index
 from raft_core.node.events import (
@@ -36,7 +36,6 @@ from raft_core.node.events import (
     Wrote,
 )
 from raft_core.node.jobs import (
-    ApplyEntries,
     BeginSnapshot,
     DropReceived,
     FormCluster,
@@ -83,29 +82,26 @@ class JobRunner:
     def take_blocking(self, jobs: deque[Job]) -> Job | None:
         """Remove and return the first of `jobs` if it needs a thread even in an inline lane.
 
-        From a page that begins with a long entry, take this entry alone; the rest stays.
+        From a page that begins with a long command, take this command alone; the rest stays.
         """
         if not jobs or not self._blocks(jobs[0]):
             return None
         job = jobs.popleft()
-        if type(job) is ApplyEntries and len(job.entries) > 1:
-            jobs.appendleft(ApplyEntries(job.entries[1:], job.wanted))
-            return ApplyEntries(job.entries[:1], job.wanted)
+        if type(job) is Apply and len(job.commands) > 1:
+            jobs.appendleft(Apply(job.upto, job.commands[1:], job.wanted))
+            return Apply(job.commands[0][0], job.commands[:1], job.wanted)
         return job
 
     def _blocks(self, job: Job) -> bool:
-        """Return whether the job, or the first entry of its page, takes long.
+        """Return whether the job, or the first command of its page, takes long.
 
         Restoring reads the disk, in proportion to the state. For the rest the machine decides.
         """
-        if type(job) is ApplyEntries:
-            return self._long(job.entries[0])
+        if type(job) is Apply:
+            return bool(job.commands) and self._says_long(job.commands[0][1])
         if type(job) is Query:
             return self._says_long(job.request)
         return type(job) is RestoreMachine
-
-    def _long(self, entry: Entry) -> bool:
-        return entry.kind is COMMAND and self._says_long(entry.data)
 
     def _says_long(self, request: bytes) -> bool:
         """Return the machine's answer. A request for which it raises is not long: `apply` will judge it."""
@@ -173,10 +169,10 @@ class JobRunner:
     def run_machine(self, jobs: deque[Job], enough: Callable[[], bool], *, in_loop: bool = False) -> list[NodeEvent]:
         """Do jobs of the apply lane from the left, until `enough()` or until the reports are large. Return the reports.
 
-        `enough` is called after each entry and each other job. `in_loop`: also stop before anything `take_blocking`
-        takes. The unfinished part stays in `jobs`, including the rest of a page; otherwise at least one entry or job is
-        done. Adjacent pages make one report. An exception in `apply` skips no entry: the lane is finished, and `jobs`
-        is emptied.
+        `enough` is called after each command and each other job. `in_loop`: also stop before anything `take_blocking`
+        takes. The unfinished part stays in `jobs`, including the rest of a page; otherwise at least one command or job
+        is done. Adjacent pages make one report. An exception in `apply` skips nothing: the lane is finished, and
+        `jobs` is emptied.
         """
         finished = False
         try:
@@ -213,7 +209,7 @@ class JobRunner:
         held = 0
         while jobs and not (in_loop and self._blocks(jobs[0])):
             job = jobs.popleft()
-            if type(job) is ApplyEntries:
+            if type(job) is Apply:
                 failed = self._apply(job, done, jobs, enough, in_loop=in_loop)
                 if failed is not None:
                     self._machine_failed = True
@@ -238,31 +234,29 @@ class JobRunner:
         return reports
 
     def _apply(
-        self, job: ApplyEntries, done: _Applied, jobs: deque[Job], enough: Callable[[], bool], *, in_loop: bool
+        self, job: Apply, done: _Applied, jobs: deque[Job], enough: Callable[[], bool], *, in_loop: bool
     ) -> JobFailed | None:
         """Apply the page into `done` until it is enough; put the rest back into `jobs`."""
         apply, wanted = self._machine.apply, deque(job.wanted)
-        for place, entry in enumerate(job.entries):
-            result = b""
-            if entry.kind is COMMAND:
-                try:
-                    result = _bytes(apply(entry.index, entry.data))
-                except Exception as failure:
-                    return JobFailed(Lane.APPLY, broken_apply(self._machine, entry.index, entry.data, failure))
-            while wanted and wanted[0][1] < entry.index:
+        commands = job.commands
+        for place, (index, command) in enumerate(commands):
+            try:
+                result = _bytes(apply(index, command))
+            except Exception as failure:
+                return JobFailed(Lane.APPLY, broken_apply(self._machine, index, command, failure))
+            while wanted and wanted[0][1] < index:
                 wanted.popleft()
-            if wanted and wanted[0][0] <= entry.index:
-                done.add_wanted(entry.index, result)
+            if wanted and wanted[0][0] <= index:
+                done.add_wanted(index, result)
             else:
-                done.add(entry.index)
-            rest = job.entries[place + 1 :] if enough() or done.size > _MOST_RESULT_BYTES else None
-            if rest is None and in_loop and place + 1 < len(job.entries) and self._long(job.entries[place + 1]):
-                rest = job.entries[place + 1 :]
-            if rest is not None:
-                done.paused = True
-                if rest:
-                    jobs.appendleft(ApplyEntries(rest, tuple(wanted)))
+                done.add(index)
+            after = place + 1
+            next_is_long = in_loop and after < len(commands) and self._says_long(commands[after][1])
+            done.paused = enough() or done.size > _MOST_RESULT_BYTES or next_is_long
+            if done.paused and after < len(commands):
+                jobs.appendleft(Apply(job.upto, commands[after:], tuple(wanted)))
                 return None
+        done.last = job.upto
         return None
 
     def _run_rare(self, job: Job) -> NodeEvent:
@@ -391,32 +385,32 @@ class JobRunner:
 
 @final
 class _Applied:
-    """Entries applied since the last report: the last index, and the wanted results, of `size` bytes."""
+    """Commands applied since the last report: the last index, and the wanted results, of `size` bytes."""
 
-    __slots__ = ("_last", "_results", "_wanted", "paused", "size")
+    __slots__ = ("_results", "_wanted", "last", "paused", "size")
 
     def __init__(self) -> None:
-        self._last = NO_INDEX
+        self.last = NO_INDEX
         self._results: list[bytes] = []
         self._wanted = False
         self.size = 0
         self.paused = False
 
     def add(self, index: Index) -> None:
-        self._last = index
+        self.last = index
         self._results.append(b"")
 
     def add_wanted(self, index: Index, result: bytes) -> None:
-        self._last = index
+        self.last = index
         self._results.append(result)
         self._wanted = True
         self.size += len(result)
 
     def into(self, reports: list[NodeEvent]) -> None:
         """Append a report if anything was applied; leave out the results if none is wanted."""
-        if self._results:
-            reports.append(EntriesApplied(self._last, tuple(self._results) if self._wanted else ()))
-            self._results, self._wanted, self.size = [], False, 0
+        if self.last != NO_INDEX:
+            reports.append(EntriesApplied(self.last, tuple(self._results) if self._wanted else ()))
+            self.last, self._results, self._wanted, self.size = NO_INDEX, [], False, 0
 
 
 def _never() -> bool:

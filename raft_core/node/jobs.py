@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import NewType, TypeAlias, final
 
-from raft_core.effects import Persist
-from raft_core.entries import Entry, SnapshotMeta
-from raft_core.ids import Index, NodeId
+from raft_core.effects import Apply, Persist
+from raft_core.entries import SnapshotMeta
+from raft_core.ids import NodeId
 from raft_core.membership import Members
 from raft_core.structs import Value
 
 __all__ = [
-    "ApplyEntries",
     "BeginSnapshot",
     "DropReceived",
     "FormCluster",
@@ -40,7 +39,7 @@ class Lane(Enum):
     """A queue of blocking jobs, done in order by its own worker."""
 
     WRITE = "write"  # Write, FormCluster
-    APPLY = "apply"  # ApplyEntries, Query, BeginSnapshot, RestoreMachine
+    APPLY = "apply"  # Apply, Query, BeginSnapshot, RestoreMachine
     SNAPSHOT = "snapshot"  # StoreSnapshot
     TRANSFER = "transfer"  # ReadChunk, StoreChunk, DropReceived
 
@@ -57,14 +56,6 @@ class FormCluster(Value, frozen=True):
     """Write the first entry of a new cluster."""
 
     members: Members
-
-
-@final
-class ApplyEntries(Value, frozen=True):
-    """Apply committed entries to the machine. Results outside the index pairs of `wanted` are dropped."""
-
-    entries: tuple[Entry, ...]
-    wanted: tuple[tuple[Index, Index], ...] = ()
 
 
 @final
@@ -126,7 +117,7 @@ class DropReceived(Value, frozen=True):
 Job: TypeAlias = (
     Write
     | FormCluster
-    | ApplyEntries
+    | Apply
     | Query
     | BeginSnapshot
     | RestoreMachine

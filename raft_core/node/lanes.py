@@ -10,7 +10,7 @@ from typing import Final
 from raft_core.effects import Apply, Effect, Persist, Restore, TakeSnapshot
 from raft_core.events import Applied, Event, Persisted, Restored, SnapshotFailed, SnapshotTaken
 from raft_core.node.events import EntriesApplied, MachineRestored, NodeEvent, SnapshotIncomplete, SnapshotStored, Wrote
-from raft_core.node.jobs import ApplyEntries, BeginSnapshot, Job, Lane, RestoreMachine, Write
+from raft_core.node.jobs import BeginSnapshot, Job, Lane, RestoreMachine, Write
 
 __all__ = ["job_of", "report_of"]
 
@@ -23,7 +23,7 @@ def job_of(effect: Effect) -> tuple[Lane, Job] | None:
     if kind is Persist:
         return Lane.WRITE, Write(effect)  # type: ignore[arg-type]
     if kind is Apply:
-        return _APPLY, ApplyEntries(effect.entries, effect.wanted)  # type: ignore[union-attr]
+        return _APPLY, effect  # type: ignore[return-value]
     if kind is TakeSnapshot:
         return _APPLY, BeginSnapshot(effect.meta)  # type: ignore[union-attr]
     if kind is Restore:

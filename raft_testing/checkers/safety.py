@@ -373,21 +373,22 @@ class SafetyChecker:
         self._commands.append(index if command else self._commands[-1])
 
     def _apply_ordered(self, watched: Watched, effect: Apply) -> None:
-        node = watched.node
-        for entry in effect.entries:
-            self.require(
-                entry.index == watched.applied + 1, f"node {node} applies {entry.index} after {watched.applied}"
-            )
-            watched.applied = entry.index
-            known = self.ledger.entry(entry.index, entry.term)
-            self.require(known is entry or known == entry, f"node {node} applies {entry.index}, which no log holds so")
-        last = effect.entries[-1]
-        chain = self.ledger.chain(last.index, last.term)
-        committed = last.index <= self.committed and self._committed[last.index][1] == chain
-        self.require(committed, f"node {watched.node} applies index {last.index}, which is not what was committed")
+        node, upto = watched.node, effect.upto
+        self.require(upto > watched.applied, f"node {node} applies up to {upto} after {watched.applied}")
+        self.require(upto <= self.committed, f"node {node} applies index {upto}, which is not committed")
+        if self.violation is not None:
+            return
+        committed: list[tuple[int, bytes]] = []
+        for index in range(watched.applied + 1, upto + 1):
+            entry = self.ledger.entry(index, self._committed[index][0])
+            if entry is not None and entry.kind is COMMAND:
+                committed.append((index, entry.data))
         self.require(
-            watched.told.covers(last.index, last.term), f"node {watched.node} applies {last.index} before it is durable"
+            list(effect.commands) == committed, f"node {node} applies up to {upto} something else than was committed"
         )
+        watched.applied = upto
+        term = self._committed[upto][0]
+        self.require(watched.told.covers(upto, term), f"node {node} applies {upto} before it is durable")
 
     def _snapshot_ordered(self, watched: Watched, meta: SnapshotMeta) -> None:
         """A snapshot stands for a committed place, with the configuration that was in force there."""

@@ -170,7 +170,7 @@ def _step_all(raft: Raft, event: Event | None) -> list[Effect]:
     for effect in effects:  # grows while it is read
         report: Event | None = None
         if isinstance(effect, Apply):
-            report = Applied(effect.entries[-1].index, tuple(b"" for _ in effect.entries))
+            report = Applied(effect.upto, tuple(b"" for _ in effect.commands))
         elif isinstance(effect, Restore):
             report = Restored(effect.meta.index)
         if report is not None and not raft.stopped:

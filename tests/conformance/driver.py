@@ -40,7 +40,7 @@ from raft_core.effects import (
     Send,
     TakeSnapshot,
 )
-from raft_core.entries import COMMAND, HardState, SnapshotMeta
+from raft_core.entries import HardState, SnapshotMeta
 from raft_core.events import (
     Applied,
     CampaignRequested,
@@ -335,13 +335,13 @@ class Driver:
         while node.lane:
             order = node.lane[0]
             if isinstance(order, Apply):
-                count = max(0, min(len(order.entries), upto - order.entries[0].index + 1))
-                if not count:
+                if upto <= node.raft.server.applied:
                     return
                 node.lane.popleft()
-                if count < len(order.entries):
-                    node.lane.appendleft(Apply(order.entries[count:]))
-                self._apply(node, Apply(order.entries[:count]))
+                if upto < order.upto:
+                    node.lane.appendleft(Apply(order.upto, tuple(each for each in order.commands if each[0] > upto)))
+                    order = Apply(Index(upto), tuple(each for each in order.commands if each[0] <= upto))
+                self._apply(node, order)
                 if single:
                     return
             else:
@@ -364,8 +364,8 @@ class Driver:
             self._snapshot(node, order.meta)
 
     def _apply(self, node: Node, order: Apply) -> None:
-        node.machine.extend(entry.data.decode() for entry in order.entries if entry.kind is COMMAND and entry.data)
-        self.step(node, Applied(order.entries[-1].index, tuple(b"" for _ in order.entries)))
+        node.machine.extend(command.decode() for _, command in order.commands if command)
+        self.step(node, Applied(order.upto, tuple(b"" for _ in order.commands)))
 
     def _send(self, node: Node, send: Send) -> None:
         message = send.message

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 import attrs
 
 from raft_core.effects import Apply, Effect, Persist, ReceiveSnapshot, Respond, Restore, Send, Stop, TakeSnapshot
-from raft_core.entries import COMMAND, Entry, HardState, SnapshotMeta
+from raft_core.entries import Entry, HardState, SnapshotMeta
 from raft_core.events import (
     Applied,
     CampaignRequested,
@@ -83,7 +83,7 @@ class Node:
         self.disk = Disk(recovered)
         self.seed = seed
         self.auto_persist = True
-        self.snapshots: dict[int, list[Entry]] = {}
+        self.snapshots: dict[int, list[tuple[Index, bytes]]] = {}
         self.answers: list[Respond] = []
         self.effects: list[Effect] = []
         self.boot(recovered)
@@ -91,7 +91,7 @@ class Node:
     def boot(self, recovered: Recovered) -> None:
         """The node starts from what its disk holds; its machine lives in memory."""
         self.raft = Raft(self.settings, recovered, random.Random(self.seed))
-        self.machine: list[Entry] = []
+        self.machine: list[tuple[Index, bytes]] = []
         self.writes: deque[Persist] = deque()
         self.alive = True
         self.step()
@@ -123,9 +123,9 @@ class Node:
         elif isinstance(effect, Persist):
             self.writes.append(effect)
         elif isinstance(effect, Apply):
-            self.machine.extend(entry for entry in effect.entries if entry.kind is COMMAND)
-            results = tuple(entry.data if entry.kind is COMMAND else b"" for entry in effect.entries)
-            self.cluster.later.append((self, Applied(effect.entries[-1].index, results)))
+            self.machine.extend(effect.commands)
+            results = tuple(command for _, command in effect.commands)
+            self.cluster.later.append((self, Applied(effect.upto, results)))
         elif isinstance(effect, Respond):
             self.answers.append(effect)
         elif isinstance(effect, TakeSnapshot):
@@ -153,7 +153,7 @@ class Node:
     @property
     def data(self) -> list[bytes]:
         """The commands applied so far."""
-        return [entry.data for entry in self.machine]
+        return [command for _, command in self.machine]
 
 
 class Cluster:
@@ -173,7 +173,7 @@ class Cluster:
         self.network: list[tuple[NodeId, NodeId, Message]] = []
         self.later: list[tuple[Node, Event]] = []
         self.on_step: Callable[[Node], None] = on_step
-        self.snapshots: dict[tuple[int, int], list[Entry]] = {}
+        self.snapshots: dict[tuple[int, int], list[tuple[Index, bytes]]] = {}
         self.deliver_snapshots = True
         self.cut: set[tuple[int, int]] = set()
         self.settings = settings

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from raft_core.effects import Effect, Persist, RoleChanged, RoleName, Send
-from raft_core.entries import MEMBERS, Entry, HardState, LogPosition, SnapshotMeta
+from raft_core.effects import Apply, Effect, Persist, RoleChanged, RoleName, Send
+from raft_core.entries import COMMAND, MEMBERS, Entry, HardState, LogPosition, SnapshotMeta
 from raft_core.events import Applied, CampaignRequested, Event, Persisted, Restored, Tick
 from raft_core.ids import Incarnation, Index, MessageId, NodeId, ReadId, Term, WriteId
 from raft_core.invariants import check
@@ -39,6 +39,12 @@ OWN = 1 << 40  # message ids from here on were made by the core under test
 def entries(*pairs: tuple[int, int]) -> tuple[Entry, ...]:
     """Sealed commands, each given as (index, term); the data tells them apart."""
     return tuple(Entry.make(index, term, b"%d@%d" % (index, term)) for index, term in pairs)
+
+
+def apply_of(made: Sequence[Entry], *wanted: tuple[int, int]) -> Apply:
+    """The order to apply these entries: only the commands among them reach the machine."""
+    commands = tuple((entry.index, entry.data) for entry in made if entry.kind is COMMAND)
+    return Apply(made[-1].index, commands, tuple((Index(first), Index(last)) for first, last in wanted))
 
 
 def noop(index: int, term: int) -> Entry:
@@ -94,7 +100,7 @@ def persist(raft: Raft) -> list[Effect]:
 
 
 def machine_done(raft: Raft) -> list[Effect]:
-    """The machine has done everything that it was ordered to do, with the data of each entry as its result."""
+    """The machine has done everything that it was ordered to do, with the data of each command as its result."""
     effects: list[Effect] = []
     while raft.server.pages:
         page, applied = raft.server.pages[0], raft.server.applied
@@ -102,7 +108,8 @@ def machine_done(raft: Raft) -> list[Effect]:
             effects += step(raft, Restored(page.last))
             continue
         held = applied >= raft.log.base.index  # a snapshot may have replaced them meanwhile
-        results = tuple(raft.log.entry(Index(at)).data for at in range(applied + 1, page.last + 1)) if held else ()
+        made = [raft.log.entry(Index(at)) for at in range(applied + 1, page.last + 1)] if held else []
+        results = tuple(entry.data for entry in made if entry.kind is COMMAND)
         effects += step(raft, Applied(page.last, results))
     return effects
 

@@ -51,7 +51,7 @@ class Watch:
 
     def finish(self, cluster: Cluster) -> None:
         for node in cluster.nodes.values():
-            assert [e.data for e in node.machine] == [self.committed[e.index][1] for e in node.machine]
+            assert all(command == self.committed[index][1] for index, command in node.machine)
 
 
 CHANGES: tuple[tuple[type, ...], ...] = ((AddLearner,), (AddVoter,), (RemoveNode,), (AddVoter, RemoveNode))

@@ -13,7 +13,7 @@ from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered, formation
 from raft_storage import MemoryStore
 from tests.core.cluster import SMALL
-from tests.core.helpers import accepted, append, core, entries, leader, only, persist, step, tick
+from tests.core.helpers import accepted, append, apply_of, core, entries, leader, only, persist, step, tick
 
 THREE = Members.initial([1, 2, 3])
 FOUNDING = Entry.make(1, 1, THREE.encode(), MEMBERS)
@@ -42,7 +42,7 @@ def test_commit_index_causes_no_write() -> None:
     effects = step(raft, append(1, 2, (3, 1), commit=3))
 
     assert hards(effects) == []
-    assert only(Apply, effects) == [Apply(entries((2, 1), (3, 1)))]
+    assert only(Apply, effects) == [apply_of(entries((2, 1), (3, 1)))]
     assert hards(tick(raft, 3)) == []
 
 

@@ -15,6 +15,7 @@ import attrs
 import pytest
 
 from raft_core import invariants
+from raft_core.apply import Page
 from raft_core.effects import Send
 from raft_core.entries import LogPosition, SnapshotMeta
 from raft_core.errors import InvariantBroken
@@ -29,7 +30,6 @@ from raft_core.reads import WaitingRead
 from raft_core.roles.candidate import Candidate
 from raft_core.roles.follower import Follower
 from raft_core.roles.leader import Leader
-from raft_core.server import Page
 from tests.core.helpers import asks, candidate, core, heartbeat, leader, machine_done, persist, step
 
 MEMBERS: Final = Members.initial([1, 2, 3])

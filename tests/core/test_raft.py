@@ -67,7 +67,21 @@ from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered
 from raft_core.requests import ChangeMembership, LeaveJoint, Read, ReadConsistency, TransferLeadership
 from tests.core.cluster import SMALL, Cluster, with_settings
-from tests.core.helpers import append, asks, candidate, core, entries, heartbeat, leader, only, persist, step, tick
+from tests.core.helpers import (
+    append,
+    apply_of,
+    asks,
+    candidate,
+    core,
+    entries,
+    heartbeat,
+    leader,
+    machine_done,
+    only,
+    persist,
+    step,
+    tick,
+)
 
 THREE = Members.initial([1, 2, 3])
 
@@ -86,7 +100,7 @@ def test_first_step_returns_the_effects_of_the_start_before_its_own() -> None:
 
     assert Raft.open(recovered, seed=1).step(Proposed(RequestId(7), (b"x",))) == [
         Restore(snapshot),
-        Apply(entries((4, 1))),
+        apply_of(entries((4, 1))),
         refused,
     ]
 
@@ -94,7 +108,7 @@ def test_first_step_returns_the_effects_of_the_start_before_its_own() -> None:
 def test_step_without_an_event_starts_the_core_once() -> None:
     raft = unstarted()
 
-    assert raft.step() == [Apply(unstarted().log.entries())]
+    assert raft.step() == [Apply(Index(1))]
     assert raft.step() == []
     assert raft.step(Tick()) == []
 
@@ -130,7 +144,8 @@ MISUSE: list[tuple[str, Callable[[], Raft], Event]] = [
     ("at least 1", core, Tick(0)),
     ("does not answer an Apply", core, Applied(Index(2))),
     ("does not answer an Apply", paged, Applied(Index(4))),
-    ("results for 1 entries", paged, Applied(Index(1), (b"", b""))),
+    ("2 results for 0 commands", paged, Applied(Index(1), (b"", b""))),
+    ("1 results for 2 commands", paged, Applied(Index(3), (b"",))),
     ("does not answer a Restore", core, Restored(Index(1))),
 ]
 
@@ -150,10 +165,10 @@ def test_a_caller_that_breaks_the_contract_is_told_which_rule(
 
 def test_a_report_of_applied_entries_must_not_come_twice() -> None:
     raft = core()
-    step(raft, Applied(Index(1), (b"",)))
+    step(raft, Applied(Index(1)))
 
     with pytest.raises(CallerError, match="1 is applied already"):
-        raft.step(Applied(Index(1), (b"",)))
+        raft.step(Applied(Index(1)))
 
 
 def test_a_stopped_core_takes_nothing_more() -> None:
@@ -317,7 +332,7 @@ def test_entries_that_do_not_follow_each_other_are_dropped_with_an_alarm() -> No
 def story(raft: Raft, seed: int, steps: int = 300) -> list[list[Effect]]:
     """What a core does in a random but repeatable life; its disk and machine answer truly."""
     rng = random.Random(seed)
-    told: list[list[Effect]] = []
+    told: list[list[Effect]] = [machine_done(raft)]
 
     def happen(event: Event) -> None:
         if raft.stopped:
@@ -328,7 +343,7 @@ def story(raft: Raft, seed: int, steps: int = 300) -> list[list[Effect]]:
             if isinstance(effect, Persist) and rng.random() < 0.9:
                 happen(Persisted(effect.write))
             elif isinstance(effect, Apply):
-                happen(Applied(effect.entries[-1].index, tuple(e.data for e in effect.entries)))
+                happen(Applied(effect.upto, tuple(command for _, command in effect.commands)))
 
     for _ in range(steps):
         if raft.stopped:

@@ -10,7 +10,6 @@ import pytest
 from raft_core.effects import (
     Alarm,
     AlarmKind,
-    Apply,
     Effect,
     Persist,
     ReceiveSnapshot,
@@ -67,6 +66,7 @@ from tests.core.helpers import (
     accepted,
     announced,
     append,
+    apply_of,
     asks,
     candidate,
     core,
@@ -318,7 +318,7 @@ def test_heartbeat_verifies_no_more_than_the_place_it_names() -> None:
     effects = step(raft, heartbeat(3, 2, (2, 1), commit=2, tip=4))
     assert effects == [
         Persist(WriteId(1), HardState(Term(3), NodeId(0), Index(2))),
-        Apply(entries((2, 1))),
+        apply_of(entries((2, 1))),
         announced(RoleName.FOLLOWER, 3, 2),
     ]
     assert persist(raft) == [Send(NodeId(2), accepted(3, 1, 2, purpose=HEARTBEAT))]

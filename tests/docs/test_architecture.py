@@ -100,6 +100,7 @@ ORDER = (
     "progress",
     "reads",
     "pending",
+    "apply",
     "compaction",
     "server",
     "stale",

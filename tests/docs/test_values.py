@@ -7,7 +7,7 @@ import gc
 import importlib
 import pkgutil
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
 
 import attrs
@@ -51,7 +51,9 @@ def cannot_be_in_a_cycle(hint: object, above: tuple[object, ...] = ()) -> bool:
     parts = typing.get_args(hint)
     origin = typing.get_origin(hint)
     if parts:
-        plain = origin in (tuple, frozenset, typing.Union, typing.Literal) or type(hint).__name__ == "UnionType"
+        plain = (
+            origin in (tuple, frozenset, Sequence, typing.Union, typing.Literal) or type(hint).__name__ == "UnionType"
+        )
         return plain and all(isinstance(part, ATOMS) or cannot_be_in_a_cycle(part, above) for part in parts)
     if not isinstance(hint, type):
         return False
@@ -83,6 +85,7 @@ def test_what_may_be_part_of_a_cycle_is_told_from_what_may_not() -> None:
     assert not cannot_be_in_a_cycle(Iterator[bytes])
     assert not cannot_be_in_a_cycle(NotLeader | None)
     assert not cannot_be_in_a_cycle(list[int])
+    assert not cannot_be_in_a_cycle(Sequence[NotLeader])
 
 
 def count(kind: type) -> int:

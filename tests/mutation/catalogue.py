@@ -858,7 +858,7 @@ MUTANTS: Final = (
         "poisonous-entry-skipped",
         "An exception in apply skips the entry.",
         "raft_core/node/job_runner.py",
-        "return JobFailed(Lane.APPLY, broken_apply(self._machine, entry.index, entry.data, failure))",
+        "return JobFailed(Lane.APPLY, broken_apply(self._machine, index, command, failure))",
         'result = b""',
         _HOST,
     ),

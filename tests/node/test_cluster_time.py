@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 import pytest
 
+from raft_core.effects import Apply
 from raft_core.entries import Entry, SnapshotMeta
 from raft_core.errors import OutcomeUnknown
 from raft_core.ids import MAX_INT63, NO_INDEX, NO_TERM, Index, MessageId, NodeId, ReadId, Term
@@ -15,7 +16,7 @@ from raft_core.messages import DATA, AppendEntries, InstallSnapshot
 from raft_core.node.cluster_time import ClusterTime
 from raft_core.node.events import EntriesApplied, JobFailed
 from raft_core.node.job_runner import JobRunner
-from raft_core.node.jobs import ApplyEntries, Lane
+from raft_core.node.jobs import Lane
 from raft_core.node.limits import MILLISECOND, SECOND
 from raft_core.sessions import Sessions, encode_plain
 from raft_core.state_machine import KeepsTime, PreparesWithWallTime, StateMachine, latest_time, preparer
@@ -292,7 +293,7 @@ def test_sessions_tell_the_time_and_pass_on_both_clocks() -> None:
 
 def test_reports_of_the_machine_carry_its_time() -> None:
     work = JobRunner(MemoryStore(1, "c"), Clock())
-    page = ApplyEntries((Entry.make(1, 1, b"30"), Entry.make(2, 1, b"40")))
+    page = Apply(Index(2), ((Index(1), b"30"), (Index(2), b"40")))
     (report,) = work.run(Lane.APPLY, [page])
     assert isinstance(report, EntriesApplied)
     assert report.time == 40
@@ -307,5 +308,5 @@ def test_machine_that_tells_no_time_when_asked_ends_the_lane(answer: object) -> 
             return answer  # type: ignore[return-value]
 
     work = JobRunner(MemoryStore(1, "c"), Wrong())
-    reports = work.run(Lane.APPLY, [ApplyEntries((Entry.make(1, 1, b"30"),))])
+    reports = work.run(Lane.APPLY, [Apply(Index(1), ((Index(1), b"30"),))])
     assert [type(report) for report in reports] == [JobFailed]

@@ -28,7 +28,7 @@ from raft_core.effects import (
     TakeSnapshot,
     UnknownReason,
 )
-from raft_core.entries import Entry, HardState, SnapshotMeta
+from raft_core.entries import HardState, SnapshotMeta
 from raft_core.errors import CallerError, InvariantBroken, LogLost, RequestError, StorageBroken
 from raft_core.events import (
     Applied,
@@ -84,7 +84,6 @@ from raft_core.node.events import (
     Wrote,
 )
 from raft_core.node.jobs import (
-    ApplyEntries,
     BeginSnapshot,
     FormCluster,
     Job,
@@ -271,11 +270,11 @@ def test_each_order_of_the_core_is_a_job_in_its_lane() -> None:
     stage = Stage()
     stage.start()
     persist = Persist(WriteId(2), hard=HardState(Term(2)))
-    entries = (Entry.make(2, 1, b"x"),)
+    apply = Apply(Index(2), ((Index(2), b"x"),))
 
-    assert jobs(stage.core([persist, Apply(entries), TakeSnapshot(META), Restore(META)])) == [
+    assert jobs(stage.core([persist, apply, TakeSnapshot(META), Restore(META)])) == [
         (Lane.WRITE, Write(persist)),
-        (Lane.APPLY, ApplyEntries(entries)),
+        (Lane.APPLY, apply),
         (Lane.APPLY, BeginSnapshot(META)),
         (Lane.APPLY, RestoreMachine(META)),
     ]

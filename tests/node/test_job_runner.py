@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 
-from raft_core.effects import Persist
-from raft_core.entries import MEMBERS, Entry, HardState, SnapshotMeta
+from raft_core.effects import Apply, Persist
+from raft_core.entries import MEMBERS, HardState, SnapshotMeta
 from raft_core.errors import CallerError, MachineBroken, StorageBroken
 from raft_core.ids import Index, NodeId, Term, WriteId
 from raft_core.membership import Members
@@ -30,7 +30,6 @@ from raft_core.node.events import (
     Wrote,
 )
 from raft_core.node.jobs import (
-    ApplyEntries,
     BeginSnapshot,
     DropReceived,
     FormCluster,
@@ -107,14 +106,12 @@ def persist(number: int) -> Write:
     return Write(Persist(WriteId(number), hard=HardState(Term(number))))
 
 
-def entries(*commands: bytes, first: int = 1) -> ApplyEntries:
+def page(*commands: bytes, first: int = 1, wanted: tuple[tuple[int, int], ...] | None = None) -> Apply:
+    """An order to apply commands, whose results are all wanted unless `wanted` says otherwise."""
     last = first + len(commands) - 1
-    made = tuple(Entry.make(first + n, 1, command) for n, command in enumerate(commands))
-    return ApplyEntries(made, ((Index(first), Index(last)),))
-
-
-def unwanted(*commands: bytes, first: int = 1) -> ApplyEntries:
-    return ApplyEntries(entries(*commands, first=first).entries)
+    made = tuple((Index(first + n), command) for n, command in enumerate(commands))
+    pairs = ((first, last),) if wanted is None else wanted
+    return Apply(Index(last), made, tuple((Index(one), Index(other)) for one, other in pairs))
 
 
 class Long(Machine):
@@ -187,22 +184,20 @@ def test_forming_writes_the_first_entry() -> None:
     assert type(work.run(Lane.WRITE, [FormCluster(members)])[0]) is JobFailed
 
 
-def test_commands_reach_the_machine_and_other_entries_have_an_empty_result() -> None:
+def test_report_reaches_to_the_end_of_the_page_and_has_one_result_per_command() -> None:
     work, machine, _ = a_work()
-    page = ApplyEntries(
-        (Entry.make(1, 1, MEMBERS_1.encode(), MEMBERS), Entry.make(2, 1), Entry.make(3, 1, b"c")),
-        ((Index(3), Index(3)),),
-    )
+    one = Apply(Index(4), ((Index(3), b"c"),), ((Index(3), Index(3)),))
 
-    assert work.run(Lane.APPLY, [page]) == [EntriesApplied(Index(3), (b"", b"", b"r3"))]
+    assert work.run(Lane.APPLY, [Apply(Index(2))]) == [EntriesApplied(Index(2), ())]
+    assert work.run(Lane.APPLY, [one, Apply(Index(5))]) == [EntriesApplied(Index(5), (b"r3",))]
     assert machine.applied == [(3, b"c")]
 
 
 def test_results_for_which_no_client_waits_are_dropped_where_they_arise() -> None:
     work, machine, _ = a_work()
-    some = ApplyEntries(entries(b"a", b"b", b"c", b"d").entries, ((Index(1), Index(1)), (Index(3), Index(3))))
+    some = page(b"a", b"b", b"c", b"d", wanted=((1, 1), (3, 3)))
 
-    assert work.run(Lane.APPLY, [unwanted(b"x", b"y")]) == [EntriesApplied(Index(2), ())]
+    assert work.run(Lane.APPLY, [page(b"x", b"y", wanted=())]) == [EntriesApplied(Index(2), ())]
     assert work.run(Lane.APPLY, [some]) == [EntriesApplied(Index(4), (b"r1", b"", b"r3", b""))]
     assert len(machine.applied) == 6
 
@@ -216,7 +211,7 @@ def test_the_replay_of_long_results_holds_one_of_them_at_a_time() -> None:
 
     work = JobRunner(MemoryStore(1), Counting())
     tracemalloc.start()
-    reports = work.run(Lane.APPLY, [unwanted(*[b"x"] * 350), unwanted(*[b"x"] * 350, first=351)])
+    reports = work.run(Lane.APPLY, [page(*[b"x"] * 350, wanted=()), page(*[b"x"] * 350, first=351, wanted=())])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
@@ -226,7 +221,7 @@ def test_the_replay_of_long_results_holds_one_of_them_at_a_time() -> None:
 
 def test_a_report_holds_no_more_than_a_bound_of_results() -> None:
     work = JobRunner(MemoryStore(1), Long())
-    jobs: deque[Job] = deque([entries(*[b"big"] * 10), Query(Ticket(1), b"")])
+    jobs: deque[Job] = deque([page(*[b"big"] * 10), Query(Ticket(1), b"")])
 
     parts = []
     while jobs:
@@ -239,7 +234,7 @@ def test_a_report_holds_no_more_than_a_bound_of_results() -> None:
 
 def test_the_machine_is_given_no_more_when_it_is_enough_and_the_rest_stays() -> None:
     work, machine, _ = a_work()
-    jobs: deque[Job] = deque([entries(b"a", b"b", b"c"), Query(Ticket(1), b""), entries(b"d", first=4)])
+    jobs: deque[Job] = deque([page(b"a", b"b", b"c"), Query(Ticket(1), b""), page(b"d", first=4)])
 
     assert work.run_machine(jobs, after(2)) == [EntriesApplied(Index(2), (b"r1", b"r2"))]
     assert work.run_machine(jobs, after(1)) == [EntriesApplied(Index(3), (b"r3",))]
@@ -251,13 +246,13 @@ def test_the_machine_is_given_no_more_when_it_is_enough_and_the_rest_stays() -> 
 
 def test_a_long_entry_or_query_takes_a_thread_alone() -> None:
     work = JobRunner(MemoryStore(1), Long())
-    jobs: deque[Job] = deque([entries(b"a", b"long", b"c"), Query(Ticket(1), b"long")])
+    jobs: deque[Job] = deque([page(b"a", b"long", b"c"), Query(Ticket(1), b"long")])
 
     assert work.take_blocking(jobs) is None
     assert work.run_machine(jobs, lambda: False, in_loop=True) == [EntriesApplied(Index(1), (b"r1",))]
     assert work.run_machine(jobs, lambda: False, in_loop=True) == []
     alone = work.take_blocking(jobs)
-    assert isinstance(alone, ApplyEntries)
+    assert isinstance(alone, Apply)
     assert work.run(Lane.APPLY, [alone]) == [EntriesApplied(Index(2), (b"r2",))]
     assert work.run_machine(jobs, lambda: False, in_loop=True) == [EntriesApplied(Index(3), (b"r3",))]
     assert work.take_blocking(jobs) == Query(Ticket(1), b"long")
@@ -270,17 +265,17 @@ def test_nothing_is_applied_after_a_machine_that_ends_its_thread() -> None:
             raise SystemExit
 
     work = JobRunner(MemoryStore(1), Exiting())
-    jobs: deque[Job] = deque([entries(b"a", b"b")])
+    jobs: deque[Job] = deque([page(b"a", b"b")])
     with pytest.raises(SystemExit):
         work.run_machine(jobs, lambda: False)
 
     assert not jobs
-    assert work.run(Lane.APPLY, [entries(b"c")]) == []
+    assert work.run(Lane.APPLY, [page(b"c")]) == []
 
 
 def test_neighbouring_pages_make_one_report_and_queries_keep_their_place() -> None:
     work, _, _ = a_work()
-    jobs: list[Job] = [entries(b"a"), entries(b"b", first=2), Query(Ticket(1), b""), entries(b"c", first=3)]
+    jobs: list[Job] = [page(b"a"), page(b"b", first=2), Query(Ticket(1), b""), page(b"c", first=3)]
     jobs += [Query(Ticket(2), b""), Query(Ticket(3), b"bad")]
 
     assert work.run(Lane.APPLY, jobs) == [
@@ -295,14 +290,14 @@ def test_neighbouring_pages_make_one_report_and_queries_keep_their_place() -> No
 def test_an_exception_in_apply_ends_the_lane_and_skips_nothing() -> None:
     work, machine, _ = a_work()
 
-    applied, report = work.run(Lane.APPLY, [entries(b"a", b"poison", b"c"), Query(Ticket(1), b"")])
+    applied, report = work.run(Lane.APPLY, [page(b"a", b"poison", b"c"), Query(Ticket(1), b"")])
     assert isinstance(applied, EntriesApplied)
     assert applied.upto == 1
     assert isinstance(report, JobFailed)
     assert isinstance(report.error, MachineBroken)
     assert (report.error.operation, report.error.index, report.error.command) == ("apply", 2, b"poison")
     assert machine.applied == [(1, b"a")]
-    assert work.run(Lane.APPLY, [entries(b"d", first=4)]) == []
+    assert work.run(Lane.APPLY, [page(b"d", first=4)]) == []
     assert machine.applied == [(1, b"a")]
 
 
@@ -458,5 +453,5 @@ def test_job_of_another_lane_leaves_the_machine_as_it_was() -> None:
     work = JobRunner(MemoryStore(1, "c"), machine)
     with pytest.raises(CallerError):
         work.run(Lane.APPLY, [DropReceived()])
-    work.run(Lane.APPLY, [ApplyEntries((Entry.make(1, 1, b"x"),))])
+    work.run(Lane.APPLY, [page(b"x", wanted=())])
     assert machine.applied == [(1, b"x")]

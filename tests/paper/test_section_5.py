@@ -21,6 +21,7 @@ from tests.core.helpers import (
     accepted,
     announced,
     append,
+    apply_of,
     asks,
     bare,
     campaign_id,
@@ -369,7 +370,7 @@ def test_a_follower_applies_what_it_learns_is_committed_in_the_order_of_the_log(
 
     effects = step(raft, append(1, 2, (4, 1), commit=3, purpose=COMMIT_UPDATE))
 
-    assert only(Apply, effects) == [Apply(entries((2, 1), (3, 1)))]
+    assert only(Apply, effects) == [apply_of(entries((2, 1), (3, 1)))]
 
 
 def test_an_append_names_the_entry_before_its_own() -> None:
@@ -735,7 +736,7 @@ def test_elections_and_entries_need_nothing_but_events() -> None:
         Persist(WriteId(2), None, Index(0), (noop(2, 2),)),
         announced(RoleName.LEADER, 2, 1),
     ]
-    assert persist(raft) == [Apply((noop(2, 2),))]
+    assert persist(raft) == [apply_of((noop(2, 2),))]
     assert step(raft, Tick()) == []
     assert everybody_has_all(raft) == []
     assert raft.role.acked(NodeId(1)) == 2  # type: ignore[union-attr]

@@ -18,7 +18,7 @@ from raft_core.node.bootstrap import Bootstrap
 from raft_core.node.config import NodeConfig
 from raft_core.node.events import EntriesApplied, QueryFailed
 from raft_core.node.job_runner import JobRunner
-from raft_core.node.jobs import ApplyEntries, Job, Query, Ticket
+from raft_core.node.jobs import Job, Query, Ticket
 from raft_core.node.outputs import Outputs
 from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered
@@ -27,7 +27,19 @@ from raft_core.settings import LONGEST_LEASE
 from raft_core.validation import FAR_TERM, TERM_LEAP
 from raft_core.wire.payloads import Forward, ForwardReply, ProposeChange, ProposeCommand
 from tests.core.cluster import SMALL, Cluster
-from tests.core.helpers import append, asks, core, everybody_has_all, heartbeat, leader, only, persist, step, tick
+from tests.core.helpers import (
+    append,
+    apply_of,
+    asks,
+    core,
+    everybody_has_all,
+    heartbeat,
+    leader,
+    only,
+    persist,
+    step,
+    tick,
+)
 from tests.node.test_requests import LEADER, ME, Desk, ask, propose
 from tests.testing.test_leases_among_unlike_nodes import LEASED, MILLISECOND, leases
 
@@ -167,7 +179,7 @@ def test_is_long_that_raises_ends_nothing() -> None:
     """It is called in the loop, for every entry again after every start."""
     work = JobRunner(None, Hasty())  # type: ignore[arg-type]
     entries = (Entry.make(Index(1), Term(1), b"", COMMAND), Entry.make(Index(2), Term(1), b"", COMMAND))
-    jobs: deque[Job] = deque([ApplyEntries(entries), Query(Ticket(1), b"")])
+    jobs: deque[Job] = deque([apply_of(entries), Query(Ticket(1), b"")])
 
     assert work.take_blocking(jobs) is None
     done, failed = work.run_machine(jobs, lambda: False, in_loop=True)

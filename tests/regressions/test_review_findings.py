@@ -16,7 +16,7 @@ from raft_core.membership import AddLearner, Members
 from raft_core.messages import HEARTBEAT, AppendEntries, AppendReply, InstallSnapshot, VoteReply
 from raft_core.node.events import ChunkRead, ClientChanged, JobFailed, NodeEvent, QueryFailed
 from raft_core.node.job_runner import JobRunner
-from raft_core.node.jobs import ApplyEntries, Lane, Query, ReadChunk, Ticket
+from raft_core.node.jobs import Lane, Query, ReadChunk, Ticket
 from raft_core.node.limits import MILLISECOND, SECOND
 from raft_core.recovered import Recovered
 from raft_core.requests import TransferLeadership
@@ -25,7 +25,19 @@ from raft_core.store import SnapshotReader
 from raft_storage import MemoryStore
 from raft_storage.workers import Workers
 from tests.core.cluster import Cluster, Node, with_settings
-from tests.core.helpers import append, asks, core, entries, everybody_has_all, heartbeat, leader, only, sent, step
+from tests.core.helpers import (
+    append,
+    apply_of,
+    asks,
+    core,
+    entries,
+    everybody_has_all,
+    heartbeat,
+    leader,
+    only,
+    sent,
+    step,
+)
 from tests.node.cluster import Cluster as Hosts
 
 
@@ -158,7 +170,7 @@ class Rude:
 def test_a_machine_that_gives_no_bytes_ends_its_node_or_fails_its_caller_with_a_clear_word() -> None:
     work = JobRunner(MemoryStore(node=1), Rude())  # type: ignore[arg-type]
 
-    (failed,) = work.run(Lane.APPLY, [ApplyEntries(entries((1, 1)))])
+    (failed,) = work.run(Lane.APPLY, [apply_of(entries((1, 1)))])
     (query,) = JobRunner(MemoryStore(node=1), Rude()).run(Lane.APPLY, [Query(Ticket(1), b"x")])  # type: ignore[arg-type]
 
     assert isinstance(failed, JobFailed)

@@ -74,7 +74,7 @@ def test_two_followers_commit_what_the_leaders_own_disk_has_not_got_yet() -> Non
     assert raft.server.commit == 3
     assert only(Apply, effects) == []
     (apply,) = only(Apply, persist(raft))
-    assert [e.data for e in apply.entries] == [b"x"]  # type: ignore[union-attr]
+    assert [command for _, command in apply.commands] == [b"x"]  # type: ignore[union-attr]
 
 
 def test_leaving_a_joint_configuration_commits_what_only_the_outgoing_half_held_back() -> None:

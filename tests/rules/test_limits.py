@@ -33,6 +33,7 @@ from tests.core.cluster import SMALL, Cluster, with_settings
 from tests.core.helpers import (
     accepted,
     append,
+    apply_of,
     campaign_id,
     core,
     entries,
@@ -67,7 +68,7 @@ def test_a_new_cluster_is_formed_by_the_same_first_entry_on_every_disk() -> None
         raft, effects = opened(Recovered.fresh(node, THREE))
         assert (hard.term, entry.index, entry.term) == (1, 1, 1)
         assert raft.log.entries() == (entry,)
-        assert effects == [Apply((entry,))]
+        assert effects == [apply_of((entry,))]
         assert raft.members == THREE
 
 
@@ -113,7 +114,7 @@ def test_a_machine_that_lives_in_memory_is_given_the_snapshot_and_then_the_rest(
 
     raft, effects = opened(Recovered(Identity(NodeId(1)), HardState(Term(2), commit=Index(6)), meta, held))
 
-    assert effects == [Restore(meta), Apply(held[:1])]
+    assert effects == [Restore(meta), apply_of(held[:1])]
     machine_done(raft)
     assert raft.server.applied == 6
 
@@ -253,7 +254,7 @@ def test_what_is_on_its_way_to_the_machine_is_bounded() -> None:
 
     pages = only(Apply, everybody_has_all(raft))
 
-    assert [len(page.entries) for page in pages] == [1, 1]  # type: ignore[union-attr]
+    assert [len(page.commands) for page in pages] == [1, 1]  # type: ignore[union-attr]
     assert len(raft.server.pages) == 2
     machine_done(raft)
     assert raft.server.applied == raft.server.commit == 52

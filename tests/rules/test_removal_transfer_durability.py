@@ -42,6 +42,7 @@ from tests.core.cluster import Cluster, with_settings
 from tests.core.helpers import (
     accepted,
     append,
+    apply_of,
     asks,
     core,
     entries,
@@ -557,7 +558,7 @@ def test_nothing_is_applied_before_it_is_durable_here() -> None:
     assert raft.server.commit == 2
     assert raft.server.applying == 1
 
-    assert only(Apply, persist(raft)) == [Apply(entries((2, 1)))]
+    assert only(Apply, persist(raft)) == [apply_of(entries((2, 1)))]
 
 
 def test_writes_are_acknowledged_by_number_and_in_order() -> None:

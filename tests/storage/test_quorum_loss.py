@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from raft_core.effects import Apply, Persist, Restore, Send
-from raft_core.entries import COMMAND, Entry, HardState, SnapshotMeta
+from raft_core.entries import Entry, HardState, SnapshotMeta
 from raft_core.errors import CallerError, DirectoryInUse, WrongDirectory
 from raft_core.events import Applied, CampaignRequested, Event, Persisted, Restored
 from raft_core.ids import ClusterId, Incarnation, Index, NodeId, Term, WriteId
@@ -57,8 +57,8 @@ def applied_by(recovered: Recovered) -> tuple[list[bytes], Raft, list[int]]:
             if isinstance(effect, Persist):
                 events.append(Persisted(effect.write))
             elif isinstance(effect, Apply):
-                applied.extend(entry.data for entry in effect.entries if entry.kind is COMMAND)
-                events.append(Applied(effect.entries[-1].index))
+                applied.extend(command for _, command in effect.commands)
+                events.append(Applied(effect.upto))
             elif isinstance(effect, Restore):
                 restored.append(effect.meta.index)
                 events.append(Restored(effect.meta.index))

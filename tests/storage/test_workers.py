@@ -11,14 +11,14 @@ from typing import cast
 
 import pytest
 
-from raft_core.effects import Persist
-from raft_core.entries import Entry, SnapshotMeta
+from raft_core.effects import Apply, Persist
+from raft_core.entries import SnapshotMeta
 from raft_core.errors import CallerError, InvariantBroken
 from raft_core.ids import Index, Term, WriteId
 from raft_core.membership import Members
 from raft_core.node.events import EntriesApplied, JobFailed, MachineRestored, NodeEvent, TimerFired, Wrote
 from raft_core.node.job_runner import JobRunner
-from raft_core.node.jobs import ApplyEntries, DropReceived, Job, Lane, RestoreMachine, Write
+from raft_core.node.jobs import DropReceived, Job, Lane, RestoreMachine, Write
 from raft_core.store import Store
 from raft_storage import MemoryStore
 from raft_storage.workers import Workers
@@ -204,8 +204,8 @@ def restoring_lanes(machine: SlowMachine, state: bytes) -> tuple[Workers, Simple
     return lanes, reports
 
 
-def applying(index: int) -> ApplyEntries:
-    return ApplyEntries((Entry.make(index, 1, b"x"),), ((Index(index), Index(index)),))
+def applying(index: int) -> Apply:
+    return Apply(Index(index), ((Index(index), b"x"),), ((Index(index), Index(index)),))
 
 
 def test_a_machine_is_restored_in_a_thread_and_what_comes_behind_it_waits_its_turn() -> None:
@@ -250,8 +250,8 @@ def test_the_machine_has_a_slice_of_each_turn_and_the_rest_waits_for_the_next(mo
         return clock
 
     monkeypatch.setattr(time, "monotonic", passing)
-    entries = tuple(Entry.make(index, 1, b"x") for index in range(1, 11))
-    lanes.put(Lane.APPLY, ApplyEntries(entries))
+    commands = tuple((Index(index), b"x") for index in range(1, 11))
+    lanes.put(Lane.APPLY, Apply(Index(10), commands))
     turns = []
     while events := lanes.run_inline():
         turns.append(events)

@@ -7,7 +7,7 @@ checks about itself is switched off while they run, so that the safety checker a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 import msgspec
@@ -24,6 +24,7 @@ from raft_core.quorum import committed_index
 from raft_core.raft import Raft
 from raft_core.roles.leader import Leader
 from raft_core.server import Server
+from tests.core.helpers import apply_of
 from tests.testing.planted import shows
 from tests.testing.watched_cores import Stage, acknowledged, entry
 
@@ -288,11 +289,16 @@ def a_follower_runs_ahead(patch: pytest.MonkeyPatch) -> str:
     return stage.text
 
 
-def applied_otherwise(change: Callable[[tuple[Entry, ...]], tuple[Entry, ...]]) -> str:
-    """What is said where the leader orders other entries to be applied than it should."""
+Commands: TypeAlias = tuple[tuple[Index, bytes], ...]
+
+
+def applied_otherwise(change: Callable[[Commands], Commands]) -> str:
+    """What is said where the leader orders other commands to be applied than it should."""
 
     def broken(effects: list[Effect]) -> list[Effect]:
-        return [Apply(change(effect.entries)) if isinstance(effect, Apply) else effect for effect in effects]
+        return [
+            Apply(effect.upto, change(effect.commands)) if isinstance(effect, Apply) else effect for effect in effects
+        ]
 
     stage = Stage()
     stage.elect(1)
@@ -303,23 +309,32 @@ def applied_otherwise(change: Callable[[tuple[Entry, ...]], tuple[Entry, ...]]) 
     return stage.text
 
 
-@shows(SAFETY, "node 1 applies 4 after 2")
-def an_entry_is_left_out(patch: pytest.MonkeyPatch) -> str:
-    return applied_otherwise(lambda entries: entries[1:] or entries)
+@shows(SAFETY, "node 1 applies up to 4 something else than was committed")
+def a_command_is_left_out(patch: pytest.MonkeyPatch) -> str:
+    return applied_otherwise(lambda commands: commands[1:])
 
 
-@shows(SAFETY, "node 1 applies 3, which no log holds so")
-def an_entry_is_changed_on_its_way(patch: pytest.MonkeyPatch) -> str:
-    return applied_otherwise(lambda entries: tuple(msgspec.structs.replace(one, data=b"other") for one in entries))
+@shows(SAFETY, "node 1 applies up to 4 something else than was committed")
+def a_command_is_changed_on_its_way(patch: pytest.MonkeyPatch) -> str:
+    return applied_otherwise(lambda commands: tuple((index, b"other") for index, _ in commands))
 
 
-@shows(SAFETY, "node 1 applies index 4, which is not what was committed")
+@shows(SAFETY, "node 1 applies up to 2 after 2")
+def what_is_applied_is_applied_again(patch: pytest.MonkeyPatch) -> str:
+    stage = Stage()
+    stage.elect(1)
+    stage.doctor(1, lambda effects: [*effects, Apply(Index(2))])
+    stage.step(1, Tick())
+    return stage.text
+
+
+@shows(SAFETY, "node 1 applies index 4, which is not committed")
 def what_is_not_committed_is_applied(patch: pytest.MonkeyPatch) -> str:
     stage = Stage()
     stage.elect(1)
     stage.propose(1, b"x", b"y")
     held = stage.raft(1).log
-    stage.doctor(1, lambda effects: [*effects, Apply(held.slice(Index(3), Index(4), 10_000))])
+    stage.doctor(1, lambda effects: [*effects, apply_of(held.slice(Index(3), Index(4), 10_000))])
     stage.step(1, Tick())
     return stage.text
 
@@ -332,7 +347,7 @@ def what_is_not_durable_is_applied(patch: pytest.MonkeyPatch) -> str:
     stage.seats[2].held = True
     stage.propose(1, b"x")
     stage.deliver()
-    early = Apply(stage.raft(2).log.slice(Index(3), Index(3), 1000))
+    early = apply_of(stage.raft(2).log.slice(Index(3), Index(3), 1000))
     stage.doctor(2, lambda effects: [*effects, early])
     stage.step(2, Tick())
     return stage.text

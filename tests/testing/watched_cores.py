@@ -124,7 +124,7 @@ class Stage:
                 watched.stable.pending.append(effect)
                 seat.writes.append(effect)
             elif isinstance(effect, Apply):
-                seat.reports.append(Applied(effect.entries[-1].index, tuple(entry.data for entry in effect.entries)))
+                seat.reports.append(Applied(effect.upto, tuple(data for _, data in effect.commands)))
             elif isinstance(effect, TakeSnapshot):
                 seat.reports.append(SnapshotTaken(effect.meta))
             elif isinstance(effect, Restore):

@@ -74,7 +74,8 @@ class PendingProposals:
     def applied(self, upto: Index, results: Sequence[bytes | None], respond: Callable[[Respond], None]) -> None:
         """Answer the proposals up to `upto`. `results` belong to its last entries, one each, or are empty.
 
-        None is in the place of an entry that is no command: a membership change has no result."""
+        None is in the place of an entry that is no command: a membership change has no result.
+        """
         start = upto - len(results) + 1  # the index that results[0] belongs to
         queue = self._queue
         while queue and queue[0].first <= upto:

@@ -217,9 +217,11 @@ class Raft:
             case StopRequested():
                 self._stop()
             case StorageFailed(text):
-                self._failed(StopReason.STORAGE_FAILED, text)
+                server.outbox.fail()  # rule 12.5: drop held messages, answer all requests, step down
+                self._finish(StopReason.STORAGE_FAILED, text)
             case MachineFailed(text):
-                self._failed(StopReason.MACHINE_FAILED, text)
+                server.outbox.fail()
+                self._finish(StopReason.MACHINE_FAILED, text)
             case _:
                 if type(event) not in _MESSAGES:
                     raise CallerError(f"{event!r} is no event: give step() a message or one of raft_core.events")
@@ -361,11 +363,6 @@ class Raft:
             self._role.on_unreachable(peer)
         elif type(self._role) is Leader:
             self._move(self._role.on_unreachable(peer))
-
-    def _failed(self, reason: StopReason, text: str) -> None:
-        """Stop for good (rule 12.5): drop held messages, answer all requests, and step down as leader."""
-        self._server.outbox.fail()
-        self._finish(reason, text)
 
     # Requests of clients and operators.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Final, final
 
 import attrs
 
@@ -11,7 +11,13 @@ from raft_core.errors import CallerError
 from raft_core.ids import NO_INDEX, BootNumber, ClusterId, Incarnation, Index, NodeId, Term
 from raft_core.membership import Members
 
-__all__ = ["Identity", "Recovered", "check_founding", "formation"]
+__all__ = ["RESTART_TEXT", "Identity", "Recovered", "check_founding", "formation"]
+
+RESTART_TEXT: Final = (
+    "This disk no longer holds what this node has committed or applied: its log ends at {last}, but {commit} is known "
+    "to be committed. The disk was restored from a backup, partly wiped, or lied about a sync. Do not start it again: "
+    "remove the node from the cluster and add it with a new id and an empty directory."
+)
 
 
 @final

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, final
 
-from raft_core.apply import Page, per_entry
+from raft_core.apply import Page, others_between, per_entry
 from raft_core.compaction import base_after_snapshot, log_at_start, snapshot_due
 from raft_core.configurations import MembershipHistory
 from raft_core.effects import (
@@ -37,8 +37,8 @@ from raft_core.membership import Members
 from raft_core.messages import RequestVote, VoteKind, VoteReply
 from raft_core.outbox import Outbox
 from raft_core.pending import PendingProposals
-from raft_core.recovered import Recovered
-from raft_core.settings import LONGEST_LEASE, Settings
+from raft_core.recovered import RESTART_TEXT, Recovered
+from raft_core.settings import LONGEST_LEASE, Settings, unfit
 
 __all__ = ["Server"]
 
@@ -47,13 +47,6 @@ _MOST_DOUBLINGS = 7
 """Upper limit of the exponent by which a failed snapshot's retry delay grows: about a minute by default."""
 _MESSAGES: Final = (1 << 40) - 1
 _BOOTS: Final = (1 << 23) - 1
-
-
-RESTART_TEXT: Final = (
-    "This disk no longer holds what this node has committed or applied: its log ends at {last}, but {commit} is known "
-    "to be committed. The disk was restored from a backup, partly wiped, or lied about a sync. Do not start it again: "
-    "remove the node from the cluster and add it with a new id and an empty directory."
-)
 
 
 _TOLD_AT_THE_END: Final = {
@@ -347,7 +340,7 @@ class Server:
         results: Sequence[bytes | None] = report.results
         if upto <= self.applied or not self.pages or self.pages[0].restore or upto > self.applying:
             raise CallerError(f"Applied({upto}) does not answer an Apply: {self.applied} is applied already")
-        others = self._others_up_to(upto)
+        others = others_between(self.pages, self.applied, upto)
         if results:
             count = upto - self.applied - len(others)
             if len(results) != count:
@@ -359,16 +352,6 @@ class Server:
         self.applied = upto
         self.requests.applied(upto, results, self.respond)
         self._after_progress(transfers_from)
-
-    def _others_up_to(self, upto: Index) -> list[Index]:
-        """Return the no-ops and configurations among the entries that are reported as applied, up to `upto`."""
-        others: list[Index] = []
-        for page in self.pages:
-            if page.others and not page.restore:
-                others += [index for index in page.others if self.applied < index <= upto]
-            if page.last >= upto:
-                break
-        return others
 
     def _after_progress(self, transfers_from: Index) -> None:
         self.configurations.forget_before(self.applied)
@@ -528,12 +511,3 @@ class Server:
         for _, read in self.ready_reads:
             self.refuse(read, refused, text=text)
         self.ready_reads.clear()
-
-
-def unfit(settings: Settings, members: Members) -> str:
-    """Return why a node with these settings cannot join this cluster; empty if it can, or if that is unknown yet."""
-    if members.leases and not (settings.check_quorum and settings.pre_vote):
-        return "a cluster that is formed with leases needs check_quorum and pre_vote in the settings of every node"
-    if settings.lease_reads and not members.empty and not members.leases:
-        return "lease_reads needs a cluster that is formed with leases=True; it cannot be added later"
-    return ""

@@ -12,8 +12,9 @@ import attrs
 
 from raft_core.entries import Checksum
 from raft_core.errors import SettingsError
+from raft_core.membership import Members
 
-__all__ = ["LONGEST_LEASE", "Settings"]
+__all__ = ["LONGEST_LEASE", "Settings", "unfit"]
 
 LONGEST_LEASE: Final = 1_000_000_000
 """Longest lease in nanoseconds. A restarted voter does not know its earlier promises, perhaps made with other
@@ -150,3 +151,12 @@ _LEAST: Final[dict[str, int]] = {
     "stall_ticks": 0,
     "answer_ticks": 0,
 }
+
+
+def unfit(settings: Settings, members: Members) -> str:
+    """Return why a node with these settings cannot join this cluster; empty if it can, or if that is unknown yet."""
+    if members.leases and not (settings.check_quorum and settings.pre_vote):
+        return "a cluster that is formed with leases needs check_quorum and pre_vote in the settings of every node"
+    if settings.lease_reads and not members.empty and not members.leases:
+        return "lease_reads needs a cluster that is formed with leases=True; it cannot be added later"
+    return ""

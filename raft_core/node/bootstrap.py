@@ -43,8 +43,7 @@ from raft_core.node.jobs import FormCluster, Lane
 from raft_core.node.limits import NodeLimits
 from raft_core.node.outputs import Outputs
 from raft_core.recovered import Recovered
-from raft_core.server import unfit
-from raft_core.settings import Settings
+from raft_core.settings import Settings, unfit
 from raft_core.structs import Value
 from raft_core.wire.payloads import Hello
 

@@ -16,8 +16,7 @@ from raft_core.ids import HIGHEST_FOUNDER, NodeId
 from raft_core.membership import Members
 from raft_core.node.address_book import is_everywhere
 from raft_core.node.limits import SECOND, NodeLimits, check_node
-from raft_core.server import unfit
-from raft_core.settings import Settings
+from raft_core.settings import Settings, unfit
 from raft_core.store import Store
 
 __all__ = ["NodeConfig", "PathLike", "check_timeout", "deadline_after", "join_address", "split_address"]

@@ -16,7 +16,7 @@ import attrs
 from raft_core.ids import NodeId
 from raft_core.membership import Members
 from raft_core.node.limits import MILLISECOND, SECOND, NodeLimits
-from raft_core.server import unfit
+from raft_core.settings import unfit
 from raft_testing.disk.crash_disk import FaultKind
 from raft_testing.rng import Rng
 from raft_testing.sim.node import Death, SimulatedNode

@@ -53,8 +53,8 @@ PINNED: dict[str, str] = {
         " Restore RoleName Send Stop StopReason Success TakeSnapshot Indeterminate UnknownReason"
     ),
     "raft_core.quorum": "NO_LIMIT Verdict committed_index quorum_reached vote_verdict",
-    "raft_core.settings": "LONGEST_LEASE Settings",
-    "raft_core.recovered": "Identity Recovered check_founding formation",
+    "raft_core.settings": "LONGEST_LEASE Settings unfit",
+    "raft_core.recovered": "RESTART_TEXT Identity Recovered check_founding formation",
     "raft_core.status": "PeerStatus Status picture",
     "raft_core.raft": "Raft",
     "raft_core.invariants": "check",

@@ -4,6 +4,7 @@ It decides when each file is written, synced, renamed and deleted. `raft_core.wa
 `raft_storage.posix` calls the operating system. Safety rests on the order of the steps:
 
 - a batch is written into zeros that were never written before, and synced once;
+- the zeros of the next segment are written in the background, into a file that nothing refers to;
 - a new segment is synced, then the directory, then the anchor names it; only then is anything in it acknowledged;
 - a file is deleted only when its replacement is durable; an unreferenced one, before its room may be needed;
 - steps that need room come before the switch, and are undone if there is none;
@@ -30,6 +31,7 @@ from raft_core.wal.layout import ANCHOR, LOCK, Anchor, IdentityFile, new_name, s
 from raft_core.wal.records import Body, SegmentHeader, encode
 from raft_core.wal.recovery import LiveSegment, Plan, header_of
 from raft_storage.data_directory import discard, identity_in, plan_in, put_in_force, replace_file, write_new
+from raft_storage.next_segment import Background, NextSegment, at_once, in_thread
 from raft_storage.posix import PosixFiles
 from raft_storage.snapshot_store import SnapshotStore
 
@@ -37,13 +39,17 @@ __all__ = ["FileStore"]
 
 SEGMENT_BYTES: Final = 8 * 1024 * 1024
 MERGE_BYTES: Final = 1024 * 1024
+_PREPARED_AT: Final = 4
+"""The next segment is prepared when one part in so many of this one is written."""
 
 
 @final
 class FileStore:
     """A `raft_core.store.Store` in one directory. Made by `FileStore.open`."""
 
-    def __init__(self, files: Files, identity: IdentityFile, plan: Plan, segment_bytes: int) -> None:
+    def __init__(
+        self, files: Files, identity: IdentityFile, plan: Plan, segment_bytes: int, background: Background
+    ) -> None:
         """Take over a directory as planned by recovery. Only for `open`."""
         self._files = files
         self._file_identity = identity
@@ -57,6 +63,7 @@ class FileStore:
         self._file: File | None = None
         self._room = 0
         self._anchored = NOWHERE
+        self._next = NextSegment(files, segment_bytes, background)
         for name in plan.rubbish:
             files.unlink(name)
         self._shelf = SnapshotStore(files, identity.cluster, plan.image.snapshot)
@@ -77,12 +84,14 @@ class FileStore:
         incarnation: int | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         merge_bytes: int = MERGE_BYTES,
+        background: Background | None = None,
     ) -> FileStore:
         """Open the store in `directory`: format it if empty, recover it otherwise.
 
         `files` replaces the operating system; `directory` then is only a name for error texts. `incarnation` is used
         for formatting only; by default a random one is drawn. A segment of the log takes `segment_bytes`, or more for
-        one large batch. Segments at the log's end that together hold less than `merge_bytes` are merged.
+        one large batch. Segments at the log's end that together hold less than `merge_bytes` are merged. `background`
+        runs the preparation of the next segment: by default a thread, with `files` the caller's.
 
         Raise `DirectoryInUse`, `WrongDirectory`, `LogDamaged`, `LogLost`, or another `DiskError` if reading or writing
         fails.
@@ -104,7 +113,8 @@ class FileStore:
             ) from failure
         try:
             identity = identity_in(used, place, NodeId(node), ClusterId(cluster), incarnation)
-            return cls(used, identity, plan_in(used, identity, merge_bytes), segment_bytes)
+            plan = plan_in(used, identity, merge_bytes)
+            return cls(used, identity, plan, segment_bytes, background or (in_thread if files is None else at_once))
         except BaseException:
             used.close()
             raise
@@ -185,6 +195,8 @@ class FileStore:
         write_whole(self._file, self._at.offset, framed)
         self._file.sync()
         self._at = Position(self._at.segment, self._at.offset + len(framed))
+        if self._at.offset >= self._room // _PREPARED_AT:
+            self._next.prepare()
 
     def _begin_segment(self, header: SegmentHeader, changes: Sequence[Body]) -> None:
         """Begin a new segment with these changes, make it durable, and name it in the anchor."""
@@ -212,17 +224,20 @@ class FileStore:
 
         On failure delete it and free its room: the anchor does not name it yet, so nothing in it was acknowledged.
         """
-        file: File | None = None
+        name, file = segment_name(sequence), None
         try:
-            file = self._files.create(segment_name(sequence))
-            file.preallocate(room)
+            if room == self._segment_bytes:
+                file = self._next.take(name)
+            if file is None:
+                file = self._files.create(name)
+                file.preallocate(room)
             write_whole(file, 0, framed)
             file.sync()
             self._files.sync_directory()
         except BaseException:
             discard(self._files, new_name(ANCHOR))
             if file is not None:  # otherwise the file may not be ours
-                discard(self._files, file.name)
+                discard(self._files, name)
                 file.close()
             raise
         return file
@@ -256,9 +271,11 @@ class FileStore:
         if self._failure is None and self._anchored != self._at:
             with suppress(DiskError), self._guarded():
                 replace_file(self._files, ANCHOR, sealed(Anchor(self._boot, self._at)))
+        finish = self._next.wait if self._failure is not None else self._next.drop
         self._failure = self._failure or "the store is closed"
         file, self._file = self._file, None
         try:
+            finish()
             self._shelf.close()
             if file is not None:
                 file.close()

@@ -1,5 +1,6 @@
-"""The tools of this package as a command: `python -m raft_testing`, and then `simulate`, `determinism`, `explore`,
-`crash-disk` or `draw`.
+"""The commands of `python -m raft_testing`.
+
+They are `simulate`, `determinism`, `explore`, `crash-disk` and `draw`.
 
 What lives here: the commands, with their worker processes, files and printing. This module alone of `raft_core` may do
 such things. Which arguments there are is said in `command_line`.
@@ -55,7 +56,7 @@ _MANY: Final = 200
 
 
 def open_file_store(disk: CrashDisk, node: NodeId, incarnation: Incarnation) -> Store:
-    """The shipped store, with segments so small that they are changed often."""
+    """Open the shipped store, with segments so small that they change often."""
     return FileStore.open(
         f"node {node}",
         node=node,
@@ -68,8 +69,10 @@ def open_file_store(disk: CrashDisk, node: NodeId, incarnation: Incarnation) -> 
 
 
 def salvage_file_store(disk: CrashDisk, target: CrashDisk) -> RecoveredDisk:
-    """A new cluster on what a simulated disk of the shipped store holds, as `raft-kv recover-from-quorum-loss` founds
-    one."""
+    """Make a new cluster from a simulated disk of the shipped store.
+
+    As `raft-kv recover-from-quorum-loss` does.
+    """
     survivor = Survivor("lost", "simulated", files=disk)
     try:
         recovered = survivor.recovered
@@ -93,7 +96,7 @@ def _open_salvaged(disk: CrashDisk, node: NodeId) -> Store:
 
 
 def open_for_crash_check(files: Files) -> Store:
-    """The shipped store, with segments so small that a short log is many: some are merged, others kept or dropped."""
+    """Open the shipped store, with segments so small that a short log has many: merged, kept and dropped ones."""
     return FileStore.open("disk", node=1, cluster="c", files=files, incarnation=7, segment_bytes=4096, merge_bytes=2048)
 
 
@@ -101,7 +104,7 @@ def open_for_crash_check(files: Files) -> Store:
 
 
 def _named(name: str) -> Any:
-    """What `package.module:attribute` names; chosen by the person who typed it, so of any type."""
+    """Return the object named by `package.module:attribute`; the user chose it, so it may have any type."""
     module, _, attribute = name.partition(":")
     if not module or not attribute:
         raise CallerError(f"{name!r} names nothing: write package.module:attribute")
@@ -112,7 +115,7 @@ def _named(name: str) -> Any:
 
 
 def _subject(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What is put under fire: the arguments of `run_seed` that are the same for all seeds."""
+    """Return the arguments of `run_seed` that are the same for all seeds."""
     subject: dict[str, Any] = {"open_store": _named(arguments.store) if arguments.store else open_file_store}
     if not arguments.store:
         subject["salvage"] = salvage_file_store
@@ -188,7 +191,7 @@ def _tell(reports: list[SeedReport], count: int, begun: float) -> None:
 
 
 def _tell_count(done: int, count: int, begun: float) -> None:
-    """A line now and then, with the time that is left at this pace."""
+    """Print a line now and then, with the time left at this pace."""
     if done % (25 if count < 2500 else 250) == 0 or done == count:
         seconds = time.monotonic() - begun
         left = seconds / done * (count - done)
@@ -196,7 +199,7 @@ def _tell_count(done: int, count: int, begun: float) -> None:
 
 
 def _write_failure(failed: SeedReport, arguments: argparse.Namespace) -> None:
-    """The first failure, made smaller, with its picture."""
+    """Print the first failure, reduced, and write its page."""
     print(f"making seed {failed.seed} smaller …", file=sys.stderr, flush=True)
     tries = 0 if arguments.no_shrink else 60
     small = shrink(failed, tries=tries, profile=_profile(arguments), **_subject(arguments))
@@ -205,7 +208,7 @@ def _write_failure(failed: SeedReport, arguments: argparse.Namespace) -> None:
 
 
 def _write_page(name: str, page: Callable[[], str]) -> None:
-    """The picture of what was found, which is told and counts, picture or not."""
+    """Write the page of a finding; a failure to draw it changes neither report nor status."""
     path = pathlib.Path(name)
     try:
         path.write_text(page(), encoding="utf-8")
@@ -384,7 +387,7 @@ _COMMANDS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Does what the command line says; the exit status."""
+    """Run the command line. Return the exit status."""
     parsed = parser().parse_args(arguments)
     try:
         return _COMMANDS[parsed.command](parsed)

@@ -14,7 +14,7 @@ __all__ = ["parser"]
 
 
 def parser() -> argparse.ArgumentParser:
-    """Takes the arguments apart; `command` is which of the commands they are for."""
+    """Return the parser of the arguments; `command` is the command they are for."""
     whole = argparse.ArgumentParser(
         prog="python -m raft_testing",
         description="Puts a replicated state machine and its store under fire, deterministically.",
@@ -147,7 +147,7 @@ def _arguments_of_draw(drawing: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    """A whole number of which there is at least one: a run of nothing proves nothing."""
+    """Return a whole number of at least 1: an empty run proves nothing."""
     try:
         number = int(text)
     except ValueError:

@@ -32,6 +32,7 @@ class Rng:
         return Rng(int.from_bytes(digest, "little"))
 
     def chance(self, probability: float) -> bool:
+        """Return True with this probability."""
         return self.random.random() < probability
 
     def below(self, count: int) -> int:
@@ -47,6 +48,7 @@ class Rng:
         return self.between(mean // 4, mean + 3 * mean // 4)
 
     def choice(self, items: Sequence[_Item]) -> _Item:
+        """Return one of the items."""
         return items[self.below(len(items))]
 
     def some(self, items: Sequence[_Item], probability: float) -> list[_Item]:

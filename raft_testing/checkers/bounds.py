@@ -27,11 +27,12 @@ _URGENT_BYTES: Final = 1024
 
 
 def queue_of_core(raft: Raft, event: Event | None) -> str:
-    """The log and its uncommitted end, where they are too long; looked at whenever the event has made the log grow.
+    """Return a violation if the log or its uncommitted end is too long. Checked whenever the event made the log grow.
 
     A follower takes in what its leader held before its office, though there is no room: the limit of the leader, where
     all have the same, and what the follower has not compacted yet. A new leader may begin with more that is uncommitted
-    as far as it knows; it takes no proposals then."""
+    as far as it knows; it takes no proposals then.
+    """
     server = raft.server
     settings, log = server.settings, server.log
     most = 2 * settings.log_max_bytes + _UNREFUSED
@@ -45,8 +46,11 @@ def queue_of_core(raft: Raft, event: Event | None) -> str:
 
 
 def limits_of_node(config: NodeLimits, settings: Settings) -> Load:
-    """The most that may wait for the core, for the leader, and for a peer. In a lane where nothing else waits a single
-    message may be larger than the lane's limit, or it could never be sent; and another may be half out."""
+    """Return the most that may wait for the core, for the leader, and for a peer.
+
+    In a lane where nothing else waits a single message may be larger than the lane's limit, or it could never be sent;
+    and another may be half out.
+    """
     single = max(settings.max_message_bytes, settings.max_entry_bytes) + _URGENT_BYTES
     bulk = max(config.bulk_limit(settings), single)
     most = bulk + single + 2 * config.request_bytes + config.urgent_frames * _URGENT_BYTES
@@ -54,7 +58,7 @@ def limits_of_node(config: NodeLimits, settings: Settings) -> Load:
 
 
 def queue_of_node(load: Load, limits: Load) -> str:
-    """What waits in a host, where it is too much; asked after every turn, so it is quick where all is well."""
+    """Return a violation if too much waits in a node. Called after every turn, so it is fast if nothing is wrong."""
     if (
         load.clients <= limits.clients
         and load.client_bytes <= limits.client_bytes

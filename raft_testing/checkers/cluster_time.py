@@ -23,11 +23,14 @@ that reached the new leader, and an eighth of each later one's delay."""
 
 @final
 class ClusterTimeChecker:
-    """The time in one simulation's log. `now` gives the simulation's own time, `fail` is told what is wrong, and
-    `elections` says how many there have been.
+    """The time in one simulation's log.
+
+    `now` returns the simulation's own time, `fail` gets the text of a violation, `elections` returns the number of
+    elections so far.
 
     `alike`: all clocks run at the pace of true time, so that cluster time can be held against it. `steady`: besides, no
-    process dies, so that every node has heard the leader."""
+    process dies, so that every node has heard the leader.
+    """
 
     def __init__(self, now: Callable[[], int], fail: Callable[[str], None], elections: Callable[[], int]) -> None:
         self._elections = elections
@@ -43,11 +46,11 @@ class ClusterTimeChecker:
         """By how much cluster time is late at last, in nanoseconds; None of it counts where clocks are not alike."""
 
     def told(self, time: int) -> None:
-        """The machine of a node that leads is told that it is `time`."""
+        """Note that a leader's machine is told this time."""
         self._told.setdefault(time, self._now())
 
     def applied(self, index: int, command: bytes, node: str) -> None:
-        """A machine of `node` applies the command, as the log has it."""
+        """Note that a machine of `node` applies this command of the log."""
         last, before = self._last
         if index <= last or len(command) < _HEAD.size:
             return

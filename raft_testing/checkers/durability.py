@@ -33,8 +33,11 @@ _PROMISES_NOTHING: Final = (ReadIndex, TransferRefused)
 
 @final
 class DurabilityChecker:
-    """Of all nodes. `fail` is called with the text of what is not kept. `committed` is followed as it grows: by index,
-    the term and the chain of what is committed there."""
+    """The durability of acknowledged data over all nodes.
+
+    `fail` is called with the text of a violation. `committed` follows the cluster's log as it grows: by index, the term
+    and the chain of the committed entry.
+    """
 
     def __init__(
         self, fail: Callable[[str], None], seen: Counter[str], committed: Sequence[tuple[int, bytes]] = ((0, b""),)
@@ -50,15 +53,16 @@ class DurabilityChecker:
     # Leaders.
 
     def took_office(self, term: int, log: LogMirror) -> None:
+        """Note that a leader of `term` starts with this log."""
         self._logs[term] = log
         self._newest = max(self._newest, term)
 
     def resigned(self, term: int, log: LogMirror) -> None:
-        """The leader leads no more; `log` is what it was until then."""
+        """Note that the leader leads no more; `log` is its log until then."""
         self._logs[term] = log.copy()
 
     def later_leader_without(self, index: int, term: int, led: int) -> int:
-        """The term of a leader elected after that of `led` whose log never held the entry; 0 if there is none."""
+        """Return the term of a leader elected after `led` whose log never held the entry; 0 if there is none."""
         if self._newest <= led:
             return 0
         for later, log in self._logs.items():
@@ -82,7 +86,7 @@ class DurabilityChecker:
     # Messages.
 
     def sent(self, watched: Watched, effect: Send) -> None:
-        """The message leaves now."""
+        """Check a message that leaves now."""
         message = effect.message
         kind = type(message)
         if kind is VoteReply:

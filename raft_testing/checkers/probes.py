@@ -50,8 +50,11 @@ __all__ = ["Probes", "RecoveredDisk", "Salvage"]
 @final
 @attrs.frozen
 class RecoveredDisk:
-    """What a salvage came to. `survivor`: what the old disk holds; `founded`: what a node finds on the new one, and
-    `snapshot` the state of the machine that lies there, None where there is no snapshot."""
+    """The result of a recovery from quorum loss.
+
+    `survivor`: the contents of the old disk; `founded`: those of the new one; `snapshot`: the machine's state there,
+    None without a snapshot.
+    """
 
     survivor: Recovered
     statement: Statement
@@ -60,7 +63,7 @@ class RecoveredDisk:
 
 
 Salvage: TypeAlias = Callable[[CrashDisk, CrashDisk], RecoveredDisk]
-"""Founds a cluster of another name on what the first disk holds, upon the second, which is empty. Raises `DiskError`
+"""Founds a cluster of another name on what the first disk holds, upon the second, which is empty. Raise `DiskError`
 where the first is damaged, and `CallerError` where it has never been part of a cluster."""
 
 _ASKED_EVERY: Final = 9 * SECOND
@@ -82,8 +85,11 @@ _STRANGER: Final = NodeId(99)
 
 @final
 class Probes:
-    """All of them, for one world. The simulation tells them what happens; they look, and complain to the
-    safety. `salvage`: how a disk of this store is salvaged, None where nobody knows."""
+    """All of them, for one world.
+
+    The simulation tells them what happens; they look, and complain to the safety. `salvage`: how a disk of this store
+    is salvaged, None where nobody knows.
+    """
 
     def __init__(self, world: World, rng: Rng, salvage: Salvage | None) -> None:
         self._world = world
@@ -99,11 +105,11 @@ class Probes:
         self._world.at(self._rng.around(_ASKED_EVERY), self._inquire)
 
     def recorder_for(self, node: SimulatedNode, step: Callable[[Raft, Event | None], list[Effect]]) -> Recorder | None:
-        """What records this life of the node, if anything does; `step` is what it would do otherwise."""
+        """Return the recorder of this life of the node, if it has one; `step` replaces the recorded step."""
         return self._recordings.recorder_for(node, step)
 
     def stepped(self, node: SimulatedNode, event: Event | None, effects: list[Effect]) -> None:
-        """A core took a step."""
+        """Note a step of a core."""
         if node.id in self._recordings.kept:
             self._recordings.kept[node.id].append(effects)
         self._steps_to_read -= 1
@@ -112,7 +118,7 @@ class Probes:
             self._read(node, (event, *effects))
 
     def dying(self, node: SimulatedNode) -> None:
-        """The node is about to end."""
+        """Probe a node about to end."""
         if self._over:
             return
         self._recordings.look(node, 0.3)
@@ -120,16 +126,16 @@ class Probes:
             self._ask(node, announced=False)
 
     def disk_left(self, node: SimulatedNode) -> None:
-        """The node is dead, and its disk is what it left."""
+        """Probe the disk of a dead node."""
         if not self._over:
             self._rescuers.crashed(node)
 
     def disk_refused(self, node: SimulatedNode) -> None:
-        """The node did not open its disk, for it is damaged."""
+        """Probe a disk that its node refused as damaged."""
         self._rescuers.try_damaged(node)
 
     def last_look(self, members: Sequence[SimulatedNode]) -> None:
-        """The run is over, and these disks hold what is left."""
+        """Probe the disks at the end of the run."""
         for node in self._world.nodes.values():
             self._recordings.look(node, 1.0)
         self._rescuers.compare(members)
@@ -162,8 +168,10 @@ class Probes:
         self._world.at(self._rng.around(_ASKED_EVERY), self._inquire)
 
     def _ask(self, node: SimulatedNode, *, announced: bool) -> None:
-        """Everything that can be asked of a node, dead ones included: they answer for what they were. `announced`:
-        what the node announced has arrived."""
+        """Ask a node, alive or dead, for everything it can be asked; a dead one answers for its last state.
+
+        `announced`: its announcements have arrived.
+        """
         host, raft = node.host, node.last_raft
         if host is None:
             return
@@ -232,7 +240,7 @@ class _Recordings:
         self.kept: dict[NodeId, list[list[Effect]]] = {}
 
     def recorder_for(self, node: SimulatedNode, step: Callable[[Raft, Event | None], list[Effect]]) -> Recorder | None:
-        """Some nodes of some seeds, tiny bounds included."""
+        """Record some nodes of some seeds, within bounds that are sometimes tiny."""
         self.kept.pop(node.id, None)
         if not self._takes_part or not self._rng.chance(0.5):
             return None
@@ -243,7 +251,7 @@ class _Recordings:
         return recorder
 
     def look(self, node: SimulatedNode, share: float) -> None:
-        """The node's recording, with this probability, is replayed, and holds what the node did."""
+        """Replay the node's recording, with this probability, and compare it with the node's behaviour."""
         if node.host is None or self._left <= 0 or not self._takes_part or not self._rng.chance(share):
             return
         wrong = self._wrong(node)
@@ -283,7 +291,7 @@ class _Recordings:
         return self._damaged(dump) or self._drawn(dump, count)
 
     def _damaged(self, dump: bytes) -> str | None:
-        """A dump that lost a bit, or its end, on the way is refused."""
+        """Return a violation if a dump with a flipped bit or a cut end is accepted."""
         place = self._rng.below(len(dump))
         flipped = bytes((dump[place] ^ 1 << self._rng.below(8),))
         strange = b"raft recording 1\n" + zlib.crc32(flipped).to_bytes(4, "little") + flipped
@@ -317,12 +325,12 @@ class _Rescuers:
         self._takes_part = rng.chance(_SALVAGED_SEEDS)
 
     def crashed(self, node: SimulatedNode) -> None:
-        """A dead node's disk is now and then taken for the last one."""
+        """Treat a dead node's disk, now and then, as the only survivor."""
         if self._takes_part and self._rng.chance(_SALVAGED_CRASHES):
             self._try(node, damaged=node.harmed)
 
     def try_damaged(self, node: SimulatedNode) -> None:
-        """The disk is damaged, and was refused."""
+        """Try to recover from a damaged disk that its node refused."""
         self._try(node, damaged=True)
 
     def compare(self, members: Sequence[SimulatedNode]) -> None:
@@ -342,7 +350,7 @@ class _Rescuers:
         self._world.seen["probes: best survivor chosen"] += 1
 
     def _try(self, node: SimulatedNode, *, damaged: bool) -> RecoveredDisk | None:
-        """What came of it; nothing that is on the disk may change, and nothing be made up."""
+        """Return the result of a recovery, which must not change the old disk nor invent data."""
         if self._salvage is None:
             return None
         disk, seen, fail = node.disk.twin(), self._world.seen, self._world.fail
@@ -418,7 +426,7 @@ def _refused(question: Callable[[], object]) -> bool:
 
 
 def _alike(one: CrashDisk, other: CrashDisk) -> bool:
-    """The same names, the same bytes, the same left to be synced."""
+    """Return whether both disks have the same names, bytes and unsynced changes."""
     names = one.listing()
     if names != other.listing() or one.unsynced != other.unsynced:
         return False
@@ -433,7 +441,7 @@ def _copy(model: DiskModel) -> DiskModel:
 
 
 def _known_to(ledger: Ledger, found: Recovered) -> None:
-    """Raises `ModelMismatch` where an entry, or what lies before it, was in no log."""
+    """Raise `ModelMismatch` if an entry, or its past, was in no log."""
     before = ledger.chain(found.snapshot.index, found.snapshot.term) if found.snapshot is not None else b""
     for entry in found.entries:
         if ledger.entry(entry.index, entry.term) is None and entry.index == len(found.entries) == 1:

@@ -35,7 +35,8 @@ NO_CHAIN: Chain = b""
 def majority_of_each_half(members: Members, agrees: Callable[[NodeId], bool]) -> bool:
     """More than half of the voters agree, and of those who are being voted out; whoever else agrees does not count.
 
-    Said here once more, because what the core takes for a quorum is under test."""
+    Said here once more, because what the core takes for a quorum is under test.
+    """
     halves = [half for half in (members.voters, members.outgoing) if half]
     return bool(halves) and all(2 * len([node for node in half if agrees(node)]) > len(half) for half in halves)
 
@@ -50,7 +51,7 @@ class Ledger:
         self._known: dict[tuple[int, int], tuple[Chain, Entry]] = {}
 
     def add(self, before: Chain, entry: Entry) -> Chain:
-        """The entry's chain. Raises `ModelMismatch` where another entry, or another past, is known at its position."""
+        """Return the entry's chain. Raise `ModelMismatch` if another entry or another past is known at its position."""
         known = self._known.get((entry.index, entry.term))
         content = b"%d %d %d " % (entry.index, entry.term, entry.kind)
         chain = hashlib.blake2b(before + content + entry.data, digest_size=8).digest()
@@ -67,13 +68,14 @@ class Ledger:
         self._known.clear()
 
     def chain(self, index: int, term: int) -> Chain | None:
-        """The chain at this position, None where nobody ever had it; the empty one before the first entry."""
+        """Return the chain at this position, None if no node ever had it; empty before the first entry."""
         if index == 0:
             return NO_CHAIN
         known = self._known.get((index, term))
         return None if known is None else known[0]
 
     def entry(self, index: int, term: int) -> Entry | None:
+        """Return the entry at this position; None if no node ever had it."""
         known = self._known.get((index, term))
         return None if known is None else known[1]
 
@@ -100,22 +102,25 @@ class LogMirror:
 
     @property
     def last(self) -> int:
+        """The index of the last entry."""
         return self.base + len(self.entries)
 
     def term_at(self, index: int) -> int | None:
+        """Return the term at `index`; None if the log does not hold it."""
         if index == self.base:
             return self.base_term
         place = index - self.base - 1
         return self.entries[place].term if 0 <= place < len(self.entries) else None
 
     def chain_at(self, index: int) -> Chain | None:
+        """Return the chain at `index`; None if the log does not hold it."""
         if index == self.base:
             return self.base_chain
         place = index - self.base - 1
         return self.chains[place] if 0 <= place < len(self.chains) else None
 
     def copy(self) -> LogMirror:
-        """The log as it is now, whatever becomes of it."""
+        """Return a copy of the present log."""
         twin = LogMirror(self._ledger)
         twin.base, twin.base_term, twin.base_chain = self.base, self.base_term, self.base_chain
         twin.entries, twin.chains = list(self.entries), list(self.chains)
@@ -123,7 +128,7 @@ class LogMirror:
         return twin
 
     def follow(self, log: Log) -> Change:
-        """The mirror equals the log again. Raises `ModelMismatch` where it contradicts the ledger."""
+        """Make the mirror equal to the log again. Raise `ModelMismatch` if the log contradicts the ledger."""
         last, base = log.last_index, log.base.index
         entries = self.entries
         if base == self.base and last == base + len(entries) and (not entries or log.entry(last) is entries[-1]):
@@ -157,7 +162,7 @@ class LogMirror:
         return replaced
 
     def _cut(self, log: Log) -> int:
-        """The first index that the log does not hold as it was, 0 where it only grew."""
+        """Return the first index whose entry the log has changed or lost, 0 if it only grew."""
         common = min(log.last_index, self.last)
         last = self.last
         first_different = 0 if last == common else common + 1
@@ -189,9 +194,11 @@ class LogMirror:
 
 @final
 class DiskModel:
-    """What a disk must hold. `pending`: writes that were handed over and are not known to be done. `ever`: places
-    (index, term) that it has held at some time in this life, or that were overwritten while they waited for a write:
-    that write stands for both."""
+    """The required contents of a disk.
+
+    `pending`: writes handed over and not known to be done. `ever`: positions (index, term) held at some time in this
+    life, or overwritten while they waited for a write: that write stands for both.
+    """
 
     __slots__ = ("_overwritten", "entries", "ever", "hard", "pending", "snapshot")
 
@@ -204,13 +211,13 @@ class DiskModel:
         self._overwritten: dict[WriteId, list[tuple[int, int]]] = {}
 
     def ordered(self, persist: Persist, log: LogMirror) -> None:
-        """A write of this log is handed over, with what the log lost since the one before."""
+        """Note a write of this log, with the entries that the log has lost since the write before."""
         self.pending.append(persist)
         if log.cut_off:
             self._overwritten[persist.write], log.cut_off = log.cut_off, []
 
     def done(self, upto: WriteId) -> None:
-        """The writes up to `upto` are durable."""
+        """Note that the writes up to `upto` are durable."""
         while self.pending and self.pending[0].write <= upto:
             persist = self.pending.pop(0)
             self._write(persist)
@@ -247,7 +254,7 @@ class DiskModel:
         return max(next(reversed(self.entries), 0), snapshot)
 
     def term_at(self, index: int) -> int | None:
-        """The term of what is held at `index`; None where nothing is, or a snapshot stands for it."""
+        """Return the term held at `index`; None if there is none, or a snapshot covers it."""
         entry = self.entries.get(index)
         if entry is not None:
             return entry.term
@@ -256,20 +263,21 @@ class DiskModel:
         return 0 if index == 0 else None
 
     def covers(self, index: int, term: int) -> bool:
-        """What is committed at (index, term) is held, as an entry or within a snapshot."""
+        """Return whether the committed entry at (index, term) is held, as an entry or within a snapshot."""
         entry = self.entries.get(index)
         if entry is not None:
             return entry.term == term
         return self.snapshot is not None and self.snapshot.index >= index
 
     def held(self, index: int, term: int) -> bool:
-        """The place was on the disk once: what rested on it was right, even if it left after a later write."""
+        """Return whether the position was ever on the disk: a message may depend on it even after a later write."""
         return self.covers(index, term) or (index, term) in self.ever
 
     def recovered(self, found: Recovered) -> int:
         """How many of the pending writes the disk turns out to hold; they are done, the others are forgotten.
 
-        Raises `ModelMismatch` where what was found is not what the model holds after some number of them."""
+        Raise `ModelMismatch` where what was found is not what the model holds after some number of them.
+        """
         writes, self.pending = self.pending, []
         first = self._difference(found)
         if first is None:
@@ -332,7 +340,7 @@ class Watched:
         self.configuration = -1  # where the one in force was appended
 
     def begin(self, recovered: Recovered) -> None:
-        """A new life on the same disk."""
+        """Start a new life on the same disk."""
         self.told.load(recovered)
         self.stable.load(recovered)
         self.log = LogMirror(self.ledger)

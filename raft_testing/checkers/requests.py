@@ -38,7 +38,7 @@ class RequestTracker:
         return tuple(self._open)
 
     def asked(self, event: Event | None) -> None:
-        """The event may be a request."""
+        """Note the event if it is a request."""
         if type(event) is Proposed:
             if event.commands:
                 self._open[event.request] = (1 << len(event.commands)) - 1
@@ -46,7 +46,7 @@ class RequestTracker:
             self._open[event.id] = 1
 
     def answered(self, answer: Respond) -> str:
-        """What is wrong with the answer, or nothing."""
+        """Return the violation in an answer, or ""."""
         items = ((1 << answer.count) - 1) << answer.offset
         waiting = self._open.get(answer.request, 0)
         if waiting & items != items:
@@ -62,7 +62,8 @@ class RequestTracker:
 def unfair(event: ClientEvent, reply: Reply, config: NodeLimits, waited: int, stopping_for: int) -> str:
     """Return what is wrong with this answer; "" where nothing is.
 
-    `waited`: nanoseconds since it was asked. `stopping_for`: since the node was asked to stop, or -1."""
+    `waited`: nanoseconds since it was asked. `stopping_for`: since the node was asked to stop, or -1.
+    """
     if isinstance(reply, OutcomeUnknown):
         early = reply.reason is UnknownReason.STOPPING and stopping_for < config.drain_timeout
         return f"ended with a request open {stopping_for / SECOND} s after it was asked to stop" if early else ""

@@ -114,12 +114,12 @@ class SafetyChecker:
     # What the simulation tells.
 
     def watch(self, node: NodeId, incarnation: Incarnation) -> Watched:
-        """A node with a new disk exists."""
+        """Watch a node with a new disk."""
         watched = self._watched[node, incarnation] = Watched(node, incarnation, self.ledger)
         return watched
 
     def lost(self, watched: Watched) -> None:
-        """The node's disk is lost. A first entry that only this disk held was never the cluster's."""
+        """Note the loss of a node's disk. A first entry on this disk alone was never the cluster's."""
         watched.lost = True
         if self.committed <= 1 and all(other.lost or not other.stable.entries for other in self._watched.values()):
             self.seen["founding forgotten, with the only disk that held it"] += self.committed
@@ -127,11 +127,12 @@ class SafetyChecker:
             del self._committed[1:], self._commands[1:], self._marks[:]
 
     def fail(self, text: str, *, moment: int | None = None) -> None:
-        """A violation, now or at a moment that is past; the first that is found is kept."""
+        """Note a violation, now or at an earlier moment; the first one found is kept."""
         if self.violation is None:
             self.violation = Violation(text, self.now if moment is None else moment)
 
     def require(self, holds: bool, text: str) -> None:
+        """Note a violation unless `holds`."""
         if not holds:
             self.fail(text)
 
@@ -143,7 +144,7 @@ class SafetyChecker:
     # One step of one core.
 
     def step(self, watched: Watched, raft: Raft, event: Event | None) -> list[Effect]:
-        """What `Raft.step` returns, after everything has been checked."""
+        """Step the core and check everything. Return the effects of `Raft.step`."""
         self.steps += 1
         if type(event) is Persisted:
             watched.told.done(event.upto)
@@ -230,7 +231,7 @@ class SafetyChecker:
         self.require(not waiting, f"node {watched.node} never answered the requests {waiting[:5]}")
 
     def _notice(self, raft: Raft, event: Event | None, effects: Iterable[Effect]) -> None:
-        """Counts what proves that a run was not vacuous."""
+        """Count the events that prove a run not vacuous."""
         kind = type(event)
         if kind is ReadIndex or (type(event) is Requested and type(event.request) is Read):
             role = raft.role
@@ -248,14 +249,14 @@ class SafetyChecker:
     # The log.
 
     def _log_changed(self, watched: Watched, event: Event | None, cut: int, *, still_leads: bool) -> None:
-        """The log is another one from `cut` on."""
+        """Check a log that has changed from `cut` on."""
         self.require(cut > watched.commit, f"node {watched.node}: truncated from {cut}, committed {watched.commit}")
         self.require(not still_leads, f"node {watched.node}: a leader changed its own log from {cut} on")
         if type(event) is AppendEntries:
             self.seen["uncommitted tail overwritten by a new leader"] += 1
 
     def _configuration_moved(self, watched: Watched, raft: Raft, place: int) -> None:
-        """The last configuration in the log, at `place`, is in force: the snapshot's where the log holds none."""
+        """Check the configuration in force: the last one in the log, at `place`, or else the snapshot's."""
         log, server = watched.log, raft.server
         in_force = server.configurations.index
         if place:
@@ -318,7 +319,7 @@ class SafetyChecker:
                 self.fail(f"node {watched.node}: another entry is committed at {index} than elsewhere")
 
     def _leader_commits(self, watched: Watched, raft: Raft) -> None:
-        """A leader moved the cluster's commit index: its entry must be durable on a majority of each half."""
+        """Check a leader's commit: the entry must be durable on a majority of each half."""
         server, log = raft.server, watched.log
         commit = server.commit
         term = log.term_at(commit)
@@ -349,7 +350,7 @@ class SafetyChecker:
         self._marks.append((watched.leads, commit))
 
     def founded(self, watched: Watched, recovered: Recovered) -> None:
-        """The founding entry counts as committed: every founder writes the same before anything else."""
+        """Count the founding entry as committed: every founder writes the same before anything else."""
         if not recovered.entries or recovered.entries[0].index != 1 or recovered.entries[0].kind is not MEMBERS:
             return
         entry = recovered.entries[0]
@@ -391,7 +392,7 @@ class SafetyChecker:
         self.require(watched.told.covers(upto, term), f"node {node} applies {upto} before it is durable")
 
     def _snapshot_ordered(self, watched: Watched, meta: SnapshotMeta) -> None:
-        """A snapshot stands for a committed place, with the configuration that was in force there."""
+        """Check that a snapshot covers a committed index, with the configuration in force there."""
         log, index = watched.log, meta.index
         watched.snapshot_at, at = index, watched.applied
         self.require(index == at, f"node {watched.node}: a snapshot of index {index} where {at} is applied")
@@ -409,15 +410,17 @@ class SafetyChecker:
         self.require(durable, f"node {watched.node} restores {meta.index} before the switch to it is durable")
 
     def machine_stands(self, watched: Watched, last: int, *, taken: bool) -> None:
-        """The machine was asked for the snapshot ordered last (`taken`), or set to the one ordered last, when the last
-        command that it had applied was `last`."""
+        """Check the machine's position at its last snapshot, taken or restored.
+
+        `last` is the index of the last command it had applied.
+        """
         index = watched.snapshot_at if taken else watched.restore_at
         wanted = self._commands[index] if index <= self.committed else -1
         text = f"node {watched.node}: a snapshot of index {index} holds commands up to {last}, not {wanted}"
         self.require(last == wanted, text)
 
     def restarted(self, watched: Watched, recovered: Recovered) -> None:
-        """A disk was opened and found whole."""
+        """Check a disk that was opened and found whole."""
         term = recovered.hard.term
         self.require(
             term >= watched.promised_term,

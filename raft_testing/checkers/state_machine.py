@@ -50,7 +50,8 @@ class _Command:
     """One command of a client, in all forms in which it has been seen: as it was sent, and as `prepare` made it.
 
     `offered`: how often a client sent it without a session. `place`: the index at which it was first applied.
-    `done`: the indexes at which it came through to a machine. `logged`: the user's part of it, as it did so first."""
+    `done`: the indexes at which it came through to a machine. `logged`: the user's part of it, as it did so first.
+    """
 
     __slots__ = ("done", "forms", "logged", "offered", "place", "results")
 
@@ -77,7 +78,8 @@ class ReplicaChecker:
     """What all machines of one simulation have shown. `fail` is called with the text of a contradiction.
 
     A machine's `prepare` may change a command, and change it differently each time that the command is sent. So a
-    command is known by what was sent: whatever `prepare` made of it is another form of the same command."""
+    command is known by what was sent: whatever `prepare` made of it is another form of the same command.
+    """
 
     def __init__(self, fail: Callable[[str], None], cluster_time: ClusterTimeChecker | None = None) -> None:
         self.fail = fail
@@ -91,11 +93,11 @@ class ReplicaChecker:
         self._snapshots: dict[int, tuple[bytes, str]] = {}
 
     def offered(self, command: bytes) -> None:
-        """A client sends the command, without a session, and will not send it again: it is carried out once at most."""
+        """Note a command sent once, without a session: it may be applied once at most."""
         self._command(command).offered += 1
 
     def prepared(self, command: bytes, logged: bytes) -> None:
-        """A leader's machine was given the command, and `logged` is what it wants to have in the log."""
+        """Note that a leader's machine prepared `command` as `logged`."""
         sent, made = self._command(command), self._command(logged)
         if sent is not made:
             sent.absorb(made)
@@ -104,15 +106,15 @@ class ReplicaChecker:
             self.seen["command changed by its machine's prepare"] += 1
 
     def asked(self, request: bytes) -> None:
-        """A client reads with this request, so the machine has an answer to it."""
+        """Note a client's request, which the machine must answer."""
         self._asked.add(request)
 
     def was_asked(self, request: bytes) -> bool:
-        """The request is a client's; others ask for what makes no sense, and may be refused."""
+        """Return whether the request is a client's. All others may be nonsense and refused."""
         return request in self._asked
 
     def told(self, command: bytes, answer: bytes) -> None:
-        """A client was told this result of this command."""
+        """Note a result that a client received for a command."""
         if answer not in self._command(command).results:
             self.fail(f"a client was answered {answer!r}, which is not the result of its command {command!r}")
 
@@ -121,14 +123,13 @@ class ReplicaChecker:
         return self._command(command).place
 
     def logged(self, command: bytes) -> bytes | None:
-        """Return the user's part of a client's command as it stood in the log when a machine first carried it out;
-        None if none ever did."""
+        """Return the user's part of a client's command as first applied from the log; None if it never was."""
         return self._command(command).logged
 
     def applied(
         self, index: int, chain: bytes, command: bytes, result: bytes, *, carried_out: bool, node: str = "a node"
     ) -> None:
-        """The machine of `node` was given a command; `carried_out`: it came through to the user's machine."""
+        """Note a command given to the machine of `node`; `carried_out`: it reached the user's machine."""
         known = self._applied.get(index)
         if known is None:
             self._applied[index] = _Applied(chain, node, command, result)
@@ -179,12 +180,12 @@ class ReplicaChecker:
             self.fail(f"a command that was sent to be applied once is applied at {sorted(places)}: {command!r}")
 
     def chain(self, index: int) -> bytes | None:
-        """The hash of everything applied up to the command at `index`."""
+        """Return the hash of all commands applied up to `index`."""
         known = self._applied.get(index)
         return None if known is None else known.chain
 
     def snapshot(self, index: int, digest: bytes, node: str = "a node") -> None:
-        """The state of the machine of `node` after the command at `index`, as it went into a snapshot."""
+        """Note the state of the machine of `node` after the command at `index`, as written to a snapshot."""
         known = self._snapshots.setdefault(index, (digest, node))
         if known[0] != digest:
             last = self._applied.get(index)
@@ -195,19 +196,21 @@ class ReplicaChecker:
             )
 
     def sum_up(self, tell: Callable[[bytes], None]) -> None:
-        """All states that went into snapshots are told, so that runs can be compared in which nobody sees a difference
-        but from one process to another."""
+        """Report all states written to snapshots.
+
+        Two processes can then be compared, where a difference is invisible within one.
+        """
         for index, (digest, _) in sorted(self._snapshots.items()):
             tell(b"%d " % index + digest)
 
 
 def _body(command: bytes) -> bytes:
-    """The command without what its leader stamps."""
+    """Return the command without its leader's stamp."""
     return command[:1] + command[_STAMP:]
 
 
 def _users_part(command: bytes) -> bytes:
-    """The command without the head that `Sessions` reads."""
+    """Return the command without the head that `Sessions` reads."""
     return command[_SESSION_HEAD if command[:1] == _UNDER_A_SESSION else _STAMP :]
 
 
@@ -225,20 +228,24 @@ class CountingStateMachine:
         self.snapshot = machine.snapshot
 
     def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
+        """Pass the command on to the user's machine."""
         return self._prepare(command, now, wall)
 
     def apply(self, index: Index, command: bytes) -> bytes:
+        """Count the command, and apply it."""
         self._replicas.carried_out += 1
         return self._machine.apply(index, command)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
-        """The user's machine is given its own part of a snapshot, cut at other places than those where it cut it."""
+        """Give the user's machine its own part of a snapshot, cut at other places than when it was written."""
         self._machine.restore(iter(_cut_elsewhere(b"".join(chunks))))
 
 
 def _cut_elsewhere(data: bytes) -> list[bytes]:
-    """The same bytes in up to three pieces, none of them empty. Where they are cut depends on the bytes alone, so that
-    equal runs stay equal."""
+    """Return the same bytes in up to three pieces, none of them empty.
+
+    Where they are cut depends on the bytes alone, so that equal runs stay equal.
+    """
     if len(data) < 2:
         return [data] if data else []
     chance = zlib.crc32(data)
@@ -249,8 +256,11 @@ def _cut_elsewhere(data: bytes) -> list[bytes]:
 
 @final
 class CheckedStateMachine:
-    """A machine that tells on the machine within. `stands` is told where it stands whenever it is asked for a snapshot
-    (true) or was set to one (false). `node` names it in what is found."""
+    """A machine that reports on the machine inside.
+
+    `stands` is called at each snapshot taken (true) or restored (false) with the machine's position. `node` names it in
+    violations.
+    """
 
     def __init__(
         self,
@@ -268,16 +278,20 @@ class CheckedStateMachine:
         self.chain = bytes(16)
 
     def init(self) -> Index:
+        """Start the machine inside, and replay from the start of the log."""
         self.machine.init()
         return NO_INDEX
 
     def latest_time(self) -> int:
+        """Return the latest time known to the machine inside."""
         return latest_time(self.machine)
 
     def prepare(self, command: bytes, now: int) -> bytes:
+        """Prepare without a wall time of its own."""
         return self.prepare_with_wall(command, now, now)
 
     def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
+        """Prepare the command, and note the time and the result."""
         if self._replicas.cluster_time is not None:
             self._replicas.cluster_time.told(now)
         logged = self._prepare(command, now, wall)
@@ -286,7 +300,7 @@ class CheckedStateMachine:
         return logged
 
     def apply(self, index: Index, command: bytes) -> bytes:
-        """The machine's result. What the machine raises is a finding, and is raised on."""
+        """Return the machine's result. An exception of the machine is a violation, and is raised again."""
         replicas = self._replicas
         if index <= self.last:
             replicas.fail(f"a machine was given index {index} after {self.last}, that of {self._node}: {command!r}")
@@ -305,7 +319,7 @@ class CheckedStateMachine:
         return result
 
     def query(self, request: bytes) -> bytes:
-        """The machine's answer. What it raises at a client's request, or gives that is no bytes, is a finding."""
+        """Return the answer. An exception at a client's request, or an answer that is no bytes, is a violation."""
         replicas = self._replicas
         try:
             answer = self.machine.query(request)
@@ -318,7 +332,7 @@ class CheckedStateMachine:
         return answer
 
     def snapshot(self) -> Iterator[bytes]:
-        """The machine's chunks, behind a head that says what they stand for."""
+        """Yield the machine's chunks, after a head with the commands they stand for."""
         self._stands(self.last, True)
         return self._chunks(self.last, self.chain, iter(self.machine.snapshot()))
 
@@ -331,7 +345,7 @@ class CheckedStateMachine:
         self._replicas.snapshot(last, digest.digest(), self._node)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
-        """The machine's state is the snapshot's, which must stand for what was applied up to its place."""
+        """Replace the machine's state by the snapshot's, which must stand for the commands up to its index."""
         data = b"".join(chunks)
         last, chain = _HEAD.unpack_from(data)
         if self._replicas.chain(last) != chain:
@@ -343,7 +357,7 @@ class CheckedStateMachine:
         self._stands(last, False)
 
     def digest(self) -> bytes:
-        """The machine's state as a hash."""
+        """Return the machine's state as a hash."""
         digest = hashlib.blake2b(digest_size=16)
         for chunk in self.machine.snapshot():
             digest.update(chunk)

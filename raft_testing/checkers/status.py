@@ -130,7 +130,7 @@ def host_contradictions(host: NodeStatus, core: Status | None) -> Iterator[str]:
 
 
 def wrong_overview(raft: Raft, status: Status, found: tuple[Explanation, ...]) -> Iterator[str]:
-    """What is wrong with the answer to `raft.explain()`."""
+    """Yield the errors in the answer to `raft.explain()`."""
     about = {explanation.about: explanation for explanation in found}
     if len(about) != len(found):
         yield "something is explained twice"
@@ -164,7 +164,7 @@ def _leader_explained(raft: Raft, status: Status, why: Explanation) -> Iterator[
 def wrong_answers(
     raft: Raft, status: Status, index: int | None, peer: int | None, found: tuple[Explanation, ...]
 ) -> Iterator[str]:
-    """What is wrong with the answer to `raft.explain(index=index, peer=peer)`, at least one of them given."""
+    """Yield the errors in the answer to `raft.explain(index=index, peer=peer)`, at least one of them given."""
     about = {explanation.about: explanation for explanation in found}
     if index is not None:
         yield from _commit_explained(raft, status, index, about.pop(f"commit of {index}", None))
@@ -222,7 +222,7 @@ def _peer_explained(status: Status, peer: int, why: Explanation | None) -> Itera
 
 
 def _all_alike(status: Status, found: tuple[Explanation, ...]) -> Iterator[str]:
-    """What is true of every explanation."""
+    """Yield the errors that any explanation can have."""
     known: set[NodeId] = {status.node, status.leader, *status.members.nodes, *[peer.node for peer in status.peers]}
     for why in found:
         if why.reason is Reason.NOTHING or not why.text or not why.text.isprintable():

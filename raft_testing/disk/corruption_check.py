@@ -78,8 +78,10 @@ def _refuses(
     damaged: int,
     at_risk: int = 0,
 ) -> None:
-    """The store names the file and a place not behind the byte at `damaged`, where a reader would begin to look;
-    or it recovers everything all the same, save the last `at_risk` persists."""
+    """Check that the store names the damaged file, and a position not after the byte at `damaged`.
+
+    Or it recovers everything nevertheless, except the last `at_risk` persists.
+    """
     trial.counts[f"{kind}: tried"] += 1
     try:
         store = trial.open_store(disk)
@@ -98,7 +100,7 @@ def _refuses(
 
 
 def _written(trial: Trial, script: Script, *, orderly: bool) -> CrashDisk:
-    """A disk after a whole history: after an orderly close, or after the power went when all was acknowledged."""
+    """Return a disk after a whole history: after an orderly close, or after a power loss with all acknowledged."""
     disk = CrashDisk()
     for _ in trial.play(disk, Standing(), script, orderly=orderly):
         pass
@@ -108,7 +110,8 @@ def _written(trial: Trial, script: Script, *, orderly: bool) -> CrashDisk:
 def break_records(trial: Trial) -> None:
     """Every record of the log is dropped, doubled and zeroed, and every file of it removed.
 
-    Without an orderly close nothing proves that the very last record was ever acknowledged: it may be gone."""
+    Without an orderly close nothing proves that the very last record was ever acknowledged: it may be gone.
+    """
     for script in (plain_script(trial.seed, LOG_BYTES), trial.script):
         for orderly in (True, False):
             disk = _written(trial, script, orderly=orderly)

@@ -49,7 +49,7 @@ def _silent(text: str) -> None:
 def crash_disk(
     open_store: OpenOnFiles, *, progress: Progress = _silent, scripts: int = 1, seed: int = 0, every: int = 1
 ) -> CrashReport:
-    """The whole check for `scripts` histories, the first made from `seed`. Raises `StoreViolation`."""
+    """Run the whole check for `scripts` histories, the first made from `seed`. Raise `StoreViolation`."""
     total = CrashReport({})
     for number in range(seed, seed + scripts):
         total += crash_disk_check(open_store, script_seed=number, progress=progress, every=every)
@@ -59,11 +59,13 @@ def crash_disk(
 def crash_disk_check(
     open_store: OpenOnFiles, *, script_seed: int = 0, progress: Progress = _silent, every: int = 1
 ) -> CrashReport:
-    """One history under every fault. `every`: to be faster, only one in so many of byte lengths and bits, and
-    above 100 only a sample of the power losses during recovery, and
-    above 1000 only a sample of what survives of many unsynced changes.
+    """Run one history under every fault.
 
-    Raises `StoreViolation` at the first word that the store does not keep."""
+    `every`: for speed, only one in so many byte lengths and bits; above 100 only a sample of the power losses during
+    recovery; above 1000 only a sample of the survivors of many unsynced changes.
+
+    Raise `StoreViolation` at the first word that the store does not keep.
+    """
     check = _Check(open_store, make_script(script_seed), script_seed, every)
     for name, part in (
         ("power loss at every call and in every write", check.power_losses),
@@ -143,7 +145,7 @@ class _Check(Trial):
         return sorted(found, key=sorted)
 
     def losses_in_recovery(self) -> None:
-        """The power goes a second time, while the store is being opened after a torn write."""
+        """Lose power a second time, while the store is being opened after a torn write."""
         disk, standing = CrashDisk(), Standing()
         torn_disks: list[tuple[CrashDisk, Standing, Call]] = []
 
@@ -207,7 +209,7 @@ class _Check(Trial):
         self.survives(disk.twin(), standing, f"{where}, then opened again")
 
     def _acknowledges_nothing(self, store: Store, where: str) -> None:
-        """A store that failed refuses everything."""
+        """Check that a failed store refuses everything."""
         for attempt in (lambda: store.write([Persist(WriteId(1))]), lambda: store.recover()):
             try:
                 attempt()

@@ -84,7 +84,7 @@ class _Node:
         self.pending: list[tuple[int, bytes, int]] = []
 
     def put(self, offset: int, data: bytes) -> None:
-        """The bytes are in the cache, each touched sector a change of its own."""
+        """Write the bytes into the cache, each touched sector as a change of its own."""
         end = offset + len(data)
         for sector in range(offset // SECTOR, -(-end // SECTOR)):
             start = sector * SECTOR
@@ -111,7 +111,7 @@ class _Node:
         self.pending.append((-1, b"", size))
 
     def lose(self) -> None:
-        """What is not on the medium will not get there, unless it is written again."""
+        """Lose the unsynced changes, unless they are written again."""
         self.pending.clear()
         self.coming_size = self.stable_size
 
@@ -139,7 +139,7 @@ class _Node:
         self.stable_size = size
 
     def after(self, survivors: Collection[int], first: int) -> _Node:
-        """The file after a power loss; `survivors` are numbers of changes, this file's beginning with `first`."""
+        """Return the file after a power loss; `survivors` are numbers of changes, from `first` on for this file."""
         node = _Node()
         node.stable, node.stable_size = dict(self.stable), self.stable_size
         for number, (sector, content, size) in enumerate(self.pending, start=first):
@@ -150,7 +150,7 @@ class _Node:
         return node
 
     def twin(self) -> _Node:
-        """The same, cache and all."""
+        """Return a copy, cache included."""
         node = _Node()
         node.live, node.size, node.stable = dict(self.live), self.size, dict(self.stable)
         node.stable_size, node.coming_size, node.pending = self.stable_size, self.coming_size, list(self.pending)
@@ -179,7 +179,8 @@ class _Name(Value, frozen=True, eq=False, gc=True):
 class CrashDisk:
     """One directory. `faults`: what goes wrong in which call, by number. `watch`: called before every call.
 
-    `capacity`: how many bytes all files together may have, without limit if None."""
+    `capacity`: how many bytes all files together may have, without limit if None.
+    """
 
     def __init__(self, *, capacity: int | None = None) -> None:
         self._names: dict[str, _Node] = {}
@@ -214,8 +215,10 @@ class CrashDisk:
         return sum(len(node.pending) for node in self._nodes()) + len(self._pending_names)
 
     def crash(self, survivors: Collection[int] = ()) -> CrashDisk:
-        """The disk after a power loss: what was synced, and the unsynced changes with these numbers. This one stays
-        as it is, so that many outcomes of one moment can be looked at."""
+        """Return the disk after a power loss: the synced data, and the unsynced changes with these numbers.
+
+        This one stays as it is, so that many outcomes of one moment can be looked at.
+        """
         disk = CrashDisk(capacity=self.capacity)
         renewed: dict[int, _Node] = {}
         number = 0
@@ -234,14 +237,16 @@ class CrashDisk:
         return disk
 
     def restart(self) -> CrashDisk:
-        """The same machine after the death of the process: the cache lives on, locks are free, and files that were
-        open are not usable any more. Faults that are planned for later calls stay planned."""
+        """Return the same machine after the death of the process.
+
+        The cache survives, locks are free, and open files are unusable. Faults planned for later calls stay planned.
+        """
         self._life += 1
         self._locked = False
         return self
 
     def twin(self) -> CrashDisk:
-        """A disk of its own in the same state, cache and all, with nobody using it."""
+        """Return another disk in the same state, cache included, not in use."""
         disk = CrashDisk(capacity=self.capacity)
         twins = {id(node): node.twin() for node in self._nodes()}
         disk._names = {name: twins[id(node)] for name, node in self._names.items()}
@@ -253,7 +258,7 @@ class CrashDisk:
         return disk
 
     def hand_over(self, name: str, offset: int, data: bytes) -> None:
-        """The beginning of a write has reached the cache, and nothing has synced it."""
+        """Put the start of a write into the cache, unsynced."""
         self._names[name].put(offset, data)
 
     def _nodes(self) -> list[_Node]:
@@ -266,12 +271,12 @@ class CrashDisk:
     # What happens to the medium behind the store's back.
 
     def content(self, name: str) -> bytes:
-        """The bytes of a file, as a reader sees them."""
+        """Return the bytes of a file, as a reader sees them."""
         node = self._names[name]
         return node.get(0, node.size)
 
     def overwrite(self, name: str, content: bytes) -> None:
-        """The file durably holds these bytes."""
+        """Make the file durably hold these bytes."""
         node = self._names.get(name) or _Node()
         node.live = {
             start // SECTOR: content[start : start + SECTOR].ljust(SECTOR, b"\0")
@@ -292,7 +297,7 @@ class CrashDisk:
             sectors[sector] = bytes(content)
 
     def remove(self, name: str) -> None:
-        """The file has vanished."""
+        """Remove the file without a trace."""
         del self._names[name]
         self._stable_names.pop(name, None)
 
@@ -301,7 +306,7 @@ class CrashDisk:
     def _enter(
         self, operation: str, name: str, *, life: int | None = None, offset: int = 0, data: bytes = b""
     ) -> Fault | None:
-        """Counts a call. Raises what the plan says, except for what only a write or a sync can do."""
+        """Count a call. Raise the planned fault, unless only a write or a sync can have it."""
         if self._off:
             raise PowerLost(f"{operation} {name}: the power is off")
         if life is not None and life != self._life:
@@ -327,14 +332,14 @@ class CrashDisk:
         return sorted(self._names)
 
     def open(self, name: str) -> File:
-        """An existing file."""
+        """Open an existing file."""
         self._enter("open", name)
         if name not in self._names:
             raise FileMissing("open", name, "no such file")
         return _OpenFile(self, self._names[name], name)
 
     def create(self, name: str) -> File:
-        """A new empty file."""
+        """Create an empty file."""
         self._enter("create", name)
         if name in self._names:
             raise FileFailed("create", name, "the file exists")
@@ -343,7 +348,7 @@ class CrashDisk:
         return _OpenFile(self, node, name)
 
     def rename(self, old: str, new: str) -> None:
-        """The file is called `new`."""
+        """Rename the file to `new`."""
         self._enter("rename", old)
         if old not in self._names:
             raise FileMissing("rename", old, "no such file")
@@ -351,7 +356,7 @@ class CrashDisk:
         self._pending_names.append(_Name(old, new, node))
 
     def unlink(self, name: str) -> None:
-        """The name is gone."""
+        """Remove the name."""
         self._enter("unlink", name)
         if name not in self._names:
             raise FileMissing("unlink", name, "no such file")
@@ -372,14 +377,14 @@ class CrashDisk:
         return None if self.capacity is None else max(0, self.capacity - self.used())
 
     def lock(self, name: str) -> None:
-        """This process holds the lock."""
+        """Take the lock for this process."""
         self._enter("lock", name)
         if self._locked:
             raise LockHeld("lock", name, "held by another process")
         self._locked = True
 
     def close(self) -> None:
-        """The lock is free."""
+        """Free the lock."""
         self._locked = False
 
     def _reserve(self, operation: str, name: str, more: int) -> None:
@@ -432,7 +437,7 @@ class _OpenFile:
         return taken
 
     def preallocate(self, size: int) -> None:
-        """The file is `size` zeros; or as many as there is room for, and the call fails."""
+        """Fill the file with `size` zeros; if there is less room, with as many as fit, and fail."""
         disk = self._disk
         disk._enter("preallocate", self._name, life=self._life)
         if disk.capacity is not None:

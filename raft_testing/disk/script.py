@@ -78,14 +78,16 @@ class LogState(Value, frozen=True):
 
     @property
     def base(self) -> int:
+        """The index of the snapshot, 0 without one."""
         return self.snapshot.index if self.snapshot is not None else 0
 
     @property
     def last(self) -> int:
+        """The index of the last entry."""
         return self.base + len(self.entries)
 
     def after(self, persist: Persist) -> LogState:
-        """The state once `persist` is written."""
+        """Return the state once `persist` is written."""
         hard = persist.hard if persist.hard is not None else self.hard
         entries = self.entries
         if persist.truncate_from:
@@ -100,7 +102,7 @@ class LogState(Value, frozen=True):
         return LogState(hard, snapshot, tail, covered)
 
     def agrees(self, recovered: Recovered) -> bool:
-        """A store recovered exactly this."""
+        """Return whether a store recovered exactly this."""
         covered = recovered.covered
         if covered and self.covered[-len(covered) :] != covered:
             return False
@@ -169,7 +171,7 @@ class _Author:
         self.write(Persist(self.next_write(), hard=hard))
 
     def overwrite(self) -> None:
-        """A new leader's entries replace some of the last ones."""
+        """Replace some of the last entries by a new leader's."""
         self.term = Term(self.term + 1)
         if not self.now.entries:
             return self.append()
@@ -178,16 +180,16 @@ class _Author:
         return self.write(Persist(self.next_write(), hard=hard, truncate_from=Index(start), entries=entries))
 
     def shorten(self) -> None:
-        """Some of the last entries are gone, and nothing takes their place yet."""
+        """Remove some of the last entries, without replacement yet."""
         self.write(self._cut())
 
     def shorten_and_go_on(self) -> None:
-        """Some of the last entries are gone by one write, and others take their place by another under one sync."""
+        """Remove some of the last entries by one write and replace them by another, under one sync."""
         cut = self._cut()
         self.write(cut, Persist(self.next_write(), entries=self.entries(cut.truncate_from)))
 
     def _cut(self) -> Persist:
-        """A truncation without entries; a hard state goes with it where the old one would name more than is left."""
+        """Return a truncation without entries, with a hard state if the old one would name a lost entry."""
         if not self.now.entries:
             self.append()
         self.term = Term(self.term + 1)
@@ -196,7 +198,7 @@ class _Author:
         return Persist(self.next_write(), hard=hard, truncate_from=Index(start))
 
     def snapshot(self) -> None:
-        """This node's own, of most of what it holds."""
+        """Take a snapshot of this node, of most of its entries."""
         if len(self.now.entries) < 2:
             self.append()
             self.append()
@@ -204,7 +206,7 @@ class _Author:
         self._switch(SnapshotMeta(at.index, at.term, _MEMBERS, Index(1)), None, drop_before=Index(at.index))
 
     def received(self) -> None:
-        """A leader's, beyond the log."""
+        """Receive a leader's snapshot, beyond the log."""
         meta = SnapshotMeta(Index(self.now.last + 5), self.term, _MEMBERS)
         self._switch(meta, "peer", drop_before=NO_INDEX)
 
@@ -216,8 +218,10 @@ class _Author:
 
 
 def make_script(seed: int) -> Script:
-    """A history of 40 steps or more, with snapshots of both kinds, truncations with and without entries, and both kinds
-    of restart."""
+    """Return a history of 40 steps or more.
+
+    It has snapshots of both kinds, truncations with and without entries, and both kinds of restart.
+    """
     author = _Author(Random(seed))
     common = (author.append, author.append, author.append, author.several, author.vote, author.overwrite)
     author.vote()
@@ -239,7 +243,7 @@ def make_script(seed: int) -> Script:
 
 
 def plain_script(seed: int, size: int) -> Script:
-    """A history of nothing but writes, of about `size` bytes of entries."""
+    """Return a history of writes alone, with about `size` bytes of entries."""
     author = _Author(Random(seed))
     author.vote()
     written = 0
@@ -255,7 +259,7 @@ def _last_batches(author: _Author) -> list[Persist]:
 
 
 def take_snapshot(store: Store, step: TakeOne) -> None:
-    """Writes a snapshot; a received one in two parts, the second after the transfer was resumed."""
+    """Write a snapshot; a received one in two parts, the second after the transfer was resumed."""
     if step.source is None:
         writer = store.create_snapshot(step.meta)
         writer.write(step.state)
@@ -268,7 +272,7 @@ def take_snapshot(store: Store, step: TakeOne) -> None:
 
 
 def is_segment(name: str, content: bytes) -> bool:
-    """The file is a segment of a log in this library's format: by its name, and by what it begins with."""
+    """Return whether the file is a log segment in this library's format, by its name and its first bytes."""
     return segment_number(name) is not None and MAGIC.encode() in content[:BLOCK]
 
 
@@ -285,7 +289,7 @@ def batches_in(content: bytes) -> list[tuple[int, int]]:
 
 
 def broken_copies(content: bytes, start: int, end: int) -> list[tuple[str, bytes]]:
-    """The segment without one batch, with it twice, and with zeros in its place."""
+    """Return copies of the segment without one batch, with it twice, and with zeros in its place."""
     size = len(content)
     return [
         ("dropped", (content[:start] + content[end:]).ljust(size, b"\0")),

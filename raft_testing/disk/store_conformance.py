@@ -81,7 +81,7 @@ def _state_of(store: Store, meta: SnapshotMeta) -> bytes:
 
 
 def check_an_empty_disk_is_not_formed(open_store: OpenStore) -> None:
-    """A new disk holds nothing, and has an identity."""
+    """Check that a new disk holds nothing and has an identity."""
     store = open_store()
     recovered = store.recover()
     _expect(not recovered.formed, "a new disk says that it is part of a cluster")
@@ -135,7 +135,7 @@ def check_everything_written_is_recovered(open_store: OpenStore) -> None:
 
 
 def check_truncated_entries_do_not_come_back(open_store: OpenStore) -> None:
-    """Truncation and the entries after it hold, also across several restarts."""
+    """Check that truncation and the entries after it survive several restarts."""
     store = open_store()
     store.recover()
     store.write([Persist(WriteId(1), entries=_entries(1, 9, 1))])
@@ -166,7 +166,7 @@ def check_a_snapshot_that_the_log_holds_keeps_the_tail(open_store: OpenStore) ->
 
 
 def check_a_snapshot_that_the_log_does_not_hold_discards_it(open_store: OpenStore) -> None:
-    """A snapshot beyond the log, or one that contradicts it, replaces all of it."""
+    """Check that a snapshot beyond the log, or one that contradicts it, replaces all of it."""
     store = open_store()
     store.recover()
     store.write([Persist(WriteId(1), hard=_hard(1), entries=_entries(1, 10, 1))])
@@ -188,7 +188,7 @@ def check_a_snapshot_that_the_log_does_not_hold_discards_it(open_store: OpenStor
 
 
 def check_a_snapshot_counts_only_once_switched_to(open_store: OpenStore) -> None:
-    """A finished snapshot changes nothing by itself."""
+    """Check that a finished snapshot changes nothing by itself."""
     store = open_store()
     store.recover()
     store.write([Persist(WriteId(1), entries=_entries(1, 4, 1))])
@@ -200,7 +200,7 @@ def check_a_snapshot_counts_only_once_switched_to(open_store: OpenStore) -> None
 
 
 def check_an_open_snapshot_outlives_its_replacement(open_store: OpenStore) -> None:
-    """A reader goes on while a newer snapshot is switched to; afterwards the old one is gone."""
+    """Check that a reader continues while a newer snapshot is switched to, and that the old one then disappears."""
     store = open_store()
     store.recover()
     store.write([Persist(WriteId(1), entries=_entries(1, 9, 1))])
@@ -224,7 +224,7 @@ def check_an_open_snapshot_outlives_its_replacement(open_store: OpenStore) -> No
 
 
 def check_a_received_snapshot_resumes(open_store: OpenStore) -> None:
-    """An interrupted transfer goes on where it was, across a restart, and only for the same meta and source."""
+    """Check that an interrupted transfer resumes, across a restart, and only for the same meta and source."""
     state = bytes(range(256)) * 1200
     store = open_store()
     store.recover()
@@ -267,7 +267,7 @@ def check_a_closed_store_does_nothing(open_store: OpenStore) -> None:
 
 
 def check_a_write_that_does_not_fit_is_refused(open_store: OpenStore) -> None:
-    """A gap is our caller's fault; the log on the disk stays sound."""
+    """Check that a gap is refused as the caller's fault, and the log on the disk stays sound."""
     store = open_store()
     store.recover()
     store.write([Persist(WriteId(1), entries=_entries(1, 2, 1))])

@@ -63,8 +63,10 @@ class CrashReport:
 @final
 @attrs.define
 class Standing:
-    """How far a history got: persists acknowledged, persists handed over, the last boot number given out, and whether
-    the store is just being opened."""
+    """The progress of a history.
+
+    Persists acknowledged, persists handed over, the last boot number returned, and whether the store is being opened.
+    """
 
     acknowledged: int = 0
     attempted: int = 0
@@ -89,7 +91,7 @@ class Trial:
     def play(
         self, disk: CrashDisk, standing: Standing, script: Script, *, orderly: bool = True
     ) -> Iterator[Store | None]:
-        """Does the steps one by one; gives the store whenever another one is open, and None before it is reopened."""
+        """Carry out the steps one by one. Yield the store whenever another is open, and None before it is reopened."""
         store = self._opened(disk, standing, script)
         yield store
         for step in script.steps:
@@ -124,15 +126,17 @@ class Trial:
         return store
 
     def _prefix(self, recovered: Recovered, standing: Standing, script: Script) -> int | None:
-        """The longest prefix of the history that `recovered` is."""
+        """Return the length of the longest prefix of the history equal to `recovered`."""
         for number in range(standing.attempted, standing.acknowledged - 1, -1):
             if script.states[number].agrees(recovered):
                 return number
         return None
 
     def judge(self, store: Store, recovered: Recovered, standing: Standing, script: Script, where: str) -> None:
-        """What was recovered is what it has to be, and its snapshot can be read. Raises `StoreViolation`, and whatever
-        the reading raises."""
+        """Check the recovered state, and read its snapshot.
+
+        Raise `StoreViolation`, and whatever the reading raises.
+        """
         if self._prefix(recovered, standing, script) is None:
             self.violated(where, f"{_short(recovered)}, wanted {_short(script.states[standing.acknowledged])} or later")
         if recovered.boot <= standing.boot:
@@ -146,7 +150,7 @@ class Trial:
             self.violated(where, "the snapshot holds something else")
 
     def must_hold(self, store: Store, recovered: Recovered, standing: Standing, script: Script, where: str) -> None:
-        """What was recovered on a disk on which nothing fails is what it has to be. Raises `StoreViolation`."""
+        """Check the state recovered from a disk without faults. Raise `StoreViolation`."""
         try:
             self.judge(store, recovered, standing, script, where)
         except StoreViolation:
@@ -155,24 +159,25 @@ class Trial:
             self.failed(where, "the snapshot that it recovered cannot be read", failure)
 
     def violated(self, where: str, text: str) -> NoReturn:
+        """Raise the violation, or the first one found before it."""
         self._found = self._found or StoreViolation(f"script {self.seed}, {where}: {text}")
         raise self._found
 
     def failed(self, where: str, text: str, failure: Exception) -> NoReturn:
-        """The store raised what it should not have raised."""
+        """Raise a violation for an exception that the store must not raise."""
         told = str(failure) if isinstance(failure, DiskError) else repr(failure)
         self._found = self._found or StoreViolation(f"script {self.seed}, {where}: {text}: {told}")
         raise self._found from failure
 
     def raise_what_was_found(self) -> None:
-        """Raises the first violation, in case the store caught it: some are found in the middle of its own calls."""
+        """Raise the first violation, in case the store caught it: some are found in the middle of its own calls."""
         if self._found is not None:
             raise self._found
 
     # After a fault.
 
     def survives(self, disk: CrashDisk, standing: Standing, where: str, script: Script | None = None) -> Recovered:
-        """Opens the disk: it recovers a right prefix, and once more after the next power loss. The disk is used up."""
+        """Open the disk: it recovers a correct prefix, and again after the next power loss. The disk is used up."""
         script = script or self.script
         first = self._recover(disk, standing, where, script)
         again = Standing(standing.acknowledged, standing.attempted, first.boot)
@@ -204,12 +209,12 @@ class Trial:
         self.counts[_DROPPED_FRONT] += kept[0] != before[0]
 
     def count_dropped(self, call: Call, standing: Standing) -> None:
-        """Counts a segment that goes while the store is open: then it was not merged, but superfluous."""
+        """Count a segment removed while the store is open: it was superfluous, not merged."""
         if call.operation == "unlink" and not standing.opening and segment_number(call.name) is not None:
             self.counts[_DROPPED] += 1
 
     def count_script(self, disk: CrashDisk) -> None:
-        """Counts what the history was made of, and how many segments its log took."""
+        """Count the contents of the history and the segments of its log."""
         self.counts["operations in the script"] += len(self.script.steps)
         ours = [segment_number(name) or 0 for name in _segments(disk) if is_segment(name, disk.content(name))]
         self.counts[_SEGMENTS] += max(ours, default=0)
@@ -217,12 +222,12 @@ class Trial:
 
 
 def _segments(disk: CrashDisk) -> list[str]:
-    """The files that are named as the log's segments are, oldest first."""
+    """Return the files named like the log's segments, oldest first."""
     return [name for name in disk.listing() if segment_number(name) is not None]
 
 
 def _short(state: Recovered | LogState) -> str:
-    """A state in few words."""
+    """Return a state in few words."""
     base = state.snapshot.index if state.snapshot is not None else 0
     terms = [entry.term for entry in state.entries]
     return f"{state.hard}, snapshot at {base}, entries {base + 1} to {base + len(terms)} of terms {terms}"

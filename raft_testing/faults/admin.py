@@ -57,7 +57,7 @@ class AdminFaults:
     # Changes of members.
 
     def _ask(self, changes: tuple[Change, ...], mode: ChangeMode, then: Callable[[bool], None]) -> bool:
-        """The change is asked of the leader; `then` is told whether it was made, once that is known or given up."""
+        """Request the change from the leader. Call `then` with whether it was made, once known or given up."""
         world = self._world
         node = world.leader()
         if node is None or self._changing:
@@ -91,7 +91,7 @@ class AdminFaults:
         return not self._mourned and not self._ended and self._world.now >= self._quiet_until
 
     def grow(self, rng: Rng) -> bool:
-        """A new node joins: as a voter, or as a learner that is promoted when it has caught up."""
+        """Add a node: as a voter, or as a learner to be promoted when it has caught up."""
         living = [node for node in self._world.nodes.values() if not node.retired]
         if not self._room() or self._changing or len(living) >= _MOST_NODES:
             return False
@@ -139,7 +139,7 @@ class AdminFaults:
         return leader.raft.members.voters, leader.raft.members.learners
 
     def shrink(self, rng: Rng) -> bool:
-        """A member leaves, the leader included, down to one voter."""
+        """Remove a member, possibly the leader, down to one voter."""
         voters, learners = self._members()
         fewest = rng.choice((1, 2, 3, 3))
         candidates = [*learners, *(voters if len(voters) > fewest else ())]
@@ -149,7 +149,7 @@ class AdminFaults:
         return self._ask((RemoveNode(node),), ChangeMode.AUTO, lambda made: self._farewell(node) if made else None)
 
     def _farewell(self, node: NodeId) -> None:
-        """A removed node runs on for a while, which must disturb nobody, and is switched off."""
+        """Let a removed node run on for a while, which must disturb no other node, and switch it off."""
         removed = self._world.nodes[node]
 
         def off() -> None:
@@ -162,7 +162,7 @@ class AdminFaults:
         self._world.at(self._rng.around(5 * SECOND), off)
 
     def promote(self, rng: Rng) -> bool:
-        """A learner becomes a voter, or a voter a learner."""
+        """Promote a learner, or demote a voter."""
         voters, learners = self._members()
         if not self._room():
             return False
@@ -203,9 +203,10 @@ class AdminFaults:
         return True
 
     def _leave_joint(self) -> None:
-        """The joint configuration is left, in peace too; asked again and again until it is.
+        """Leave the joint configuration, also without faults, by repeated requests.
 
-        That is never over: a change whose outcome is not known may get in long after it was given up."""
+        That is never over: a change whose outcome is not known may get in long after it was given up.
+        """
         world = self._world
         node = world.leader()
         server = node.raft.server if node is not None and node.raft is not None else None
@@ -242,7 +243,7 @@ class AdminFaults:
     # Lost disks.
 
     def mourn(self, node: SimulatedNode) -> None:
-        """The node's disk may be lost: it is looked after until it is sound, or removed and replaced."""
+        """Watch a node whose disk may be lost until it is sound, or removed and replaced."""
         self._mourned.append(node)
         self._world.at(3 * SECOND, lambda: self._look_after(node))
 
@@ -271,7 +272,7 @@ class AdminFaults:
     # Leadership and load.
 
     def transfer(self, rng: Rng) -> bool:
-        """The leader is asked to hand over, to anybody or to somebody, sensible or not."""
+        """Ask the leader to transfer its leadership, to any or to one node, sensible or not."""
         world = self._world
         alive = [node for node in world.nodes.values() if node.alive]
         if not alive:

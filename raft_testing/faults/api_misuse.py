@@ -84,13 +84,13 @@ class ApiMisuse:
     # How answers are taken.
 
     def _ask(self, node: SimulatedNode, call: Call | Done, then: Callable[[Reply], None] = lambda _: None) -> bool:
-        """The call is made; whoever made it leaves a while after its deadline, and should have been answered."""
+        """Make the call; its caller leaves some time after the deadline, and must have an answer by then."""
         ticket = converse(self._world.next_ticket(), node.call, call, then)
         self._world.at(int(4 * _PATIENCE * SECOND), lambda: node.cancel(ticket))
         return True
 
     def _refused(self, what: str) -> Callable[[Reply], None]:
-        """The reply must not say that it was carried out."""
+        """Return a check that the reply does not report success."""
 
         def look(reply: Reply) -> None:
             if isinstance(reply, bytes):
@@ -126,7 +126,7 @@ class ApiMisuse:
         return self._ask(node, call, self._refused(f"a change without sense ({changes})"))
 
     def _change_of_another_configuration(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
-        """A change that would be possible, if the configuration were another one; or that changes nothing."""
+        """Request a change for another configuration, or one without effect."""
         members = self._members(node)
         server = node.raft.server if node.raft is not None else None
         if server is None or members.joint or not members.voters or server.configurations.index > server.commit:
@@ -170,7 +170,7 @@ class ApiMisuse:
         return self._ask(node, face.propose(command, timeout=rng.choice((_PATIENCE, None))))
 
     def _no_time(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
-        """The deadline has come before anybody could do anything, or will at once."""
+        """Use a deadline that has passed already, or passes at once."""
         if rng.chance(0.5):
             ticket = self._world.next_ticket()
             event = ClientProposed(ticket, b"", deadline=1)
@@ -185,7 +185,7 @@ class ApiMisuse:
         return self._ask(node, rng.choice(calls)())
 
     def _odd_read(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
-        """Reads that promise less, each from another mood: what is promised must be kept."""
+        """Read with weaker promises, each in another state of the node: the promise must be kept."""
         if rng.chance(0.4):
             call = face.read(
                 b"", consistency=ReadConsistency.STALE_BOUNDED, limit=rng.choice((0, 3, 30)), timeout=_PATIENCE
@@ -225,7 +225,7 @@ class ApiMisuse:
         return True
 
     def _wrong_program(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
-        """What is no command, and times that are none: an error in the program, told to it at once."""
+        """Pass values that are no commands or no times: the program gets an error at once."""
         calls: tuple[Callable[[], object], ...] = (
             lambda: face.propose("text"),  # type: ignore[arg-type]
             lambda: face.read(None),  # type: ignore[arg-type]
@@ -252,7 +252,7 @@ class ApiMisuse:
     # Adapters, on a copy of the core.
 
     def _adapters_mistake(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
-        """Reports of what was never ordered raise, and from then on the core is dead."""
+        """Report events that were never ordered: the core raises, and is dead from then on."""
         if node.raft is None:
             return False
         core = node.raft.copy()
@@ -272,7 +272,7 @@ class ApiMisuse:
         return True
 
     def _wrong_lane(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
-        """A job in a lane that does not know it is refused, and not done; so is a ticket that waits already."""
+        """Put a job into a lane that does not know it, and use a ticket twice: both are refused without effect."""
         work = node.work
         if work is None:
             return False
@@ -287,7 +287,7 @@ class ApiMisuse:
         return True
 
     def _past_the_host(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
-        """What a host refuses by itself, the core refuses too, and nothing is appended."""
+        """Give the core requests that a node refuses itself: the core refuses them too, and appends nothing."""
         if node.raft is None:
             return False
         core, request = node.raft.copy(), RequestId(_FAR)
@@ -312,7 +312,7 @@ class ApiMisuse:
         return True
 
     def _proof_of_loss(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
-        """A leader names what this node has acknowledged, and it is not there: the disk has lost it, and it ends."""
+        """Name an acknowledged index that is missing here: the disk has lost it, and the node ends."""
         if node.raft is None or isinstance(node.raft.role, Leader):
             return False
         core = node.raft.copy()
@@ -337,8 +337,7 @@ class ApiMisuse:
     # Peers that are broken, on a copy of the core.
 
     def _slander(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
-        """What no link lets through, but another way in might, and what only a broken peer says: it is dropped with an
-        alarm, and nothing changes."""
+        """Send messages that only a broken peer sends, past the link: dropped with an alarm, without effect."""
         if node.raft is None:
             return False
         core = node.raft.copy()

@@ -32,8 +32,11 @@ _FEWEST: Final = 3
 
 @final
 class BootstrapFaults:
-    """The founding of one simulated cluster. `start` starts a node, again and again until its disk opens; `may_lose`:
-    the others have what is committed; `mourn` has a node replaced whose disk is lost, unless it comes up again."""
+    """The bootstrap of one simulated cluster.
+
+    `start` starts a node, again and again until its disk opens; `may_lose`: the others have the committed entries;
+    `mourn` replaces a node whose disk is lost, unless it starts again.
+    """
 
     def __init__(
         self,
@@ -72,7 +75,7 @@ class BootstrapFaults:
 
     @staticmethod
     def _with_other_companions(node: SimulatedNode, rng: Rng) -> NodeLimits:
-        """A typing error in the list of founders."""
+        """Return a configuration with a typing error in the list of founders."""
         right = node.config.founders
         wrong = (*right, NodeId(77))
         if len(right) > 2 and rng.chance(0.5):
@@ -89,7 +92,7 @@ class BootstrapFaults:
         return attrs.evolve(node.config, leases=leases)
 
     def _mistake(self, node: SimulatedNode, wrong: NodeLimits, rng: Rng) -> None:
-        """The others do not talk to this node until what it was started with is mended."""
+        """Start the node with a wrong configuration: the others ignore it until it is corrected."""
         right, node.config = node.config, wrong
         self._start(node)
         what = "settings" if wrong.founders == right.founders else "companions"
@@ -116,8 +119,10 @@ class BootstrapFaults:
         world.at(rng.choice((1, 20)) * SECOND, lambda: self._start(node))
 
     def _lose_a_disk(self, nodes: list[SimulatedNode], rng: Rng) -> None:
-        """One founder's disk is replaced by an empty one within the first seconds, in which the others come one after
-        the other, do not reach one another for a while, are slow to write, and are started again."""
+        """Replace one founder's disk by an empty one within the first seconds.
+
+        The others start one after the other, do not reach one another for a while, write slowly, and are restarted.
+        """
         network, unlucky = self._world.network, rng.choice(nodes)
         for node in nodes:
             node.slow_disk = rng.choice((0, 0, rng.below(2 * SECOND)))

@@ -105,7 +105,7 @@ ENDS_PROCESSES: Final = frozenset(
 @final
 @attrs.frozen
 class Profile:
-    """How long and how hard each seed is. Times are virtual nanoseconds. Raises `SettingsError` on nonsense."""
+    """How long and how hard each seed is. Times are virtual nanoseconds. Raise `SettingsError` on nonsense."""
 
     chaos: int = 116 * SECOND
     """How long faults strike."""

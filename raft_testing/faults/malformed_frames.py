@@ -1,5 +1,4 @@
-"""What no peer would say, as bytes: damaged frames, greetings of others, contents that make no sense, lies that hurt
-nobody.
+"""Bytes that no peer sends: damaged frames, wrong greetings, invalid contents, harmless lies.
 
 What lives here: `ODDITIES`, functions that make what one stranger says on one connection. Each gives a list of what
 is sent, piece by piece; an empty one where it has nothing to say to this node. Every number that is out of place is
@@ -77,6 +76,7 @@ class Victim:
 
     @property
     def term(self) -> Term:
+        """The node's term."""
         return self.status.term
 
     @property
@@ -85,7 +85,7 @@ class Victim:
         return self.status.core is not None and not self.status.core.members.empty
 
     def hello(self, **other: object) -> bytes:
-        """A greeting that is right, but for what is said otherwise."""
+        """Return a valid greeting, except for the fields in `other`."""
         greeting = Hello(
             WIRE_VERSION, self.status.identity.cluster, self.stranger, Incarnation(self.stranger), formed=False
         )
@@ -145,7 +145,7 @@ def a_frame_too_large(victim: Victim, rng: Rng) -> list[bytes]:
 
 
 def _sealed(*fields: int) -> bytes:
-    """A frame's header with a right checksum of its own."""
+    """Return a frame's header with a valid checksum of its own."""
     head = _HEADER.pack(*fields, 0)[: -_CRC.size]
     return head + _CRC.pack(zlib.crc32(head))
 
@@ -221,7 +221,7 @@ def two_greetings(victim: Victim, rng: Rng) -> list[bytes]:
 
 
 def a_friend_who_says_nothing_more(victim: Victim, rng: Rng) -> list[bytes]:
-    """It may even tell where it lives, at which nobody answers."""
+    """Greet as a friend and then say nothing. It may even tell an address at which no node answers."""
     known = (
         (NodeId(victim.stranger + 50_000), "n0:1"),
         (victim.status.node, "n0:2"),
@@ -279,7 +279,7 @@ def an_append_without_sense(victim: Victim, rng: Rng) -> list[bytes]:
 
 
 def members_without_sense(victim: Victim, rng: Rng) -> list[bytes]:
-    """Configurations that break the rules of their own form, as an entry and as a snapshot's."""
+    """Send configurations that break the rules of their own form, as an entry and in a snapshot."""
     nodes = (NodeId(1), NodeId(2))
     odd = rng.choice(
         (
@@ -381,7 +381,7 @@ def a_forward_without_sense(victim: Victim, rng: Rng) -> list[bytes]:
 
 
 def requests_that_are_refused(victim: Victim, rng: Rng) -> list[bytes]:
-    """Forwards that can be understood, and must not be carried out; and an answer that nobody waits for."""
+    """Send valid forwards that must not be carried out, and a reply without a request."""
     unknown = encode_command(SessionId(1 << 40), Sequence(1), Sequence(1), b"of a session that never was")
     payloads: tuple[Forward | ForwardReply, ...] = (
         Forward(1, 1, ProposeCommand(unknown)),
@@ -397,7 +397,7 @@ def requests_that_are_refused(victim: Victim, rng: Rng) -> list[bytes]:
 
 
 def pieces_of_snapshots(victim: Victim, rng: Rng) -> list[bytes]:
-    """Pulls of what is not there, or too many; chunks that nobody asked for."""
+    """Pull data that does not exist, or too much of it; send chunks without a pull."""
     core = victim.status.core
     place = (Index(1), Term(1)) if core is None else (core.snapshot_index, victim.term)
     payloads: tuple[Pull | Chunk, ...] = (
@@ -419,8 +419,10 @@ def pieces_of_snapshots(victim: Victim, rng: Rng) -> list[bytes]:
 
 
 def late_answer(term: Term, sender: NodeId, rng: Rng) -> Message:
-    """An answer of this term to a question that nobody remembers, or an offer of an earlier leader; so late that it
-    says nothing to anybody."""
+    """Return a reply of this term to a forgotten question, or an offer of an earlier leader.
+
+    It is so late that it has no effect on any node.
+    """
     disk, number = Incarnation(0), MessageId(1)
     offer = InstallSnapshot(Term(term - 1), sender, number, SnapshotMeta(Index(1), Term(1), Members.initial((1,))))
     if term > 1 and rng.chance(0.2):

@@ -99,7 +99,7 @@ class Misconfigurations:
         self._world.fail(f"a mistake was not an error: {mistake} was to raise {names}")
 
     def _open_as_another(self, node: SimulatedNode) -> None:
-        """The disk is opened under another node's name, while it is whole: refused, and left as it is."""
+        """Open a whole disk under another node's name: refused, and left as it is."""
         if node.harmed or node.disk.capacity is not None or not node.disk.listing():
             return
         disk = node.disk.twin()
@@ -112,7 +112,7 @@ class Misconfigurations:
         self._world.require(kept, f"a refused opening has changed the disk of node {node.id}")
 
     def _join_as_no_founder(self, node: SimulatedNode) -> None:
-        """An empty disk is given to a node that others have not named as a founder."""
+        """Start an empty disk as a founder that the others have not named."""
         config = attrs.evolve(node.config, founders=(NodeId(node.id + 1),))
         rng = random.Random(0)
         empty = Recovered.fresh(node.id)
@@ -129,7 +129,7 @@ class Misconfigurations:
         self._must_raise("asking for what was not recorded", host.recording, CallerError)
 
     def open_damaged(self, node: SimulatedNode, harm: Callable[[CrashDisk, Rng], bool], rng: Rng) -> None:
-        """A copy of the node's disk is damaged and opened: that is found, or it says what the whole one says."""
+        """Open a damaged copy of the node's disk: the damage is found, or the recovered state is equal."""
         survived = node.disk.crash(range(node.disk.unsynced))
         harmed = survived.twin()
         try:
@@ -149,8 +149,11 @@ class Misconfigurations:
         )
 
     def open_blanked(self, node: SimulatedNode, rng: Rng) -> None:
-        """A sector of a copy of the node's disk is zeros. Where it may never have been written, what lies before it is
-        what there is; nothing of a later term may appear, and the log has no hole."""
+        """Open a copy of the node's disk with one sector of zeros.
+
+        Where it may never have been written, what lies before it is what there is; nothing of a later term may appear,
+        and the log has no hole.
+        """
         survived = node.disk.crash(range(node.disk.unsynced))
         disk = survived.twin()
         try:
@@ -184,7 +187,7 @@ class Misconfigurations:
         return recovered.hard, recovered.snapshot, recovered.entries, state
 
     def _start_what_cannot_be(self, node: SimulatedNode) -> None:
-        """What was recovered is made into what no honest store gives: the core ends, or does not begin."""
+        """Start a core from a state that no honest store returns: it ends, or does not start."""
         if node.harmed or node.disk.capacity is not None:
             return
         disk = node.disk.twin()
@@ -210,7 +213,7 @@ class Misconfigurations:
             self._must_stop(node, attrs.evolve(recovered, entries=(), hard=HardState(Term(9), commit=last)))
 
     def _run_beside(self, node: SimulatedNode, recovered: Recovered) -> None:
-        """A host made as adapters make it, on a copy of the disk, and recorded: it stands where the disk says."""
+        """Run a node made as adapters make it, on a copy of the disk, recorded: it starts in the disk's state."""
         config = NodeConfig(
             node.id,
             {node.id: node.address},

@@ -132,7 +132,7 @@ class Nemesis:
         }
 
     def found(self, nodes: list[SimulatedNode]) -> None:
-        """The founders are started, not all of them in peace where that fault takes part."""
+        """Start the founders, with faults if that fault takes part."""
         self.striking = disturbed = Fault.FORMING in self.chosen
         self.counts[Fault.FORMING] += disturbed
         self._founders.found(nodes, self._rng.fork(Fault.FORMING.name) if disturbed else None)
@@ -218,7 +218,7 @@ class Nemesis:
         return self._often(rng, self._strangers.repeat if rng.chance(0.1) else self._strangers.knock)
 
     def _often(self, rng: Rng, do: Callable[[SimulatedNode, Rng], bool], most: int = 8) -> bool:
-        """The same to several nodes, within a few seconds."""
+        """Do the same to several nodes, within a few seconds."""
 
         def once() -> None:
             node = self._victim(rng)
@@ -232,7 +232,7 @@ class Nemesis:
     # Processes and clocks.
 
     def _nudge(self, node: SimulatedNode, rng: Rng) -> bool:
-        """An order that no host of ours gives, and another one may."""
+        """Give the core an event that our nodes never give, and another implementation may."""
         node.nudge(CampaignRequested() if rng.chance(0.6) else ForgetLeaderRequested())
         return True
 
@@ -245,14 +245,14 @@ class Nemesis:
         return True
 
     def _start(self, node: SimulatedNode) -> None:
-        """Tried again for as long as the disk does not open for a passing reason."""
+        """Start the node, again for as long as its disk does not open for a passing reason."""
         if node.alive or node.retired or self._world.over:
             return
         if not node.start() and not node.retired:
             self._world.at(_T, lambda: self._start(node))
 
     def revive(self, node: SimulatedNode) -> None:
-        """A node that ended by itself is started again after a while."""
+        """Start a node that ended by itself again after a while."""
         if not node.retired:
             self._world.at(self._rng.around(2 * _T), lambda: self._start(node))
 
@@ -283,7 +283,7 @@ class Nemesis:
         return True
 
     def _trouble(self, rng: Rng) -> bool:
-        """The machine of this node will raise, or give what is no bytes."""
+        """Let the machine of this node raise, or return values that are not bytes."""
         node = self._victim(rng)
         if node is None:
             return False
@@ -310,7 +310,7 @@ class Nemesis:
         return True
 
     def _clock_jump(self, rng: Rng) -> bool:
-        """The monotonic clock jumps ahead."""
+        """Let the monotonic clock jump ahead."""
         node = self._victim(rng)
         if node is None:
             return False
@@ -319,7 +319,7 @@ class Nemesis:
         return True
 
     def _step_wall_clock(self, rng: Rng) -> bool:
-        """The wall clock is set: by seconds or hours, forwards or back, to 1970, or right again."""
+        """Set the wall clock: by seconds or hours, forwards or back, to 1970, or to the true time."""
         node = self._victim(rng)
         if node is None:
             return False
@@ -342,7 +342,7 @@ class Nemesis:
         return True
 
     def _arm(self, rng: Rng, operation: str, kind: FaultKind, name: str = "") -> bool:
-        """The next such call of this disk goes wrong. A node that ends of it is started again."""
+        """Let the next such call of this disk fail. A node that ends because of it is started again."""
         node = self._victim(rng)
         if node is None or node.faults:
             return False
@@ -367,24 +367,27 @@ class Nemesis:
         return True
 
     def _may_lose(self, node: SimulatedNode) -> bool:
-        """Without this disk, every configuration that may be in force has a majority of sound ones. Before anything is
-        committed it may be the only one that has formed, and what all founders must write cannot do without it."""
+        """Without this disk, every configuration that may be in force has a majority of sound ones.
+
+        Before anything is committed it may be the only one that has formed, and what all founders must write cannot do
+        without it.
+        """
         if self._world.committed < 2:  # the first entry is the formation itself
             return False
         lost = {other.id for other in self._world.nodes.values() if other.retired or other.wiped or other.harmed}
         return not self.operators.busy and survives_loss_of(self._world, {*lost, node.id})
 
     def _bit_flip(self, rng: Rng) -> bool:
-        """A bit of a file turns over while the node is down. Opening finds it, or it did not matter."""
+        """Flip a bit of a file while the node is down. Opening finds it, or it has no effect."""
         return self._harm(rng, self._flip)
 
     def _damage(self, rng: Rng) -> bool:
-        """A file vanishes, or holds noise, while the node is down. Opening finds it, or it did not matter."""
+        """Remove a file or fill it with noise while the node is down. Opening finds it, or it has no effect."""
         examined = self._examine(rng)
         return (rng.chance(0.25) and self._harm(rng, ruin)) or examined
 
     def _examine(self, rng: Rng) -> bool:
-        """Copies of a disk are damaged in several ways, for nobody but their own store to find."""
+        """Damage copies of a disk in several ways, which its store must find."""
         node = self._victim(rng)
         if node is None or node.harmed or node.disk.capacity is not None:
             return False
@@ -417,7 +420,7 @@ class Nemesis:
         return True
 
     def _wipe(self, rng: Rng) -> bool:
-        """The disk is replaced by an empty one under the same id, which the cluster must refuse."""
+        """Replace the disk by an empty one under the same id, which the cluster must refuse."""
         node = self._victim(rng)
         if node is None or not self._may_lose(node):
             return False

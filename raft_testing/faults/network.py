@@ -22,8 +22,11 @@ _T: Final = SECOND
 
 @final
 class NetworkFaults:
-    """Everything that a network does. `later`: done after a while, unless faults have stopped. `flood`: many proposals
-    at once, so that a line that is clogged overflows."""
+    """All faults of the network.
+
+    `later`: do it after a while, unless faults have stopped. `flood`: many proposals at once, so that a blocked line
+    overflows.
+    """
 
     def __init__(
         self,
@@ -36,7 +39,7 @@ class NetworkFaults:
         self._flood = flood
 
     def rate(self, name: str, rate: float, rng: Rng) -> bool:
-        """A share of messages meets this, for a while."""
+        """Let a share of messages meet this fault, for a while."""
         network = self._world.network
         setattr(network, name, rate)
         self._later(rng.around(3 * _T), lambda: setattr(network, name, 0.0))
@@ -61,7 +64,7 @@ class NetworkFaults:
         return one, rng.choice([node for node in nodes if node != one])
 
     def clog(self, rng: Rng, duration: int) -> bool:
-        """A line moves nothing; then everything at once."""
+        """Block a line; then deliver everything at once."""
         pair = self._pair(rng)
         if pair is None:
             return False
@@ -97,7 +100,7 @@ class NetworkFaults:
         return self._split([(a, b) for a in nodes for b in nodes if (a in side) != (b in side)], rng)
 
     def isolate_leader(self, rng: Rng) -> bool:
-        """The leader is heard no more, and mostly hears nothing either."""
+        """Stop all messages of the leader, and mostly those to it."""
         leader = self._world.leader()
         if leader is None:
             return False
@@ -119,7 +122,7 @@ class NetworkFaults:
         return self._cut(pairs, rng, rng.around(rng.choice((2, 5, 10)) * _T))
 
     def overflow(self, rng: Rng) -> bool:
-        """A line that moves nothing, and more proposals than its queue takes."""
+        """Block a line and propose more than its queue takes."""
         return self.clog(rng, 4 * _T) and self._flood(rng)
 
     def reset(self, rng: Rng) -> bool:

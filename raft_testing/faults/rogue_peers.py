@@ -53,7 +53,7 @@ class RoguePeer:
         self._world.network.close(self, ConnectionId(2))
 
     def tell(self, *events: NodeEvent) -> None:
-        """What its operating system tells it; what the node answers is nothing to it."""
+        """Take the events of its operating system. It ignores the node's answers."""
         for event in events:
             if isinstance(event, ConnectionOpened):
                 self.connected = True
@@ -77,7 +77,7 @@ class RoguePeers:
         self._count = 0
 
     def knock(self, node: SimulatedNode, rng: Rng) -> bool:
-        """A stranger comes to this node, and says one of the things that no peer says."""
+        """Connect to this node and send something that no peer sends."""
         if node.face is None:
             return False
         victim = Victim(node.face.status, NodeId(_FIRST_ID + self._count), node.settings)

@@ -40,31 +40,38 @@ class FailingStateMachine:
             raise RuntimeError(f"this machine has trouble in {trouble}")
 
     def init(self) -> int:
+        """Start the machine inside."""
         return self._machine.init()
 
     def latest_time(self) -> int:
+        """Return the latest time known to the machine inside."""
         return latest_time(self._machine)
 
     def prepare(self, command: bytes, now: int) -> bytes:
+        """Prepare without a wall time of its own."""
         return self.prepare_with_wall(command, now, now)
 
     def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
+        """Prepare the command, raise, or return a value that is not bytes."""
         self._may_raise("prepare")
         if self._strikes("no bytes from prepare"):
             return "text"  # type: ignore[return-value]
         return self._prepare(command, now, wall)
 
     def apply(self, index: Index, command: bytes) -> bytes:
+        """Apply the command, or raise."""
         self._may_raise("apply")
         return self._machine.apply(index, command)
 
     def query(self, request: bytes) -> bytes:
+        """Answer, raise, or return a value that is not bytes."""
         self._may_raise("query")
         if self._strikes("no bytes"):
             return "text"  # type: ignore[return-value]
         return self._machine.query(request)
 
     def snapshot(self) -> Iterator[bytes]:
+        """Return the chunks, raise at once, or raise between two chunks."""
         self._may_raise("snapshot")
         chunks = iter(self._machine.snapshot())
         return self._broken(chunks) if self._strikes("chunks") else chunks
@@ -75,5 +82,6 @@ class FailingStateMachine:
         raise RuntimeError("this machine has trouble in the middle of a snapshot")
 
     def restore(self, chunks: Iterable[bytes]) -> None:
+        """Restore the machine inside, or raise."""
         self._may_raise("restore")
         self._machine.restore(chunks)

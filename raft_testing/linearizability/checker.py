@@ -1,4 +1,4 @@
-"""A linearizability checker: could a history have come from one copy of the object, used by one client at a time?
+"""A linearizability checker: it searches for an order of the operations that one copy of the object allows.
 
 What lives here: `check`, its search, and the verdict. It is Wing and Gong's search, with Lowe's memory of the
 configurations that have led nowhere and key by key (Herlihy and Wing: linearizability is local).
@@ -42,9 +42,11 @@ class Decision(Enum):
 @final
 @attrs.frozen
 class Stuck:
-    """Why one key's history has no order: after the longest prefix that could be ordered, `blocked` has to be placed
-    next, because it returned first, and no candidate leads on. `expected` is what the object, in `state`, would have
-    answered to it."""
+    """The reason why one key's history has no order.
+
+    After the longest prefix that has an order, `blocked` must come next, because it returned first, and no candidate
+    leads on. `expected` is the object's answer to it in `state`.
+    """
 
     key: Datum
     operations: tuple[Operation, ...]
@@ -54,7 +56,7 @@ class Stuck:
     expected: Datum
 
     def picture(self) -> str:
-        """The neighbourhood of the failure: one line per client, time from left to right."""
+        """Return the neighbourhood of the failure: one line per client, time from left to right."""
         return draw_timeline(self.key, self.operations, self.prefix, self.blocked, self.state, self.expected)
 
 
@@ -71,6 +73,7 @@ class Verdict:
 
     @property
     def linearizable(self) -> bool:
+        """True if the history is linearizable."""
         return self.decision is Decision.LINEARIZABLE
 
     def __str__(self) -> str:
@@ -80,12 +83,13 @@ class Verdict:
 
 
 def check(history: Iterable[Operation], model: SequentialModel, *, limit: int | None = None) -> Verdict:
-    """The verdict on a history, each key judged for itself.
+    """Return the verdict on a history, each key judged by itself.
 
     The keys take turns with growing budgets, and the first turn in which a key is refuted is the last; `failures`
     names the keys refuted in it. `limit` bounds the configurations that are looked at per key; beyond it a key is
     undecided, which is never taken for linearizable. Refused operations are left out: one whose effect is seen all
-    the same has no explanation."""
+    the same has no explanation.
+    """
     keys: dict[Datum, list[Operation]] = {}
     for operation in history:
         if operation.fate is not Fate.REFUSED:
@@ -157,8 +161,10 @@ class _Search:
         self._dead_ends: dict[tuple[int, int, Datum], list[_Used]] = {}
 
     def _sweep(self) -> None:
-        """Fill in, for each return: which operations were under way, each in a slot of its own, and how many open
-        operations of each group had been called."""
+        """Fill in, for each return, the operations in progress, each in a slot of its own.
+
+        And the number of open operations of each group called before it.
+        """
         calls = sorted(range(len(self._closed)), key=lambda number: self._closed[number].invoked_at)
         free: list[int] = []
         under_way: list[int] = []
@@ -195,7 +201,8 @@ class _Search:
         """Depth first: the operation that returned first is tried first, open operations last.
 
         Undecided once `budget` configurations have been looked at in all; only then may it be called again, and
-        goes on from there."""
+        goes on from there.
+        """
         if not self._closed:
             return Decision.LINEARIZABLE
         stack = self._stack
@@ -219,7 +226,7 @@ class _Search:
         return Decision.VIOLATED
 
     def stuck(self) -> Stuck:
-        """The longest prefix that could be ordered, and what could not be placed after it."""
+        """Return the longest prefix with an order, and the operation that cannot follow it."""
         best = self._best
         prefix: list[Operation] = []
         path = best.path
@@ -231,10 +238,11 @@ class _Search:
         return Stuck(self._key, tuple(self._operations), tuple(reversed(prefix)), blocked, best.state, expected)
 
     def _moves(self, at: _Configuration) -> Iterator[_Configuration | None]:
-        """What can be placed next: one completed operation, behind as few open ones as possible. None: still looking.
+        """Yield the next placements: one completed operation, after as few open ones as possible. None: searching.
 
         Between two completed operations only the state that the open ones leave matters, so of these no order is
-        followed that used up more than another to reach the same state."""
+        followed that used up more than another to reach the same state.
+        """
         moves = self._completed_moves(at, at.state, at.used, at.path)
         yield from moves
         if len(moves) == 1 and self._is_harmless(moves[0]):
@@ -286,7 +294,7 @@ class _Search:
         return front, placed
 
     def _leads_nowhere(self, at: _Configuration) -> bool:
-        """The same has been looked at, with no more used up than here. Otherwise it is remembered from now on."""
+        """Return whether this was visited with no more used up than here. Otherwise remember it."""
         return _remember(self._dead_ends.setdefault((at.front, at.placed, at.state), []), at.used)
 
 

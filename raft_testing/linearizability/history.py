@@ -43,7 +43,8 @@ class Operation(Value, frozen=True):
     """One call of one client. `returned_at` is None exactly where the fate is `UNKNOWN` or not known yet.
 
     `key` says which object was meant: operations on different keys are judged apart from each other, which is sound
-    because a system is linearizable exactly where each of its objects is (Herlihy and Wing, 1990)."""
+    because a system is linearizable exactly where each of its objects is (Herlihy and Wing, 1990).
+    """
 
     process: ProcessId
     invoked_at: Moment
@@ -55,7 +56,7 @@ class Operation(Value, frozen=True):
     fate: Fate = Fate.ANSWERED
 
     def __str__(self) -> str:
-        """The operation as a reader says it: what was asked and what came back."""
+        """Return the operation as a reader says it: request and answer."""
         asked = self.kind if self.argument is None else f"{self.kind} {plain(self.argument)}"
         if self.fate is Fate.ANSWERED:
             return f"{asked} → {plain(self.result)}"
@@ -66,8 +67,10 @@ _LONGEST: Final = 30
 
 
 def plain(datum: Datum) -> str:
-    """The datum in few characters: `nil` for None, `ok` for True, bytes as text where they are text;
-    what is long has lost its middle, because a value that was appended to tells most by its end."""
+    """Return the datum in few characters: `nil` for None, `ok` for True, bytes as text if they are text.
+
+    A long one loses its middle, because a value that was appended to differs at its end.
+    """
     if datum is None:
         return "nil"
     if datum is True:
@@ -89,22 +92,22 @@ class HistoryRecorder:
         self._over: list[bool] = []
 
     def invoke(self, process: int, at: int, kind: str, *, key: Datum = None, argument: Datum = None) -> OperationId:
-        """A client has asked; the number names the operation when it ends."""
+        """Note a client's request. The number names the operation when it ends."""
         operation = Operation(ProcessId(process), Moment(at), None, kind, key, argument, None, Fate.UNKNOWN)
         self._operations.append(operation)
         self._over.append(False)
         return OperationId(len(self._operations) - 1)
 
     def answered(self, operation: OperationId, at: int, result: Datum = None) -> None:
-        """The client has its result."""
+        """Note the client's result."""
         self._end(operation, Moment(at), result, Fate.ANSWERED)
 
     def refused(self, operation: OperationId, at: int) -> None:
-        """The client was told that its request was not and will not be carried out."""
+        """Note that the client's request was not and will not be carried out."""
         self._end(operation, Moment(at), None, Fate.REFUSED)
 
     def unknown(self, operation: OperationId) -> None:
-        """The client was told that nobody knows, or stopped waiting. The operation stays open for ever."""
+        """Note an unknown outcome, or a client that stopped waiting. The operation stays open for ever."""
         self._end(operation, None, None, Fate.UNKNOWN)
 
     def history(self) -> tuple[Operation, ...]:

@@ -18,16 +18,19 @@ class SequentialModel(Protocol):
     """One object of its kind, used by one client at a time. States are immutable and hashable."""
 
     def initial(self, key: Datum) -> Datum:
-        """The state of the object `key` before anybody has touched it."""
+        """Return the state of the untouched object `key`."""
         ...
 
     def step(self, state: Datum, kind: str, argument: Datum) -> tuple[Datum, Datum]:
-        """The state after the request, and its result."""
+        """Return the state after the request, and its result."""
         ...
 
     def changed_nothing(self, kind: str, result: Datum) -> bool:
-        """A request that was answered so has changed nothing, whatever the state was. Only for speed: False is
-        always right, and True where the request could have changed something makes wrong verdicts."""
+        """Return whether a request with this result certainly changed nothing, in any state.
+
+        Only for speed: False is always right, and True where the request could have changed something makes wrong
+        verdicts.
+        """
         ...
 
 
@@ -41,10 +44,11 @@ class Register:
         self._initial = initial
 
     def initial(self, key: Datum) -> Datum:
+        """Return the initial value."""
         return self._initial
 
     def step(self, state: Datum, kind: str, argument: Datum) -> tuple[Datum, Datum]:
-        """Raises `CallerError` for a request that a register does not know."""
+        """Return the next state and the result. Raise `CallerError` for an unknown request."""
         if kind == "read":
             return state, state
         if kind == "write":
@@ -54,16 +58,20 @@ class Register:
         raise CallerError(f"a register knows read, write and cas (expected, new), not {kind} {argument!r}")
 
     def changed_nothing(self, kind: str, result: Datum) -> bool:
+        """Return whether it was a read, or a compare-and-set that failed."""
         return kind == "read" or (kind == "cas" and result is False)
 
 
 @final
 class KeyValue:
-    """One key of a store: `get` → value, `put` value → None, `delete` → whether it was there, `append` piece → the
-    value's length afterwards, `incr` number → the sum. A key that is not there reads as `absent`.
+    """One key of a store. A missing key reads as `absent`.
+
+    `get` → value, `put` value → None, `delete` → whether it existed, `append` piece → the value's length afterwards,
+    `incr` number → the sum.
 
     Appending needs a value of the piece's type, incrementing a number; otherwise nothing changes and the result is
-    the text `WRONG_TYPE`."""
+    the text `WRONG_TYPE`.
+    """
 
     __slots__ = ("_absent",)
 
@@ -73,10 +81,11 @@ class KeyValue:
         self._absent = absent
 
     def initial(self, key: Datum) -> Datum:
+        """Return the value of a missing key."""
         return self._absent
 
     def step(self, state: Datum, kind: str, argument: Datum) -> tuple[Datum, Datum]:
-        """Raises `CallerError` for a request that a key-value store does not know."""
+        """Return the next state and the result. Raise `CallerError` for an unknown request."""
         if kind == "get":
             return state, state
         if kind == "put":
@@ -90,6 +99,7 @@ class KeyValue:
         raise CallerError(f"a key-value store knows get, put, append, delete and incr, not {kind}")
 
     def changed_nothing(self, kind: str, result: Datum) -> bool:
+        """Return whether it was a read, or deleted a missing key."""
         return kind == "get" or (kind == "delete" and result is False)
 
     def _append(self, state: Datum, piece: Datum) -> tuple[Datum, Datum]:

@@ -26,7 +26,7 @@ def draw_timeline(
     state: Datum,
     expected: Datum,
 ) -> str:
-    """The last operations that could be ordered, those that were under way, and the one that could not be placed."""
+    """Draw the last operations with an order, those in progress, and the one that has no place."""
     numbers = {id(operation): str(place) for place, operation in enumerate(prefix, 1)}
     shown = _neighbourhood(operations, prefix, blocked)
     columns = _columns(shown, numbers, blocked)
@@ -50,8 +50,10 @@ def draw_timeline(
 
 
 def _neighbourhood(operations: Sequence[Operation], prefix: Sequence[Operation], blocked: Operation) -> list[Operation]:
-    """The end of the prefix, and everything that was called before the blocked operation returned and not placed.
-    Open operations count only where they were placed lately: they stay open for ever and would crowd the picture."""
+    """Return the end of the prefix, and all unplaced operations called before the blocked one returned.
+
+    Open operations count only where they were placed lately: they stay open for ever and would crowd the picture.
+    """
     recent = list(prefix[-_SHOWN_BEFORE:])
     placed = {id(operation) for operation in prefix}
     assert blocked.returned_at is not None  # only a completed operation can block
@@ -71,7 +73,8 @@ def _label(operation: Operation, numbers: dict[int, str], blocked: Operation) ->
 def _columns(shown: Sequence[Operation], numbers: dict[int, str], blocked: Operation) -> dict[int, int]:
     """For each moment the column at which it is drawn: as narrow as the texts allow, in the order of time.
 
-    A call and a return at one moment share a column: they count as concurrent."""
+    A call and a return at one moment share a column: they count as concurrent.
+    """
     moments = sorted({m for one in shown for m in (one.invoked_at, one.returned_at) if m is not None})
     columns: dict[int, int] = {}
     column = -1
@@ -110,7 +113,7 @@ def _shown(moment: int) -> str:
 
 
 def _axis(shown: Sequence[Operation], columns: dict[int, int]) -> str:
-    """The moments above their columns, as many as have room."""
+    """Return the moments above their columns, as many as there is room for."""
     line = ""
     for moment, column in columns.items():
         if len(line) <= column:

@@ -49,17 +49,17 @@ _ATOMS: Final = frozenset({bool, str, bytes, type(None)})
 
 
 def plain(thing: Any, left_out: frozenset[str] = LEFT_OUT) -> Plain:
-    """The thing as lists of atoms. Any: it walks whatever a core is made of."""
+    """Return the thing as lists of atoms. Any: a core consists of many types."""
     return _plain(thing, set(), left_out)
 
 
 def as_bytes(thing: object) -> bytes:
-    """The bytes of what `plain` or `renamed` returned."""
+    """Return the bytes of a result of `plain` or `renamed`."""
     return msgspec.msgpack.encode(thing)
 
 
 def renamed(thing: Any, names: Names) -> Any:
-    """What `plain` returned, with other names; sets, dicts and lists of nodes are put in order again."""
+    """Return a result of `plain` with other names; sort sets, dicts and lists of nodes again."""
     kind = type(thing)
     if kind is int:
         return names.get(thing, thing) if thing >= FIRST_NODE else thing

@@ -98,8 +98,11 @@ _MOST_JUDGEMENTS: Final = 1 << 20  # then they are begun anew: each is cheap to 
 
 @final
 class Cluster:
-    """The numbered things, and the steps between them. `disks`: what the first nodes start from, in place of the disks
-    of a newly formed cluster. `left_out`: the fields by which nodes are not told apart."""
+    """The numbered things, and the steps between them.
+
+    `disks`: the first nodes start from these, not from a newly formed cluster. `left_out`: the fields which do not
+    distinguish nodes.
+    """
 
     def __init__(self, bounds: Bounds, disks: Sequence[Recovered] = (), left_out: frozenset[str] = LEFT_OUT) -> None:
         self.bounds = bounds
@@ -125,7 +128,7 @@ class Cluster:
     # Numbering.
 
     def number_node(self, node: ExploredNode) -> int:
-        """The number of the node's state, equal for states that are not told apart."""
+        """Return the number of the node's state, equal for states that are not distinguished."""
         key = node.key(self._left_out)
         packed = as_bytes(key)
         number = self._node_numbers.get(packed)
@@ -138,7 +141,7 @@ class Cluster:
         return number
 
     def number_packet(self, packet: Packet, copy: int = 0) -> int:
-        """The number of a message of which `copy` others are under way before it."""
+        """Return the number of a message of which `copy` others are in transit before it."""
         number = self._packet_numbers.get((packet, copy))
         if number is None:
             number = self._packet_numbers[packet, copy] = len(self.packets)
@@ -148,7 +151,7 @@ class Cluster:
         return number
 
     def number_ghost(self, ghost: Ghost) -> int:
-        """The ghost's number."""
+        """Return the ghost's number."""
         number = self._ghost_numbers.get(ghost)
         if number is None:
             number = self._ghost_numbers[ghost] = len(self.ghosts)
@@ -214,7 +217,7 @@ class Cluster:
                     yield TRANSFER, place, name
 
     def after(self, state: State, action: Action) -> tuple[State, str]:
-        """The state after the action, and what is violated in it."""
+        """Return the state after the action, and the violation in it."""
         nodes, under_way, budgets, ghost = state
         kind, what, _ = action
         place = self.place_of(action)
@@ -237,7 +240,7 @@ class Cluster:
         return (nodes, under_way, budgets, ghost), violation
 
     def place_of(self, action: Action) -> int:
-        """The node that the action happens to."""
+        """Return the node of the action."""
         return self.place[self.packets[action[1]][1]] if action[0] <= REPEAT else action[1]
 
     def _put(self, under_way: int, packet: int) -> int:
@@ -258,7 +261,7 @@ class Cluster:
             packet, copy = following, copy + 1
 
     def _judged(self, nodes: tuple[int, ...], ghost: int, place: int) -> tuple[int, str]:
-        """The ghost after the step of the node at `place`, and what is violated. Messages play no part in that."""
+        """Return the ghost after the step of the node at `place`, and the violation. Messages do not matter here."""
         key = (*nodes, ghost, place)
         judged = self._judgements.get(key)
         if judged is None:
@@ -274,7 +277,7 @@ class Cluster:
         return judged
 
     def _step(self, number: int, action: Action) -> tuple[int, tuple[int, ...], str]:
-        """What the action does to the node, computed once: its number then, the messages sent, what it broke."""
+        """Return the action's effect on the node: its next number, the messages sent, the violation. Cached."""
         kind, what, detail = action
         key = (number, DELIVER, what, 0) if kind <= REPEAT else (number, kind, 0, detail)
         done = self._done.get(key)
@@ -289,7 +292,7 @@ class Cluster:
         return done
 
     def without_outlived(self, nodes: tuple[int, ...], under_way: int) -> int:
-        """The messages under way but for those that can never do anything any more."""
+        """Return the messages in transit except those without any future effect."""
         for place, number in enumerate(nodes):
             under_way = self._without_outlived(number, place, under_way)
         return under_way
@@ -308,7 +311,7 @@ class Cluster:
         return under_way & ~self._outlived[number]
 
     def event(self, node: ExploredNode, action: Action) -> Event | None:
-        """The event of an action; None for a crash."""
+        """Return the event of an action; None for a crash."""
         kind, what, detail = action
         if kind <= REPEAT:
             return self.packets[what][2]

@@ -47,7 +47,7 @@ class _Dice(random.Random):
         return ()
 
     def setstate(self, state: object) -> None:
-        """A copy has nothing to take over."""
+        """Do nothing: a copy has no state to take over."""
 
 
 _DICE: Final = _Dice()
@@ -89,13 +89,16 @@ class ExploredNode:
 
     @classmethod
     def begin(cls, recovered: Recovered, settings: Settings) -> ExploredNode:
-        """A node that has just been started from this disk."""
+        """Return a node just started from this disk."""
         raft = Raft(settings, recovered, _DICE)
         return cls(raft, recovered, (), (), 0)._step_in_place(raft, None).node
 
     def has_outlived(self, message: Message) -> bool:
-        """The message is of a term that this node has left for good, a vote for an election that is over here, or an
-        acknowledgement to a leader that leads no more: what it does now, it will do for ever."""
+        """Return whether the message has the same effect for ever.
+
+        It is of a term this node has left for good, a vote for an election that is over here, or an acknowledgement to
+        a former leader.
+        """
         if isinstance(message, VoteReply) and message.kind is VoteKind.PRE:
             return False
         term = self.disk.hard.term  # what is not durable may be forgotten in a crash
@@ -107,13 +110,13 @@ class ExploredNode:
         return message.term == term and (over or deposed)
 
     def key(self, left_out: frozenset[str] = LEFT_OUT) -> Plain:
-        """What tells this state from others, by lists of atoms."""
+        """Return the state as lists of atoms, to compare with others."""
         raft = self.raft
         core = plain([raft.role, raft.server], left_out)
         return [core, plain([self.disk, self.writes, self.granted, self.campaigns], left_out)]
 
     def stepped(self, event: Event | None) -> Outcome:
-        """The event happens to a copy of the core. `Persisted` makes the writes that it names durable."""
+        """Step a copy of the core with the event. `Persisted` makes the named writes durable."""
         return self._step_in_place(self.raft.copy(), event)
 
     def _step_in_place(self, raft: Raft, event: Event | None) -> Outcome:
@@ -140,10 +143,11 @@ class ExploredNode:
         return Outcome(ExploredNode(raft, disk, writes, granted, campaigns), packets, tuple(effects), violation)
 
     def _with_grants(self, packets: tuple[Packet, ...], durable: Term) -> tuple[tuple[tuple[Term, NodeId], ...], str]:
-        """The votes that have left, those that leave now among them, and whether any breaks a promise.
+        """Return the votes that have left, including those leaving now, and whether any breaks a promise.
 
         A vote rests on a disk that holds its term. Once that has gone on to a later term, any further vote in the
-        old one is a violation in itself, so that nobody needs to remember whom the first was for."""
+        old one is a violation in itself, so that nobody needs to remember whom the first was for.
+        """
         new = _grants(packets)
         granted = {*self.granted, *new}
         kept = tuple(sorted([grant for grant in granted if grant[0] >= durable]))
@@ -155,7 +159,7 @@ class ExploredNode:
         return kept, ""
 
     def crashed(self, survived: int) -> Outcome:
-        """A restart that finds the first `survived` of the writes under way on the disk, and nothing of the rest."""
+        """Restart with the first `survived` of the pending writes on the disk, and none of the rest."""
         disk = self.disk
         for write in self.writes[:survived]:
             disk = _written(disk, write)
@@ -164,7 +168,7 @@ class ExploredNode:
 
 
 def _step_all(raft: Raft, event: Event | None) -> list[Effect]:
-    """The event, and the machine's reports that follow from it: the machine is as fast as the core."""
+    """Step with the event and with the machine's reports that follow: the machine is as fast as the core."""
     effects = raft.step(event)
     check(raft)
     for effect in effects:  # grows while it is read
@@ -180,7 +184,7 @@ def _step_all(raft: Raft, event: Event | None) -> list[Effect]:
 
 
 def _written(disk: Recovered, write: Persist) -> Recovered:
-    """The disk with one more write on it."""
+    """Return the disk with one more write on it."""
     entries = disk.entries
     if write.truncate_from:
         entries = tuple(entry for entry in entries if entry.index < write.truncate_from)
@@ -189,7 +193,7 @@ def _written(disk: Recovered, write: Persist) -> Recovered:
 
 
 def _quiet(message: Message) -> Message:
-    """The message without the number that nobody will ask for: only votes are matched by it."""
+    """Return the message without its unused number: only votes are matched by it."""
     if isinstance(message, RequestVote | VoteReply):
         return message
     return msgspec.structs.replace(message, id=MessageId(0))
@@ -206,7 +210,7 @@ def _grants(packets: Iterable[Packet]) -> list[tuple[Term, NodeId]]:
 
 
 def _rebased(raft: Raft, writes: tuple[Persist, ...]) -> tuple[Raft, tuple[Persist, ...]]:
-    """The same with writes numbered from the last durable one on, so that how many there were makes no difference."""
+    """Return the core and its writes, numbered from the last durable one, so that their count makes no difference."""
     outbox = raft.server.outbox
     done = outbox.durable
     role = raft.role

@@ -37,19 +37,22 @@ CHECKED: Final = (
 @final
 @attrs.frozen
 class Ghost:
-    """`leaders`: who led, by term. `committed`: every entry that anybody took for committed, with the term of the
-    node that did so first."""
+    """The facts of the past that the properties need.
+
+    `leaders`: the leader of each term. `committed`: every entry that some node took for committed, with the term of the
+    first such node.
+    """
 
     leaders: tuple[tuple[Term, NodeId], ...] = ()
     committed: tuple[tuple[Entry, Term], ...] = ()
 
     def renamed(self, names: Names) -> bytes:
-        """The bytes of the same ghost in a cluster whose nodes are called so."""
+        """Return the bytes of the same ghost in a cluster with these names."""
         return as_bytes(renamed(plain((self.leaders, self.committed)), names))
 
 
 def remember(ghost: Ghost, nodes: Sequence[ExploredNode], place: int) -> Ghost | str:
-    """The ghost after a step of the node at `place`, or the property that the step broke."""
+    """Return the ghost after a step of the node at `place`, or the property that the step broke."""
     node = nodes[place]
     term = node.raft.server.term
     if node.leads and (term, node.name) not in ghost.leaders:
@@ -72,7 +75,7 @@ def remember(ghost: Ghost, nodes: Sequence[ExploredNode], place: int) -> Ghost |
 
 
 def check_state(ghost: Ghost, nodes: Sequence[ExploredNode], place: int) -> str:
-    """The property that the last step, of the node at `place`, broke, or nothing."""
+    """Return the property that the last step, of the node at `place`, broke; "" if none."""
     node = nodes[place]
     commit = node.raft.server.commit
     if node.log[:commit] != tuple(entry for entry, _ in ghost.committed[:commit]):
@@ -87,7 +90,7 @@ def check_state(ghost: Ghost, nodes: Sequence[ExploredNode], place: int) -> str:
 
 
 def check_step(before: ExploredNode, after: ExploredNode) -> str:
-    """The property that this step of one node broke, a restart being none, or nothing."""
+    """Return the property that this step of one node broke, "" if none. A restart breaks none."""
     old, new = before.raft.server, after.raft.server
     if new.term < old.term or new.commit < old.commit:
         return f"node {after.name} went back from term {old.term}, commit {old.commit} to {new.term}, {new.commit}"

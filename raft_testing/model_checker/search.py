@@ -69,8 +69,11 @@ class Counterexample:
 @final
 @attrs.frozen
 class Report:
-    """What was searched. `complete`: every state within the bounds was seen. `node_states` and `core_steps` are those
-    of this process; others that shared the work have done some of it again."""
+    """The result of a search.
+
+    `complete`: every state within the bounds was seen. `node_states` and `core_steps` are those of this process; others
+    sharing the work have repeated some.
+    """
 
     bounds: Bounds
     complete: bool
@@ -82,7 +85,7 @@ class Report:
     counterexample: Counterexample | None = None
 
     def __str__(self) -> str:
-        """The figures in one line, and the counterexample if there is one."""
+        """Return the figures in one line, and the counterexample if there is one."""
         extent = "complete" if self.complete else "not complete"
         line = (
             f"{extent}: {self.states:,} states, {self.transitions:,} transitions, depth {self.depth}, "
@@ -91,7 +94,7 @@ class Report:
         return line if self.counterexample is None else f"{line}\n{self.counterexample}"
 
     def table(self) -> str:
-        """What could happen, what was seen, and what was checked."""
+        """Return a table of the possible events, the states seen, and the checks made."""
         limits = {name: getattr(self.bounds, name) for name in _COUNTED}
         injected = [f"{most:>11,}  {name}" for name, most in limits.items() if most]
         seen = {
@@ -124,9 +127,12 @@ def explore(
     spread: Spread | None = None,
     disks: Sequence[Recovered] = (),
 ) -> Report:
-    """Searches everything within `bounds`, or until a violation. `progress(depth, states, frontier)` is called once
-    per level of the search. With `spread` the work of each level is shared out; what is found is the same. `disks` are
-    what the nodes start from (they are called `FIRST_NODE` and so on); without them, a newly formed cluster's."""
+    """Search everything within `bounds`, or until a violation.
+
+    `progress(depth, states, frontier)` is called once per level of the search. With `spread` the work of each level is
+    shared; the result is the same. The nodes start from `disks` (they are called `FIRST_NODE` and so on); without them,
+    from those of a newly formed cluster.
+    """
     return Search(Cluster(bounds, disks), spread).run(progress)
 
 
@@ -148,7 +154,7 @@ class Search:
         self._found: Counterexample | None = None
 
     def run(self, progress: Callable[[int, int, int], None] | None = None) -> Report:
-        """Searches to the end. See `explore`."""
+        """Search to the end. See `explore`."""
         start = self.cluster.start()
         self.forms.add(self.forms.of(start))
         self._frontier, depth = [(0, start)], 0
@@ -193,7 +199,7 @@ class Search:
         return self._found is not None or (self._limit is not None and len(self._parents) >= self._limit)
 
     def _take(self, parent: int, state: State, action: Action) -> None:
-        """The action happens: what is violated is explained, what is new is followed."""
+        """Take the action: explain a violation, follow a new state."""
         after, violation = self.cluster.after(state, action)
         if violation:
             self._found = self._found or self._explain(parent, action, violation)
@@ -209,7 +215,7 @@ class Search:
     # A level in pieces.
 
     def _shared_level(self, spread: Spread) -> bool:
-        """The same, the work shared out: others say which actions lead to states that may be new."""
+        """Do the same with shared work: others report the actions that lead to possibly new states."""
         self._met.clear()
         pieces = -(-len(self._frontier) // _SHARE)
         for answer in spread(self._piece, pieces):
@@ -246,7 +252,7 @@ class Search:
     # Counterexamples.
 
     def _explain(self, number: int, last: Action, violation: str) -> Counterexample:
-        """The way from the start, played again with every step recorded."""
+        """Return the way from the start, replayed with every step recorded."""
         actions = [last]
         while number > 0:
             actions.append(_unpacked(self._actions[number]))
@@ -300,7 +306,7 @@ def _unpacked(number: int) -> Action:
 
 
 def _with_small_names(record: TraceRecord, places: dict[NodeId, int]) -> TraceRecord:
-    """The record with nodes called 1, 2, 3 instead of by the numbers that the search can tell from all others."""
+    """Return the record with nodes called 1, 2, 3 instead of the unique numbers of the search."""
     text = msgspec.json.encode(record).decode()
     for name, place in places.items():
         text = text.replace(str(name), str(place + 1))

@@ -49,7 +49,7 @@ class Forms:
         self._seen: dict[int, tuple[int, ...]] = {}
 
     def of(self, state: State) -> Form:
-        """The state's form."""
+        """Return the state's form."""
         nodes, under_way, budgets, ghost = state
         if len(self._nodes) < len(self._cluster.nodes) or len(self._ghosts) < len(self._cluster.ghosts):
             self._rename_new()
@@ -71,7 +71,7 @@ class Forms:
         return key, [self._under(which, under_way) << self._shift | rest for which in ways]
 
     def covered(self, form: Form) -> bool:
-        """A state that was seen can do all that this one can."""
+        """Return whether a state seen before can do all that this one can."""
         key, ways = form
         for known in self._seen.get(key, ()):
             for bits in ways:
@@ -80,7 +80,7 @@ class Forms:
         return False
 
     def add(self, form: Form) -> bool:
-        """The form is among those seen; true if it was not covered before."""
+        """Add the form to those seen. Return whether it was not covered before."""
         if self.covered(form):
             return False
         key, ways = form

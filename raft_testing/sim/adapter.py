@@ -33,22 +33,36 @@ class AdaptedNode(Endpoint, Protocol):
     """A simulated node, as its adapter sees it."""
 
     @property
-    def world(self) -> Environment: ...
+    def world(self) -> Environment:
+        """The node's surroundings."""
+        ...
 
     @property
-    def clock(self) -> NodeClock: ...
+    def clock(self) -> NodeClock:
+        """The node's clock."""
+        ...
 
     @property
-    def work(self) -> JobRunner | None: ...
+    def work(self) -> JobRunner | None:
+        """The runner of the node's jobs; None while the node is down."""
+        ...
 
     @property
-    def lanes(self) -> SimulatedWorkers: ...
+    def lanes(self) -> SimulatedWorkers:
+        """The workers of the lanes."""
+        ...
 
-    def schedule(self) -> None: ...
+    def schedule(self) -> None:
+        """Give the driver a turn at this very moment."""
+        ...
 
-    def wake_at(self, local: int) -> None: ...
+    def wake_at(self, local: int) -> None:
+        """Give the driver a turn when the node's clock shows this."""
+        ...
 
-    def look_at_news(self) -> None: ...
+    def look_at_news(self) -> None:
+        """Read the driver's changes and alarms."""
+        ...
 
 
 @final
@@ -63,18 +77,21 @@ class SimulatedAdapter:
     # Connections.
 
     def dial(self, number: ConnectionId, address: str) -> None:
+        """Dial on the simulated network."""
         self._network.dial(self._node, number, address)
 
     def transmit(self, number: ConnectionId, data: bytes) -> None:
+        """Send on the simulated network."""
         self._network.transmit(self._node, number, data)
 
     def disconnect(self, number: ConnectionId) -> None:
+        """Close on the simulated network."""
         self._network.close(self._node, number)
 
     # Lanes.
 
     def put(self, lane: Lane, job: Job) -> None:
-        """The job is done some time later, or at the end of the turn where the loop itself does it."""
+        """Do the job some time later, or at the end of the turn if the loop itself does it."""
         assert self._node.work is not None
         if self._node.work.inline(lane):
             self._inline.append(job)
@@ -82,8 +99,10 @@ class SimulatedAdapter:
             self._node.lanes.queue_job(lane, job)
 
     def run_inline(self) -> list[NodeEvent]:
-        """What the loop itself does in a slice of time comes to this; nothing, where the node has died meanwhile. A job
-        that blocks takes a thread and its time, and those behind it wait."""
+        """Return the reports of the loop's own jobs in a slice of time; none if the node died meanwhile.
+
+        A job that blocks takes a thread and its time, and those behind it wait.
+        """
         node = self._node
         if not self._inline or not node.alive or node.lanes.busy(Lane.APPLY):
             return []
@@ -97,24 +116,28 @@ class SimulatedAdapter:
     # The loop.
 
     def wake(self) -> None:
+        """Give the driver a turn at this very moment."""
         self._node.schedule()
 
     def wake_at(self, at: int) -> None:
+        """Give the driver a turn when the node's clock shows this."""
         self._node.wake_at(at)
 
     def tell(self) -> None:
+        """Read the changes and alarms."""
         self._node.look_at_news()
 
     # For callers.
 
     def now(self) -> int:
+        """Return the time of the node's clock."""
         return self._node.clock.at(self._node.world.now)
 
     def require_thread(self) -> None:
-        """A simulation has one thread and no event loop."""
+        """Do nothing: a simulation has one thread and no event loop."""
 
     def ask(self, event: Callable[[Ticket], NodeEvent]) -> Asked:
-        """A caller's event; `converse` has it answered."""
+        """Return a caller's event; `converse` gets it answered."""
         return Asked(event)
 
 
@@ -126,7 +149,7 @@ class Asked(Coroutine[Any, Any, bytes]):
         self._event = event
 
     def send(self, value: Answer | None) -> Callable[[Ticket], NodeEvent]:
-        """The event; or, given the answer, the end: `StopIteration` with the data, or the `RequestError` that it is."""
+        """Return the event; or, with the answer, end: `StopIteration` with the data, or raise the `RequestError`."""
         if value is None:
             return self._event
         raise StopIteration(outcome(value))

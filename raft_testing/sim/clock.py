@@ -23,7 +23,7 @@ class NodeClock:
         self.wall_offset = 0
 
     def at(self, moment: int) -> int:
-        """What the clock shows at this moment of the simulation."""
+        """Return the clock's time at this moment of the simulation."""
         return self._local + (moment - self._global) * self.rate // 1000
 
     def moment(self, local: int) -> int:
@@ -31,6 +31,7 @@ class NodeClock:
         return self._global - (self._local - local) * 1000 // self.rate + 1
 
     def change(self, moment: int, rate: int, *, jump: int = 0) -> None:
+        """Run at `rate` from this moment on, after a jump."""
         self._local = self.at(moment) + jump
         self._global = moment
         self.rate = rate

@@ -45,20 +45,32 @@ class Endpoint(Protocol):
     """A node, as the network sees it."""
 
     @property
-    def id(self) -> NodeId: ...
+    def id(self) -> NodeId:
+        """The node's id."""
+        ...
 
     @property
-    def alive(self) -> bool: ...
+    def alive(self) -> bool:
+        """True while the node runs."""
+        ...
 
     @property
-    def life(self) -> int: ...
+    def life(self) -> int:
+        """The number of this life."""
+        ...
 
     @property
-    def address(self) -> str: ...
+    def address(self) -> str:
+        """The node's address."""
+        ...
 
-    def tell(self, *events: NodeEvent) -> None: ...
+    def tell(self, *events: NodeEvent) -> None:
+        """Give the node these events."""
+        ...
 
-    def next_connection(self) -> ConnectionId: ...
+    def next_connection(self) -> ConnectionId:
+        """Return a number for an accepted connection."""
+        ...
 
 
 @final
@@ -97,7 +109,7 @@ class _End:
         return not self.closed and self.station.alive and self.station.life == self.life
 
     def whole(self, data: bytes) -> bytes:
-        """The frames that are complete with this piece."""
+        """Return the frames that are complete with this piece."""
         data, at = self.half + data, 0
         while at + FRAME_OVERHEAD <= len(data):
             (length,) = _LENGTH.unpack_from(data, at + 8)
@@ -134,12 +146,13 @@ class Network:
         self._greetings: dict[tuple[NodeId, NodeId], bytes] = {}
 
     def place(self, address: str, station: Endpoint) -> None:
-        """The station can be dialled there."""
+        """Let the endpoint be dialled at this address."""
         self._stations[address] = station
 
     # What is broken.
 
     def is_cut(self, sender: NodeId, to: NodeId) -> bool:
+        """Return whether this direction is cut."""
         return self.cuts.get((sender, to), 0) > 0
 
     def cut(self, sender: NodeId, to: NodeId) -> None:
@@ -147,14 +160,15 @@ class Network:
         self.cuts[sender, to] = self.cuts.get((sender, to), 0) + 1
 
     def mend(self, sender: NodeId, to: NodeId) -> None:
+        """Undo one cut of this direction."""
         self.cuts[sender, to] = max(0, self.cuts.get((sender, to), 0) - 1)
 
     def clog(self, sender: NodeId, to: NodeId) -> None:
-        """What is sent in this direction waits."""
+        """Hold back all bytes in this direction."""
         self.clogs[sender, to] = self.clogs.get((sender, to), 0) + 1
 
     def unclog(self, sender: NodeId, to: NodeId) -> None:
-        """What waited arrives in one burst."""
+        """Deliver the held bytes in one burst."""
         self.clogs[sender, to] = max(0, self.clogs.get((sender, to), 0) - 1)
         if self.clogs[sender, to]:
             return
@@ -194,7 +208,7 @@ class Network:
     # What was said before.
 
     def replay(self, sender: NodeId, to: NodeId, rng: Rng) -> bool:
-        """A message that the sender has sent to the other at some time arrives once more, on today's connection."""
+        """Deliver an earlier message of the sender once more, on the present connection."""
         end = next((e for (node, _), e in self._ends.items() if node == sender and _leads_to(e, to)), None)
         kinds = self._recorded.get((sender, to))
         if end is None or not kinds:
@@ -203,7 +217,7 @@ class Network:
         return True
 
     def heard(self, sender: NodeId, to: NodeId) -> list[bytes]:
-        """The sender's last greeting of the other, and all its messages to it that were kept; empty if none."""
+        """Return the sender's last greeting of the other, and all its kept messages to it; empty if none."""
         greeting = self._greetings.get((sender, to))
         if greeting is None:
             return []
@@ -229,7 +243,7 @@ class Network:
     # What hosts order.
 
     def dial(self, station: Endpoint, number: ConnectionId, address: str) -> None:
-        """The connection is opened, or fails, after a while; where a direction is cut nothing is ever heard."""
+        """Open the connection, or fail, after a while; in a cut direction nothing is ever heard."""
         near = _End(station, number, dialled=True)
         self._ends[station.id, number] = near
         target = self._stations.get(address)
@@ -257,7 +271,7 @@ class Network:
         self._at(self._delay() * 2, arrive)
 
     def transmit(self, station: Endpoint, number: ConnectionId, data: bytes) -> None:
-        """The bytes are on their way, or vanish."""
+        """Send the bytes, or lose them."""
         end = self._ends.get((station.id, number))
         if end is None or end.other is None:
             return
@@ -280,7 +294,7 @@ class Network:
         self._at(self.latency // 4 + 1, taken)
 
     def close(self, station: Endpoint, number: ConnectionId) -> None:
-        """This end is closed; the other side hears of it, where there is a way."""
+        """Close this end; the other side learns of it if there is a way."""
         end = self._ends.get((station.id, number))
         if end is None:
             return
@@ -299,7 +313,7 @@ class Network:
         self._at(max(0, end.arrived - self._clock()) + 1, hear)
 
     def abandon(self, station: Endpoint, *, silently: bool) -> None:
-        """The station died. Its peers hear of it, unless `silently`: the machine lost power."""
+        """Close all connections of a dead endpoint. Its peers learn of it, unless `silently`: a loss of power."""
         numbers = [number for node, number in self._ends if node == station.id]
         for number in numbers:
             if silently:
@@ -339,8 +353,11 @@ class Network:
         self._arrive(end, data, self._delay())
 
     def _lose(self, end: _End, data: bytes) -> None:
-        """What is sent into a partition is gone. Where that leaves a gap in the stream the line is of no use any more:
-        nothing comes behind the gap, and after a while both sides hear that it is broken."""
+        """Lose bytes sent into a partition.
+
+        Where that leaves a gap in the stream the line is of no use any more: nothing comes behind the gap, and after a
+        while both sides hear that it is broken.
+        """
         self.seen["transmissions lost in a partition"] += 1
         whole = end.station.address in self._stations  # strangers send what they like
         if not whole or all(frame[2] == FrameKind.MESSAGE or frame == _PING for frame in _frames(data)):
@@ -359,7 +376,7 @@ class Network:
                 side.station.tell(ConnectionClosed(side.number))
 
     def _mistreat(self, end: _End, data: bytes) -> bytes:
-        """What is left in its place of the frames in `data`."""
+        """Return the rest of the frames in `data` after the faults of this line."""
         stay: list[bytes] = []
         rng = self._rng
         for frame in _frames(data):

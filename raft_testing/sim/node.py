@@ -68,18 +68,23 @@ class NodeObserver(Protocol):
 
     def recorder_for(self, node: SimulatedNode, step: Callable[[Raft, Event | None], list[Effect]]) -> Recorder | None:
         """Return a recorder around `step` for this life of the node, or None."""
+        ...
 
     def stepped(self, node: SimulatedNode, event: Event | None, effects: list[Effect]) -> None:
-        """The core of the node took a step."""
+        """Note a step of the node's core."""
+        ...
 
     def dying(self, node: SimulatedNode) -> None:
-        """The node is about to end."""
+        """Note a node about to end."""
+        ...
 
     def disk_left(self, node: SimulatedNode) -> None:
-        """The node has ended, and its disk holds what it left."""
+        """Note the disk of a node that has ended."""
+        ...
 
     def disk_refused(self, node: SimulatedNode) -> None:
-        """The node refused to open its damaged disk."""
+        """Note a damaged disk that its node refused."""
+        ...
 
 
 @final
@@ -166,7 +171,7 @@ class SimulatedNode:
     # Birth.
 
     def start(self) -> bool:
-        """A new process on the same disk; False where the disk could not be opened."""
+        """Start a new process on the same disk. Return False if the disk cannot be opened."""
         world = self.world
         self.disk.watch = self._on_disk_call
         self.life += 1
@@ -261,7 +266,7 @@ class SimulatedNode:
         self.watched = self.world.safety.watch(self.id, self.incarnation)
 
     def retire(self) -> None:
-        """It never starts again."""
+        """Never start again."""
         self.retired = True
         self.world.recording.ended(self.world.now, self.id, "retired")
 
@@ -289,7 +294,7 @@ class SimulatedNode:
     # Death.
 
     def die(self, death: Death) -> None:
-        """The process is gone, in this way; whoever waits learns nothing."""
+        """End the process in this way; waiting callers learn nothing."""
         if not self.alive:
             return
         self._observer.dying(self)
@@ -311,7 +316,7 @@ class SimulatedNode:
             caller(None)
 
     def power_lost(self) -> None:
-        """The disk went off in the middle of a call: the node dies of it, and is revived."""
+        """Die of a power loss in the middle of a disk call, and revive."""
         self.world.seen["power lost in the middle of a call"] += 1
         self.die(Death.POWER)
         self._revive(self)
@@ -319,23 +324,23 @@ class SimulatedNode:
     # The loop.
 
     def tell(self, *events: NodeEvent) -> None:
-        """The events are handled at this very moment, with whatever else happens in it; later, while paused."""
+        """Handle the events at this very moment, with all other events of it; later, while paused."""
         assert self._driver is not None
         self._driver.post_all(list(events))
 
     def schedule(self) -> None:
-        """The driver has its turn at this very moment; later, while paused."""
+        """Give the driver a turn at this very moment; later, while paused."""
         if not self._scheduled:
             self._scheduled = True
             self.at(max(0, self.paused_until - self.world.now), self._handle)
 
     def at(self, delay: int, action: Callable[[], None]) -> None:
-        """The action is taken after so long, unless the node has died by then."""
+        """Take the action after this delay, unless the node has died by then."""
         life = self.life
         self.world.at(delay, lambda: action() if self.alive and self.life == life else None)
 
     def stop(self) -> None:
-        """It is asked to end in good order, as by SIGTERM."""
+        """Ask the node to end cleanly, like SIGTERM."""
         if self._stop_asked < 0:
             self._stop_asked = self.clock.at(self.world.now)
         self.tell(StopAsked())
@@ -367,15 +372,17 @@ class SimulatedNode:
             self.schedule()
 
     def look_at_queues(self) -> None:
-        """What waits in the host is bounded by its configuration."""
+        """Check that the waiting work stays within the configured bounds."""
         if self.host is not None:
             too_much = queue_of_node(self.host.load, self._limits)
             if too_much:
                 self.world.fail(f"node {self.id}: {too_much}")
 
     def _turn_until_death(self, driver: Driver, local: int, wall: int) -> bool:
-        """Whether it died in its turn. Every prefix of an effect list is a state to die in, so the driver's turn is
-        taken apart here."""
+        """Whether it died in its turn.
+
+        Every prefix of an effect list is a state to die in, so the driver's turn is taken apart here.
+        """
         assert self.host is not None
         events, driver._inbox = driver._inbox or [TimerFired()], []
         effects = self.host.handle(events, local, wall)
@@ -398,13 +405,13 @@ class SimulatedNode:
         return True
 
     def nudge(self, event: Event) -> None:
-        """The core is told something that hosts of ours never tell it. There is no way in from outside."""
+        """Give the core an event that our nodes never give it. Nothing outside can cause it."""
         assert self.host is not None
         self.host._orders.events.append(event)
         self.schedule()
 
     def look_at_news(self) -> None:
-        """What the driver announces and what it warns of."""
+        """Read the driver's changes and alarms."""
         driver = self._driver
         assert driver is not None
         changes, alarms = self._news
@@ -416,7 +423,7 @@ class SimulatedNode:
         self._news = (changes, alarms)
 
     def wake_at(self, local: int) -> None:
-        """The driver has its turn when the node's clock shows this, at the latest; replaces the wish before."""
+        """Give the driver a turn when the node's clock shows this, at the latest; replaces the time before."""
         self._wake = local
         moment = self.clock.moment(local)
 
@@ -449,11 +456,12 @@ class SimulatedNode:
     # Callers and connections.
 
     def next_connection(self) -> ConnectionId:
+        """Return a number for an accepted connection."""
         self._connections += 2
         return ConnectionId(self._connections)
 
     def call(self, ticket: Ticket, event: ClientEvent, caller: Callable[[Reply], None]) -> None:
-        """The event is handled, under a ticket of the driver's; the caller is told once."""
+        """Handle the event, under a ticket of the driver's; the caller is told once."""
         driver = self._driver
         if driver is None or not self.alive:
             caller(None)

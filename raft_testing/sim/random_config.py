@@ -64,7 +64,7 @@ class RandomLimits(TypedDict):
 
 
 def draw_leases(rng: Rng, profile: Profile) -> Profile:
-    """The same, or with leases: in a share of seeds, whose clocks then have to run alike."""
+    """Return the profile, with leases in a share of seeds, whose clocks then run alike."""
     return attrs.evolve(profile, leases=profile.leases or rng.chance(_LEASED_SHARE))
 
 
@@ -103,8 +103,11 @@ def draw_settings(rng: Rng, profile: Profile) -> Settings:
 
 
 def unlike(rng: Rng, settings: Settings) -> Settings:
-    """Return other settings for one life of one node: patience, windows, sizes, whether it reads by lease. What an
-    entry or a message may measure stays, for a larger one would break the links of whoever takes only smaller ones."""
+    """Return other settings for one life of one node: patience, windows, sizes, whether it reads by lease.
+
+    What an entry or a message may measure stays, for a larger one would break the links of whoever takes only smaller
+    ones.
+    """
     return attrs.evolve(
         settings,
         election_ticks=rng.choice((6, 10, 10, 20)),
@@ -124,8 +127,11 @@ def unlike(rng: Rng, settings: Settings) -> Settings:
 
 
 def draw_config(rng: Rng, profile: Profile, settings: Settings, result_bytes: int = 0) -> RandomLimits:
-    """Short patience, and in some seeds tiny queues and pieces. `result_bytes`: how large a result of the machine may
-    be. Pieces, chunks and queues are not too small for it; a snapshot holds several, those of the sessions."""
+    """Return short timeouts, and in some seeds tiny queues and pieces.
+
+    `result_bytes`: the size of the machine's largest result. Pieces, chunks and queues have room for it; a snapshot
+    holds several, those of the sessions.
+    """
     more = rng.fork("more")
     least = result_bytes // _MOST_PIECES
     return RandomLimits(
@@ -154,7 +160,7 @@ def draw_config(rng: Rng, profile: Profile, settings: Settings, result_bytes: in
 
 
 def draw_limits(rng: Rng) -> SessionLimits:
-    """The usual, or so few sessions and results that clients lose them."""
+    """Return the usual limits, or so few sessions and results that clients lose them."""
     if rng.chance(0.8):
         return SessionLimits()
     return SessionLimits(max_sessions=3, max_results=rng.choice((1, 3)), lifetime=30 * SECOND)
@@ -168,7 +174,7 @@ def address_of(node: NodeId) -> str:
 def node_limits(
     node: NodeId, known: Iterable[NodeId], founders: tuple[NodeId, ...], settings: Settings, numbers: RandomLimits
 ) -> NodeLimits:
-    """What a node is given that has been started by a person who knows these nodes."""
+    """Return the limits of a node started by a person who knows these nodes."""
     config = NodeConfig(
         node,
         {member: address_of(member) for member in founders or {node, *known}},

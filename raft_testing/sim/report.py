@@ -56,7 +56,8 @@ class SeedReport:
     faults that took part, `digest` is equal for equal runs, `trace` is there if it was asked for. `options` is what
     else has to be typed to see this run again, and `subject` what names the machine, the workload and the store: None
     where they have no name that a command could find. `drawn` is the machine that the seed drew, and draws again; empty
-    where the caller named one."""
+    where the caller named one.
+    """
 
     seed: int
     violation: str
@@ -78,6 +79,7 @@ class SeedReport:
 
     @property
     def failed(self) -> bool:
+        """True if something was violated."""
         return bool(self.violation)
 
     @property
@@ -92,7 +94,7 @@ class SeedReport:
         return " ".join(part for part in (whole, self.options, self.subject) if part)
 
     def page(self) -> str:
-        """A self-contained HTML page of the last steps up to the violation, or of the run."""
+        """Return a self-contained HTML page of the last steps up to the violation, or of the run."""
         end = next((at for at, record in enumerate(self.trace, 1) if record.violation), len(self.trace))
         return draw(self.trace[max(0, end - _SHOWN) : end + _SHOWN_AFTER], f"seed {self.seed}")
 
@@ -106,6 +108,7 @@ class Report:
 
     @property
     def failures(self) -> tuple[SeedReport, ...]:
+        """The seeds with a violation."""
         return tuple(seed for seed in self.seeds if seed.failed)
 
     @property
@@ -120,15 +123,18 @@ class Report:
 
     @property
     def faults(self) -> Counter[Fault]:
+        """The number of faults of each kind."""
         return _total(seed.faults for seed in self.seeds)
 
     @property
     def seen(self) -> Counter[str]:
+        """The number of times each notable event was seen."""
         drawn = Counter(_run_with(seed.drawn) for seed in self.seeds if seed.drawn)
         return _total([*(seed.seen for seed in self.seeds), drawn])
 
     @property
     def met(self) -> Counter[str]:
+        """The number of times each message met each role."""
         return _total(seed.met for seed in self.seeds)
 
     @property
@@ -149,7 +155,7 @@ class Report:
         return Report((*self.seeds, *other.seeds))
 
     def table(self) -> str:
-        """What was injected, what was seen, what was checked, and what failed."""
+        """Return a table of the faults injected, the events seen, the checks made, and the failures."""
         operations = [seed.operations for seed in self.seeds] or [0]
         lines = [
             *_section("injected", {fault.value: count for fault, count in self.faults.items()}),
@@ -180,7 +186,7 @@ class Report:
 
 
 def explain(seed: SeedReport) -> str:
-    """A failed seed in a few lines."""
+    """Return a failed seed in a few lines."""
     lines = [f"seed {seed.seed}, at {seed.moment / SECOND:.3f} s: {seed.violation}", f"  again: {seed.command}"]
     if seed.drawn:
         lines.insert(1, f"  machine: {seed.drawn}, which the seed draws again")

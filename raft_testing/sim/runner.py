@@ -44,14 +44,15 @@ def run_seed(
     trace: bool = False,
     digest: bool = False,
 ) -> SeedReport:
-    """What came of one seed. `faults`: of those that the seed would choose, only these take part.
+    """Run one seed and return its report. `faults`: only these take part, of those the seed would choose.
 
     `machine` makes the state machine of a node; it is put under `Sessions`. `workload` makes what clients do in this
     run. With neither, the seed draws both from `raft_testing.workloads.drawn.SUBJECTS`; with one, registers stand in
     for the other. `open_store` opens a node's store on its simulated disk, and `salvage`, where there is one, founds a
     new cluster on such a disk.
     `trace`: record every step, for `SeedReport.page`. `digest`: compute a hash over all events and effects, which is
-    equal in equal runs. What the user's own parts raise is a violation, with where it was raised."""
+    equal in equal runs. What the user's own parts raise is a violation, with where it was raised.
+    """
     tracer = Tracer() if trace else None
     subject = _subject(open_store, machine, workload, profile, salvage)
     drawn = draw_subject(seed) if machine is None and workload is None else None
@@ -155,7 +156,7 @@ def simulate(
     salvage: Salvage | None = None,
     progress: Callable[[SeedReport], None] = lambda seed: None,
 ) -> Report:
-    """What came of all seeds, one after the other. `progress` is told of each."""
+    """Run all seeds, one after the other, and return the report. `progress` is called with each."""
     reports: list[SeedReport] = []
     for seed in seeds:
         report = run_seed(
@@ -182,10 +183,11 @@ def shrink(
     salvage: Salvage | None = None,
     tries: int = 60,
 ) -> SeedReport:
-    """The same violation with fewer kinds of fault and fewer operations, as far as `tries` runs lead; with its trace.
+    """Return the same violation with fewer kinds of fault and fewer operations, within `tries` runs, with its trace.
 
     A run with fewer faults takes another course, so what is found may be another instance of the same mistake: it is
-    taken where the violation reads the same but for numbers."""
+    taken where the violation reads the same but for numbers.
+    """
     wanted = _shape(failed.violation)
     left = [tries]
 
@@ -225,5 +227,5 @@ def shrink(
 
 
 def _shape(text: str) -> str:
-    """The violation's first line without numbers and names."""
+    """Return the violation's first line without numbers and names."""
     return re.sub(r"[0-9]+", "#", text.partition("\n")[0])[:60]

@@ -34,34 +34,56 @@ class WorkingNode(Protocol):
     wiped: bool
 
     @property
-    def id(self) -> NodeId: ...
+    def id(self) -> NodeId:
+        """The node's id."""
+        ...
 
     @property
-    def world(self) -> Environment: ...
+    def world(self) -> Environment:
+        """The node's surroundings."""
+        ...
 
     @property
-    def rng(self) -> Rng: ...
+    def rng(self) -> Rng:
+        """The node's random generator."""
+        ...
 
     @property
-    def disk(self) -> CrashDisk: ...
+    def disk(self) -> CrashDisk:
+        """The node's disk."""
+        ...
 
     @property
-    def work(self) -> JobRunner | None: ...
+    def work(self) -> JobRunner | None:
+        """The runner of the node's jobs; None while the node is down."""
+        ...
 
     @property
-    def watched(self) -> Watched: ...
+    def watched(self) -> Watched:
+        """The checkers' view of the node."""
+        ...
 
     @property
-    def slow_disk(self) -> int: ...
+    def slow_disk(self) -> int:
+        """Nanoseconds that every write takes in addition."""
+        ...
 
     @property
-    def write_time(self) -> int: ...
+    def write_time(self) -> int:
+        """Mean nanoseconds of a write."""
+        ...
 
-    def at(self, delay: int, action: Callable[[], None]) -> None: ...
+    def at(self, delay: int, action: Callable[[], None]) -> None:
+        """Take the action after this delay, unless the node has died by then."""
+        ...
 
-    def tell(self, *events: NodeEvent) -> None: ...
+    def tell(self, *events: NodeEvent) -> None:
+        """Give the node these events."""
+        ...
 
-    def power_lost(self) -> None: ...
+    def power_lost(self) -> None:
+        """Let the node die of a power loss in the middle of a disk call."""
+        ...
 
 
 @final
@@ -74,7 +96,7 @@ class SimulatedWorkers:
         self._running: dict[Lane, list[Job]] = {}
 
     def queue_job(self, lane: Lane, job: Job) -> None:
-        """The job is done by the lane's worker, in order."""
+        """Let the lane's worker do the job, in order."""
         self._waiting[lane].append(job)
         self._work_on(lane)
 
@@ -96,7 +118,7 @@ class SimulatedWorkers:
         return reports
 
     def finish_writes(self) -> None:
-        """What the write lane was doing may get done, up to any point, before the process is gone."""
+        """Finish the write lane's work up to some point before the process ends."""
         node = self._node
         assert node.work is not None
         jobs = self._running.pop(Lane.WRITE, []) or list(self._waiting[Lane.WRITE])
@@ -144,7 +166,7 @@ class SimulatedWorkers:
         self._work_on(lane)
 
     def _hand_over(self, jobs: list[Job]) -> None:
-        """The disk model knows what may be found from now on."""
+        """Tell the disk model of the writes that may be found from now on."""
         stable = self._node.watched.stable
         for job in jobs:
             if type(job) is Write:
@@ -154,7 +176,7 @@ class SimulatedWorkers:
                 stable.pending.append(Persist(WriteId(0), hard=hard, entries=(entry,)))
 
     def _note(self, lane: Lane, report: NodeEvent) -> None:
-        """The disk model knows what must be found from now on."""
+        """Tell the disk model of the writes that must be found from now on."""
         node = self._node
         if type(report) is Wrote:
             node.watched.stable.done(report.upto)

@@ -32,7 +32,7 @@ _SHORT_ROLE: Final = {"follower": "F", "pre_candidate": "pre", "candidate": "can
 
 
 def draw(trace: Sequence[TraceRecord], title: str = "trace") -> str:
-    """The page. It is complete in itself and can be sent by mail."""
+    """Return the page. It is self-contained and can be sent by mail."""
     drawing = _Drawing(trace)
     drawing.draw()
     heads = [
@@ -59,7 +59,7 @@ def draw(trace: Sequence[TraceRecord], title: str = "trace") -> str:
 
 
 def _details(record: TraceRecord) -> list[str]:
-    """What hovering tells, line by line; the first is the headline, the second the violation or nothing."""
+    """Return the lines shown on hovering; the first is the headline, the second the violation or ""."""
     where = f"node {record.node}: " if record.node else ""
     lines = [f"step {record.step}, time {_moment(record.time)}", record.violation, where + record.event]
     if record.picture is not None:
@@ -70,7 +70,7 @@ def _details(record: TraceRecord) -> list[str]:
 
 
 def _moment(time: int) -> str:
-    """Steps and ticks as they are; nanoseconds, which are large, as seconds."""
+    """Return steps and ticks as they are; nanoseconds, which are large, as seconds."""
     return str(time) if time < _NANOSECONDS else f"{time / 1e9:.4f} s"
 
 
@@ -174,7 +174,7 @@ class _Drawing:
             self._alive_since[node] = y
 
     def _lifeline(self, node: NodeId, until: int) -> None:
-        """The line from where the node began its role to here, in the colour of that role."""
+        """Draw the line from the start of the node's role to here, in the colour of that role."""
         since = self._alive_since.pop(node, None)
         if since is None:
             return
@@ -184,7 +184,7 @@ class _Drawing:
         self._bands.append(f'<line class="life {role}" x1="{x}" x2="{x}" y1="{since}" y2="{until}"/>')
 
     def _state(self, now: NodePicture, before: NodePicture | None, x: int, y: int) -> None:
-        """The state in short, what changed in bold; nothing where all is as it was."""
+        """Draw the state in short, changes in bold; nothing without a change."""
         if now == before:
             return
         fields = [
@@ -236,7 +236,7 @@ class _Drawing:
         self._marks.append(f'<text class="lost" x="{x - 5}" y="{y + 5}">✕ lost</text>')
 
     def _on_its_way(self, message: int) -> None:
-        """A message that had not arrived when the trace ended: a stub."""
+        """Draw a message in transit at the end of the trace as a stub."""
         if message in self._arrived:
             return
         y, sender, send = self._sent[message]
@@ -257,7 +257,7 @@ class _Drawing:
 
 
 def _family(text: str) -> str:
-    """The colour of a message: votes, heartbeats, replies, data."""
+    """Return the family of a message, for its colour: votes, heartbeats, replies, data."""
     if "vote" in text or "stand" in text:
         return "vote"
     if text.startswith("heartbeat"):

@@ -70,8 +70,11 @@ class TraceSend(Value, frozen=True):
 
 @final
 class TraceRecord(Value, frozen=True, omit_defaults=True):
-    """One thing that happened. `node` is 0 where it happened to none. `message` is the id of the message that was
-    received, or lost. `violation` tells which safety property does not hold any more after this."""
+    """One thing that happened.
+
+    `node` is 0 if it happened to none. `message` is the id of the message received or lost. `violation` names the
+    safety property broken by it.
+    """
 
     step: int
     time: int
@@ -91,13 +94,13 @@ class _Trace(msgspec.Struct):
 
 
 def encode_trace(trace: Sequence[TraceRecord]) -> bytes:
-    """The trace as JSON, one record per line, so that two traces can be compared by eye and by `diff`."""
+    """Return the trace as JSON, one record per line, for comparison by eye and by `diff`."""
     lines = [msgspec.json.encode(record) for record in trace]
     return b'{"format":1,"records":[\n' + b",\n".join(lines) + b"\n]}\n"
 
 
 def decode_trace(data: bytes) -> list[TraceRecord]:
-    """The trace in `data`. Raises `CallerError` where it is none, or one of a later format."""
+    """Return the trace in `data`. Raise `CallerError` if it is none, or one of a later format."""
     try:
         trace = msgspec.json.decode(data, type=_Trace)
     except msgspec.MsgspecError as failure:
@@ -108,7 +111,7 @@ def decode_trace(data: bytes) -> list[TraceRecord]:
 
 
 def picture_of(raft: Raft) -> NodePicture:
-    """The core as a trace shows it."""
+    """Return the core as a trace shows it."""
     status = raft.status
     return NodePicture(
         role=status.role.value,
@@ -135,8 +138,10 @@ class Tracer:
     def stepped(
         self, time: int, node: NodeId, raft: Raft, event: Event | None, effects: Sequence[Effect], received: int = 0
     ) -> tuple[int, ...]:
-        """The core took `event`; `received` is the trace's number of the message that it was. Returns the numbers of
-        the messages that left, in the order of the `Send` effects."""
+        """Record a step with `event`; `received` is the trace's number of the message in it.
+
+        Returns the numbers of the messages that left, in the order of the `Send` effects.
+        """
         sends: list[TraceSend] = []
         texts: list[str] = []
         for effect in effects:
@@ -164,7 +169,7 @@ class Tracer:
         self.records.append(TraceRecord(len(self.records) + 1, time, node, text, kind, message=message))
 
     def violated(self, text: str, moment: int | None = None) -> None:
-        """What happened last broke a safety property; or what happened last up to that moment."""
+        """Mark the last record, or the last one up to that moment, as a violation."""
         place = len(self.records) - 1
         while moment is not None and place > 0 and self.records[place].time > moment:
             place -= 1

@@ -50,7 +50,7 @@ class Replayed:
 
 
 def replay(dump: bytes) -> Replayed:
-    """Everything that the recorded core did. Raises `CallerError` where `dump` is no recording, or a damaged one."""
+    """Everything that the recorded core did. Raise `CallerError` where `dump` is no recording, or a damaged one."""
     recording = decode_recording(dump)
     raft = thaw(recording.start)
     start = raft.status
@@ -68,7 +68,7 @@ def replay(dump: bytes) -> Replayed:
 
 
 def trace_of(dump: bytes) -> list[TraceRecord]:
-    """The recording as a trace, to be drawn or read. Time is the core's own: ticks since the recording begins."""
+    """Return the recording as a trace, to draw or read. Time is the core's own: ticks since the recording began."""
     recording = decode_recording(dump)
     raft = thaw(recording.start)
     me: NodeId = raft.status.node

@@ -72,7 +72,7 @@ class SimulatedClient:
         self.idle = True
 
     def start(self) -> None:
-        """The first operation comes after a while, then one after the other."""
+        """Start the first operation after a while, then one after the other."""
         self._rest()
 
     def _rest(self) -> None:
@@ -152,7 +152,7 @@ class SimulatedClient:
         self._world.at(self._rng.around(self._traffic.think), self._send)
 
     def _repeat(self, command: bytes, first: Result) -> None:
-        """A command that has been answered long ago comes once more, late: the same answer, or none any more."""
+        """Send a command answered long ago once more: it gets the same answer, or none any more."""
         world = self._world
         doors = self._traffic.doors()
         if not doors:

@@ -28,13 +28,17 @@ _FREE: Final = (0, 0)
 
 
 class LeaseMachine:
-    """Leases by name, each with its holder's number and its end. A command is (time, name, number) in MessagePack; its
-    result is (number, holder). A query is a name; its answer is (name, holder, end)."""
+    """Leases by name, each with its holder's number and its end.
+
+    A command is (time, name, number) in MessagePack; its result is (number, holder). A query is a name; its answer is
+    (name, holder, end).
+    """
 
     def __init__(self) -> None:
         self.held: dict[str, tuple[int, int]] = {}
 
     def init(self) -> Index:
+        """Start without leases."""
         return NO_INDEX
 
     def prepare(self, command: bytes, now: int) -> bytes:
@@ -57,9 +61,11 @@ class LeaseMachine:
         return msgspec.msgpack.encode((name, *self.held.get(name, _FREE)))
 
     def snapshot(self) -> Iterator[bytes]:
+        """Return the leases held."""
         return iter([msgspec.msgpack.encode(sorted(self.held.items()))])
 
     def restore(self, chunks: Iterable[bytes]) -> None:
+        """Replace the leases held."""
         self.held = dict(msgspec.msgpack.decode(b"".join(chunks), type=list[tuple[str, tuple[int, int]]]))
 
 
@@ -68,10 +74,11 @@ class LeaseModel:
     """The model of one lease. Its state is (holder, end); the argument of `take` is (time, number)."""
 
     def initial(self, key: Datum) -> Datum:
+        """Return a free lease."""
         return _FREE
 
     def step(self, state: Datum, kind: str, argument: Datum) -> tuple[Datum, Datum]:
-        """Raises `CallerError` for a request that a lease does not know."""
+        """Return the next state and the result. Raise `CallerError` for an unknown request."""
         holder, end = cast("tuple[int, int]", state)
         if kind == "look":
             return state, state
@@ -81,6 +88,7 @@ class LeaseModel:
         raise CallerError(f"a lease knows take and look, not {kind}")
 
     def changed_nothing(self, kind: str, result: Datum) -> bool:
+        """Return whether it was a look."""
         return kind == "look"
 
 
@@ -93,6 +101,7 @@ class LeaseWorkload:
 
     @property
     def model(self) -> SequentialModel:
+        """The model of one lease."""
         return LeaseModel()
 
     def ask(self, rng: Rng, client: int, number: int) -> Asked:
@@ -108,7 +117,7 @@ class LeaseWorkload:
         return (now, number)
 
     def result(self, asked: Asked, answer: bytes) -> Datum:
-        """Return who holds the lease. Raises `ValueError` where it is the answer to something else."""
+        """Return who holds the lease. Raise `ValueError` where it is the answer to something else."""
         if asked.reads:
             name, holder, end = msgspec.msgpack.decode(answer, type=tuple[str, int, int])
             if name != asked.key:

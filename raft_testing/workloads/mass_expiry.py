@@ -34,21 +34,23 @@ class ExpiringMachine:
     """Groups of items by name. A command is a stamp of 8 bytes, then (number, kind, group, argument) in MessagePack.
 
     `fill`: the group holds `argument[0]` new items that live for `argument[1]` ms. `count`: the result is how many are
-    alive, and `argument[0]` bytes. A group's time is the latest stamp of its own commands."""
+    alive, and `argument[0]` bytes. A group's time is the latest stamp of its own commands.
+    """
 
     def __init__(self) -> None:
         self._groups: dict[str, tuple[int, int, int]] = {}  # time, deadline, how many items
         self._dead: list[int] = []  # batches of dead items that are still held
 
     def init(self) -> Index:
+        """Start empty."""
         return NO_INDEX
 
     def prepare(self, command: bytes, now: int) -> bytes:
-        """The command with the time in its stamp."""
+        """Return the command with the time in its stamp."""
         return (now // _MILLISECOND).to_bytes(_STAMP, "big") + command[_STAMP:]
 
     def apply(self, index: Index, command: bytes) -> bytes:
-        """The command is carried out, and some of the dead are freed. Raises `ValueError` where it takes too long."""
+        """Carry out the command and free some of the dead. Raise `ValueError` if it takes too long."""
         stamp = int.from_bytes(command[:_STAMP], "big")
         number, kind, group, argument = msgspec.msgpack.decode(command[_STAMP:], type=tuple[int, str, str, list[int]])
         time, deadline, items = self._groups.get(group, (0, 0, 0))
@@ -85,9 +87,11 @@ class ExpiringMachine:
         return request
 
     def snapshot(self) -> Iterator[bytes]:
+        """Return the groups and the dead."""
         return iter([msgspec.msgpack.encode((sorted(self._groups.items()), self._dead))])
 
     def restore(self, chunks: Iterable[bytes]) -> None:
+        """Replace the groups and the dead."""
         form = tuple[list[tuple[str, tuple[int, int, int]]], list[int]]
         groups, self._dead = msgspec.msgpack.decode(b"".join(chunks), type=form)
         self._groups = dict(groups)
@@ -98,10 +102,11 @@ class ExpiringGroup:
     """The model of one group. Its state is (time, deadline, items); each argument ends in the stamp of its command."""
 
     def initial(self, key: Datum) -> Datum:
+        """Return an empty group."""
         return (0, 0, 0)
 
     def step(self, state: Datum, kind: str, argument: Datum) -> tuple[Datum, Datum]:
-        """Raises `CallerError` for a request that a group does not know."""
+        """Return the next state and the result. Raise `CallerError` for an unknown request."""
         time, deadline, items = cast("tuple[int, int, int]", state)
         *given, stamp = cast("tuple[int, ...]", argument)
         time = max(time, stamp)
@@ -113,6 +118,7 @@ class ExpiringGroup:
         raise CallerError(f"a group knows fill and count, not {kind}")
 
     def changed_nothing(self, kind: str, result: Datum) -> bool:
+        """Return False: each request may change the group."""
         return False
 
 
@@ -125,14 +131,16 @@ class ExpiringWorkload:
 
     @property
     def model(self) -> SequentialModel:
+        """The model of one group."""
         return ExpiringGroup()
 
     @property
     def result_bytes(self) -> int:
+        """The size of the largest result."""
         return _HUGE
 
     def ask(self, rng: Rng, client: int, number: int) -> Asked:
-        """The next operation of a client."""
+        """Return the next operation of a client."""
         group = f"g{rng.below(self._groups)}"
         if rng.chance(0.4):
             given = (1 + rng.below(300), 1 + rng.below(800))
@@ -141,12 +149,12 @@ class ExpiringWorkload:
         return Asked("count", group, (size, 0), _command(number, "count", group, (size,)))
 
     def as_logged(self, asked: Asked, command: bytes) -> Datum:
-        """The argument with the stamp of the command as it stood in the log."""
+        """Return the argument with the stamp of the command in the log."""
         assert isinstance(asked.argument, tuple)
         return (*asked.argument[:-1], int.from_bytes(command[:_STAMP], "big"))
 
     def result(self, asked: Asked, answer: bytes) -> Datum:
-        """How many items are alive. Raises `ValueError` where it is the answer to something else, or cut short."""
+        """How many items are alive. Raise `ValueError` where it is the answer to something else, or cut short."""
         number, alive, filler = msgspec.msgpack.decode(answer, type=tuple[int, int, bytes])
         asked_number, kind, _, argument = msgspec.msgpack.decode(
             asked.data[_STAMP:], type=tuple[int, str, str, list[int]]

@@ -30,8 +30,10 @@ __all__ = [
 
 @final
 class Asked(Value, frozen=True):
-    """One operation of a client: how the history names it, and the bytes for the machine. `reads`: they are for
-    `query`, otherwise for `apply`."""
+    """One operation of a client: its name in the history, and the bytes for the machine.
+
+    `reads`: they are for `query`, otherwise for `apply`.
+    """
 
     kind: str
     key: Datum
@@ -44,14 +46,16 @@ class Workload(Protocol):
     """Operations for a machine, and the sequential model that says what their results may be."""
 
     @property
-    def model(self) -> SequentialModel: ...
+    def model(self) -> SequentialModel:
+        """The model of one object."""
+        ...
 
     def ask(self, rng: Rng, client: int, number: int) -> Asked:
-        """The next operation of a client; `number` is unique among all operations of a run."""
+        """Return the next operation of a client; `number` is unique among all operations of a run."""
         ...
 
     def result(self, asked: Asked, answer: bytes) -> Datum:
-        """What the machine's answer says, in terms of the model. Raises `ValueError` where it is no answer to it."""
+        """Return the machine's answer in terms of the model. Raise `ValueError` if it answers another operation."""
         ...
 
 
@@ -60,9 +64,11 @@ class ReadsTheLog(Protocol):
     """A workload whose model needs what `prepare` put into a command, such as the time: what leases rest on."""
 
     def as_logged(self, asked: Asked, command: bytes) -> Datum:
-        """Return the argument for the model in place of `asked.argument`, from the command as it stood in the log when
-        a machine first carried it out. What was never carried out keeps its argument. The commands of a run must
-        differ, or one is taken for the other."""
+        """Return the argument for the model in place of `asked.argument`.
+
+        It is taken from the command as first applied from the log. A command that was never applied keeps its argument.
+        The commands of a run must differ, or one is taken for the other.
+        """
         ...
 
 
@@ -84,20 +90,23 @@ def result_bytes(workload: Workload) -> int:
 class RegisterMachine:
     """Registers by name. A command is (number, kind, key, argument) in MessagePack; its result is (number, result).
 
-    It remembers the number of every command that was applied, and raises `ValueError` if one comes a second time."""
+    It remembers the number of every command that was applied, and raises `ValueError` if one comes a second time.
+    """
 
     def __init__(self) -> None:
         self._values: dict[str, str | None] = {}
         self._numbers: set[int] = set()
 
     def init(self) -> Index:
+        """Start empty."""
         return NO_INDEX
 
     def prepare(self, command: bytes, now: int) -> bytes:
+        """Return the command unchanged."""
         return command
 
     def apply(self, index: Index, command: bytes) -> bytes:
-        """The command is carried out."""
+        """Carry out the command."""
         number, kind, key, argument = msgspec.msgpack.decode(command, type=tuple[int, str, str, list[str | None]])
         if number in self._numbers:
             raise ValueError(f"command {number} is applied a second time, at index {index}")
@@ -112,14 +121,16 @@ class RegisterMachine:
         return msgspec.msgpack.encode((number, result))
 
     def query(self, request: bytes) -> bytes:
-        """The value of the register that is named, with the request."""
+        """Return the value of the named register, with the request."""
         return msgspec.msgpack.encode((request, self._values.get(request.decode())))
 
     def snapshot(self) -> Iterator[bytes]:
+        """Return the registers and the numbers seen."""
         data = msgspec.msgpack.encode((sorted(self._values.items()), sorted(self._numbers)))
         return iter([data[start : start + 1000] for start in range(0, len(data), 1000)])
 
     def restore(self, chunks: Iterable[bytes]) -> None:
+        """Replace the registers and the numbers seen."""
         values, numbers = msgspec.msgpack.decode(b"".join(chunks), type=tuple[list[tuple[str, str | None]], list[int]])
         self._values, self._numbers = dict(values), set(numbers)
 
@@ -134,9 +145,11 @@ class RegisterWorkload:
 
     @property
     def model(self) -> SequentialModel:
+        """The model of one register."""
         return Register()
 
     def ask(self, rng: Rng, client: int, number: int) -> Asked:
+        """Return the next operation of a client."""
         key = f"r{rng.below(self._keys)}"
         fate = rng.random.random()
         if fate < 0.35:
@@ -150,6 +163,7 @@ class RegisterWorkload:
         return Asked("cas", key, (expected, value), _command(number, "cas", key, [expected, value]))
 
     def result(self, asked: Asked, answer: bytes) -> Datum:
+        """Return the value read, or the result of the write."""
         if asked.reads:
             request, value = msgspec.msgpack.decode(answer, type=tuple[bytes, str | None])
             if request != asked.data:

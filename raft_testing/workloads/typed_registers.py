@@ -110,7 +110,7 @@ class Exchanged:
 @final
 @attrs.frozen
 class Read:
-    """What does the register `key` hold?"""
+    """Request the value of the register `key`."""
 
     key: str
 
@@ -142,7 +142,7 @@ _VOCABULARY: Final = Schema[Command, Outcome, Read, Held, Registers](
 
 
 class TypedRegisters:
-    """Registers by name. Raises `ValueError` if a command comes a second time."""
+    """Registers by name. Raise `ValueError` if a command comes a second time."""
 
     def __init__(self) -> None:
         self._values: dict[str, str] = {}
@@ -153,7 +153,7 @@ class TypedRegisters:
         return command
 
     def apply_command(self, index: Index, command: Command) -> Outcome:
-        """The command is carried out."""
+        """Carry out the command."""
         if command.number in self._numbers:
             raise ValueError(f"command {command.number} is applied a second time, at index {index}")
         self._numbers.add(command.number)
@@ -166,23 +166,25 @@ class TypedRegisters:
         return Exchanged(command.number, holds)
 
     def query(self, question: Read) -> Held:
-        """The value of the register that is named."""
+        """Return the value of the named register."""
         return Held(question.key, self._values.get(question.key))
 
     def snapshot_state(self) -> Registers:
+        """Return the registers and the numbers seen."""
         return Registers(dict(sorted(self._values.items())), frozenset(self._numbers))
 
     def restore_state(self, state: Registers) -> None:
+        """Replace the registers and the numbers seen."""
         self._values, self._numbers = dict(state.values), set(state.numbers)
 
 
 def vocabulary() -> Schema[Command, Outcome, Read, Held, Registers]:
-    """What clients and machines have in common."""
+    """Return the schema that clients and machines share."""
     return _VOCABULARY
 
 
 def new_typed_registers() -> StateMachine:
-    """A machine for a simulated node."""
+    """Return a machine for a simulated node."""
     return TypedMachine(TypedRegisters(), _VOCABULARY)
 
 
@@ -212,9 +214,11 @@ class TypedRegisterWorkload:
 
     @property
     def model(self) -> SequentialModel:
+        """The model of one register, with garbage."""
         return _WithGarbage()
 
     def ask(self, rng: Rng, client: int, number: int) -> Asked:
+        """Return the next operation of a client, sometimes garbage."""
         key = f"r{rng.below(self._keys)}"
         if rng.chance(_GARBAGE_SHARE):
             return Asked(_GARBAGE, key, None, _garbage(rng, number, key), reads=rng.chance(0.3))
@@ -231,6 +235,7 @@ class TypedRegisterWorkload:
         return Asked("cas", key, (expected, value), _VOCABULARY.encode_command(command))
 
     def result(self, asked: Asked, answer: bytes) -> Datum:
+        """Return the value read, or the result of the write."""
         if asked.reads:
             return self._answer(asked, answer)
         result = _VOCABULARY.decode_result(answer)

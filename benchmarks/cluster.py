@@ -17,9 +17,9 @@ from pathlib import Path
 
 import hiredis
 
-from raft_kv.demo.client import Address, NodeConnection
 from raft_kv.demo.cluster import Cluster, Member
 from raft_kv.demo.load import Load
+from raft_kv.node_client import Address, NodeConnection
 
 __all__ = ["measure"]
 

@@ -83,6 +83,19 @@ examples:
 There are no passwords and no encryption: listen only on networks in which every machine may
 read and write. SIGTERM, SIGINT and SIGHUP transfer the leadership and stop the node cleanly.
 """
+_STATUS: Final = """\
+Show how nodes of a raft-kv cluster stand: one row for each node, then the members, then
+everything that waits, in sentences.
+
+Exit status, for scripts: 0 if a node that answered knows a leader, 1 if no node answered,
+3 if nodes answered and none knows a leader. With --watch, the status of the last look.
+"""
+_STATUS_EXAMPLES: Final = """\
+examples:
+      raft-kv status 10.0.0.1:6379 10.0.0.2:6379 10.0.0.3:6379
+      raft-kv status --watch
+      raft-kv status --json | jq '.nodes[].status.role'
+"""
 _DEMO: Final = """\
 Watch a cluster survive the death of its leader.
 
@@ -144,6 +157,21 @@ _DEMO_OPTIONS: Final = with_variables(
         help="failover: kill the leader, restart it. membership: grow from 3 to 5 nodes, replace the leader, shrink",
         default="failover",
     ),
+)
+_STATUS_OPTIONS: Final = with_variables(
+    "RAFT_KV_STATUS_",
+    Option(
+        name="addresses",
+        metavar="HOST:PORT",
+        help="addresses of the nodes for clients",
+        default="127.0.0.1:6379",
+        positional=True,
+        repeated=True,
+    ),
+    Option(name="watch", help="look again and again, until Ctrl-C", default="false"),
+    Option(name="interval", metavar="SECONDS", help="time between two looks of --watch", default="2"),
+    Option(name="timeout", metavar="SECONDS", help="a node that does not answer in this time is down", default="2"),
+    Option(name="json", help="print one JSON object per look", default="false"),
 )
 _RECOVERY_OPTIONS: Final = (
     *with_variables(
@@ -281,6 +309,12 @@ def _run(config: ServeConfig, warnings: Sequence[str] = ()) -> None:
     serve_anyio.run(config)
 
 
+def _status(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
+    from raft_kv.status_command import StatusOptions, run_status
+
+    return run_status(_collect(_STATUS_OPTIONS, flags, environ, StatusOptions))
+
+
 @attrs.frozen(kw_only=True)
 class _Demo:
     nodes: int = 3
@@ -360,6 +394,13 @@ COMMANDS: Final[Mapping[str, _Command]] = {
         examples=_SERVE_EXAMPLES,
         options=serving.OPTIONS,
         execute=_serve,
+    ),
+    "status": _Command(
+        help="show how nodes stand",
+        description=_STATUS,
+        examples=_STATUS_EXAMPLES,
+        options=_STATUS_OPTIONS,
+        execute=_status,
     ),
     "demo": _Command(
         help="watch a cluster survive the death of its leader",

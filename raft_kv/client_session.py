@@ -39,10 +39,10 @@ from raft_kv.open_requests import (
     Writing,
     failure_replies,
 )
-from raft_kv.picture import Picture
 from raft_kv.resp import OK, CommandError, Reply, Simple, encode, encode_failure
 from raft_kv.resp_parser import ParseFailure, Request, RequestParser, TooLarge
 from raft_kv.scripts import Scripts, translate
+from raft_kv.status import ServerStatus
 
 __all__ = ["Session"]
 
@@ -139,12 +139,12 @@ class Session:
         self._replies.append(failure_replies(waiting, error))
         return self._proceed(now)
 
-    def inspected(self, picture: Picture, now: Millis) -> list[SessionEffect]:
-        """Take the picture requested by `Inspect`."""
+    def inspected(self, status: ServerStatus, now: Millis) -> list[SessionEffect]:
+        """Take the status requested by `Inspect`."""
         waiting, self._open = self._open, None
         assert isinstance(waiting, Inspecting)
         try:
-            answer = answer_locally(self.client, self.clients, waiting.call, picture)
+            answer = answer_locally(self.client, self.clients, waiting.call, status)
         except CommandError as failure:
             self._replies.append(encode_failure(str(failure)))
             return self._proceed(now)
@@ -427,7 +427,7 @@ class Session:
             self._say(waiting.reply)
             return self._close() if waiting.closes else None
         if isinstance(waiting, Inspecting):
-            raise AssertionError("a picture is answered by `inspected`")
+            raise AssertionError("a status is answered by `inspected`")
         assert_never(waiting)
 
     def _on_read(self, reading: Reading, data: bytes, now: Millis) -> SessionEffect | None:

@@ -89,7 +89,7 @@ class Disconnect(Value, frozen=True):
 
 @final
 class Inspect(Value, frozen=True):
-    """Say how this node stands; answer with a `Picture`."""
+    """Say how this node stands; answer with a `ServerStatus`."""
 
 
 @final

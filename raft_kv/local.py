@@ -20,8 +20,9 @@ from raft_kv.clients import Client, Killed, RequestBook, answer_client, checked_
 from raft_kv.commands.table import integer, syntax_error, unknown_subcommand, wrong_arity
 from raft_kv.glob import matcher
 from raft_kv.listing import answer_command
-from raft_kv.picture import REDIS_VERSION, Picture, info_text, role_reply, status_map
 from raft_kv.resp import EMPTY_ARRAY, OK, CommandError, Map, Reply
+from raft_kv.status import ServerStatus
+from raft_kv.status_replies import REDIS_VERSION, info_text, role_reply, status_map
 
 __all__ = ["Later", "answer_locally", "once_of"]
 
@@ -31,7 +32,7 @@ __all__ = ["Later", "answer_locally", "once_of"]
 class Later:
     """A reply that is available once `order` is done.
 
-    After `Inspect`, ask again with the picture. Otherwise it is `reply`; then the connection is closed if `closes`.
+    After `Inspect`, ask again with the status. Otherwise it is `reply`; then the connection is closed if `closes`.
     """
 
     effect: SessionEffect
@@ -39,11 +40,13 @@ class Later:
     closes: bool = False
 
 
-def answer_locally(client: Client, clients: RequestBook, call: list[bytes], picture: Picture | None) -> Reply | Later:
-    """Return the reply to a command without keys. `picture` is given if an earlier `Later` requested it."""
+def answer_locally(
+    client: Client, clients: RequestBook, call: list[bytes], status: ServerStatus | None
+) -> Reply | Later:
+    """Return the reply to a command without keys. `status` is given if an earlier `Later` requested it."""
     if call[0].lower() == b"client":
         return _client(client, clients, call)
-    return _HANDLERS[call[0].lower()](client, call, picture)
+    return _HANDLERS[call[0].lower()](client, call, status)
 
 
 def _word(call: list[bytes]) -> str:
@@ -53,8 +56,8 @@ def _word(call: list[bytes]) -> str:
 # HELLO, AUTH and CLIENT.
 
 
-def _hello(client: Client, call: list[bytes], picture: Picture | None) -> Reply | Later:
-    if picture is None:
+def _hello(client: Client, call: list[bytes], status: ServerStatus | None) -> Reply | Later:
+    if status is None:
         return Later(Inspect())
     protocol, name = client.protocol, client.name
     if len(call) > 1:
@@ -79,13 +82,13 @@ def _hello(client: Client, call: list[bytes], picture: Picture | None) -> Reply 
             ("proto", protocol),
             ("id", client.number),
             ("mode", "standalone"),
-            ("role", picture.redis_role),
+            ("role", status.redis_role),
             ("modules", EMPTY_ARRAY),
         )
     )
 
 
-def _auth(_client: Client, call: list[bytes], _picture: Picture | None) -> Reply | Later:
+def _auth(_client: Client, call: list[bytes], _status: ServerStatus | None) -> Reply | Later:
     if len(call) > 3:
         raise syntax_error()
     if len(call) == 2:
@@ -114,7 +117,7 @@ def _client(client: Client, clients: RequestBook, call: list[bytes]) -> Reply | 
 # COMMAND, CONFIG, INFO.
 
 
-def _command(_client: Client, call: list[bytes], _picture: Picture | None) -> Reply | Later:
+def _command(_client: Client, call: list[bytes], _status: ServerStatus | None) -> Reply | Later:
     return answer_command(call)
 
 
@@ -136,7 +139,7 @@ _CONFIG_HELP: Final = (
 )
 
 
-def _config(_client: Client, call: list[bytes], _picture: Picture | None) -> Reply | Later:
+def _config(_client: Client, call: list[bytes], _status: ServerStatus | None) -> Reply | Later:
     if _word(call) == "get" and len(call) > 2:
         patterns = [matcher(pattern.lower()) for pattern in call[2:]]
         chosen = {name: value for name, value in _CONFIG.items() if any(fits(name.encode()) for fits in patterns)}
@@ -152,14 +155,14 @@ def _config(_client: Client, call: list[bytes], _picture: Picture | None) -> Rep
     raise unknown_subcommand(call)
 
 
-def _info(_client: Client, call: list[bytes], picture: Picture | None) -> Reply | Later:
-    if picture is None:
+def _info(_client: Client, call: list[bytes], status: ServerStatus | None) -> Reply | Later:
+    if status is None:
         return Later(Inspect())
-    return info_text(picture, [word.decode("utf-8", "replace") for word in call[1:]])
+    return info_text(status, [word.decode("utf-8", "replace") for word in call[1:]])
 
 
-def _role(_client: Client, _call: list[bytes], picture: Picture | None) -> Reply | Later:
-    return Later(Inspect()) if picture is None else role_reply(picture)
+def _role(_client: Client, _call: list[bytes], status: ServerStatus | None) -> Reply | Later:
+    return Later(Inspect()) if status is None else role_reply(status)
 
 
 # SCRIPT.
@@ -171,7 +174,7 @@ _SCRIPT_HELP: Final = (
 )
 
 
-def _script(client: Client, call: list[bytes], _picture: Picture | None) -> Reply | Later:
+def _script(client: Client, call: list[bytes], _status: ServerStatus | None) -> Reply | Later:
     match _word(call), call[2:]:
         case "load", [script]:
             return client.scripts.load(script)
@@ -219,12 +222,12 @@ def _node(text: bytes) -> NodeId:
     return NodeId(number)
 
 
-def _raft(_client: Client, call: list[bytes], picture: Picture | None) -> Reply | Later:
+def _raft(_client: Client, call: list[bytes], status: ServerStatus | None) -> Reply | Later:
     match _word(call), call[2:]:
         case "status", []:
-            return Later(Inspect()) if picture is None else status_map(picture)
+            return Later(Inspect()) if status is None else status_map(status)
         case "explain", []:
-            return Later(Inspect()) if picture is None else list(picture.reasons)
+            return Later(Inspect()) if status is None else list(status.reasons)
         case "help", []:
             return list(_RAFT_HELP)
         case "leave", []:
@@ -234,7 +237,7 @@ def _raft(_client: Client, call: list[bytes], picture: Picture | None) -> Reply 
         case "transfer", [node]:
             return Later(HandOver(_node(node)))
         case ("add", [_, _, *_]) | ("promote" | "demote" | "remove", [_]):
-            return Later(Inspect()) if picture is None else _change(_word(call), call[2:], picture)
+            return Later(Inspect()) if status is None else _change(_word(call), call[2:], status)
         case word, _ if word in _RAFT_WORDS:
             raise wrong_arity(f"raft|{_word(call)}")
     raise unknown_subcommand(call)
@@ -250,14 +253,14 @@ def once_of(call: list[bytes], *, in_transaction: bool) -> tuple[tuple[int, int]
     return (session, number), call[4:] or [b"raft.once"]
 
 
-def _change(word: str, arguments: list[bytes], picture: Picture) -> Later:
+def _change(word: str, arguments: list[bytes], status: ServerStatus) -> Later:
     """Return the operator's change of the members in force here.
 
     A word that contradicts its effect is refused: "add" for a voter, for example, would make it a learner. If the
     members change meanwhile, the change is refused.
     """
     node = _node(arguments[0])
-    voter, learner = node in (*picture.voters, *picture.outgoing), node in picture.learners
+    voter, learner = node in (*status.voters, *status.outgoing), node in status.learners
     change: Change
     if word == "add":
         if voter or learner:
@@ -273,7 +276,7 @@ def _change(word: str, arguments: list[bytes], picture: Picture) -> Later:
         change = AddLearner(node)
     else:
         change = RemoveNode(node)
-    return Later(ChangeMembers((change,), picture.members_index))
+    return Later(ChangeMembers((change,), status.members_index))
 
 
 def _addition(node: NodeId, address: bytes, options: list[bytes]) -> Change:
@@ -290,7 +293,7 @@ def _addition(node: NodeId, address: bytes, options: list[bytes]) -> Change:
     return AddLearner(node, promote_when_ready=not options)
 
 
-_HANDLERS: Final[dict[bytes, Callable[[Client, list[bytes], Picture | None], Reply | Later]]] = {
+_HANDLERS: Final[dict[bytes, Callable[[Client, list[bytes], ServerStatus | None], Reply | Later]]] = {
     b"auth": _auth,
     b"hello": _hello,
     b"command": _command,

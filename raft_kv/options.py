@@ -53,6 +53,8 @@ class Option:
     """Name of the value in the help text; empty for a switch, which takes no value."""
     default: str = ""
     """The default as the help text shows it; empty if there is none."""
+    positional: bool = False
+    """Written without a flag, any number of times."""
     repeated: bool = False
     """May be given several times. In the variable, spaces or commas separate the values."""
     required: bool = False
@@ -86,7 +88,10 @@ def add_flags(parser: argparse.ArgumentParser, options: Sequence[Option]) -> Non
         shared: dict[str, Any] = {
             "dest": option.field, "help": option.help_text.replace("%", "%%"), "default": argparse.SUPPRESS,
         }  # fmt: skip
-        if option.metavar:
+        if option.positional:
+            text = option.help_text.replace("%", "%%")
+            parser.add_argument(option.field, metavar=option.metavar, nargs="*", help=text, default=argparse.SUPPRESS)
+        elif option.metavar:
             action = "append" if option.repeated else "store"
             parser.add_argument(*flags, metavar=option.metavar, action=action, **shared)
         elif option.variable:  # the variable may switch it on, so a flag can switch it off
@@ -160,7 +165,8 @@ class Values:
         if option.field in flags:
             value = flags[option.field]
             for each in value if option.repeated else [value]:
-                yield each, f"--{option.name} {each}" if option.repeated else f"--{option.name}"
+                flag = each if option.positional else f"--{option.name}"
+                yield each, f"{flag} {each}" if option.repeated and not option.positional else flag
         elif text:
             for each in re.split(r"[,\s]+", text.strip(", \t\n")) if option.repeated else [text]:
                 yield each, f"{option.variable} ({each})" if option.repeated else option.variable

@@ -215,7 +215,7 @@ class _Server:
             elif type(order) is Pause:
                 return await self._in_turn(lambda: session.resume(cluster_clock(self._node)))
             elif type(order) is Inspect:
-                return await self._in_turn(lambda: session.inspected(self._service.picture(node), cluster_clock(node)))
+                return await self._in_turn(lambda: session.inspected(self._service.status(node), cluster_clock(node)))
             elif type(order) is ChangeMembers:
                 await node.change_members(order.changes, expected=order.expected, timeout=timeout)
             elif type(order) is LeaveJoint:

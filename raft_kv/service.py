@@ -1,4 +1,4 @@
-"""What both servers share and no loop needs to carry: counters, the picture of a node, lines for people.
+"""What both servers share and no loop needs to carry: counters, the status of a node, lines for people.
 
 What lives here: plain code without I/O and without awaiting. The two servers differ in how bytes travel and in
 nothing else.
@@ -28,12 +28,11 @@ from raft_kv.garbage import leave_out
 from raft_kv.keyspace import Millis
 from raft_kv.log_output import print_line
 from raft_kv.node_log import NodeLog
-from raft_kv.node_view import picture_of
 from raft_kv.output_buffer import Conversation, SignalT
-from raft_kv.picture import Picture
 from raft_kv.resp_parser import RequestLimits
 from raft_kv.scripts import Scripts
 from raft_kv.state_machine import KeyValueMachine
+from raft_kv.status import ServerStatus, status_of_node
 from raft_kv.version import version
 
 __all__ = [
@@ -194,11 +193,11 @@ class Service(Generic[SignalT]):
         """Nobody waits for anything."""
         return not any(talk.busy for talk in self.talks)
 
-    def picture(self, node: NodeApi) -> Picture:
+    def status(self, node: NodeApi) -> ServerStatus:
         """Return the whole node's state at this moment."""
         census = self.machine.census()
         return attrs.evolve(
-            picture_of(node.status, node.explain()),
+            status_of_node(node.status, node.explain()),
             version=version(),
             loop=self.config.loop,
             all_masters=self.config.redis_role == "master",

@@ -12,8 +12,8 @@ from typing import Final, final
 
 import attrs
 
-from raft_kv.demo.client import Failed, NodeConnection
 from raft_kv.demo.cluster import Cluster
+from raft_kv.node_client import Failed, NodeConnection
 
 __all__ = ["Operator"]
 

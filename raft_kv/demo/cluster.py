@@ -20,7 +20,7 @@ from typing import Final, final
 
 import attrs
 
-from raft_kv.demo.client import Failed, NodeConnection, node_status, wait_until
+from raft_kv.node_client import Failed, NodeConnection, node_status, wait_until
 from raft_kv.stopping import GO_ON
 
 __all__ = ["Cluster", "Member", "NodeDied", "free_ports"]

@@ -16,7 +16,7 @@ from typing import Final, final
 import attrs
 import hiredis
 
-from raft_kv.demo.client import Address, Failed, NodeConnection
+from raft_kv.node_client import Address, Failed, NodeConnection
 
 __all__ = ["Load", "Lost", "check"]
 

@@ -21,11 +21,11 @@ import attrs
 from raft_core.errors import CallerError
 from raft_kv.demo import guard as guard_program
 from raft_kv.demo.admin import Operator
-from raft_kv.demo.client import Failed, redis_line
 from raft_kv.demo.cluster import Cluster, NodeDied
 from raft_kv.demo.display import Display, Row, choose
 from raft_kv.demo.load import Load, Lost, check
 from raft_kv.log_output import print_line
+from raft_kv.node_client import Address, Failed
 from raft_kv.stopping import stop_signals
 from raft_storage.location import parse_location, store_class
 
@@ -322,6 +322,11 @@ class _Story:
         processes = " ".join(str(member.process.pid) for member in self.cluster.members.values() if member.process)
         print(
             f"\nThe cluster is running in {self.cluster.directory}. Talk to it with:\n"
-            f"    {redis_line(self.cluster.addresses)}\nStop it with:\n    kill {processes}",
+            f"    {_redis_cli(self.cluster.addresses[0])}\nStop it with:\n    kill {processes}",
             flush=True,
         )
+
+
+def _redis_cli(address: Address) -> str:
+    """Return the command line that connects a person to this node."""
+    return f"redis-cli -h {address[0]} -p {address[1]}"

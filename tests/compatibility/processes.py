@@ -12,8 +12,8 @@ from typing import Any, Final, final
 
 import redis
 
-from raft_kv.demo.client import node_status
 from raft_kv.demo.cluster import free_ports
+from raft_kv.node_client import node_status
 from tests.compatibility import wheel
 
 __all__ = ["NEW", "Servers", "wait_until"]

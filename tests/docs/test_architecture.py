@@ -29,11 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "msgspec",
         "trio",
         "anyio",
-        "sniffio",
         "hiredis",
         "rich",
-        "redis",
-        "uvloop",
     },
 }
 

@@ -28,12 +28,12 @@ from raft_kv.client_session_values import (
     SessionLimits,
 )
 from raft_kv.log_format import Clock, Question, decode_entry, decode_question
-from raft_kv.picture import PeerView, Picture
 from raft_kv.resp_parser import RequestLimits
 from raft_kv.state_machine import KeyValueMachine
+from raft_kv.status import PeerStatus, ServerStatus
 
 START = 1_700_000_000_000
-PICTURE = Picture(
+PICTURE = ServerStatus(
     node=2,
     cluster="c",
     role="leader",
@@ -44,7 +44,7 @@ PICTURE = Picture(
     members_index=6,
     voters=(1, 2),
     learners=(3,),
-    peers=(PeerView(node=1, address="h:1", connected=True, state="replicate", match=7),),
+    peers=(PeerStatus(node=1, address="h:1", connected=True, state="replicate", match=7),),
     reasons=("node 1 is slow",),
     keys=4,
 )

@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from raft_core.node.descriptors import RESERVED
-from raft_kv.demo.client import wait_until
+from raft_kv.node_client import wait_until
 
 LOOPS = ("trio", "asyncio", "uvloop")
 ROOM = 8

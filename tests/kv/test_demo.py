@@ -14,9 +14,9 @@ import pytest
 
 from raft_kv.cli import main
 from raft_kv.demo.admin import Operator
-from raft_kv.demo.client import wait_until
 from raft_kv.demo.cluster import Cluster, Member
 from raft_kv.demo.scenarios import DemoOptions, _Story
+from raft_kv.node_client import wait_until
 from tests.adapters.kill_rounds import play_round
 
 pytestmark = pytest.mark.slow

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from raft_kv.demo.client import Failed, NodeConnection, wait_until
 from raft_kv.demo.cluster import free_ports
 from raft_kv.log_output import LineWriter
+from raft_kv.node_client import Failed, NodeConnection, wait_until
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from raft_core.node.status import NodeStatus, PeerStatus, Phase
 from raft_core.recovered import Identity
 from raft_core.status import Status
 from raft_kv.config import ServeConfig
-from raft_kv.demo.client import wait_until
 from raft_kv.demo.cluster import Cluster
 from raft_kv.log_output import LOG, flush, log_to_stderr
+from raft_kv.node_client import wait_until
 from raft_kv.node_log import NodeLog
 
 CONFIG = ServeConfig(id=1, peers={2: "h:2"}, join=True)

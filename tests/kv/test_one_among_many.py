@@ -6,8 +6,8 @@ import socket
 import threading
 from pathlib import Path
 
-from raft_kv.demo.client import NodeConnection
 from raft_kv.demo.cluster import Cluster
+from raft_kv.node_client import NodeConnection
 
 FLOOD = b"PING\r\n" * (4 * 1024 * 1024 // 6)
 ANSWERS = len(FLOOD) // 6 * len(b"+PONG\r\n")

@@ -14,8 +14,8 @@ import pytest
 import redis
 
 from raft_kv.demo.admin import Operator
-from raft_kv.demo.client import wait_until
 from raft_kv.demo.cluster import Cluster, free_ports
+from raft_kv.node_client import wait_until
 
 
 def said(cluster: Cluster, node: int, *words: str) -> bool:

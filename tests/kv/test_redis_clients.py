@@ -11,7 +11,7 @@ import pytest
 import redis
 from redis.exceptions import LockError, LockNotOwnedError
 
-from raft_kv.demo.client import wait_until
+from raft_kv.node_client import wait_until
 from tests.kv.test_clients import Server, serving
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from raft_kv.demo.client import NodeConnection, node_status, wait_until
 from raft_kv.demo.cluster import Cluster, free_ports
+from raft_kv.node_client import NodeConnection, node_status, wait_until
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("raft_core", "raft_storage", "raft_testing", "raft_trio", "raft_anyio", "raft_kv")
+PACKAGES = ("raft_core", "raft_storage", "raft_testing", "raft_trio", "raft_anyio", "raft_objects", "raft_kv")
 
 MAY_IMPORT: dict[str, set[str]] = {
     "raft_core": {"raft_core", "attrs", "cattrs", "msgspec"},
@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "raft_testing": {"raft_core", "raft_storage", "raft_testing", "attrs", "cattrs", "msgspec"},
     "raft_trio": {"raft_core", "raft_storage", "raft_trio", "attrs", "trio"},
     "raft_anyio": {"raft_core", "raft_storage", "raft_anyio", "attrs", "anyio"},
+    "raft_objects": {"raft_core", "raft_anyio", "raft_objects", "attrs", "msgspec", "anyio"},
     "raft_kv": {
         "raft_core",
         "raft_storage",

@@ -1,0 +1,35 @@
+"""Replicated objects: classes whose methods are applied on every node of a cluster, once each."""
+
+from __future__ import annotations
+
+from raft_objects.codec import Since
+from raft_objects.declare import BoundCommand, BoundQuery, Command, Query, Replicated, command, query
+from raft_objects.errors import (
+    CommandCrashed,
+    CommandError,
+    CommandFailed,
+    CommandRefused,
+    NotDeterministic,
+    SessionExpired,
+    VersionUnknown,
+)
+from raft_objects.machine import Objects
+
+__all__ = [
+    "BoundCommand",
+    "BoundQuery",
+    "Command",
+    "CommandCrashed",
+    "CommandError",
+    "CommandFailed",
+    "CommandRefused",
+    "NotDeterministic",
+    "Objects",
+    "Query",
+    "Replicated",
+    "SessionExpired",
+    "Since",
+    "VersionUnknown",
+    "command",
+    "query",
+]

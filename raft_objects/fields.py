@@ -1,0 +1,37 @@
+"""The fields of a replicated object: read, put back, copied for undoing and for snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from raft_objects.codec import copied
+from raft_objects.declare import Replicated
+
+__all__ = ["copy_fields", "fields_of", "set_fields"]
+
+_OWN = frozenset({"_binding", "__weakref__", "__dict__"})
+
+
+def fields_of(instance: Replicated) -> dict[str, Any]:
+    """Return the fields that are set, with their present values, those in slots included."""
+    found: dict[str, Any] = dict(getattr(instance, "__dict__", {}))
+    for kind in type(instance).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name not in _OWN and hasattr(instance, name):
+                found[name] = getattr(instance, name)
+    return found
+
+
+def copy_fields(instance: Replicated) -> dict[str, Any]:
+    """Return copies of the fields, which later commands do not change."""
+    return {name: copied(value) for name, value in fields_of(instance).items()}
+
+
+def set_fields(instance: Replicated, fields: Mapping[str, Any]) -> None:
+    """Make `fields` the instance's fields; any other is removed."""
+    for name in fields_of(instance).keys() - fields.keys():
+        object.__delattr__(instance, name)
+    for name, value in fields.items():
+        object.__setattr__(instance, name, value)

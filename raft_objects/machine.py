@@ -1,0 +1,367 @@
+"""`Objects`: several replicated objects with names, as one state machine on one log.
+
+    command     kind u8 | time u64 | version u16 | MessagePack [object, method, {parameter: value}]
+    enable      kind u8 | time u64 | version u16
+    query       MessagePack [object, method, {parameter: value}]
+    reply       MessagePack [kind, value ...]
+
+Numbers are little-endian; the leader writes the time. A command names the version it needs: the highest `since` among
+its object, its method, its parameters and the fields of their values. If that version is not enabled, every replica
+refuses it, whether it knows the command or not; so old and new releases agree. A version is enabled by an entry of the
+log, once all processes run code that knows it. A process that does not know it ends there, instead of going on with a
+state of its own.
+
+No replica's answer may depend on text that differs between processes, so replies carry class names and values only.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from struct import Struct
+from typing import Any, Final, Literal, TypeVar, final
+
+import attrs
+import msgspec
+
+from raft_core.errors import CallerError
+from raft_core.ids import MAX_INT63
+from raft_core.sessions import SessionLimits, Sessions
+from raft_core.state_machine import StateMachine
+from raft_objects.codec import Codec, classes_in, copied
+from raft_objects.declare import Command, Moment, Query, Replicated, Site
+from raft_objects.errors import CommandError, CommandFailed, NotDeterministic, VersionUnknown
+from raft_objects.fields import copy_fields, fields_of, set_fields
+from raft_objects.guard import watched
+
+__all__ = ["Entry", "Listener", "Objects", "ReplyKind", "encode_enable"]
+
+T = TypeVar("T", bound=Replicated)
+Listener = Callable[[str, list[Hashable]], None]
+"""Called after a command with the object's name and the keys it notified, in whatever thread applies."""
+
+_HEAD: Final = Struct("<BQH")
+_CALL, _ENABLE, _BEGIN = range(3)
+_CHUNK: Final = 64 * 1024
+_FORMAT: Final = 1
+_DECLARED: Final = (CommandError, ValueError, LookupError, TypeError)
+_MACHINE_BOUND: Final = (MemoryError, RecursionError)  # how deep or how much is up to the process: never a result
+_HIGHEST_VERSION: Final = 65_535
+
+
+class ReplyKind(enum.IntEnum):
+    """What a reply says."""
+
+    VALUE = 0
+    RAISED = 1
+    UNKNOWN = 2
+    NOT_ENABLED = 3
+    CRASHED = 4
+    ENABLED = 5
+
+
+@final
+@attrs.define(eq=False)
+class Entry:
+    """One object: its instance, codec, methods, and the fields it began with."""
+
+    name: str
+    instance: Replicated
+    since: int
+    codec: Codec
+    commands: dict[str, Command[..., Any]]
+    queries: dict[str, Query[..., Any]]
+    declared: tuple[type[Exception], ...]
+    initial: dict[str, Any]
+
+
+@final
+class Objects(StateMachine):
+    """Replicated objects by name. `machine` is what a node opens.
+
+    `version`: the highest version that this code knows; raise it with every new command, parameter or field, and mark
+    those with it. `on_error`: what becomes of an exception that no command declares: "stop" ends the node with the
+    command's name and index, "result" takes the changes back and raises `CommandCrashed` at the caller. `development`:
+    look for clocks, global random numbers and fields that no snapshot can hold, at several times the cost.
+    """
+
+    def __init__(
+        self,
+        objects: Mapping[str, Replicated] | None = None,
+        *,
+        version: int = 1,
+        on_error: Literal["stop", "result"] = "stop",
+        development: bool = False,
+        sessions: SessionLimits | None = None,
+    ) -> None:
+        if not 1 <= version <= _HIGHEST_VERSION:
+            raise CallerError(f"a version is a number from 1 to {_HIGHEST_VERSION}, not {version}")
+        if on_error not in ("stop", "result"):
+            raise CallerError(f'on_error is "stop" or "result", not {on_error!r}')
+        self.version: Final = version
+        self.listener: Listener | None = None
+        self._on_error = on_error
+        self._development = development
+        self._sessions = sessions
+        self._entries: dict[str, Entry] = {}
+        # State from here on; equal on all replicas.
+        self._enabled = 1
+        self._begun = False
+        self._now = 0
+        self._unclaimed: dict[str, Any] = {}  # objects in a snapshot that this code does not have
+        for name, one in (objects or {}).items():
+            self.add(name, one)
+
+    def add(self, name: str, instance: T, *, since: int = 1, classes: Iterable[type] = ()) -> T:
+        """Add an object before the node is opened, the same in every process; return it.
+
+        `since`: the version that brought it. `classes`: attrs classes, dataclasses and enums that its state or its
+        arguments hold, beside those in annotations. Raise `CallerError` if something about it cannot be replicated.
+        """
+        if not name or name in self._entries:
+            raise CallerError(f"an object needs a name of its own, not {name!r}")
+        if instance._binding.name:
+            raise CallerError(f"the object was already added as {instance._binding.name!r}")
+        kind = type(instance)
+        methods = [
+            (key, getattr(kind, key)) for key in dir(kind) if isinstance(getattr(kind, key, None), Command | Query)
+        ]
+        found = dict.fromkeys([*kind.classes, *classes])
+        for one in list(found):
+            found.update(dict.fromkeys(classes_in(one)))
+        for _, method in methods:
+            found.update(dict.fromkeys(method.reachable_classes()))
+            if method.since > self.version:
+                raise CallerError(f"{name}.{method.name} is of version {method.since}; raise version=")
+        for base in kind.__mro__:
+            for hint in getattr(base, "__annotations__", {}).values():
+                if not isinstance(hint, str):
+                    found.update(dict.fromkeys(classes_in(hint)))
+        entry = Entry(
+            name,
+            instance,
+            since,
+            Codec(found),
+            {key: method for key, method in methods if isinstance(method, Command)},
+            {key: method for key, method in methods if isinstance(method, Query)},
+            (*_DECLARED, *kind.errors),
+            copy_fields(instance),
+        )
+        entry.codec.encode(entry.initial)  # raises for what no snapshot can hold
+        self._entries[name] = entry
+        instance._binding.name = name
+        return instance
+
+    @property
+    def machine(self) -> StateMachine:
+        """Return the machine for `open_node`: these objects under sessions, so that each command is applied once."""
+        return Sessions(self, self._sessions)
+
+    @property
+    def enabled(self) -> int:
+        """The version enabled in the log, as this replica knows it."""
+        return self._enabled
+
+    @property
+    def pristine(self) -> bool:
+        """Whether this replica has applied nothing yet."""
+        return not self._begun
+
+    def entry(self, name: str) -> Entry:
+        """Return the object of that name."""
+        return self._entries[name]
+
+    def connect(self, site: Site | None) -> None:
+        """Send the objects' calls to `site`; None: nowhere."""
+        for entry in self._entries.values():
+            entry.instance._binding.site = site
+
+    # A caller's side.
+
+    def encode_call(self, name: str, method: Command[..., Any] | Query[..., Any], arguments: dict[str, Any]) -> bytes:
+        """Return the bytes of a command or query. Raise `CallerError` for an argument of an unknown class."""
+        entry = self._entries[name]
+        packed = {key: entry.codec.pack(value) for key, value in arguments.items()}
+        body = msgspec.msgpack.encode([name, method.name, packed])
+        if isinstance(method, Query):
+            return body
+        inner = max((entry.codec.needs(value) for value in arguments.values()), default=1)
+        return _HEAD.pack(_CALL, 0, max(entry.since, method.since, method.needs(arguments), inner)) + body
+
+    # The state machine.
+
+    def prepare(self, command: bytes, now: int) -> bytes:
+        """Stamp cluster time into the command."""
+        if len(command) < _HEAD.size:
+            return command
+        kind, _, needs = _HEAD.unpack_from(command)
+        return _HEAD.pack(kind, min(max(now, 0), MAX_INT63), needs) + command[_HEAD.size :]
+
+    def latest_time(self) -> int:
+        """Return the latest time in any command applied so far, in nanoseconds."""
+        return self._now
+
+    def apply(self, index: int, command: bytes) -> bytes:
+        """Apply a command and return the reply."""
+        if len(command) < _HEAD.size:
+            return _reply(ReplyKind.UNKNOWN)
+        kind, stamp, needs = _HEAD.unpack_from(command)
+        self._now = max(self._now, stamp)
+        if kind in (_ENABLE, _BEGIN):
+            return self._enable(needs, index, only_first=kind == _BEGIN)
+        self._begun = True
+        if needs > self._enabled:
+            return _reply(ReplyKind.NOT_ENABLED, self._enabled)
+        found = self._decoded(command[_HEAD.size :]) if kind == _CALL else None
+        if found is None:
+            return _reply(ReplyKind.UNKNOWN)
+        entry, name, arguments = found
+        method = entry.commands.get(name)
+        if method is None or method.since > self._enabled or 0 < method.until <= self._enabled:
+            return _reply(ReplyKind.UNKNOWN)
+        try:
+            method.signature.bind(**arguments)
+        except TypeError:
+            return _reply(ReplyKind.UNKNOWN)
+        return self._run(entry, method, arguments, index)
+
+    def _enable(self, version: int, index: int, *, only_first: bool) -> bytes:
+        if not (only_first and self._begun):
+            if version > self.version:
+                raise VersionUnknown(
+                    f"the entry at {index} enables version {version} of the objects, and this process knows"
+                    f" {self.version}: start the newer release here"
+                )
+            self._enabled = max(self._enabled, version)
+        self._begun = True
+        return _reply(ReplyKind.ENABLED, self._enabled)
+
+    def _decoded(self, body: bytes) -> tuple[Entry, str, dict[str, Any]] | None:
+        """Return object, method and arguments; None if they are not of these objects, for whatever reason."""
+        try:
+            name, method, packed = msgspec.msgpack.decode(body)
+            entry = self._entries[name]
+            return entry, str(method), {str(key): entry.codec.unpack(value) for key, value in packed.items()}
+        except MemoryError:
+            raise
+        except Exception:
+            return None
+
+    def _run(self, entry: Entry, method: Command[..., Any], arguments: dict[str, Any], index: int) -> bytes:
+        instance, binding = entry.instance, entry.instance._binding
+        label = f"{entry.name}.{method.name}"
+        undo = type(instance).undo if method.undo is None else method.undo
+        before = copy_fields(instance) if undo or self._on_error == "result" else None
+        binding.moment = moment = Moment(index, self._now, self._enabled, entry.name)
+        try:
+            with watched(f"the command {label}") if self._development else nullcontext():
+                reply = _reply(ReplyKind.VALUE, entry.codec.pack(method.function(instance, **arguments)))
+            if self._development:
+                entry.codec.encode(fields_of(instance))
+        except NotDeterministic:
+            raise
+        except entry.declared as failure:
+            reply = self._raised(entry, failure)
+            self._take_back(instance, before)
+        except _MACHINE_BOUND as failure:
+            raise CommandFailed(f"the command {label} at index {index} raised {type(failure).__name__}") from failure
+        except Exception as failure:
+            if self._on_error == "stop":
+                raise CommandFailed(
+                    f"the command {label} at index {index} raised {type(failure).__name__}, which it does not declare."
+                    ' Mend it, or start all nodes with on_error="result"'
+                ) from failure
+            reply = _reply(ReplyKind.CRASHED, type(failure).__name__)
+            self._take_back(instance, before)
+        finally:
+            binding.moment = None
+        if self.listener is not None:
+            self.listener(entry.name, moment.notices)
+        return reply
+
+    @staticmethod
+    def _take_back(instance: Replicated, before: dict[str, Any] | None) -> None:
+        if before is not None:
+            set_fields(instance, before)
+
+    @staticmethod
+    def _raised(entry: Entry, failure: Exception) -> bytes:
+        arguments = []
+        for argument in failure.args:
+            try:
+                arguments.append(entry.codec.pack(argument))
+            except CallerError:
+                arguments.append(type(argument).__name__)
+        return _reply(ReplyKind.RAISED, type(failure).__name__, arguments)
+
+    def query(self, request: bytes) -> bytes:
+        """Answer a query; an error it declares is its answer."""
+        found = self._decoded(request)
+        method = found[0].queries.get(found[1]) if found is not None else None
+        if found is None or method is None:
+            return _reply(ReplyKind.UNKNOWN)
+        entry, _, arguments = found
+        try:
+            return _reply(ReplyKind.VALUE, entry.codec.pack(self.ask(entry, method, arguments)))
+        except entry.declared as failure:
+            return self._raised(entry, failure)
+
+    def ask(self, entry: Entry, method: Query[..., Any], arguments: dict[str, Any]) -> Any:
+        """Return a query's answer from the present state."""
+        binding = entry.instance._binding
+        binding.moment = Moment(0, self._now, self._enabled, entry.name)
+        try:
+            before = entry.codec.encode(fields_of(entry.instance)) if self._development else b""
+            answer = method.function(entry.instance, **arguments)
+            if self._development and entry.codec.encode(fields_of(entry.instance)) != before:
+                raise NotDeterministic(f"the query {entry.name}.{method.name} changed the state; only commands may")
+            return answer
+        finally:
+            binding.moment = None
+
+    def snapshot(self) -> Iterable[bytes]:
+        """Return the chunks of all fields of this moment; they are encoded later."""
+        held = {name: copy_fields(entry.instance) for name, entry in self._entries.items()}
+        return self._chunks((_FORMAT, self._enabled, self._begun, self._now), held, dict(self._unclaimed))
+
+    def _chunks(
+        self, head: tuple[int, int, bool, int], held: dict[str, Any], unclaimed: dict[str, Any]
+    ) -> Iterator[bytes]:
+        packed = {
+            name: {field: self._entries[name].codec.pack(value) for field, value in fields.items()}
+            for name, fields in held.items()
+        }
+        data = msgspec.msgpack.encode([*head, {**unclaimed, **packed}])
+        for start in range(0, len(data), _CHUNK):
+            yield data[start : start + _CHUNK]
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """Replace all fields. A field that the snapshot lacks begins as `__init__` made it."""
+        number, enabled, begun, now, objects = msgspec.msgpack.decode(b"".join(chunks))
+        if number != _FORMAT:
+            raise VersionUnknown(f"the snapshot has format {number}, this release reads {_FORMAT}")
+        if enabled > self.version:
+            raise VersionUnknown(
+                f"the snapshot is of version {enabled} of the objects, and this process knows {self.version}:"
+                " start the newer release here"
+            )
+        read = {
+            name: {field: entry.codec.unpack(value) for field, value in objects.get(name, {}).items()}
+            for name, entry in self._entries.items()
+        }
+        self._enabled, self._begun, self._now = enabled, begun, now
+        self._unclaimed = {name: fields for name, fields in objects.items() if name not in self._entries}
+        for name, entry in self._entries.items():
+            set_fields(entry.instance, {**copied(entry.initial), **read[name]})
+            if self.listener is not None:
+                self.listener(name, [])
+
+
+def encode_enable(version: int, *, only_first: bool = False) -> bytes:
+    """Return the command that enables a version; `only_first`: only if nothing was applied before it."""
+    return _HEAD.pack(_BEGIN if only_first else _ENABLE, 0, version)
+
+
+def _reply(kind: ReplyKind, *parts: Any) -> bytes:
+    return msgspec.msgpack.encode([int(kind), *parts])

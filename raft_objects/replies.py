@@ -1,0 +1,63 @@
+"""`result_of`: a reply's bytes to the command's result, or to the exception that is raised at the caller."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+import msgspec
+
+from raft_objects.errors import CommandCrashed, CommandError, CommandRefused
+from raft_objects.machine import Entry, ReplyKind
+
+__all__ = ["result_of"]
+
+
+def result_of(entry: Entry, method: str, data: bytes) -> Any:
+    """Return the result in a reply, or raise its error."""
+    kind, *rest = msgspec.msgpack.decode(data)
+    label = f"{entry.name}.{method}"
+    if kind == ReplyKind.VALUE:
+        return entry.codec.unpack(rest[0])
+    if kind == ReplyKind.RAISED:
+        raise _error(entry, rest[0], [entry.codec.unpack(part) for part in rest[1]])
+    if kind == ReplyKind.NOT_ENABLED:
+        raise CommandRefused(
+            "version_not_enabled",
+            f"{label} needs a newer version than {rest[0]}, which is enabled: once every process runs the new release,"
+            " call enable()",
+        )
+    if kind == ReplyKind.UNKNOWN:
+        raise CommandRefused(
+            "command_unknown",
+            f"the cluster does not carry out {label} with these arguments: it was removed, or changed without since=",
+        )
+    if kind == ReplyKind.CRASHED:
+        raise CommandCrashed(f"{label} raised {rest[0]}, which it does not declare; its changes were taken back")
+    raise ValueError(f"a reply of kind {kind} is of a newer release")
+
+
+def _error(entry: Entry, name: str, arguments: list[Any]) -> Exception:
+    """Return the exception: one of the declared classes and their subclasses, or a `CommandError` that names it."""
+    known = getattr(builtins, name, None)
+    if not (isinstance(known, type) and issubclass(known, Exception)):
+        known = next((one for one in _subclasses(entry.declared) if one.__name__ == name), None)
+    if known is None:
+        return CommandError(name, *arguments)
+    try:
+        made = known(*arguments)
+    except Exception:  # a constructor of its own
+        made = known.__new__(known)
+        made.args = tuple(arguments)
+    return made
+
+
+def _subclasses(roots: tuple[type[Exception], ...]) -> list[type[Exception]]:
+    found = dict.fromkeys(roots)
+    waiting = list(roots)
+    while waiting:
+        for one in waiting.pop().__subclasses__():
+            if one not in found:
+                found[one] = None
+                waiting.append(one)
+    return list(found)

@@ -1,0 +1,149 @@
+"""Old and new releases of a replicated class on one log: they refuse alike until a version is enabled."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import pytest
+
+from raft_objects import CommandRefused, Objects, Replicated, Since, VersionUnknown, command
+from raft_objects.machine import encode_enable
+
+from .samples import Driver, Orders
+
+
+class Old(Replicated):
+    """The first release."""
+
+    def __init__(self) -> None:
+        self.total: int = 0
+
+    @command
+    def add(self, amount: int) -> int:
+        self.total += amount
+        return self.total
+
+    @command
+    def clear(self) -> None:
+        self.total = 0
+
+
+class New(Replicated):
+    """The second: another parameter, another command, another field; one command is removed."""
+
+    def __init__(self) -> None:
+        self.total: int = 0
+        self.notes: list[str] = []
+
+    @command
+    def add(self, amount: int, note: Annotated[str, Since(2)] = "") -> int:
+        self.total += amount
+        if note:
+            self.notes.append(note)
+        return self.total
+
+    @command(since=2)
+    def double(self) -> int:
+        self.total *= 2
+        return self.total
+
+    @command(until=2)
+    def clear(self) -> None:
+        self.total = 0
+
+
+def both() -> tuple[Old, Driver, New, Driver]:
+    old, new = Old(), New()
+    return old, Driver(Objects({"counter": old})), new, Driver(Objects({"counter": new}, version=2))
+
+
+def enable(driver: Driver, version: int) -> bytes:
+    return driver.apply(driver.objects.prepare(encode_enable(version), driver.time))
+
+
+def test_what_is_not_enabled_is_refused_alike_by_old_and_new() -> None:
+    old, first, new, second = both()
+    for entry in (second.entry(new.double), second.entry(new.add, 5, "gift"), second.entry(new.add, 5)):
+        assert first.apply(entry) == second.apply(entry)
+
+    assert old.total == new.total == 5
+    with pytest.raises(CommandRefused):
+        second.do(new.double)
+
+
+def test_argument_at_its_default_is_understood_by_the_old_release() -> None:
+    old, first, new, second = both()
+    first.apply(second.entry(new.add, 5))
+
+    assert old.total == 5
+
+
+def test_enabled_version_brings_the_new_and_ends_the_removed() -> None:
+    _, _, new, second = both()
+    second.do(new.add, 5)
+    second.do(new.clear)
+    enable(second, 2)
+
+    assert second.do(new.add, 5, note="gift") == 5
+    assert second.do(new.double) == 10
+    assert new.notes == ["gift"]
+    with pytest.raises(CommandRefused):
+        second.do(new.clear)
+    assert new.total == 10
+
+
+def test_old_release_ends_at_a_version_that_it_does_not_know() -> None:
+    _, first, _, _ = both()
+
+    with pytest.raises(VersionUnknown):
+        enable(first, 2)
+
+
+def test_old_release_does_not_read_a_newer_snapshot() -> None:
+    _, first, _, second = both()
+    enable(second, 2)
+
+    with pytest.raises(VersionUnknown):
+        first.objects.restore(second.objects.snapshot())
+
+
+def test_new_release_reads_an_older_snapshot_with_defaults() -> None:
+    old, first, new, second = both()
+    first.do(old.add, 5)
+    second.objects.restore(first.objects.snapshot())
+
+    assert (new.total, new.notes) == (5, [])
+
+
+def test_fresh_cluster_begins_with_its_version_and_a_used_one_does_not() -> None:
+    _, _, new, second = both()
+    second.do(new.add, 1)
+    second.apply(encode_enable(2, only_first=True))
+    fresh = both()[3]
+    fresh.apply(encode_enable(2, only_first=True))
+
+    assert second.objects.enabled == 1
+    assert fresh.objects.enabled == 2
+
+
+def test_new_object_waits_for_its_version() -> None:
+    new, orders = New(), Orders()
+    objects = Objects({"counter": new}, version=2)
+    objects.add("orders", orders, since=2)
+    driver = Driver(objects)
+
+    with pytest.raises(CommandRefused):
+        driver.do(orders.dice)
+    enable(driver, 2)
+    assert driver.do(orders.dice)
+
+
+def test_object_that_code_lacks_is_kept_in_snapshots() -> None:
+    new, orders = New(), Orders()
+    objects = Objects({"counter": new}, version=2)
+    objects.add("orders", orders)
+    Driver(objects).do(orders.dice)
+    without = Objects({"counter": New()}, version=2)
+    without.restore(objects.snapshot())
+
+    assert b"".join(without.snapshot()).count(b"orders") >= 1

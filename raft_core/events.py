@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TypeAlias, final
 
 from raft_core.entries import SnapshotMeta
-from raft_core.ids import Index, NodeId, RequestId, WriteId
+from raft_core.ids import Index, WriteId
 from raft_core.messages import Message
 from raft_core.requests import ChangeMembership, LeaveJoint, Read, TransferLeadership
 from raft_core.structs import Value
@@ -106,7 +106,7 @@ class SnapshotRejected(Value, frozen=True, tag=109, array_like=True):
 class SnapshotProgress(Value, frozen=True, tag=110, array_like=True):
     """Bytes of a snapshot were sent to `peer`; its transfer timeout restarts."""
 
-    peer: NodeId
+    peer: int
 
 
 @final
@@ -120,29 +120,29 @@ class Restored(Value, frozen=True, tag=111, array_like=True):
 class PeerConnected(Value, frozen=True, tag=112, array_like=True):
     """A connection to `peer` was made."""
 
-    peer: NodeId
+    peer: int
 
 
 @final
 class PeerUnreachable(Value, frozen=True, tag=113, array_like=True):
     """The connection to or from `peer` was lost, or its queue overflowed and was discarded."""
 
-    peer: NodeId
+    peer: int
 
 
 @final
 class Proposed(Value, frozen=True, tag=114, array_like=True):
     """Clients proposed these commands, in this order, as one request with an item for each."""
 
-    request: RequestId
-    commands: tuple[bytes, ...]
+    request: int
+    commands: Sequence[bytes]
 
 
 @final
 class Requested(Value, frozen=True, tag=115, array_like=True):
     """A client or operator made this request. Answered by `Respond` to `id`: a read by `ReadReady` or a `Refusal`."""
 
-    id: RequestId
+    id: int
     request: Read | ChangeMembership | LeaveJoint | TransferLeadership
 
 

@@ -178,7 +178,7 @@ class Raft:
         elif type(event) is Tick:
             self._tick(event)
         elif type(event) is Requested:
-            self._requested(event.id, event.request)
+            self._requested(RequestId(event.id), event.request)
         else:
             self._dispatch_rare(event)
 
@@ -206,9 +206,9 @@ class Raft:
                     role.on_snapshot_progress(event)
             case PeerConnected(peer):
                 if isinstance(role, Leader):
-                    role.on_connected(peer)
+                    role.on_connected(NodeId(peer))
             case PeerUnreachable(peer):
-                self._unreachable(peer)
+                self._unreachable(NodeId(peer))
             case CampaignRequested():
                 self._campaign()
             case ForgetLeaderRequested():
@@ -370,7 +370,7 @@ class Raft:
         if type(self._role) is Leader:
             self._role.on_proposed(event)
         else:
-            self._not_leader(event.request, len(event.commands))
+            self._not_leader(RequestId(event.request), len(event.commands))
 
     def _not_leader(self, request: RequestId, count: int) -> None:
         reason = RefusalReason.STOPPING if self._server.stopping else RefusalReason.NOT_LEADER

@@ -95,20 +95,21 @@ class Leader:
 
     def on_proposed(self, event: Proposed) -> None:
         """Append the commands for which there is room, send them at once, refuse the rest (§5.3, thesis 10.2.1)."""
+        request, commands = RequestId(event.request), event.commands
         server, settings = self.server, self.server.settings
         reason = self._closed()
         if reason is not None:
-            server.refuse(event.request, reason, leader=self.succession.target, count=len(event.commands))
+            server.refuse(request, reason, leader=self.succession.target, count=len(commands))
             return
         if crowded(settings, server.log):
             server.make_room()
-        if self._fits(event.commands):
-            self._append_commands(event.request, 0, event.commands)
+        if self._fits(commands):
+            self._append_commands(request, 0, commands)
         else:
-            self._append_what_fits(event)
+            self._append_what_fits(request, commands)
         self.replication.fill_all()
 
-    def _fits(self, commands: tuple[bytes, ...]) -> bool:
+    def _fits(self, commands: Sequence[bytes]) -> bool:
         """Return whether all commands can be appended: the usual case, checked with totals only."""
         settings, log = self.server.settings, self.server.log
         lengths = [len(command) for command in commands]
@@ -116,14 +117,14 @@ class Leader:
         room = min(settings.max_uncommitted_bytes - self.uncommitted, settings.log_max_bytes - log.size)
         return size <= room and max(lengths, default=0) <= settings.max_entry_bytes
 
-    def _append_what_fits(self, event: Proposed) -> None:
+    def _append_what_fits(self, request: RequestId, commands: Sequence[bytes]) -> None:
         """Append or refuse each command by itself. One always fits into an empty pipeline."""
         server, settings = self.server, self.server.settings
         uncommitted = self.uncommitted
         free = settings.log_max_bytes - server.log.size
         taken: list[bytes] = []
         start = 0  # the first command not yet appended or refused
-        for place, command in enumerate(event.commands):
+        for place, command in enumerate(commands):
             size = len(command) + ENTRY_OVERHEAD
             refusal = None
             if len(command) > settings.max_entry_bytes:
@@ -138,11 +139,11 @@ class Leader:
                 uncommitted += size
                 free -= size
                 continue
-            self._append_commands(event.request, start, taken)
-            server.respond(Respond(event.request, Refusal(refusal), place))
+            self._append_commands(request, start, taken)
+            server.respond(Respond(request, Refusal(refusal), place))
             taken = []
             start = place + 1
-        self._append_commands(event.request, start, taken)
+        self._append_commands(request, start, taken)
 
     def _append_commands(self, request: RequestId, offset: int, commands: Sequence[bytes]) -> None:
         if not commands:
@@ -257,7 +258,7 @@ class Leader:
 
     def on_snapshot_progress(self, event: SnapshotProgress) -> None:
         """Note that the peer's transfer advances (rule 6.2)."""
-        peer = self.replication.progress.get(event.peer)
+        peer = self.replication.progress.get(NodeId(event.peer))
         if peer is not None:
             peer.idle_ticks = 0
 

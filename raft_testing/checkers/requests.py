@@ -41,9 +41,9 @@ class RequestTracker:
         """Note the event if it is a request."""
         if type(event) is Proposed:
             if event.commands:
-                self._open[event.request] = (1 << len(event.commands)) - 1
+                self._open[RequestId(event.request)] = (1 << len(event.commands)) - 1
         elif type(event) is Requested:
-            self._open[event.id] = 1
+            self._open[RequestId(event.id)] = 1
 
     def answered(self, answer: Respond) -> str:
         """Return the violation in an answer, or ""."""

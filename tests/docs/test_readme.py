@@ -20,8 +20,9 @@ def example(name: str) -> str:
 
 def test_the_core_example_elects_a_leader_and_applies_everywhere() -> None:
     done = subprocess.run([sys.executable, "-c", example("core")], capture_output=True, text=True, check=True)
-    assert "answer to request 7 Success(first=3, results=(b'ok', b'ok'))" in done.stdout
-    assert "leader {1: [b'hello', b'world'], 2: [b'hello', b'world'], 3: [b'hello', b'world']}" in done.stdout
+    assert "7 Success(first=3, results=(b'ok', b'ok'))" in done.stdout
+    applied = [(3, b"hello"), (4, b"world")]
+    assert f"leader {dict.fromkeys((1, 2, 3), applied)}" in done.stdout
 
 
 def test_the_core_example_fits_on_a_page() -> None:

@@ -1,15 +1,21 @@
 """The Raft protocol without I/O: events in, effects out.
 
-`Raft` is the state machine of one node. It starts from `Settings` and `Recovered`, takes events and returns effects to
-carry out. The rest of a running node is in `raft_core.node`, the formats of wire and disk are in `raft_core.wire` and
+`Raft` is one node of a cluster: make it with `Raft.bootstrap` or `Raft.open`, give it events and carry out the effects
+that it returns. What such a program needs is here: events, effects, outcomes, requests, membership changes. Whoever
+writes a store, an adapter or a test finds the rest in the modules: values of the log in `entries`, numbers in `ids`,
+peer messages in `messages`, all errors in `errors`, the `Store` protocol in `store`.
+
+The rest of a running node is in `raft_core.node`, the formats of wire and disk are in `raft_core.wire` and
 `raft_core.wal`, and the simulator and other test tools in `raft_testing`.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from raft_core._moved import moved_names
 from raft_core.effects import (
     Alarm,
-    AlarmKind,
     Apply,
     Effect,
     Indeterminate,
@@ -18,47 +24,19 @@ from raft_core.effects import (
     ReadReady,
     ReceiveSnapshot,
     Refusal,
-    RefusalReason,
     Respond,
     Restore,
     RoleChanged,
-    RoleName,
     Send,
     Stop,
-    StopReason,
     Success,
     TakeSnapshot,
-    UnknownReason,
 )
-from raft_core.entries import COMMAND, MEMBERS, NOOP, Checksum, Entry, EntryKind, HardState, LogPosition, SnapshotMeta
-from raft_core.errors import (
-    CallerError,
-    DirectoryInUse,
-    DiskError,
-    FrameError,
-    InvariantBroken,
-    LogDamaged,
-    LogLost,
-    MembershipRefused,
-    NotLeader,
-    OutcomeUnknown,
-    PeerError,
-    QueueFull,
-    RaftError,
-    RaftStopped,
-    Refused,
-    RequestError,
-    SettingsError,
-    StorageBroken,
-    TransferInProgress,
-    WrongDirectory,
-)
+from raft_core.errors import CallerError, RaftError, SettingsError
 from raft_core.events import (
     Applied,
     CampaignRequested,
     Event,
-    ForgetLeaderRequested,
-    LocalEvent,
     MachineFailed,
     PeerConnected,
     PeerUnreachable,
@@ -75,184 +53,67 @@ from raft_core.events import (
     StorageFailed,
     Tick,
 )
-from raft_core.explain import Explanation, Reason
-from raft_core.ids import (
-    NO_INDEX,
-    NO_NODE,
-    NO_TERM,
-    NO_WRITE,
-    BootNumber,
-    ClusterId,
-    GroupId,
-    Incarnation,
-    Index,
-    MessageId,
-    NodeId,
-    ReadId,
-    RequestId,
-    Term,
-    WriteId,
-)
-from raft_core.membership import (
-    AddLearner,
-    AddVoter,
-    Change,
-    ChangeError,
-    ChangeMode,
-    ChangeProblem,
-    Members,
-    MembersUndecodable,
-    RemoveNode,
-)
-from raft_core.messages import (
-    AppendEntries,
-    AppendPurpose,
-    AppendReply,
-    InstallSnapshot,
-    Message,
-    ReadIndex,
-    ReadIndexReply,
-    RequestVote,
-    SnapshotReply,
-    TimeoutNow,
-    TransferRefused,
-    VoteKind,
-    VoteReply,
-)
+from raft_core.membership import AddLearner, AddVoter, Members, RemoveNode
 from raft_core.raft import Raft
-from raft_core.recovered import Identity, Recovered
-from raft_core.requests import ChangeMembership, LeaveJoint, Propose, Read, ReadConsistency, TransferLeadership
+from raft_core.recovered import Recovered
+from raft_core.requests import ChangeMembership, LeaveJoint, Read, ReadConsistency, TransferLeadership
 from raft_core.settings import Settings
-from raft_core.state_machine import KeepsTime, PreparesWithWallTime, StateMachine
-from raft_core.status import PeerStatus, Status
-from raft_core.store import SnapshotReader, SnapshotWriter, Store
+from raft_core.state_machine import StateMachine
+from raft_core.status import Status
 
 __all__ = [
-    "COMMAND",
-    "MEMBERS",
-    "NOOP",
-    "NO_INDEX",
-    "NO_NODE",
-    "NO_TERM",
-    "NO_WRITE",
     "AddLearner",
     "AddVoter",
     "Alarm",
-    "AlarmKind",
-    "AppendEntries",
-    "AppendPurpose",
-    "AppendReply",
     "Applied",
     "Apply",
-    "BootNumber",
     "CallerError",
     "CampaignRequested",
-    "Change",
-    "ChangeError",
     "ChangeMembership",
-    "ChangeMode",
-    "ChangeProblem",
-    "Checksum",
-    "ClusterId",
-    "DirectoryInUse",
-    "DiskError",
     "Effect",
-    "Entry",
-    "EntryKind",
     "Event",
-    "Explanation",
-    "ForgetLeaderRequested",
-    "FrameError",
-    "GroupId",
-    "HardState",
-    "Identity",
-    "Incarnation",
     "Indeterminate",
-    "Index",
-    "InstallSnapshot",
-    "InvariantBroken",
-    "KeepsTime",
     "LeaveJoint",
-    "LocalEvent",
-    "LogDamaged",
-    "LogLost",
-    "LogPosition",
     "MachineFailed",
     "Members",
-    "MembersUndecodable",
-    "MembershipRefused",
-    "Message",
-    "MessageId",
-    "NodeId",
-    "NotLeader",
     "Outcome",
-    "OutcomeUnknown",
     "PeerConnected",
-    "PeerError",
-    "PeerStatus",
     "PeerUnreachable",
     "Persist",
     "Persisted",
-    "PreparesWithWallTime",
-    "Propose",
     "Proposed",
-    "QueueFull",
     "Raft",
     "RaftError",
-    "RaftStopped",
     "Read",
     "ReadConsistency",
-    "ReadId",
-    "ReadIndex",
-    "ReadIndexReply",
     "ReadReady",
-    "Reason",
     "ReceiveSnapshot",
     "Recovered",
     "Refusal",
-    "RefusalReason",
-    "Refused",
     "RemoveNode",
-    "RequestError",
-    "RequestId",
-    "RequestVote",
     "Requested",
     "Respond",
     "Restore",
     "Restored",
     "RoleChanged",
-    "RoleName",
     "Send",
     "Settings",
     "SettingsError",
     "SnapshotFailed",
-    "SnapshotMeta",
     "SnapshotProgress",
-    "SnapshotReader",
     "SnapshotReceived",
     "SnapshotRejected",
-    "SnapshotReply",
     "SnapshotTaken",
-    "SnapshotWriter",
     "StateMachine",
     "Status",
     "Stop",
-    "StopReason",
     "StopRequested",
-    "StorageBroken",
     "StorageFailed",
-    "Store",
     "Success",
     "TakeSnapshot",
-    "Term",
     "Tick",
-    "TimeoutNow",
-    "TransferInProgress",
     "TransferLeadership",
-    "TransferRefused",
-    "UnknownReason",
-    "VoteKind",
-    "VoteReply",
-    "WriteId",
-    "WrongDirectory",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = moved_names(__name__)

@@ -8,8 +8,9 @@ Carry out every effect, and report it if its docstring names a report. Keep the 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TypeAlias, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
+from raft_core._moved import moved_names
 from raft_core.entries import Entry, HardState, SnapshotMeta
 from raft_core.ids import NO_INDEX, NO_NODE, Index, NodeId, RequestId, Term, WriteId
 from raft_core.messages import Message
@@ -272,3 +273,6 @@ class Stop(Value, frozen=True, tag=210, array_like=True):
 Effect: TypeAlias = (
     Send | Persist | Apply | Respond | TakeSnapshot | Restore | ReceiveSnapshot | RoleChanged | Alarm | Stop
 )
+
+if not TYPE_CHECKING:
+    __getattr__ = moved_names(__name__)

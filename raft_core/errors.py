@@ -6,6 +6,9 @@ layer, `DiskError` is raised by stores, and `RequestError` by adapters, to the c
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from raft_core._moved import moved_names
 from raft_core.ids import NO_NODE, NodeId
 
 __all__ = [
@@ -170,3 +173,7 @@ class OutcomeUnknown(RequestError):
     def __init__(self, reason: str, text: str = "") -> None:
         super().__init__(text or reason)
         self.reason = reason
+
+
+if not TYPE_CHECKING:
+    __getattr__ = moved_names(__name__)

@@ -6,8 +6,9 @@ An adapter reports completed effects as events, in the order of the effects of e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
+from raft_core._moved import moved_names
 from raft_core.entries import SnapshotMeta
 from raft_core.ids import Index, WriteId
 from raft_core.messages import Message
@@ -192,3 +193,6 @@ LocalEvent: TypeAlias = (
     | StopRequested
 )
 Event: TypeAlias = Message | LocalEvent
+
+if not TYPE_CHECKING:
+    __getattr__ = moved_names(__name__)

@@ -5,7 +5,9 @@ It holds NewTypes, their zero values and their limits, and computes nothing.
 
 from __future__ import annotations
 
-from typing import Final, NewType
+from typing import TYPE_CHECKING, Final, NewType
+
+from raft_core._moved import moved_names
 
 __all__ = [
     "HIGHEST_FOUNDER",
@@ -61,3 +63,6 @@ HIGHEST_FOUNDER: Final = (1 << 53) - 1
 """The highest id of a founding member. It leaves nearly the whole range to later ids, which are higher."""
 NODE_LEAP: Final = 1 << 40
 """Most an added member's id may exceed the highest ever used, so one change cannot use up all ids."""
+
+if not TYPE_CHECKING:
+    __getattr__ = moved_names(__name__)

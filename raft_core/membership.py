@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import TypeAlias, assert_never, final
+from typing import TYPE_CHECKING, TypeAlias, assert_never, final
 
 import attrs
 import msgspec
 
+from raft_core._moved import moved_names
 from raft_core.errors import CallerError
 from raft_core.ids import HIGHEST_FOUNDER, MAX_INT63, NODE_LEAP, Incarnation, NodeId
 from raft_core.structs import Value
@@ -330,3 +331,6 @@ def _merge(
 
 
 _DECODER = msgspec.msgpack.Decoder(Members)
+
+if not TYPE_CHECKING:
+    __getattr__ = moved_names(__name__)

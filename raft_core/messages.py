@@ -8,8 +8,9 @@ one `AppendEntries` can be sent to every follower.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final, TypeAlias, final
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
+from raft_core._moved import moved_names
 from raft_core.entries import Entry, LogPosition, SnapshotMeta
 from raft_core.ids import Incarnation, Index, MessageId, NodeId, ReadId, Term
 from raft_core.structs import Value
@@ -212,3 +213,7 @@ def is_urgent(message: Message) -> bool:
     if kind is AppendEntries or kind is AppendReply:
         return message.purpose is HEARTBEAT  # type: ignore[union-attr]
     return kind is not InstallSnapshot
+
+
+if not TYPE_CHECKING:
+    __getattr__ = moved_names(__name__)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from raft_core._moved import moved_names
 from raft_core.ids import MAX_INT63, Index, NodeId
 from raft_core.membership import Members
 
@@ -65,3 +66,7 @@ def _majority_verdict(voters: tuple[NodeId, ...], votes: Mapping[NodeId, bool]) 
         return Verdict.WON
     refused = sum([votes.get(node) is False for node in voters])
     return Verdict.LOST if len(voters) - refused < needed else Verdict.OPEN
+
+
+if not TYPE_CHECKING:
+    __getattr__ = moved_names(__name__)

@@ -8,8 +8,9 @@ form on the way: the node puts those of many callers into one `Proposed`.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TypeAlias, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
+from raft_core._moved import moved_names
 from raft_core.ids import NO_INDEX, NO_NODE, Index, NodeId
 from raft_core.membership import Change, ChangeMode
 from raft_core.structs import Value
@@ -89,3 +90,6 @@ class Read(Value, frozen=True, tag=5, array_like=True):
 Forwarded: TypeAlias = Propose | ChangeMembership | LeaveJoint | TransferLeadership
 """Requests that only the leader carries out; other nodes forward them to it."""
 Request: TypeAlias = Forwarded | Read
+
+if not TYPE_CHECKING:
+    __getattr__ = moved_names(__name__)

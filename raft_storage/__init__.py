@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from raft_core._moved import moved_names
 from raft_storage.file_store import FileStore
 from raft_storage.location import Location, PackageMissing, UnknownStore, open_store, parse_location
 from raft_storage.memory_store import MemoryStore
@@ -22,3 +25,6 @@ __all__ = [
     "parse_location",
     "recover_from_quorum_loss",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = moved_names(__name__)

@@ -6,6 +6,9 @@ other modules are private.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from raft_core._moved import moved_names
 from raft_core.effects import Alarm, AlarmKind, RefusalReason, RoleChanged, RoleName, UnknownReason
 from raft_core.entries import Checksum
 from raft_core.errors import (
@@ -86,3 +89,6 @@ __all__ = [
     "WrongDirectory",
     "open_node",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = moved_names(__name__)

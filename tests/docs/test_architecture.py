@@ -78,6 +78,7 @@ COMMAND_LINE = {"raft_testing.__main__", "raft_testing.cli"}  # may parse argume
 
 # The modules of the protocol, from the ground up: each imports only from those above it.
 ORDER = (
+    "_moved",
     "structs",
     "ids",
     "errors",

@@ -1,6 +1,6 @@
-"""Plants each mutant in a copy of the tree and runs its tests, which must turn red: `python -m tests.mutation`.
+"""Plant each mutant in a copy of the tree and run its tests, which must fail: `python -m tests.mutation`.
 
-What lives here: copying, planting, running, and telling which test caught what. Exit status 1 where one survives.
+The exit status is 1 if a mutant survives, or if it cannot be planted any more.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from tests.mutation.catalogue import MUTANTS, Mutant
+from tests.mutation.planting import CannotBePlanted, planted
 
 _ROOT = Path(__file__).parents[2]
 _COPIED = (
@@ -25,18 +26,10 @@ _COPIED = (
 _TIMEOUT = 180
 
 
-class CannotBePlanted(Exception):
-    """The text that a mutant replaces does not stand in its file exactly once: the catalogue has to follow the code."""
-
-
 def plant(mutant: Mutant, tree: Path) -> None:
-    """The mistake is in the tree. Raises `CannotBePlanted`."""
+    """Write the mistake into a copy of the tree. Raise `CannotBePlanted` where its place is gone."""
     path = tree / mutant.file
-    text = path.read_text(encoding="utf-8")
-    count = text.count(mutant.old)
-    if count != 1:
-        raise CannotBePlanted(f"{mutant.name}: the text to replace stands in {mutant.file} {count} times")
-    path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+    path.write_text(planted(mutant, path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def copy_tree(into: Path) -> None:

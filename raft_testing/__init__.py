@@ -1,6 +1,6 @@
-"""The tools that prove this library, for your own state machine and store as well: public, documented, pure.
+"""The tools that test this library, for your own state machine and store as well: public, documented, pure.
 
-What lives here: the simulator of whole clusters (`simulator`), the crash disk and the store conformance kit, history
-and linearizability checking, traces and their drawing, and the explorer of the protocol core. Import what you need from
-the modules; each tells at its top what it is for. `docs/testing.md` begins at the beginning.
+`sim`: the simulator of whole clusters. `disk`: the crash disk and the conformance checks of stores. `linearizability`:
+histories and their checker. `trace`: traces and their pages. `model_checker`: exhaustive search of the protocol core.
+Import from these modules; start with `docs/testing.md`.
 """

@@ -1,10 +1,8 @@
 """The commands of `python -m raft_testing`.
 
-They are `simulate`, `determinism`, `explore`, `crash-disk` and `draw`.
-
-What lives here: the commands, with their worker processes, files and printing. This module alone of `raft_core` may do
-such things. Which arguments there are is said in `command_line`.
-The shipped file store is put under fire by default; `--machine`, `--workload` and `--store` name others.
+They are `simulate`, `determinism`, `explore`, `crash-disk` and `draw`. Only this module of the package starts
+processes, writes files and prints. `cli` parses the arguments. The shipped file store is tested by default;
+`--machine`, `--workload` and `--store` name others.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""What may be typed after `python -m raft_testing`: the commands, their arguments, and what each of them means.
+"""The arguments of `python -m raft_testing`.
 
-What lives here: the parser, and the values that it makes of texts. Nothing is done here: `__main__` has the arguments
-parsed, and does what they say.
+The parser, and the values that it makes of texts. It carries out nothing; `__main__` does.
 """
 
 from __future__ import annotations

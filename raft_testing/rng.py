@@ -1,7 +1,7 @@
-"""Chance for simulations: one seed, and a separate stream of numbers for everything that has a name.
+"""Random numbers for simulations: one seed, and a separate stream for each name.
 
-What lives here: `Rng`. Only `random()` of the generator is drawn, whose sequence is the same on every Python. A stream
-of its own for each purpose means that leaving one fault out does not deal all others a different hand.
+`Rng` uses only `random()` of the generator, whose sequence is the same on every Python. With a stream for each purpose,
+leaving one fault out changes no other choice.
 """
 
 from __future__ import annotations

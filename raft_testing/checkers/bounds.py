@@ -1,7 +1,7 @@
-"""What may wait in a node, and whether more does.
+"""Bounds of a node's queues.
 
-What lives here: `queue_of_core` and `queue_of_node`, which name a queue that is longer than its limit. The limits are
-those of `Settings` and `NodeLimits`; what may exceed one by a single item is said at the place.
+`queue_of_core` and `queue_of_node` name a queue longer than its limit. The limits are those of `Settings` and
+`NodeLimits`; a comment marks each place where one item may exceed its limit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What messages promise, and whether the disk behind them bears it out.
+"""Durability: each promise of a message must rest on the disk.
 
-What lives here: `DurabilityChecker`, which looks at every message that leaves a core: terms, votes, candidacies and
-acknowledgements, each against what the node was told is on its disk. It remembers all votes, for the whole life of
-every disk, and what each leader's log held at the end.
+`DurabilityChecker` checks every message that leaves a core: terms, votes, campaigns and acknowledgements, each against
+the writes reported durable to the node. It remembers all votes for the whole life of every disk, and each leader's last
+log.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""What people and tools do while a cluster is under fire: they ask for status, record, salvage, and read along.
+"""Observers of a cluster under faults: status, recordings, recovery from quorum loss, descriptions.
 
-What lives here: `Probes`, with its four kinds. Somebody asks nodes for their status and for reasons; some nodes run
-with a recorder, whose dumps are replayed elsewhere; disks that were lost, or that have just crashed, are salvaged;
-events and effects are put in words. None of them may change anything, raise, or be told what is not so. They draw from
-dice of their own, so that leaving them out does not deal anybody else a different hand.
+`Probes` asks nodes for their status and for reasons, replays the dumps of recorders, recovers lost or crashed disks,
+and describes events and effects in words. No probe may change a node, raise, or get a false answer. Probes have their
+own random streams, so that leaving them out changes no other choice of the seed.
 """
 
 from __future__ import annotations

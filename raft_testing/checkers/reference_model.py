@@ -1,8 +1,8 @@
-"""Pictures of logs and disks that the simulator's checks keep for themselves, independent of the code under test.
+"""Reference models of logs and disks, independent of the code under test.
 
-What lives here: `Ledger`, every entry that was ever in any log, chained; `LogMirror`, one core's log as last seen;
-`DiskModel`, what `Persist` means, spelled out; `Watched`, all that is known of one node; and what a majority is. They
-hold and find differences; `checks` and `promises` say which are violations.
+`Ledger`: every entry that was ever in any log, chained. `LogMirror`: one core's log as last seen. `DiskModel`: the
+meaning of `Persist`, spelled out. `Watched`: all knowledge of one node. They hold state and find differences; `safety`
+and `durability` decide which are violations.
 """
 
 from __future__ import annotations

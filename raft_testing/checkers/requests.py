@@ -1,6 +1,6 @@
-"""Whether every request to a core is answered: each of its items once, and none that was not asked.
+"""Answers: each item of a request to a core is answered once, and no other.
 
-What lives here: `RequestTracker`, the open requests of one core in one life. What an answer says is judged elsewhere.
+`RequestTracker` holds the open requests of one core in one life. It does not judge the contents of answers.
 """
 
 from __future__ import annotations

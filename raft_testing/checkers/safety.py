@@ -1,11 +1,10 @@
-"""What must be true of a cluster after every step of every core, over all nodes and their whole lives.
+"""Safety properties of a cluster, checked after every step of every core, over all nodes and their whole lives.
 
-What lives here: `SafetyChecker`, which stands in for `Raft.step` in every simulated host, and the checks that need to
-see more than one core; those on messages are in `promises`. What is true of one core by itself is in
-`raft_core.invariants`, and is called here too. Every check is incremental: it costs what has changed, not what there
-is.
+`SafetyChecker` replaces `Raft.step` in every simulated node, and has the checks over more than one core; those of
+messages are in `durability`. The invariants of one core are in `raft_core.invariants`, and are called here too. Every
+check is incremental: it costs the size of the change, not of the state.
 
-A violation is noted, not raised: the first one is kept, with its moment, and the simulation ends there.
+A violation is noted, not raised. The first one is kept, with its moment, and ends the simulation.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What is true of the machines: the same commands in the same order, the same results, the same snapshots.
+"""Properties of state machines: the same commands in the same order, the same results, the same snapshots.
 
-What lives here: `CheckedStateMachine`, a machine around `Sessions`, one per life of a node, `CountingStateMachine`,
-which stands between `Sessions` and the user's machine and counts what gets through, and `ReplicaChecker`, in which all
-witnesses of a simulation write down what they saw, and find contradictions.
+`CheckedStateMachine` surrounds `Sessions`, one per life of a node. `CountingStateMachine` is between `Sessions` and the
+user's machine and counts the commands that pass. `ReplicaChecker` collects the reports of all machines of a simulation
+and finds contradictions.
 
-A witness puts what it has applied, as one hash, in front of every snapshot; so a restored snapshot can be compared
-with the entries that it stands for.
+Each snapshot starts with a hash of all commands applied before it, so a restored snapshot can be compared with the
+entries it stands for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Whether what a node says about itself is so: its status and its explanations, held against what is known of it.
+"""The truth of a node's status and explanations.
 
-What lives here: functions that yield, as sentences, what is wrong with a status or with explanations. What is known
-comes from the checks' own pictures (`Watched`) and from the core's parts; `probes` decides when to ask.
+The functions yield, as sentences, the errors in a status or in explanations. They compare with the checkers' own models
+(`Watched`) and with the core's parts; `probes` decides when to ask.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Changed bytes: what a store makes of flipped bits, and of records and segments that are gone, doubled or zeroed.
+"""Corruption: a store's reaction to flipped bits, and to records and segments that are lost, doubled or zeroed.
 
-What lives here: the part of the crash disk's check in which the medium did not keep what was durable. A store must
-refuse such a disk with an error that names the place, or recover everything all the same. Records and segments are
-those of the shipped store's format; every other file is changed bit by bit, whoever wrote it.
+This is the part of the crash disk check in which the medium loses durable data. A store must refuse such a disk with an
+error that names the place, or recover everything nevertheless. Records and segments are those of the shipped store's
+format; every other file is changed bit by bit, whichever store wrote it.
 """
 
 from __future__ import annotations

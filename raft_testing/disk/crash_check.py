@@ -1,9 +1,9 @@
-"""Every crash, every broken call and every flipped bit of a scripted history, and whether the store survives it.
+"""Every crash, failing call and flipped bit of a scripted history, against one store.
 
-What lives here: `crash_disk_check`, for any store that runs on `raft_core.wal.filesystem.Files`, and `crash_disk`,
-which does it for many scripts. After each injected fault the store must recover what the model holds after some prefix
-of the history that includes everything acknowledged, and recover the same when it is opened again after another power
-loss; where bytes on the medium were changed, it may refuse instead, with an error that names the file.
+`crash_disk_check` does it for any store on `raft_core.wal.filesystem.Files`, and `crash_disk` for many scripts. After
+each fault the store must recover the model's state after some prefix of the history with everything acknowledged, and
+recover the same after another power loss. If bytes on the medium were changed, it may refuse instead, with an error
+that names the file.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A disk in memory that loses power in every way that a real one may, and fails when it is told to.
+"""A disk in memory that loses power in every way of a real one, and fails on demand.
 
-What lives here: `CrashDisk`, one directory that implements `raft_core.wal.filesystem.Files`. Its promises are the
-weakest that the protocol allows: until a sync, each written 512-byte sector, each change of a file's size and each
-change of a name survives or not, independently of the others; a sector written twice may survive in either version. A
-failed sync may drop what it should have written while reading still shows it, as page caches do.
+`CrashDisk` is one directory that implements `raft_core.wal.filesystem.Files`. It promises as little as the protocol
+allows: until a sync, each written 512-byte sector, each change of a file's size and each change of a name survives or
+not, independently of the others. A sector written twice may survive in either version. A failed sync may drop data
+while reads still show it, like a page cache.
 
     disk = CrashDisk()
     store = open_store(disk)                     # any store that runs on `Files`
@@ -12,7 +12,7 @@ failed sync may drop what it should have written while reading still shows it, a
         store.write(batch)
     except PowerLost:
         pass
-    after = disk.crash(survivors=[0, 2])         # which of `disk.unsynced` changes reached the medium
+    after = disk.crash(survivors=[0, 2])         # these of `disk.unsynced` reached the medium
     recovered = open_store(after).recover()
 """
 

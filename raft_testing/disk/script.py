@@ -1,7 +1,7 @@
-"""Histories for the crash disk, what a right store holds after each part of them, and ways to break what it wrote.
+"""Histories for the crash disk, the correct contents of a store after each prefix, and ways to damage its files.
 
-What lives here: the steps of a script, a naive model of a log, scripts made from a seed, and broken copies of
-segments. The model shares no code with the stores: it keeps one list per moment and slices it.
+The steps of a script, a naive model of a log, scripts made from a seed, and broken copies of segments. The model shares
+no code with the stores: it keeps one list per moment and slices it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""What every store must do, as functions: the suite that our own stores pass, for stores of our users.
+"""The conformance checks of stores, for ours and for yours.
 
-What lives here: checks of a working store. Each takes `open_store`, which opens the store on one and the same disk,
-empty before the first call, and raises `AssertionError` with a sentence where the store does not keep its word.
-`crash_disk_check`, for stores that run on `raft_core.wal.filesystem.Files`, is in `crash_check.py` and exported here
-too.
+Each check takes `open_store`, which opens the store on the same disk each time, empty before the first call, and raises
+`AssertionError` with a sentence if the store breaks its contract. `crash_disk_check`, for stores on
+`raft_core.wal.filesystem.Files`, is in `crash_check` and exported here too.
 
     @pytest.mark.parametrize("check", FUNCTIONAL_CHECKS)
     def test_my_store_keeps_its_word(check, tmp_path):

@@ -1,7 +1,7 @@
-"""A scripted history played against a store on the crash disk, and the judgement of what the store recovers.
+"""One scripted history against one store on the crash disk, and the verdict on the recovered state.
 
-What lives here: `Trial`, one script and one store; how far a history got; and what a check reports. What is done to the
-disk in between is elsewhere: power losses and failing calls in `crash_check`, changed bytes in `crash_damage`.
+`Trial` is one script and one store. Faults come from other modules: power losses and failing calls from `crash_check`,
+changed bytes from `corruption_check`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What operators do to a cluster at bad moments: members come and go, leadership moves, too much is proposed.
+"""Operations of an administrator at bad moments: membership changes, leadership transfers, floods of proposals.
 
-What lives here: `AdminFaults`, one change of members at a time, each followed until its outcome is known. It also
-replaces nodes whose disks are lost, because a careful operator would.
+`AdminFaults` makes one membership change at a time and follows each until its outcome is known. It also replaces nodes
+whose disks are lost, as a careful operator would.
 """
 
 from __future__ import annotations

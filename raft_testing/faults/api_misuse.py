@@ -1,9 +1,8 @@
-"""Requests that make no sense, or come at the wrong place: what applications, operators and adapters do wrong.
+"""Invalid requests, and valid ones at the wrong place: mistakes of applications, operators and adapters.
 
-What lives here: `ApiMisuse`. They ask through `NodeApi`, as applications do, for changes, transfers, commands and reads
-that must be refused, with deadlines that cannot be kept, and leave before the answer comes. A request that must be
-refused is never carried out; one that is cancelled is never answered; a mistake that the caller's own program makes is
-an error at once, and on a copy of a core it is final.
+`ApiMisuse` uses `NodeApi`, as applications do, for changes, transfers, commands and reads that must be refused, with
+impossible deadlines, and leaves before the answer. A refused request is never carried out; a cancelled one is never
+answered; a mistake of the caller's own program is an error at once, and on a copy of a core it is final.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What happens to founders while they meet, and afterwards: their cluster must form all the same, and only one.
+"""Faults while a cluster forms: it must form nevertheless, and only once.
 
-What lives here: `BootstrapFaults`. They come late, name the wrong companions or settings first, lose power between the
-others' founding and their own; and one of them may lose its disk, when some have met it and others have not, or have
-founded with it already.
+`BootstrapFaults`: founders start late, name wrong members or settings first, and lose power between the others' first
+write and their own. One of them may lose its disk when some have met it and others have not, or have already formed the
+cluster with it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Every kind of fault that the simulator can do, and how a seed chooses among them.
+"""All kinds of fault of the simulator, and a seed's choice among them.
 
-What lives here: the catalogue `Fault`, and `Profile`, which says how long and how hard a run is. When and where a
-fault strikes is decided in `nemesis`.
+`Fault` is the catalogue; `Profile` is the length and intensity of a run. `nemesis` decides when and where a fault
+strikes.
 """
 
 from __future__ import annotations

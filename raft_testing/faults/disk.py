@@ -1,8 +1,7 @@
-"""What may become of a disk's medium while nobody looks, beyond single bits.
+"""Damage to a disk's medium beyond single bits.
 
-What lives here: `ruin`, one such damage of a kind that a store has to find: a file that has vanished, noise in place of
-a sector, one sector in place of another. And `blank`, a sector of zeros, which behind the last proven sync cannot be
-told from one that was never written.
+`ruin` makes one damage that a store must find: a lost file, noise in place of a sector, one sector in place of another.
+`blank` zeroes a sector, which after the last proven sync looks like one never written.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Bytes that no peer sends: damaged frames, wrong greetings, invalid contents, harmless lies.
 
-What lives here: `ODDITIES`, functions that make what one stranger says on one connection. Each gives a list of what
-is sent, piece by piece; an empty one where it has nothing to say to this node. Every number that is out of place is
-within what a well-meant checker has to catch; a stranger that lies plausibly about votes or entries is beyond what any
-protocol without signatures can bear, and does not come.
+`ODDITIES` are functions that make the bytes of one rogue peer on one connection. Each returns a list of pieces to send;
+an empty one if it has nothing for this node. Every wrong number is within reach of a careful check. A rogue peer that
+lies plausibly about votes or entries is beyond any protocol without signatures, and is left out.
 """
 
 from __future__ import annotations

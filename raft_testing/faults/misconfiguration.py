@@ -1,7 +1,7 @@
-"""Nodes that are set up wrongly: what people do on the first day.
+"""Wrong configurations, as on the first day.
 
-What lives here: `Misconfigurations`. Numbers that contradict each other, a disk under another node's name, a store that
-claims what cannot be: each must be refused with a typed error, before anything happens.
+`Misconfigurations`: contradictory numbers, a disk under another node's name, a store with an impossible state. Each
+must be refused with a typed error, before anything else happens.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What goes wrong, when, and where: the faults of one seed, each at a pace of its own.
+"""The faults of one seed: which, when and where, each at its own pace.
 
-What lives here: `Nemesis`, which chooses which kinds of fault take part in a seed and lets each strike again and again
-until it is told to stop. What an operator does at bad moments is in `operators`.
+`Nemesis` chooses the kinds of fault that take part in a seed and lets each strike again and again until stopped. The
+operations of administrators are in `admin`.
 
-Faults are placed so that a correct cluster can recover: any node may die and come back, any message may be lost, but
-disks are destroyed only while every configuration that may be in force keeps a majority of sound ones. A node whose
-disk is destroyed must say so, and is replaced.
+Faults are placed so that a correct cluster can recover. Any node may die and return, any message may be lost, but disks
+are destroyed only while every configuration that may be in force keeps a majority of sound ones. A node whose disk is
+destroyed must report it, and is replaced.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""What goes wrong between nodes: messages that are lost, late or doubled, lines that are cut, clogged or reset.
+"""Network faults: messages lost, late or doubled, lines cut, blocked or reset.
 
-What lives here: `NetworkFaults`, each for a while; the lines themselves are in `network`, and when something strikes is
-decided in `nemesis`.
+`NetworkFaults` lets each last for a while. The lines are in `sim.network`, and `nemesis` decides when a fault strikes.
 """
 
 from __future__ import annotations

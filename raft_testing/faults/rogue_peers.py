@@ -1,9 +1,9 @@
-"""Strangers at the door: connections from whoever is no peer, or no longer, and says what no peer would say.
+"""Rogue peers: connections from programs that are no peer, or no longer, and send wrong bytes.
 
-What lives here: `RoguePeers`, which opens connections to nodes and says something wrong on them. The node must not be
-impressed: it counts what it drops, says why where that helps, closes the connection, and lives on. What a stranger may
-say is in `garbage`. One kind of stranger repeats, byte for byte, what a real peer once said; nodes do not know their
-peers by secrets, so they believe it, and a protocol must bear that as well as any message that comes very late.
+`RoguePeers` opens connections to nodes and sends them. The node must count the drops, give the reason if it helps,
+close the connection, and continue. The bytes are in `malformed_frames`. One kind of rogue peer repeats, byte for byte,
+earlier messages of a real peer. Nodes do not know their peers by secrets, so they believe it, and a protocol must bear
+that like any very late message.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A state machine that raises now and then, as users' machines do.
 
-What lives here: `FailingStateMachine`, around a node's machine. What it has not raised in, it passes on unchanged, so
-the machine within never sees half a call.
+`FailingStateMachine` surrounds a node's machine. Calls in which it does not raise pass unchanged, so the machine inside
+never sees half a call.
 """
 
 from __future__ import annotations

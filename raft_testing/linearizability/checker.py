@@ -1,19 +1,19 @@
 """A linearizability checker: it searches for an order of the operations that one copy of the object allows.
 
-What lives here: `check`, its search, and the verdict. It is Wing and Gong's search, with Lowe's memory of the
-configurations that have led nowhere and key by key (Herlihy and Wing: linearizability is local).
+It is Wing and Gong's search with Lowe's memory of failed configurations, key by key (Herlihy and Wing: linearizability
+is local).
 
-How it is made fast. The completed operations of a key are numbered by when they returned. A configuration is then
-fully told by four small things: `front`, the first return whose operation has not been placed in the order yet; the
-set of operations placed although they return later, as bits of the slots that concurrent operations hold (never more
-bits than clients); how many operations of each open kind were used; and the object's state. Nothing grows with the
-length of the history, so a long one of low concurrency is decided in time proportional to its length.
+Speed. The completed operations of a key are numbered by their return. A configuration is then four small things:
+`front`, the first return whose operation has no place yet; the set of placed operations that return later, as bits of
+the slots of concurrent operations (never more bits than clients); the number of used operations of each open kind; and
+the object's state. None grows with the length of the history, so a long history of low concurrency takes time
+proportional to its length.
 
-Open operations (unknown outcome) may be placed anywhere after their call, or nowhere. Two open operations that ask
-the same of the same key differ only in their call, so the earlier is always used first, and one that would change
-nothing is never used. Of two configurations that differ only in what they have used up, the one that has used less
-can do all that the other can; the other is not followed. What remains exponential is a history with many open
-operations whose effects add up, such as increments that all differ: `limit` bounds the work there.
+Open operations (unknown outcome) may be placed anywhere after their call, or nowhere. Two open operations with the same
+request and key differ only in their call, so the earlier is always used first, and one without effect is never used. Of
+two configurations that differ only in operations used up, the one with fewer can do all that the other can; the other
+is not followed. A history with many open operations whose effects add up, such as different increments, stays
+exponential: `limit` bounds the work there.
 """
 
 from __future__ import annotations

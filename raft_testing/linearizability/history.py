@@ -1,7 +1,7 @@
-"""What clients saw: operations with the moments of their call and their return, and how each one ended.
+"""Histories: the operations of clients with the moments of call and return, and the outcome of each.
 
-What lives here: the values that a history is made of and the recorder that collects one. Nothing here judges; that is
-`linearizability`. Time is any number that rises: virtual nanoseconds, ticks, or the position in a list of events.
+The values of a history, and the recorder that collects one; `checker` judges it. Time is any number that rises: virtual
+nanoseconds, ticks, or the position in a list of events.
 """
 
 from __future__ import annotations

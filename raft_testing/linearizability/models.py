@@ -1,7 +1,7 @@
-"""Sequential models: what one object does when it is asked one thing at a time.
+"""Sequential models: the behaviour of one object for one request at a time.
 
-What lives here: the protocol of a model and the models that we need ourselves. A model is a pure function from a
-state and a request to the next state and the result; nothing here knows of time or of concurrency.
+The protocol of a model, and the models needed here. A model is a pure function from a state and a request to the next
+state and the result, without time or concurrency.
 """
 
 from __future__ import annotations

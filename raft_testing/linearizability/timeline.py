@@ -1,6 +1,6 @@
-"""A history as a picture in text: time from left to right, one line per client, the order that was tried as numbers.
+"""A history as a picture in text: time from left to right, one line per client, the tried order as numbers.
 
-What lives here: the drawing of the part of a history in which no order could be found.
+It draws the part of a history in which no order was found.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What tells two states of a node apart, as bytes, and the same bytes in a cluster whose nodes have other names.
+"""Canonical forms: the state of a node as bytes, and the same bytes under other node names.
 
-What lives here: the walk over whatever a core is made of. Nodes are called by large numbers that occur nowhere else,
-so that a key can be rewritten for other names. What a key leaves out must never matter to what is explored; the
-explorer's tests hold that, by searching without leaving anything out and comparing.
+The walk over all objects of a core. Nodes have large numbers that occur nowhere else, so a key can be rewritten for
+other names. A field left out of a key must not affect the explored behaviour; the explorer's tests check that by a
+search without omissions.
 """
 
 from __future__ import annotations

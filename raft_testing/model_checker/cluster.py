@@ -1,9 +1,8 @@
-"""An explored cluster: its states as a few small numbers, what can happen in one, and what comes of it.
+"""An explored cluster: its states as a few small numbers, the possible events, and their results.
 
-What lives here: the bounds, and the tables behind the numbers. The states of single nodes recur in a great many states
-of the cluster, so each is numbered once, and what an event does to a node is computed once (by the real core, on a
-copy) and remembered. Which states are the same is for `explored_forms`; in which order they are visited, for
-`explorer`.
+The bounds, and the tables behind the numbers. The states of single nodes recur in very many states of the cluster. So
+each is numbered once, and the effect of an event on a node is computed once (by the real core, on a copy) and kept.
+`symmetry` decides which states are equal; `search` decides the order of visits.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""One node of an explored cluster: the real core, its disk, and its writes under way, as a value that can be compared.
+"""One node of an explored cluster: the real core, its disk and its pending writes, as a comparable value.
 
-What lives here: steps and crashes of one node. By what two states of a node are told apart is in `explored_keys`.
+Steps and crashes of one node. `canonical` has the fields that distinguish two states of a node.
 
 Writes are numbered from the last durable one, and messages only by campaigns (a reply to anything else is not matched
-by number where reads and leases are not used), so that how often something was counted before makes no difference.
-The number of a start is only there to keep the numbers of messages apart; here the count of campaigns does so, which
-outlives a crash, and so a crash that loses nothing leads back to where it came from.
+by number if reads and leases are unused). So earlier counts make no difference. The number of a start only keeps the
+numbers of messages apart; here the count of campaigns does so. It survives a crash, and thus a crash without loss leads
+back to the same state.
 """
 
 from __future__ import annotations

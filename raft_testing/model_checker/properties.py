@@ -1,8 +1,7 @@
-"""What must hold in every state of an explored cluster (figure 3 of the paper, and what it rests on).
+"""The properties that hold in every state of an explored cluster (figure 3 of the paper, and its foundations).
 
-What lives here: the ghost, which remembers what no node has to (who led which term, what was committed and in which
-term), the checks over all nodes, and those over one step of one node. What must hold within one node at one moment is
-in `invariants.check`.
+The ghost remembers facts that no node keeps (the leader of each term, the committed entries and their terms). The
+checks are over all nodes, and over one step of one node. The invariants within one node are in `raft_core.invariants`.
 """
 
 from __future__ import annotations

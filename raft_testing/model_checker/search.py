@@ -1,17 +1,15 @@
-"""Exhaustive search of the shipped core: every order in which a small cluster's events can happen, within bounds.
+"""Exhaustive search of the shipped core: every order of a small cluster's events, within bounds.
 
-What lives here: `explore`, the order of the search, and its counterexamples. What one node can do is in
-`explored_node`, what can happen in a cluster in `explored_cluster`, which states are followed in `explored_forms`,
-and what must hold in every state in `explored_safety`.
+`explore`, the order of the search, and its counterexamples. `node` has the events of one node, `cluster` those of a
+cluster, `symmetry` the choice of states to follow, and `properties` the checks.
 
-What is searched. From each state: any message that is under way may be delivered next (a message that never is, is
-lost: losing needs no step of its own, so losses are without bound), or be delivered and stay under way (a duplicate);
-any number of a node's oldest writes may become durable together; any node may stand for election, take a tick, be
-given a value, a change of members or an order to hand over, or crash and restart with any prefix of its writes on
-disk. Messages have no order among themselves.
+From each state: any message in transit may be delivered next (one that never is, is lost: losses need no step of their
+own and have no bound), or be delivered and stay in transit (a duplicate); any number of a node's oldest writes may
+become durable together; any node may campaign, take a tick, get a value, a membership change or an order to transfer,
+or crash and restart with any prefix of its writes on disk. Messages have no order among themselves.
 
-The search is breadth first, so the first violation has the shortest trace. A level of it can be shared out to several
-processes by whoever may start any: see `Spread`.
+The search is breadth first, so the first violation has the shortest trace. A caller that may start processes can share
+a level among them: see `Spread`.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Which states of an explored cluster need not be followed, because one that was followed can do all that they can.
+"""Symmetry reduction: states that need not be followed, because a followed one can do all that they can.
 
-What lives here: `Forms`, which gives each state a form, and the forms seen. Three things make states of one form, or
-one state covered by another:
+`Forms` gives each state a form, and holds the forms seen. Three things make states equal, or one state covered by
+another:
 
-1. The names of nodes. Where nothing singles out a node, states that differ only in names are one.
-2. Messages under way. One that is never delivered is lost, so fewer messages allow nothing that more do not.
-3. What the bounds leave. Nothing has to be used up, so less allows nothing that more does not.
+1. The names of nodes. States that differ only in names are one, unless something singles out a node.
+2. Messages in transit. One that is never delivered is lost, so fewer messages allow nothing new.
+3. The remaining bounds. None has to be used up, so smaller ones allow nothing new.
 """
 
 from __future__ import annotations

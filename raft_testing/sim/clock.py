@@ -1,6 +1,6 @@
-"""The clock of a simulated node, which need not agree with any other.
+"""The clock of a simulated node, which may differ from all others.
 
-What lives here: `NodeClock`. When it changes its mind is decided in `nemesis`.
+`nemesis` decides when its rate changes or it jumps.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""Connections of bytes between simulated nodes, and everything that can go wrong on the way.
+"""Byte connections between simulated nodes, with all their faults.
 
-What lives here: `Network`, with its lines. A line is a pair of ends and carries what one host transmits to the other
-in order. Frames that hold protocol messages may also be lost, doubled or overtaken: protocols must bear that, and it
-makes rare interleavings common. All other frames (greetings, forwarded requests, snapshot pieces) are lost only with
-their line, because for those the order and completeness of a stream is part of the contract: a line that loses one of
-them in a partition is torn. While `recording`, some messages of each kind are kept, to be delivered again much later:
-`replay`.
+`Network` and its lines. A line is a pair of ends and carries the bytes of one node to another in order. Frames with
+protocol messages may also be lost, doubled or overtaken: protocols must bear that, and it makes rare interleavings
+common. All other frames (greetings, forwarded requests, snapshot chunks) are lost only with their line, because their
+order and completeness is part of the contract: a line that loses one in a partition is broken. While `recording`, some
+messages of each kind are kept, and delivered again much later by `replay`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""The settings and host configurations of one seed: usual ones, and ones that make rare branches common.
+"""Random settings and node limits of one seed: usual ones, and ones that make rare branches common.
 
-What lives here: functions that draw. In most seeds all nodes have the same settings; in some each has its own, and
-others after every restart.
+In most seeds all nodes have the same settings; in some each has its own, and others after every restart.
 """
 
 from __future__ import annotations

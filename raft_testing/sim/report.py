@@ -1,6 +1,6 @@
-"""What came of simulated seeds: what was injected, what was seen, what was checked, and what was violated.
+"""Reports of simulated seeds: faults injected, events seen, checks made, violations.
 
-What lives here: `SeedReport` of one run, `Report` of many, and their text. Nothing here runs anything.
+`SeedReport` of one run, `Report` of many, and their text.
 """
 
 from __future__ import annotations

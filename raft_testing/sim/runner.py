@@ -1,6 +1,6 @@
-"""The simulator, for whoever uses it: run seeds, with your own machine and store, and read what came of it.
+"""The simulator's entry points: run seeds with your own machine and store, and read the report.
 
-What lives here: `run_seed`, `simulate` and `shrink`. How a run works is told in `simulation`.
+`run_seed`, `simulate` and `shrink`. `simulation` describes the course of a run.
 
     report = simulate(range(100), machine=MyMachine, workload=MyWorkload, open_store=open_my_store)
     assert not report.failures, report.table()

@@ -1,8 +1,8 @@
 """A trace as a page: time runs down, a column per node, messages as arrows, the broken property in red.
 
-What lives here: `draw`, from records to one self-contained HTML text (SVG, style and script inside, nothing fetched).
-A row is as high as what it has to say. A node's state is written out where it changes; everything else (the event,
-the effects, the state at that moment) appears on hovering, and stays when clicked.
+`draw` makes one self-contained HTML text from records (SVG, style and script inside, no external resource). A row is as
+high as its text. A node's state is written out where it changes; everything else (event, effects, the state at that
+moment) appears on hovering, and stays when clicked.
 """
 
 from __future__ import annotations

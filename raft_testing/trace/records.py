@@ -1,8 +1,7 @@
-"""What happened in a cluster, step by step, as data: made by the simulator, the explorer and a node's recorder alike.
+"""Traces: the events of a cluster, step by step, as data, from the simulator, the explorer or a node's recorder.
 
-What lives here: the records of a trace, their JSON form, and `Tracer`, which makes records from steps of cores. A
-trace is a list of `TraceRecord`; its JSON is one object `{"format": 1, "records": [...]}`. How a trace is drawn is in
-`drawing`.
+The records, their JSON form, and `Tracer`, which makes records from steps of cores. A trace is a list of `TraceRecord`;
+its JSON is one object `{"format": 1, "records": [...]}`. `html` draws it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Replaying a recording: the same events to the same state, and so to the same effects, on any machine.
+"""Replay of a recording: the same events give the same state and effects on any machine.
 
-What lives here: `replay`, what it found (`Replayed`), and its way to a trace that can be drawn. A recording is made
-by `raft_core.recorder.Recorder`.
+`replay`, its result (`Replayed`), and a trace of it to draw. `raft_core.recorder.Recorder` makes recordings.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The frame of a drawn trace: style and script of the page, with places that `drawing` fills in.
+"""The style and script of a trace's page, with places for `html` to fill in.
 
-What lives here: one text. It fetches nothing, so that the page can be kept and sent as a single file.
+One text without external resources, so the page can be kept and sent as a single file.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Simulated clients: one operation at a time, at any node, under a session or without one, and what they remember.
+"""Simulated clients: one operation at a time, at any node, with or without a session.
 
-What lives here: `SimulatedClient`, which writes its part of the history. A client under a session repeats a command
-whose outcome is unknown, at another node, until it has an answer: it must be applied once. A client without a session
-never repeats, and leaves what is unknown open.
+`SimulatedClient` writes its part of the history. With a session it repeats a command of unknown outcome, at another
+node, until it has an answer: the command must be applied once. Without a session it never repeats, and leaves an
+unknown outcome open.
 """
 
 from __future__ import annotations

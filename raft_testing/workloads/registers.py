@@ -1,6 +1,5 @@
-"""What simulated clients do to a machine, and the small machine that they do it to by default.
+"""The protocol `Workload`, for operations on your own state machine, and the default workload.
 
-What lives here: the protocol `Workload`, by which users bring operations for a state machine of their own; and
 `RegisterMachine` with `RegisterWorkload`: named registers with reads, writes and compare-and-set.
 """
 

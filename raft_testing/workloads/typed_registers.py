@@ -1,8 +1,8 @@
-"""The registers of `workload` once more, as a typed machine, and clients that now and then send what nobody knows.
+"""The registers of `registers` as a typed machine, and clients that sometimes send garbage.
 
-What lives here: the classes that travel, `TypedRegisters` over them, and `TypedRegisterWorkload`. The registers, their
-model and their results are those of `RegisterMachine`; what is added is the operation `garbage`, bytes that are no
-command or no question, whose result has to be `UNDECODABLE` and which must change nothing.
+The classes that travel, `TypedRegisters` over them, and `TypedRegisterWorkload`. Registers, model and results are those
+of `RegisterMachine`. In addition there is the operation `garbage`: bytes that are no command or query, with the result
+`UNDECODABLE` and no effect.
 """
 
 from __future__ import annotations

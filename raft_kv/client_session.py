@@ -23,10 +23,11 @@ import attrs
 from raft_core.errors import OutcomeUnknown, Refused
 from raft_kv import log_format as entries
 from raft_kv.client_session_values import Ask, Close, Inspect, Pause, Propose, Send, SessionEffect, SessionLimits
+from raft_kv.client_transaction import TransactionState, sweeps
 from raft_kv.clients import Client, RequestBook
 from raft_kv.commands import READ, SESSION, WRITE, Command, look_up
 from raft_kv.commands.connection import check_database
-from raft_kv.keyspace import Keyspace, Millis, Version
+from raft_kv.keyspace import Keyspace, Millis
 from raft_kv.local import Later, answer_locally, once_of
 from raft_kv.log_format import Answered, Calls, Clock, Once, OpenSession, Question, Transaction, Versions
 from raft_kv.open_requests import (
@@ -56,23 +57,6 @@ _BYTES_PER_COST: Final = 16
 """Measured: a command that is answered at once takes some 3 µs, parsing it 2, and a reply 60 ns per byte."""
 _TOUCH_KEYS: Final = frozenset({READ, WRITE})
 _BEGIN: Final = frozenset({"multi", "watch"})
-_SWEEPING: Final = frozenset({b"keys", b"scan"})
-"""What they cost grows with the number of keys. Each is asked alone, so that others are served between two of them; and
-none enters the log, where it would hold up every replica, and again at each restart."""
-
-
-@final
-@attrs.define(eq=False)
-class _Transaction:
-    """What was queued since MULTI."""
-
-    calls: list[list[bytes]] = attrs.field(factory=list)
-    writes: bool = False
-    sweeps: bool = False
-    spoiled: bool = False
-    size: int = 0
-    once: tuple[int, int] | None = None
-    """The session and sequence number under which it is applied once."""
 
 
 @final
@@ -90,9 +74,7 @@ class Session:
     _parser: RequestParser = attrs.field(init=False)
     _queue: deque[Request] = attrs.field(factory=deque, init=False)
     _open: Open | None = attrs.field(default=None, init=False)
-    _transaction: _Transaction | None = attrs.field(default=None, init=False)
-    _watched: dict[bytes, Version] = attrs.field(factory=dict, init=False)
-    _watched_bytes: int = attrs.field(default=0, init=False)
+    _transactions: TransactionState = attrs.field(init=False)
     _said: list[SessionEffect] = attrs.field(factory=list, init=False)
     """What is to be sent before `_replies`."""
     _replies: list[bytes] = attrs.field(factory=list, init=False)
@@ -101,6 +83,7 @@ class Session:
     def __attrs_post_init__(self) -> None:
         self.client = Client(self.number, self.scripts)
         self._parser = RequestParser(self.limits.requests)
+        self._transactions = TransactionState(self.limits)
 
     @property
     def commands(self) -> int:
@@ -197,7 +180,7 @@ class Session:
             return self._close()
         if isinstance(call, TooLarge):
             self._queue.popleft()
-            self._spoil()
+            self._transactions.spoil()
             self._replies.append(encode_failure(call.text))
             return None
         try:
@@ -206,19 +189,19 @@ class Session:
             self.client.last_command = command.name.encode()
         except CommandError as failure:
             self._queue.popleft()
-            self._spoil()
+            self._transactions.spoil()
             self._replies.append(encode_failure(str(failure)))
             return None
         if (refusal := self._out_of_place(command, call)) is not None:
             self._queue.popleft()
-            self._spoil()
+            self._transactions.spoil()
             self._replies.append(encode_failure(refusal))
             return None
         if _is_once(call):
             return self._once(call, now)
-        if self._transaction is not None and command.name not in _AT_ONCE_IN_TRANSACTION:
+        if self._transactions.queued is not None and command.name not in _AT_ONCE_IN_TRANSACTION:
             self._queue.popleft()
-            self._collect(self._transaction, command, call)
+            self._collect(command, call)
             return None
         if WRITE in command.flags:
             calls = self._gather(WRITE)
@@ -266,7 +249,7 @@ class Session:
                 break
             queue.popleft()
             calls.append(call)
-            if _sweeps(call):
+            if sweeps(call):
                 break
         return calls
 
@@ -312,7 +295,7 @@ class Session:
     def _once(self, call: list[bytes], now: Millis) -> SessionEffect | None:
         """RAFT ONCE: one command, or in a transaction the whole of it, is applied once however often it is sent."""
         self._queue.popleft()
-        transaction = self._transaction
+        transaction = self._transactions.queued
         try:
             identity, inner = once_of(call, in_transaction=transaction is not None)
             command = look_up(inner := translate(inner, self.scripts))
@@ -321,12 +304,12 @@ class Session:
             if WRITE not in command.flags:
                 raise CommandError("ERR RAFT ONCE takes a command that changes keys")
         except CommandError as failure:
-            self._spoil()
+            self._transactions.spoil()
             self._replies.append(encode_failure(str(failure)))
             return None
         if transaction is not None:
             transaction.once = identity
-            self._collect(transaction, command, inner)
+            self._collect(command, inner)
             return None
         self._open = Writing(1, once=True)
         return Propose(entries.encode_entry(Once(*identity, self.client.protocol, False, [], [inner])))
@@ -334,79 +317,47 @@ class Session:
     # Transactions.
 
     def _transact(self, name: str) -> None:
-        """MULTI, DISCARD, UNWATCH and RESET, which need nobody else."""
-        if name == "multi":
-            if self._transaction is not None:
-                raise CommandError("ERR MULTI calls can not be nested")
-            self._transaction = _Transaction()
-            self._say(OK)
-            return
-        if name == "discard" and self._transaction is None:
-            raise CommandError("ERR DISCARD without MULTI")
-        self._watched, self._watched_bytes = {}, 0
-        if name in {"discard", "reset"}:
-            self._transaction = None
-        if name == "reset":
-            self.client.reset()
+        """Answer MULTI, DISCARD, UNWATCH or RESET."""
+        match name:
+            case "multi":
+                self._transactions.begin()
+            case "discard":
+                self._transactions.discard()
+            case "unwatch":
+                self._transactions.unwatch()
+            case "reset":
+                self._transactions = TransactionState(self.limits)
+                self.client.reset()
         self._say(Simple("RESET") if name == "reset" else OK)
 
-    def _spoil(self) -> None:
-        if self._transaction is not None:
-            self._transaction.spoiled = True
-
-    def _collect(self, transaction: _Transaction, command: Command, call: list[bytes]) -> None:
-        """Queues a command of a transaction, or spoils it."""
-        transaction.size += sum(map(len, call))
-        writes = transaction.writes or WRITE in command.flags
-        sweeps = transaction.sweeps or _sweeps(call)
-        limits = self.limits
-        problem = ""
-        if SESSION in command.flags:
-            problem = f"ERR {command.name.upper()} is not allowed inside a transaction"
-        elif transaction.size > limits.transaction_bytes or len(transaction.calls) >= limits.transaction_calls:
-            transaction.calls.clear()
-            problem = "ERR the transaction is too large for one log entry"
-        elif writes and sweeps:
-            problem = "ERR KEYS and SCAN are not allowed in a transaction that writes"
-        if problem:
-            transaction.spoiled = True
-            self._replies.append(encode_failure(problem))
-            return
-        if not transaction.spoiled:
-            transaction.calls.append(call)
-            transaction.writes, transaction.sweeps = writes, sweeps
-        self._say(Simple("QUEUED"))
+    def _collect(self, command: Command, call: list[bytes]) -> None:
+        """Queue a command of a transaction, or refuse it."""
+        try:
+            self._transactions.queue(command, call)
+        except CommandError as failure:
+            self._replies.append(encode_failure(str(failure)))
+        else:
+            self._say(Simple("QUEUED"))
 
     def _execute(self, now: Millis) -> SessionEffect | None:
-        """EXEC: one log entry, or one question where nothing is written."""
-        transaction, self._transaction = self._transaction, None
-        if transaction is None:
-            raise CommandError("ERR EXEC without MULTI")
-        watched = list(self._watched.items())
-        self._watched, self._watched_bytes = {}, 0
-        if transaction.spoiled:
-            raise CommandError("EXECABORT Transaction discarded because of previous errors.")
+        """Answer EXEC by one log entry, or by one question if nothing is written."""
+        transaction, watched = self._transactions.take()
+        protocol = self.client.protocol
         if transaction.once is not None:
             self._open = Writing(1, once=True)
-            once = Once(*transaction.once, self.client.protocol, True, watched, transaction.calls)
-            return Propose(entries.encode_entry(once))
+            return Propose(entries.encode_entry(Once(*transaction.once, protocol, True, watched, transaction.calls)))
         if transaction.writes:
             self._open = Writing(1)
-            return Propose(entries.encode_entry(Transaction(self.client.protocol, watched, transaction.calls)))
+            return Propose(entries.encode_entry(Transaction(protocol, watched, transaction.calls)))
         if not watched and not transaction.calls:
             self._say(())
             return None
-        question = Question(self.client.protocol, watched, transaction.calls, True)
+        question = Question(protocol, watched, transaction.calls, True)
         self._open = Executing(question)
         return Ask(entries.encode_question(question, now))
 
     def _watch(self, keys: list[bytes], now: Millis) -> SessionEffect:
-        if self._transaction is not None:
-            raise CommandError("ERR WATCH inside MULTI is not allowed")
-        if len(self._watched) + len(keys) > self.limits.watched_keys:
-            raise CommandError("ERR too many watched keys on one connection")
-        if self._watched_bytes + sum(map(len, keys)) > self.limits.transaction_bytes:
-            raise CommandError("ERR the watched keys are too large for one log entry")
+        self._transactions.check_watch(keys)
         self._open = Watching(keys)
         return Ask(entries.encode_question(Versions(keys), now))
 
@@ -460,10 +411,7 @@ class Session:
         if not versions:
             self._open = Watching(watching.keys, touching=True)
             return Propose(entries.encode_entry(Clock()))
-        for key, version in zip(watching.keys, versions, strict=True):
-            if key not in self._watched:
-                self._watched[key] = version
-                self._watched_bytes += len(key)
+        self._transactions.watch(watching.keys, versions)
         self._say(OK)
         return None
 
@@ -483,10 +431,6 @@ def _is_once(call: list[bytes]) -> bool:
     return call[0].lower() == b"raft" and call[1].lower() == b"once"
 
 
-def _sweeps(call: list[bytes]) -> bool:
-    return call[0].lower() in _SWEEPING
-
-
 def _may_follow(call: list[bytes], flag: str) -> bool:
     """`call` may travel with others that have `flag`."""
-    return flag in look_up(call).flags and not _sweeps(call)
+    return flag in look_up(call).flags and not sweeps(call)

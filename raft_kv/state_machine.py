@@ -14,7 +14,6 @@ clock decides, the leader's.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator
 from typing import Final, final
 
@@ -25,10 +24,10 @@ from raft_core.ids import Index
 from raft_kv import log_format as entries
 from raft_kv.commands import WRITE, look_up
 from raft_kv.commands.strings import MAX_REPLY_BYTES
-from raft_kv.keyspace import Frozen, KeyDue, Keyspace, Kind, Millis, Record, Version
+from raft_kv.keyspace import KeyDue, Keyspace, Version
 from raft_kv.log_format import Answered, Calls, Clock, Once, OpenSession, Question, Transaction, Undecodable
-from raft_kv.long_values import LONG_BYTES, Long, portion
-from raft_kv.once import AppliedOnce, ClientSession
+from raft_kv.long_values import Long
+from raft_kv.once import AppliedOnce
 from raft_kv.resp import (
     NULL_ARRAY,
     CommandError,
@@ -39,15 +38,12 @@ from raft_kv.resp import (
     encode_failure,
     long_parts,
 )
+from raft_kv.snapshot_format import read_snapshot, write_snapshot
 from raft_kv.wall_times import in_cluster_time
 
-__all__ = ["Census", "KeyValueMachine", "SnapshotUnreadable"]
+__all__ = ["Census", "KeyValueMachine"]
 
 _MILLION: Final = 1_000_000
-_MAGIC: Final = b"raft-kv snapshot 1\n"
-_LENGTH: Final = struct.Struct(">I")
-_BINARY: Final = struct.Struct(">BI")
-_CHUNK_BYTES: Final = 256 * 1024
 _ANSWER_BYTES: Final = 4 * 1024 * 1024
 """A question stops after this many bytes of replies and is asked again for the rest."""
 _READ_BYTES: Final = MAX_REPLY_BYTES
@@ -75,39 +71,6 @@ _COPIED_BYTES: Final = 2 * 1024 * 1024
 """So many bytes are copied in a millisecond or two."""
 _PLACES: Final = 8192
 """A SCAN passes over so many keys that are gone in a few milliseconds."""
-
-
-class SnapshotUnreadable(ValueError):
-    """The chunks are not a snapshot of this machine, or end too early."""
-
-
-@final
-class SnapshotHead(msgspec.Struct, frozen=True, array_like=True):
-    """What a snapshot holds besides its keys."""
-
-    time: Millis
-    index: Version
-    births: int
-    graves: list[Version]
-    count: int
-    sessions: list[msgspec.Raw] = []
-    """Each a pair of a number and a `ClientSession`, the least recently used first, encoded and decoded one by one so
-    that no step takes long. Trailing, and absent from snapshots of releases that knew no sessions."""
-
-
-@final
-class _Stored(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A `Record` as a snapshot holds it."""
-
-    kind: Kind
-    value: bytes
-    version: Version
-    deadline: Millis
-    born: int
-
-    def record(self) -> Record:
-        value = self.value if len(self.value) <= LONG_BYTES else Long.of(self.value)
-        return Record(self.kind, value, self.version, self.deadline, self.born)
 
 
 @final
@@ -194,13 +157,11 @@ class KeyValueMachine:
 
     def snapshot(self) -> Iterator[bytes]:
         """Return an iterator over this moment's state. It is driven from any thread, while applying goes on."""
-        space = self.keyspace
-        head = SnapshotHead(space.time, space.index, space.births, space.graves(), space.size)
-        return _write_snapshot(head, list(self.once.sessions.items()), space.freeze())
+        return write_snapshot(self.keyspace, self.once.sessions)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the state by the snapshot's. Raise `SnapshotUnreadable`; then nothing has changed."""
-        sessions, space = _read_snapshot(chunks)
+        sessions, space = read_snapshot(chunks)
         old, self.keyspace = self.keyspace, space
         self.once = AppliedOnce(sessions)
         old.let_go()
@@ -345,89 +306,3 @@ def _only_reads(call: list[bytes]) -> bool:
         return WRITE not in look_up(call).flags
     except CommandError:
         return True
-
-
-# Snapshots: the magic line, then length-prefixed blocks of msgpack: the head, then lists of (key, record).
-
-
-def _write_snapshot(head: SnapshotHead, sessions: list[tuple[int, ClientSession]], records: Frozen) -> Iterator[bytes]:
-    encoder = msgspec.msgpack.Encoder()
-    rows = [msgspec.Raw(encoder.encode(row)) for row in sessions]
-    block = encoder.encode(msgspec.structs.replace(head, sessions=rows))
-    yield _MAGIC + _LENGTH.pack(len(block)) + block
-    pairs: list[tuple[bytes, Record]] = []
-    size = 0
-    for key, record in records:
-        long = len(record.value) > LONG_BYTES
-        if pairs and (long or size >= _CHUNK_BYTES):
-            block = encoder.encode(pairs)
-            yield _LENGTH.pack(len(block)) + block
-            pairs, size = [], 0
-        if long:
-            yield from _long_block(key, record, encoder)
-            continue
-        pairs.append((key, record))
-        size += len(key) + len(record.value) + 32
-    if pairs:
-        block = encoder.encode(pairs)
-        yield _LENGTH.pack(len(block)) + block
-
-
-def _long_block(key: bytes, record: Record, encoder: msgspec.msgpack.Encoder) -> Iterator[bytes]:
-    """Yield a block of one long value, piece by piece, so that no step copies all of it."""
-    size = len(record.value)
-    head = b"\x91\x92" + encoder.encode(key) + b"\x95" + encoder.encode(record.kind) + _BINARY.pack(0xC6, size)
-    tail = encoder.encode(record.version) + encoder.encode(record.deadline) + encoder.encode(record.born)
-    yield _LENGTH.pack(len(head) + size + len(tail)) + head
-    for start in range(0, size, _CHUNK_BYTES):
-        yield portion(record.value, start, start + _CHUNK_BYTES)
-    yield tail
-
-
-def _read_snapshot(chunks: Iterable[bytes]) -> tuple[dict[int, ClientSession], Keyspace]:
-    blocks = _blocks(chunks)
-    decoder = msgspec.msgpack.Decoder(list[tuple[bytes, _Stored]])
-    try:
-        first = next(blocks, None)
-        if first is None:
-            raise SnapshotUnreadable("it is empty")
-        head = msgspec.msgpack.decode(first, type=SnapshotHead)
-        row = msgspec.msgpack.Decoder(tuple[int, ClientSession])
-        sessions = dict(row.decode(encoded) for encoded in head.sessions)
-        space = Keyspace(head.time, head.index, head.births)
-        space.fill_graves(head.graves)
-        for block in blocks:
-            for key, stored in decoder.decode(block):
-                record = stored.record()
-                if space.alive(key) is not None or 0 < record.deadline <= head.time:
-                    raise SnapshotUnreadable("it holds a key twice, or one that is gone")
-                space.fill(key, record)
-    except msgspec.MsgspecError as failure:
-        raise SnapshotUnreadable(str(failure)) from None
-    if space.size != head.count:
-        raise SnapshotUnreadable(f"{head.count} keys were announced, {space.size} came")
-    return sessions, space
-
-
-def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the blocks of a snapshot, however its bytes were cut on the way."""
-    buffer = bytearray()
-    wanted = len(_MAGIC)
-    started = False
-    length_known = False
-    for chunk in chunks:
-        buffer += chunk
-        while len(buffer) >= wanted:
-            piece = bytes(buffer[:wanted])
-            del buffer[:wanted]
-            if not started:
-                if piece != _MAGIC:
-                    raise SnapshotUnreadable("it does not begin as a snapshot of this machine")
-                started, wanted = True, _LENGTH.size
-            elif not length_known:
-                length_known, wanted = True, _LENGTH.unpack(piece)[0]
-            else:
-                yield piece
-                length_known, wanted = False, _LENGTH.size
-    if buffer or length_known or not started:
-        raise SnapshotUnreadable("it ends in the middle")

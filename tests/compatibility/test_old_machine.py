@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from raft_core.ids import Index
-from raft_kv import keyspace, long_values, state_machine
+from raft_kv import keyspace, long_values, snapshot_format, state_machine
 from raft_kv.commands import TABLE, WRITE
 from raft_kv.log_format import Calls, Clock, Once, OpenSession, Transaction, encode_entry, stamp
 from raft_kv.state_machine import KeyValueMachine
@@ -119,7 +119,7 @@ def test_machine_of_earlier_release_agrees_on_every_entry(old: Any, seed: int, m
     rng = Random(seed)
     monkeypatch.setattr(keyspace, "_PORTION", rng.choice([0, 1, 2]))
     monkeypatch.setattr(keyspace, "_PER_KEY", rng.choice([0, 1]))
-    for module in (long_values, state_machine):
+    for module in (long_values, snapshot_format):
         monkeypatch.setattr(module, "LONG_BYTES", 24)
     monkeypatch.setattr(long_values, "PIECE_BYTES", 8)
     monkeypatch.setattr(long_values, "_ZEROS", bytes(8))

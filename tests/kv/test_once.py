@@ -22,7 +22,8 @@ from raft_kv.client_session_values import Propose
 from raft_kv.demo.cluster import Cluster
 from raft_kv.log_format import Calls, Once, OpenSession
 from raft_kv.once import AppliedOnce
-from raft_kv.state_machine import KeyValueMachine, SnapshotHead
+from raft_kv.snapshot_format import SnapshotHead
+from raft_kv.state_machine import KeyValueMachine
 from tests.kv.test_client_session import Talk
 from tests.kv.test_state_machine import START, replies, state
 

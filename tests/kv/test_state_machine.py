@@ -16,7 +16,8 @@ from raft_kv import log_format as entries
 from raft_kv import state_machine as machine_module
 from raft_kv.keyspace import Record
 from raft_kv.log_format import Answered, Calls, Clock, Question, Transaction, Versions
-from raft_kv.state_machine import Census, KeyValueMachine, SnapshotUnreadable
+from raft_kv.snapshot_format import SnapshotUnreadable
+from raft_kv.state_machine import Census, KeyValueMachine
 
 START = 1_700_000_000_000
 MILLION = 1_000_000

@@ -290,7 +290,7 @@ def _variables() -> list[str]:
 
 
 def _run(config: ServeConfig, warnings: Sequence[str] = ()) -> None:
-    """Serve on the configured loop; only that loop's packages are imported."""
+    """Start the log, then serve."""
     log_to_stderr(config.id, config.log_format, "debug" if config.verbose else config.log_level)
     for warning in warnings:
         LOG.warning("%s", warning)
@@ -299,14 +299,9 @@ def _run(config: ServeConfig, warnings: Sequence[str] = ()) -> None:
     config, told = within_descriptors(config, most_open_files())
     if told:
         LOG.warning("%s", told)
-    if config.loop == "trio":
-        from raft_kv import serve_trio
+    from raft_kv.server import run
 
-        serve_trio.run(config)
-        return
-    from raft_kv import serve_anyio
-
-    serve_anyio.run(config)
+    run(config)
 
 
 def _status(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:

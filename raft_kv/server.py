@@ -1,25 +1,26 @@
-"""The server on anyio, for asyncio and uvloop: accepts clients and carries bytes between them and the node.
+"""The server: accepts clients, and carries bytes between them, their sessions and the node.
 
-What lives here: tasks. What a client's bytes mean is its `Session`'s business; what a request comes to, the node's.
-While a request is open nothing more is read from its client; a second task writes, so that a client which sends
-much before it reads cannot block itself. How much may wait to be written is its `Conversation`'s business.
+It runs on anyio, so the same code serves on trio, asyncio and uvloop. It contains only tasks: a `Session` understands
+the bytes of its client, and the node carries out requests. While a request is open, nothing more is read from its
+client. A second task writes, so a client which sends much before it reads cannot block itself; its `Conversation`
+limits how much waits to be written.
 """
 
 from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
-from typing import Final
+from contextlib import AbstractAsyncContextManager, suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
 import anyio.lowlevel
 from anyio import abc
 from anyio.abc import SocketAttribute, SocketListener, SocketStream, TaskGroup
+from anyio.streams.stapled import MultiListener
 
-from raft_anyio import Node, open_node
-from raft_anyio.connections import Listener
-from raft_core.errors import OutcomeUnknown, Refused
+from raft_core.errors import OutcomeUnknown, Refused, SettingsError
 from raft_core.node.config import join_address, split_address
 from raft_core.node.reaching import listen_failure
 from raft_kv.client_session import Session
@@ -50,22 +51,39 @@ from raft_kv.service import (
 from raft_kv.state_machine import KeyValueMachine
 from raft_kv.stopping import end_input, hand_over, stop_signals
 
+if TYPE_CHECKING:  # each loop imports only its own adapter
+    import raft_anyio
+    import raft_trio
+
+    Node: TypeAlias = raft_trio.Node | raft_anyio.Node
+
 __all__ = ["run", "serve"]
+
+_Listener: TypeAlias = MultiListener[SocketStream]
 
 
 def run(config: ServeConfig) -> None:
-    """Serve until SIGTERM, SIGINT, SIGHUP or the node's end. Raise as `serve` does."""
-    anyio.run(serve, config, backend="asyncio", backend_options={"use_uvloop": config.loop == "uvloop"})
+    """Serve until SIGTERM, SIGINT, SIGHUP or the node's end. Raise as `serve` does.
+
+    Raise `SettingsError` if the loop's package is not installed.
+    """
+    backend = "trio" if config.loop == "trio" else "asyncio"
+    options: dict[str, Any] = {"use_uvloop": config.loop == "uvloop"} if backend == "asyncio" else {}
+    try:
+        import_module(config.loop)
+    except ImportError:
+        raise SettingsError(f"loop {config.loop} needs a package: pip install {config.loop}") from None
+    anyio.run(serve, config, backend=backend, backend_options=options)
 
 
 async def serve(config: ServeConfig) -> None:
     """Serve until SIGTERM, SIGINT, SIGHUP or the node's end, then transfer leadership and return.
 
-    Raise `SettingsError`, `DiskError`, and `OSError` where an address cannot be had.
+    Raise `SettingsError`, `DiskError`, and `OSError` if an address cannot be used.
     """
     machine = KeyValueMachine()
     with anyio.open_signal_receiver(*stop_signals()) as signals:
-        async with open_node(config.node_config(), machine) as node:
+        async with _open_node(config, machine) as node:
             listener = await _listener(config.listen)
             bound = listener.extra(SocketAttribute.local_address)
             assert isinstance(bound, tuple)
@@ -83,7 +101,18 @@ async def serve(config: ServeConfig) -> None:
         service.log.stopped()
 
 
-async def _listener(address: str) -> Listener:
+def _open_node(config: ServeConfig, machine: KeyValueMachine) -> AbstractAsyncContextManager[Node]:
+    """Open the node with the loop's own adapter."""
+    if config.loop == "trio":
+        from raft_trio import open_node as open_on_trio
+
+        return open_on_trio(config.node_config(), machine)
+    from raft_anyio import open_node
+
+    return open_node(config.node_config(), machine)
+
+
+async def _listener(address: str) -> _Listener:
     host, port = split_address(address)
     try:
         return await anyio.create_tcp_listener(local_host=host, local_port=port)
@@ -152,7 +181,7 @@ class _Server:
 
     # Clients.
 
-    async def accept_until_finished(self, group: TaskGroup, listener: Listener) -> None:
+    async def accept_until_finished(self, group: TaskGroup, listener: _Listener) -> None:
         """Every client has a task in `group`. Returns once the node has ended and those who waited have an answer."""
         async with anyio.create_task_group() as accepting:
             accepting.start_soon(self._accept, listener, group)
@@ -162,7 +191,7 @@ class _Server:
             while not self._service.quiet:
                 await anyio.sleep(QUIET_LOOK)
 
-    async def _accept(self, listener: Listener, group: TaskGroup) -> None:
+    async def _accept(self, listener: _Listener, group: TaskGroup) -> None:
         async with listener:
             with self._accepting:
                 async with anyio.create_task_group() as accepting:

@@ -1,73 +1,73 @@
-"""One connection as both servers see it: a session, and what waits to be written to its client.
+"""`OutputBuffer`: one connection of a client as the server sees it, a session and the bytes to be written.
 
-What lives here: plain code without I/O, without awaiting and without a clock; a server brings its loop's kind of
-event. What is decided here: how much may wait before nothing more is taken from the client, in what pieces it is
-written, when a client has stopped reading for good, and when a connection has nothing left to do.
+Plain code without I/O, awaiting or a clock; the server brings its loop's kind of event. It decides how much may wait
+before nothing more is taken from the client, the pieces in which it is written, and when a client is disconnected.
 
-A client that reads is never cut off, however long its replies are: while more than `MAX_UNSENT_BYTES` wait, no
-further command is begun and nothing more is read. One that takes nothing for `PATIENCE_SECONDS` is cut off.
+A client that reads is never disconnected, however long its replies are: while more than `MAX_UNSENT_BYTES` wait, no
+further command is begun and nothing more is read. A client that reads nothing for `WRITE_STALL_TIMEOUT` is
+disconnected.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Generic, Protocol, TypeVar, final
+from typing import Final, Protocol, final
 
 from raft_kv.client_session import Session
 from raft_kv.client_session_values import Close, Send, SessionEffect
 
-__all__ = ["LOOK_SECONDS", "MAX_UNSENT_BYTES", "PATIENCE_SECONDS", "PIECE_BYTES", "Conversation", "Signal"]
+__all__ = ["CHECK_INTERVAL", "MAX_UNSENT_BYTES", "PIECE_BYTES", "WRITE_STALL_TIMEOUT", "OutputBuffer", "Signal"]
 
 MAX_UNSENT_BYTES: Final = 64 * 1024 * 1024
 """While more than this waits for a client, its next commands wait too."""
 PIECE_BYTES: Final = 64 * 1024
-"""What is written at once. A client that takes so much in `PATIENCE_SECONDS` is slow; one that takes less is gone."""
-PATIENCE_SECONDS: Final = 60
-LOOK_SECONDS: Final = 5
-"""How often a server calls `stalled`."""
+"""Bytes written at once. A client that reads a piece within `WRITE_STALL_TIMEOUT` is slow; otherwise it has stalled."""
+WRITE_STALL_TIMEOUT: Final = 60
+"""Seconds."""
+CHECK_INTERVAL: Final = 5
+"""Seconds between two calls of `stalled`."""
 
 
 class Signal(Protocol):
-    """An event of the loop that carries the server."""
+    """An event of the server's loop."""
 
-    def set(self) -> None:
-        """Whoever waits goes on."""
+    def set(self) -> object:
+        """Wake all waiting tasks."""
+        ...
 
     async def wait(self) -> object:
-        """Return once it was set."""
-
-
-SignalT = TypeVar("SignalT", bound=Signal)
+        """Wait until it is set."""
+        ...
 
 
 @final
-class Conversation(Generic[SignalT]):
-    """A reader takes orders from it, a writer pieces."""
+class OutputBuffer:
+    """The session of a client and its unsent output. A reader takes orders from it, a writer takes pieces."""
 
     __slots__ = (
-        "_chunks", "_closed", "_ended", "_looks", "_make", "_more", "_offset", "_open", "_room", "_unsent", "_written",
-        "session",
+        "_checks", "_chunks", "_closed", "_drained", "_ended", "_filled", "_make", "_offset", "_open", "_unsent",
+        "_written", "session",
     )  # fmt: skip
 
-    def __init__(self, session: Session, make: Callable[[], SignalT]) -> None:
+    def __init__(self, session: Session, make: Callable[[], Signal]) -> None:
         self.session: Final = session
         self._make: Final = make
         self._chunks: Final[deque[bytes | memoryview]] = deque()
-        self._offset = 0  # how much of the first chunk is written or being written
-        self._unsent = 0  # with the piece that is being written
+        self._offset = 0  # bytes of the first chunk written or being written
+        self._unsent = 0  # including the piece being written
         self._open = False
         self._closed = False
         self._ended = False
         self._written = False
-        self._looks = 0
-        self._more = make()
-        self._room = make()
+        self._checks = 0
+        self._filled = make()
+        self._drained = make()
 
     # For the reader.
 
     def take(self, effects: list[SessionEffect]) -> SessionEffect | None:
-        """Queue the session's output. Return the order for the server to carry out, if there is one."""
+        """Queue what the session sends; return the effect that the server has to carry out, if any."""
         order: SessionEffect | None = None
         for effect in effects:
             if type(effect) is Send:
@@ -83,32 +83,32 @@ class Conversation(Generic[SignalT]):
         if len(data):
             self._chunks.append(data)
             self._unsent += len(data)
-            self._more.set()
+            self._filled.set()
 
     @property
     def closed(self) -> bool:
-        """Nothing more is read from this client."""
+        """Return whether the session has closed: nothing more is read from the client."""
         return self._closed
 
     @property
-    def crowded(self) -> bool:
-        """So much waits to be written that the client's next command has to wait as well."""
+    def over_limit(self) -> bool:
+        """Return whether so much waits to be written that the client's next command has to wait as well."""
         return self._unsent > MAX_UNSENT_BYTES
 
-    def room(self) -> SignalT:
-        """Set once it is no longer crowded."""
-        self._room = self._make()
-        return self._room
+    def drained(self) -> Signal:
+        """Return a signal that is set once it is no longer over the limit."""
+        self._drained = self._make()
+        return self._drained
 
     def end(self) -> None:
-        """Note that the reader has stopped: the connection ends once everything is written."""
+        """Note that the reader has stopped. The connection ends once everything is written."""
         self._ended = True
-        self._more.set()
+        self._filled.set()
 
     # For the writer.
 
     def next_piece(self) -> bytes:
-        """Return the next piece to write; empty if there is none."""
+        """Return the next bytes to write; empty if nothing waits."""
         chunks = self._chunks
         if not chunks:
             return b""
@@ -128,31 +128,31 @@ class Conversation(Generic[SignalT]):
         return b"".join(small)
 
     def wrote(self, piece: bytes) -> None:
-        """Note that the client's end, or the system on its behalf, has taken this piece."""
+        """Note that the system has taken this piece."""
         self._unsent -= len(piece)
         self._written = True
-        if not self.crowded:
-            self._room.set()
+        if not self.over_limit:
+            self._drained.set()
 
     @property
     def ended(self) -> bool:
-        """The reader has stopped; where no piece is left, the writer stops too."""
+        """Return whether the reader has stopped; then the writer stops once no piece is left."""
         return self._ended
 
-    def more(self) -> SignalT:
-        """Set once there may be another piece, or the end."""
-        self._more = self._make()
-        return self._more
+    def filled(self) -> Signal:
+        """Return a signal that is set once there may be another piece, or the end."""
+        self._filled = self._make()
+        return self._filled
 
-    # For whoever looks after all of them.
+    # For the server.
 
     @property
     def busy(self) -> bool:
-        """A command is being carried out, or a reply is not written yet."""
+        """Return whether a command is being carried out, or a reply is not written yet."""
         return self._open or self._unsent > 0
 
     def stalled(self) -> bool:
-        """Return whether the client has taken nothing for so long that it is cut off. Each call counts as one look."""
-        self._looks = 0 if self._written or not self._unsent else self._looks + 1
+        """Return whether the client has to be disconnected. Call it every `CHECK_INTERVAL`."""
+        self._checks = 0 if self._written or not self._unsent else self._checks + 1
         self._written = False
-        return self._looks * LOOK_SECONDS >= PATIENCE_SECONDS
+        return self._checks * CHECK_INTERVAL >= WRITE_STALL_TIMEOUT

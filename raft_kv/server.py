@@ -2,7 +2,7 @@
 
 It runs on anyio, so the same code serves on trio, asyncio and uvloop. It contains only tasks: a `Session` understands
 the bytes of its client, and the node carries out requests. While a request is open, nothing more is read from its
-client. A second task writes, so a client which sends much before it reads cannot block itself; its `Conversation`
+client. A second task writes, so a client which sends much before it reads cannot block itself; its `OutputBuffer`
 limits how much waits to be written.
 """
 
@@ -36,7 +36,7 @@ from raft_kv.client_session_values import (
     SessionEffect,
 )
 from raft_kv.config import ServeConfig
-from raft_kv.output_buffer import LOOK_SECONDS, Conversation
+from raft_kv.output_buffer import CHECK_INTERVAL, OutputBuffer
 from raft_kv.service import (
     ACCEPT_PAUSE,
     DRAIN_SECONDS,
@@ -125,13 +125,13 @@ class _Server:
 
     __slots__ = ("_accepting", "_node", "_scopes", "_service", "_streams", "_timeout", "_turns")
 
-    def __init__(self, service: Service[anyio.Event], node: Node) -> None:
+    def __init__(self, service: Service, node: Node) -> None:
         self._service: Final = service
         self._node: Final = node
         self._timeout: Final = service.config.request_timeout
         self._turns: Final = anyio.Lock()
-        self._scopes: Final[dict[Conversation[anyio.Event], anyio.CancelScope]] = {}
-        self._streams: Final[dict[Conversation[anyio.Event], SocketStream]] = {}
+        self._scopes: Final[dict[OutputBuffer, anyio.CancelScope]] = {}
+        self._streams: Final[dict[OutputBuffer, SocketStream]] = {}
         self._accepting = anyio.CancelScope()
 
     # Around the clients.
@@ -146,13 +146,13 @@ class _Server:
             return
 
     async def _see_clients_off(self) -> None:
-        """Nobody new is taken; every client has the answers to what was read from it, and sees the end."""
+        """Accept no further client; let each have the answers to all that was read from it, and end its connection."""
         self._service.leaving = True
         self._accepting.cancel()
         for stream in self._streams.values():
             end_input(stream.extra(SocketAttribute.raw_socket).fileno())
         with anyio.move_on_after(DRAIN_SECONDS):
-            while self._service.talks:
+            while self._service.outputs:
                 await anyio.sleep(QUIET_LOOK)
 
     async def report_alarms(self) -> None:
@@ -171,18 +171,18 @@ class _Server:
             await anyio.sleep(OBSERVE_SECONDS)
 
     async def look_after_clients(self) -> None:
-        """Cut off clients that have stopped reading, and keep garbage collection short."""
+        """Disconnect clients that have stopped reading, and keep garbage collection short."""
         while True:
             self._service.look_after_memory()
-            await anyio.sleep(LOOK_SECONDS)
-            for talk, scope in self._scopes.items():
-                if talk.stalled():
+            await anyio.sleep(CHECK_INTERVAL)
+            for output, scope in self._scopes.items():
+                if output.stalled():
                     scope.cancel()
 
     # Clients.
 
     async def accept_until_finished(self, group: TaskGroup, listener: _Listener) -> None:
-        """Every client has a task in `group`. Returns once the node has ended and those who waited have an answer."""
+        """Serve clients in tasks of `group`. Return once the node has ended and all requests are answered."""
         async with anyio.create_task_group() as accepting:
             accepting.start_soon(self._accept, listener, group)
             await self._node.wait_finished()
@@ -210,42 +210,42 @@ class _Server:
 
     async def _client(self, stream: SocketStream) -> None:
         """Serve one connection until one side ends it."""
-        talk = self._service.admit(stream.extra(SocketAttribute.raw_socket))
+        output = self._service.admit(stream.extra(SocketAttribute.raw_socket))
         try:
-            if talk is None:
+            if output is None:
                 await _refuse(stream)
                 return
             _keep_alive(stream)
             async with anyio.create_task_group() as both:
-                self._scopes[talk], self._streams[talk] = both.cancel_scope, stream
-                both.start_soon(_write, stream, talk, both.cancel_scope)
-                await self._read(stream, talk)
-                talk.end()
+                self._scopes[output], self._streams[output] = both.cancel_scope, stream
+                both.start_soon(_write, stream, output, both.cancel_scope)
+                await self._read(stream, output)
+                output.end()
             if self._service.leaving:
                 with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
                     await stream.send_eof()
-        except Exception:  # a defect met by one client must not take the node from all others
-            if talk is not None:
-                self._service.log.client_defect(talk.session.number)
+        except Exception:  # a defect which one client meets must not end the node
+            if output is not None:
+                self._service.log.client_defect(output.session.number)
         finally:
-            if talk is not None:
-                self._service.leave(talk)
-                self._scopes.pop(talk, None)
-                self._streams.pop(talk, None)
+            if output is not None:
+                self._service.leave(output)
+                self._scopes.pop(output, None)
+                self._streams.pop(output, None)
             await anyio.aclose_forcefully(stream)
 
-    async def _read(self, stream: SocketStream, talk: Conversation[anyio.Event]) -> None:
-        session = talk.session
-        while not (talk.closed or self._service.leaving):
+    async def _read(self, stream: SocketStream, output: OutputBuffer) -> None:
+        session = output.session
+        while not (output.closed or self._service.leaving):
             try:
                 data = await stream.receive(READ_BYTES)
             except (anyio.EndOfStream, anyio.BrokenResourceError):
                 return
-            order = talk.take(session.receive(data, cluster_clock(self._node)))
+            order = output.take(session.receive(data, cluster_clock(self._node)))
             while order is not None:
-                await _until_there_is_room(talk)
-                order = talk.take(await self._carry_out(order, session))
-            await _until_there_is_room(talk)
+                await _until_there_is_room(output)
+                order = output.take(await self._carry_out(order, session))
+            await _until_there_is_room(output)
 
     async def _carry_out(self, order: SessionEffect, session: Session) -> list[SessionEffect]:
         """Carry out the session's order. Return its effects."""
@@ -265,13 +265,13 @@ class _Server:
             elif type(order) is LeaveJoint:
                 await node.leave_joint(timeout=timeout)
             elif type(order) is Disconnect:
-                for talk in self._service.talks_of(order.clients):
-                    if (scope := self._scopes.get(talk)) is not None:
+                for output in self._service.outputs_of(order.clients):
+                    if (scope := self._scopes.get(output)) is not None:
                         scope.cancel()
             elif type(order) is HandOver:
                 await node.transfer(order.to, timeout=timeout)
             else:
-                raise AssertionError(f"{order} is not for the server to carry out")
+                raise AssertionError(f"{order} is no effect for the server")
         except (Refused, OutcomeUnknown) as failure:
             return session.failed(failure, cluster_clock(self._node))
         return session.answered(data, cluster_clock(self._node))
@@ -283,25 +283,25 @@ class _Server:
             return work()
 
 
-async def _until_there_is_room(talk: Conversation[anyio.Event]) -> None:
-    while talk.crowded:
-        await talk.room().wait()
+async def _until_there_is_room(output: OutputBuffer) -> None:
+    while output.over_limit:
+        await output.drained().wait()
 
 
-async def _write(stream: SocketStream, talk: Conversation[anyio.Event], both: anyio.CancelScope) -> None:
+async def _write(stream: SocketStream, output: OutputBuffer, both: anyio.CancelScope) -> None:
     """Write the queued output until it ends, then end the connection's tasks."""
     while True:
-        while not (piece := talk.next_piece()):
-            if talk.ended:
+        while not (piece := output.next_piece()):
+            if output.ended:
                 both.cancel()
                 return
-            await talk.more().wait()
+            await output.filled().wait()
         try:
             await stream.send(piece)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             both.cancel()
             return
-        talk.wrote(piece)
+        output.wrote(piece)
 
 
 def _keep_alive(stream: SocketStream) -> None:

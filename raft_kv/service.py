@@ -1,8 +1,4 @@
-"""What both servers share and no loop needs to carry: counters, the status of a node, lines for people.
-
-What lives here: plain code without I/O and without awaiting. The two servers differ in how bytes travel and in
-nothing else.
-"""
+"""`Service`: the part of the server that needs no loop: limits, counters, connected clients, the server's status."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Final, Generic, Protocol, final
+from typing import Final, Protocol, final
 
 import attrs
 
@@ -28,7 +24,7 @@ from raft_kv.garbage import leave_out
 from raft_kv.keyspace import Millis
 from raft_kv.log_output import print_line
 from raft_kv.node_log import NodeLog
-from raft_kv.output_buffer import Conversation, SignalT
+from raft_kv.output_buffer import OutputBuffer, Signal
 from raft_kv.resp_parser import RequestLimits
 from raft_kv.scripts import Scripts
 from raft_kv.state_machine import KeyValueMachine
@@ -124,7 +120,7 @@ def cluster_clock(node: NodeApi) -> Millis:
 
 @final
 @attrs.define(eq=False)
-class Service(Generic[SignalT]):
+class Service:
     """One server's facts and counters.
 
     `listen` and `peer_address` hold the actual ports; `make` returns an event of the loop.
@@ -134,8 +130,8 @@ class Service(Generic[SignalT]):
     machine: KeyValueMachine
     listen: str
     peer_address: str
-    make: Callable[[], SignalT]
-    talks: set[Conversation[SignalT]] = attrs.field(factory=set)
+    make: Callable[[], Signal]
+    outputs: set[OutputBuffer] = attrs.field(factory=set)
     """One for each connection."""
     leaving: bool = False
     """The server ends: no further command is read."""
@@ -155,9 +151,9 @@ class Service(Generic[SignalT]):
         batch = min(SessionLimits().batch_bytes, entry // 4)
         self._limits = SessionLimits(requests=requests, batch_bytes=batch, transaction_bytes=entry)
 
-    def admit(self, connection: Ends) -> Conversation[SignalT] | None:
-        """Return a conversation for a new connection, or None above the limit; `leave` ends it."""
-        if len(self.talks) >= self.config.max_clients:
+    def admit(self, connection: Ends) -> OutputBuffer | None:
+        """Return the output buffer of a new connection, or None above the limit; `leave` ends it."""
+        if len(self.outputs) >= self.config.max_clients:
             return None
         self.received += 1
         session = Session(next(self._numbers), self._limits, self._scripts, self._clients)
@@ -165,24 +161,23 @@ class Service(Generic[SignalT]):
         client.address, client.local_address = _ends_of(connection)
         client.since = client.seen = self._clients.clock()
         self._clients.by_number[session.number] = client
-        talk = Conversation(session, self.make)
-        self.talks.add(talk)
+        output = OutputBuffer(session, self.make)
+        self.outputs.add(output)
         self.log.client_connected(session.number, client.address)
-        return talk
+        return output
 
-    def talks_of(self, clients: Sequence[int]) -> list[Conversation[SignalT]]:
-        """Return the conversations of these clients, in the order of their numbers."""
+    def outputs_of(self, clients: Sequence[int]) -> list[OutputBuffer]:
+        """Return the output buffers of these clients, in the order of their numbers."""
         wanted = frozenset(clients)
-        return sorted(
-            (talk for talk in self.talks if talk.session.number in wanted), key=lambda talk: talk.session.number
-        )
+        found = [output for output in self.outputs if output.session.number in wanted]
+        return sorted(found, key=lambda output: output.session.number)
 
-    def leave(self, talk: Conversation[SignalT]) -> None:
-        """Note that the conversation's connection is gone."""
-        self.talks.discard(talk)
-        self.log.client_left(talk.session.number)
-        self._clients.by_number.pop(talk.session.number, None)
-        self.commands += talk.session.client.commands
+    def leave(self, output: OutputBuffer) -> None:
+        """Note that the connection is gone."""
+        self.outputs.discard(output)
+        self.log.client_left(output.session.number)
+        self._clients.by_number.pop(output.session.number, None)
+        self.commands += output.session.client.commands
 
     def look_after_memory(self) -> None:
         """Keep garbage collection short. For now and then."""
@@ -191,7 +186,7 @@ class Service(Generic[SignalT]):
     @property
     def quiet(self) -> bool:
         """Nobody waits for anything."""
-        return not any(talk.busy for talk in self.talks)
+        return not any(output.busy for output in self.outputs)
 
     def status(self, node: NodeApi) -> ServerStatus:
         """Return the whole node's state at this moment."""
@@ -206,9 +201,9 @@ class Service(Generic[SignalT]):
             process=os.getpid(),
             data=self.config.directory,
             uptime_seconds=int(time.monotonic() - self._started),
-            connections=len(self.talks),
+            connections=len(self.outputs),
             connections_received=self.received,
-            commands=self.commands + sum(talk.session.client.commands for talk in self.talks),
+            commands=self.commands + sum(output.session.client.commands for output in self.outputs),
             max_clients=self.config.max_clients,
             memory=_memory(),
             memory_peak=_memory_peak(),

@@ -16,6 +16,7 @@ from raft_core.node.limits import NodeLimits
 from raft_kv import cli
 from raft_kv.cli import main
 from raft_kv.config import OPTIONS, ServeConfig, given_values, serve_config
+from raft_kv.server import run
 from raft_storage import FileStore
 
 
@@ -408,3 +409,13 @@ def test_the_role_that_redis_clients_hear_is_a_setting(served: list[ServeConfig]
     assert main(["serve", "--id", "1", "--redis-role", "raft"]) == 0
     assert served[0].redis_role == "raft"
     assert main(["serve", "--id", "1", "--redis-role", "slave"]) == 2
+
+
+def test_loop_whose_package_is_missing_is_refused_with_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    config = ServeConfig(id=1, loop="uvloop", data=str(tmp_path / "d"))
+    with pytest.raises(SettingsError, match="pip install uvloop"):
+        run(config)
+    assert not (tmp_path / "d").exists()

@@ -14,7 +14,7 @@ from raft_kv.client_session_values import Ask, Send
 from raft_kv.commands.strings import MAX_STRING_BYTES
 from raft_kv.log_format import Calls, Question, encode_entry, encode_question, stamp
 from raft_kv.long_values import Long, Value, append, overwrite, portion, whole
-from raft_kv.output_buffer import Conversation
+from raft_kv.output_buffer import OutputBuffer
 from raft_kv.state_machine import KeyValueMachine
 
 START = 1_700_000_000_000
@@ -113,12 +113,12 @@ def test_a_question_for_long_values_takes_a_thread_and_its_answer_is_sent_withou
 
     (send,) = [effect for effect in effects if isinstance(effect, Send) and effect.data]
     assert send.data is answer
-    talk = Conversation(session, trio.Event)
-    talk.take(effects)
+    output = OutputBuffer(session, trio.Event)
+    output.take(effects)
     pieces = []
-    while piece := talk.next_piece():
+    while piece := output.next_piece():
         pieces.append(piece)
-        talk.wrote(piece)
+        output.wrote(piece)
     assert b"".join(pieces) == b"$%d\r\n%b\r\n" % (size, bytes(size - 1) + b"x")
     assert max(map(len, pieces)) <= 64 * 1024
-    assert not talk.busy
+    assert not output.busy

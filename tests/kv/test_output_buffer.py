@@ -12,9 +12,16 @@ from raft_kv.client_session import Session
 from raft_kv.client_session_values import Close, Inspect, Send
 from raft_kv.config import ServeConfig
 from raft_kv.fd_limit import within_descriptors
-from raft_kv.output_buffer import LOOK_SECONDS, MAX_UNSENT_BYTES, PATIENCE_SECONDS, PIECE_BYTES, Conversation
+from raft_kv.output_buffer import (
+    CHECK_INTERVAL,
+    MAX_UNSENT_BYTES,
+    PIECE_BYTES,
+    WRITE_STALL_TIMEOUT,
+    OutputBuffer,
+    Signal,
+)
 
-PATIENCE = PATIENCE_SECONDS // LOOK_SECONDS
+CHECKS = WRITE_STALL_TIMEOUT // CHECK_INTERVAL
 
 
 class Flag:
@@ -30,95 +37,100 @@ class Flag:
         raise AssertionError("nobody waits in these tests")
 
 
-def conversation() -> Conversation[Flag]:
-    return Conversation(Session(1), Flag)
+def is_set(signal: Signal) -> bool:
+    assert isinstance(signal, Flag)
+    return signal.is_set
 
 
-def drain(talk: Conversation[Flag]) -> list[bytes]:
+def buffer() -> OutputBuffer:
+    return OutputBuffer(Session(1), Flag)
+
+
+def drain(output: OutputBuffer) -> list[bytes]:
     pieces = []
-    while piece := talk.next_piece():
+    while piece := output.next_piece():
         pieces.append(piece)
-        talk.wrote(piece)
+        output.wrote(piece)
     return pieces
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 3 * PIECE_BYTES), max_size=8))
 def test_what_is_sent_comes_out_whole_and_in_order_in_pieces(sizes: list[int]) -> None:
-    talk = conversation()
+    output = buffer()
     chunks = [bytes([number]) * size for number, size in enumerate(sizes)]
 
     for chunk in chunks:
-        talk.take([Send(chunk)])
-    pieces = drain(talk)
+        output.take([Send(chunk)])
+    pieces = drain(output)
 
     assert b"".join(pieces) == b"".join(chunks)
     assert all(len(piece) <= PIECE_BYTES for piece in pieces)
-    assert not talk.busy
+    assert not output.busy
 
 
 def test_small_replies_travel_together() -> None:
-    talk = conversation()
-    talk.take([Send(b"+OK\r\n")])
-    talk.take([Send(b"")])
-    talk.take([Send(b":1\r\n"), Inspect()])
+    output = buffer()
+    output.take([Send(b"+OK\r\n")])
+    output.take([Send(b"")])
+    output.take([Send(b":1\r\n"), Inspect()])
 
-    assert talk.next_piece() == b"+OK\r\n:1\r\n"
-    assert talk.next_piece() == b""
+    assert output.next_piece() == b"+OK\r\n:1\r\n"
+    assert output.next_piece() == b""
 
 
 def test_the_next_command_waits_while_too_much_is_unsent_and_goes_on_when_it_is_written() -> None:
-    talk = conversation()
-    talk.take([Send(b"x" * MAX_UNSENT_BYTES)])
-    assert not talk.crowded
-    talk.take([Send(b"y")])
-    assert talk.crowded
+    output = buffer()
+    output.take([Send(b"x" * MAX_UNSENT_BYTES)])
+    assert not output.over_limit
+    output.take([Send(b"y")])
+    assert output.over_limit
 
-    room = talk.room()
-    talk.wrote(talk.next_piece())
+    drained = output.drained()
+    output.wrote(output.next_piece())
 
-    assert room.is_set
-    assert not talk.crowded
+    assert is_set(drained)
+    assert not output.over_limit
 
 
 def test_a_writer_hears_of_more_and_of_the_end() -> None:
-    talk = conversation()
-    more = talk.more()
-    talk.take([Inspect()])
-    assert not more.is_set
-    talk.take([Send(b"a"), Close()])
-    assert more.is_set
-    assert talk.closed
-    assert not talk.ended
-    more = talk.more()
-    talk.end()
-    assert more.is_set
-    assert talk.ended
+    output = buffer()
+    filled = output.filled()
+    output.take([Inspect()])
+    assert not is_set(filled)
+    output.take([Send(b"a"), Close()])
+    assert is_set(filled)
+    assert output.closed
+    assert not output.ended
+    filled = output.filled()
+    output.end()
+    assert is_set(filled)
+    assert output.ended
 
 
 def test_a_conversation_is_busy_until_its_last_reply_is_written() -> None:
-    talk = conversation()
-    assert not talk.busy
-    assert talk.take([Inspect()]) == Inspect()
-    assert talk.busy
-    assert talk.take([Send(b"reply")]) is None
-    assert talk.busy
-    piece = talk.next_piece()
-    assert talk.busy
-    talk.wrote(piece)
-    assert not talk.busy
+    output = buffer()
+    assert not output.busy
+    assert output.take([Inspect()]) == Inspect()
+    assert output.busy
+    assert output.take([Send(b"reply")]) is None
+    assert output.busy
+    piece = output.next_piece()
+    assert output.busy
+    output.wrote(piece)
+    assert not output.busy
 
 
 def test_only_a_client_that_takes_nothing_of_what_waits_is_given_up() -> None:
-    talk = conversation()
-    assert not any(talk.stalled() for _ in range(3 * PATIENCE))  # it has asked for nothing
+    output = buffer()
+    assert not any(output.stalled() for _ in range(3 * CHECKS))  # it has asked for nothing
 
-    talk.take([Send(b"x" * 4 * PIECE_BYTES)])
+    output.take([Send(b"x" * 4 * PIECE_BYTES)])
     for _ in range(3):  # slow, but reading
-        talk.wrote(talk.next_piece())
-        assert not any(talk.stalled() for _ in range(PATIENCE))
+        output.wrote(output.next_piece())
+        assert not any(output.stalled() for _ in range(CHECKS))
 
-    assert talk.stalled()
+    assert output.stalled()
 
 
 def test_clients_leave_descriptors_for_the_disk_and_the_peers() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, suppress
-from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
@@ -69,10 +69,8 @@ def run(config: ServeConfig) -> None:
     """
     backend = "trio" if config.loop == "trio" else "asyncio"
     options: dict[str, Any] = {"use_uvloop": config.loop == "uvloop"} if backend == "asyncio" else {}
-    try:
-        import_module(config.loop)
-    except ImportError:
-        raise SettingsError(f"loop {config.loop} needs a package: pip install {config.loop}") from None
+    if find_spec(config.loop) is None:
+        raise SettingsError(f"loop {config.loop} needs a package: pip install {config.loop}")
     anyio.run(serve, config, backend=backend, backend_options=options)
 
 

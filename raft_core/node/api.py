@@ -1,24 +1,30 @@
 """`NodeApi`: the requests of a running node, the same on every event loop.
 
-It is the base of each adapter's `Node`. It translates calls into events and leaves the waiting to the adapter; there is
-no `await` here. It stays interpreted, because adapters derive from it.
+It is the base of each adapter's `Node`. It makes each call a request and leaves the waiting to the adapter's loop:
+there is no `await` here. It stays interpreted, because adapters derive from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from raft_core.errors import CallerError
 from raft_core.explain import Explanation
 from raft_core.ids import NO_NODE, Index, NodeId
 from raft_core.membership import Change, ChangeMode
-from raft_core.node.config import check_timeout, deadline_after
+from raft_core.node.config import check_timeout
 from raft_core.node.core import NodeCore
-from raft_core.node.events import ClientAsked, ClientChanged, ClientLeft, ClientProposed, ClientTransferred, NodeEvent
-from raft_core.node.jobs import Ticket
 from raft_core.node.status import NodeStatus
-from raft_core.requests import ReadConsistency
+from raft_core.requests import (
+    ChangeMembership,
+    LeaveJoint,
+    Propose,
+    Read,
+    ReadConsistency,
+    Request,
+    TransferLeadership,
+)
 
 __all__ = ["Asking", "NodeApi"]
 
@@ -39,11 +45,11 @@ class Asking(Protocol):
         """Raise `CallerError` in any thread but the loop's while the node lives."""
         ...
 
-    def ask(self, event: Callable[[Ticket], NodeEvent]) -> Reply:
-        """Send a caller's event with a new ticket; return its answer.
+    def ask(self, request: Request, timeout: float | None) -> Reply:
+        """Make a caller's request; return its result.
 
-        Nothing happens before it is awaited; then `event` is called. Raise `CallerError` if it is awaited in any thread
-        or event loop but the node's.
+        Nothing happens before it is awaited; the timeout is counted from then. Raise `CallerError` if it is awaited in
+        any thread or event loop but the node's.
         """
         ...
 
@@ -117,7 +123,7 @@ class NodeApi:
         It can when it is a member, a leader has a majority, and everything committed before is applied here. Raise
         `Refused` if `timeout` expires first.
         """
-        return self.__ask(timeout, lambda ticket, deadline: ClientAsked(ticket, b"", deadline=deadline, barrier=True))
+        return self.__ask(Read(), timeout)
 
     def propose(self, command: bytes, *, timeout: float | None = None) -> Reply:
         """Replicate `command`; return the machine's result once it is committed and applied. A follower forwards it.
@@ -125,7 +131,7 @@ class NodeApi:
         Raise `CallerError` if `command` is not bytes.
         """
         _require_bytes(command)
-        return self.__ask(timeout, lambda ticket, deadline: ClientProposed(ticket, command, deadline))
+        return self.__ask(Propose(command), timeout)
 
     def read(
         self,
@@ -141,7 +147,7 @@ class NodeApi:
         follower asks the leader.
         """
         _require_bytes(query)
-        return self.__ask(timeout, lambda ticket, deadline: ClientAsked(ticket, query, consistency, limit, deadline))
+        return self.__ask(Read(consistency, limit, query), timeout)
 
     def change_members(
         self,
@@ -156,20 +162,16 @@ class NodeApi:
         `expected`: change only if the configuration in force was appended at this index. Raise `MembershipRefused` if a
         rule forbids the change, before anything was appended.
         """
-        wanted = tuple(changes)
-        return self.__ask(
-            timeout, lambda ticket, deadline: ClientChanged(ticket, wanted, mode, Index(expected), deadline)
-        )
+        return self.__ask(ChangeMembership(tuple(changes), mode, Index(expected)), timeout)
 
     def leave_joint(self, *, timeout: float | None = None) -> Done:
         """Leave the joint configuration made by an explicit change."""
-        return self.__ask(timeout, lambda ticket, deadline: ClientLeft(ticket, deadline))
+        return self.__ask(LeaveJoint(), timeout)
 
     def transfer(self, to: int = NO_NODE, *, timeout: float | None = None) -> Done:
         """Transfer leadership to node `to`, or for 0 to the voter that fits best."""
-        return self.__ask(timeout, lambda ticket, deadline: ClientTransferred(ticket, NodeId(to), deadline))
+        return self.__ask(TransferLeadership(NodeId(to)), timeout)
 
-    def __ask(self, timeout: float | None, event: Callable[[Ticket, int], NodeEvent]) -> Reply:
-        """Count the deadline from the await, which may come later and in another thread."""
+    def __ask(self, request: Request, timeout: float | None) -> Reply:
         check_timeout(timeout)
-        return self.__loop.ask(lambda ticket: event(ticket, deadline_after(self.__loop.now(), timeout)))
+        return self.__loop.ask(request, timeout)

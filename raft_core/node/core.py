@@ -23,27 +23,26 @@ from raft_core.effects import (
     Send,
     Stop,
 )
-from raft_core.errors import CallerError, LogLost, RaftError, SettingsError
+from raft_core.errors import CallerError, RaftError
 from raft_core.events import Event, PeerConnected, Tick
 from raft_core.explain import Explanation
-from raft_core.ids import NO_NODE
+from raft_core.ids import NO_NODE, NodeId
 from raft_core.membership import Members
 from raft_core.messages import AppendEntries, InstallSnapshot, ReadIndex
-from raft_core.node.bootstrap import Bootstrap, Verdict, lost_text
 from raft_core.node.cluster_time import ClusterTime
 from raft_core.node.events import (
     Answer,
     BytesReceived,
+    Call,
+    CallCancelled,
     ChunkRead,
     ChunkStored,
-    ClientCancelled,
     ConnectionClosed,
     ConnectionOpened,
     DialFailed,
     EntriesApplied,
     Finished,
     Formed,
-    HostStarted,
     JobFailed,
     MachineRestored,
     NodeEffect,
@@ -58,16 +57,16 @@ from raft_core.node.events import (
     Transmitted,
     WakeAt,
 )
-from raft_core.node.jobs import Lane, StoreSnapshot
+from raft_core.node.handshake import Handshake
+from raft_core.node.jobs import Lane, StoreSnapshot, Ticket
 from raft_core.node.lanes import job_of, report_of
 from raft_core.node.leaving import Leaving
 from raft_core.node.limits import NodeLimits
 from raft_core.node.notices import Notices
-from raft_core.node.outcomes import core_error, ended_error, ending, failure_event, stop_error
+from raft_core.node.outcomes import core_error, ended, ending, failure_event, stop_error
 from raft_core.node.outputs import Outputs
 from raft_core.node.peer_connection import Connection
 from raft_core.node.peers import Peers
-from raft_core.node.pending_request import ClientEvent
 from raft_core.node.picture import load_of, picture_of
 from raft_core.node.requests import RequestBook
 from raft_core.node.snapshot_transfer import Receiving, Serving
@@ -76,7 +75,7 @@ from raft_core.raft import Raft
 from raft_core.recorder import Recorder
 from raft_core.recovered import Recovered
 from raft_core.settings import Settings
-from raft_core.wire.handshake import Greeted, LinkBroken, LinkEvent, LinkFault, MessageReceived
+from raft_core.wire.handshake import Greeted, LinkBroken, LinkEvent, MessageReceived
 from raft_core.wire.payloads import Chunk, Forward, ForwardReply, Hello, Pull
 
 __all__ = ["NodeCore"]
@@ -114,8 +113,8 @@ class NodeCore:
         self._take = step if recorder is None else recorder.step
         self._recorder = recorder
         self._orders = Outputs()
-        self._forming = Bootstrap(config, settings, recovered, self._orders)
         self._peers = Peers(config, settings, recovered.identity, self._orders, rng)
+        self._handshake = Handshake(config, settings, recovered, self._orders, self._peers)
         self._clients = RequestBook(config, settings, self._orders, self._peers, machine_prepare)
         self._leaving = Leaving(config, self._orders, self._clients, self._peers)
         self._receiving = Receiving(config, self._orders, self._peers)
@@ -125,7 +124,6 @@ class NodeCore:
         self._phase = Phase.FORMING
         self._standing = RoleChanged(RoleName.FOLLOWER, recovered.hard.term, NO_NODE)
         self._members: Members | None = None
-        self._formed = recovered.formed
         self._time = ClusterTime()
         self._started = False
         self._retry_held = False
@@ -138,7 +136,6 @@ class NodeCore:
         self._stop_at = 0
         self._failure: RaftError | None = None
         self._core_stop: Stop | None = None
-        self._introduce()
 
     def handle(self, events: Sequence[NodeEvent], now: int, wall: int) -> list[NodeEffect]:
         """Handle `events` and return all effects, in order.
@@ -149,6 +146,9 @@ class NodeCore:
             return self._after_the_end(events)
         self._set_time(now)
         self._slept = self._now - self._last_tick >= self._config.tick
+        if not self._started:
+            self._start()
+            self._settle()
         for event in events:
             self._on_event(event)
             if self._orders.events or self._peers.lost:
@@ -198,16 +198,16 @@ class NodeCore:
         elif kind is Transmitted:
             assert isinstance(event, Transmitted)
             self._peers.on_transmitted(event)
-        elif isinstance(event, ClientEvent):
-            self._clients.on_client(event)
+        elif type(event) is Call:
+            self._clients.on_call(event)
         elif (report := report_of(event)) is not None:
             self._orders.events.append(report)
             if isinstance(event, EntriesApplied | MachineRestored):
                 self._time.log_shows(event.time, self._now)
             elif isinstance(event, SnapshotIncomplete):
                 self._orders.effects.append(Alarm(AlarmKind.SNAPSHOT_STUCK, NO_NODE, event.text))
-        elif isinstance(event, QueryAnswered):
-            self._clients.on_query_answered(event)
+        elif type(event) is QueryAnswered:
+            self._clients.on_query_done(event)
         else:
             self._on_rare_event(event)
 
@@ -215,18 +215,16 @@ class NodeCore:
         match event:
             case TimerFired():
                 self._wake_at = 0  # every call checks the time; an early timer uses up the wake-up as well
-            case HostStarted():
-                self._start()
             case ConnectionOpened():
                 self._peers.on_opened(event)
             case DialFailed():
                 self._peers.on_dial_failed(event)
             case ConnectionClosed():
                 self._peers.on_closed(event)
-            case ClientCancelled(ticket):
+            case CallCancelled(ticket):
                 self._clients.cancel(ticket)
             case QueryFailed():
-                self._clients.on_query_failed(event)
+                self._clients.on_query_done(event)
             case StopAsked():
                 self._on_stop_asked()
             case JobFailed():
@@ -254,9 +252,9 @@ class NodeCore:
             self._orders.events.append(said.message)
             return
         if isinstance(said, LinkBroken):
-            if said.fault is LinkFault.WRONG_INCARNATION and not self._formed:
-                # Our configuration is empty, so a peer can only know this node with an earlier disk.
-                self._end_lost()
+            error = self._handshake.on_broken(said)
+            if error is not None:
+                self._end(error, str(error))
             return
         payload = said.payload
         if isinstance(payload, ForwardReply):
@@ -271,26 +269,17 @@ class NodeCore:
             assert_never(payload)
 
     def _on_greeted(self, connection: Connection, hello: Hello) -> None:
-        judgement = self._forming.judge(hello, self._peers.standing_greetings())
-        if judgement.verdict is Verdict.REFUSE:
-            self._peers.refuse(connection, Drop.WRONG_FOUNDING, judgement.text)
-            return
-        if judgement.verdict is Verdict.LOST or judgement.verdict is Verdict.UNFIT:
-            error = LogLost if judgement.verdict is Verdict.LOST else SettingsError
-            self._end(error(judgement.text), judgement.text)
-            return
-        self._peers.welcome(connection, hello, judgement.text)
-        if judgement.verdict is Verdict.AGREE:
-            self._greet_anew("has met all founders")
-            return
-        if judgement.verdict is Verdict.JOIN:
-            self._introduce()
-            self._build_core(self._recovered)
-        self._retry_held = True
-        if connection.dialled:
-            self._receiving.on_connected(hello.sender)
-        else:
-            self._peers.dial_due()
+        welcome = self._handshake.on_greeted(connection, hello)
+        if isinstance(welcome, RaftError):
+            self._end(welcome, str(welcome))
+        elif welcome:
+            if self._raft is None and self._handshake.ready:
+                self._build_core(self._recovered)
+            self._retry_held = True
+            if connection.dialled:
+                self._receiving.on_connected(hello.sender)
+            else:
+                self._peers.dial_due()
 
     def _on_stop_asked(self) -> None:
         if self._raft is None:
@@ -316,28 +305,17 @@ class NodeCore:
     # The core.
 
     def _start(self) -> None:
-        if self._started:
-            raise CallerError("HostStarted is the first event, exactly once")
         self._started = True
         self._last_tick = self._now
-        if self._forming.ready:
+        if self._handshake.ready:
             self._build_core(self._recovered)
         else:
-            self._forming.begin()
+            self._handshake.bootstrap.begin()
         self._peers.dial_due()
 
     def _on_formed(self, recovered: Recovered) -> None:
-        """Build the core and greet all peers again: a peer met earlier may have bootstrapped another cluster."""
-        self._forming.formed(recovered)
-        self._formed = True
-        self._greet_anew("has become part of a cluster")
+        self._handshake.on_formed(recovered)
         self._build_core(recovered)
-
-    def _greet_anew(self, why: str) -> None:
-        """Reconnect to all peers: a greeting is sent once per connection, so a changed one needs new connections."""
-        self._introduce()
-        self._peers.greet_anew(why)
-        self._peers.dial_due()
 
     def _build_core(self, recovered: Recovered) -> None:
         """Start the core. Report the peers that greeted before as connected."""
@@ -391,9 +369,7 @@ class NodeCore:
                 self._serving.on_offered(effect.to)
         elif (job := job_of(effect)) is not None:
             self._orders.run(*job)
-            if not self._formed:  # a joiner's disk is about to become part of the cluster
-                self._formed = True
-                self._introduce()
+            self._handshake.on_write()
         elif isinstance(effect, Respond):
             self._leaving.on_respond(effect)
             self._clients.on_respond(effect)
@@ -429,7 +405,7 @@ class NodeCore:
     def _pass_time(self) -> None:
         """Pass all elapsed ticks as one event. Check members, connections and notices at the same rate."""
         elapsed = (self._now - self._last_tick) // self._config.tick
-        if elapsed <= 0 or not self._started or self._ended():
+        if elapsed <= 0 or self._ended():
             return
         self._last_tick += elapsed * self._config.tick
         before, self._ticks = self._ticks, self._ticks + elapsed
@@ -461,15 +437,11 @@ class NodeCore:
 
     def _wish_to_wake(self) -> None:
         at = self._last_tick + self._config.tick
-        if self._started and at != self._wake_at:
+        if at != self._wake_at:
             self._wake_at = at
             self._orders.effects.append(WakeAt(at))
 
     # The end.
-
-    def _end_lost(self) -> None:
-        text = lost_text(self._recovered.identity.node)
-        self._end(LogLost(text), text)
 
     def _end(self, error: RaftError | None, text: str) -> None:
         """End the node: answer every caller, close every connection, emit `Finished`."""
@@ -488,14 +460,10 @@ class NodeCore:
         return self._orders.taken()
 
     def _refuse_client(self, event: NodeEvent) -> None:
-        if isinstance(event, ClientEvent):
-            self._orders.effects.append(Answer(event.ticket, error=ended_error(self._failure)))
+        if type(event) is Call:
+            self._orders.effects.append(Answer(event.ticket, ended(self._failure)))
 
     # For people.
-
-    def _introduce(self) -> None:
-        founders = () if self._forming.ready else self._config.founders
-        self._peers.introduce(formed=self._formed, founders=founders, founding=self._forming.founding)
 
     def recording(self) -> bytes:
         """Return the core's recorded events for `raft_testing.trace.replay`. Raise `CallerError` without a recorder."""
@@ -506,6 +474,15 @@ class NodeCore:
     def explain(self) -> tuple[Explanation, ...]:
         """Explain everything that waits in the core, with the reason. Empty before the core exists."""
         return () if self._raft is None else self._raft.explain()
+
+    def address_of(self, node: NodeId) -> str:
+        """Return the address at which the node is dialled, "" if unknown."""
+        return self._peers.addresses.of(node)
+
+    @property
+    def tickets(self) -> list[Ticket]:
+        """Return the tickets of all callers that wait for an answer."""
+        return self._clients.tickets
 
     def cluster_time(self, now: int) -> int:
         """Return the cluster's time in nanoseconds when this node's clock shows `now`; 0 if unknown."""

@@ -7,22 +7,22 @@ or knows the meaning of an effect to the protocol.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from itertools import count
+from collections.abc import Hashable, Iterator, Sequence
 from random import Random
-from typing import Final, Generic, Protocol, TypeAlias, TypeVar, assert_never, final
+from typing import Final, Generic, Protocol, TypeVar, assert_never, cast, final
 
-from raft_core.effects import Alarm, RoleChanged
+from raft_core.effects import Alarm, Indeterminate, RoleChanged
 from raft_core.node.config import NodeConfig
 from raft_core.node.core import NodeCore
 from raft_core.node.events import (
     Answer,
-    ClientCancelled,
+    Answered,
+    Call,
+    CallCancelled,
     ConnectionId,
     Dial,
     Disconnect,
     Finished,
-    HostStarted,
     NodeEffect,
     NodeEvent,
     Run,
@@ -31,19 +31,25 @@ from raft_core.node.events import (
     WakeAt,
 )
 from raft_core.node.jobs import Job, Lane, Ticket
-from raft_core.node.outcomes import ended_error, ending, unknown_error
+from raft_core.node.outcomes import ended, ending, error_of, result_of
 from raft_core.recorder import Recorder
 from raft_core.recovered import Recovered
+from raft_core.requests import Request
 from raft_core.state_machine import StateMachine, preparer
 
-__all__ = ["ConnectionTable", "Driver", "Feed", "LaneQueues", "Loop", "host_at", "outcome"]
+__all__ = ["Caller", "ConnectionTable", "Driver", "Feed", "LaneQueues", "Loop", "host_at"]
 
 T = TypeVar("T")
 _KEPT_CHANGES: Final = 16
 _KEPT_ALARMS: Final = 64
 
-Deliver: TypeAlias = Callable[[Answer], object]
-"""Give one caller its answer. Called by the loop at most once."""
+
+class Caller(Hashable, Protocol):
+    """One waiting caller: the ticket of its call."""
+
+    def deliver(self, outcome: Answered) -> None:
+        """Take the outcome. Only the first one counts."""
+        ...
 
 
 class ConnectionTable(Protocol):
@@ -124,9 +130,8 @@ class Driver:
         self._host: Final = host
         self._lanes: Final = lanes
         self._loop: Final = loop
-        self._inbox: list[NodeEvent] = [HostStarted()]
-        self._tickets: Final = count(1)
-        self._callers: Final[dict[Ticket, Deliver]] = {}
+        self._inbox: list[NodeEvent] = [TimerFired()]  # so that the first turn comes, which starts the node
+        self._handled: Sequence[NodeEvent | NodeEffect] = ()  # of the present turn
         self.changes: Final = Feed[RoleChanged](_KEPT_CHANGES)
         self.alarms: Final = Feed[Alarm](_KEPT_ALARMS)
         self.ended = False
@@ -147,47 +152,63 @@ class Driver:
         self._inbox += events
         self._loop.wake()
 
-    def ask(self, event: Callable[[Ticket], NodeEvent], deliver: Deliver) -> Ticket:
-        """Queue a caller's event, and give its answer to `deliver`. Raise `Refused` after the end."""
+    def call(self, caller: Caller, request: Request, deadline: int) -> None:
+        """Queue the caller's request; its outcome goes to `caller.deliver`. Raise `Refused` after the end."""
         if self.ended:
-            raise ended_error(self.error)
-        ticket = Ticket(next(self._tickets))
-        self._callers[ticket] = deliver
-        self.post(event(ticket))
-        return ticket
+            raise error_of(ended(self.error))
+        self.post(Call(caller, request, deadline))
 
-    def leave(self, ticket: Ticket) -> None:
-        """Drop the caller; its answer, if any, is discarded."""
-        if self._callers.pop(ticket, None) is not None:
-            self.post(ClientCancelled(ticket))
+    def result(self, outcome: Answered) -> bytes:
+        """Return a request's result, or raise the exception for its outcome."""
+        return result_of(outcome, self._host.address_of)
+
+    def leave(self, caller: Caller) -> None:
+        """Drop a caller that has no answer yet."""
+        if not self.ended:
+            self.post(CallCancelled(caller))
 
     def turn(self, connections: ConnectionTable, now: int, wall: int) -> None:
         """Handle all queued events at once, and carry out or start all effects."""
         events, self._inbox = self._inbox, []
         if not events:
             events.append(TimerFired())
-        for effect in self._host.handle(events, now, wall):
+        self._handled = events
+        effects = self._host.handle(events, now, wall)
+        self._handled = effects
+        for effect in effects:
             self._do(effect, connections)
+        self._handled = ()
         self._inbox += self._lanes.run_inline()
 
     def end(self, error: Exception | None = None) -> None:
         """End the node. Answer callers that still wait; there are some only if the node was cut short."""
-        self.ended = True
         self.error = self.error or error
+        if self.ended:
+            return
+        self.ended = True
         self.changes.ended = self.alarms.ended = True
         self._loop.tell()
+        for ticket, outcome in self._unanswered():
+            cast(Caller, ticket).deliver(outcome)
+
+    def _unanswered(self) -> Iterator[tuple[Ticket, Answered]]:
+        """Yield the callers that wait when a turn failed, and their outcomes."""
         _, unknown, text = ending(self.error)
-        while self._callers:
-            ticket, deliver = self._callers.popitem()
-            deliver(Answer(ticket, error=unknown_error(unknown, text)))
+        for value in self._handled:
+            if type(value) is Answer:
+                yield value.ticket, value.outcome
+        for value in (*self._handled, *self._inbox):
+            if type(value) is Call:
+                yield value.ticket, Indeterminate(unknown, text)
+        for ticket in self._host.tickets:
+            yield ticket, Indeterminate(unknown, text)
 
     def _do(self, effect: NodeEffect, connections: ConnectionTable) -> None:
         """Carry out or start one effect, by type alone, hottest first."""
         if type(effect) is Transmit:
             connections.transmit(effect.connection, effect.data)
         elif type(effect) is Answer:
-            if (deliver := self._callers.pop(effect.ticket, None)) is not None:
-                deliver(effect)
+            cast(Caller, effect.ticket).deliver(effect.outcome)
         elif type(effect) is Run:
             self._lanes.put(effect.lane, effect.job)
         elif type(effect) is WakeAt:
@@ -215,14 +236,3 @@ def host_at(address: str, config: NodeConfig, recovered: Recovered, machine: Sta
     recorder = Recorder(max_bytes=config.recorder_bytes) if config.recorder_bytes else None
     own = config.node_limits(address)
     return NodeCore(own, config.settings, recovered, preparer(machine), core_rng=core_rng, rng=rng, recorder=recorder)
-
-
-def outcome(answer: Answer) -> bytes:
-    """Return the answer's data, or raise its error."""
-    error = answer.error
-    if error is None:
-        return answer.data
-    try:
-        raise error
-    finally:
-        del answer, error  # an exception refers to the frame that raised it: break the cycle

@@ -3,7 +3,8 @@
 The closed unions are `NodeEvent` and `NodeEffect`; the jobs of `Run` are in `jobs.py`. An adapter passes all events
 since its last call to `effects = host.handle(events, now, wall)` and carries out each effect by its type alone. `now`:
 nanoseconds of a monotonic clock, which deadlines and `WakeAt` use; `wall`: nanoseconds since 1970, only for commands
-with a wall time and as the start of cluster time. The first event is `HostStarted`.
+with a wall time and as the start of cluster time. The first call also returns what the start of the
+node causes.
 
     Dial        open a connection; report `ConnectionOpened` or `DialFailed`
     Transmit    write these bytes; report `Transmitted`. At most one is under way per connection
@@ -11,7 +12,7 @@ with a wall time and as the start of cluster time. The first event is `HostStart
     WakeAt      call `handle` at this time at the latest; replaces any earlier `WakeAt`
     Run         queue the job in its lane. A lane's worker takes everything queued, calls
                 `work.run(lane, jobs)` (blocking; in a thread unless `work.inline(lane)`), and returns the events
-    Answer      finish the request of `ticket`, with a value or by raising `error`
+    Answer      give the caller `ticket` the outcome, which `result_of` makes a result or an exception
     Announce    role, term or leader changed: publish it
     Alarm       a condition that needs an operator's attention: publish it
     Finished    the node has ended; raise `error` if there is one
@@ -22,27 +23,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NewType, TypeAlias, final
 
-from raft_core.effects import Alarm, RoleChanged
+from raft_core.effects import Alarm, Indeterminate, Refusal, RoleChanged, Success
 from raft_core.entries import SnapshotMeta
-from raft_core.errors import RaftError, RequestError
+from raft_core.errors import RaftError
 from raft_core.ids import Index, NodeId, WriteId
-from raft_core.membership import Change, ChangeMode
 from raft_core.node.jobs import Job, Lane, Ticket
 from raft_core.recovered import Recovered
-from raft_core.requests import ReadConsistency
+from raft_core.requests import Request
 from raft_core.structs import Value
 
 __all__ = [
     "Answer",
+    "Answered",
     "BytesReceived",
+    "Call",
+    "CallCancelled",
     "ChunkRead",
     "ChunkStored",
-    "ClientAsked",
-    "ClientCancelled",
-    "ClientChanged",
-    "ClientLeft",
-    "ClientProposed",
-    "ClientTransferred",
     "ConnectionClosed",
     "ConnectionId",
     "ConnectionOpened",
@@ -52,7 +49,6 @@ __all__ = [
     "EntriesApplied",
     "Finished",
     "Formed",
-    "HostStarted",
     "JobFailed",
     "MachineRestored",
     "NodeEffect",
@@ -72,16 +68,13 @@ __all__ = [
     "Wrote",
 ]
 
+Answered: TypeAlias = Success | Refusal | Indeterminate
+"""The outcome of a caller's request: the core's three final ones."""
 ConnectionId = NewType("ConnectionId", int)
 """A connection's number: even for connections that the node dials, odd for those that the adapter accepts."""
 
 
 # Events.
-
-
-@final
-class HostStarted(Value, frozen=True):
-    """The node is started. It must be the first event and may be sent only once."""
 
 
 @final
@@ -128,61 +121,21 @@ class ConnectionClosed(Value, frozen=True):
 
 
 @final
-class ClientProposed(Value, frozen=True):
-    """A caller proposed a command. `deadline`: nanoseconds on the node's clock, 0 for none."""
+class Call(Value, frozen=True, gc=True):
+    """A caller made a request. It is answered once, by an `Answer` with its ticket, unless `CallCancelled` comes first.
 
-    ticket: Ticket
-    command: bytes
-    deadline: int = 0
-
-
-@final
-class ClientAsked(Value, frozen=True):
-    """A caller asked a query.
-
-    With `barrier` the machine is not queried: the answer is b"" as soon as a query could be answered. Such a caller
-    waits even while this node is not a member.
+    `ticket`: any hashable object that no other waiting call has. `deadline`: nanoseconds on the node's clock, 0 for
+    none.
     """
 
     ticket: Ticket
-    request: bytes
-    consistency: ReadConsistency = ReadConsistency.LINEARIZABLE
-    limit: int = 0
-    deadline: int = 0
-    barrier: bool = False
-
-
-@final
-class ClientChanged(Value, frozen=True):
-    """A caller requested a membership change. Answered when the change is committed and, if joint, left again."""
-
-    ticket: Ticket
-    changes: tuple[Change, ...]
-    mode: ChangeMode = ChangeMode.AUTO
-    expected: Index = Index(0)
+    request: Request
     deadline: int = 0
 
 
 @final
-class ClientLeft(Value, frozen=True):
-    """A caller requested to leave the joint configuration."""
-
-    ticket: Ticket
-    deadline: int = 0
-
-
-@final
-class ClientTransferred(Value, frozen=True):
-    """A caller requested a leadership transfer."""
-
-    ticket: Ticket
-    to: NodeId = NodeId(0)
-    deadline: int = 0
-
-
-@final
-class ClientCancelled(Value, frozen=True):
-    """A caller gave up the ticket. A proposal already made is not taken back."""
+class CallCancelled(Value, frozen=True, gc=True):
+    """A caller gave up. A proposal already made is not taken back."""
 
     ticket: Ticket
 
@@ -220,7 +173,7 @@ class EntriesApplied(Value, frozen=True):
 
 
 @final
-class QueryAnswered(Value, frozen=True):
+class QueryAnswered(Value, frozen=True, gc=True):
     """The machine answered a query."""
 
     ticket: Ticket
@@ -228,7 +181,7 @@ class QueryAnswered(Value, frozen=True):
 
 
 @final
-class QueryFailed(Value, frozen=True):
+class QueryFailed(Value, frozen=True, gc=True):
     """The machine raised an exception for this query. Nothing changed, so only its caller is told."""
 
     ticket: Ticket
@@ -307,19 +260,14 @@ class JobFailed(Value, frozen=True, gc=True):
 
 
 NodeEvent: TypeAlias = (
-    HostStarted
-    | TimerFired
+    TimerFired
     | ConnectionOpened
     | DialFailed
     | BytesReceived
     | Transmitted
     | ConnectionClosed
-    | ClientProposed
-    | ClientAsked
-    | ClientChanged
-    | ClientLeft
-    | ClientTransferred
-    | ClientCancelled
+    | Call
+    | CallCancelled
     | StopAsked
     | Wrote
     | Formed
@@ -381,11 +329,13 @@ class Run(Value, frozen=True, eq=False, gc=True):
 
 @final
 class Answer(Value, frozen=True, eq=False, gc=True):
-    """Answer a caller. `data`: the machine's answer, b"" for requests without one; `error`: a `RequestError`."""
+    """Answer a caller. `Success` has one result for a command or a query, and none for another request.
+
+    `raft_core.node.outcomes.result_of` makes it a result or an exception.
+    """
 
     ticket: Ticket
-    data: bytes = b""
-    error: RequestError | None = None
+    outcome: Answered
 
 
 @final

@@ -16,10 +16,11 @@ from __future__ import annotations
 from typing import Final, final
 
 from raft_core.ids import NodeId
-from raft_core.node.events import ClientAsked, ConnectionId
+from raft_core.node.events import ConnectionId
 from raft_core.node.limits import NodeLimits
 from raft_core.node.peers import Peers
 from raft_core.node.pending_request import PendingRequest, Place
+from raft_core.requests import Read
 from raft_core.wire.payloads import Forward
 
 __all__ = ["Forwards"]
@@ -58,7 +59,7 @@ class Forwards:
     def send(self, item: PendingRequest, leader: NodeId, now: int) -> bool:
         """Send the request to the leader. Return False if it cannot be forwarded at present."""
         request = item.request
-        assert not isinstance(request, ClientAsked)
+        assert not isinstance(request, Read)
         if len(self._open) >= self._config.max_forwarded or self._peers.doubtful(leader):
             return False
         budget = max(1, item.deadline - now) if item.deadline else 0

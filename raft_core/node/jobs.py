@@ -6,9 +6,9 @@ each job and makes its report.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from enum import Enum
-from typing import NewType, TypeAlias, final
+from typing import Protocol, TypeAlias, final
 
 from raft_core.effects import Apply, Persist
 from raft_core.entries import SnapshotMeta
@@ -31,8 +31,9 @@ __all__ = [
     "Write",
 ]
 
-Ticket = NewType("Ticket", int)
-"""The adapter's number for one waiting caller."""
+
+class Ticket(Hashable, Protocol):
+    """The adapter's name for one waiting caller, handed back with the answer: best an object that takes it."""
 
 
 class Lane(Enum):
@@ -59,7 +60,7 @@ class FormCluster(Value, frozen=True):
 
 
 @final
-class Query(Value, frozen=True):
+class Query(Value, frozen=True, gc=True):
     """Query the machine on behalf of `ticket`."""
 
     ticket: Ticket

@@ -5,9 +5,10 @@ Two tables and the functions that read them. Every text states the cause and the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, assert_never
 
-from raft_core.effects import RefusalReason, StopReason, UnknownReason
+from raft_core.effects import Indeterminate, Refusal, RefusalReason, StopReason, Success, UnknownReason
 from raft_core.errors import (
     DiskError,
     InvariantBroken,
@@ -19,23 +20,25 @@ from raft_core.errors import (
     QueueFull,
     RaftError,
     Refused,
+    RequestError,
     StorageBroken,
     TransferInProgress,
 )
 from raft_core.events import MachineFailed, StorageFailed
-from raft_core.ids import NO_NODE, NodeId
+from raft_core.ids import NodeId
+from raft_core.node.events import Answered
 from raft_core.node.raising import described
 
 __all__ = [
     "RETRYABLE_READ",
     "core_error",
     "deadline_text",
-    "ended_error",
+    "ended",
     "ending",
+    "error_of",
     "failure_event",
-    "refusal_error",
+    "result_of",
     "stop_error",
-    "unknown_error",
 ]
 
 _R = RefusalReason
@@ -118,20 +121,35 @@ _UNKNOWNS: Final[dict[UnknownReason, str]] = {
 }
 
 
-def refusal_error(reason: RefusalReason, leader: NodeId = NO_NODE, text: str = "", address: str = "") -> Refused:
-    """Return the exception for a request that was not carried out."""
-    told = text or _REFUSALS[reason]
+def result_of(outcome: Answered, address_of: Callable[[NodeId], str] = lambda _: "") -> bytes:
+    """Return the result in an outcome, b"" if its request has none, or raise the exception that it stands for.
+
+    `address_of` gives the address of the leader that a refusal names, "" if unknown.
+    """
+    if isinstance(outcome, Success):
+        return outcome.results[0] if outcome.results else b""
+    raise error_of(outcome, address_of)
+
+
+def error_of(outcome: Refusal | Indeterminate, address_of: Callable[[NodeId], str] = lambda _: "") -> RequestError:
+    """Return the exception for a request that was not carried out, or whose outcome is indeterminate."""
+    if type(outcome) is Indeterminate:
+        return OutcomeUnknown(outcome.reason, outcome.text or _UNKNOWNS[outcome.reason])
+    assert type(outcome) is Refusal
+    reason, leader = outcome.reason, outcome.leader
+    text = outcome.text or _REFUSALS[reason]
     if reason in _NOT_LEADER:
-        if leader and not text:
-            told = f"{told}: node {leader}{f' at {address}' if address else ''}"
-        return NotLeader(reason, told, leader, address)
+        address = address_of(leader) if leader else ""
+        if leader and not outcome.text:
+            text = f"{text}: node {leader}{f' at {address}' if address else ''}"
+        return NotLeader(reason, text, leader, address)
     if reason in _QUEUE_FULL:
-        return QueueFull(reason, told, leader)
+        return QueueFull(reason, text, leader)
     if reason in _MEMBERSHIP:
-        return MembershipRefused(reason, told, leader)
+        return MembershipRefused(reason, text, leader)
     if reason is _R.TRANSFERRING:
-        return TransferInProgress(reason, told, leader)
-    return Refused(reason, told, leader)
+        return TransferInProgress(reason, text, leader)
+    return Refused(reason, text, leader)
 
 
 def stop_error(reason: StopReason, text: str, failure: RaftError | None) -> RaftError | None:
@@ -151,11 +169,6 @@ def deadline_text(held_for: RefusalReason | None) -> str:
     """Return the text for a deadline that passed while the request was held; `held_for`: the reason of the wait."""
     text = _REFUSALS[_R.DEADLINE]
     return text if held_for is None else f"{text}. It waited all the while: {_REFUSALS[held_for]}"
-
-
-def unknown_error(reason: UnknownReason, text: str = "") -> OutcomeUnknown:
-    """Return the exception for a request whose outcome is indeterminate."""
-    return OutcomeUnknown(reason, text or _UNKNOWNS[reason])
 
 
 def core_error(failure: Exception, event: object) -> RaftError:
@@ -183,9 +196,9 @@ def ending(error: Exception | None) -> tuple[RefusalReason, UnknownReason, str]:
     return _R.NODE_FAILED, _U.NODE_FAILED, described(error)
 
 
-def ended_error(error: Exception | None) -> Refused:
-    """Return the exception for a request to an ended node, with `error` if it failed."""
-    reason = ending(error)[0]
+def ended(error: Exception | None) -> Refusal:
+    """Return the outcome of a request to an ended node, with `error` if it failed."""
     if error is None:
-        return Refused(reason, "this node has ended; ask another node, or open it again")
-    return Refused(reason, f"this node has ended; ask another node. It failed with {described(error)}")
+        return Refusal(_R.STOPPING, text="this node has ended; ask another node, or open it again")
+    text = f"this node has ended; ask another node. It failed with {described(error)}"
+    return Refusal(ending(error)[0], text=text)

@@ -90,18 +90,9 @@ class Peers:
 
     # Input from the node.
 
-    def introduce(self, *, formed: bool, founders: tuple[NodeId, ...], founding: bytes) -> None:
-        """Set the disk's part of all greetings from now on."""
-        self._introduction = Hello(
-            WIRE_VERSION,
-            self._identity.cluster,
-            self._identity.node,
-            self._identity.incarnation,
-            formed=formed,
-            founders=() if formed else founders,
-            address=self._config.address,
-            founding=founding,
-        )
+    def introduce(self, hello: Hello) -> None:
+        """Greet with `hello` from now on; the addresses are added for each peer."""
+        self._introduction = hello
 
     def on_members(self, members: Members) -> None:
         """Dial every member of this configuration, and check peers against its incarnations."""

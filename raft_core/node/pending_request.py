@@ -7,28 +7,16 @@ from __future__ import annotations
 
 import heapq
 from enum import Enum, auto
-from typing import Final, TypeAlias, assert_never, final
-
-import msgspec
+from typing import Final, final
 
 from raft_core.effects import RefusalReason
 from raft_core.ids import MAX_INT63
 from raft_core.membership import RemoveNode
-from raft_core.node.events import (
-    ClientAsked,
-    ClientChanged,
-    ClientLeft,
-    ClientProposed,
-    ClientTransferred,
-    ConnectionId,
-)
+from raft_core.node.events import ConnectionId
 from raft_core.node.jobs import Ticket
-from raft_core.wire.payloads import Forwarded, ProposeChange, ProposeCommand, ProposeLeave, Transfer
+from raft_core.requests import ChangeMembership, Propose, Read, Request, TransferLeadership
 
-__all__ = ["Batch", "ClientEvent", "Deadlines", "PendingRequest", "Place", "Request", "impossible", "request_of"]
-
-ClientEvent: TypeAlias = ClientProposed | ClientAsked | ClientChanged | ClientLeft | ClientTransferred
-Request: TypeAlias = Forwarded | ClientAsked
+__all__ = ["Batch", "Deadlines", "PendingRequest", "Place", "impossible"]
 
 
 class Place(Enum):
@@ -41,27 +29,11 @@ class Place(Enum):
     DONE = auto()  # answered or cancelled
 
 
-def request_of(event: ClientEvent) -> Request:
-    """Return the caller's request in the form that is forwarded to a leader; a read unchanged."""
-    if isinstance(event, ClientProposed):
-        return ProposeCommand(event.command)
-    if isinstance(event, ClientAsked):
-        limit = min(max(event.limit, 0), MAX_INT63)  # larger values mean the same, and could not be recorded
-        return event if limit == event.limit else msgspec.structs.replace(event, limit=limit)
-    if isinstance(event, ClientChanged):
-        return ProposeChange(event.changes, event.mode, event.expected)
-    if isinstance(event, ClientLeft):
-        return ProposeLeave()
-    if isinstance(event, ClientTransferred):
-        return Transfer(event.to)
-    assert_never(event)
-
-
 def impossible(request: Request) -> str:
     """Return the error in a number that cannot be encoded, and so not be refused by the leader; "" if there is none."""
-    if type(request) is ProposeCommand:
+    if type(request) is Propose:
         return ""
-    if isinstance(request, ProposeChange):
+    if isinstance(request, ChangeMembership):
         for change in request.changes:
             if not 0 < change.node <= MAX_INT63:
                 return f"a node id is a positive 63-bit number, not {change.node}"
@@ -69,7 +41,7 @@ def impossible(request: Request) -> str:
                 return f"an incarnation is a 63-bit number, not {change.incarnation}"
         if not 0 <= request.expected <= MAX_INT63:
             return f"the index of a configuration is a 63-bit number, not {request.expected}"
-    if isinstance(request, Transfer) and not 0 <= request.to <= MAX_INT63:
+    if isinstance(request, TransferLeadership) and not 0 <= request.to <= MAX_INT63:
         return f"a node id is a positive 63-bit number, not {request.to}"
     return ""
 
@@ -98,14 +70,14 @@ class PendingRequest:
         self.place = Place.HELD
         self.refused: RefusalReason | None = None  # its last refusal, by a leader that was stepping down
         self.size: Final = _size(request)
-        self.is_read: Final = type(request) is ClientAsked
-        self.is_barrier: Final = type(request) is ClientAsked and request.barrier
+        self.is_read: Final = type(request) is Read
+        self.is_barrier: Final = type(request) is Read and request.query is None
 
 
 def _size(request: Request) -> int:
-    if type(request) is ProposeCommand:
+    if type(request) is Propose:
         return len(request.command)
-    return len(request.request) if type(request) is ClientAsked else 0
+    return len(request.query or b"") if type(request) is Read else 0
 
 
 @final

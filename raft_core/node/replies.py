@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from raft_core.effects import RefusalReason, UnknownReason
-from raft_core.ids import NO_NODE, NodeId
+from raft_core.effects import Indeterminate, Refusal, RefusalReason, Success, UnknownReason
+from raft_core.ids import NO_INDEX
+from raft_core.node.events import Answered
 from raft_core.wire.payloads import ForwardReply
 
-__all__ = ["refusal_of", "refusal_reply", "uncertainty_of", "uncertainty_reply"]
+__all__ = ["outcome_of", "reply_of"]
 
 _OLDER_REFUSALS: Final = {
     RefusalReason.MACHINE_FAILED: RefusalReason.STORAGE_FAILED,
@@ -28,32 +29,33 @@ _OLDER_UNKNOWNS: Final = {
 }
 
 
-def refusal_reply(number: int, reason: RefusalReason, leader: NodeId = NO_NODE, text: str = "") -> ForwardReply:
-    """Return the reply for a forwarded request that was not carried out."""
-    known = _OLDER_REFUSALS.get(reason, reason)
-    exact = "" if known is reason else reason.value
-    return ForwardReply(number, refused=known, leader=leader, text=text, exact=exact)
+def reply_of(number: int, outcome: Answered, largest: int) -> ForwardReply:
+    """Return the reply for a forwarded request. A result of more than `largest` bytes does not fit into a frame."""
+    if type(outcome) is Success:
+        result = outcome.results[0] if outcome.results else b""
+        if len(result) <= largest:
+            return ForwardReply(number, result=result)
+        text = f"it was carried out, but its result of {len(result)} bytes is too large to be passed on"
+        return ForwardReply(number, unknown=UnknownReason.FORWARD_LOST, text=text)
+    if type(outcome) is Refusal:
+        refused = _OLDER_REFUSALS.get(outcome.reason, outcome.reason)
+        exact = "" if refused is outcome.reason else outcome.reason.value
+        return ForwardReply(number, refused=refused, leader=outcome.leader, text=outcome.text, exact=exact)
+    assert type(outcome) is Indeterminate
+    unknown = _OLDER_UNKNOWNS.get(outcome.reason, outcome.reason)
+    exact = "" if unknown is outcome.reason else outcome.reason.value
+    return ForwardReply(number, unknown=unknown, text=outcome.text, exact=exact)
 
 
-def uncertainty_reply(number: int, reason: UnknownReason, text: str = "") -> ForwardReply:
-    """Return the reply for a forwarded request whose outcome is indeterminate."""
-    known = _OLDER_UNKNOWNS.get(reason, reason)
-    return ForwardReply(number, unknown=known, text=text, exact="" if known is reason else reason.value)
-
-
-def refusal_of(reply: ForwardReply) -> RefusalReason | None:
-    """Return the reason of a refusal, as exactly as this node knows it; None if the reply is no refusal."""
-    known = reply.refused
-    exact = RefusalReason._value2member_map_.get(reply.exact)
-    if known is None or not isinstance(exact, RefusalReason) or _OLDER_REFUSALS.get(exact) is not known:
-        return known
-    return exact
-
-
-def uncertainty_of(reply: ForwardReply) -> UnknownReason | None:
-    """Return the reason of an indeterminate outcome, as exactly as this node knows it; None for any other reply."""
-    known = reply.unknown
-    exact = UnknownReason._value2member_map_.get(reply.exact)
-    if known is None or not isinstance(exact, UnknownReason) or _OLDER_UNKNOWNS.get(exact) is not known:
-        return known
-    return exact
+def outcome_of(reply: ForwardReply) -> Answered:
+    """Return the outcome in a reply, with its reason as exactly as this node knows it."""
+    if reply.result is not None:
+        return Success(NO_INDEX, (reply.result,))
+    if reply.refused is not None:
+        refusal = RefusalReason._value2member_map_.get(reply.exact)
+        known = isinstance(refusal, RefusalReason) and _OLDER_REFUSALS.get(refusal) is reply.refused
+        return Refusal(refusal if known else reply.refused, reply.leader, reply.text)  # type: ignore[arg-type]
+    unknown = UnknownReason._value2member_map_.get(reply.exact)
+    if isinstance(unknown, UnknownReason) and _OLDER_UNKNOWNS.get(unknown) is reply.unknown:
+        return Indeterminate(unknown, reply.text)
+    return Indeterminate(reply.unknown or UnknownReason.FORWARD_LOST, reply.text)

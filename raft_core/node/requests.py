@@ -16,25 +16,25 @@ from collections.abc import Callable
 from typing import Final, final
 
 from raft_core.effects import Indeterminate, ReadReady, Refusal, RefusalReason, Respond, Success, UnknownReason
-from raft_core.errors import CallerError, Refused, RequestError
+from raft_core.errors import CallerError
 from raft_core.events import Proposed, Requested
-from raft_core.ids import NO_NODE, NodeId, RequestId
+from raft_core.ids import MAX_INT63, NO_INDEX, NO_NODE, Index, NodeId, RequestId
 from raft_core.membership import Members
-from raft_core.node.events import Answer, ClientAsked, ConnectionId, QueryAnswered, QueryFailed
+from raft_core.node.events import Answer, Answered, Call, ConnectionId, QueryAnswered, QueryFailed
 from raft_core.node.forwards import Forwards
 from raft_core.node.jobs import Lane, Query, Ticket
 from raft_core.node.limits import SECOND, NodeLimits
-from raft_core.node.outcomes import RETRYABLE_READ, deadline_text, refusal_error, unknown_error
+from raft_core.node.outcomes import RETRYABLE_READ, deadline_text
 from raft_core.node.outputs import Outputs
 from raft_core.node.peers import Peers
-from raft_core.node.pending_request import Batch, ClientEvent, Deadlines, PendingRequest, Place, impossible, request_of
+from raft_core.node.pending_request import Batch, Deadlines, PendingRequest, Place, impossible
 from raft_core.node.raising import described
-from raft_core.node.replies import refusal_of, refusal_reply, uncertainty_of, uncertainty_reply
+from raft_core.node.replies import outcome_of, reply_of
 from raft_core.raft import Raft
-from raft_core.requests import ChangeMembership, LeaveJoint, Read, ReadConsistency, TransferLeadership
+from raft_core.requests import ChangeMembership, LeaveJoint, Propose, Read, ReadConsistency, TransferLeadership
 from raft_core.settings import Settings
 from raft_core.wire.handshake import Limits
-from raft_core.wire.payloads import Forward, ForwardReply, ProposeChange, ProposeCommand, ProposeLeave, Transfer
+from raft_core.wire.payloads import Forward, ForwardReply
 
 __all__ = ["RequestBook"]
 
@@ -84,6 +84,11 @@ class RequestBook:
         return len(self._forwards)
 
     @property
+    def tickets(self) -> list[Ticket]:
+        """Return the tickets of all waiting callers."""
+        return list(self._tickets)
+
+    @property
     def batches(self) -> int:
         """Return the number of requests with the core."""
         return len(self._batches)
@@ -109,12 +114,12 @@ class RequestBook:
 
     # Requests come in.
 
-    def on_client(self, event: ClientEvent) -> None:
+    def on_call(self, call: Call) -> None:
         """Admit the caller's request, or refuse it at once."""
-        if event.ticket in self._tickets:
-            raise CallerError(f"ticket {event.ticket} is already waiting; number every caller anew")
-        waiting = PendingRequest(request_of(event), deadline=event.deadline, held_since=self.now, ticket=event.ticket)
-        self._tickets[event.ticket] = waiting
+        if call.ticket in self._tickets:
+            raise CallerError(f"ticket {call.ticket} is already waiting; give every caller its own")
+        waiting = PendingRequest(call.request, deadline=call.deadline, held_since=self.now, ticket=call.ticket)
+        self._tickets[call.ticket] = waiting
         self._admit(waiting)
 
     def on_forward(self, connection: ConnectionId, forward: Forward, *, member: bool = True) -> None:
@@ -123,7 +128,7 @@ class RequestBook:
         Refuse it from a node that is no `member`: we cannot be its leader, and the room is for clients.
         """
         if not member:
-            self._peers.answer(connection, ForwardReply(forward.id, refused=RefusalReason.NOT_LEADER))
+            self._reply(connection, forward.id, Refusal(RefusalReason.NOT_LEADER))
             return
         deadline = self.now + forward.budget if forward.budget else 0
         waiting = PendingRequest(forward.request, deadline=deadline, held_since=self.now)
@@ -184,8 +189,8 @@ class RequestBook:
         else:
             self._ask_core_to_read(reads)
         if leads and not time:
-            self._new = [item for item in writes if type(item.request) is ProposeCommand]
-            writes = [item for item in writes if type(item.request) is not ProposeCommand]
+            self._new = [item for item in writes if type(item.request) is Propose]
+            writes = [item for item in writes if type(item.request) is not Propose]
         if leads:
             self._give_to_core(writes, time, wall)
             return
@@ -197,7 +202,7 @@ class RequestBook:
         items: list[PendingRequest] = []
         for item in waiting:
             request = item.request
-            if type(request) is not ProposeCommand:
+            if type(request) is not Propose:
                 self._give_rare(item)
                 continue
             try:
@@ -215,17 +220,14 @@ class RequestBook:
 
     def _give_rare(self, item: PendingRequest) -> None:
         request = item.request
-        if isinstance(request, ProposeChange):
+        assert isinstance(request, ChangeMembership | LeaveJoint | TransferLeadership)
+        if isinstance(request, ChangeMembership):
             changes = self._peers.addresses.with_disks(request.changes, self._members)
             if isinstance(changes, str):
                 self._await_greeting(item, changes)
                 return
-            number = self._batch([item])
-            self._orders.events.append(Requested(number, ChangeMembership(changes, request.mode, request.expected)))
-        elif isinstance(request, ProposeLeave):
-            self._orders.events.append(Requested(self._batch([item]), LeaveJoint()))
-        elif isinstance(request, Transfer):
-            self._orders.events.append(Requested(self._batch([item]), TransferLeadership(request.to)))
+            request = ChangeMembership(changes, request.mode, request.expected)
+        self._orders.events.append(Requested(self._batch([item]), request))
 
     def number_anew(self) -> RequestId:
         """Return a request number that is not in use."""
@@ -252,8 +254,9 @@ class RequestBook:
         groups: dict[tuple[ReadConsistency, int], list[PendingRequest]] = {}
         for item in waiting:
             request = item.request
-            assert type(request) is ClientAsked
-            groups.setdefault((request.consistency, request.limit), []).append(item)
+            assert type(request) is Read
+            limit = min(max(request.limit, 0), MAX_INT63)  # larger values mean the same, and could not be recorded
+            groups.setdefault((request.consistency, limit), []).append(item)
         for (consistency, limit), items in groups.items():
             self._orders.events.append(Requested(self._batch(items), Read(consistency, limit)))
 
@@ -306,31 +309,26 @@ class RequestBook:
         if type(outcome) is Success:
             results = outcome.results
             for at, item in enumerate(selected):
-                self._succeed(item, results[at] if at < len(results) else b"")
+                self._answer(item, Success(Index(outcome.first + at), results[at : at + 1]))
             return
         for item in items if items[0].is_read else selected:
             self._fail(item, outcome)
 
-    def _fail(self, item: PendingRequest, outcome: Refusal | Indeterminate | Success | ReadReady) -> None:
-        if isinstance(outcome, Indeterminate):
-            if item.is_read:  # a read changes nothing, so its outcome is never unknown
-                self._fail(item, Refusal(_READ_REASONS.get(outcome.reason, RefusalReason.LEADERSHIP_LOST)))
-                return
-            self._unknown(item, outcome.reason, outcome.text)
-        elif isinstance(outcome, Refusal):
-            if item.place is Place.DONE:
-                return
-            if item.ticket is not None and self._may_ask_again(item, outcome.reason):
-                if outcome.reason in _LEAVING and not item.is_read:
-                    item.held_since, item.refused = self.now, outcome.reason
-                self._hold(item, outcome.leader)
-                return
-            self._refuse(item, outcome.reason, outcome.leader, outcome.text)
+    def _fail(self, item: PendingRequest, outcome: Refusal | Indeterminate) -> None:
+        """Answer a request that the core did not carry out, or hold it again for the next leader."""
+        if item.is_read and type(outcome) is Indeterminate:  # a read changes nothing, so its outcome is never unknown
+            outcome = Refusal(_READ_REASONS.get(outcome.reason, RefusalReason.LEADERSHIP_LOST))
+        if item.ticket is None or type(outcome) is not Refusal or not self._may_ask_again(item, outcome.reason):
+            self._answer(item, outcome)
+        elif item.place is not Place.DONE:
+            if outcome.reason in _LEAVING and not item.is_read:
+                item.held_since, item.refused = self.now, outcome.reason
+            self._hold(item, outcome.leader)
 
     def _may_ask_again(self, item: PendingRequest, reason: RefusalReason) -> bool:
         request = item.request
-        if type(request) is not ClientAsked:
-            return reason in _NOT_LEADER or (reason in _LEAVING and type(request) is not Transfer)
+        if type(request) is not Read:
+            return reason in _NOT_LEADER or (reason in _LEAVING and type(request) is not TransferLeadership)
         waits_for_commit = reason is RefusalReason.STALE and request.consistency is ReadConsistency.MONOTONE
         return waits_for_commit or reason in RETRYABLE_READ
 
@@ -344,39 +342,35 @@ class RequestBook:
                 self._refuse(item, RefusalReason.DISK_STALLED)
 
     def _query(self, item: PendingRequest) -> None:
+        request = item.request
         if item.is_barrier:
-            self._succeed(item, b"")
-        elif item.place is Place.CORE and item.ticket is not None and type(item.request) is ClientAsked:
+            self._answer(item, Success(NO_INDEX))
+        elif (
+            item.place is Place.CORE and item.ticket is not None and type(request) is Read and request.query is not None
+        ):
             item.place = Place.MACHINE
-            self._orders.run(Lane.APPLY, Query(item.ticket, item.request.request))
+            self._orders.run(Lane.APPLY, Query(item.ticket, request.query))
 
-    def on_query_answered(self, event: QueryAnswered) -> None:
-        """Give the machine's answer to the caller."""
+    def on_query_done(self, event: QueryAnswered | QueryFailed) -> None:
+        """Give the machine's answer, or its exception, to the caller."""
         waiting = self._tickets.get(event.ticket)
         if waiting is not None and waiting.place is Place.MACHINE:
-            self._succeed(waiting, event.data)
-
-    def on_query_failed(self, event: QueryFailed) -> None:
-        """Give the machine's exception to the caller."""
-        waiting = self._tickets.get(event.ticket)
-        if waiting is not None and waiting.place is Place.MACHINE:
-            self._finish(waiting)
-            self._raise(event.ticket, Refused(RefusalReason.QUERY_FAILED, event.text))
+            if type(event) is QueryAnswered:
+                self._answer(waiting, Success(NO_INDEX, (event.data,)))
+            elif type(event) is QueryFailed:
+                self._refuse(waiting, RefusalReason.QUERY_FAILED, text=event.text)
 
     def on_forward_reply(self, connection: ConnectionId, reply: ForwardReply) -> None:
         """Give the leader's answer to the caller. If another leader may answer differently, hold the request again."""
         item = self._forwards.answered(connection, reply.id)
         if item is None or item.place is Place.DONE:
             return  # its deadline answered it first, or the reply names no request of ours
-        if reply.result is not None:
-            self._succeed(item, reply.result)
-        elif (refused := refusal_of(reply)) is None:
-            self._unknown(item, uncertainty_of(reply) or UnknownReason.FORWARD_LOST, reply.text)
-        elif self._may_ask_again(item, refused):
-            item.refused = refused if refused in _LEAVING else None
-            self._hold_anew(item, reply.leader)
+        outcome = outcome_of(reply)
+        if type(outcome) is Refusal and self._may_ask_again(item, outcome.reason):
+            item.refused = outcome.reason if outcome.reason in _LEAVING else None
+            self._hold_anew(item, outcome.leader)
         else:
-            self._refuse(item, refused, reply.leader, reply.text)
+            self._answer(item, outcome)
 
     def on_lost(self, connection: ConnectionId, left: int) -> None:
         """Handle a lost connection.
@@ -388,7 +382,7 @@ class RequestBook:
         for item in unsent:
             self._hold_anew(item)
         for item in unknown:
-            self._unknown(item, UnknownReason.FORWARD_LOST)
+            self._answer(item, Indeterminate(UnknownReason.FORWARD_LOST))
 
     def _on_leader(self, leader: NodeId) -> None:
         """Redirect unsent forwards to the new leader; set a deadline for the sent ones."""
@@ -405,10 +399,10 @@ class RequestBook:
     def on_time(self) -> None:
         """Answer every request whose deadline has passed, with the outcome known at that moment."""
         for item in self._forwards.overdue(self.now):
-            self._unknown(item, UnknownReason.LEADERSHIP_LOST)
+            self._answer(item, Indeterminate(UnknownReason.LEADERSHIP_LOST))
         for item in self._deadlines.passed(self.now):
             if item.place in _UNCERTAIN and not item.is_read:
-                self._unknown(item, UnknownReason.DEADLINE)
+                self._answer(item, Indeterminate(UnknownReason.DEADLINE))
             else:
                 held_for = (item.refused or item.held_for) if item.place is Place.HELD else None
                 self._refuse(item, RefusalReason.DEADLINE, text=deadline_text(held_for))
@@ -430,7 +424,7 @@ class RequestBook:
         batches = [item for batch in self._batches.values() for item in batch.items]
         for item in [*self._tickets.values(), *self._new, *self._held, *batches]:
             if item.place in _UNCERTAIN and not item.is_read:
-                self._unknown(item, unknown, text)
+                self._answer(item, Indeterminate(unknown, text))
             else:
                 self._refuse(item, refused, text=text)
         self._batches.clear()
@@ -453,36 +447,19 @@ class RequestBook:
             self._tickets.pop(item.ticket, None)
         return True
 
-    def _succeed(self, item: PendingRequest, data: bytes) -> None:
-        if not self._finish(item):
-            return
-        if item.ticket is not None:
-            self._orders.effects.append(Answer(item.ticket, data))
-        elif len(data) > self._largest_result:
-            text = f"it was carried out, but its result of {len(data)} bytes is too large to be passed on"
-            reply = ForwardReply(item.forward, unknown=UnknownReason.FORWARD_LOST, text=text)
-            self._peers.answer(item.connection, reply)
-        else:
-            self._peers.answer(item.connection, ForwardReply(item.forward, result=data))
-
     def _refuse(self, item: PendingRequest, reason: RefusalReason, leader: NodeId = NO_NODE, text: str = "") -> None:
+        self._answer(item, Refusal(reason, leader, text))
+
+    def _answer(self, item: PendingRequest, outcome: Answered) -> None:
         if not self._finish(item):
             return
         if item.ticket is None:
-            self._peers.answer(item.connection, refusal_reply(item.forward, reason, leader, text))
-            return
-        self._raise(item.ticket, refusal_error(reason, leader, text, self._peers.addresses.of(leader)))
+            self._reply(item.connection, item.forward, outcome)
+        else:
+            self._orders.effects.append(Answer(item.ticket, outcome))
 
-    def _unknown(self, item: PendingRequest, reason: UnknownReason, text: str = "") -> None:
-        if not self._finish(item):
-            return
-        if item.ticket is None:
-            self._peers.answer(item.connection, uncertainty_reply(item.forward, reason, text))
-            return
-        self._raise(item.ticket, unknown_error(reason, text))
-
-    def _raise(self, ticket: Ticket, error: RequestError) -> None:
-        self._orders.effects.append(Answer(ticket, error=error))
+    def _reply(self, connection: ConnectionId, number: int, outcome: Answered) -> None:
+        self._peers.answer(connection, reply_of(number, outcome, self._largest_result))
 
 
 _NOT_LEADER: Final = frozenset({RefusalReason.NOT_LEADER, RefusalReason.NO_LEADER})
@@ -507,4 +484,4 @@ _READ_REASONS: Final = {
     UnknownReason.NODE_FAILED: RefusalReason.NODE_FAILED,
 }
 _UNCERTAIN: Final = frozenset({Place.CORE, Place.LEADER})
-_NOTHING: Final = ProposeLeave()
+_NOTHING: Final = LeaveJoint()

@@ -32,6 +32,7 @@ from raft_core.messages import (
     TransferRefused,
     VoteReply,
 )
+from raft_core.requests import ChangeMembership, LeaveJoint, Propose, TransferLeadership
 from raft_core.structs import Value
 from raft_core.wire.frames import Frame, FrameKind, encode_frame
 from raft_core.wire.payloads import (
@@ -40,11 +41,7 @@ from raft_core.wire.payloads import (
     ForwardReply,
     Hello,
     Payload,
-    ProposeChange,
-    ProposeCommand,
-    ProposeLeave,
     Pull,
-    Transfer,
 )
 
 __all__ = [
@@ -305,15 +302,15 @@ def _check_hello(hello: Hello) -> None:
 def _check_forward(forward: Forward) -> None:
     _require(_fits(forward.id | forward.budget), "a number in a forwarded request is out of range")
     request = forward.request
-    if isinstance(request, ProposeChange):
+    if isinstance(request, ChangeMembership):
         # An invalid node id is an operator's mistake: the leader's answer says so, and the link lives.
         _require(_fits(request.expected), "a number in a forwarded change is out of range")
         for change in request.changes:
             _require(-MAX_INT63 <= change.node <= MAX_INT63, "a node id is out of range")
             _require(isinstance(change, RemoveNode) or _fits(change.incarnation), "an incarnation is out of range")
-    elif isinstance(request, Transfer):
+    elif isinstance(request, TransferLeadership):
         _require(-MAX_INT63 <= request.to <= MAX_INT63, "a node id is out of range")
-    elif isinstance(request, ProposeCommand | ProposeLeave):
+    elif isinstance(request, Propose | LeaveJoint):
         pass
     else:
         assert_never(request)

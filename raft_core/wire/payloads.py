@@ -9,7 +9,7 @@ from typing import Final, TypeAlias, final
 
 from raft_core.effects import RefusalReason, UnknownReason
 from raft_core.ids import ClusterId, Incarnation, Index, NodeId, Term
-from raft_core.membership import Change, ChangeMode
+from raft_core.requests import Forwarded
 from raft_core.structs import Value
 
 __all__ = [
@@ -17,14 +17,9 @@ __all__ = [
     "Chunk",
     "Forward",
     "ForwardReply",
-    "Forwarded",
     "Hello",
     "Payload",
-    "ProposeChange",
-    "ProposeCommand",
-    "ProposeLeave",
     "Pull",
-    "Transfer",
 ]
 
 WIRE_VERSION: Final = 1
@@ -55,37 +50,6 @@ class Hello(Value, frozen=True, array_like=True):
     founder that has not formed: its plan, with incarnations once all are known. Others can object before anything is
     written, and write the same once every founder has sent it.
     """
-
-
-@final
-class ProposeCommand(Value, frozen=True, tag=1, array_like=True):
-    """A client's command, forwarded to the leader; answered with the machine's result."""
-
-    command: bytes
-
-
-@final
-class ProposeChange(Value, frozen=True, tag=2, array_like=True):
-    """An operator's change of members, forwarded to the leader."""
-
-    changes: tuple[Change, ...]
-    mode: ChangeMode = ChangeMode.AUTO
-    expected: Index = Index(0)
-
-
-@final
-class ProposeLeave(Value, frozen=True, tag=3, array_like=True):
-    """An operator's request to leave the joint configuration, forwarded to the leader."""
-
-
-@final
-class Transfer(Value, frozen=True, tag=4, array_like=True):
-    """An operator's request for a leadership transfer, forwarded to the leader."""
-
-    to: NodeId = NodeId(0)
-
-
-Forwarded: TypeAlias = ProposeCommand | ProposeChange | ProposeLeave | Transfer
 
 
 @final

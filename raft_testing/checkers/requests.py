@@ -11,9 +11,8 @@ from raft_core.effects import RefusalReason, Respond, UnknownReason
 from raft_core.errors import OutcomeUnknown, Refused, RequestError
 from raft_core.events import Event, Proposed, Requested
 from raft_core.ids import RequestId
-from raft_core.node.events import ClientProposed
 from raft_core.node.limits import SECOND, NodeLimits
-from raft_core.node.pending_request import ClientEvent
+from raft_core.requests import Propose, Request
 
 __all__ = ["Reply", "RequestTracker", "unfair"]
 
@@ -59,7 +58,7 @@ class RequestTracker:
         return ""
 
 
-def unfair(event: ClientEvent, reply: Reply, config: NodeLimits, waited: int, stopping_for: int) -> str:
+def unfair(request: Request, reply: Reply, config: NodeLimits, waited: int, stopping_for: int) -> str:
     """Return what is wrong with this answer; "" where nothing is.
 
     `waited`: nanoseconds since it was asked. `stopping_for`: since the node was asked to stop, or -1.
@@ -67,7 +66,7 @@ def unfair(event: ClientEvent, reply: Reply, config: NodeLimits, waited: int, st
     if isinstance(reply, OutcomeUnknown):
         early = reply.reason is UnknownReason.STOPPING and stopping_for < config.drain_timeout
         return f"ended with a request open {stopping_for / SECOND} s after it was asked to stop" if early else ""
-    if not isinstance(reply, Refused) or reply.reason not in _LEAVING or type(event) is not ClientProposed:
+    if not isinstance(reply, Refused) or reply.reason not in _LEAVING or type(request) is not Propose:
         return ""
     early = not config.leader_wait or waited < config.leader_wait
     return f"told a client {reply.reason}, and was not asked to stop" if early and stopping_for < 0 else ""

@@ -13,8 +13,8 @@ from typing import Final, final
 from raft_core.errors import OutcomeUnknown
 from raft_core.ids import Incarnation, NodeId
 from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, RemoveNode
-from raft_core.node.events import ClientChanged, ClientLeft, ClientProposed, ClientTransferred
 from raft_core.node.limits import MILLISECOND, SECOND
+from raft_core.requests import ChangeMembership, LeaveJoint, Propose, TransferLeadership
 from raft_core.sessions import Sequence, SessionId, encode_command
 from raft_testing.checkers.requests import Reply
 from raft_testing.faults.catalogue import Fault
@@ -84,7 +84,7 @@ class AdminFaults:
                 on_reply(None)
 
         world.at(_PATIENCE + 2 * SECOND, give_up)
-        node.call(ticket, ClientChanged(ticket, changes, mode, deadline=deadline), on_reply)
+        node.call(ticket, ChangeMembership(changes, mode), deadline, on_reply)
         return True
 
     def _room(self) -> bool:
@@ -216,7 +216,7 @@ class AdminFaults:
         if node is not None and server is not None and server.members.joint and world.now >= self._stay_until:
             ticket = world.next_ticket()
             deadline = node.clock.at(world.now) + SECOND
-            node.call(ticket, ClientLeft(ticket, deadline), self._on_left)
+            node.call(ticket, LeaveJoint(), deadline, self._on_left)
         world.at(2 * SECOND, self._leave_joint)
 
     def _on_left(self, reply: Reply) -> None:
@@ -286,7 +286,7 @@ class AdminFaults:
             if isinstance(reply, bytes):
                 world.seen["leadership transferred"] += 1
 
-        node.call(ticket, ClientTransferred(ticket, to, deadline), on_reply)
+        node.call(ticket, TransferLeadership(to), deadline, on_reply)
         return True
 
     def flood(self, rng: Rng) -> bool:
@@ -300,5 +300,5 @@ class AdminFaults:
             ticket = world.next_ticket()
             command = encode_command(SessionId(1 << 40), Sequence(ticket), Sequence(ticket), bytes(size))
             deadline = node.clock.at(world.now) + 3000 * MILLISECOND
-            node.call(ticket, ClientProposed(ticket, command, deadline), lambda _: None)
+            node.call(ticket, Propose(command), deadline, lambda _: None)
         return True

@@ -20,11 +20,10 @@ from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, Membe
 from raft_core.messages import DATA, HEARTBEAT, AppendEntries, InstallSnapshot, ReadIndex
 from raft_core.node.api import Done, NodeApi
 from raft_core.node.api import Reply as Call
-from raft_core.node.events import ClientProposed
-from raft_core.node.jobs import DropReceived, Job, Lane, Query, Ticket
+from raft_core.node.jobs import DropReceived, Job, Lane, Query
 from raft_core.node.limits import SECOND
 from raft_core.raft import Raft
-from raft_core.requests import ChangeMembership, LeaveJoint, ReadConsistency, TransferLeadership
+from raft_core.requests import ChangeMembership, LeaveJoint, Propose, ReadConsistency, TransferLeadership
 from raft_core.roles.leader import Leader
 from raft_core.sessions import Sequence, SessionId, encode_command
 from raft_testing.checkers.requests import Reply
@@ -172,8 +171,7 @@ class ApiMisuse:
         """Use a deadline that has passed already, or passes at once."""
         if rng.chance(0.5):
             ticket = self._world.next_ticket()
-            event = ClientProposed(ticket, b"", deadline=1)
-            node.call(ticket, event, self._refused("a command whose deadline had passed"))
+            node.call(ticket, Propose(b""), 1, self._refused("a command whose deadline had passed"))
             return True
         calls: tuple[Callable[[], Call | Done], ...] = (
             lambda: face.propose(b"", timeout=_NEVER),
@@ -276,10 +274,10 @@ class ApiMisuse:
         if work is None:
             return False
         lanes: dict[Lane, Job] = {
-            Lane.WRITE: Query(Ticket(1), b""),
+            Lane.WRITE: Query(1, b""),
             Lane.APPLY: DropReceived(),
-            Lane.SNAPSHOT: Query(Ticket(1), b""),
-            Lane.TRANSFER: Query(Ticket(1), b""),
+            Lane.SNAPSHOT: Query(1, b""),
+            Lane.TRANSFER: Query(1, b""),
         }
         lane = rng.choice(list(lanes))
         self._must_raise(lambda: work.run(lane, [lanes[lane]]), CallerError)

@@ -36,23 +36,13 @@ from raft_core.messages import (
     VoteReply,
 )
 from raft_core.node.status import NodeStatus
+from raft_core.requests import ChangeMembership, LeaveJoint, Propose, TransferLeadership
 from raft_core.sessions import Sequence, SessionId, encode_command
 from raft_core.settings import Settings
 from raft_core.wire.codec import encode_message, encode_payload, encode_refusal
 from raft_core.wire.frames import FRAME_OVERHEAD, FrameKind, encode_frame
 from raft_core.wire.handshake import Limits
-from raft_core.wire.payloads import (
-    WIRE_VERSION,
-    Chunk,
-    Forward,
-    ForwardReply,
-    Hello,
-    ProposeChange,
-    ProposeCommand,
-    ProposeLeave,
-    Pull,
-    Transfer,
-)
+from raft_core.wire.payloads import WIRE_VERSION, Chunk, Forward, ForwardReply, Hello, Pull
 from raft_testing.rng import Rng
 
 __all__ = ["ODDITIES", "Oddity", "Victim", "late_answer"]
@@ -368,10 +358,10 @@ def numbers_at_the_end(victim: Victim, rng: Rng) -> list[bytes]:
 
 def a_forward_without_sense(victim: Victim, rng: Rng) -> list[bytes]:
     payloads: tuple[Forward | ForwardReply, ...] = (
-        Forward(-1, 0, ProposeLeave()),
-        Forward(1, 0, ProposeChange((RemoveNode(NodeId(-_HUGE)),))),
-        Forward(1, 0, ProposeChange((RemoveNode(NodeId(1)),), expected=Index(-1))),
-        Forward(1, 0, Transfer(NodeId(_HUGE + 5))),
+        Forward(-1, 0, LeaveJoint()),
+        Forward(1, 0, ChangeMembership((RemoveNode(NodeId(-_HUGE)),))),
+        Forward(1, 0, ChangeMembership((RemoveNode(NodeId(1)),), expected=Index(-1))),
+        Forward(1, 0, TransferLeadership(NodeId(_HUGE + 5))),
         ForwardReply(1),
         ForwardReply(1, result=b"yes", refused=RefusalReason.STALE),
         ForwardReply(-1, result=b"yes"),
@@ -383,13 +373,13 @@ def requests_that_are_refused(victim: Victim, rng: Rng) -> list[bytes]:
     """Send valid forwards that must not be carried out, and a reply without a request."""
     unknown = encode_command(SessionId(1 << 40), Sequence(1), Sequence(1), b"of a session that never was")
     payloads: tuple[Forward | ForwardReply, ...] = (
-        Forward(1, 1, ProposeCommand(unknown)),
-        Forward(2, 0, ProposeCommand(unknown)),
-        Forward(3, 0, ProposeCommand(bytes(victim.settings.max_entry_bytes + 1))),
-        Forward(4, 0, ProposeChange((AddVoter(NodeId(0)),))),
-        Forward(5, 0, ProposeChange((RemoveNode(NodeId(0)), RemoveNode(NodeId(0))))),
-        Forward(6, 0, Transfer(victim.stranger)),
-        Forward(7, 0, Transfer(NodeId(-1))),
+        Forward(1, 1, Propose(unknown)),
+        Forward(2, 0, Propose(unknown)),
+        Forward(3, 0, Propose(bytes(victim.settings.max_entry_bytes + 1))),
+        Forward(4, 0, ChangeMembership((AddVoter(NodeId(0)),))),
+        Forward(5, 0, ChangeMembership((RemoveNode(NodeId(0)), RemoveNode(NodeId(0))))),
+        Forward(6, 0, TransferLeadership(victim.stranger)),
+        Forward(7, 0, TransferLeadership(NodeId(-1))),
         ForwardReply(1 << 50, result=b"yes"),
     )
     return _after_greeting(victim, *[encode_payload(payload) for payload in rng.some(payloads, 0.4)])

@@ -21,7 +21,6 @@ from raft_core.membership import Members
 from raft_core.node.config import NodeConfig
 from raft_core.node.core import NodeCore
 from raft_core.node.driver import host_at
-from raft_core.node.events import HostStarted
 from raft_core.node.limits import SECOND, NodeLimits
 from raft_core.raft import Raft
 from raft_core.recovered import Recovered
@@ -124,8 +123,7 @@ class Misconfigurations:
         host = NodeCore(
             config, node.settings, founded, lambda c, now, wall: c, rng, rng
         )  # it has been part of a cluster before
-        host.handle([HostStarted()], 0, 0)
-        self._must_raise("starting a host twice", lambda: host.handle([HostStarted()], 1, 1), CallerError)
+        host.handle([], 0, 0)
         self._must_raise("asking for what was not recorded", host.recording, CallerError)
 
     def open_damaged(self, node: SimulatedNode, harm: Callable[[CrashDisk, Rng], bool], rng: Rng) -> None:
@@ -226,7 +224,7 @@ class Misconfigurations:
         )
         machine = self._world.new_machine()
         host = host_at(node.address, config, recovered, machine, seed=node.id)
-        host.handle([HostStarted()], 0, 0)
+        host.handle([], 0, 0)
         status = host.status
         right = (status.node, status.term) == (node.id, recovered.hard.term) and bool(host.recording())
         self._world.require(right, f"node {node.id} does not stand where its disk says")

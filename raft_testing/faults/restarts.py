@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, final
 
-from raft_core.node.events import ClientProposed
 from raft_core.node.limits import MILLISECOND, SECOND
+from raft_core.requests import Propose
 from raft_core.sessions import Sequence, SessionId, encode_command
 from raft_testing.rng import Rng
 from raft_testing.sim.node import SimulatedNode
@@ -60,4 +60,4 @@ class Restarts:
                 ticket = world.next_ticket()
                 command = encode_command(SessionId(1 << 40), Sequence(ticket), Sequence(ticket), b"restart")
                 deadline = node.clock.at(world.now) + 5 * SECOND
-                node.call(ticket, ClientProposed(ticket, command, deadline), lambda _: None)
+                node.call(ticket, Propose(command), deadline, lambda _: None)

@@ -10,14 +10,14 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Protocol, TypeAlias, final
 
-from raft_core.errors import CallerError, RequestError
+from raft_core.errors import CallerError
 from raft_core.node.api import Done
-from raft_core.node.api import Reply as Request
-from raft_core.node.driver import outcome
-from raft_core.node.events import Answer, ConnectionId, NodeEvent
+from raft_core.node.api import Reply as Asking
+from raft_core.node.config import deadline_after
+from raft_core.node.events import ConnectionId, NodeEvent
 from raft_core.node.job_runner import JobRunner
-from raft_core.node.jobs import Job, Lane, Ticket
-from raft_core.node.pending_request import ClientEvent
+from raft_core.node.jobs import Job, Lane
+from raft_core.requests import Request
 from raft_testing.checkers.requests import Reply
 from raft_testing.sim.clock import NodeClock
 from raft_testing.sim.environment import Environment
@@ -26,7 +26,7 @@ from raft_testing.sim.workers import SimulatedWorkers
 
 __all__ = ["AdaptedNode", "Asked", "SimulatedAdapter", "converse"]
 
-_Call: TypeAlias = Callable[[Ticket, ClientEvent, Callable[[Reply], None]], None]
+_Call: TypeAlias = Callable[[int, Request, int, Callable[[Reply], None]], None]
 
 
 class AdaptedNode(Endpoint, Protocol):
@@ -136,23 +136,22 @@ class SimulatedAdapter:
     def require_thread(self) -> None:
         """Do nothing: a simulation has one thread and no event loop."""
 
-    def ask(self, event: Callable[[Ticket], NodeEvent]) -> Asked:
-        """Return a caller's event; `converse` gets it answered."""
-        return Asked(event)
+    def ask(self, request: Request, timeout: float | None) -> Asked:
+        """Return a caller's request; `converse` gets it answered."""
+        return Asked(request, deadline_after(self.now(), timeout))
 
 
 @final
 class Asked(Coroutine[Any, Any, bytes]):
-    """One call of a node. Its first step gives the event, its second takes the answer and ends with what that is."""
+    """One call of a node: its request and deadline, for `converse`."""
 
-    def __init__(self, event: Callable[[Ticket], NodeEvent]) -> None:
-        self._event = event
+    def __init__(self, request: Request, deadline: int) -> None:
+        self.request = request
+        self.deadline = deadline
 
-    def send(self, value: Answer | None) -> Callable[[Ticket], NodeEvent]:
-        """Return the event; or, with the answer, end: `StopIteration` with the data, or raise the `RequestError`."""
-        if value is None:
-            return self._event
-        raise StopIteration(outcome(value))
+    def send(self, value: Any) -> Any:
+        """Refuse to be awaited."""
+        raise CallerError("nothing is awaited in a simulation: hand this to `converse`")
 
     def throw(self, *failure: Any) -> Any:
         """Whoever called was cancelled."""
@@ -165,25 +164,11 @@ class Asked(Coroutine[Any, Any, bytes]):
         raise CallerError("nothing is awaited in a simulation: hand this to `converse`")
 
 
-def converse(ticket: Ticket, call: _Call, request: Request | Done, then: Callable[[Reply], None]) -> Ticket:
+def converse(ticket: int, call: _Call, asked: Asking | Done, then: Callable[[Reply], None]) -> int:
     """Carry out a request that was made through `NodeApi`. Return its ticket.
 
     `call` is `SimulatedNode.call`. `then` gets the result or the error of the request, or None where the node died.
     """
-    event: Callable[[Ticket], ClientEvent] = request.send(None)
-
-    def on_reply(reply: Reply) -> None:
-        if reply is None:
-            then(None)
-            return
-        answer = Answer(ticket, error=reply) if isinstance(reply, RequestError) else Answer(ticket, reply)
-        try:
-            request.send(answer)
-        except StopIteration as stopped:
-            reply = stopped.value
-        except RequestError as error:
-            reply = error
-        then(reply)
-
-    call(ticket, event(ticket), on_reply)
+    assert isinstance(asked, Asked)
+    call(ticket, asked.request, asked.deadline, then)
     return ticket

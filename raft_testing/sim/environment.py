@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from raft_core.ids import Incarnation, NodeId
-from raft_core.node.jobs import Ticket
 from raft_core.node.limits import SECOND
 from raft_core.sessions import SessionLimits, Sessions
 from raft_core.state_machine import StateMachine
@@ -97,7 +96,7 @@ class Environment:
         """Return a state machine of the user under sessions, as every node runs it."""
         return Sessions(CountingStateMachine(self._machine(), self.replicas), self._limits)
 
-    def next_ticket(self) -> Ticket:
+    def next_ticket(self) -> int:
         """Return a ticket that no other request of this simulation has."""
         self._tickets += 1
-        return Ticket(self._tickets)
+        return self._tickets

@@ -12,7 +12,6 @@ from enum import Enum, auto
 from typing import Final, Protocol, final
 
 import attrs
-import msgspec
 
 from raft_core.effects import Alarm, AlarmKind, Effect, RoleChanged, RoleName
 from raft_core.errors import DiskError, LogLost, RequestError
@@ -20,14 +19,14 @@ from raft_core.events import Event
 from raft_core.ids import NO_NODE, Incarnation, NodeId
 from raft_core.node.api import NodeApi
 from raft_core.node.core import NodeCore
-from raft_core.node.driver import Driver, outcome
-from raft_core.node.events import Answer, ConnectionId, NodeEvent, Run, StopAsked, TimerFired, Transmit
+from raft_core.node.driver import Driver
+from raft_core.node.events import Answered, ConnectionId, NodeEvent, Run, StopAsked, TimerFired, Transmit
 from raft_core.node.job_runner import JobRunner
-from raft_core.node.jobs import Lane, Ticket
+from raft_core.node.jobs import Lane
 from raft_core.node.limits import SECOND, NodeLimits
-from raft_core.node.pending_request import ClientEvent
 from raft_core.raft import Raft
 from raft_core.recorder import Recorder
+from raft_core.requests import Request
 from raft_core.settings import Settings
 from raft_core.state_machine import preparer
 from raft_core.store import Store
@@ -151,7 +150,7 @@ class SimulatedNode:
         self._handled_at = 0  # by its own clock
         self._stop_asked = -1  # when it was asked to stop, by its own clock
         self._limits = limits_of_node(config, settings)
-        self._callers: dict[Ticket, tuple[Ticket, Callable[[Reply], None], int]] = {}  # driver's own ticket, deadline
+        self._callers: dict[int, tuple[_Caller, Callable[[Reply], None], int]] = {}  # and the deadline
 
     @property
     def raft(self) -> Raft | None:
@@ -460,31 +459,32 @@ class SimulatedNode:
         self._connections += 2
         return ConnectionId(self._connections)
 
-    def call(self, ticket: Ticket, event: ClientEvent, caller: Callable[[Reply], None]) -> None:
-        """Handle the event, under a ticket of the driver's; the caller is told once."""
+    def call(self, ticket: int, request: Request, deadline: int, caller: Callable[[Reply], None]) -> None:
+        """Make the request; the caller is told once."""
         driver = self._driver
         if driver is None or not self.alive:
             caller(None)
             return
+        waiting = _Caller(self, ticket, request, caller)
+        driver.call(waiting, request, deadline)
+        self._callers[ticket] = (waiting, caller, deadline)
 
-        def deliver(answer: Answer) -> None:
-            if self._callers.pop(ticket, None) is None:
-                return
-            reply: Reply
-            try:
-                reply = outcome(answer)
-            except RequestError as error:
-                reply = error
-            now, stop = self.clock.at(self.world.now), self._stop_asked
-            wrong = unfair(event, reply, self.config, now - asked_at, now - stop if stop >= 0 else -1)
-            self.world.require(not wrong, f"node {self.id} {wrong}")
-            caller(reply)
+    def answered(self, waiting: _Caller, outcome: Answered) -> None:
+        """Tell the caller, once, and judge a node that stops by what it says."""
+        driver = self._driver
+        if driver is None or self._callers.pop(waiting.ticket, None) is None:
+            return
+        reply: Reply
+        try:
+            reply = driver.result(outcome)
+        except RequestError as error:
+            reply = error
+        now, stop = self.clock.at(self.world.now), self._stop_asked
+        wrong = unfair(waiting.request, reply, self.config, now - waiting.asked_at, now - stop if stop >= 0 else -1)
+        self.world.require(not wrong, f"node {self.id} {wrong}")
+        waiting.caller(reply)
 
-        asked_at = self.clock.at(self.world.now)
-        number = driver.ask(lambda number: msgspec.structs.replace(event, ticket=number), deliver)
-        self._callers[ticket] = (number, caller, event.deadline)
-
-    def cancel(self, ticket: Ticket) -> None:
+    def cancel(self, ticket: int) -> None:
         """Nobody waits any more. A living node has answered everybody whose deadline has come."""
         known = self._callers.pop(ticket, None)
         if known is None or not self.alive or self._driver is None:
@@ -494,3 +494,20 @@ class SimulatedNode:
         self.world.require(
             late <= _LATE, f"node {self.id} left a request unanswered for {late} ticks after its deadline"
         )
+
+
+class _Caller:
+    """The ticket of a call of a node in one of its lives."""
+
+    __slots__ = ("_node", "asked_at", "caller", "request", "ticket")
+
+    def __init__(self, node: SimulatedNode, ticket: int, request: Request, caller: Callable[[Reply], None]) -> None:
+        self._node = node
+        self.ticket = ticket
+        self.request = request
+        self.caller = caller
+        self.asked_at = node.clock.at(node.world.now)
+
+    def deliver(self, outcome: Answered) -> None:
+        """Give the caller the outcome."""
+        self._node.answered(self, outcome)

@@ -10,9 +10,8 @@ from __future__ import annotations
 from typing import Final, final
 
 from raft_core.errors import OutcomeUnknown, RequestError
-from raft_core.node.events import ClientAsked, ClientProposed
-from raft_core.node.jobs import Ticket
 from raft_core.node.limits import SECOND
+from raft_core.requests import Propose, Read
 from raft_core.sessions import (
     Expired,
     Full,
@@ -66,7 +65,7 @@ class SimulatedClient:
         self._sent = False
         self._operation = OperationId(0)
         self._command = b""
-        self._waiting: tuple[SimulatedNode, Ticket] | None = None
+        self._waiting: tuple[SimulatedNode, int] | None = None
         self.attempts = 0
         self.answered = 0
         self.idle = True
@@ -120,12 +119,12 @@ class SimulatedClient:
         patient = self._moods.chance(_PATIENT_SHARE)
         deadline = 0 if patient else node.clock.at(world.now) + _PATIENCE * node.clock.rate // 1000
         asked = self._asked
-        event: ClientAsked | ClientProposed
+        request: Read | Propose
         if asked is not None and asked.reads:
             world.replicas.asked(asked.data)
-            event = ClientAsked(ticket, asked.data, deadline=deadline)
+            request = Read(query=asked.data)
         else:
-            event = ClientProposed(ticket, self._command, deadline)
+            request = Propose(self._command)
         self._waiting = (node, ticket)
 
         def give_up() -> None:
@@ -135,9 +134,9 @@ class SimulatedClient:
 
         if not patient:
             world.at(_PATIENCE + _GRACE, give_up)
-        node.call(ticket, event, lambda reply: self._on_reply(ticket, reply))
+        node.call(ticket, request, deadline, lambda reply: self._on_reply(ticket, reply))
 
-    def _on_reply(self, ticket: Ticket, reply: Reply) -> None:
+    def _on_reply(self, ticket: int, reply: Reply) -> None:
         if self._waiting is None or self._waiting[1] != ticket:
             return
         self._waiting = None
@@ -169,7 +168,7 @@ class SimulatedClient:
 
         node, ticket = self._echoes.choice(doors), world.next_ticket()
         deadline = node.clock.at(world.now) + _PATIENCE * node.clock.rate // 1000
-        node.call(ticket, ClientProposed(ticket, command, deadline), on_reply)
+        node.call(ticket, Propose(command), deadline, on_reply)
 
     # How it ended.
 

@@ -16,17 +16,17 @@ from contextlib import suppress
 from itertools import count
 from queue import Empty, Queue, SimpleQueue
 from threading import Thread
-from typing import Final, TypeAlias, assert_never
+from typing import Final, TypeAlias, assert_never, cast
 
-from raft_core.effects import Alarm, RefusalReason, RoleChanged
-from raft_core.errors import RaftError, Refused, SettingsError
+from raft_core.effects import Alarm, RoleChanged
+from raft_core.errors import RaftError, SettingsError
 from raft_core.node import events as host
 from raft_core.node.config import NodeConfig, deadline_after, join_address, split_address
 from raft_core.node.driver import host_at
-from raft_core.node.jobs import Ticket
+from raft_core.node.outcomes import ended, error_of, result_of
 from raft_core.node.reaching import dial_failure
 from raft_core.node.status import NodeStatus
-from raft_core.requests import ReadConsistency
+from raft_core.requests import Propose, Read, ReadConsistency, Request
 from raft_core.state_machine import StateMachine
 from raft_storage.open import open_disk
 
@@ -47,8 +47,7 @@ class ThreadsNode:
             raise
         self._config, self._heard = config, heard
         self._inbox: Final[Queue[host.NodeEvent]] = Queue(256)  # full: readers, callers and lanes wait, the loop never
-        self._tickets: Final = count(1)
-        self._callers: Final[dict[Ticket, Future[bytes]]] = {}
+        self._callers: Final[set[Future[host.Answered]]] = set()
         self._connections: Final[_Known] = {}
         self._wake_at = 0
         self._finished: Final[Future[RaftError | None]] = Future()
@@ -63,12 +62,10 @@ class ThreadsNode:
 
     def propose(self, command: bytes, *, timeout: float | None = None) -> bytes:
         """The machine's result, once `command` is committed and applied. Raises `Refused` or `OutcomeUnknown`."""
-        deadline = deadline_after(time.monotonic_ns(), timeout)
-        return self._ask(lambda ticket: host.ClientProposed(ticket, command, deadline))
+        return self._ask(Propose(command), timeout)
 
     def read(self, query: bytes, consistency: ReadConsistency, limit: int = 0, timeout: float | None = None) -> bytes:
-        deadline = deadline_after(time.monotonic_ns(), timeout)
-        return self._ask(lambda ticket: host.ClientAsked(ticket, query, consistency, limit, deadline))
+        return self._ask(Read(consistency, limit, query), timeout)
 
     def stop(self) -> None:
         """The node has handed over, answered everybody, ended and closed its disk. Raises what it failed with."""
@@ -76,16 +73,17 @@ class ThreadsNode:
         if (error := self._finished.result(2 * self._config.shutdown_timeout)) is not None:
             raise error
 
-    def _ask(self, event: Callable[[Ticket], host.NodeEvent]) -> bytes:
-        ticket, answer = Ticket(next(self._tickets)), Future[bytes]()
-        self._callers[ticket] = answer
-        self._inbox.put(event(ticket))
-        if self._finished.done() and self._callers.pop(ticket, None) is not None:
-            raise _ended()
-        return answer.result()
+    def _ask(self, request: Request, timeout: float | None) -> bytes:
+        caller: Future[host.Answered] = Future()
+        self._callers.add(caller)
+        self._inbox.put(host.Call(caller, request, deadline_after(time.monotonic_ns(), timeout)))
+        if self._finished.done() and caller in self._callers:
+            self._callers.discard(caller)
+            raise error_of(ended(None))
+        return result_of(caller.result(), self._host.address_of)
 
     def _loop(self) -> None:
-        events: list[host.NodeEvent] = [host.HostStarted()]
+        events: list[host.NodeEvent] = [host.TimerFired()]
         while not self._finished.done():
             for effect in self._host.handle(events, time.monotonic_ns(), time.time_ns()):
                 self._do(effect)
@@ -93,8 +91,8 @@ class ThreadsNode:
             with suppress(Empty):
                 while True:
                     events.append(self._inbox.get_nowait())
-        for ticket in list(self._callers):  # they asked too late for the host to hear of them
-            self._do(host.Answer(ticket, error=_ended()))
+        for caller in list(self._callers):  # they asked too late for the host to hear of them
+            self._do(host.Answer(caller, ended(None)))
 
     def _next_event(self) -> host.NodeEvent:
         try:
@@ -107,8 +105,10 @@ class ThreadsNode:
             if (connection := self._connections.get(effect.connection)) is not None:
                 connection.outgoing.put(effect.data)
         elif type(effect) is host.Answer:
-            if (caller := self._callers.pop(effect.ticket, None)) is not None:
-                caller.set_exception(effect.error) if effect.error else caller.set_result(effect.data)
+            caller = cast(Future[host.Answered], effect.ticket)
+            if caller in self._callers:
+                self._callers.discard(caller)
+                caller.set_result(effect.outcome)
         elif type(effect) is host.Run:
             self._lanes.put(effect.lane, effect.job)
         elif type(effect) is host.WakeAt:
@@ -190,10 +190,6 @@ class _Connection:
         with suppress(OSError):
             if self._socket is not None:
                 self._socket.shutdown(socket.SHUT_RDWR)  # wakes the reader and a writer that is stuck
-
-
-def _ended() -> Refused:
-    return Refused(RefusalReason.STOPPING, "the node has ended")
 
 
 _Known: TypeAlias = dict[host.ConnectionId, _Connection]

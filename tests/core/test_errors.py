@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from raft_core import errors
-from raft_core.effects import Persist, RefusalReason, UnknownReason
+from raft_core.effects import Indeterminate, Persist, Refusal, RefusalReason, UnknownReason
 from raft_core.entries import Entry
 from raft_core.errors import (
     CallerError,
@@ -39,7 +39,7 @@ from raft_core.events import StopRequested, Tick
 from raft_core.ids import NodeId, WriteId
 from raft_core.log import Log
 from raft_core.membership import Members
-from raft_core.node.outcomes import refusal_error, unknown_error
+from raft_core.node.outcomes import error_of
 from raft_core.raft import Raft
 from raft_core.recovered import Recovered
 from raft_core.settings import Settings
@@ -161,32 +161,33 @@ def test_a_log_that_lost_what_was_committed_is_the_disks_fault() -> None:
 
 @pytest.mark.parametrize("reason", RefusalReason)
 def test_every_reason_of_a_refusal_has_an_error_and_a_text_of_its_own(reason: RefusalReason) -> None:
-    error = refusal_error(reason, NodeId(3))
+    error = error_of(Refusal(reason, NodeId(3)))
+    assert isinstance(error, Refused)
 
     assert (error.reason, error.leader) == (reason, 3)
     assert len(str(error)) > len(reason)
-    others = {str(refusal_error(other)) for other in RefusalReason if other is not reason}
-    assert str(refusal_error(reason)) not in others
+    others = {str(error_of(Refusal(other))) for other in RefusalReason if other is not reason}
+    assert str(error_of(Refusal(reason))) not in others
 
 
 def test_refusals_are_told_apart_by_type() -> None:
     with pytest.raises(NotLeader, match=r"node 2 at 10\.0\.0\.2:7000") as caught:
-        raise refusal_error(RefusalReason.NOT_LEADER, NodeId(2), address="10.0.0.2:7000")
+        raise error_of(Refusal(RefusalReason.NOT_LEADER, NodeId(2)), lambda _: "10.0.0.2:7000")
     assert (caught.value.leader, caught.value.address) == (2, "10.0.0.2:7000")
     with pytest.raises(QueueFull):
-        raise refusal_error(RefusalReason.LOG_FULL)
+        raise error_of(Refusal(RefusalReason.LOG_FULL))
     with pytest.raises(TransferInProgress):
-        raise refusal_error(RefusalReason.TRANSFERRING)
+        raise error_of(Refusal(RefusalReason.TRANSFERRING))
     with pytest.raises(MembershipRefused):
-        raise refusal_error(RefusalReason.CHANGE_PENDING)
+        raise error_of(Refusal(RefusalReason.CHANGE_PENDING))
     with pytest.raises(Refused):
-        raise refusal_error(RefusalReason.TOO_LARGE)
+        raise error_of(Refusal(RefusalReason.TOO_LARGE))
 
 
 @pytest.mark.parametrize("reason", UnknownReason)
 def test_an_unknown_outcome_is_no_refusal(reason: UnknownReason) -> None:
     with pytest.raises(OutcomeUnknown) as caught:
-        raise unknown_error(reason)
+        raise error_of(Indeterminate(reason))
 
     assert not isinstance(caught.value, Refused)
     assert caught.value.reason == reason

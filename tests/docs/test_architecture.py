@@ -247,8 +247,11 @@ def test_pure_packages_do_no_io() -> None:
                 assert node.func.id not in FORBIDDEN_CALLS, f"{name} calls {node.func.id}"
 
 
-def test_protocol_awaits_nothing() -> None:
+def test_only_the_loop_shared_by_adapters_awaits() -> None:
+    """It awaits what an adapter hands in; that it imports no event loop is checked with all other imports."""
     for name, tree in pure_modules():
+        if name == "raft_core.node.loop":
+            continue
         for node in ast.walk(tree):
             assert not isinstance(node, ast.AsyncFunctionDef | ast.Await | ast.AsyncWith | ast.AsyncFor), name
 

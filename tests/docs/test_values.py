@@ -15,12 +15,11 @@ import msgspec
 import pytest
 
 import raft_core
-from raft_core.effects import RefusalReason
+from raft_core.effects import Refusal, RefusalReason
 from raft_core.errors import NotLeader, StorageBroken
-from raft_core.node.driver import outcome
-from raft_core.node.events import Answer, JobFailed
-from raft_core.node.jobs import Lane, Ticket
-from raft_core.node.outcomes import refusal_error
+from raft_core.node.events import JobFailed
+from raft_core.node.jobs import Lane
+from raft_core.node.outcomes import result_of
 from raft_core.structs import Value
 from tests.docs.moved import MOVED
 
@@ -97,7 +96,7 @@ def test_an_error_that_a_caller_was_told_does_not_stay_for_ever() -> None:
     before = count(NotLeader)
     for _ in range(20):
         with pytest.raises(NotLeader):
-            outcome(Answer(Ticket(1), error=refusal_error(RefusalReason.NO_LEADER)))
+            result_of(Refusal(RefusalReason.NO_LEADER))
 
     assert count(NotLeader) <= before + 1  # the one that pytest still shows
 
@@ -108,7 +107,7 @@ def test_an_error_goes_at_once_with_whoever_caught_it_and_needs_no_collector() -
     try:
         for _ in range(20):
             with contextlib.suppress(NotLeader):
-                outcome(Answer(Ticket(1), error=refusal_error(RefusalReason.NO_LEADER)))
+                result_of(Refusal(RefusalReason.NO_LEADER))
         assert sum(type(thing) is NotLeader for thing in gc.get_objects()) <= before
     finally:
         gc.enable()

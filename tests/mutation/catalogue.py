@@ -1006,20 +1006,20 @@ MUTANTS: Final = (
     Mutant(
         "believed-before-it-is-judged",
         "A node of another founding takes the place of the one whose number it has: it is dialled instead.",
-        "raft_core/node/core.py",
-        "NodeCore._on_greeted",
-        "judgement = self._forming.judge(hello, self._peers.standing_greetings())",
+        "raft_core/node/handshake.py",
+        "Handshake.on_greeted",
+        "judgement = self.bootstrap.judge(hello, self._peers.standing_greetings())",
         """
         self._peers.welcome(connection, hello)
-        judgement = self._forming.judge(hello, self._peers.standing_greetings())
+        judgement = self.bootstrap.judge(hello, self._peers.standing_greetings())
         """,
         ("tests/node/test_decisions.py",),
     ),
     Mutant(
         "greeted-before-founding-is-enough",
         "A node that has formed tells those whom it met before nothing of how it was founded.",
-        "raft_core/node/core.py",
-        "NodeCore._greet_anew",
+        "raft_core/node/handshake.py",
+        "Handshake._greet_anew",
         "self._peers.greet_anew(why)",
         "",
         ("tests/node/test_node_cluster.py", "tests/node/test_decisions.py"),
@@ -1111,7 +1111,7 @@ MUTANTS: Final = (
         "A forwarded request whose connection broke is sent again.",
         "raft_core/node/requests.py",
         "RequestBook.on_lost",
-        "self._unknown(item, UnknownReason.FORWARD_LOST)",
+        "self._answer(item, Indeterminate(UnknownReason.FORWARD_LOST))",
         "self._hold(item, NO_NODE)",
         _CLIENTS,
     ),
@@ -1349,7 +1349,7 @@ MUTANTS: Final = (
         "What a leader refuses because it hands over or stops is refused to the client, not sent to the next leader.",
         "raft_core/node/requests.py",
         "RequestBook._may_ask_again",
-        "reason in _NOT_LEADER or (reason in _LEAVING and type(request) is not Transfer)",
+        "reason in _NOT_LEADER or (reason in _LEAVING and type(request) is not TransferLeadership)",
         "reason in _NOT_LEADER",
         ("tests/node/test_forwards.py",),
     ),

@@ -19,9 +19,9 @@ from raft_core.ids import Index, NodeId
 from raft_core.node import MILLISECOND, SECOND, JobRunner, NodeCore, NodeLimits, Phase
 from raft_core.node.events import (
     Answer,
+    Answered,
     BytesReceived,
-    ClientAsked,
-    ClientProposed,
+    Call,
     ConnectionClosed,
     ConnectionId,
     ConnectionOpened,
@@ -29,7 +29,6 @@ from raft_core.node.events import (
     DialFailed,
     Disconnect,
     Finished,
-    HostStarted,
     NodeEffect,
     NodeEvent,
     Run,
@@ -39,9 +38,10 @@ from raft_core.node.events import (
     Transmitted,
     WakeAt,
 )
-from raft_core.node.jobs import Job, Lane, Ticket
+from raft_core.node.jobs import Job, Lane
+from raft_core.node.outcomes import result_of
 from raft_core.node.peers import Peers
-from raft_core.requests import ReadConsistency
+from raft_core.requests import Propose, Read, ReadConsistency
 from raft_core.settings import Settings
 from raft_core.state_machine import preparer
 from raft_core.wire import Greeted, encode_payload
@@ -131,8 +131,8 @@ class Node:
     inbox: list[NodeEvent] = field(default_factory=list)
     scheduled: bool = False
     accepted: int = 1
-    answers: dict[Ticket, bytes | RequestError] = field(default_factory=dict)
-    answered_at: dict[Ticket, int] = field(default_factory=dict)
+    answers: dict[int, bytes | RequestError] = field(default_factory=dict)
+    answered_at: dict[int, int] = field(default_factory=dict)
     finished: Finished | None = None
     announced: list[RoleChanged] = field(default_factory=list)
     alarms: list[Alarm] = field(default_factory=list)
@@ -160,7 +160,7 @@ class Node:
         )
         self.lanes = {lane: deque() for lane in Lane}
         self.busy, self.inbox, self.pipes, self.scheduled = set(), [], {}, False
-        self.tell(HostStarted())
+        self.tell(TimerFired())
 
     def tell(self, *events: NodeEvent) -> None:
         """The events are handled at this very moment, with whatever else happens in it."""
@@ -190,8 +190,9 @@ class Node:
             self.lanes[effect.lane].append(effect.job)
             self._work(effect.lane)
         elif isinstance(effect, Answer):
+            assert isinstance(effect.ticket, int)
             assert effect.ticket not in self.answers, "a ticket is answered once"
-            self.answers[effect.ticket] = effect.error if effect.error is not None else effect.data
+            self.answers[effect.ticket] = reply_of(effect.outcome, self.host)
             self.answered_at[effect.ticket] = self.cluster.now
         elif isinstance(effect, RoleChanged):
             self.announced.append(effect)
@@ -237,15 +238,15 @@ class Node:
 
     # What a caller does.
 
-    def propose(self, command: bytes, *, timeout: int = 0) -> Ticket:
+    def propose(self, command: bytes, *, timeout: int = 0) -> int:
         ticket = self.cluster.next_ticket()
-        self.tell(ClientProposed(ticket, command, self.cluster.now + timeout if timeout else 0))
+        self.tell(Call(ticket, Propose(command), self.cluster.now + timeout if timeout else 0))
         return ticket
 
-    def ask(self, request: bytes, *, timeout: int = 0) -> Ticket:
+    def ask(self, request: bytes, *, timeout: int = 0) -> int:
         ticket = self.cluster.next_ticket()
         deadline = self.cluster.now + timeout if timeout else 0
-        self.tell(ClientAsked(ticket, request, ReadConsistency.LINEARIZABLE, 0, deadline))
+        self.tell(Call(ticket, Read(ReadConsistency.LINEARIZABLE, 0, request), deadline))
         return ticket
 
 
@@ -289,9 +290,9 @@ class Cluster:
     def __getitem__(self, number: int) -> Node:
         return self.nodes[NodeId(number)]
 
-    def next_ticket(self) -> Ticket:
+    def next_ticket(self) -> int:
         self._tickets += 1
-        return Ticket(self._tickets)
+        return self._tickets
 
     # Time.
 
@@ -462,12 +463,12 @@ class Cluster:
 
     # Conditions.
 
-    def wait(self, node: Node, *tickets: Ticket, within: int = 10 * SECOND) -> list[bytes | RequestError]:
+    def wait(self, node: Node, *tickets: int, within: int = 10 * SECOND) -> list[bytes | RequestError]:
         """The answers, once all are there."""
         self.run_until(lambda: self.answered(node, *tickets), within=within)
         return [node.answers[ticket] for ticket in tickets]
 
-    def answered(self, node: Node, *tickets: Ticket) -> bool:
+    def answered(self, node: Node, *tickets: int) -> bool:
         return all(ticket in node.answers for ticket in tickets)
 
     def converged(self) -> bool:
@@ -479,7 +480,15 @@ class Cluster:
         return all(n.host.status.phase is Phase.RUNNING for n in self.nodes.values() if n.alive)
 
 
-def error_of(node: Node, ticket: Ticket) -> RaftError:
+def reply_of(outcome: Answered, host: NodeCore) -> bytes | RequestError:
+    """What the caller would get: the result, or the exception."""
+    try:
+        return result_of(outcome, host.address_of)
+    except RequestError as error:
+        return error
+
+
+def error_of(node: Node, ticket: int) -> RaftError:
     """The error that the ticket was answered with."""
     answer = node.answers[ticket]
     assert isinstance(answer, RequestError), f"answered with {answer!r}"

@@ -7,20 +7,29 @@ from typing import cast
 
 import pytest
 
-from raft_core.effects import Alarm, AlarmKind, RoleChanged, RoleName
-from raft_core.errors import OutcomeUnknown, Refused, StorageBroken
-from raft_core.ids import NodeId, Term, WriteId
+from raft_core.effects import (
+    Alarm,
+    AlarmKind,
+    Indeterminate,
+    Refusal,
+    RefusalReason,
+    RoleChanged,
+    RoleName,
+    Success,
+    UnknownReason,
+)
+from raft_core.errors import NotLeader, OutcomeUnknown, Refused, StorageBroken
+from raft_core.ids import Index, NodeId, Term, WriteId
 from raft_core.node.core import NodeCore
-from raft_core.node.driver import Driver, Feed, outcome
+from raft_core.node.driver import Driver, Feed
 from raft_core.node.events import (
     Answer,
-    ClientCancelled,
-    ClientLeft,
+    Answered,
+    Call,
+    CallCancelled,
     ConnectionId,
     Dial,
     Disconnect,
-    Finished,
-    HostStarted,
     NodeEffect,
     NodeEvent,
     Run,
@@ -30,7 +39,9 @@ from raft_core.node.events import (
     WakeAt,
     Wrote,
 )
-from raft_core.node.jobs import DropReceived, Job, Lane, Ticket
+from raft_core.node.jobs import DropReceived, Job, Lane
+from raft_core.node.outcomes import result_of
+from raft_core.requests import LeaveJoint, Propose
 
 LED = RoleChanged(RoleName.LEADER, Term(3), NodeId(1))
 LOST = RoleChanged(RoleName.FOLLOWER, Term(4), NodeId(2))
@@ -44,6 +55,7 @@ class SimulatedAdapter:
         self.heard: list[list[NodeEvent]] = []
         self.told: list[object] = []
         self.inline: list[NodeEvent] = []
+        self.tickets: list[Caller] = []
         self.driver = Driver(cast(NodeCore, self), self, self)
 
     def turn(self, *effects: NodeEffect) -> list[object]:
@@ -113,7 +125,7 @@ def test_the_host_hears_first_of_its_start_then_of_what_came_and_otherwise_of_th
     around.turn()
     around.turn()
     assert around.heard == [
-        [HostStarted()],
+        [TimerFired()],
         [StopAsked(), Wrote(WriteId(1)), Wrote(WriteId(2))],
         [TimerFired()],
     ]
@@ -129,39 +141,63 @@ def test_what_inline_lanes_came_to_waits_for_the_next_turn() -> None:
     assert not around.driver.waiting
 
 
-def test_each_caller_gets_the_answer_to_its_own_ticket_once() -> None:
-    around, first, second = SimulatedAdapter(), list[bytes](), list[bytes]()
-    one = around.driver.ask(ClientLeft, lambda answer: first.append(answer.data))
-    two = around.driver.ask(ClientLeft, lambda answer: second.append(answer.data))
-    around.turn(Answer(two, b"2"), Answer(two, b"again"), Answer(one, b"1"), Answer(Ticket(99), b""))
-    assert (first, second) == ([b"1"], [b"2"])
-    assert around.heard == [[HostStarted(), ClientLeft(one), ClientLeft(two)]]
+class Caller:
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Answered] = []
+
+    def deliver(self, outcome: Answered) -> None:
+        self.outcomes.append(outcome)
 
 
-def test_the_host_hears_of_a_caller_who_leaves_before_the_answer_and_not_of_one_who_has_it() -> None:
-    around, answers = SimulatedAdapter(), list[Answer]()
-    leaver, stayer = around.driver.ask(ClientLeft, answers.append), around.driver.ask(ClientLeft, answers.append)
+def done(result: bytes) -> Success:
+    return Success(Index(1), (result,))
+
+
+def test_each_caller_gets_the_answer_to_its_own_call() -> None:
+    around, first, second = SimulatedAdapter(), Caller(), Caller()
+    around.driver.call(first, LeaveJoint(), 0)
+    around.driver.call(second, Propose(b"x"), 9)
+    around.turn(Answer(second, done(b"2")), Answer(first, done(b"1")))
+    assert (first.outcomes, second.outcomes) == ([done(b"1")], [done(b"2")])
+    assert around.heard == [[TimerFired(), Call(first, LeaveJoint()), Call(second, Propose(b"x"), 9)]]
+
+
+def test_node_hears_of_a_caller_who_leaves() -> None:
+    around, leaver = SimulatedAdapter(), Caller()
+    around.driver.call(leaver, LeaveJoint(), 0)
     around.driver.leave(leaver)
-    around.turn(Answer(stayer, b"s"))
-    around.driver.leave(stayer)
-    around.turn(Answer(leaver, b"l"))
-    assert around.heard[0][-1] == ClientCancelled(leaver)
-    assert around.heard[1] == [TimerFired()]
-    assert [answer.data for answer in answers] == [b"s"]
+    around.turn()
+    assert around.heard[0][-1] == CallCancelled(leaver)
 
 
-def test_the_end_tells_everybody_who_still_waits_and_refuses_whoever_comes_later() -> None:
-    around, answers = SimulatedAdapter(), list[Answer]()
-    around.driver.ask(ClientLeft, answers.append)
+def test_end_answers_everyone_who_still_waits_and_refuses_later_calls() -> None:
+    around, known, unhandled = SimulatedAdapter(), Caller(), Caller()
+    around.tickets = [known]
+    around.driver.call(unhandled, LeaveJoint(), 0)
     failure = StorageBroken("the disk is gone")
-    around.turn(Finished(failure))
+    around.driver.end(failure)
     assert around.driver.ended
     assert around.driver.error is failure
     assert around.driver.changes.ended
     assert around.driver.alarms.ended
-    assert isinstance(answers[0].error, OutcomeUnknown)
+    for caller in (known, unhandled):
+        assert caller.outcomes == [Indeterminate(UnknownReason.STORAGE_FAILED)]
     with pytest.raises(Refused):
-        around.driver.ask(ClientLeft, answers.append)
+        around.driver.call(Caller(), LeaveJoint(), 0)
+
+
+def test_turn_that_fails_leaves_no_caller_without_an_answer() -> None:
+    class Broken(SimulatedAdapter):
+        def dial(self, number: ConnectionId, address: str) -> None:
+            raise RuntimeError("no more tasks")
+
+    around, answered = Broken(), Caller()
+    with pytest.raises(RuntimeError) as failure:
+        around.turn(Dial(ConnectionId(2), "a:1"), Answer(answered, done(b"1")))
+    around.driver.end(failure.value)
+    assert answered.outcomes == [done(b"1")]
 
 
 def test_the_first_error_of_a_node_is_the_one_that_counts() -> None:
@@ -203,7 +239,11 @@ def test_a_reader_that_lags_misses_the_oldest_items_and_never_the_newest() -> No
     assert seen == [8, 9]
 
 
-def test_an_answer_is_data_or_an_error_to_raise() -> None:
-    assert outcome(Answer(Ticket(1), b"data")) == b"data"
-    with pytest.raises(Refused, match="no"):
-        outcome(Answer(Ticket(1), error=Refused("no")))
+def test_outcome_is_a_result_or_an_error_to_raise() -> None:
+    assert result_of(done(b"data")) == b"data"
+    assert result_of(Success(Index(1))) == b""
+    with pytest.raises(NotLeader) as refused:
+        result_of(Refusal(RefusalReason.NOT_LEADER, NodeId(2)), lambda node: f"n{node}")
+    assert (refused.value.leader, refused.value.address) == (2, "n2")
+    with pytest.raises(OutcomeUnknown):
+        result_of(Indeterminate(UnknownReason.DEADLINE))

@@ -9,8 +9,9 @@ from raft_core.errors import OutcomeUnknown, RequestError
 from raft_core.events import Proposed
 from raft_core.ids import NodeId, RequestId
 from raft_core.node import MILLISECOND, SECOND
-from raft_core.node.events import ClientTransferred
-from raft_core.wire.payloads import Forward, ForwardReply, ProposeCommand
+from raft_core.node.events import Call
+from raft_core.requests import Propose, TransferLeadership
+from raft_core.wire.payloads import Forward, ForwardReply
 from tests.node.cluster import Cluster, Node
 from tests.node.test_requests import LEADER, ME, Desk, propose
 
@@ -77,7 +78,7 @@ def test_forward_whose_frame_has_not_left_survives_its_connection() -> None:
     connection = desk.connect()
     desk.client(propose(1, b"sent"))
     desk.flush(LEADER)
-    assert desk.sent() == [Forward(1, 0, ProposeCommand(b"sent"))]
+    assert desk.sent() == [Forward(1, 0, Propose(b"sent"))]
     desk.client(propose(2, b"waits"))
     desk.flush(LEADER)
 
@@ -148,16 +149,15 @@ def test_request_refused_by_own_leaving_core_goes_to_next_leader(reason: Refusal
 
     assert desk.answers() == []
     assert desk.flush(LEADER) == []
-    assert desk.sent() == [Forward(1, 0, ProposeCommand(b"a"))]
+    assert desk.sent() == [Forward(1, 0, Propose(b"a"))]
 
 
 @pytest.mark.parametrize("reason", LEAVING)
 def test_wished_hand_over_is_not_asked_of_next_leader(reason: RefusalReason) -> None:
-    from raft_core.node.jobs import Ticket
 
     desk = Desk()
     connection = desk.connect()
-    desk.client(ClientTransferred(Ticket(1), NodeId(0)))
+    desk.client(Call(1, TransferLeadership(NodeId(0))))
     desk.flush(LEADER)
     desk.sent()
 
@@ -172,7 +172,7 @@ def test_hand_over_under_load_refuses_nobody() -> None:
     asked = [(node, node.propose(b"before %d" % node.id, timeout=5 * SECOND)) for node in cluster.nodes.values()]
     for _round in range(3):
         ticket = cluster.next_ticket()
-        leader.tell(ClientTransferred(ticket, NodeId(0)))
+        leader.tell(Call(ticket, TransferLeadership(NodeId(0))))
         for number in range(40):
             for node in cluster.nodes.values():
                 command = b"%d %d %d" % (_round, number, node.id)

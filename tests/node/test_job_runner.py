@@ -40,7 +40,6 @@ from raft_core.node.jobs import (
     RestoreMachine,
     StoreChunk,
     StoreSnapshot,
-    Ticket,
     Write,
 )
 from raft_core.store import SnapshotWriter
@@ -221,7 +220,7 @@ def test_the_replay_of_long_results_holds_one_of_them_at_a_time() -> None:
 
 def test_a_report_holds_no_more_than_a_bound_of_results() -> None:
     work = JobRunner(MemoryStore(1), Long())
-    jobs: deque[Job] = deque([page(*[b"big"] * 10), Query(Ticket(1), b"")])
+    jobs: deque[Job] = deque([page(*[b"big"] * 10), Query(1, b"")])
 
     parts = []
     while jobs:
@@ -234,11 +233,11 @@ def test_a_report_holds_no_more_than_a_bound_of_results() -> None:
 
 def test_the_machine_is_given_no_more_when_it_is_enough_and_the_rest_stays() -> None:
     work, machine, _ = a_work()
-    jobs: deque[Job] = deque([page(b"a", b"b", b"c"), Query(Ticket(1), b""), page(b"d", first=4)])
+    jobs: deque[Job] = deque([page(b"a", b"b", b"c"), Query(1, b""), page(b"d", first=4)])
 
     assert work.run_machine(jobs, after(2)) == [EntriesApplied(Index(2), (b"r1", b"r2"))]
     assert work.run_machine(jobs, after(1)) == [EntriesApplied(Index(3), (b"r3",))]
-    assert work.run_machine(jobs, after(1)) == [QueryAnswered(Ticket(1), b"3")]
+    assert work.run_machine(jobs, after(1)) == [QueryAnswered(1, b"3")]
     assert work.run_machine(jobs, after(1)) == [EntriesApplied(Index(4), (b"r4",))]
     assert not jobs
     assert len(machine.applied) == 4
@@ -246,7 +245,7 @@ def test_the_machine_is_given_no_more_when_it_is_enough_and_the_rest_stays() -> 
 
 def test_a_long_entry_or_query_takes_a_thread_alone() -> None:
     work = JobRunner(MemoryStore(1), Long())
-    jobs: deque[Job] = deque([page(b"a", b"long", b"c"), Query(Ticket(1), b"long")])
+    jobs: deque[Job] = deque([page(b"a", b"long", b"c"), Query(1, b"long")])
 
     assert work.take_blocking(jobs) is None
     assert work.run_machine(jobs, lambda: False, in_loop=True) == [EntriesApplied(Index(1), (b"r1",))]
@@ -255,7 +254,7 @@ def test_a_long_entry_or_query_takes_a_thread_alone() -> None:
     assert isinstance(alone, Apply)
     assert work.run(Lane.APPLY, [alone]) == [EntriesApplied(Index(2), (b"r2",))]
     assert work.run_machine(jobs, lambda: False, in_loop=True) == [EntriesApplied(Index(3), (b"r3",))]
-    assert work.take_blocking(jobs) == Query(Ticket(1), b"long")
+    assert work.take_blocking(jobs) == Query(1, b"long")
     assert not jobs
 
 
@@ -275,22 +274,22 @@ def test_nothing_is_applied_after_a_machine_that_ends_its_thread() -> None:
 
 def test_neighbouring_pages_make_one_report_and_queries_keep_their_place() -> None:
     work, _, _ = a_work()
-    jobs: list[Job] = [page(b"a"), page(b"b", first=2), Query(Ticket(1), b""), page(b"c", first=3)]
-    jobs += [Query(Ticket(2), b""), Query(Ticket(3), b"bad")]
+    jobs: list[Job] = [page(b"a"), page(b"b", first=2), Query(1, b""), page(b"c", first=3)]
+    jobs += [Query(2, b""), Query(3, b"bad")]
 
     assert work.run(Lane.APPLY, jobs) == [
         EntriesApplied(Index(2), (b"r1", b"r2")),
-        QueryAnswered(Ticket(1), b"2"),
+        QueryAnswered(1, b"2"),
         EntriesApplied(Index(3), (b"r3",)),
-        QueryAnswered(Ticket(2), b"3"),
-        QueryFailed(Ticket(3), "the state machine raised ValueError: what? for this query"),
+        QueryAnswered(2, b"3"),
+        QueryFailed(3, "the state machine raised ValueError: what? for this query"),
     ]
 
 
 def test_an_exception_in_apply_ends_the_lane_and_skips_nothing() -> None:
     work, machine, _ = a_work()
 
-    applied, report = work.run(Lane.APPLY, [page(b"a", b"poison", b"c"), Query(Ticket(1), b"")])
+    applied, report = work.run(Lane.APPLY, [page(b"a", b"poison", b"c"), Query(1, b"")])
     assert isinstance(applied, EntriesApplied)
     assert applied.upto == 1
     assert isinstance(report, JobFailed)

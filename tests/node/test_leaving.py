@@ -7,7 +7,6 @@ import pytest
 from raft_core.effects import RefusalReason
 from raft_core.errors import OutcomeUnknown, RequestError
 from raft_core.node import MILLISECOND, SECOND, NodeLimits
-from raft_core.node.jobs import Ticket
 from tests.node.cluster import Cluster, Node, error_of
 
 
@@ -82,7 +81,7 @@ def test_planned_restarts_in_turn_under_load_refuse_nobody_elsewhere(seed: int) 
     cluster.start()
     cluster.elect()
     cluster.run(SECOND)
-    asked: list[tuple[Node, Ticket, int]] = []
+    asked: list[tuple[Node, int, int]] = []
 
     def load(duration: int) -> None:
         for _ in range(duration // (2 * MILLISECOND)):

@@ -7,7 +7,7 @@ import random
 import attrs
 import pytest
 
-from raft_core.effects import AlarmKind, RefusalReason, RoleName, UnknownReason
+from raft_core.effects import AlarmKind, Refusal, RefusalReason, RoleName, UnknownReason
 from raft_core.errors import (
     CallerError,
     LogLost,
@@ -21,16 +21,8 @@ from raft_core.errors import (
 from raft_core.ids import ClusterId, Incarnation, NodeId
 from raft_core.membership import AddLearner, AddVoter, RemoveNode
 from raft_core.node import MILLISECOND, SECOND, Drop, Phase
-from raft_core.node.events import (
-    Answer,
-    BytesReceived,
-    ClientChanged,
-    ClientProposed,
-    ClientTransferred,
-    Transmit,
-    Transmitted,
-)
-from raft_core.node.jobs import Ticket
+from raft_core.node.events import Answer, BytesReceived, Call, Transmit, Transmitted
+from raft_core.requests import ChangeMembership, Propose, TransferLeadership
 from raft_core.settings import Settings
 from raft_core.wire import encode_payload
 from raft_core.wire.payloads import WIRE_VERSION, Hello
@@ -317,7 +309,7 @@ def test_a_thousand_waiting_clients_are_all_answered() -> None:
     cluster = Cluster(3)
     cluster.start()
     cluster.elect()
-    asked: list[tuple[Node, Ticket]] = []
+    asked: list[tuple[Node, int]] = []
     for number in range(1000):
         node = cluster[1 + number % 3]
         asked.append((node, node.propose(b"%d" % number) if number % 2 else node.ask(b"len")))
@@ -385,10 +377,10 @@ def test_after_the_end_a_request_is_still_answered() -> None:
     node = cluster.elect()
     cluster.stop(1)
     cluster.run_until(lambda: node.finished is not None)
-    (answer,) = node.host.handle([ClientProposed(Ticket(99), b"x")], cluster.now, 0)
+    (answer,) = node.host.handle([Call(99, Propose(b"x"))], cluster.now, 0)
 
     assert isinstance(answer, Answer)
-    assert answer.error is not None
+    assert isinstance(answer.outcome, Refusal)
     assert node.host.handle([], cluster.now + SECOND, 0) == []
 
 
@@ -500,7 +492,7 @@ def test_a_founder_that_missed_the_moment_and_finds_the_first_entry_compacted_is
     for number in (1, 2):
         cluster[number].start()
     cluster.elect()
-    assert cluster[1].host._forming.founding == b""
+    assert cluster[1].host._handshake.bootstrap.founding == b""
 
     cluster[3].disk_stalled = False
     cluster[3].start()
@@ -585,7 +577,7 @@ def test_a_disk_that_is_replaced_while_founders_meet_does_not_make_two_clusters_
     cluster.run_until(cluster.converged)
 
     assert [node.machine.commands for node in cluster.nodes.values()] == [[b"a"]] * 3
-    assert len({node.host._forming.founding for node in cluster.nodes.values()}) == 1
+    assert len({node.host._handshake.bootstrap.founding for node in cluster.nodes.values()}) == 1
 
 
 @pytest.mark.parametrize("meets", [True, False], ids=["after-the-first-round", "before"])
@@ -645,7 +637,7 @@ def test_a_joiner_waits_is_added_with_its_own_disk_and_catches_up() -> None:
 
     asker = cluster.followers_among(1, 2, 3)[0]
     ticket = cluster.next_ticket()
-    asker.tell(ClientChanged(ticket, (AddLearner(NodeId(4), promote_when_ready=True),)))
+    asker.tell(Call(ticket, ChangeMembership((AddLearner(NodeId(4), promote_when_ready=True),))))
     assert cluster.wait(asker, ticket) == [b""]
     cluster.run_until(lambda: joiner.machine.commands == [b"a"])
 
@@ -665,7 +657,7 @@ def test_a_member_that_nobody_has_heard_of_is_not_added() -> None:
     cluster.start()
     leader = cluster.elect()
     ticket = cluster.next_ticket()
-    leader.tell(ClientChanged(ticket, (AddLearner(NodeId(9)),)))
+    leader.tell(Call(ticket, ChangeMembership((AddLearner(NodeId(9)),))))
     cluster.wait(leader, ticket)
 
     assert "node 9 has not been heard from" in str(error_of(leader, ticket))
@@ -677,13 +669,13 @@ def test_a_removed_node_and_a_transfer_can_be_asked_for_anywhere() -> None:
     leader = cluster.elect()
     first, second = cluster.followers()
     ticket = cluster.next_ticket()
-    first.tell(ClientTransferred(ticket, second.id))
+    first.tell(Call(ticket, TransferLeadership(second.id)))
     assert cluster.wait(first, ticket) == [b""]
     cluster.run_until(lambda: cluster.leader() is second)
     cluster.elect()
     cluster.wait(first, first.propose(b"a"))
     ticket = cluster.next_ticket()
-    first.tell(ClientChanged(ticket, (RemoveNode(leader.id),)))
+    first.tell(Call(ticket, ChangeMembership((RemoveNode(leader.id),))))
     assert cluster.wait(first, ticket) == [b""]
     cluster.run(SECOND)
     assert cluster.leader() is second
@@ -708,7 +700,7 @@ def test_under_crashes_and_partitions_everybody_is_answered_and_nothing_acknowle
     cluster = Cluster(3, seed=seed, settings=Settings(snapshot_entries=50, keep_entries=5), chunk_bytes=64)
     cluster.start()
     rng = random.Random(seed)
-    asked: list[tuple[Node, int, Ticket, bytes]] = []
+    asked: list[tuple[Node, int, int, bytes]] = []
     for number in range(300):
         cluster.run(int(rng.random() * 30 * MILLISECOND))
         alive = [node for node in cluster.nodes.values() if node.alive]
@@ -802,7 +794,7 @@ def test_a_sole_founder_whose_disk_was_lost_does_not_found_again_if_it_is_given_
     cluster.run_until(lambda: first.role is RoleName.LEADER)
     cluster.run(SECOND)
     ticket = cluster.next_ticket()
-    first.tell(ClientChanged(ticket, (AddVoter(NodeId(2)),)))
+    first.tell(Call(ticket, ChangeMembership((AddVoter(NodeId(2)),))))
     cluster.run_until(lambda: ticket in first.answers)
     assert isinstance(first.answers[ticket], bytes)
     cluster.crash(1)
@@ -893,7 +885,7 @@ def test_addition_right_after_the_start_of_the_new_node_waits_for_its_greeting()
     cluster.start(1, 2, 3)
     leader = cluster.elect()
     early = cluster.next_ticket()
-    leader.tell(ClientChanged(early, (AddLearner(NodeId(4)),)))
+    leader.tell(Call(early, ChangeMembership((AddLearner(NodeId(4)),))))
     cluster.run(300 * MILLISECOND)
     assert early not in leader.answers
     cluster[4].start()
@@ -907,7 +899,7 @@ def test_addition_of_a_node_that_never_greets_is_refused_in_its_own_word() -> No
     cluster.start(1, 2, 3)
     leader = cluster.elect()
     ticket = cluster.next_ticket()
-    leader.tell(ClientChanged(ticket, (AddLearner(NodeId(4)),)))
+    leader.tell(Call(ticket, ChangeMembership((AddLearner(NodeId(4)),))))
     cluster.run_until(lambda: ticket in leader.answers, within=5 * SECOND)
 
     error = error_of(leader, ticket)
@@ -919,6 +911,6 @@ def change(cluster: Cluster, leader: Node, one: AddLearner | RemoveNode) -> None
     """The members change, as `leader` is told."""
     cluster.run(SECOND)
     ticket = cluster.next_ticket()
-    leader.tell(ClientChanged(ticket, (one,)))
+    leader.tell(Call(ticket, ChangeMembership((one,))))
     cluster.run_until(lambda: ticket in leader.answers)
     assert leader.answers[ticket] == b""

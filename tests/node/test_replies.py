@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from raft_core.effects import RefusalReason, UnknownReason
+from raft_core.effects import Indeterminate, Refusal, RefusalReason, Success, UnknownReason
 from raft_core.errors import InvariantBroken, MachineBroken, StorageBroken
-from raft_core.node.outcomes import ended_error, ending
-from raft_core.node.replies import refusal_of, refusal_reply, uncertainty_of, uncertainty_reply
+from raft_core.ids import Index, NodeId
+from raft_core.node.outcomes import ended, ending
+from raft_core.node.replies import outcome_of, reply_of
 from raft_core.wire.payloads import ForwardReply
 
 FIRST_REFUSALS = """
@@ -24,16 +25,24 @@ leadership_lost truncated snapshot stopping storage_failed deadline transfer_una
 
 @pytest.mark.parametrize("reason", RefusalReason)
 def test_every_refusal_travels_as_a_word_that_all_versions_know(reason: RefusalReason) -> None:
-    reply = refusal_reply(1, reason)
+    outcome = Refusal(reason, NodeId(2), "why")
+    reply = reply_of(1, outcome, 100)
     assert reply.refused in FIRST_REFUSALS.split()
-    assert refusal_of(reply) is reason
+    assert outcome_of(reply) == outcome
 
 
 @pytest.mark.parametrize("reason", UnknownReason)
-def test_every_uncertainty_travels_as_a_word_that_all_versions_know(reason: UnknownReason) -> None:
-    reply = uncertainty_reply(1, reason, "why")
+def test_every_indeterminate_outcome_travels_as_a_word_that_all_versions_know(reason: UnknownReason) -> None:
+    outcome = Indeterminate(reason, "why")
+    reply = reply_of(1, outcome, 100)
     assert reply.unknown in FIRST_UNKNOWNS.split()
-    assert uncertainty_of(reply) is reason
+    assert outcome_of(reply) == outcome
+
+
+def test_result_travels_unless_it_is_too_large() -> None:
+    assert outcome_of(reply_of(1, Success(Index(7), (b"12",)), 2)) == Success(Index(0), (b"12",))
+    assert outcome_of(reply_of(1, Success(Index(7)), 2)) == Success(Index(0), (b"",))
+    assert isinstance(outcome_of(reply_of(1, Success(Index(7), (b"123",)), 2)), Indeterminate)
 
 
 def test_answers_of_older_and_of_newer_nodes_are_understood() -> None:
@@ -41,7 +50,7 @@ def test_answers_of_older_and_of_newer_nodes_are_understood() -> None:
     newer = msgspec.msgpack.encode([1, None, None, "storage_failed", 0, "", "on_fire", 7])
     odd = msgspec.msgpack.encode([1, None, None, "deadline", 0, "", "machine_failed"])
     for data, reason in ((older, "storage_failed"), (newer, "storage_failed"), (odd, "deadline")):
-        assert uncertainty_of(msgspec.msgpack.decode(data, type=ForwardReply)) == reason
+        assert outcome_of(msgspec.msgpack.decode(data, type=ForwardReply)) == Indeterminate(UnknownReason(reason))
 
 
 def test_a_node_says_what_it_ends_by() -> None:
@@ -53,4 +62,4 @@ def test_a_node_says_what_it_ends_by() -> None:
         (InvariantBroken("a defect"), "node_failed"),
     ):
         refused, unknown, _ = ending(error)
-        assert (refused.value, unknown.value, ended_error(error).reason) == (reason, reason, refused)
+        assert (refused.value, unknown.value, ended(error).reason) == (reason, reason, refused)

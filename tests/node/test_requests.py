@@ -23,31 +23,26 @@ from raft_core.membership import AddLearner, AddVoter, Members, RemoveNode
 from raft_core.node.events import (
     Answer,
     BytesReceived,
-    ClientAsked,
-    ClientChanged,
-    ClientLeft,
-    ClientProposed,
-    ClientTransferred,
+    Call,
     ConnectionId,
     ConnectionOpened,
-    NodeEffect,
     QueryAnswered,
     QueryFailed,
     Run,
     Transmit,
     Transmitted,
 )
-from raft_core.node.jobs import Lane, Query, Ticket
+from raft_core.node.jobs import Lane, Query
 from raft_core.node.limits import MILLISECOND, SECOND, NodeLimits
+from raft_core.node.outcomes import error_of, result_of
 from raft_core.node.outputs import Outputs
 from raft_core.node.peers import Peers
-from raft_core.node.pending_request import ClientEvent
 from raft_core.node.requests import RequestBook
 from raft_core.recovered import Identity
-from raft_core.requests import ChangeMembership, LeaveJoint, Read, ReadConsistency, TransferLeadership
+from raft_core.requests import ChangeMembership, LeaveJoint, Propose, Read, ReadConsistency, TransferLeadership
 from raft_core.settings import Settings
 from raft_core.wire import Link, PayloadReceived, encode_payload
-from raft_core.wire.payloads import WIRE_VERSION, Forward, ForwardReply, Hello, ProposeCommand
+from raft_core.wire.payloads import WIRE_VERSION, Forward, ForwardReply, Hello
 from tests.node.cluster import greet
 
 ME, LEADER = NodeId(1), NodeId(2)
@@ -103,29 +98,31 @@ class Desk:
         self.clients.flush(self.time, 9, leader, leads=leads, retry=retry, forming=False)
         return list(self.orders.events)
 
-    def client(self, *events: ClientEvent) -> None:
-        for event in events:
-            self.clients.on_client(event)
+    def client(self, *calls: Call) -> None:
+        for call in calls:
+            self.clients.on_call(call)
 
-    def answers(self) -> list[NodeEffect]:
+    def answers(self) -> list[Answer]:
         return [effect for effect in self.orders.taken() if isinstance(effect, Answer)]
 
     def error(self) -> Exception:
         (answer,) = self.answers()
-        assert isinstance(answer, Answer)
-        assert answer.error is not None
-        return answer.error
+        return self.error_in(answer)
 
-    def data(self) -> list[tuple[int, bytes]]:
-        return [(a.ticket, a.data) for a in self.answers() if isinstance(a, Answer) and a.error is None]
+    def error_in(self, answer: Answer) -> Exception:
+        assert not isinstance(answer.outcome, Success)
+        return error_of(answer.outcome, self.peers.addresses.of)
 
-
-def propose(ticket: int, command: bytes = b"x", deadline: int = 0) -> ClientProposed:
-    return ClientProposed(Ticket(ticket), command, deadline)
+    def data(self) -> list[tuple[object, bytes]]:
+        return [(a.ticket, result_of(a.outcome)) for a in self.answers() if isinstance(a.outcome, Success)]
 
 
-def ask(ticket: int, request: bytes = b"?", deadline: int = 0) -> ClientAsked:
-    return ClientAsked(Ticket(ticket), request, deadline=deadline)
+def propose(ticket: int, command: bytes = b"x", deadline: int = 0) -> Call:
+    return Call(ticket, Propose(command), deadline)
+
+
+def ask(ticket: int, request: bytes = b"?", deadline: int = 0) -> Call:
+    return Call(ticket, Read(query=request), deadline)
 
 
 def test_a_leader_proposes_everything_that_waits_as_one_batch_prepared_once() -> None:
@@ -202,12 +199,10 @@ def test_refusal_of_leaving_leader_is_told_when_nobody_follows(reason: RefusalRe
 
 
 def test_every_reason_of_the_core_has_a_text() -> None:
-    from raft_core.node.outcomes import refusal_error, unknown_error
-
     for reason in RefusalReason:
-        assert str(refusal_error(reason)) != reason.value
+        assert str(error_of(Refusal(reason))) != reason.value
     for unknown in UnknownReason:
-        assert str(unknown_error(unknown)) != unknown.value
+        assert str(error_of(Indeterminate(unknown))) != unknown.value
 
 
 def test_a_request_waits_for_a_leader_and_is_then_refused_with_where_to_go() -> None:
@@ -229,7 +224,7 @@ def test_a_request_waits_for_a_leader_and_is_then_refused_with_where_to_go() -> 
 
 def test_a_request_without_a_deadline_waits_for_a_leader_for_ever() -> None:
     desk = Desk()
-    desk.client(propose(1), ask(2), ClientAsked(Ticket(3), b"", barrier=True))
+    desk.client(propose(1), ask(2), Call(3, Read()))
     desk.clients.on_members(Members.initial([1, 2]), ME)
     desk.flush()
 
@@ -247,7 +242,7 @@ def test_a_node_that_is_no_member_refuses_what_it_cannot_pass_on_and_may_become_
     members: Members, reason: RefusalReason
 ) -> None:
     desk = Desk()
-    desk.client(propose(1), ClientAsked(Ticket(3), b"", barrier=True))
+    desk.client(propose(1), Call(3, Read()))
     desk.clients.on_members(members, ME)
     desk.flush()
 
@@ -270,7 +265,7 @@ def test_a_follower_passes_a_command_on_once_and_hands_the_answer_back() -> None
     desk.client(propose(1, b"a", deadline=desk.now + 5 * SECOND))
 
     assert desk.flush(LEADER) == []
-    assert desk.sent() == [Forward(1, 5 * SECOND, ProposeCommand(b"a"))]
+    assert desk.sent() == [Forward(1, 5 * SECOND, Propose(b"a"))]
     assert desk.flush(LEADER) == []
     assert desk.sent() == []
     assert desk.prepared == [], "only the leader prepares"
@@ -341,7 +336,7 @@ def test_a_forwarded_request_is_not_passed_on_again() -> None:
     desk.connect()
     asker = ConnectionId(9)
     desk.peers.on_opened(ConnectionOpened(asker, accepted=True))
-    desk.clients.on_forward(asker, Forward(5, 0, ProposeCommand(b"a")))
+    desk.clients.on_forward(asker, Forward(5, 0, Propose(b"a")))
     desk.orders.taken()
 
     desk.flush(LEADER)
@@ -405,13 +400,14 @@ def test_one_read_of_the_core_serves_all_that_wait() -> None:
     assert desk.flush() == [Requested(RequestId(1), Read())]
     desk.clients.on_respond(Respond(RequestId(1), ReadReady(Index(3))))
     runs = [(e.lane, e.job) for e in desk.orders.taken() if isinstance(e, Run)]
-    assert runs == [(Lane.APPLY, Query(Ticket(1), b"q1")), (Lane.APPLY, Query(Ticket(2), b"q2"))]
-    desk.clients.on_query_answered(QueryAnswered(Ticket(2), b"two"))
-    desk.clients.on_query_failed(QueryFailed(Ticket(1), "the machine raised"))
+    assert runs == [(Lane.APPLY, Query(1, b"q1")), (Lane.APPLY, Query(2, b"q2"))]
+    desk.clients.on_query_done(QueryAnswered(2, b"two"))
+    desk.clients.on_query_done(QueryFailed(1, "the machine raised"))
     assert desk.clients._batches == {}
     answers = desk.answers()
-    assert answers[0] == Answer(Ticket(2), b"two") or answers[0].data == b"two"  # type: ignore[union-attr]
-    assert "the machine raised" in str(answers[1].error)  # type: ignore[union-attr]
+    assert [answer.ticket for answer in answers] == [2, 1]
+    assert result_of(answers[0].outcome) == b"two"
+    assert "the machine raised" in str(desk.error_in(answers[1]))
 
 
 def test_a_read_refused_for_want_of_a_leader_is_asked_again_until_its_deadline() -> None:
@@ -425,7 +421,7 @@ def test_a_read_refused_for_want_of_a_leader_is_asked_again_until_its_deadline()
     desk.at(desk.now + 20 * SECOND)
     desk.clients.on_time()
 
-    errors = [a.error for a in desk.answers() if isinstance(a, Answer)]
+    errors = [desk.error_in(answer) for answer in desk.answers()]
     assert [type(e) for e in errors] == [Refused, Refused]
 
 
@@ -433,7 +429,7 @@ def test_a_cancelled_first_read_does_not_lose_the_others_of_its_batch() -> None:
     desk = Desk()
     desk.client(ask(1), ask(2, deadline=desk.now + SECOND))
     desk.flush()
-    desk.clients.cancel(Ticket(1))
+    desk.clients.cancel(1)
 
     desk.clients.on_respond(Respond(RequestId(1), Refusal(RefusalReason.LEADERSHIP_LOST)))
     assert desk.flush() == [Requested(RequestId(2), Read())]
@@ -483,7 +479,7 @@ def test_cancelled_tickets_leave_nothing_behind() -> None:
     desk.client(*(ask(n, deadline=desk.now + SECOND) for n in range(1001, 1301)))
     desk.flush(LEADER)
     for n in (*range(1, 301), *range(1001, 1301)):
-        desk.clients.cancel(Ticket(n))
+        desk.clients.cancel(n)
     desk.clients.sweep()
 
     assert (desk.clients.count, desk.clients.bytes, desk.clients.forwarded) == (0, 0, 0)
@@ -507,9 +503,9 @@ def test_changes_leave_and_transfer_reach_the_core() -> None:
     desk = Desk()
     ticket = iter(range(1, 9))
     desk.client(
-        ClientChanged(Ticket(next(ticket)), (RemoveNode(NodeId(3)),)),
-        ClientLeft(Ticket(next(ticket))),
-        ClientTransferred(Ticket(next(ticket)), LEADER),
+        Call(next(ticket), ChangeMembership((RemoveNode(NodeId(3)),))),
+        Call(next(ticket), LeaveJoint()),
+        Call(next(ticket), TransferLeadership(LEADER)),
     )
 
     assert desk.flush(ME, leads=True) == [
@@ -525,7 +521,7 @@ def test_a_new_member_is_added_with_the_disk_that_it_greeted_with() -> None:
     desk = Desk()
     desk.connect()
     desk.clients.on_members(Members.initial([1, 3], incarnations={ME: Incarnation(11), NodeId(3): Incarnation(33)}), ME)
-    desk.client(ClientChanged(Ticket(1), (AddVoter(LEADER),)))
+    desk.client(Call(1, ChangeMembership((AddVoter(LEADER),))))
 
     assert desk.flush(ME, leads=True) == [
         Requested(RequestId(1), ChangeMembership((AddVoter(LEADER, Incarnation(22)),)))
@@ -538,7 +534,7 @@ def test_a_member_stays_with_the_disk_that_it_was_declared_with() -> None:
     desk.connect()
     members = Members.initial([1], learners=[2], incarnations={ME: Incarnation(11)})
     desk.clients.on_members(members, ME)
-    desk.client(ClientChanged(Ticket(1), (AddVoter(LEADER),)))
+    desk.client(Call(1, ChangeMembership((AddVoter(LEADER),))))
 
     (asked,) = desk.flush(ME, leads=True)
     change = ChangeMembership((AddVoter(LEADER),))
@@ -549,7 +545,7 @@ def test_a_member_stays_with_the_disk_that_it_was_declared_with() -> None:
 def test_a_new_member_whose_disk_nobody_knows_is_refused() -> None:
     desk = Desk()
     desk.clients.on_members(Members.initial([1], incarnations={ME: Incarnation(11)}), ME)
-    desk.client(ClientChanged(Ticket(1), (AddLearner(NodeId(4)),)))
+    desk.client(Call(1, ChangeMembership((AddLearner(NodeId(4)),))))
 
     assert desk.flush(ME, leads=True) == []
     desk.clients.now += 3 * SECOND
@@ -573,7 +569,7 @@ def test_an_impossible_node_id_is_refused_and_breaks_no_link(node: int) -> None:
     """Wherever in a change it stands."""
     desk = Desk()
     for changes in ((RemoveNode(NodeId(node)),), (RemoveNode(NodeId(7)), RemoveNode(NodeId(node)))):
-        desk.client(ClientChanged(Ticket(1), changes))
+        desk.client(Call(1, ChangeMembership(changes)))
 
         assert_impossible(desk, f"a node id is a positive 63-bit number, not {node}")
     assert desk.flush(ME, leads=True) == []
@@ -583,7 +579,7 @@ def test_an_impossible_node_id_is_refused_and_breaks_no_link(node: int) -> None:
 def test_leadership_is_not_handed_to_an_impossible_node_id_and_no_link_breaks(node: int) -> None:
     """0 is the best one that there is."""
     desk = Desk()
-    desk.client(ClientTransferred(Ticket(1), NodeId(node)))
+    desk.client(Call(1, TransferLeadership(NodeId(node))))
 
     assert_impossible(desk, f"a node id is a positive 63-bit number, not {node}")
     assert desk.flush(ME, leads=True) == []
@@ -593,10 +589,10 @@ def test_the_lowest_and_the_highest_numbers_that_are_possible_are_left_to_the_co
     desk = Desk()
     least = (AddLearner(NodeId(1), Incarnation(0)),)
     most = (AddLearner(NodeId(MAX_INT63), Incarnation(MAX_INT63)),)
-    desk.client(ClientChanged(Ticket(1), least, expected=Index(0)))
-    desk.client(ClientChanged(Ticket(2), most, expected=Index(MAX_INT63)))
-    desk.client(ClientTransferred(Ticket(3), NodeId(0)))
-    desk.client(ClientTransferred(Ticket(4), NodeId(MAX_INT63)))
+    desk.client(Call(1, ChangeMembership(least, expected=Index(0))))
+    desk.client(Call(2, ChangeMembership(most, expected=Index(MAX_INT63))))
+    desk.client(Call(3, TransferLeadership(NodeId(0))))
+    desk.client(Call(4, TransferLeadership(NodeId(MAX_INT63))))
 
     assert desk.answers() == []
 
@@ -604,12 +600,12 @@ def test_the_lowest_and_the_highest_numbers_that_are_possible_are_left_to_the_co
 @pytest.mark.parametrize("number", [-1, 1 << 63, 1 << 64])
 def test_numbers_that_cannot_be_written_down_are_refused_before_anybody_is_told(number: int) -> None:
     desk = Desk()
-    desk.client(ClientChanged(Ticket(1), (AddLearner(NodeId(7), Incarnation(number)),)))
+    desk.client(Call(1, ChangeMembership((AddLearner(NodeId(7), Incarnation(number)),))))
     assert_impossible(desk, f"an incarnation is a 63-bit number, not {number}")
-    desk.client(ClientChanged(Ticket(2), (RemoveNode(NodeId(7)),), expected=Index(number)))
+    desk.client(Call(2, ChangeMembership((RemoveNode(NodeId(7)),), expected=Index(number))))
     assert_impossible(desk, f"the index of a configuration is a 63-bit number, not {number}")
 
-    desk.client(ClientAsked(Ticket(3), b"", ReadConsistency.STALE_BOUNDED, number))
+    desk.client(Call(3, Read(ReadConsistency.STALE_BOUNDED, number, b"")))
     (asked,) = desk.flush(ME, leads=False)
     assert asked == Requested(RequestId(1), Read(ReadConsistency.STALE_BOUNDED, 0 if number < 0 else MAX_INT63))
 
@@ -622,10 +618,10 @@ def test_at_the_end_everybody_is_answered_with_what_is_true() -> None:
 
     desk.clients.answer_all(RefusalReason.STOPPING, UnknownReason.STOPPING)
 
-    errors = {a.ticket: a.error for a in desk.answers() if isinstance(a, Answer)}
-    assert isinstance(errors[Ticket(1)], OutcomeUnknown)
-    assert type(errors[Ticket(2)]) is Refused
-    assert type(errors[Ticket(3)]) is Refused
+    errors = {answer.ticket: desk.error_in(answer) for answer in desk.answers()}
+    assert isinstance(errors[1], OutcomeUnknown)
+    assert type(errors[2]) is Refused
+    assert type(errors[3]) is Refused
     assert desk.clients.count == 0
     desk.client(propose(4))
     assert desk.error().reason == RefusalReason.STOPPING  # type: ignore[attr-defined]
@@ -635,7 +631,7 @@ def test_a_result_too_large_for_a_frame_is_not_lost_silently() -> None:
     desk = Desk()
     asker = ConnectionId(9)
     desk.peers.on_opened(ConnectionOpened(asker, accepted=True))
-    desk.clients.on_forward(asker, Forward(5, MILLISECOND, ProposeCommand(b"a")))
+    desk.clients.on_forward(asker, Forward(5, MILLISECOND, Propose(b"a")))
     desk.flush(ME, leads=True)
     desk.clients.on_respond(Respond(RequestId(1), Success(Index(2), (b"x" * (64 << 20),)), 0, 1))
     desk.peers.flush()

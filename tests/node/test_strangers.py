@@ -10,14 +10,15 @@ from raft_core.effects import Alarm
 from raft_core.ids import ClusterId, Incarnation, NodeId
 from raft_core.membership import AddLearner, Members
 from raft_core.node import MILLISECOND, SECOND, NodeLimits
-from raft_core.node.events import ClientChanged, ConnectionClosed, ConnectionId, ConnectionOpened, Disconnect
+from raft_core.node.events import Call, ConnectionClosed, ConnectionId, ConnectionOpened, Disconnect
 from raft_core.node.outputs import Outputs
 from raft_core.node.peers import PING, Peers
 from raft_core.node.strangers import MOST
 from raft_core.recovered import Identity
+from raft_core.requests import ChangeMembership, Propose
 from raft_core.settings import Settings
 from raft_core.wire import encode_payload
-from raft_core.wire.payloads import WIRE_VERSION, Forward, Hello, ProposeCommand, Pull
+from raft_core.wire.payloads import WIRE_VERSION, Forward, Hello, Pull
 from tests.node.cluster import Cluster, greet
 
 ME, MEMBER = NodeId(1), NodeId(2)
@@ -186,7 +187,7 @@ def test_stranger_gets_no_snapshot_and_takes_no_room_of_clients() -> None:
     cluster.start()
     node = cluster.elect()
     said = encode_payload(Hello(WIRE_VERSION, ClusterId("test"), NodeId(99), Incarnation(1)))
-    requests = [Forward(number, 0, ProposeCommand(b"x")) for number in range(1, 6)]
+    requests = [Forward(number, 0, Propose(b"x")) for number in range(1, 6)]
     data = said + b"".join(encode_payload(value) for value in (Pull(node.host.status.core.commit, 1, 0, 9), *requests))  # type: ignore[union-attr, arg-type]
     cluster.connect_stranger(1, data)
     cluster.run(100 * MILLISECOND)
@@ -210,7 +211,7 @@ def test_node_can_be_added_after_thousand_strangers() -> None:
     cluster.start(2)
     cluster.run(SECOND)
     ticket = cluster.next_ticket()
-    node.tell(ClientChanged(ticket, (AddLearner(NodeId(2)),)))
+    node.tell(Call(ticket, ChangeMembership((AddLearner(NodeId(2)),))))
 
     assert cluster.wait(node, ticket) == [b""]
 

@@ -18,14 +18,14 @@ from raft_core.node.bootstrap import Bootstrap
 from raft_core.node.config import NodeConfig
 from raft_core.node.events import EntriesApplied, QueryFailed
 from raft_core.node.job_runner import JobRunner
-from raft_core.node.jobs import Job, Query, Ticket
+from raft_core.node.jobs import Job, Query
 from raft_core.node.outputs import Outputs
 from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered
-from raft_core.requests import ChangeMembership
+from raft_core.requests import ChangeMembership, Propose
 from raft_core.settings import LONGEST_LEASE
 from raft_core.validation import FAR_TERM, TERM_LEAP
-from raft_core.wire.payloads import Forward, ForwardReply, ProposeChange, ProposeCommand
+from raft_core.wire.payloads import Forward, ForwardReply
 from tests.core.cluster import SMALL, Cluster
 from tests.core.helpers import (
     append,
@@ -152,7 +152,7 @@ def test_change_of_a_peer_that_waits_for_a_greeting_is_refused_when_the_node_sto
     members = Members.initial([1, 2], incarnations={NodeId(1): Incarnation(11), NodeId(2): Incarnation(22)})
     desk.peers.on_members(members)
     desk.clients.on_members(members, ME)
-    change = ProposeChange((AddVoter(NodeId(7)),), ChangeMode.AUTO, Index(0))
+    change = ChangeMembership((AddVoter(NodeId(7)),), ChangeMode.AUTO, Index(0))
     desk.clients.on_forward(connection, Forward(9, 0, change))
     assert desk.flush(ME, leads=True) == []
 
@@ -179,7 +179,7 @@ def test_is_long_that_raises_ends_nothing() -> None:
     """It is called in the loop, for every entry again after every start."""
     work = JobRunner(None, Hasty())  # type: ignore[arg-type]
     entries = (Entry.make(Index(1), Term(1), b"", COMMAND), Entry.make(Index(2), Term(1), b"", COMMAND))
-    jobs: deque[Job] = deque([apply_of(entries), Query(Ticket(1), b"")])
+    jobs: deque[Job] = deque([apply_of(entries), Query(1, b"")])
 
     assert work.take_blocking(jobs) is None
     done, failed = work.run_machine(jobs, lambda: False, in_loop=True)
@@ -215,7 +215,7 @@ def test_held_requests_are_not_tried_in_every_turn_while_the_leader_cannot_be_as
     desk.flush(LEADER, retry=False)
     assert desk.sent() == []
     desk.flush(LEADER)
-    assert desk.sent() == [Forward(1, 0, ProposeCommand(b"x"))]
+    assert desk.sent() == [Forward(1, 0, Propose(b"x"))]
 
 
 def test_cluster_that_an_older_release_has_founded_under_high_ids_starts_as_before() -> None:

@@ -14,12 +14,12 @@ from raft_core.events import PeerUnreachable, Requested, SnapshotReceived
 from raft_core.ids import Index, MessageId, NodeId, ReadId, RequestId, Term
 from raft_core.membership import AddLearner, Members
 from raft_core.messages import HEARTBEAT, AppendEntries, AppendReply, InstallSnapshot, VoteReply
-from raft_core.node.events import ChunkRead, ClientChanged, JobFailed, NodeEvent, QueryFailed
+from raft_core.node.events import Call, ChunkRead, JobFailed, NodeEvent, QueryFailed
 from raft_core.node.job_runner import JobRunner
-from raft_core.node.jobs import Lane, Query, ReadChunk, Ticket
+from raft_core.node.jobs import Lane, Query, ReadChunk
 from raft_core.node.limits import MILLISECOND, SECOND
 from raft_core.recovered import Recovered
-from raft_core.requests import TransferLeadership
+from raft_core.requests import ChangeMembership, TransferLeadership
 from raft_core.settings import Settings
 from raft_core.store import SnapshotReader
 from raft_storage import MemoryStore
@@ -171,7 +171,7 @@ def test_a_machine_that_gives_no_bytes_ends_its_node_or_fails_its_caller_with_a_
     work = JobRunner(MemoryStore(node=1), Rude())  # type: ignore[arg-type]
 
     (failed,) = work.run(Lane.APPLY, [apply_of(entries((1, 1)))])
-    (query,) = JobRunner(MemoryStore(node=1), Rude()).run(Lane.APPLY, [Query(Ticket(1), b"x")])  # type: ignore[arg-type]
+    (query,) = JobRunner(MemoryStore(node=1), Rude()).run(Lane.APPLY, [Query(1, b"x")])  # type: ignore[arg-type]
 
     assert isinstance(failed, JobFailed)
     assert "gives bytes, not NoneType" in str(failed.error)
@@ -184,7 +184,7 @@ def test_a_lane_whose_job_raises_anything_at_all_says_so() -> None:
     lanes = Workers(MemoryStore(node=1), JobRunner(MemoryStore(node=2), Rude(), machine_blocks=True), "test")  # type: ignore[arg-type]
     lanes.start(told.extend)
 
-    lanes.run(Lane.APPLY, [Query(Ticket(1), b"exit")])
+    lanes.run(Lane.APPLY, [Query(1, b"exit")])
     lanes.close(5.0)
 
     assert isinstance(told[0], JobFailed)
@@ -246,7 +246,7 @@ def test_a_node_that_finds_its_snapshot_damaged_when_others_ask_for_it_ends_and_
     boss.store.open_snapshot = damaged  # type: ignore[method-assign]
     cluster.start(3)
     cluster.run(SECOND)
-    boss.tell(ClientChanged(cluster.next_ticket(), (AddLearner(NodeId(3)),)))
+    boss.tell(Call(cluster.next_ticket(), ChangeMembership((AddLearner(NodeId(3)),))))
     cluster.run_until(lambda: boss.finished is not None)
 
     assert boss.finished is not None

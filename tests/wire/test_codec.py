@@ -33,6 +33,7 @@ from raft_core.messages import (
     VoteKind,
     VoteReply,
 )
+from raft_core.requests import ChangeMembership, LeaveJoint, Propose, TransferLeadership
 from raft_core.wire.codec import (
     MAX_REFUSAL,
     Refuse,
@@ -44,18 +45,7 @@ from raft_core.wire.codec import (
     encode_refusal,
 )
 from raft_core.wire.frames import BadFrame, Frame, FrameKind, FrameReader, encode_frame
-from raft_core.wire.payloads import (
-    Chunk,
-    Forward,
-    ForwardReply,
-    Hello,
-    Payload,
-    ProposeChange,
-    ProposeCommand,
-    ProposeLeave,
-    Pull,
-    Transfer,
-)
+from raft_core.wire.payloads import Chunk, Forward, ForwardReply, Hello, Payload, Pull
 
 # Strategies. Numbers reach the limits of what may travel.
 
@@ -167,10 +157,10 @@ CHANGES = st.one_of(
     st.builds(RemoveNode, ANY_NODES),
 )
 REQUESTS = st.one_of(
-    st.builds(ProposeCommand, st.binary(max_size=50)),
-    st.builds(ProposeChange, st.lists(CHANGES, max_size=3).map(tuple), st.sampled_from(ChangeMode), INDEXES),
-    st.just(ProposeLeave()),
-    st.builds(Transfer, ANY_NODES),
+    st.builds(Propose, st.binary(max_size=50)),
+    st.builds(ChangeMembership, st.lists(CHANGES, max_size=3).map(tuple), st.sampled_from(ChangeMode), INDEXES),
+    st.just(LeaveJoint()),
+    st.builds(TransferLeadership, ANY_NODES),
 )
 ANSWERS = st.one_of(
     st.builds(ForwardReply, NUMBERS, result=st.binary(max_size=50)),
@@ -433,7 +423,7 @@ EXAMPLES: list[Message] = [
 ]
 PAYLOAD_EXAMPLES: list[Payload] = [
     Hello(1, ClusterId("c"), NodeId(1), Incarnation(2)),
-    Forward(1, 2, ProposeLeave()),
+    Forward(1, 2, LeaveJoint()),
     ForwardReply(1, result=b"x"),
     Pull(Index(1), Term(1), 0, 10),
     Chunk(Index(1), Term(1), 0, 3, b"abc"),
@@ -495,9 +485,9 @@ HELLO = Hello(1, ClusterId("c"), NodeId(1), Incarnation(2))
         (changed(HELLO, founding=Members().encode()), "no voters"),
         (ForwardReply(1), "one of"),
         (ForwardReply(1, result=b"", refused=RefusalReason.STALE), "one of"),
-        (Forward(1, 1, Transfer(NodeId(LIMIT))), "node id"),
-        (Forward(1, 1, ProposeChange((RemoveNode(NodeId(LIMIT)),))), "node id"),
-        (Forward(1, 1, ProposeChange((), expected=Index(-1))), "out of range"),
+        (Forward(1, 1, TransferLeadership(NodeId(LIMIT))), "node id"),
+        (Forward(1, 1, ChangeMembership((RemoveNode(NodeId(LIMIT)),))), "node id"),
+        (Forward(1, 1, ChangeMembership((), expected=Index(-1))), "out of range"),
         (Chunk(Index(1), Term(1), 1, 3, b"abc"), "beyond the end"),
         (Chunk(Index(1), Term(1), 0, 3, b"abc", True), "that is gone"),
     ],

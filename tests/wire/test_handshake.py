@@ -13,6 +13,7 @@ from raft_core.entries import Entry
 from raft_core.errors import SettingsError
 from raft_core.ids import ClusterId, GroupId, Incarnation, Index, MessageId, NodeId, ReadId, Term
 from raft_core.messages import DATA, AppendEntries, ReadIndex, TimeoutNow
+from raft_core.requests import Propose
 from raft_core.settings import Settings
 from raft_core.wire import (
     WIRE_VERSION,
@@ -35,7 +36,6 @@ from raft_core.wire import (
     encode_payload,
     encode_refusal,
 )
-from raft_core.wire.payloads import ProposeCommand
 
 ONE = Hello(WIRE_VERSION, ClusterId("blue"), NodeId(1), Incarnation(11))
 TWO = Hello(WIRE_VERSION, ClusterId("blue"), NodeId(2), Incarnation(22))
@@ -208,7 +208,7 @@ def test_a_message_in_the_name_of_another_breaks_the_link_and_keeps_what_came_be
 
 def test_payloads_for_the_host_pass() -> None:
     payloads = (
-        Forward(1, 2, ProposeCommand(b"x")),
+        Forward(1, 2, Propose(b"x")),
         ForwardReply(1, result=b"y"),
         Pull(Index(1), Term(1), 0, 10),
         Chunk(Index(1), Term(1), 0, 1, b"z"),

@@ -1,0 +1,166 @@
+"""`NodeLoop`: the part of an adapter's loop that needs an event to wait on, and no particular event loop.
+
+It is the base of each adapter's `Loop`: the turns of the driver, waiting callers, readers of feeds. It awaits only what
+the adapter hands in. It stays interpreted, because adapters derive from it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, Generic, Protocol, Self, TypeVar
+
+from raft_core.node.config import deadline_after
+from raft_core.node.core import NodeCore
+from raft_core.node.driver import ConnectionTable, Driver, Feed, LaneQueues
+from raft_core.node.events import Answered
+from raft_core.node.home import Home
+from raft_core.requests import Request
+
+__all__ = ["Event", "NodeLoop"]
+
+T = TypeVar("T")
+
+
+class Event(Protocol):
+    """What `trio.Event` and `anyio.Event` have in common."""
+
+    def set(self) -> object:
+        """Wake everyone who waits, and all who come later."""
+        ...
+
+    async def wait(self) -> object:
+        """Wait until the event is set."""
+        ...
+
+
+class NodeLoop(ABC):
+    """Calls `Driver.turn` as needed, and lets callers and readers wait.
+
+    `checkpoint` yields to other tasks once. `here` identifies the thread and the event loop (None: none) of a call;
+    `remedy` is the adapter's way to use a node from another thread.
+    """
+
+    def __init__(
+        self,
+        host: NodeCore,
+        lanes: LaneQueues,
+        *,
+        event: Callable[[], Event],
+        checkpoint: Callable[[], Awaitable[object]],
+        here: Callable[[], tuple[int, object]],
+        remedy: str,
+    ) -> None:
+        self.driver: Final = Driver(host, lanes, self)
+        self._event: Final = event
+        self.checkpoint: Final = checkpoint
+        self._here: Final = here
+        self._home: Final = Home(*here(), remedy)
+        self._woken = event()
+        self._told = event()
+
+    @abstractmethod
+    def now(self) -> int:
+        """Return the node's clock in nanoseconds."""
+
+    @abstractmethod
+    def wake_at(self, at: int) -> None:
+        """Post `TimerFired` at this time; replaces any earlier time."""
+
+    def wake(self) -> None:
+        """Have the driver take a turn soon."""
+        self._woken.set()
+
+    def tell(self) -> None:
+        """Wake the readers of feeds and those who wait for the end."""
+        self._told.set()
+        self._told = self._event()
+
+    def require_thread(self) -> None:
+        """Raise `CallerError` in any other thread while the node lives."""
+        if not self.driver.ended:
+            self._home.require_thread(self._here()[0])
+
+    def require_loop(self) -> None:
+        """Raise `CallerError` in any other event loop."""
+        self._home.require_loop(*self._here())
+
+    async def ask(self, request: Request, timeout: float | None) -> bytes:
+        """Make a caller's request; return its result, or raise the `RequestError` for its outcome."""
+        self.require_loop()
+        caller = _Caller(self._event())
+        self.driver.call(caller, request, deadline_after(self.now(), timeout))
+        try:
+            await caller.answered.wait()
+        finally:
+            if caller.outcome is None:
+                self.driver.leave(caller)
+        assert caller.outcome is not None
+        return self.driver.result(caller.outcome)
+
+    def read(self, feed: Feed[T], past: int) -> AsyncIterator[T]:
+        """Yield the last `past` items of `feed`, then new ones as they come, until the node ends."""
+        return _Reader(self, feed, past)
+
+    async def next_news(self) -> None:
+        """Wait until a feed may have a new item or the node has ended."""
+        await self._told.wait()
+
+    async def wait_ended(self) -> None:
+        """Wait until the node has ended."""
+        self.require_loop()
+        await self.checkpoint()
+        while not self.driver.ended:
+            await self.next_news()
+
+    async def take_turns(self, connections: ConnectionTable, wall: Callable[[], int]) -> None:
+        """Run the node. When this returns, the node has ended and every caller is answered."""
+        try:
+            while not self.driver.ended:
+                if self.driver.waiting:
+                    await self.checkpoint()  # let others run, then take their events as well
+                else:
+                    self._woken = self._event()
+                    await self._woken.wait()
+                self.driver.turn(connections, self.now(), wall())
+        except Exception as failure:  # a bug: end the node with the reason
+            self.driver.end(failure)
+        finally:
+            self.driver.end()
+
+
+class _Caller:
+    """A caller waiting for its outcome: the ticket of its call."""
+
+    __slots__ = ("answered", "outcome")
+
+    def __init__(self, answered: Event) -> None:
+        self.answered: Final = answered
+        self.outcome: Answered | None = None
+
+    def deliver(self, outcome: Answered) -> None:
+        if self.outcome is None:
+            self.outcome = outcome
+            self.answered.set()
+
+
+class _Reader(Generic[T]):
+    """A reader's position in a feed. It holds nothing to close."""
+
+    def __init__(self, loop: NodeLoop, feed: Feed[T], past: int) -> None:
+        self._loop: Final = loop
+        self._feed: Final = feed
+        self._place = feed.place(past)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        self._loop.require_loop()
+        await self._loop.checkpoint()
+        while (found := self._feed.after(self._place)) is None:
+            if self._feed.ended:
+                raise StopAsyncIteration
+            await self._loop.next_news()
+        item, self._place = found
+        return item

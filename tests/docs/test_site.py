@@ -1,0 +1,51 @@
+"""The reference describes every public name, and the site has every page."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def pages_module() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reference_pages", DOCS / "reference_pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_reference_describes_every_public_name(tmp_path: Path) -> None:
+    module = pages_module()
+    module.write(tmp_path)
+
+    for page, (_, packages) in module.PAGES.items():
+        text = (tmp_path / f"{page}.md").read_text("utf-8")
+        for package in packages:
+            for name in importlib.import_module(package).__all__:
+                assert re.search(rf"^### {name}$|`{name}`", text, re.MULTILINE), f"{package}.{name}"
+
+
+def test_settings_are_listed_with_default_and_meaning(tmp_path: Path) -> None:
+    pages_module().write(tmp_path)
+    rows = re.findall(
+        r"^\| `(\w+)` \| (.*) \| (.*) \| (.+) \|$", (tmp_path / "settings.md").read_text("utf-8"), re.MULTILINE
+    )
+
+    assert {"election_ticks", "silence", "data"} <= {name for name, *_ in rows}
+    assert len(rows) > 60
+    for name, *_, meaning in rows:
+        assert len(meaning) > 10, name
+
+
+@pytest.mark.parametrize("page", sorted(page.stem for page in DOCS.glob("*.md")))
+def test_every_page_is_in_the_contents(page: str) -> None:
+    if page != "index":
+        assert re.search(rf"^{page}$", (DOCS / "index.md").read_text("utf-8"), re.MULTILINE)

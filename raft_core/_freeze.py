@@ -31,6 +31,7 @@ from raft_core import (
     recovered,
     server,
     settings,
+    snapshots,
 )
 from raft_core import pending as requests
 from raft_core.errors import CallerError
@@ -42,7 +43,19 @@ __all__ = ["freeze", "thaw"]
 
 _MODULES: Final[tuple[ModuleType, ...]] = (
     *(apply, configurations, effects, entries, log, membership, messages, outbox, progress, raft, reads, recovered),
-    *(requests, server, settings, candidate, follower, handover, leader, reading, reconfiguration, replication),
+    *(
+        requests,
+        server,
+        settings,
+        snapshots,
+        candidate,
+        follower,
+        handover,
+        leader,
+        reading,
+        reconfiguration,
+        replication,
+    ),
 )
 
 

@@ -39,6 +39,12 @@ __all__ = [
 ]
 
 
+if TYPE_CHECKING:
+    ByteStrings: TypeAlias = Sequence[bytes]  # a caller may pass a list
+else:
+    ByteStrings = tuple[bytes, ...]  # what a recording is decoded to
+
+
 @final
 class Tick(Value, frozen=True, tag=102, array_like=True):
     """Time passed: `elapsed` ticks, at least 1.
@@ -72,7 +78,7 @@ class Applied(Value, frozen=True, tag=105, array_like=True):
     """
 
     upto: Index
-    results: Sequence[bytes] = ()
+    results: ByteStrings = ()
 
 
 @final
@@ -136,7 +142,7 @@ class Proposed(Value, frozen=True, tag=114, array_like=True):
     """Clients proposed these commands, in this order, as one request with an item for each."""
 
     request: int
-    commands: Sequence[bytes]
+    commands: ByteStrings
 
 
 @final

@@ -75,8 +75,8 @@ class Explainer:
         found = [self.why_not_leader()]
         if server.commit < server.log.last_index:
             found.append(self.why_not_committed(Index(server.commit + 1)))
-        if server.applied < server.commit:
-            found.append(self.why_not_applied(Index(server.applied + 1)))
+        if server.pipeline.applied < server.commit:
+            found.append(self.why_not_applied(Index(server.pipeline.applied + 1)))
         if isinstance(role, Leader):
             found.extend(self.why_paused(node) for node in role.replication.progress)
         found.append(self.why_reads_wait())
@@ -103,7 +103,7 @@ class Explainer:
             return Explanation(about, Reason.NOT_A_MEMBER, "this node is not (yet, or no longer) a member")
         if not members.is_voter(server.me):
             return Explanation(about, Reason.LEARNER, "this node is a learner, and only voters lead")
-        if server.installing is not None:
+        if server.snapshots.installing is not None:
             return Explanation(about, Reason.SNAPSHOT_PENDING, "a snapshot from the leader is being installed")
         text = f"no leader is known; it stands in {max(0, role.timeout - role.elapsed)} ticks"
         return Explanation(about, Reason.WAITS_FOR_TIMEOUT, text)
@@ -134,16 +134,16 @@ class Explainer:
         """Explain why the entry at `index` is not applied."""
         server = self.server
         about = f"applying of {index}"
-        if index <= server.applied:
+        if index <= server.pipeline.applied:
             return Explanation(about, Reason.NOTHING, f"{index} is applied", index=index)
         if index > server.commit:
             return Explanation(about, Reason.NOT_COMMITTED, f"only {server.commit} is committed", index=index)
-        if server.installing is not None:
+        if server.snapshots.installing is not None:
             return Explanation(about, Reason.SNAPSHOT_PENDING, "a snapshot must be switched to first", index=index)
         if index > server.outbox.durable_index:
             text = f"it is committed, but this disk has confirmed only {server.outbox.durable_index}"
             return Explanation(about, Reason.NOT_DURABLE, text, index=index)
-        text = f"the machine has {len(server.pages)} orders before it that it has not reported"
+        text = f"the machine has {len(server.pipeline.pages)} orders before it that it has not reported"
         return Explanation(about, Reason.MACHINE_BUSY, text, index=index)
 
     def why_paused(self, node: NodeId) -> Explanation:
@@ -181,8 +181,8 @@ class Explainer:
         if isinstance(role, Follower) and role.reads:
             text = f"leader {role.leader} has not said from which index on"
             return Explanation(about, Reason.LEADER_UNANSWERED, text, (role.leader,))
-        if server.ready_reads:
-            index = server.ready_reads[0][0]
+        if server.pipeline.reads:
+            index = server.pipeline.reads[0][0]
             return attrs.evolve(self.why_not_applied(index), about=about)
         return Explanation(about, Reason.NOTHING, "no read waits")
 

@@ -44,25 +44,28 @@ def check(raft: Raft) -> None:
 
 def _positions(server: Server) -> None:
     log = server.log
-    snapshot = server.snapshot.index if server.snapshot else 0
+    snapshot = server.snapshots.newest.index if server.snapshots.newest else 0
     invariant(log.base.index <= log.last_index, "the base is not behind the end")
     invariant(log.last_term <= server.term, "no entry is of a term that was not entered")
     invariant(log.base.index <= max(snapshot, 0), "what left the log is in the snapshot")
-    invariant(server.applied <= server.applying, "applied does not exceed what was ordered")
-    invariant(server.applying <= server.commit, "only committed entries are applied")
+    invariant(server.pipeline.applied <= server.pipeline.applying, "applied does not exceed what was ordered")
+    invariant(server.pipeline.applying <= server.commit, "only committed entries are applied")
     invariant(server.commit <= log.last_index, "only what the log holds is committed")
     invariant(snapshot <= server.commit, "a snapshot is of what is committed")
-    invariant(snapshot <= server.applied or server.restoring, "a snapshot is of what is applied, or being restored")
-    if server.pages and not server.pages[-1].restore:
-        invariant(server.applying == server.pages[-1].last, "the last page ends at what was ordered")
-    invariant(len(server.pages) <= 3, "few pages are on their way to the machine")
+    invariant(
+        snapshot <= server.pipeline.applied or server.snapshots.restoring,
+        "a snapshot is of what is applied, or being restored",
+    )
+    if server.pipeline.pages and not server.pipeline.pages[-1].restore:
+        invariant(server.pipeline.applying == server.pipeline.pages[-1].last, "the last page ends at what was ordered")
+    invariant(len(server.pipeline.pages) <= 3, "few pages are on their way to the machine")
     waiting = server.requests.waiting()
     if waiting:
-        invariant(waiting[0].last > server.applied, "a request that is applied has been answered")
+        invariant(waiting[0].last > server.pipeline.applied, "a request that is applied has been answered")
         invariant(waiting[-1].last <= log.last_index, "a request waits only for entries that the log holds")
-    for index, _ in server.ready_reads:
-        invariant(index > server.applied, "a read that may be done has been answered")
-    invariant(len(server.ready_reads) <= 2 * server.settings.max_waiting_reads, "waiting reads are bounded")
+    for index, _ in server.pipeline.reads:
+        invariant(index > server.pipeline.applied, "a read that may be done has been answered")
+    invariant(len(server.pipeline.reads) <= 2 * server.settings.max_waiting_reads, "waiting reads are bounded")
 
 
 def _outbox(server: Server) -> None:

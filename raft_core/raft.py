@@ -172,7 +172,7 @@ class Raft:
         elif type(event) is Persisted:
             self._persisted(event)
         elif type(event) is Applied:
-            server.on_applied(event, self._log_hold())
+            server.on_applied(event)
         elif type(event) is Proposed:
             self._proposed(event)
         elif type(event) is Tick:
@@ -186,21 +186,21 @@ class Raft:
         server, role = self._server, self._role
         match event:
             case Restored():
-                server.on_restored(event, self._log_hold())
+                server.on_restored(event)
             case SnapshotTaken():
-                server.on_snapshot_taken(event, self._log_hold())
+                server.snapshots.on_taken(event.meta, self._log_hold())
             case SnapshotFailed(index):
-                server.on_snapshot_failed(index)
+                server.snapshots.on_failed(index, server.now)
             case SnapshotReceived(meta):
                 if isinstance(role, Follower):
                     role.on_snapshot_received(meta)
                 else:
-                    server.receiving = None  # §7: only a follower installs a snapshot; our log suffices
+                    server.snapshots.receiving = None  # §7: only a follower installs a snapshot; our log suffices
             case SnapshotRejected(index):
                 if isinstance(role, Follower):
                     role.on_snapshot_rejected(index)
                 else:
-                    server.receiving = None
+                    server.snapshots.receiving = None
             case SnapshotProgress():
                 if isinstance(role, Leader):
                     role.on_snapshot_progress(event)
@@ -340,10 +340,7 @@ class Raft:
 
     def _persisted(self, event: Persisted) -> None:
         server = self._server
-        server.outbox.persisted(event.upto)
-        if server.installing is not None:
-            server.restore_if_durable()
-        server.emit_apply()
+        server.on_persisted(event.upto)
         self._move(self._role.on_persisted())
 
     def _tick(self, event: Tick) -> None:
@@ -393,7 +390,7 @@ class Raft:
         server, role = self._server, self._role
         if server.stopping:
             server.refuse(number, RefusalReason.STOPPING)
-        elif server.reads_full:
+        elif server.pipeline.reads_full:
             server.refuse(number, RefusalReason.READS_FULL, leader=role.leader)
         elif read.consistency is ReadConsistency.MONOTONE:
             self._read_monotone(number, read.limit)
@@ -401,7 +398,7 @@ class Raft:
             role.on_read(number)
         elif type(role) is Follower and read.consistency is ReadConsistency.STALE_BOUNDED:
             if role.fresh_at >= 0 and server.now - role.fresh_at <= read.limit:
-                server.read_when_applied(server.commit, number)
+                server.pipeline.read_when_applied(server.commit, number)
             else:
                 server.refuse(number, RefusalReason.STALE, leader=role.leader)
         elif type(role) is Follower:
@@ -416,7 +413,7 @@ class Raft:
             text = f"only {server.commit} is known to be committed here"
             server.refuse(number, RefusalReason.STALE, leader=self._role.leader, text=text)
         else:
-            server.read_when_applied(Index(index), number)
+            server.pipeline.read_when_applied(Index(index), number)
 
     def _campaign(self) -> None:
         if type(self._role) is Follower:

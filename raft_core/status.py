@@ -75,7 +75,7 @@ class Status:
 def picture(server: Server, role: Follower | PreCandidate | Candidate | Leader) -> Status:
     """Return the status of the core with this server and role."""
     peers: tuple[PeerStatus, ...] = ()
-    transfer, reads = NO_NODE, len(server.ready_reads)
+    transfer, reads = NO_NODE, len(server.pipeline.reads)
     if isinstance(role, Leader):
         peers = tuple(_peer_picture(server, role, node) for node in role.replication.progress)
         transfer = role.succession.target
@@ -89,12 +89,12 @@ def picture(server: Server, role: Follower | PreCandidate | Candidate | Leader) 
         vote=server.vote,
         leader=role.leader,
         commit=server.commit,
-        applied=server.applied,
+        applied=server.pipeline.applied,
         first_index=server.log.first_index,
         last_index=server.log.last_index,
         last_term=server.log.last_term,
         durable_index=server.outbox.durable_index,
-        snapshot_index=server.snapshot.index if server.snapshot else NO_INDEX,
+        snapshot_index=server.snapshots.newest.index if server.snapshots.newest else NO_INDEX,
         log_bytes=server.log.size,
         last_write=server.outbox.issued,
         writes_under_way=len(server.outbox.issued_at),

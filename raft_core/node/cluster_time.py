@@ -106,7 +106,7 @@ class ClusterTime:
             return 0
         term = leading.server.term
         if self._told_in != term:
-            if leading.log.term_at(leading.server.applied) != term:
+            if leading.log.term_at(leading.server.pipeline.applied) != term:
                 return 0
             self._told_in = self._term = term
             if not self._time:

@@ -229,7 +229,7 @@ class Follower:
         for count, entry in enumerate(entries):
             free -= len(entry.data) + ENTRY_OVERHEAD
             if free < 0 and entry.kind is COMMAND and (entry.term == server.term or entry.index <= committed):
-                server.make_room()
+                server.snapshots.make_room(server.now)
                 server.alarm(AlarmKind.LOG_FULL, NO_NODE, "the log in memory is full; entries wait at the leader")
                 return count
         return len(entries)
@@ -382,11 +382,11 @@ class Follower:
         if snapshot_too_far(server.log.last_index, meta.index):
             server.alarm(AlarmKind.MALFORMED, request.sender, "a snapshot that leaves the log no room to grow")
             return None
-        if server.restoring:
+        if server.snapshots.restoring:
             return None  # one at a time: the machine still reads the earlier file; the leader offers again
         wanted = ReceiveSnapshot(request.sender, meta)
-        if server.receiving != wanted:
-            server.receiving = wanted
+        if server.snapshots.receiving != wanted:
+            server.snapshots.receiving = wanted
             server.outbox.effects.append(wanted)
         return None
 
@@ -396,10 +396,10 @@ class Follower:
         Ignore any snapshot other than the expected one, even at the same index.
         """
         server = self.server
-        if server.receiving is None or server.receiving.meta != meta:
+        if server.snapshots.receiving is None or server.snapshots.receiving.meta != meta:
             return
-        sender = server.receiving.sender
-        server.receiving = None
+        sender = server.snapshots.receiving.sender
+        server.snapshots.receiving = None
         if meta.index > server.commit:
             if server.log.matches(meta.index, meta.term):
                 server.commit_to(meta.index)
@@ -412,7 +412,7 @@ class Follower:
     def on_snapshot_rejected(self, index: Index) -> None:
         """Tell the leader about the failed transfer; it tries again."""
         server = self.server
-        receiving, server.receiving = server.receiving, None
+        receiving, server.snapshots.receiving = server.snapshots.receiving, None
         if receiving is not None and receiving.sender == self.leader:
             reply = SnapshotReply(
                 server.term, server.me, server.identity.incarnation, server.next_message(), index, NO_INDEX, ok=False
@@ -445,7 +445,7 @@ class Follower:
         if self.leader == NO_NODE:
             server.refuse(request, RefusalReason.NO_LEADER)
             return
-        if len(self.reads) + len(server.ready_reads) >= server.settings.max_waiting_reads:
+        if len(self.reads) + len(server.pipeline.reads) >= server.settings.max_waiting_reads:
             server.refuse(request, RefusalReason.READS_FULL, leader=self.leader)
             return
         message = server.next_message()
@@ -471,7 +471,7 @@ class Follower:
         done, self.reads = self.reads[:answered], self.reads[answered:]
         for _, request in done:
             if reply.ok:
-                self.server.read_when_applied(reply.index, request)
+                self.server.pipeline.read_when_applied(reply.index, request)
             else:
                 self.server.refuse(request, RefusalReason.LEADERSHIP_LOST, leader=self.leader)
 
@@ -481,5 +481,5 @@ class Follower:
         Repeating a read is harmless, and without a leader they would wait for ever (rule 7.5).
         """
         waiting, self.reads = self.reads, []
-        for request in [*(request for _, request in waiting), *self.server.reads_beyond_commit()]:
+        for request in [*(request for _, request in waiting), *self.server.pipeline.reads_beyond(self.server.commit)]:
             self.server.refuse(request, RefusalReason.LEADERSHIP_LOST)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, final
 
-from raft_core.compaction import crowded
 from raft_core.effects import AlarmKind, Refusal, RefusalReason, Respond, RoleName
 from raft_core.entries import ENTRY_OVERHEAD, Entry, seal_commands
 from raft_core.events import Proposed, SnapshotProgress
@@ -37,6 +36,7 @@ from raft_core.roles.reading import Reading
 from raft_core.roles.replication import Replication
 from raft_core.roles.transitions import StepDown, Transition
 from raft_core.server import Server
+from raft_core.snapshots import crowded
 
 __all__ = ["Leader"]
 
@@ -102,7 +102,7 @@ class Leader:
             server.refuse(request, reason, leader=self.succession.target, count=len(commands))
             return
         if crowded(settings, server.log):
-            server.make_room()
+            server.snapshots.make_room(server.now)
         if self._fits(commands):
             self._append_commands(request, 0, commands)
         else:
@@ -133,7 +133,7 @@ class Leader:
                 refusal = RefusalReason.UNCOMMITTED_FULL
             elif size > free:
                 refusal = RefusalReason.LOG_FULL
-                server.make_room()  # too late for this one
+                server.snapshots.make_room(server.now)  # too late for this one
             if refusal is None:
                 taken.append(command)
                 uncommitted += size

@@ -38,10 +38,10 @@ class Reading:
     def on_read(self, request: RequestId, *, leaving: bool) -> None:
         """Answer from a valid lease, otherwise with the next read round (§8)."""
         server = self.server
-        if len(self.queue) + len(server.ready_reads) >= server.settings.max_waiting_reads:
+        if len(self.queue) + len(server.pipeline.reads) >= server.settings.max_waiting_reads:
             server.refuse(request, RefusalReason.READS_FULL)
         elif self._lease_valid(leaving=leaving):
-            server.read_when_applied(server.commit, request)
+            server.pipeline.read_when_applied(server.commit, request)
         else:
             self._ask(WaitingRead(NO_NODE, request))
 
@@ -116,7 +116,7 @@ class Reading:
     def _release(self, read: WaitingRead, index: Index) -> None:
         server = self.server
         if read.origin == NO_NODE:
-            server.read_when_applied(index, read.request)
+            server.pipeline.read_when_applied(index, read.request)
         else:
             server.outbox.send(read.origin, ReadIndexReply(server.term, server.me, read.message, index, ok=True))
 

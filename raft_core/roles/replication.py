@@ -201,17 +201,17 @@ class Replication:
         server = self.server
         if peer.state is ProgressState.REPLICATE:
             peer.become_probe()
-        lately, meta = peer.heard_within(server.settings.election_ticks, server.now), server.snapshot_to_offer
+        lately, meta = peer.heard_within(server.settings.election_ticks, server.now), server.snapshots.to_offer
         if not lately or meta is None:
             peer.probe_sent = True  # try again at its next heartbeat reply
-            self.offers_wait = self.offers_wait or (lately and server.snapshot is not None)
+            self.offers_wait = self.offers_wait or (lately and server.snapshots.newest is not None)
             return
         peer.become_snapshot(meta.index)
         self._send_offer(peer, meta)
 
     def offer_when_durable(self) -> None:
         """Offer the newest snapshot to the followers which wait for its durability, once it is durable."""
-        if not self.offers_wait or self.server.snapshot_to_offer is None:
+        if not self.offers_wait or self.server.snapshots.to_offer is None:
             return
         self.offers_wait = False
         for peer in self.progress.values():
@@ -221,7 +221,7 @@ class Replication:
 
     def repeat_offer(self, peer: Progress) -> None:
         """Offer the newest snapshot again; a receiver already fetching it continues (rule 6.10)."""
-        meta = self.server.snapshot_to_offer
+        meta = self.server.snapshots.to_offer
         if meta is None:
             return
         if peer.pending != meta.index:

@@ -267,7 +267,7 @@ class SafetyChecker:
                 data == server.members.encode(), f"node {watched.node}: other members are in force than in the log"
             )
         else:
-            holds = server.snapshot.members if server.snapshot is not None else Members()
+            holds = server.snapshots.newest.members if server.snapshots.newest is not None else Members()
             self.require(
                 in_force <= log.base and server.members == holds,
                 f"node {watched.node}: a configuration of {in_force} is in force that no log holds",

@@ -202,7 +202,7 @@ def _applying_explained(raft: Raft, status: Status, index: int, why: Explanation
         yield f"applying of {index}, {status.commit} is committed: {reason}"
     elif reason is Reason.NOT_DURABLE and index <= status.durable_index:
         yield f"applying of {index}, {status.durable_index} is durable: {reason}"
-    elif reason is Reason.MACHINE_BUSY and not raft.server.pages:
+    elif reason is Reason.MACHINE_BUSY and not raft.server.pipeline.pages:
         yield f"applying of {index} waits for a machine that has nothing to do"
 
 

@@ -194,7 +194,7 @@ class ApiMisuse:
         def look(reply: Reply) -> None:
             answered = isinstance(reply, bytes) or (isinstance(reply, Refused) and reply.reason == "query_failed")
             if answered and node.life == life and node.last_raft is not None:
-                applied = node.last_raft.server.applied
+                applied = node.last_raft.server.pipeline.applied
                 self._world.require(
                     applied >= index, f"node {node.id} answered a read at {index} with {applied} applied"
                 )
@@ -258,7 +258,7 @@ class ApiMisuse:
             Tick(0),
             Persisted(WriteId(_FAR)),
             Applied(Index(_FAR)),
-            Applied(core.server.applied),
+            Applied(core.server.pipeline.applied),
             Restored(Index(_FAR)),
             "no event",
         )

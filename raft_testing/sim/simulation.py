@@ -182,7 +182,7 @@ class Simulation:
             if node.retired or node.wiped:
                 continue
             core = node.raft
-            if core is None or core.server.applied != commit:
+            if core is None or core.server.pipeline.applied != commit:
                 return f"node {number} has not applied {commit}"
         return None
 

@@ -228,18 +228,18 @@ class Driver:
         """A snapshot is taken, and nothing up to `first` stays in the log."""
         here = self.nodes[node]
         server = here.raft.server
-        server.settings = attrs.evolve(here.settings, keep_entries=server.applied - first)
+        server.settings = attrs.evolve(here.settings, keep_entries=server.pipeline.applied - first)
         meta = self._newest_state(here)
-        server.snapshot_pending = meta.index
+        server.snapshots.pending = meta.index
         self._snapshot(here, meta)
         server.settings = here.settings
 
     def _newest_state(self, node: Node) -> SnapshotMeta:
         server = node.raft.server
-        term = server.log.term_at(server.applied)
+        term = server.log.term_at(server.pipeline.applied)
         assert term is not None
-        place, members = server.configurations.at(server.applied)
-        return SnapshotMeta(server.applied, term, members, place)
+        place, members = server.configurations.at(server.pipeline.applied)
+        return SnapshotMeta(server.pipeline.applied, term, members, place)
 
     def _snapshot(self, node: Node, meta: SnapshotMeta) -> None:
         self.machines[meta.index, meta.term] = list(node.machine)
@@ -335,7 +335,7 @@ class Driver:
         while node.lane:
             order = node.lane[0]
             if isinstance(order, Apply):
-                if upto <= node.raft.server.applied:
+                if upto <= node.raft.server.pipeline.applied:
                     return
                 node.lane.popleft()
                 if upto < order.upto:
@@ -360,7 +360,7 @@ class Driver:
             node.machine = list(self.machines[order.meta.index, order.meta.term])
             self.step(node, Restored(order.meta.index))
         else:
-            assert order.meta.index == node.raft.server.applied
+            assert order.meta.index == node.raft.server.pipeline.applied
             self._snapshot(node, order.meta)
 
     def _apply(self, node: Node, order: Apply) -> None:

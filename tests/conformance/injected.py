@@ -296,7 +296,7 @@ class Injection:
         """The snapshot that the message offers: the newest applied state unless the scenario names another one."""
         server = (self.sender or self.receiver).raft.server
         named = self.fields.get("snapshot")
-        index, term = self._place(named) if named else (server.applied, None)
+        index, term = self._place(named) if named else (server.pipeline.applied, None)
         place, members = server.configurations.at(index)
         if isinstance(named, Mapping):
             config = named.get("config", named)
@@ -312,7 +312,7 @@ class Injection:
         for node in filter(None, (self.sender, *self.nodes.values())):
             oldest = node.oldest_snapshot()
             start = oldest.index if oldest else 0
-            if node.raft.server.applied >= meta.index >= start and node.raft.log.base.index <= start:
+            if node.raft.server.pipeline.applied >= meta.index >= start and node.raft.log.base.index <= start:
                 held = list(kept[start, oldest.term]) if oldest else []
                 entries = [
                     e for e in node.raft.log.entries() if start < e.index <= meta.index and e.kind is not MEMBERS

@@ -102,8 +102,8 @@ def persist(raft: Raft) -> list[Effect]:
 def machine_done(raft: Raft) -> list[Effect]:
     """The machine has done everything that it was ordered to do, with the data of each command as its result."""
     effects: list[Effect] = []
-    while raft.server.pages:
-        page, applied = raft.server.pages[0], raft.server.applied
+    while raft.server.pipeline.pages:
+        page, applied = raft.server.pipeline.pages[0], raft.server.pipeline.applied
         if page.restore:
             effects += step(raft, Restored(page.last))
             continue

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from raft_core.compaction import base_after_snapshot, crowded, log_at_start, snapshot_due
 from raft_core.entries import Entry, HardState, SnapshotMeta
 from raft_core.errors import CallerError
 from raft_core.ids import NO_INDEX, Index, NodeId, Term
@@ -12,6 +11,7 @@ from raft_core.log import Log
 from raft_core.membership import Members
 from raft_core.recovered import Identity, Recovered
 from raft_core.settings import Settings
+from raft_core.snapshots import base_after_snapshot, crowded, log_at_start, snapshot_due
 from tests.core.helpers import entries
 
 LOG = Log(entries=entries(*[(n, 1) for n in range(1, 21)]))  # each of 35 or 36 bytes

@@ -147,12 +147,12 @@ def _(raft: Raft) -> None:
 
 @breaks("applied does not exceed what was ordered")
 def _(raft: Raft) -> None:
-    raft.server.applied = Index(4)
+    raft.server.pipeline.applied = Index(4)
 
 
 @breaks("only committed entries are applied")
 def _(raft: Raft) -> None:
-    raft.server.applying = Index(4)
+    raft.server.pipeline.applying = Index(4)
 
 
 @breaks("only what the log holds is committed")
@@ -162,23 +162,23 @@ def _(raft: Raft) -> None:
 
 @breaks("a snapshot is of what is committed")
 def _(raft: Raft) -> None:
-    raft.server.snapshot = snapshot(4)
+    raft.server.snapshots.newest = snapshot(4)
 
 
 @breaks("a snapshot is of what is applied, or being restored")
 def _(raft: Raft) -> None:
-    raft.server.snapshot = snapshot(3)
-    raft.server.applied = Index(2)
+    raft.server.snapshots.newest = snapshot(3)
+    raft.server.pipeline.applied = Index(2)
 
 
 @breaks("the last page ends at what was ordered")
 def _(raft: Raft) -> None:
-    raft.server.pages.append(Page(Index(2), 1))
+    raft.server.pipeline.pages.append(Page(Index(2), 1))
 
 
 @breaks("few pages are on their way to the machine")
 def _(raft: Raft) -> None:
-    raft.server.pages.extend([Page(Index(3), 1)] * 4)
+    raft.server.pipeline.pages.extend([Page(Index(3), 1)] * 4)
 
 
 @breaks("a request that is applied has been answered", leading)
@@ -193,12 +193,12 @@ def _(raft: Raft) -> None:
 
 @breaks("a read that may be done has been answered")
 def _(raft: Raft) -> None:
-    raft.server.ready_reads.append((Index(3), RequestId(1)))
+    raft.server.pipeline.reads.append((Index(3), RequestId(1)))
 
 
 @breaks("waiting reads are bounded")
 def _(raft: Raft) -> None:
-    raft.server.ready_reads = [(Index(4), RequestId(n)) for n in range(20_001)]
+    raft.server.pipeline.reads = [(Index(4), RequestId(n)) for n in range(20_001)]
 
 
 # The outbox.

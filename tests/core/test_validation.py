@@ -362,7 +362,7 @@ def test_snapshot_taken_late_does_not_stand_for_a_later_order() -> None:
     (later,) = [effect for effect in machine_done(raft) if isinstance(effect, TakeSnapshot)]
 
     assert step(raft, SnapshotTaken(order.meta)) == []
-    assert raft.server.snapshot_pending == later.meta.index
+    assert raft.server.snapshots.pending == later.meta.index
 
 
 @pytest.mark.parametrize("other", [meta(10, 1), meta(10, 2, Members.initial([1, 2])), meta(10, 2, place=2), meta(9, 2)])
@@ -374,7 +374,7 @@ def test_other_snapshot_is_not_taken_for_the_one_being_received(other: SnapshotM
     persist(raft)
 
     assert step(raft, SnapshotReceived(other)) == []
-    assert raft.server.receiving == ReceiveSnapshot(NodeId(2), wanted)
+    assert raft.server.snapshots.receiving == ReceiveSnapshot(NodeId(2), wanted)
 
 
 def test_snapshot_that_nobody_asked_for_is_not_installed() -> None:

@@ -100,7 +100,7 @@ ORDER = (
     "reads",
     "pending",
     "apply",
-    "compaction",
+    "snapshots",
     "server",
     "stale",
     "roles.replication",

@@ -156,7 +156,7 @@ class Stage:
         if LEADS in effects:
             raft = self.host._raft
             assert raft is not None
-            raft.server.applied = raft.log.last_index
+            raft.server.pipeline.applied = raft.log.last_index
         self.script.answers = {Persisted: list(effects)}
         try:
             return self.tell(Wrote(WriteId(1)))

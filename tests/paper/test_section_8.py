@@ -82,7 +82,7 @@ def test_a_leader_answers_no_read_before_an_entry_of_its_own_term_is_committed()
 
     (round_,) = {m.read for m in sent(step(raft, accepted(2, 2, 4))) if isinstance(m, AppendEntries) and m.read}
     step(raft, accepted(2, 2, 4, purpose=HEARTBEAT, read=round_))
-    assert raft.server.ready_reads == [(4, 1)], "now it only waits for the machine"
+    assert raft.server.pipeline.reads == [(4, 1)], "now it only waits for the machine"
 
 
 def test_a_leader_exchanges_heartbeats_with_a_majority_before_it_answers_a_read() -> None:

@@ -152,9 +152,9 @@ def test_every_server_takes_snapshots_by_itself_of_what_is_committed() -> None:
         cluster.deliver()
 
     for node in cluster.nodes.values():
-        snapshot = node.raft.server.snapshot
+        snapshot = node.raft.server.snapshots.newest
         assert snapshot is not None
-        assert 0 < snapshot.index <= node.raft.server.applied
+        assert 0 < snapshot.index <= node.raft.server.pipeline.applied
         assert node.raft.log.base.index == snapshot.index
 
 
@@ -201,7 +201,7 @@ def test_a_leader_sends_a_snapshot_to_a_follower_that_needs_what_it_has_discarde
     cluster.tick(4)
 
     assert cluster[3].data == [b"%d" % n for n in range(10)]
-    assert cluster[3].raft.server.snapshot is not None
+    assert cluster[3].raft.server.snapshots.newest is not None
 
 
 def test_a_follower_whose_log_does_not_reach_the_snapshot_discards_all_of_it() -> None:
@@ -220,7 +220,7 @@ def test_a_follower_whose_log_does_not_reach_the_snapshot_discards_all_of_it() -
     assert (raft.log.entries(), raft.log.last) == ((), meta.position)
     assert raft.members.voters == (1, 2, 3, 4)
     assert step(raft, Restored(Index(9))) == []
-    assert raft.server.applied == 9
+    assert raft.server.pipeline.applied == 9
 
 
 def test_entries_behind_the_snapshot_are_kept_where_the_log_holds_its_last_entry() -> None:

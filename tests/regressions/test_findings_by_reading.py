@@ -136,7 +136,7 @@ def test_change_that_is_half_done_is_not_certainly_undone() -> None:
 
 def test_reads_hear_that_the_machine_failed() -> None:
     raft = leader(core(), settled=True)
-    raft.server.read_when_applied(raft.server.commit, RequestId(9))
+    raft.server.pipeline.read_when_applied(raft.server.commit, RequestId(9))
 
     (answer,) = only(Respond, step(raft, MachineFailed("KeyError: 'x'")))
 

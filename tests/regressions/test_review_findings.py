@@ -109,10 +109,10 @@ def test_while_the_machine_is_set_to_one_snapshot_no_other_is_fetched() -> None:
     first, second = snapshot_offer(10), snapshot_offer(20)
     step(raft, first)
     step(raft, SnapshotReceived(first.meta))
-    assert raft.server.restoring
+    assert raft.server.snapshots.restoring
 
     assert only(ReceiveSnapshot, step(raft, second)) == []
-    assert raft.server.receiving is None
+    assert raft.server.snapshots.receiving is None
 
 
 def snapshot_offer(index: int) -> InstallSnapshot:

@@ -174,7 +174,7 @@ def test_a_slow_follower_behind_the_compacted_log_ends_with_a_snapshot() -> None
         cluster.deliver(record)
 
     assert cluster[3].data == cluster[1].data
-    assert cluster[3].raft.server.snapshot is not None
+    assert cluster[3].raft.server.snapshots.newest is not None
 
 
 def test_a_follower_whose_state_is_unknown_and_a_leader_whose_log_is_all_compacted_find_each_other() -> None:

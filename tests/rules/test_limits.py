@@ -116,7 +116,7 @@ def test_a_machine_that_lives_in_memory_is_given_the_snapshot_and_then_the_rest(
 
     assert effects == [Restore(meta), apply_of(held[:1])]
     machine_done(raft)
-    assert raft.server.applied == 6
+    assert raft.server.pipeline.applied == 6
 
 
 def test_a_durable_machine_is_given_only_what_it_does_not_hold() -> None:
@@ -128,7 +128,7 @@ def test_a_durable_machine_is_given_only_what_it_does_not_hold() -> None:
     raft, effects = opened(Recovered(Identity(NodeId(1)), hard, meta, held, applied=Index(7)))
 
     assert effects == []
-    assert (raft.server.commit, raft.server.applied) == (7, 7)
+    assert (raft.server.commit, raft.server.pipeline.applied) == (7, 7)
 
 
 @pytest.mark.parametrize(
@@ -255,9 +255,9 @@ def test_what_is_on_its_way_to_the_machine_is_bounded() -> None:
     pages = only(Apply, everybody_has_all(raft))
 
     assert [len(page.commands) for page in pages] == [1, 1]  # type: ignore[union-attr]
-    assert len(raft.server.pages) == 2
+    assert len(raft.server.pipeline.pages) == 2
     machine_done(raft)
-    assert raft.server.applied == raft.server.commit == 52
+    assert raft.server.pipeline.applied == raft.server.commit == 52
 
 
 def test_windows_are_bounded_for_a_follower_that_never_answers() -> None:

@@ -556,7 +556,7 @@ def test_nothing_is_applied_before_it_is_durable_here() -> None:
     machine_done(raft)
     step(raft, append(1, 2, (1, 1), (2, 1), commit=2))
     assert raft.server.commit == 2
-    assert raft.server.applying == 1
+    assert raft.server.pipeline.applying == 1
 
     assert only(Apply, persist(raft)) == [apply_of(entries((2, 1)))]
 

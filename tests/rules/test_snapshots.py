@@ -171,7 +171,7 @@ def test_a_follower_that_installed_what_is_behind_the_log_by_now_is_offered_a_ne
     step(raft, accepted(4, 2, 12))
     persist(raft)
     machine_done(raft)
-    raft.server.snapshot = newer
+    raft.server.snapshots.newest = newer
     raft.log.compact(Index(12))
 
     offers = sent(step(raft, reply(10)), to=3)
@@ -185,7 +185,7 @@ def test_the_log_behind_a_snapshot_on_its_way_is_kept_for_its_receiver() -> None
     step(raft, accepted(4, 2, 12))
     persist(raft)
     machine_done(raft)
-    assert raft.server.snapshot_pending == 12
+    assert raft.server.snapshots.pending == 12
 
     step(raft, SnapshotTaken(SnapshotMeta(Index(12), Term(4), THREE, Index(1))))
 
@@ -246,7 +246,7 @@ def test_a_cluster_that_restarts_needs_no_snapshot_for_a_small_lag() -> None:
     cluster.deliver()
     cluster.elect(1)
     cluster.deliver_snapshots = False
-    snapshot = cluster[1].raft.server.snapshot
+    snapshot = cluster[1].raft.server.snapshots.newest
     assert snapshot is not None
     assert cluster[3].raft.log.last_index < snapshot.index
 
@@ -356,7 +356,7 @@ def test_the_machine_gets_nothing_of_the_old_log_after_a_snapshot_was_installed(
     assert only(Restore, effects) == [Restore(META)]
 
     effects = machine_done(raft)
-    assert (raft.server.applied, raft.server.applying) == (10, 10)
+    assert (raft.server.pipeline.applied, raft.server.pipeline.applying) == (10, 10)
 
 
 def test_a_machine_that_hangs_is_ordered_one_restore_at_a_time_and_then_the_newest() -> None:
@@ -367,16 +367,16 @@ def test_a_machine_that_hangs_is_ordered_one_restore_at_a_time_and_then_the_newe
     for index in (10, 20, 30):
         meta = SnapshotMeta(Index(index), Term(1), THREE, Index(1))
         step(raft, offered(meta, term=1))
-        raft.server.receiving = ReceiveSnapshot(NodeId(2), meta)  # as if it had not been asked to wait
+        raft.server.snapshots.receiving = ReceiveSnapshot(NodeId(2), meta)  # as if it had not been asked to wait
         step(raft, SnapshotReceived(meta))
         orders += only(Restore, persist(raft))
     assert [order.meta.index for order in orders if isinstance(order, Restore)] == [10]
-    assert len(raft.server.pages) == 3
+    assert len(raft.server.pipeline.pages) == 3
 
     effects = machine_done(raft)
 
     assert [e.meta.index for e in effects if isinstance(e, Restore)] == [30]
-    assert raft.server.applied == raft.server.commit == 30
+    assert raft.server.pipeline.applied == raft.server.commit == 30
 
 
 def test_a_candidate_becomes_a_follower_before_it_installs() -> None:
@@ -431,7 +431,7 @@ def test_a_snapshot_holds_the_configuration_at_its_own_index_and_not_the_latest(
     assert isinstance(later, Members)
     raft.server.configurations.append(Index(99), later)
 
-    place, members = raft.server.configurations.at(raft.server.applied)
+    place, members = raft.server.configurations.at(raft.server.pipeline.applied)
 
     assert (place, members) == (1, THREE)
 
@@ -468,7 +468,7 @@ def test_snapshots_that_fail_one_after_the_other_are_tried_ever_more_rarely_and_
     for index in range(4, 14):
         assert isinstance(order, TakeSnapshot)
         step(raft, SnapshotFailed(order.meta.index))
-        waits.append(raft.server.snapshot_retry_at - raft.server.now)
+        waits.append(raft.server.snapshots.retry_at - raft.server.now)
         raft.server.now += waits[-1]
         step(raft, append(1, 2, (index - 1, 1), (index, 1), commit=index))
         persist(raft)
@@ -477,7 +477,7 @@ def test_snapshots_that_fail_one_after_the_other_are_tried_ever_more_rarely_and_
     assert waits == [timeout << min(failures, 7) for failures in range(10)]
     assert isinstance(order, TakeSnapshot)
     step(raft, SnapshotTaken(order.meta))
-    assert raft.server.snapshot_failures == 0
+    assert raft.server.snapshots.failures == 0
 
 
 def test_bytes_count_and_not_only_entries() -> None:
@@ -489,7 +489,7 @@ def test_bytes_count_and_not_only_entries() -> None:
     cluster.propose(1, b"x" * 1000)
     cluster.deliver()
 
-    assert cluster[1].raft.server.snapshot is not None
+    assert cluster[1].raft.server.snapshots.newest is not None
 
 
 def test_a_log_at_its_limit_makes_room_instead_of_refusing_for_ever() -> None:
@@ -513,7 +513,7 @@ def test_a_node_restarts_from_snapshot_and_log() -> None:
     for number in range(11):
         cluster.propose(1, b"%d" % number)
         cluster.deliver()
-    before = cluster[2].raft.server.snapshot
+    before = cluster[2].raft.server.snapshots.newest
     assert before is not None
 
     cluster[2].crash()

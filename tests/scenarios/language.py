@@ -294,12 +294,12 @@ class Script:
         self.stage.deliver_snapshots = False
 
     def do_arrive(self, node: str) -> None:
-        receiving = self._node(node).raft.server.receiving
+        receiving = self._node(node).raft.server.snapshots.receiving
         assert receiving is not None, "it is fetching no snapshot"
         self._node(node).step(SnapshotReceived(receiving.meta))
 
     def do_give_up(self, node: str) -> None:
-        receiving = self._node(node).raft.server.receiving
+        receiving = self._node(node).raft.server.snapshots.receiving
         assert receiving is not None, "it is fetching no snapshot"
         self._node(node).step(SnapshotRejected(receiving.meta.index))
 

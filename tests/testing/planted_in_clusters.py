@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from itertools import count
+from random import Random
 from typing import Any, Final
 
 import attrs
 import msgspec
 import pytest
 
+from raft_core.apply import ApplyPipeline
 from raft_core.entries import Entry
 from raft_core.errors import LogDamaged
 from raft_core.events import StopRequested, Tick
@@ -21,6 +23,7 @@ from raft_core.ids import Incarnation, Index, NodeId
 from raft_core.node.leaving import Leaving
 from raft_core.node.limits import SECOND
 from raft_core.node.status import Load
+from raft_core.recovered import Recovered
 from raft_core.roles.candidate import Campaign
 from raft_core.roles.leader import Leader
 from raft_core.server import Server
@@ -90,7 +93,7 @@ def answers_change_places(patch: pytest.MonkeyPatch) -> str:
 def a_core_breaks_its_own_invariant(patch: pytest.MonkeyPatch) -> str:
     patch.undo()
     stage = Stage()
-    stage.raft(2).server.applying = Index(2)
+    stage.raft(2).server.pipeline.applying = Index(2)
     stage.step(2, Tick())
     return stage.text
 
@@ -283,8 +286,19 @@ CONVERGED: Final = "all members converge to the same state"
 
 @shows(CONVERGED, "did not converge within 16 s after the last fault: node 2 has not applied")
 def one_member_falls_behind(patch: pytest.MonkeyPatch) -> str:
-    emit = Server.emit_apply
-    patch.setattr(Server, "emit_apply", lambda server: emit(server) if server.me != 2 else None)
+    build, order = Server.__init__, ApplyPipeline.order
+    idle = Settings(answer_ticks=12_345)  # marks the pipeline of node 2, and those of its copies
+
+    def mark_second(server: Server, settings: Settings, recovered: Recovered, rng: Random) -> None:
+        build(server, settings, recovered, rng)
+        server.pipeline.settings = idle if server.me == 2 else settings
+
+    def order_unless_idle(pipeline: ApplyPipeline, commit: Index) -> None:
+        if pipeline.settings != idle:
+            order(pipeline, commit)
+
+    patch.setattr(Server, "__init__", mark_second)
+    patch.setattr(ApplyPipeline, "order", order_unless_idle)
     return found()
 
 

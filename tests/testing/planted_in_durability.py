@@ -28,7 +28,7 @@ from raft_core.messages import (
 )
 from raft_core.outbox import Outbox
 from raft_core.roles.follower import Follower
-from raft_core.server import Server
+from raft_core.snapshots import Snapshots
 from raft_testing.checkers.durability import DurabilityChecker
 from raft_testing.checkers.reference_model import Ledger, LogMirror, Watched
 from tests.testing.planted import shows
@@ -218,13 +218,13 @@ RESTORED: Final = "a machine is set to a snapshot only once the switch to it is 
 
 @shows(RESTORED, "node 3 restores 5 before the switch to it is durable")
 def a_machine_runs_ahead_of_its_disk(patch: pytest.MonkeyPatch) -> str:
-    def at_once(server: Server) -> None:
-        if server.installing is not None:
-            _, meta = server.installing
-            server.installing = None
-            server.restore(meta)
+    def at_once(snapshots: Snapshots) -> None:
+        if snapshots.installing is not None:
+            _, meta = snapshots.installing
+            snapshots.installing = None
+            snapshots.pipeline.restore(meta)
 
-    patch.setattr(Server, "restore_if_durable", at_once)
+    patch.setattr(Snapshots, "restore_if_durable", at_once)
     stage, meta = overtaken()
     given_a_snapshot(stage, meta)
     return stage.text

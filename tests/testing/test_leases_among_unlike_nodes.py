@@ -51,7 +51,7 @@ def beating(settings: Settings) -> Raft:
     raft = core(members=LEASED, settings=settings)
     raft.server.loyalty = 0
     leader(raft, settled=True)
-    raft.server.applied = raft.server.commit
+    raft.server.pipeline.applied = raft.server.commit
     while not raft.role.reading.beats:  # type: ignore[union-attr]
         tick(raft)
     return raft
@@ -175,7 +175,7 @@ def test_cluster_of_unlike_nodes_never_reads_stale_by_lease() -> None:
     (reply,) = only(Send, [*step(new, heartbeat(2, 1, ident=message)), *persist(new)])
     assert isinstance(reply, Send)
     step(old, reply.message)
-    old.server.applied = old.server.commit
+    old.server.pipeline.applied = old.server.commit
 
     lasting = lasts(old)
     ticks = 0

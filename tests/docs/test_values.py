@@ -50,9 +50,7 @@ def cannot_be_in_a_cycle(hint: object, above: tuple[object, ...] = ()) -> bool:
     parts = typing.get_args(hint)
     origin = typing.get_origin(hint)
     if parts:
-        plain = (
-            origin in (tuple, frozenset, Sequence, typing.Union, typing.Literal) or type(hint).__name__ == "UnionType"
-        )
+        plain = origin in (tuple, frozenset, typing.Union, typing.Literal) or type(hint).__name__ == "UnionType"
         return plain and all(isinstance(part, ATOMS) or cannot_be_in_a_cycle(part, above) for part in parts)
     if not isinstance(hint, type):
         return False

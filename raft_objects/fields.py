@@ -10,12 +10,13 @@ from raft_objects.declare import Replicated
 
 __all__ = ["copy_fields", "fields_of", "set_fields"]
 
-_OWN = frozenset({"_binding", "__weakref__", "__dict__"})
+_OWN = frozenset({"_binding", "__weakref__", "__dict__", "__orig_class__"})
 
 
 def fields_of(instance: Replicated) -> dict[str, Any]:
     """Return the fields that are set, with their present values, those in slots included."""
     found: dict[str, Any] = dict(getattr(instance, "__dict__", {}))
+    found.pop("__orig_class__", None)  # set by a call of Queue[Job]()
     for kind in type(instance).__mro__:
         slots = kind.__dict__.get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:

@@ -38,8 +38,9 @@ from raft_objects.guard import watched
 __all__ = ["Entry", "Listener", "Objects", "ReplyKind", "encode_enable"]
 
 T = TypeVar("T", bound=Replicated)
-Listener = Callable[[str, list[Hashable]], None]
-"""Called after a command with the object's name and the keys it notified, in whatever thread applies."""
+Listener = Callable[[str, list[Hashable] | None], None]
+"""Called after a command with the object's name and the keys it notified, and with None once a snapshot is restored,
+in whatever thread applies."""
 
 _HEAD: Final = Struct("<BQH")
 _CALL, _ENABLE, _BEGIN = range(3)
@@ -117,7 +118,8 @@ class Objects(StateMachine):
         """Add an object before the node is opened, the same in every process; return it.
 
         `since`: the version that brought it. `classes`: attrs classes, dataclasses and enums that its state or its
-        arguments hold, beside those in annotations. Raise `CallerError` if something about it cannot be replicated.
+        arguments hold, beside those in annotations and in `Kind[Class]()`. Raise `CallerError` if something about it
+        cannot be replicated.
         """
         if not name or name in self._entries:
             raise CallerError(f"an object needs a name of its own, not {name!r}")
@@ -127,7 +129,7 @@ class Objects(StateMachine):
         methods = [
             (key, getattr(kind, key)) for key in dir(kind) if isinstance(getattr(kind, key, None), Command | Query)
         ]
-        found = dict.fromkeys([*kind.classes, *classes])
+        found = dict.fromkeys([*kind.classes, *classes, *classes_in(getattr(instance, "__orig_class__", None))])
         for one in list(found):
             found.update(dict.fromkeys(classes_in(one)))
         for _, method in methods:
@@ -355,7 +357,7 @@ class Objects(StateMachine):
         for name, entry in self._entries.items():
             set_fields(entry.instance, {**copied(entry.initial), **read[name]})
             if self.listener is not None:
-                self.listener(name, [])
+                self.listener(name, None)
 
 
 def encode_enable(version: int, *, only_first: bool = False) -> bytes:

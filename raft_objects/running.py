@@ -1,0 +1,266 @@
+"""`open_objects` and `attach`: replicated objects on a node, on asyncio or trio.
+
+    bank = Bank()
+    async with open_objects(NodeConfig(1, members, data="bank-1"), Objects({"bank": bank})):
+        await bank.deposit("ada", 5)
+
+Every command runs under a session, so it is applied once, however often it has to be sent: after a broken connection,
+a change of leader or an unknown outcome it is sent again until its deadline. Sessions are opened when needed; one that
+ended unused is replaced, unless a command's outcome is open: then `SessionExpired` is raised, never a second attempt.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
+from contextlib import AbstractContextManager, asynccontextmanager
+from functools import partial
+from threading import get_ident
+from typing import Any, Final, Protocol, final
+
+import anyio
+import anyio.abc
+import anyio.from_thread
+import anyio.lowlevel
+
+import raft_anyio
+from raft_core.effects import RefusalReason, UnknownReason
+from raft_core.errors import OutcomeUnknown, RaftError, Refused
+from raft_core.node.config import NodeConfig, check_timeout
+from raft_core.sessions import Expired, Full, Registered, Reply, Result, decode_reply, encode_register
+from raft_objects.declare import Command, Query
+from raft_objects.errors import CommandRefused, SessionExpired
+from raft_objects.machine import Objects, encode_enable
+from raft_objects.notices import Notices, Waiter
+from raft_objects.replies import result_of
+from raft_objects.session import SessionNumbers
+
+__all__ = ["ENDED", "NodeLike", "Running", "attach", "open_objects"]
+
+_R, _U = RefusalReason, UnknownReason
+_AGAIN: Final = frozenset(
+    {
+        _R.NOT_LEADER,
+        _R.NO_LEADER,
+        _R.TRANSFERRING,
+        _R.LEADERSHIP_LOST,
+        _R.UNCOMMITTED_FULL,
+        _R.LOG_FULL,
+        _R.READS_FULL,
+        _R.CLIENTS_FULL,
+        _R.SUPERSEDED,
+    }
+)
+"""Refusals after which the same node may take the request a little later."""
+ENDED: Final[frozenset[str]] = frozenset({_U.STOPPING, _U.MACHINE_FAILED, _U.NODE_FAILED, _U.STORAGE_FAILED})
+"""Reasons, of refusals too: this node is ending and will not take a repetition."""
+_PAUSE, _LONGEST_PAUSE = 0.005, 0.25
+
+
+class NodeLike(Protocol):
+    """What is used of a node: `raft_anyio.Node` and `raft_trio.Node` have it."""
+
+    @property
+    def cluster_time(self) -> int:
+        """Return the cluster's time in nanoseconds, as this node knows it."""
+        ...
+
+    def propose(self, command: bytes, *, timeout: float | None = None) -> Coroutine[Any, Any, bytes]:
+        """Replicate a command."""
+        ...
+
+    def read(self, query: bytes, *, timeout: float | None = None) -> Coroutine[Any, Any, bytes]:
+        """Ask the machine, linearizably."""
+        ...
+
+
+@final
+class Running:
+    """The objects of an open node. `tasks` ends with it."""
+
+    def __init__(self, node: NodeLike, objects: Objects, tasks: anyio.abc.TaskGroup) -> None:
+        self.node: Final = node
+        self.objects: Final = objects
+        self.tasks: Final = tasks
+        self.client: Final = secrets.token_hex(8)
+        self._notices: Final = Notices()
+        self._thread: Final = get_ident()
+        self._token: Final = anyio.lowlevel.current_token()
+        self._numbers: SessionNumbers | None = None
+        self._registering: Final = anyio.Lock()
+        self._begun = False
+
+    # What bound commands and queries call.
+
+    async def command(self, name: str, command: Command[..., Any], arguments: dict[str, Any], timeout: float) -> Any:
+        """Apply a command once, and return its result."""
+        check_timeout(timeout)
+        body = self.objects.encode_call(name, command, arguments)
+        deadline = anyio.current_time() + timeout
+        if not self._begun:
+            await self._begin(deadline)
+        return result_of(self.objects.entry(name), command.name, await self._once(body, deadline))
+
+    async def query(self, name: str, query: Query[..., Any], arguments: dict[str, Any], timeout: float) -> Any:
+        """Return a linearizable answer."""
+        check_timeout(timeout)
+        body = self.objects.encode_call(name, query, arguments)
+        deadline = anyio.current_time() + timeout
+        data = await self._retried(lambda left: self.node.read(body, timeout=left), deadline)
+        return result_of(self.objects.entry(name), query.name, data)
+
+    def ask_here(self, name: str, query: Query[..., Any], arguments: dict[str, Any]) -> Any:
+        """Return the local replica's answer."""
+        return self.objects.ask(self.objects.entry(name), query, arguments)
+
+    async def enable(self, version: int, *, timeout: float = 30.0) -> None:
+        """Enable a version of the objects, once every process of the cluster runs code that knows it.
+
+        A process that does not know it ends. Raise `CommandRefused` if this one does not.
+        """
+        if version > self.objects.version:
+            raise CommandRefused("version_unknown", f"this process knows version {self.objects.version} only")
+        await self._once(encode_enable(version), anyio.current_time() + timeout)
+
+    # What recipes use.
+
+    def waiting(self, name: str, key: Hashable) -> AbstractContextManager[Waiter]:
+        """Wait for a notice of an object at this replica."""
+        return self._notices.waiting(name, key)
+
+    def seconds_until(self, time_ns: int) -> float:
+        """Return how long it takes until cluster time is `time_ns`; a little is added, for a follower knows less."""
+        return max(0.0, (time_ns - self.node.cluster_time) / 1e9) + 0.01
+
+    def heard(self, name: str, keys: list[Hashable] | None) -> None:
+        """Take notice of a command that was applied here, or with None of a snapshot, in whatever thread."""
+        if get_ident() == self._thread:
+            self._wake(name, keys)
+        else:
+            anyio.from_thread.run_sync(self._wake, name, keys, token=self._token)
+
+    def wake(self, name: str, key: Hashable) -> None:
+        """Wake one who waits for the key."""
+        self._notices.wake(name, key)
+
+    def _wake(self, name: str, keys: list[Hashable] | None) -> None:
+        if keys is None:
+            self._notices.wake_all(name)
+            return
+        for key in keys:
+            self._notices.wake(name, key)
+
+    # Exactly once.
+
+    async def _begin(self, deadline: float) -> None:
+        """Let a new cluster begin with this code's version; elsewhere it changes nothing."""
+        if self.objects.version > 1 and self.objects.pristine:
+            await self._once(encode_enable(self.objects.version, only_first=True), deadline)
+        self._begun = True
+
+    async def _once(self, body: bytes, deadline: float) -> bytes:
+        while True:
+            numbers = self._numbers or await self._register(deadline)
+            sequence = numbers.begin()
+            try:
+                reply = await self._attempts(numbers, partial(numbers.encode, sequence, body), deadline)
+            finally:
+                numbers.done(sequence)
+            if reply is not None:
+                return reply
+
+    async def _attempts(self, numbers: SessionNumbers, encode: Callable[[], bytes], deadline: float) -> bytes | None:
+        """Send until there is a result; None if the session had ended and nothing of this can have been applied."""
+        unknown: list[OutcomeUnknown] = []
+        pause = _PAUSE
+        while True:
+            data = await self._retried(lambda left: self.node.propose(encode(), timeout=left), deadline, unknown)
+            reply = _reply(data)
+            if isinstance(reply, Result):
+                return reply.data
+            if isinstance(reply, Expired):
+                if self._numbers is numbers:
+                    self._numbers = None
+                if unknown:
+                    raise SessionExpired(unknown[-1].reason, "the session ended; applied once or not at all")
+                return None
+            if not isinstance(reply, Full):
+                raise RaftError(f"a command of a session was answered {type(reply).__name__}")
+            await anyio.sleep(pause)  # many are in flight: others must be answered first
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _register(self, deadline: float) -> SessionNumbers:
+        async with self._registering:
+            if self._numbers is None:
+                register = encode_register()
+                data = await self._retried(lambda left: self.node.propose(register, timeout=left), deadline, [])
+                reply = _reply(data)
+                if not isinstance(reply, Registered):
+                    raise RaftError(f"opening a session was answered {type(reply).__name__}")
+                self._numbers = SessionNumbers(reply.session)
+            return self._numbers
+
+    async def _retried(
+        self,
+        attempt: Callable[[float], Coroutine[Any, Any, bytes]],
+        deadline: float,
+        unknown: list[OutcomeUnknown] | None = None,
+    ) -> bytes:
+        """Repeat until there is an answer or the deadline. `unknown`: collects outcomes that are open; None: a read."""
+        pause = _PAUSE
+        while True:
+            left = deadline - anyio.current_time()
+            if left <= 0:
+                if unknown:
+                    raise unknown[-1]
+                raise Refused(_R.DEADLINE, "the deadline passed before anything was done; it was not carried out")
+            try:
+                return await attempt(left)
+            except OutcomeUnknown as failure:
+                if unknown is None or failure.reason in ENDED:
+                    raise
+                unknown.append(failure)
+            except Refused as failure:
+                if failure.reason not in _AGAIN:
+                    if unknown:
+                        raise unknown[-1] from failure
+                    raise
+            await anyio.sleep(min(pause, max(0.0, deadline - anyio.current_time())))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _reply(data: bytes) -> Reply:
+    try:
+        return decode_reply(data)
+    except ValueError:
+        raise RaftError("the node runs another machine than Objects.machine") from None
+
+
+@asynccontextmanager
+async def attach(node: NodeLike, objects: Objects) -> AsyncIterator[Running]:
+    """Connect objects to a node, opened with `objects.machine`, for the block. Works with raft_trio and raft_anyio.
+
+    Calls in flight at the end of the block are cancelled; their commands may still be applied.
+    """
+    raised: BaseException | None = None
+    async with anyio.create_task_group() as tasks:
+        running = Running(node, objects, tasks)
+        objects.connect(running)
+        objects.listener = running.heard
+        try:
+            yield running
+        except BaseException as failure:  # leaves unchanged, not in a group
+            raised = failure
+        finally:
+            objects.listener = None
+            objects.connect(None)
+            tasks.cancel_scope.cancel()
+    if raised is not None:
+        raise raised
+
+
+@asynccontextmanager
+async def open_objects(config: NodeConfig, objects: Objects, *, seed: int | None = None) -> AsyncIterator[Running]:
+    """Open a node with these objects for the block; on asyncio or trio. See `raft_anyio.open_node`."""
+    async with raft_anyio.open_node(config, objects.machine, seed=seed) as node, attach(node, objects) as running:
+        yield running

@@ -80,6 +80,9 @@ class QueueTable(Replicated, Generic[T]):
     @command
     def take(self, visibility: float) -> Message[T] | Empty:
         """Deliver the first message, hidden from others for `visibility` seconds; or say when one may be ready."""
+        return self._take(visibility)
+
+    def _take(self, visibility: float) -> Message[T] | Empty:
         if not visibility > 0:
             raise ValueError("a delivery is hidden for a positive number of seconds")
         self._end_deliveries()

@@ -1,7 +1,7 @@
 """A replicated key-value server that speaks the Redis protocol, and the `raft-kv` command.
 
-What lives here: the application that ships with the library. Everything that decides is plain, pure code (the
-machine, the table of commands, the client session); the two `serve_*` modules carry bytes for one loop each.
+All decisions are made by pure code: the client session, the table of commands, the state machine. `server` moves bytes
+between them, the clients and the node.
 """
 
 from __future__ import annotations

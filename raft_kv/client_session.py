@@ -1,16 +1,16 @@
-"""One client's conversation, without I/O: bytes in, orders out.
+"""`Session`: one client's requests and replies, without I/O. Bytes go in, effects come out.
 
-What lives here: `Session`. It parses, keeps the order of replies, gathers what may travel together, holds the
-state of a transaction, and says what to send. It opens no socket and reads no clock; a server carries its bytes.
+A session parses, keeps the order of replies, batches commands, and holds the state of a transaction. It opens no socket
+and reads no clock; the server moves its bytes.
 
-The order that a client may rely on: its commands are carried out in the order in which it sent them. Therefore one
-request is open at a time, and what arrives meanwhile is gathered: consecutive writes become one log entry (each
-succeeds or fails for itself; it is no transaction), consecutive reads one question. A read is asked only after the
-write before it was answered, a write proposed only after the read before it was. A server stops reading from the
-client while a request is open, so that what a client can occupy is bounded by the limits and by one read's bytes.
+Clients may rely on this order: commands of one connection are carried out in the order in which they were sent. So one
+request is open at a time, and later commands wait: consecutive writes become one log entry (each succeeds or fails on
+its own; it is no transaction), consecutive reads one query. A read waits for the write before it, and a write for the
+read before it. The server does not read from a client while its request is open, so the memory for one client is
+bounded by the limits and the bytes of one read.
 
-What is done for a client in one turn is bounded by its cost, not by its bytes: 64 KiB can hold ten thousand commands,
-or ask for a hundred megabytes of replies. After so much the session says `Pause`, and the other clients have turns.
+The work for a client in one turn is bounded by its cost, not by its bytes: 64 KiB can hold ten thousand commands, or
+request a hundred megabytes of replies. After that much work the session returns `Pause`, and other clients have turns.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""What a client session orders its server to do, and what it may hold.
+"""The effects of a client session, and its limits.
 
-What lives here: values. A server does every effect in order; an effect that asks for something is answered by one
-of `Session.answered`, `Session.failed`, `Session.inspected` and `Session.resume`, and at most one such effect is open
-at any time.
+The server carries out every effect in order. An effect that asks for something is answered by one of
+`Session.answered`, `Session.failed`, `Session.inspected` and `Session.resume`; at most one such effect is open.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The clients of one node: what is known of each connection, and the CLIENT command.
+"""The clients of one node, and the CLIENT command.
 
-Contains values and pure functions. The connections belong to the server; to close some, a session orders it to.
+Values and pure functions. The server owns the connections; to close some, a session returns an effect.
 """
 
 from __future__ import annotations

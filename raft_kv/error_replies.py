@@ -1,13 +1,12 @@
-"""What a client is told when the cluster did not carry out its command, or cannot say whether it did.
+"""The error replies to commands that were not carried out, or whose outcome is unknown.
 
-What lives here: the one translation from this library's errors to Redis error lines. The first word is what client
-libraries look at:
+This is the one translation from this library's errors to Redis errors. Client libraries look at the first word:
 
-    CLUSTERDOWN   certainly not carried out: no leader, or this node is going; try again, also on another node
-    TRYAGAIN      certainly not carried out: a queue is full or the leader is handing over; try again soon
-    REFUSED       certainly not carried out: an operator's wish that a rule forbids
-    UNKNOWN       may have been carried out, or may still be; repeat it only where doing it twice is harmless
-    ERR           certainly not carried out, and never will be in this form
+    CLUSTERDOWN   not carried out: no leader, or this node stops; try again, also on another node
+    TRYAGAIN      not carried out: a queue is full, or leadership is being transferred; try again soon
+    REFUSED       not carried out: a rule forbids this change of members or leadership
+    UNKNOWN       may have been carried out, or may still be; repeat it only if doing it twice is harmless
+    ERR           not carried out, and never will be in this form
 """
 
 from __future__ import annotations

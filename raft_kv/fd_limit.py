@@ -1,7 +1,6 @@
-"""How many files and connections the system lets this process have open.
+"""The limit on open files of this process, and the configuration that fits into it.
 
-What lives here: the limit of this process, raised as far as it may be, and the configuration that fits into it. How it
-is shared is decided in `raft_core.node.descriptors`.
+The limit is raised as far as the system allows. `raft_core.node.descriptors` decides how it is shared.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Garbage collection in a server that holds many keys: no pause grows with their number.
+"""Garbage collection in a server with many keys: no pause grows with their number.
 
-A full collection walks through every container that CPython tracks: 100 ms for a million keys in lists and tuples, in
-whatever step of the loop it happens to begin. Most of what a key needs is invisible to it (`Record`, and
-dictionaries of numbers and bytes). `leave_out` takes the rest out of its sight.
+A full collection visits every container that CPython tracks: 100 ms for a million keys in lists and tuples, in any step
+of the loop. Most containers of a key are not tracked (`Record`, and dictionaries of numbers and bytes). `leave_out`
+excludes the rest from collections.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Patterns as in `KEYS user:*`, made into regular expressions that cannot run away.
+"""Patterns such as `KEYS user:*`, as regular expressions with bounded cost.
 
-What lives here: one function. After a star the shortest match of what follows is final (an atomic group), so that
-`a*a*a*a*b` costs no more than the product of lengths, not an exponential; and a pattern has a bound, so that this is
-no more than a microsecond for each byte of a key. A client must not be able to stop a node.
+After a star, the shortest match of the following piece is final (an atomic group), so `a*a*a*a*b` costs at most the
+product of the lengths, and is never exponential. Patterns are limited in length, which leaves at most a microsecond for
+each byte of a key. No client can stop a node by a pattern.
 """
 
 from __future__ import annotations

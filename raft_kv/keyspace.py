@@ -1,14 +1,14 @@
-"""The keys and values of one replica, and the only clock they know.
+"""The keys and values of one replica, and its clock.
 
-`Keyspace` is the state that commands read and change. Time is an argument that comes with log entries and never runs
-back, so every replica forgets a key at the same entry. Nothing here depends on the iteration order of an unordered set,
-on a process's hash seed or on the machine.
+`Keyspace` is the state that commands read and change. Time comes as an argument with log entries and never runs back,
+so every replica drops a key at the same entry. Nothing here depends on the order of an unordered set, on a process's
+hash seed or on the machine.
 
-Every step is short, however many keys there are. A key whose deadline has passed is gone for everybody at once; what it
-takes of the memory is freed in portions, with the entries that follow: a fixed number per entry, and two more for each
-key that is created, so that the dead never outnumber what once lived. `clear` starts anew and lets the old go in
-portions too. Values are never changed in place, a change puts a new `Record`; a snapshot keeps the shards as they are,
-and a shard that is changed while one is written is copied first.
+Every step is short, however many keys there are. A key is gone at its deadline; its memory is freed in portions, with
+the entries that follow: a fixed number per entry, and two more for each new key, so that dead records never outnumber
+the keys that once lived. `clear` starts anew and frees the old keys in portions too. Values are never changed in place;
+a change puts a new `Record`. A snapshot keeps the shards as they are; a shard that is changed meanwhile is copied
+first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""COMMAND: what this server's commands are, for client libraries and for redis-cli's HELP and hints."""
+"""COMMAND: the list of commands for client libraries, and for HELP and the hints of redis-cli."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Commands that the session answers itself: about the client, the server and the cluster.
 
-What lives here: pure functions from a call to a reply, or to the order that has to be carried out first (`Later`).
-What is known of a client is in `clients.Client`.
+Pure functions from a command to a reply, or to an effect that has to be carried out first (`Later`). The facts about a
+client are in `clients.Client`.
 """
 
 from __future__ import annotations

@@ -1,21 +1,21 @@
-"""The bytes between a client session and the machine: what enters the log, and what is asked of a replica.
+"""The formats between a client session and the machine: log entries, queries and their answers.
 
-What lives here: four values and their codec. A log entry is one of
+A log entry is one of
 
-    byte 0      kind: 1 calls, 2 transaction, 3 clock, 8 a client session is opened, 9 applied once
+    byte 0      kind: 1 calls, 2 transaction, 3 clock, 8 open a client session, 9 apply once
     bytes 1-8   cluster time in milliseconds, big endian; written by `stamp`, on the leader
-    bytes 9-    msgpack: [protocol, calls] or [protocol, watched, calls]; nothing for a clock entry and to open a
-                session; [session, sequence, protocol, together, watched, calls] for what is applied once
+    bytes 9-    msgpack: [protocol, calls] or [protocol, watched, calls]; nothing for kinds 3 and 8;
+                [session, sequence, protocol, together, watched, calls] for kind 9
 
-and a question is one of
+and a query is one of
 
     byte 0      kind: 4 calls, 5 versions
-    bytes 1-8   what the asker takes for cluster time, in milliseconds; 0: answer by the log's time alone
+    bytes 1-8   cluster time in milliseconds as the asking node knows it; 0: answer by the log's time alone
     bytes 9-    msgpack: [protocol, watched, calls, together] or [keys]
 
-The answer to an entry is the RESP bytes of its replies, in order. The answer to a question of kind 4 is one byte
-(1: stopped early, because of a deadline that only the asker has seen pass), the number of calls answered as four
-bytes big endian, and their RESP bytes; of kind 5 a msgpack array of versions, empty where such a deadline was met. A
+The answer to an entry is the RESP bytes of its replies, in order. The answer to a query of kind 4 is one byte (1:
+stopped early, at a deadline that only the asking node has seen pass), the number of calls answered as four bytes big
+endian, and their RESP bytes. The answer to kind 5 is a msgpack array of versions; empty if such a deadline was met. A
 `protocol` is 2 or 3.
 """
 

@@ -1,8 +1,8 @@
-"""Long values in pieces, so that changing a little of one does not copy all of it.
+"""Long values in pieces, so that a small change does not copy the whole value.
 
-A string of 62 MiB is copied in some 20 ms, on every replica and again in every replay. `Long` is such a string as a
-tuple of pieces, never changed in place; appending to one makes another that shares its pieces. Which of the two forms a
-value has cannot be seen from outside: it is a matter of memory alone.
+Copying a string of 62 MiB takes some 20 ms, on every replica and again in every replay. A `Long` is such a string as a
+tuple of pieces and never changes in place; appending to it makes another one that shares its pieces. The two forms of a
+value cannot be told apart from outside; they differ only in memory.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Commands that are applied once however often a client sends them (thesis 6.3): what is remembered for it.
+"""Commands applied once however often a client sends them (thesis 6.3): sessions and their remembered replies.
 
 A client opens a session with `RAFT SESSION`; its number is the index of the entry that opened it. Each command then
-carries the session and a sequence number of the client's choice, rising and never given to two commands. The reply to
-each of the last `WINDOW` numbers of a session is kept, so that several commands may be under way at once, in any order.
+carries the session and a sequence number of the client's choice, rising and never given to two commands. The replies to
+the last `WINDOW` numbers of a session are kept, so several commands may be under way at once, in any order.
 
-`raft_core.sessions` does the same for any machine, and is not used here, for two reasons: it puts its own bytes before
-every command and its own table before every snapshot, so old logs and snapshots of this server would not be readable;
-and its clients must say which answers they have, which a client library that repeats a command cannot know.
+`raft_core.sessions` does the same for any machine. It is not used here for two reasons: it puts its own bytes before
+every command and its own table before every snapshot, which would make old logs and snapshots unreadable; and its
+clients must say which answers they have received, which a client library that repeats a command cannot know.
 
-Everything here is part of the replicated state. The limits are constants: every replica must forget the same things at
-the same entry. A session that has ended stays ended: what it applied is no longer known, so its commands are refused.
+All of this is replicated state. The limits are constants, because every replica must forget the same at the same entry.
+An ended session stays ended: its applied commands are forgotten, so its commands are refused.
 """
 
 from __future__ import annotations

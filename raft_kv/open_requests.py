@@ -1,4 +1,4 @@
-"""What a session waits for while a request of its client is open, and what the client hears where that fails."""
+"""The open request of a session, and the replies to its commands if it fails."""
 
 from __future__ import annotations
 

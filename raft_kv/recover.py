@@ -1,7 +1,6 @@
-"""`raft-kv recover_from_quorum_loss`: what is left to do when a majority of disks is gone for ever.
+"""`raft-kv recover-from-quorum-loss`: a new cluster from a survivor, after a majority of disks is lost for ever.
 
-What lives here: the questions that are asked first, and the record that is left behind. Nothing is changed in the old
-directories; the new one holds the statement of what may be lost, in `SALVAGE.txt`.
+The old directories are not changed. The new one gets a report of possible losses, `SALVAGE.txt`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""What a client is told, as values, and the bytes that say it in RESP2 and RESP3.
+"""Replies as values, and their bytes in RESP2 and RESP3.
 
-What lives here: the `Reply` union and its encoder. Replies are encoded where they are made, by the machine, so
-that the bytes go from a log entry's result to the socket without being looked at again.
+The machine encodes replies where it makes them, so their bytes go unchanged from a log entry's result to the socket.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""A client's bytes in, its commands out: the gate before the hiredis parser, and inline commands.
+"""`RequestParser`: the bytes of a client in, its commands out.
 
-Contains `RequestParser`. hiredis parses any reply, nested a billion wide if somebody says so, and makes
-room before it has seen the items; therefore a gate reads the lengths first, refuses what is out of bounds before
-memory is spent, and hands over whole requests only. A request is an array of bulk strings, or a line of words.
+hiredis parses any reply, however deeply nested, and reserves memory before the items have arrived. So a gate reads the
+lengths first, refuses those out of bounds before memory is used, and hands over only whole requests. A request is an
+array of bulk strings, or a line of words.
 
-A request that breaks the protocol does not lose the good ones before it: they are returned, with the failure as the
-last item, and the parser is dead from then on. A request that is well formed and larger than this server takes is
-passed over without being kept, and a `TooLarge` stands in its place; the requests around it are not touched.
+A request that violates the protocol does not lose the good ones before it: they are returned, with the failure as the
+last item, and the parser ignores all further input. A valid request above this server's limits is skipped without being
+kept, and replaced by a `TooLarge`; the requests around it are not affected.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""Scripts of well-known lock libraries, recognised by their SHA1 or by their normal form, and what stands for them.
+"""Scripts of well-known lock libraries, recognised by SHA1 or by normal form, and the operations that replace them.
 
-This server runs no Lua. A client library's compare-and-delete and its relatives are recognised and enter the log as a
+This server runs no Lua. A client library's compare-and-delete and similar scripts are recognised and enter the log as a
 native command (`raft_kv.commands.comparing`), atomic and the same on every replica. The tables hold digests of scripts
-and the name of the operation; no script's text is kept here.
+and names of operations, no script texts.
 
-The normal form of a script has no comments and no blanks, one kind of quotation marks, the names of Redis commands in
-lower case, and its local variables numbered in the order of their declaration. Two scripts of the same normal form do
-the same.
+The normal form of a script has no comments and no blanks, one kind of quotation marks, Redis commands in lower case,
+and local variables numbered in the order of their declaration. Scripts of the same normal form do the same.
 """
 
 from __future__ import annotations

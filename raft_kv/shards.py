@@ -1,7 +1,7 @@
-"""The records of a keyspace in many small dictionaries, so that no step has to touch them all.
+"""The records of a keyspace in many small dictionaries, so that no step touches all of them.
 
-One dictionary of a million keys is copied, enlarged or freed in one go, for tens of milliseconds. A `Shard` holds the
-keys of one checksum, their deadlines in order, and what has to be known about keys that are gone.
+One dictionary of a million keys takes tens of milliseconds to copy, to enlarge or to free. A `Shard` holds the keys of
+one checksum, their deadlines in order, and the last removal of a key.
 """
 
 from __future__ import annotations

@@ -1,15 +1,13 @@
-"""The replicated state machine: log entries in, replies out; every replica the same.
+"""`KeyValueMachine`: the replicated state machine. Log entries in, replies out, the same on every replica.
 
-What lives here: `KeyValueMachine`. It knows the table of commands and the keyspace, and neither sockets nor
-sessions.
+It uses the table of commands and the keyspace; it has nothing to do with sockets or sessions.
 
-What a deadline means. The machine's clock moves only by log entries: the leader stamps cluster time into each, which
-no wall clock moves, and the clock takes the latest stamp it has seen. A key whose deadline has come is gone, on every
-replica, with the entry that brings the time. A question never expires anything by a clock of its own, for then two
-nodes could disagree and a key could come back. But it carries what its node takes for cluster time, and where a key it
-touches should be gone by then the answer is *due*: the session then has the cluster write the leader's time into the
-log, and asks again. So reads stay linearizable, an expired key is never shown because the cluster was idle, and one
-clock decides, the leader's.
+Deadlines: the machine's clock moves only by log entries. The leader stamps cluster time into each, which is independent
+of wall clocks, and the clock is the latest stamp seen. A key expires on every replica with the entry that brings the
+time to its deadline. A query never expires a key by a clock of its own, or nodes could disagree and a key could come
+back. But it carries cluster time as its node knows it. If a key of the query should have expired by then, the answer is
+*due*: the session first has the leader's time written into the log, then repeats the query. So reads stay linearizable,
+an expired key is not shown because the cluster was idle, and only the leader's clock decides.
 """
 
 from __future__ import annotations

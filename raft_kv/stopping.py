@@ -1,7 +1,7 @@
-"""What ends a server, and how it goes: signals, or the end of standard input where a parent holds that pipe.
+"""The clean stop of a server: by signals, or by the end of standard input if a parent process holds that pipe.
 
-A server that ends hands over first, while its clients are served; then it takes no new client and reads no further
-command, answers what it has read, closes each connection in good order, and stops its node.
+The server transfers the leadership first, while its clients are served. Then it accepts no new client and reads no
+further command, answers the commands it has read, closes each connection cleanly, and stops its node.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The names of the numbers and values that a keyspace is made of."""
+"""Types of the numbers and values in a keyspace."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Which version this is.
-
-What lives here: one function.
-"""
+"""The version of this package."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Wall times that commands name, turned into cluster time before they enter the log.
+"""Wall times in commands, turned into cluster time before they enter the log.
 
-This module holds `in_cluster_time`, which the leader uses once per entry: EXPIREAT, PEXPIREAT, and SET with EXAT or
-PXAT say when a key goes by a wall clock, and keys go by cluster time. No replica looks at a wall clock, so all of them
-agree, whichever release they run; a wall clock that steps afterwards changes nothing.
+`in_cluster_time`, used by the leader once per entry: EXPIREAT, PEXPIREAT, and SET with EXAT or PXAT give a deadline by
+a wall clock, and keys expire by cluster time. No replica looks at a wall clock, so all agree, whatever release they
+run; a later step of a wall clock changes nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The table of commands: name, arity, flags, where the keys are, and the function that does it.
+"""The table of commands: name, arity, flags, positions of keys, and the function that carries it out.
 
-What lives here: putting the modules' tables together, and looking a call up. A new type of value is a new module
-with a `COMMANDS` tuple, named in `_MODULES` below, and a number in `keyspace`.
+The modules' tables are joined here. A new type of value is a new module with a `COMMANDS` tuple, named in `_MODULES`
+below, and a number in `keyspace`.
 """
 
 from __future__ import annotations

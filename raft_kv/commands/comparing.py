@@ -1,9 +1,9 @@
-"""Commands that act only where a key holds a given value: DELIFEQ, DELEX, SET with IFEQ, and the scripts of locks.
+"""Commands that act only if a key holds a given value: DELIFEQ, DELEX, SET with IFEQ, and the scripts of locks.
 
-A client's EVAL or EVALSHA of a script that `raft_kv.scripts` recognises enters the log as `raft.script` with the name
-of an operation from `OPERATIONS`. `SET` with `IFEQ` or `IFNE` enters it as `raft.set`: logs that were written before
-these options existed may hold a `SET` with one, which was then answered by a syntax error, and must stay one at replay.
-Names of operations are part of the format of the log; none is ever given a second meaning.
+If `raft_kv.scripts` recognises the script of a client's EVAL or EVALSHA, the log gets `raft.script` and the name of an
+operation from `OPERATIONS`. `SET` with `IFEQ` or `IFNE` enters the log as `raft.set`: before these options existed,
+such a `SET` was answered by a syntax error, and a replay of an old log must answer it alike. Names of operations are
+part of the log format; a name never gets a second meaning.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Commands about the connection, the server and the cluster.
 
-What lives here: the few that need no state, with their handlers, and the rows of those that the client session
-answers itself, so that their arity is checked and COMMAND lists them.
+The few that need no state have their handlers here. For those that the client session answers, there are only rows,
+which check their arity and list them in COMMAND.
 """
 
 from __future__ import annotations

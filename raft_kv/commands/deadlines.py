@@ -1,7 +1,4 @@
-"""Commands about when a key goes.
-
-What lives here: handlers and their rows, and `absolute`, by which every command turns a wish into a deadline.
-"""
+"""Commands on the times to live of keys, and `absolute`, which turns any time option into a deadline."""
 
 from __future__ import annotations
 

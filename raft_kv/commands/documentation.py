@@ -1,9 +1,8 @@
-"""What COMMAND DOCS says: for each command its group, since which Redis it exists, a summary, and its arguments.
+"""The replies of COMMAND DOCS: group, first Redis release, summary and arguments of each command.
 
-The arguments are written as people write them and read by `arguments_of`: lower case is a value, upper case a word to
-be typed, which belongs to the value after it; `[...]` may be left out, `(...)` belongs together, `|` separates
-alternatives, `...` after an item says that it may be given several times. redis-cli makes its HELP and its hints of
-this.
+`arguments_of` reads the arguments in the usual notation: lower case is a value, upper case a literal word, which
+belongs to the value after it; `[...]` is optional, `(...)` belongs together, `|` separates alternatives, `...` after an
+item allows several. redis-cli derives its HELP and its hints from this.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Commands on keys whatever they hold, and on all of them.
-
-What lives here: handlers and their rows.
-"""
+"""Commands on single keys of any type, and on all keys."""
 
 from __future__ import annotations
 

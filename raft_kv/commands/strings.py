@@ -1,7 +1,4 @@
-"""Commands on strings.
-
-What lives here: handlers and their rows. Times are taken from the keyspace's clock, which is the log's.
-"""
+"""Commands on strings. Times come from the keyspace's clock, which is the log's."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""One row of the table of commands, and the errors and small parsers that handlers share.
+"""One row of the table of commands; errors and small parsers shared by the handlers.
 
-What lives here: values and pure functions; no handler. The texts are those that Redis users know, because client
-libraries and people look for them.
+Error texts are those of Redis, because client libraries and people search for them.
 """
 
 from __future__ import annotations

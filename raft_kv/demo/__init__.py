@@ -1,7 +1,6 @@
-"""`raft-kv demo`: real processes, real deaths, and the proof that nothing acknowledged was lost.
+"""`raft-kv demo`: start real processes, kill them, and prove that no acknowledged write was lost.
 
-What lives here: the stories and what they need: processes, clients that write, a display, a check. It talks to the
-nodes as any client would; nothing in it knows more than a Redis connection tells.
+The demo talks to the nodes as any client does, over Redis connections.
 """
 
 from __future__ import annotations

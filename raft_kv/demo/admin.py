@@ -1,7 +1,7 @@
-"""What an operator does to a cluster while clients write: add a node, remove one.
+"""`Operator`: change the members of a cluster while clients write.
 
-What lives here: `Operator`. It says RAFT ADD and RAFT REMOVE on any node that answers, as a person would, and says
-it again where a refusal is only for the moment.
+It sends RAFT ADD and RAFT REMOVE to any node that answers, as a person would, and repeats them after a temporary
+refusal.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Real server processes on loopback: start, kill, stop, restart.
+"""`Cluster`: real server processes on loopback, to start, kill, stop and restart.
 
-`Cluster` and its `Member`s. Each member has a data directory and a log of what it printed. No server outlives this
-process, however it ends: each watches a pipe whose other end only this process holds.
+Each `Member` has a data directory and a log file. No server outlives this process, however it ends: each watches a pipe
+whose other end only this process holds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What a person sees while a story is told: a live table on a terminal, plain lines anywhere else.
-
-What lives here: two displays with the same four methods. Lines are meant to be read in a build's log.
-"""
+"""The display of the demo: a live table on a terminal, plain lines elsewhere, for the log of a build."""
 
 from __future__ import annotations
 

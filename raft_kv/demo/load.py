@@ -1,8 +1,7 @@
-"""Clients that write without pause and remember exactly what was acknowledged.
+"""`Load`: clients that write without pause and remember every acknowledged write; `check` looks them up on a node.
 
-What lives here: `Load`, plain threads with blocking sockets, and `check`, which asks a node for every acknowledged
-write. A write counts as acknowledged when its OK has been received, never before: an error, a timeout or a closed
-connection leaves it out. No key is ever written twice, so that what a node holds cannot come from a later write.
+A write counts as acknowledged once its OK was received, and not after an error, a timeout or a closed connection. No
+key is written twice, so a node's value cannot come from a later write.
 """
 
 from __future__ import annotations

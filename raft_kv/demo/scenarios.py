@@ -1,7 +1,4 @@
-"""The stories that `raft-kv demo` tells, and the summary at their end.
-
-What lives here: what happens when, and in which words. How it is done lives in `cluster` and `load`.
-"""
+"""The stories of `raft-kv demo`: the order of events, their words, and the summary."""
 
 from __future__ import annotations
 

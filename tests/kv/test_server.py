@@ -178,7 +178,7 @@ def test_a_second_process_on_the_same_directory_is_refused_in_words(cluster: Clu
     places = ["--listen", f"127.0.0.1:{ports[0]}", "--peer-listen", f"127.0.0.1:{ports[1]}"]
     result = serve("--id", "1", "--cluster", "demo", "--data", str(member.directory), *places)
     assert result.returncode == 1
-    assert result.stderr.startswith("raft-kv: ")
+    assert " ERROR node=1 --data: " in result.stderr
     assert str(member.directory) in result.stderr
     assert "Traceback" not in result.stderr
 
@@ -204,7 +204,7 @@ def test_an_address_in_use_and_a_foreign_directory_are_refused_in_words(cluster:
     foreign = serve("--id", "2", "--data", str(tmp_path / "x"), *places)
     assert foreign.returncode == 1
     for result in (taken, clients_taken, foreign):
-        assert result.stderr.startswith("raft-kv: ")
+        assert " ERROR node=" in result.stderr
         assert "Traceback" not in result.stderr
 
 

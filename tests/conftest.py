@@ -1,4 +1,4 @@
-"""What the whole suite shares: which tests go to one process when several run it (`pytest -n`)."""
+"""What the whole suite shares: hypothesis profiles, and which tests go to one process if several run it (`pytest -n`)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from typing import Final
 
 import pytest
 
+from tests import profiles
+
 _TIMED: Final = ("adapters", "compatibility", "examples", "kv")
 """Folders whose tests start processes and wait for them: two such tests at a time would wait for each other."""
+
+profiles.register()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,12 +1,10 @@
-"""The log in memory: match, append, truncate, compact, slice; against a plain list where that says more."""
+"""The log in memory: match, append, truncate, compact, slice. `test_log_stateful` compares it with a plain list."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from raft_core.entries import ENTRY_OVERHEAD, START, Entry, LogPosition
 from raft_core.errors import InvariantBroken
@@ -156,45 +154,3 @@ def test_the_place_to_keep_from_is_never_before_the_base() -> None:
     log.compact(Index(11))
     assert [log.place_to_keep(Index(13), 99, size) for size in (0, each, 2 * each)] == [13, 12, 11]
     assert Log(at(10, 1)).place_to_keep(Index(10), 5, 5) == 10
-
-
-@settings(max_examples=80, deadline=None)
-@given(data=st.data())
-def test_whatever_happens_to_a_log_it_equals_a_plain_list(data: st.DataObject) -> None:
-    log, held = Log(), list[Entry]()
-    base, base_term = 0, 0
-
-    for _ in range(data.draw(st.integers(1, 12))):
-        last = base + len(held)
-        action = data.draw(st.sampled_from(["append", "append", "truncate", "compact"]))
-        if action == "append":
-            term = max(base_term, held[-1].term if held else 0) + data.draw(st.integers(0, 2))
-            sizes = data.draw(st.lists(st.integers(0, 40), min_size=1, max_size=4))
-            new = tuple(Entry.make(last + n, term, b"x" * size) for n, size in enumerate(sizes, 1))
-            log.append(new)
-            held += new
-        elif action == "truncate" and held:
-            cut = data.draw(st.integers(base + 1, last))
-            log.truncate_from(Index(cut))
-            held = held[: cut - base - 1]
-        elif action == "compact":
-            upto = data.draw(st.integers(base, last))
-            base_term = log.term_at(Index(upto)) or 0
-            log.compact(Index(upto))
-            held, base = held[upto - base :], upto
-
-        last = base + len(held)
-        assert log.entries() == tuple(held)
-        assert log.size == entry_bytes(held)
-        assert log.last == at(last, held[-1].term if held else base_term)
-        first = data.draw(st.integers(base + 1, last + 1))
-        limit = data.draw(st.integers(0, 200))
-        assert log.size_between(Index(first - 1), Index(last)) == entry_bytes(held[first - base - 1 :])
-        upto, most = data.draw(st.integers(base, last)), data.draw(st.integers(0, 4))
-        kept = [held[place - base : upto - base] for place in range(base, upto + 1)]
-        place = next(at for at, rest in enumerate(kept, base) if len(rest) <= most and entry_bytes(rest) <= limit)
-        assert log.place_to_keep(Index(upto), most, limit) == place
-        if held and first <= last:
-            fitting = [n for n in range(1, last - first + 2) if entry_bytes(held[first - base - 1 :][:n]) <= limit]
-            count = max([1, *fitting])
-            assert log.slice(Index(first), Index(last), limit) == tuple(held[first - base - 1 :][:count])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from raft_core.effects import Effect, Persist, Send
 from raft_core.entries import HardState, SnapshotMeta
@@ -274,53 +272,3 @@ def test_a_report_of_a_write_that_was_never_ordered_is_the_callers_fault() -> No
 
     with pytest.raises(CallerError, match="never ordered"):
         bench.persisted(1)
-
-
-# By random walks, against a disk that is a list of durable states.
-
-
-@settings(max_examples=150, deadline=None)
-@given(data=st.data())
-def test_a_promise_leaves_only_when_the_disk_holds_what_it_promises(data: st.DataObject) -> None:
-    bench = Bench(1)
-    disk: list[int] = [1]  # the terms of the entries that are durable
-    queue: list[Persist] = []
-    promised: dict[int, tuple[int, int]] = {}  # number -> the place and term promised
-    term = 1
-
-    def carry_out(effects: list[Effect]) -> None:
-        for effect in effects:
-            if isinstance(effect, Persist):
-                queue.append(effect)
-            elif isinstance(effect, Send):
-                index, its_term = promised.pop(int(effect.message.id))
-                assert len(disk) >= index, "the promised entry is not durable"
-                assert disk[index - 1] == its_term, "another entry is durable at the promised place"
-
-    for number in range(data.draw(st.integers(1, 25))):
-        action = data.draw(st.sampled_from(["append", "append", "truncate", "persist", "promise", "promise"]))
-        if action == "append":
-            term += data.draw(st.integers(0, 1))
-            count = data.draw(st.integers(1, 3))
-            bench.append(*[(bench.log.last_index + n, term) for n in range(1, count + 1)])
-        elif action == "truncate" and bench.log.last_index > 1:
-            term += 1
-            bench.truncate(data.draw(st.integers(2, int(bench.log.last_index))))
-            promised = {n: (i, t) for n, (i, t) in promised.items() if i <= bench.log.last_index or n < 0}
-            bench.outbox.held = [(w, s) for w, s in bench.outbox.held if int(s.message.id) in promised]
-        elif action == "promise":
-            index = data.draw(st.integers(1, int(bench.log.last_index)))
-            known = bench.log.term_at(Index(index))
-            assert known is not None
-            promised[number] = (index, known)
-            bench.promise(number, upto=index)
-        elif action == "persist" and queue:
-            done = queue.pop(0)
-            if done.truncate_from:
-                del disk[done.truncate_from - 1 :]
-            assert not done.entries or done.entries[0].index == len(disk) + 1
-            disk += [entry.term for entry in done.entries]
-            bench.outbox.persisted(done.write)
-        carry_out(bench.finish())
-        held = [bench.log.term_at(Index(i)) for i in range(1, bench.outbox.durable_index + 1)]
-        assert held == disk[: bench.outbox.durable_index], "what counts as durable is what the log says"

@@ -1,4 +1,4 @@
-"""What the whole suite shares: hypothesis profiles, and which tests go to one process if several run it (`pytest -n`)."""
+"""Shared by the whole suite: hypothesis profiles, and the tests that stay in one process under `pytest -n`."""
 
 from __future__ import annotations
 

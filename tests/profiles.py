@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, cast
 from unittest import TestCase
 
 from hypothesis import HealthCheck, settings
@@ -25,17 +25,20 @@ def register() -> None:
 
 def examples(count: int) -> int:
     """Return `count` in the suite, and as many times more as the chosen profile asks for."""
-    return max(1, count * settings.default.max_examples // _STANDARD)
+    chosen = settings.default
+    assert chosen is not None
+    return max(1, count * chosen.max_examples // _STANDARD)
 
 
 def stateful(machine: type[RuleBasedStateMachine], *, runs: int, steps: int) -> type[TestCase]:
     """Return the test case of a state machine: `runs` random walks with up to `steps` rules each."""
-    case: type[TestCase] = machine.TestCase
+    case: Any = machine.TestCase
     factor = 2 if examples(1) > 1 else 1
     case.settings = settings(
         max_examples=examples(runs),
         stateful_step_count=factor * steps,
         deadline=None,
         suppress_health_check=_SLOW_IS_FINE,
+        report_multiple_bugs=False,
     )
-    return case
+    return cast("type[TestCase]", case)

@@ -187,8 +187,9 @@ class OutboxBesideDisk(RuleBasedStateMachine):
 
     def finish(self) -> None:
         effects = self.outbox.finish(self.log, Term(self.term), NodeId(self.vote), Index(self.commit), 0)
-        if effects and isinstance(effects[0], Persist):
-            self._issue(effects.pop(0))
+        if effects and isinstance(write := effects[0], Persist):
+            self._issue(write)
+            del effects[0]
         self.under_snapshot = ()
         for effect in effects:
             assert isinstance(effect, Send), "a step orders one write, in front"

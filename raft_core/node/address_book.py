@@ -28,7 +28,7 @@ _LONGEST: Final = 300
 def is_everywhere(address: str) -> bool:
     """Return whether the address is a wildcard, such as 0.0.0.0:7400 or [::]:7400.
 
-    One listens there; dialling it reaches the dialling host itself.
+    One listens there; dialling it reaches the dialling machine itself.
     """
     return not (address.rpartition(":")[0] or address).strip("[]0.:")
 

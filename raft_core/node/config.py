@@ -92,9 +92,11 @@ _OLD_NAMES: Final = {
 class NodeConfig:
     """The configuration of one node: identity, members, disk. Raise `SettingsError` if invalid.
 
-    NodeConfig(1, {1: "a:7101", 2: "b:7101", 3: "c:7101"}, data="counter-1")                 # one of three
-    NodeConfig(4, {1: "a:7101", 2: "b:7101", 4: "d:7101"}, data="counter-4", join=True)      # added later
-    NodeConfig(1, {1: "a:7101", ...}, data="counter-1", listen="0.0.0.0:7101")               # other interface
+    An initial member, a node added later, and one that listens on another interface:
+
+        NodeConfig(1, {1: "a:7101", 2: "b:7101", 3: "c:7101"}, data="counter-1")
+        NodeConfig(4, {1: "a:7101", 2: "b:7101", 4: "d:7101"}, data="counter-4", join=True)
+        NodeConfig(1, {1: "a:7101", ...}, data="counter-1", listen="0.0.0.0:7101")
     """
 
     node: int

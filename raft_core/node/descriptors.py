@@ -37,8 +37,8 @@ class DescriptorShares:
 def share_descriptors(files: int, clients: int, limits: NodeLimits) -> DescriptorShares:
     """Return `clients` and `limits`, each lowered to what `files` descriptors leave room for.
 
-    A peer has two connections, one in each direction, so accepted ones may take half of the peers' share; those on
-    which nobody has greeted may take half of that. Raises `CallerError` where no client fits.
+    A peer has two connections, one in each direction, so accepted ones may take half of the peers' share; those without
+    a greeting may take half of that. Raise `CallerError` if no client fits.
     """
     peers = max(_PEERS, min(2 * limits.max_connections + _CLOSING, files // 8))
     room = files - _DISK - peers

@@ -86,8 +86,8 @@ _STRANGER: Final = NodeId(99)
 class Probes:
     """All of them, for one world.
 
-    The simulation tells them what happens; they look, and complain to the safety. `salvage`: how a disk of this store
-    is salvaged, None where nobody knows.
+    The simulation reports events to them; they report violations to the safety checker. `salvage`: recovers a disk of
+    this store, or None.
     """
 
     def __init__(self, world: World, rng: Rng, salvage: Salvage | None) -> None:
@@ -100,7 +100,7 @@ class Probes:
         self._steps_to_read = 1
 
     def begin(self) -> None:
-        """Somebody asks, again and again."""
+        """Ask nodes at random, again and again."""
         self._world.at(self._rng.around(_ASKED_EVERY), self._inquire)
 
     def recorder_for(self, node: SimulatedNode, step: Callable[[Raft, Event | None], list[Effect]]) -> Recorder | None:

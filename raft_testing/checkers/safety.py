@@ -225,7 +225,7 @@ class SafetyChecker:
                 self.all_answered(watched)
 
     def all_answered(self, watched: Watched) -> None:
-        """Nobody waits for this core any more: it has stopped, or nothing has gone wrong for long."""
+        """Check that no request waits for this core: it has stopped, or faults stopped long ago."""
         waiting = watched.answers.open
         self.require(not waiting, f"node {watched.node} never answered the requests {waiting[:5]}")
 

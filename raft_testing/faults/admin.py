@@ -30,7 +30,7 @@ _PATIENCE: Final = 5 * SECOND
 
 @final
 class AdminFaults:
-    """At most one change of members is under way; `busy` until it is settled and nobody is mourned."""
+    """At most one membership change is in progress; `busy` until it is settled and no lost disk is watched."""
 
     def __init__(self, world: World, rng: Rng, counts: Counter[Fault]) -> None:
         self._world = world
@@ -132,7 +132,7 @@ class AdminFaults:
         return leader is not None and leader.raft is not None and leader.raft.members.is_member(node)
 
     def _members(self) -> tuple[tuple[NodeId, ...], tuple[NodeId, ...]]:
-        """Voters and learners as the leader has them; nobody where there is no leader, or it is joint."""
+        """Return the leader's voters and learners; none without a leader, or in a joint configuration."""
         leader = self._world.leader()
         if leader is None or leader.raft is None or leader.raft.members.joint:
             return (), ()

@@ -45,7 +45,7 @@ _Mistake: TypeAlias = Callable[[SimulatedNode, NodeApi, Rng], bool]
 
 @final
 class ApiMisuse:
-    """Everybody who asks for what makes no sense, in one world."""
+    """All invalid requests of one world."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -149,7 +149,7 @@ class ApiMisuse:
         return self._ask(node, face.transfer(to, timeout=_PATIENCE), self._refused(f"a transfer to {to}"))
 
     def _leave(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
-        """Nobody may have to leave, so that it is refused; or a joint configuration is left a little earlier."""
+        """Leave a joint configuration early, or request it where there is none, which is refused."""
         return self._ask(node, face.leave_joint(timeout=_PATIENCE))
 
     # Applications.

@@ -309,7 +309,7 @@ def a_message_without_sense(victim: Victim, rng: Rng) -> list[bytes]:
 
 
 def answers_to_nothing(victim: Victim, rng: Rng) -> list[bytes]:
-    """Messages that are well made, of this term, and of somebody who has no part in anything."""
+    """Return valid messages of this term, from a node of no configuration."""
     term, me, disk, number = victim.term, victim.stranger, Incarnation(victim.stranger), MessageId(1)
     said: list[Message] = [
         AppendReply(term, me, disk, number, DATA, ReadId(0), Index(_FAR)),

@@ -77,7 +77,7 @@ class Misconfigurations:
     # A start with nonsense.
 
     def misconfigure(self, node: SimulatedNode, rng: Rng) -> bool:
-        """Somebody tries to run this node as what it is not, and is told so; afterwards it is started as it should."""
+        """Start this node with a wrong configuration, which is refused; then start it with the right one."""
         nonsense = rng.choice(NONSENSE)
         self._must_raise(f"making NONSENSE[{NONSENSE.index(nonsense)}]", nonsense, CallerError)
         if rng.chance(0.5):

@@ -90,7 +90,7 @@ class RoguePeers:
         return True
 
     def repeat(self, node: SimulatedNode, rng: Rng) -> bool:
-        """Somebody says again what a peer has said to this node, in a connection of its own."""
+        """Repeat an earlier connection of a peer to this node, byte for byte."""
         peers = [peer for peer in sorted(self._world.nodes) if peer != node.id]
         said = self._world.network.heard(rng.choice(peers), node.id) if peers else []
         if len(said) < 2:

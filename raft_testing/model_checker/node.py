@@ -145,8 +145,8 @@ class ExploredNode:
     def _with_grants(self, packets: tuple[Packet, ...], durable: Term) -> tuple[tuple[tuple[Term, NodeId], ...], str]:
         """Return the votes that have left, including those leaving now, and whether any breaks a promise.
 
-        A vote rests on a disk that holds its term. Once that has gone on to a later term, any further vote in the
-        old one is a violation in itself, so that nobody needs to remember whom the first was for.
+        A vote depends on a disk with its term. Once the disk has a later term, any further vote in the old one is a
+        violation, so the first vote's candidate need not be remembered.
         """
         new = _grants(packets)
         granted = {*self.granted, *new}

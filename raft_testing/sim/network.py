@@ -155,7 +155,7 @@ class Network:
         return self.cuts.get((sender, to), 0) > 0
 
     def cut(self, sender: NodeId, to: NodeId) -> None:
-        """Nothing passes in this direction, and nobody says so."""
+        """Let nothing pass in this direction, silently."""
         self.cuts[sender, to] = self.cuts.get((sender, to), 0) + 1
 
     def mend(self, sender: NodeId, to: NodeId) -> None:

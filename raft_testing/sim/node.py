@@ -485,7 +485,7 @@ class SimulatedNode:
         waiting.caller(reply)
 
     def cancel(self, ticket: int) -> None:
-        """Nobody waits any more. A living node has answered everybody whose deadline has come."""
+        """Drop all waiting callers. A living node has answered each one whose deadline has passed."""
         known = self._callers.pop(ticket, None)
         if known is None or not self.alive or self._driver is None:
             return

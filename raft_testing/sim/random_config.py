@@ -37,7 +37,7 @@ _MOST_PIECES: Final = 40
 
 
 class RandomLimits(TypedDict):
-    """What all hosts of a seed have in common."""
+    """The limits that all nodes of a seed share."""
 
     leases: bool
     tick: int

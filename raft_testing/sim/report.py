@@ -113,7 +113,7 @@ class Report:
 
     @property
     def undecided(self) -> tuple[SeedReport, ...]:
-        """Seeds whose history is too large to be searched to the end: whether it is linearizable nobody knows."""
+        """Seeds whose history is too large for a complete search: they are undecided."""
         return tuple(seed for seed in self.seeds if seed.seen[UNDECIDED] and not seed.failed)
 
     @property

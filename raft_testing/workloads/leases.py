@@ -1,8 +1,8 @@
 """A machine that stamps time and hands out leases, and what simulated clients do to it.
 
-`LeaseMachine` holds leases by name. A command takes a lease for its own number if nobody holds it, and is answered with
-the number that holds it. When a lease ends is decided by cluster time alone, which `prepare` stamps into each command,
-so wall clocks that step must make no difference.
+`LeaseMachine` holds leases by name. A command takes a free lease for its own number; the result is the number of the
+holder. When a lease ends is decided by cluster time alone, which `prepare` stamps into each command, so wall clocks
+that step must make no difference.
 """
 
 from __future__ import annotations

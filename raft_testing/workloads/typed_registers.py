@@ -51,7 +51,7 @@ _NEVER_USED: Final = b"\xc1"
 @final
 @attrs.frozen
 class Signed:
-    """A note by somebody."""
+    """A note by a client."""
 
     name: str
 

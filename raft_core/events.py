@@ -90,9 +90,10 @@ class SnapshotTaken(Value, frozen=True, tag=106, array_like=True):
 
 @final
 class SnapshotFailed(Value, frozen=True, tag=107, array_like=True):
-    """The snapshot ordered by `TakeSnapshot` failed; the core orders it again later."""
+    """The snapshot ordered by `TakeSnapshot` failed, with a `text` for the operator; the core orders it again later."""
 
     index: Index
+    text: str = ""
 
 
 @final

@@ -15,16 +15,20 @@ from typing import Final, assert_never, final
 from raft_core.effects import (
     Alarm,
     AlarmKind,
+    Apply,
     Effect,
+    Persist,
     ReceiveSnapshot,
     Respond,
+    Restore,
     RoleChanged,
     RoleName,
     Send,
     Stop,
+    TakeSnapshot,
 )
 from raft_core.errors import CallerError, RaftError
-from raft_core.events import Event, PeerConnected, Tick
+from raft_core.events import Applied, Event, PeerConnected, Persisted, Restored, SnapshotFailed, SnapshotTaken, Tick
 from raft_core.explain import Explanation
 from raft_core.ids import NO_NODE, NodeId
 from raft_core.membership import Members
@@ -40,18 +44,16 @@ from raft_core.node.events import (
     ConnectionClosed,
     ConnectionOpened,
     DialFailed,
-    EntriesApplied,
     Finished,
     Formed,
     JobFailed,
-    MachineRestored,
+    MachineTime,
     NodeEffect,
     NodeEvent,
     QueryAnswered,
     QueryFailed,
     SnapshotBegun,
     SnapshotComplete,
-    SnapshotIncomplete,
     StopAsked,
     TimerFired,
     Transmitted,
@@ -59,7 +61,6 @@ from raft_core.node.events import (
 )
 from raft_core.node.handshake import Handshake
 from raft_core.node.jobs import Lane, StoreSnapshot, Ticket
-from raft_core.node.lanes import job_of, report_of
 from raft_core.node.leaving import Leaving
 from raft_core.node.limits import NodeLimits
 from raft_core.node.notices import Notices
@@ -79,6 +80,11 @@ from raft_core.wire.handshake import Greeted, LinkBroken, LinkEvent, MessageRece
 from raft_core.wire.payloads import Chunk, Forward, ForwardReply, Hello, Pull
 
 __all__ = ["NodeCore"]
+
+_LANES: Final = {Persist: Lane.WRITE, Apply: Lane.APPLY, TakeSnapshot: Lane.APPLY, Restore: Lane.APPLY}
+"""The core's effects that are jobs."""
+_FOR_CORE: Final = frozenset({Persisted, Applied, Restored, SnapshotTaken, SnapshotFailed})
+"""The reports that are the core's events."""
 
 _SWEEP_TICKS: Final = 100
 _RETRY_TICKS: Final = 5
@@ -200,11 +206,9 @@ class NodeCore:
             self._peers.on_transmitted(event)
         elif type(event) is Call:
             self._clients.on_call(event)
-        elif (report := report_of(event)) is not None:
-            self._orders.events.append(report)
-            if isinstance(event, EntriesApplied | MachineRestored):
-                self._time.log_shows(event.time, self._now)
-            elif isinstance(event, SnapshotIncomplete):
+        elif kind in _FOR_CORE:
+            self._orders.events.append(event)  # type: ignore[arg-type]
+            if type(event) is SnapshotFailed:
                 self._orders.effects.append(Alarm(AlarmKind.SNAPSHOT_STUCK, NO_NODE, event.text))
         elif type(event) is QueryAnswered:
             self._clients.on_query_done(event)
@@ -229,6 +233,8 @@ class NodeCore:
                 self._on_stop_asked()
             case JobFailed():
                 self._on_job_failed(event)
+            case MachineTime(time):
+                self._time.log_shows(time, self._now)
             case Formed(recovered):
                 self._on_formed(recovered)
             case SnapshotBegun(meta, chunks):
@@ -290,8 +296,8 @@ class NodeCore:
             self._leaving.begin(self._now, leads=self._leads)
 
     def _on_job_failed(self, event: JobFailed) -> None:
-        """End the node, unless the transfer lane failed: then only the current snapshot fetch is given up."""
-        if event.lane is Lane.TRANSFER:
+        """End the node, unless the lane of chunks failed: then only the current snapshot fetch is given up."""
+        if event.lane is Lane.CHUNKS:
             self._orders.effects.append(Alarm(AlarmKind.SNAPSHOT_STUCK, NO_NODE, str(event.error)))
             self._receiving.give_up()
             return
@@ -367,8 +373,8 @@ class NodeCore:
             self._peers.send(effect.to, self._time.put_into(effect.message, self._now))
             if type(effect.message) is InstallSnapshot:
                 self._serving.on_offered(effect.to)
-        elif (job := job_of(effect)) is not None:
-            self._orders.run(*job)
+        elif (lane := _LANES.get(type(effect))) is not None:
+            self._orders.run(lane, effect)  # type: ignore[arg-type]
             self._handshake.on_write()
         elif isinstance(effect, Respond):
             self._leaving.on_respond(effect)

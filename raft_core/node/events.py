@@ -26,7 +26,8 @@ from typing import NewType, TypeAlias, final
 from raft_core.effects import Alarm, Indeterminate, Refusal, RoleChanged, Success
 from raft_core.entries import SnapshotMeta
 from raft_core.errors import RaftError
-from raft_core.ids import Index, NodeId, WriteId
+from raft_core.events import Applied, Persisted, Restored, SnapshotFailed, SnapshotTaken
+from raft_core.ids import NodeId
 from raft_core.node.jobs import Job, Lane, Ticket
 from raft_core.recovered import Recovered
 from raft_core.requests import Request
@@ -46,11 +47,10 @@ __all__ = [
     "Dial",
     "DialFailed",
     "Disconnect",
-    "EntriesApplied",
     "Finished",
     "Formed",
     "JobFailed",
-    "MachineRestored",
+    "MachineTime",
     "NodeEffect",
     "NodeEvent",
     "QueryAnswered",
@@ -58,14 +58,11 @@ __all__ = [
     "Run",
     "SnapshotBegun",
     "SnapshotComplete",
-    "SnapshotIncomplete",
-    "SnapshotStored",
     "StopAsked",
     "TimerFired",
     "Transmit",
     "Transmitted",
     "WakeAt",
-    "Wrote",
 ]
 
 Answered: TypeAlias = Success | Refusal | Indeterminate
@@ -145,14 +142,7 @@ class StopAsked(Value, frozen=True):
     """A stop was requested: transfer leadership, answer all callers, finish."""
 
 
-# Events that report jobs; made by `JobRunner.run`.
-
-
-@final
-class Wrote(Value, frozen=True):
-    """Every write up to `upto` is durable."""
-
-    upto: WriteId
+# Events that report jobs; made by `JobRunner.run`. The core's effects are reported by the core's own events.
 
 
 @final
@@ -163,13 +153,10 @@ class Formed(Value, frozen=True):
 
 
 @final
-class EntriesApplied(Value, frozen=True):
-    """The machine applied all entries up to `upto`, with results as in `events.Applied`."""
+class MachineTime(Value, frozen=True):
+    """The latest time stamped into the machine's commands (`KeepsTime`), as of the report that follows."""
 
-    upto: Index
-    results: tuple[bytes, ...]
-    time: int = 0
-    """The latest time stamped into the machine's commands (`KeepsTime`); 0: unknown."""
+    time: int
 
 
 @final
@@ -194,29 +181,6 @@ class SnapshotBegun(Value, frozen=True, eq=False, gc=True):
 
     meta: SnapshotMeta
     chunks: Iterator[bytes]
-
-
-@final
-class SnapshotStored(Value, frozen=True):
-    """This node's own snapshot is durable."""
-
-    meta: SnapshotMeta
-
-
-@final
-class SnapshotIncomplete(Value, frozen=True):
-    """This node's own snapshot could not be stored; its partial file is removed."""
-
-    meta: SnapshotMeta
-    text: str
-
-
-@final
-class MachineRestored(Value, frozen=True):
-    """The machine is restored to the snapshot at `index`. `time` as in `EntriesApplied`."""
-
-    index: Index
-    time: int = 0
 
 
 @final
@@ -251,7 +215,7 @@ class SnapshotComplete(Value, frozen=True):
 class JobFailed(Value, frozen=True, gc=True):
     """A job failed for good.
 
-    The node stops acknowledging, steps down and ends with `error`. In the transfer lane only the incoming snapshot is
+    The node stops acknowledging, steps down and ends with `error`. In the lane of chunks only the incoming snapshot is
     given up: the leader offers it again.
     """
 
@@ -269,15 +233,16 @@ NodeEvent: TypeAlias = (
     | Call
     | CallCancelled
     | StopAsked
-    | Wrote
+    | Persisted
     | Formed
-    | EntriesApplied
+    | Applied
+    | Restored
+    | SnapshotTaken
+    | SnapshotFailed
+    | MachineTime
     | QueryAnswered
     | QueryFailed
     | SnapshotBegun
-    | SnapshotStored
-    | SnapshotIncomplete
-    | MachineRestored
     | ChunkRead
     | ChunkStored
     | SnapshotComplete

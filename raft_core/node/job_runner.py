@@ -13,40 +13,32 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final, final
 
-import msgspec
-
-from raft_core.effects import Apply, Persist
+from raft_core.effects import Apply, Persist, Restore, TakeSnapshot
 from raft_core.entries import SnapshotMeta
 from raft_core.errors import CallerError, DiskError, LogDamaged, RaftError, StorageBroken
+from raft_core.events import Applied, Persisted, Restored, SnapshotFailed, SnapshotTaken
 from raft_core.ids import NO_INDEX, Index
 from raft_core.node.events import (
     ChunkRead,
     ChunkStored,
-    EntriesApplied,
     Formed,
     JobFailed,
-    MachineRestored,
+    MachineTime,
     NodeEvent,
     QueryAnswered,
     QueryFailed,
     SnapshotBegun,
     SnapshotComplete,
-    SnapshotIncomplete,
-    SnapshotStored,
-    Wrote,
 )
 from raft_core.node.jobs import (
-    BeginSnapshot,
     DropReceived,
     FormCluster,
     Job,
     Lane,
     Query,
     ReadChunk,
-    RestoreMachine,
     StoreChunk,
     StoreSnapshot,
-    Write,
 )
 from raft_core.node.raising import broken_apply, broken_call, broken_restore, described
 from raft_core.state_machine import StateMachine, latest_time
@@ -101,7 +93,7 @@ class JobRunner:
             return bool(job.commands) and self._says_long(job.commands[0][1])
         if type(job) is Query:
             return self._says_long(job.request)
-        return type(job) is RestoreMachine
+        return type(job) is Restore
 
     def _says_long(self, request: bytes) -> bool:
         """Return the machine's answer. A request for which it raises is not long: `apply` will judge it."""
@@ -141,8 +133,8 @@ class JobRunner:
         reports: list[NodeEvent] = []
         batch: list[Persist] = []
         for job in jobs:
-            if isinstance(job, Write):
-                batch.append(job.persist)
+            if isinstance(job, Persist):
+                batch.append(job)
             elif isinstance(job, FormCluster):
                 reports.append(self._form(job))
             else:
@@ -162,7 +154,7 @@ class JobRunner:
             self._store.write(batch)
         except Exception as failure:
             return JobFailed(Lane.WRITE, _disk_error(failure))
-        return Wrote(batch[-1].write)
+        return Persisted(batch[-1].write)
 
     # The apply lane.
 
@@ -188,15 +180,17 @@ class JobRunner:
                 jobs.clear()
 
     def _with_time(self, reports: list[NodeEvent]) -> list[NodeEvent]:
-        """Add the machine's present time to the last report of applied entries."""
+        """Put the machine's present time before the last report of applied commands."""
         for place in reversed(range(len(reports))):
-            report = reports[place]
-            if type(report) is EntriesApplied:
+            if type(reports[place]) is Applied:
                 try:
-                    reports[place] = msgspec.structs.replace(report, time=latest_time(self._machine))
+                    time = latest_time(self._machine)
                 except Exception as failure:
                     self._machine_failed = True
                     reports[place:] = [JobFailed(Lane.APPLY, broken_call(self._machine, "latest_time", failure))]
+                    break
+                if time:
+                    reports.insert(place, MachineTime(time))
                 break
         return reports
 
@@ -221,8 +215,8 @@ class JobRunner:
                     break
                 continue
             done.into(reports)
-            report = self._run_rare(job)
-            reports.append(report)
+            report, *more = self._run_rare(job)
+            reports += (report, *more)
             if type(report) is JobFailed:
                 self._machine_failed = True
                 jobs.clear()
@@ -259,22 +253,22 @@ class JobRunner:
         done.last = job.upto
         return None
 
-    def _run_rare(self, job: Job) -> NodeEvent:
+    def _run_rare(self, job: Job) -> tuple[NodeEvent, ...]:
         if isinstance(job, Query):
             try:
-                return QueryAnswered(job.ticket, _bytes(self._machine.query(job.request)))
+                return (QueryAnswered(job.ticket, _bytes(self._machine.query(job.request))),)
             except Exception as failure:
-                return QueryFailed(job.ticket, f"the state machine raised {described(failure)} for this query")
-        if isinstance(job, BeginSnapshot):
+                return (QueryFailed(job.ticket, f"the state machine raised {described(failure)} for this query"),)
+        if isinstance(job, TakeSnapshot):
             try:
-                return SnapshotBegun(job.meta, iter(self._machine.snapshot()))
+                return (SnapshotBegun(job.meta, iter(self._machine.snapshot())),)
             except Exception as failure:
-                return SnapshotIncomplete(job.meta, f"the state machine raised {described(failure)} in snapshot()")
-        if isinstance(job, RestoreMachine):
+                return (SnapshotFailed(job.meta.index, f"the state machine raised {described(failure)} in snapshot()"),)
+        if isinstance(job, Restore):
             return self._restore(job.meta)
         raise CallerError(f"{type(job).__name__} does not belong in the apply lane")
 
-    def _restore(self, meta: SnapshotMeta) -> NodeEvent:
+    def _restore(self, meta: SnapshotMeta) -> tuple[NodeEvent, ...]:
         try:
             reader = self._store.open_snapshot(meta)
             try:
@@ -283,10 +277,11 @@ class JobRunner:
                 reader.close()
             time = latest_time(self._machine)
         except DiskError as failure:
-            return JobFailed(Lane.APPLY, failure)
+            return (JobFailed(Lane.APPLY, failure),)
         except Exception as failure:
-            return JobFailed(Lane.APPLY, broken_restore(self._machine, meta.index, failure))
-        return MachineRestored(meta.index, time)
+            return (JobFailed(Lane.APPLY, broken_restore(self._machine, meta.index, failure)),)
+        restored = Restored(meta.index)
+        return (MachineTime(time), restored) if time else (restored,)
 
     # Our own snapshots.
 
@@ -304,10 +299,10 @@ class JobRunner:
                     writer.abort()
             if isinstance(failure, StorageBroken):
                 return _broken(failure)
-            return SnapshotIncomplete(
-                job.meta, f"the snapshot at {job.meta.index} was not stored: {described(failure)}"
+            return SnapshotFailed(
+                job.meta.index, f"the snapshot at {job.meta.index} was not stored: {described(failure)}"
             )
-        return SnapshotStored(job.meta)
+        return SnapshotTaken(job.meta)
 
     # Snapshots on their way.
 
@@ -362,7 +357,7 @@ class JobRunner:
             return _broken(failure)
         except Exception as failure:
             self._drop_received()
-            return JobFailed(Lane.TRANSFER, _disk_error(failure))
+            return JobFailed(Lane.CHUNKS, _disk_error(failure))
 
     def _writer_for(self, meta: SnapshotMeta, source: str) -> SnapshotWriter:
         if self._writer is None or self._writing != (meta, source):
@@ -409,7 +404,7 @@ class _Applied:
     def into(self, reports: list[NodeEvent]) -> None:
         """Append a report if anything was applied; leave out the results if none is wanted."""
         if self.last != NO_INDEX:
-            reports.append(EntriesApplied(self.last, tuple(self._results) if self._wanted else ()))
+            reports.append(Applied(self.last, tuple(self._results) if self._wanted else ()))
             self.last, self._results, self._wanted, self.size = NO_INDEX, [], False, 0
 
 

@@ -1,7 +1,8 @@
 """Jobs that a `NodeCore` gives to the workers of its adapter, and the lanes they are queued in.
 
-`Lane` is a queue with its own worker, `Job` a closed union of plain values. `raft_core.node.job_runner.JobRunner` runs
-each job and makes its report.
+`Lane` is a queue with its own worker. A `Job` is an effect of the core (`Persist`, `Apply`, `TakeSnapshot`, `Restore`),
+whose report is then the core's event, or one of the node's own jobs below. `raft_core.node.job_runner.JobRunner` runs
+each and makes its report.
 """
 
 from __future__ import annotations
@@ -10,25 +11,22 @@ from collections.abc import Hashable, Iterator
 from enum import Enum
 from typing import Protocol, TypeAlias, final
 
-from raft_core.effects import Apply, Persist
+from raft_core.effects import Apply, Persist, Restore, TakeSnapshot
 from raft_core.entries import SnapshotMeta
 from raft_core.ids import NodeId
 from raft_core.membership import Members
 from raft_core.structs import Value
 
 __all__ = [
-    "BeginSnapshot",
     "DropReceived",
     "FormCluster",
     "Job",
     "Lane",
     "Query",
     "ReadChunk",
-    "RestoreMachine",
     "StoreChunk",
     "StoreSnapshot",
     "Ticket",
-    "Write",
 ]
 
 
@@ -39,17 +37,10 @@ class Ticket(Hashable, Protocol):
 class Lane(Enum):
     """A queue of blocking jobs, done in order by its own worker."""
 
-    WRITE = "write"  # Write, FormCluster
-    APPLY = "apply"  # Apply, Query, BeginSnapshot, RestoreMachine
+    WRITE = "write"  # Persist, FormCluster
+    APPLY = "apply"  # Apply, Query, TakeSnapshot, Restore
     SNAPSHOT = "snapshot"  # StoreSnapshot
-    TRANSFER = "transfer"  # ReadChunk, StoreChunk, DropReceived
-
-
-@final
-class Write(Value, frozen=True):
-    """Make the write durable. All writes in one call to `run` share one sync."""
-
-    persist: Persist
+    CHUNKS = "chunks"  # ReadChunk, StoreChunk, DropReceived
 
 
 @final
@@ -65,20 +56,6 @@ class Query(Value, frozen=True, gc=True):
 
     ticket: Ticket
     request: bytes
-
-
-@final
-class BeginSnapshot(Value, frozen=True):
-    """Start a snapshot of the machine's present state."""
-
-    meta: SnapshotMeta
-
-
-@final
-class RestoreMachine(Value, frozen=True):
-    """Restore the machine from a stored snapshot."""
-
-    meta: SnapshotMeta
 
 
 @final
@@ -116,12 +93,12 @@ class DropReceived(Value, frozen=True):
 
 
 Job: TypeAlias = (
-    Write
+    Persist
     | FormCluster
     | Apply
     | Query
-    | BeginSnapshot
-    | RestoreMachine
+    | TakeSnapshot
+    | Restore
     | StoreSnapshot
     | ReadChunk
     | StoreChunk

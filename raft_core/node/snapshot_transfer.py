@@ -92,7 +92,7 @@ class Receiving:
 
     def _ask_store(self, incoming: _Incoming) -> None:
         self._incoming = incoming
-        self._orders.run(Lane.TRANSFER, StoreChunk(incoming.meta, str(incoming.sender), 0, b"", last=False))
+        self._orders.run(Lane.CHUNKS, StoreChunk(incoming.meta, str(incoming.sender), 0, b"", last=False))
 
     def on_stored(self, event: ChunkStored) -> None:
         """Record the stored offset, and pull more."""
@@ -131,7 +131,7 @@ class Receiving:
         incoming.received = end
         incoming.whole = end >= chunk.size
         job = StoreChunk(incoming.meta, str(sender), chunk.offset, chunk.data, last=incoming.whole)
-        self._orders.run(Lane.TRANSFER, job)
+        self._orders.run(Lane.CHUNKS, job)
 
     def on_complete(self, meta: SnapshotMeta) -> None:
         """Tell the core that the snapshot is complete."""
@@ -143,7 +143,7 @@ class Receiving:
         """Discard the incoming snapshot, and tell the core."""
         incoming, self._incoming = self._incoming, None
         if incoming is not None:
-            self._orders.run(Lane.TRANSFER, DropReceived())
+            self._orders.run(Lane.CHUNKS, DropReceived())
             self._orders.events.append(SnapshotRejected(incoming.meta.index))
 
     def on_connected(self, peer: NodeId) -> None:
@@ -212,7 +212,7 @@ class Serving:
             return
         self._reading[peer] = self._reading.get(peer, 0) + 1
         meta = SnapshotMeta(pull.index, pull.term, Members())  # a store finds it by index and term
-        self._orders.run(Lane.TRANSFER, ReadChunk(peer, meta, pull.offset, min(pull.length, self._config.chunk_bytes)))
+        self._orders.run(Lane.CHUNKS, ReadChunk(peer, meta, pull.offset, min(pull.length, self._config.chunk_bytes)))
         furthest = self._furthest.get(peer)
         if furthest is None or furthest[:2] != (pull.index, pull.term) or pull.offset > furthest[2]:
             if peer not in self._furthest:  # forget nodes that have left the cluster

@@ -277,7 +277,7 @@ class ApiMisuse:
             Lane.WRITE: Query(1, b""),
             Lane.APPLY: DropReceived(),
             Lane.SNAPSHOT: Query(1, b""),
-            Lane.TRANSFER: Query(1, b""),
+            Lane.CHUNKS: Query(1, b""),
         }
         lane = rng.choice(list(lanes))
         self._must_raise(lambda: work.run(lane, [lanes[lane]]), CallerError)

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Final, Protocol, final
 
 from raft_core.effects import Persist
+from raft_core.events import Applied, Persisted
 from raft_core.ids import NodeId, WriteId
-from raft_core.node.events import EntriesApplied, Formed, JobFailed, NodeEvent, Wrote
+from raft_core.node.events import Formed, JobFailed, NodeEvent
 from raft_core.node.job_runner import JobRunner
-from raft_core.node.jobs import FormCluster, Job, Lane, Write
+from raft_core.node.jobs import FormCluster, Job, Lane
 from raft_core.node.limits import MILLISECOND
 from raft_core.recovered import formation
 from raft_testing.checkers.safety import Watched
@@ -110,7 +111,7 @@ class SimulatedWorkers:
         assert node.work is not None
         left = iter(range(1 + node.rng.below(8)))
         reports = node.work.run_machine(jobs, lambda: next(left, None) is None, in_loop=True)
-        sizes = [len(result) for report in reports if type(report) is EntriesApplied for result in report.results]
+        sizes = [len(result) for report in reports if type(report) is Applied for result in report.results]
         if sum(sizes) - max(sizes, default=0) > MOST_HELD:
             node.world.fail(f"node {node.id}: reports of the machine hold {sum(sizes)} bytes at once")
         if jobs:
@@ -169,8 +170,8 @@ class SimulatedWorkers:
         """Tell the disk model of the writes that may be found from now on."""
         stable = self._node.watched.stable
         for job in jobs:
-            if type(job) is Write:
-                stable.pending.append(job.persist)
+            if type(job) is Persist:
+                stable.pending.append(job)
             elif type(job) is FormCluster:
                 hard, entry = formation(job.members)
                 stable.pending.append(Persist(WriteId(0), hard=hard, entries=(entry,)))
@@ -178,7 +179,7 @@ class SimulatedWorkers:
     def _note(self, lane: Lane, report: NodeEvent) -> None:
         """Tell the disk model of the writes that must be found from now on."""
         node = self._node
-        if type(report) is Wrote:
+        if type(report) is Persisted:
             node.watched.stable.done(report.upto)
         elif type(report) is Formed:
             node.watched.stable.done(WriteId(0))

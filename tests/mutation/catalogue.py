@@ -907,7 +907,7 @@ MUTANTS: Final = (
         "A machine is restored in the event loop, which for seconds neither sends nor answers heartbeats.",
         "raft_core/node/job_runner.py",
         "JobRunner._blocks",
-        "type(job) is RestoreMachine",
+        "type(job) is Restore",
         "False",
         ("tests/storage/test_workers.py",),
     ),
@@ -1066,7 +1066,7 @@ MUTANTS: Final = (
         "raft_core/node/job_runner.py",
         "_broken",
         "Lane.WRITE",
-        "Lane.TRANSFER",
+        "Lane.CHUNKS",
         _HOST,
     ),
     Mutant(

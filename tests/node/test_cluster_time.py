@@ -10,11 +10,12 @@ import pytest
 from raft_core.effects import Apply
 from raft_core.entries import Entry, SnapshotMeta
 from raft_core.errors import OutcomeUnknown
+from raft_core.events import Applied
 from raft_core.ids import MAX_INT63, NO_INDEX, NO_TERM, Index, MessageId, NodeId, ReadId, Term
 from raft_core.membership import Members
 from raft_core.messages import DATA, AppendEntries, InstallSnapshot
 from raft_core.node.cluster_time import ClusterTime
-from raft_core.node.events import EntriesApplied, JobFailed
+from raft_core.node.events import JobFailed, MachineTime
 from raft_core.node.job_runner import JobRunner
 from raft_core.node.jobs import Lane
 from raft_core.node.limits import MILLISECOND, SECOND
@@ -294,9 +295,7 @@ def test_sessions_tell_the_time_and_pass_on_both_clocks() -> None:
 def test_reports_of_the_machine_carry_its_time() -> None:
     work = JobRunner(MemoryStore(1, "c"), Clock())
     page = Apply(Index(2), ((Index(1), b"30"), (Index(2), b"40")))
-    (report,) = work.run(Lane.APPLY, [page])
-    assert isinstance(report, EntriesApplied)
-    assert report.time == 40
+    assert work.run(Lane.APPLY, [page]) == [MachineTime(40), Applied(Index(2))]
 
 
 @pytest.mark.parametrize("answer", [ValueError("no"), "noon", -1])

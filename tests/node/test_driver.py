@@ -19,6 +19,7 @@ from raft_core.effects import (
     UnknownReason,
 )
 from raft_core.errors import NotLeader, OutcomeUnknown, Refused, StorageBroken
+from raft_core.events import Persisted
 from raft_core.ids import Index, NodeId, Term, WriteId
 from raft_core.node.core import NodeCore
 from raft_core.node.driver import Driver, Feed
@@ -37,7 +38,6 @@ from raft_core.node.events import (
     TimerFired,
     Transmit,
     WakeAt,
-    Wrote,
 )
 from raft_core.node.jobs import DropReceived, Job, Lane
 from raft_core.node.outcomes import result_of
@@ -101,7 +101,7 @@ def test_every_effect_is_done_in_order() -> None:
     effects: list[NodeEffect] = [
         Dial(connection, "a:1"),
         Transmit(connection, b"x"),
-        Run(Lane.TRANSFER, job),
+        Run(Lane.CHUNKS, job),
         WakeAt(9),
         Disconnect(connection),
         LED,
@@ -109,7 +109,7 @@ def test_every_effect_is_done_in_order() -> None:
     assert around.turn(*effects) == [
         ("dial", 2, "a:1"),
         ("transmit", 2, b"x"),
-        ("put", Lane.TRANSFER, job),
+        ("put", Lane.CHUNKS, job),
         ("wake at", 9),
         ("disconnect", 2),
         "tell",
@@ -120,24 +120,24 @@ def test_the_host_hears_first_of_its_start_then_of_what_came_and_otherwise_of_th
     around = SimulatedAdapter()
     around.turn()
     around.driver.post(StopAsked())
-    around.driver.post_all([Wrote(WriteId(1)), Wrote(WriteId(2))])
+    around.driver.post_all([Persisted(WriteId(1)), Persisted(WriteId(2))])
     assert around.told == ["wake", "wake"]
     around.turn()
     around.turn()
     assert around.heard == [
         [TimerFired()],
-        [StopAsked(), Wrote(WriteId(1)), Wrote(WriteId(2))],
+        [StopAsked(), Persisted(WriteId(1)), Persisted(WriteId(2))],
         [TimerFired()],
     ]
 
 
 def test_what_inline_lanes_came_to_waits_for_the_next_turn() -> None:
     around = SimulatedAdapter()
-    around.inline = [Wrote(WriteId(1))]
+    around.inline = [Persisted(WriteId(1))]
     around.turn()
     assert around.driver.waiting
     around.turn()
-    assert around.heard[1] == [Wrote(WriteId(1))]
+    assert around.heard[1] == [Persisted(WriteId(1))]
     assert not around.driver.waiting
 
 

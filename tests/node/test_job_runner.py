@@ -8,40 +8,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 
-from raft_core.effects import Apply, Persist
+from raft_core.effects import Apply, Persist, Restore, TakeSnapshot
 from raft_core.entries import MEMBERS, HardState, SnapshotMeta
 from raft_core.errors import CallerError, MachineBroken, StorageBroken
+from raft_core.events import Applied, Persisted, Restored, SnapshotFailed, SnapshotTaken
 from raft_core.ids import Index, NodeId, Term, WriteId
 from raft_core.membership import Members
 from raft_core.node import JobRunner
 from raft_core.node.events import (
     ChunkRead,
     ChunkStored,
-    EntriesApplied,
     Formed,
     JobFailed,
-    MachineRestored,
     QueryAnswered,
     QueryFailed,
     SnapshotBegun,
     SnapshotComplete,
-    SnapshotIncomplete,
-    SnapshotStored,
-    Wrote,
 )
-from raft_core.node.jobs import (
-    BeginSnapshot,
-    DropReceived,
-    FormCluster,
-    Job,
-    Lane,
-    Query,
-    ReadChunk,
-    RestoreMachine,
-    StoreChunk,
-    StoreSnapshot,
-    Write,
-)
+from raft_core.node.jobs import DropReceived, FormCluster, Job, Lane, Query, ReadChunk, StoreChunk, StoreSnapshot
 from raft_core.store import SnapshotWriter
 from raft_storage import MemoryStore
 
@@ -101,8 +85,8 @@ def a_work() -> tuple[JobRunner, Machine, MemoryStore]:
     return JobRunner(store, machine), machine, store
 
 
-def persist(number: int) -> Write:
-    return Write(Persist(WriteId(number), hard=HardState(Term(number))))
+def persist(number: int) -> Persist:
+    return Persist(WriteId(number), hard=HardState(Term(number)))
 
 
 def page(*commands: bytes, first: int = 1, wanted: tuple[tuple[int, int], ...] | None = None) -> Apply:
@@ -144,7 +128,7 @@ def test_all_writes_of_one_call_share_one_sync() -> None:
     store = CountingStore()
     work = JobRunner(store, Machine())  # type: ignore[arg-type]
 
-    assert work.run(Lane.WRITE, [persist(1), persist(2), persist(3)]) == [Wrote(WriteId(3))]
+    assert work.run(Lane.WRITE, [persist(1), persist(2), persist(3)]) == [Persisted(WriteId(3))]
     assert store.batches == [3]
     assert work.run(Lane.WRITE, []) == []
 
@@ -187,8 +171,8 @@ def test_report_reaches_to_the_end_of_the_page_and_has_one_result_per_command() 
     work, machine, _ = a_work()
     one = Apply(Index(4), ((Index(3), b"c"),), ((Index(3), Index(3)),))
 
-    assert work.run(Lane.APPLY, [Apply(Index(2))]) == [EntriesApplied(Index(2), ())]
-    assert work.run(Lane.APPLY, [one, Apply(Index(5))]) == [EntriesApplied(Index(5), (b"r3",))]
+    assert work.run(Lane.APPLY, [Apply(Index(2))]) == [Applied(Index(2), ())]
+    assert work.run(Lane.APPLY, [one, Apply(Index(5))]) == [Applied(Index(5), (b"r3",))]
     assert machine.applied == [(3, b"c")]
 
 
@@ -196,8 +180,8 @@ def test_results_for_which_no_client_waits_are_dropped_where_they_arise() -> Non
     work, machine, _ = a_work()
     some = page(b"a", b"b", b"c", b"d", wanted=((1, 1), (3, 3)))
 
-    assert work.run(Lane.APPLY, [page(b"x", b"y", wanted=())]) == [EntriesApplied(Index(2), ())]
-    assert work.run(Lane.APPLY, [some]) == [EntriesApplied(Index(4), (b"r1", b"", b"r3", b""))]
+    assert work.run(Lane.APPLY, [page(b"x", b"y", wanted=())]) == [Applied(Index(2), ())]
+    assert work.run(Lane.APPLY, [some]) == [Applied(Index(4), (b"r1", b"", b"r3", b""))]
     assert len(machine.applied) == 6
 
 
@@ -214,7 +198,7 @@ def test_the_replay_of_long_results_holds_one_of_them_at_a_time() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
-    assert reports == [EntriesApplied(Index(700), ())]
+    assert reports == [Applied(Index(700), ())]
     assert peak < 8_000_000
 
 
@@ -227,18 +211,18 @@ def test_a_report_holds_no_more_than_a_bound_of_results() -> None:
         parts.append(work.run_machine(jobs, lambda: False))
 
     applied = [report for part in parts for report in part]
-    assert [report.upto for report in applied if isinstance(report, EntriesApplied)] == [3, 6, 9, 10]
-    assert [type(report) for report in parts[-1]] == [EntriesApplied, QueryAnswered]
+    assert [report.upto for report in applied if isinstance(report, Applied)] == [3, 6, 9, 10]
+    assert [type(report) for report in parts[-1]] == [Applied, QueryAnswered]
 
 
 def test_the_machine_is_given_no_more_when_it_is_enough_and_the_rest_stays() -> None:
     work, machine, _ = a_work()
     jobs: deque[Job] = deque([page(b"a", b"b", b"c"), Query(1, b""), page(b"d", first=4)])
 
-    assert work.run_machine(jobs, after(2)) == [EntriesApplied(Index(2), (b"r1", b"r2"))]
-    assert work.run_machine(jobs, after(1)) == [EntriesApplied(Index(3), (b"r3",))]
+    assert work.run_machine(jobs, after(2)) == [Applied(Index(2), (b"r1", b"r2"))]
+    assert work.run_machine(jobs, after(1)) == [Applied(Index(3), (b"r3",))]
     assert work.run_machine(jobs, after(1)) == [QueryAnswered(1, b"3")]
-    assert work.run_machine(jobs, after(1)) == [EntriesApplied(Index(4), (b"r4",))]
+    assert work.run_machine(jobs, after(1)) == [Applied(Index(4), (b"r4",))]
     assert not jobs
     assert len(machine.applied) == 4
 
@@ -248,12 +232,12 @@ def test_a_long_entry_or_query_takes_a_thread_alone() -> None:
     jobs: deque[Job] = deque([page(b"a", b"long", b"c"), Query(1, b"long")])
 
     assert work.take_blocking(jobs) is None
-    assert work.run_machine(jobs, lambda: False, in_loop=True) == [EntriesApplied(Index(1), (b"r1",))]
+    assert work.run_machine(jobs, lambda: False, in_loop=True) == [Applied(Index(1), (b"r1",))]
     assert work.run_machine(jobs, lambda: False, in_loop=True) == []
     alone = work.take_blocking(jobs)
     assert isinstance(alone, Apply)
-    assert work.run(Lane.APPLY, [alone]) == [EntriesApplied(Index(2), (b"r2",))]
-    assert work.run_machine(jobs, lambda: False, in_loop=True) == [EntriesApplied(Index(3), (b"r3",))]
+    assert work.run(Lane.APPLY, [alone]) == [Applied(Index(2), (b"r2",))]
+    assert work.run_machine(jobs, lambda: False, in_loop=True) == [Applied(Index(3), (b"r3",))]
     assert work.take_blocking(jobs) == Query(1, b"long")
     assert not jobs
 
@@ -278,9 +262,9 @@ def test_neighbouring_pages_make_one_report_and_queries_keep_their_place() -> No
     jobs += [Query(2, b""), Query(3, b"bad")]
 
     assert work.run(Lane.APPLY, jobs) == [
-        EntriesApplied(Index(2), (b"r1", b"r2")),
+        Applied(Index(2), (b"r1", b"r2")),
         QueryAnswered(1, b"2"),
-        EntriesApplied(Index(3), (b"r3",)),
+        Applied(Index(3), (b"r3",)),
         QueryAnswered(2, b"3"),
         QueryFailed(3, "the state machine raised ValueError: what? for this query"),
     ]
@@ -290,7 +274,7 @@ def test_an_exception_in_apply_ends_the_lane_and_skips_nothing() -> None:
     work, machine, _ = a_work()
 
     applied, report = work.run(Lane.APPLY, [page(b"a", b"poison", b"c"), Query(1, b"")])
-    assert isinstance(applied, EntriesApplied)
+    assert isinstance(applied, Applied)
     assert applied.upto == 1
     assert isinstance(report, JobFailed)
     assert isinstance(report.error, MachineBroken)
@@ -302,10 +286,10 @@ def test_an_exception_in_apply_ends_the_lane_and_skips_nothing() -> None:
 
 def test_a_snapshot_is_begun_in_the_apply_lane_and_stored_in_its_own() -> None:
     work, _, store = a_work()
-    (begun,) = work.run(Lane.APPLY, [BeginSnapshot(META)])
+    (begun,) = work.run(Lane.APPLY, [TakeSnapshot(META)])
     assert isinstance(begun, SnapshotBegun)
 
-    assert work.run(Lane.SNAPSHOT, [StoreSnapshot(META, begun.chunks)]) == [SnapshotStored(META)]
+    assert work.run(Lane.SNAPSHOT, [StoreSnapshot(META, begun.chunks)]) == [SnapshotTaken(META)]
     assert store.open_snapshot(META).read(0, 100) == b"abcdefg"
 
 
@@ -317,7 +301,7 @@ def test_a_snapshot_that_cannot_be_finished_leaves_nothing_and_is_told() -> None
         raise MemoryError("too big")
 
     (report,) = work.run(Lane.SNAPSHOT, [StoreSnapshot(META, chunks())])
-    assert isinstance(report, SnapshotIncomplete)
+    assert isinstance(report, SnapshotFailed)
     assert "MemoryError: too big" in report.text
     with pytest.raises(Exception, match="no snapshot"):
         store.open_snapshot(META)
@@ -327,7 +311,7 @@ def test_the_machine_is_restored_from_the_store() -> None:
     work, machine, store = a_work()
     stored(store, b"state")
 
-    assert work.run(Lane.APPLY, [RestoreMachine(META)]) == [MachineRestored(Index(5))]
+    assert work.run(Lane.APPLY, [Restore(META)]) == [Restored(Index(5))]
     assert machine.restored == b"state"
 
 
@@ -337,7 +321,7 @@ def test_a_machine_that_cannot_be_restored_ends_the_node(state: bytes | None) ->
     if state is not None:
         stored(store, state)
 
-    (report,) = work.run(Lane.APPLY, [RestoreMachine(META)])
+    (report,) = work.run(Lane.APPLY, [Restore(META)])
     assert isinstance(report, JobFailed)
     assert report.lane is Lane.APPLY
 
@@ -347,22 +331,22 @@ def test_pieces_of_a_snapshot_are_read_and_one_that_is_gone_is_said_to_be() -> N
     stored(store, b"0123456789")
     gone = SnapshotMeta(Index(4), Term(1), MEMBERS_1)
 
-    assert work.run(Lane.TRANSFER, [ReadChunk(PEER, META, 3, 4), ReadChunk(PEER, META, 8, 9)]) == [
+    assert work.run(Lane.CHUNKS, [ReadChunk(PEER, META, 3, 4), ReadChunk(PEER, META, 8, 9)]) == [
         ChunkRead(PEER, META, 3, 10, b"3456"),
         ChunkRead(PEER, META, 8, 10, b"89"),
     ]
-    assert work.run(Lane.TRANSFER, [ReadChunk(PEER, gone, 0, 4)]) == [ChunkRead(PEER, gone, 0, 0, b"", gone=True)]
+    assert work.run(Lane.CHUNKS, [ReadChunk(PEER, gone, 0, 4)]) == [ChunkRead(PEER, gone, 0, 0, b"", gone=True)]
 
 
 def test_an_open_snapshot_stays_readable_for_a_peer_while_newer_ones_appear() -> None:
     work, _, store = a_work()
     stored(store, b"older")
-    work.run(Lane.TRANSFER, [ReadChunk(PEER, META, 0, 2)])
+    work.run(Lane.CHUNKS, [ReadChunk(PEER, META, 0, 2)])
     newer = SnapshotMeta(Index(9), Term(1), MEMBERS_1, Index(1))
     stored(store, b"newer", newer)
     store.write([Persist(WriteId(1), hard=HardState(Term(1)), snapshot=newer)])
 
-    assert work.run(Lane.TRANSFER, [ReadChunk(PEER, META, 2, 9), ReadChunk(PEER, newer, 0, 9)]) == [
+    assert work.run(Lane.CHUNKS, [ReadChunk(PEER, META, 2, 9), ReadChunk(PEER, newer, 0, 9)]) == [
         ChunkRead(PEER, META, 2, 5, b"der"),
         ChunkRead(PEER, newer, 0, 5, b"newer"),
     ]
@@ -374,15 +358,15 @@ def test_a_received_snapshot_is_written_where_it_belongs_and_resumed() -> None:
     def store_chunk(offset: int, data: bytes, *, last: bool = False) -> StoreChunk:
         return StoreChunk(META, "2", offset, data, last)
 
-    assert work.run(Lane.TRANSFER, [store_chunk(0, b"")]) == [ChunkStored(META, 0)]
-    assert work.run(Lane.TRANSFER, [store_chunk(0, b"abc"), store_chunk(9, b"zzz")]) == [
+    assert work.run(Lane.CHUNKS, [store_chunk(0, b"")]) == [ChunkStored(META, 0)]
+    assert work.run(Lane.CHUNKS, [store_chunk(0, b"abc"), store_chunk(9, b"zzz")]) == [
         ChunkStored(META, 3),
         ChunkStored(META, 3),
     ]
     again = JobRunner(store, machine)  # after a restart
-    assert again.run(Lane.TRANSFER, [store_chunk(0, b"")]) == [ChunkStored(META, 3)]
-    assert again.run(Lane.TRANSFER, [store_chunk(3, b"de", last=True)]) == [SnapshotComplete(META)]
-    assert again.run(Lane.TRANSFER, [store_chunk(0, b"")]) == [SnapshotComplete(META)]
+    assert again.run(Lane.CHUNKS, [store_chunk(0, b"")]) == [ChunkStored(META, 3)]
+    assert again.run(Lane.CHUNKS, [store_chunk(3, b"de", last=True)]) == [SnapshotComplete(META)]
+    assert again.run(Lane.CHUNKS, [store_chunk(0, b"")]) == [SnapshotComplete(META)]
     assert store.open_snapshot(META).read(0, 9) == b"abcde"
 
 
@@ -390,9 +374,9 @@ def test_a_piece_of_a_snapshot_that_comes_again_is_not_written_again() -> None:
     work, _, store = a_work()
     first, last = StoreChunk(META, "2", 0, b"abc", last=False), StoreChunk(META, "2", 3, b"def", last=True)
 
-    assert work.run(Lane.TRANSFER, [first, first]) == [ChunkStored(META, 3), ChunkStored(META, 3)]
-    assert work.run(Lane.TRANSFER, [first]) == [ChunkStored(META, 3)]
-    assert work.run(Lane.TRANSFER, [last, last]) == [SnapshotComplete(META), SnapshotComplete(META)]
+    assert work.run(Lane.CHUNKS, [first, first]) == [ChunkStored(META, 3), ChunkStored(META, 3)]
+    assert work.run(Lane.CHUNKS, [first]) == [ChunkStored(META, 3)]
+    assert work.run(Lane.CHUNKS, [last, last]) == [SnapshotComplete(META), SnapshotComplete(META)]
     assert store.open_snapshot(META).read(0, 9) == b"abcdef"
 
 
@@ -400,7 +384,7 @@ def test_a_dropped_snapshot_starts_from_nothing() -> None:
     work, _, _ = a_work()
     chunk = StoreChunk(META, "2", 0, b"abc", last=False)
 
-    assert work.run(Lane.TRANSFER, [chunk, DropReceived(), StoreChunk(META, "2", 0, b"", last=False)]) == [
+    assert work.run(Lane.CHUNKS, [chunk, DropReceived(), StoreChunk(META, "2", 0, b"", last=False)]) == [
         ChunkStored(META, 3),
         ChunkStored(META, 0),
     ]
@@ -412,17 +396,17 @@ def test_a_failure_while_receiving_ends_only_the_transfer() -> None:
             raise OSError(13, "not today")
 
     (report,) = JobRunner(Refusing(), Machine()).run(  # type: ignore[arg-type]
-        Lane.TRANSFER, [StoreChunk(META, "2", 0, b"abc", last=False)]
+        Lane.CHUNKS, [StoreChunk(META, "2", 0, b"abc", last=False)]
     )
     assert isinstance(report, JobFailed)
-    assert report.lane is Lane.TRANSFER
+    assert report.lane is Lane.CHUNKS
 
 
 @pytest.mark.parametrize(
     ("lane", "job"),
     [
-        (Lane.TRANSFER, StoreChunk(META, "2", 0, b"abc", last=False)),
-        (Lane.TRANSFER, ReadChunk(PEER, META, 0, 4)),
+        (Lane.CHUNKS, StoreChunk(META, "2", 0, b"abc", last=False)),
+        (Lane.CHUNKS, ReadChunk(PEER, META, 0, 4)),
         (Lane.SNAPSHOT, StoreSnapshot(META, iter([b"abc"]))),
     ],
     ids=["receiving", "serving", "storing our own"],

@@ -72,7 +72,7 @@ class Desk:
         said: list[object] = []
         for effect in self.orders.taken():
             if isinstance(effect, Run):
-                assert effect.lane is Lane.TRANSFER
+                assert effect.lane is Lane.CHUNKS
                 said.append(effect.job)
             elif isinstance(effect, Transmit):
                 said.extend(e.payload for e in self.theirs.receive(effect.data) if isinstance(e, PayloadReceived))

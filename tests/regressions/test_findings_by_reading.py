@@ -10,13 +10,13 @@ import pytest
 from raft_core.effects import Indeterminate, RefusalReason, Respond, UnknownReason
 from raft_core.entries import COMMAND, MEMBERS, Entry, HardState
 from raft_core.errors import CallerError
-from raft_core.events import MachineFailed, Requested
+from raft_core.events import Applied, MachineFailed, Requested
 from raft_core.ids import BootNumber, ClusterId, Incarnation, Index, NodeId, RequestId, Term
 from raft_core.membership import AddVoter, ChangeMode, Members, RemoveNode
 from raft_core.messages import Message, VoteKind
 from raft_core.node.bootstrap import Bootstrap
 from raft_core.node.config import NodeConfig
-from raft_core.node.events import EntriesApplied, QueryFailed
+from raft_core.node.events import QueryFailed
 from raft_core.node.job_runner import JobRunner
 from raft_core.node.jobs import Job, Query
 from raft_core.node.outputs import Outputs
@@ -183,7 +183,7 @@ def test_is_long_that_raises_ends_nothing() -> None:
 
     assert work.take_blocking(jobs) is None
     done, failed = work.run_machine(jobs, lambda: False, in_loop=True)
-    assert done == EntriesApplied(Index(2), ())
+    assert done == Applied(Index(2), ())
     assert isinstance(failed, QueryFailed)
 
 

@@ -259,7 +259,7 @@ def test_a_store_that_cannot_read_a_snapshot_for_a_reason_of_its_own_says_which(
     store.open_snapshot = lambda meta: (_ for _ in ()).throw(KeyError(0))  # type: ignore[method-assign]
     meta = snapshot_offer(10).meta
 
-    (read,) = JobRunner(store, Rude()).run(Lane.TRANSFER, [ReadChunk(NodeId(2), meta, 0, 10)])  # type: ignore[arg-type]
+    (read,) = JobRunner(store, Rude()).run(Lane.CHUNKS, [ReadChunk(NodeId(2), meta, 0, 10)])  # type: ignore[arg-type]
 
     assert isinstance(read, ChunkRead)
     assert read.gone

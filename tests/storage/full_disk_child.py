@@ -13,11 +13,12 @@ from pathlib import Path
 
 from raft_core.effects import Persist
 from raft_core.entries import Entry, SnapshotMeta
+from raft_core.events import Persisted, SnapshotFailed, SnapshotTaken
 from raft_core.ids import Index, Term, WriteId
 from raft_core.membership import Members
-from raft_core.node.events import JobFailed, SnapshotIncomplete, SnapshotStored, Wrote
+from raft_core.node.events import JobFailed
 from raft_core.node.job_runner import JobRunner
-from raft_core.node.jobs import Lane, StoreChunk, StoreSnapshot, Write
+from raft_core.node.jobs import Lane, StoreChunk, StoreSnapshot
 from raft_kv.state_machine import KeyValueMachine
 from raft_storage.location import open_store, parse_location
 
@@ -64,7 +65,7 @@ def main(kind: str, root: Path) -> None:
         nonlocal written
         written += 1
         persist = Persist(WriteId(written), entries=(Entry.make(written, 1, bytes(size)),))
-        assert work.run(Lane.WRITE, [Write(persist)]) == [Wrote(WriteId(written))]
+        assert work.run(Lane.WRITE, [persist]) == [Persisted(WriteId(written))]
 
     for _ in range(50):
         append(1000)
@@ -72,17 +73,17 @@ def main(kind: str, root: Path) -> None:
     # A snapshot larger than the disk, our own and a received one: each is given up, and the log goes on.
     for _ in range(2):
         (report,) = work.run(Lane.SNAPSHOT, [StoreSnapshot(META, chunks(DISK_MIB * 16))])
-        assert isinstance(report, SnapshotIncomplete), report
+        assert isinstance(report, SnapshotFailed), report
         append(1000)
     received: object = None
     for offset in range(0, DISK_MIB * CHUNK * 16, CHUNK):
-        (received,) = work.run(Lane.TRANSFER, [StoreChunk(META, "2", offset, bytes(CHUNK), last=False)])
+        (received,) = work.run(Lane.CHUNKS, [StoreChunk(META, "2", offset, bytes(CHUNK), last=False)])
         if isinstance(received, JobFailed):
             break
         if offset % (32 * CHUNK) == 0:
             append(100_000)
     assert isinstance(received, JobFailed), received
-    assert received.lane is Lane.TRANSFER
+    assert received.lane is Lane.CHUNKS
     append(1000)
 
     # The disk fills up while a snapshot is being written: the snapshot gives way to the log.
@@ -96,8 +97,8 @@ def main(kind: str, root: Path) -> None:
 
     # There is room again, and the next one is written.
     (report,) = work.run(Lane.SNAPSHOT, [StoreSnapshot(META, chunks(64))])
-    assert report == SnapshotStored(META), report
-    assert work.run(Lane.WRITE, [Write(Persist(WriteId(written + 1), snapshot=META))]) == [Wrote(WriteId(written + 1))]
+    assert report == SnapshotTaken(META), report
+    assert work.run(Lane.WRITE, [Persist(WriteId(written + 1), snapshot=META)]) == [Persisted(WriteId(written + 1))]
     store.close()
     store = open_store(location, node=1, cluster="c")
     recovered = store.recover()

@@ -7,11 +7,12 @@ import pytest
 from raft_core.effects import Persist
 from raft_core.entries import Entry, SnapshotMeta
 from raft_core.errors import DiskError, StorageBroken
+from raft_core.events import Persisted
 from raft_core.ids import Index, Term, WriteId
 from raft_core.membership import Members
-from raft_core.node.events import JobFailed, Wrote
+from raft_core.node.events import JobFailed
 from raft_core.node.job_runner import JobRunner
-from raft_core.node.jobs import Lane, StoreChunk, Write
+from raft_core.node.jobs import Lane, StoreChunk
 from raft_core.wal.filesystem import Files, NoSpace
 from raft_core.wal.layout import ANCHOR, new_name, part_name, segment_name, segment_number
 from raft_kv.state_machine import KeyValueMachine
@@ -167,12 +168,12 @@ def test_a_received_snapshot_without_room_leaves_the_log_alone() -> None:
     work = JobRunner(store, KeyValueMachine())
     chunk = StoreChunk(META, "2", 0, bytes(70_000), last=False)
 
-    (report,) = work.run(Lane.TRANSFER, [chunk])
+    (report,) = work.run(Lane.CHUNKS, [chunk])
 
     assert isinstance(report, JobFailed)
-    assert report.lane is Lane.TRANSFER
+    assert report.lane is Lane.CHUNKS
     assert disk.listing() == before
-    assert work.run(Lane.WRITE, [Write(append(2))]) == [Wrote(WriteId(2))]
+    assert work.run(Lane.WRITE, [append(2)]) == [Persisted(WriteId(2))]
 
 
 @pytest.mark.parametrize("lane", ["own", "received"])

@@ -11,14 +11,15 @@ from typing import cast
 
 import pytest
 
-from raft_core.effects import Apply, Persist
+from raft_core.effects import Apply, Persist, Restore
 from raft_core.entries import SnapshotMeta
 from raft_core.errors import CallerError, InvariantBroken
+from raft_core.events import Applied, Persisted, Restored
 from raft_core.ids import Index, Term, WriteId
 from raft_core.membership import Members
-from raft_core.node.events import EntriesApplied, JobFailed, MachineRestored, NodeEvent, TimerFired, Wrote
+from raft_core.node.events import JobFailed, NodeEvent, TimerFired
 from raft_core.node.job_runner import JobRunner
-from raft_core.node.jobs import DropReceived, Job, Lane, RestoreMachine, Write
+from raft_core.node.jobs import DropReceived, Job, Lane
 from raft_core.store import Store
 from raft_storage import MemoryStore
 from raft_storage.workers import Workers
@@ -51,20 +52,20 @@ class Bench:
 
     def run(self, lane: Lane, jobs: Sequence[Job]) -> list[NodeEvent]:
         self.threads.add(threading.current_thread().name)
-        if lane is Lane.TRANSFER:
+        if lane is Lane.CHUNKS:
             raise CallerError("a defect")
         self.busy.set()
         self.open.wait()
-        numbers = [job.persist.write for job in jobs if isinstance(job, Write)]
+        numbers = [job.write for job in jobs if isinstance(job, Persist)]
         self.batches.append(list(numbers))
-        return [Wrote(numbers[-1])]
+        return [Persisted(numbers[-1])]
 
     def close(self) -> None:
         self.closed = True
 
 
-def write(number: int) -> Write:
-    return Write(Persist(WriteId(number)))
+def write(number: int) -> Persist:
+    return Persist(WriteId(number))
 
 
 @pytest.fixture
@@ -79,8 +80,8 @@ def test_writes_that_wait_together_are_one_batch_in_order(bench: Bench) -> None:
     for number in (2, 3, 4):
         bench.lanes.put(Lane.WRITE, write(number))
     bench.open.set()
-    assert bench.reports.get(timeout=10) == [Wrote(WriteId(1))]
-    assert bench.reports.get(timeout=10) == [Wrote(WriteId(4))]
+    assert bench.reports.get(timeout=10) == [Persisted(WriteId(1))]
+    assert bench.reports.get(timeout=10) == [Persisted(WriteId(4))]
     assert bench.batches == [[1], [2, 3, 4]]
     bench.lanes.close(10)
 
@@ -88,7 +89,7 @@ def test_writes_that_wait_together_are_one_batch_in_order(bench: Bench) -> None:
 def test_a_lane_has_a_thread_of_its_own_and_an_inline_lane_has_none(bench: Bench) -> None:
     bench.lanes.put(Lane.APPLY, write(1))
     assert bench.batches == []
-    assert bench.lanes.run_inline() == [Wrote(WriteId(1))]
+    assert bench.lanes.run_inline() == [Persisted(WriteId(1))]
     assert bench.lanes.run_inline() == []
     assert bench.threads == {threading.current_thread().name}
     bench.lanes.put(Lane.WRITE, write(2))
@@ -101,10 +102,10 @@ def test_a_lane_has_a_thread_of_its_own_and_an_inline_lane_has_none(bench: Bench
 
 def test_a_defect_in_a_lane_is_reported_and_the_lane_lives_on(bench: Bench) -> None:
     for _ in range(2):
-        bench.lanes.put(Lane.TRANSFER, DropReceived())
+        bench.lanes.put(Lane.CHUNKS, DropReceived())
         (report,) = bench.reports.get(timeout=10)
         assert isinstance(report, JobFailed)
-        assert report.lane is Lane.TRANSFER
+        assert report.lane is Lane.CHUNKS
     bench.lanes.close(10)
 
 
@@ -143,7 +144,7 @@ def test_a_thread_that_hangs_is_left_behind_after_a_while_with_the_store_that_it
     assert time.monotonic() - began < 5
     assert not bench.closed
     bench.open.set()
-    assert bench.reports.get(timeout=10) == [Wrote(WriteId(1))]
+    assert bench.reports.get(timeout=10) == [Persisted(WriteId(1))]
 
 
 def test_lanes_that_were_never_used_close_the_store_at_once(bench: Bench) -> None:
@@ -211,7 +212,7 @@ def applying(index: int) -> Apply:
 def test_a_machine_is_restored_in_a_thread_and_what_comes_behind_it_waits_its_turn() -> None:
     machine = SlowMachine()
     lanes, reports = restoring_lanes(machine, b"state")
-    for job in (applying(1), RestoreMachine(META), applying(6)):
+    for job in (applying(1), Restore(META), applying(6)):
         lanes.put(Lane.APPLY, job)
 
     before = lanes.run_inline()
@@ -223,11 +224,11 @@ def test_a_machine_is_restored_in_a_thread_and_what_comes_behind_it_waits_its_tu
     after = lanes.run_inline()
     lanes.put(Lane.APPLY, applying(8))
 
-    assert before == [EntriesApplied(Index(1), (b"x",))]
+    assert before == [Applied(Index(1), (b"x",))]
     assert meanwhile == []
     assert woken == [TimerFired()]
-    assert after == [MachineRestored(Index(5)), EntriesApplied(Index(7), (b"x", b"x"))]
-    assert lanes.run_inline() == [EntriesApplied(Index(8), (b"x",))]
+    assert after == [Restored(Index(5)), Applied(Index(7), (b"x", b"x"))]
+    assert lanes.run_inline() == [Applied(Index(8), (b"x",))]
     assert machine.done == [
         ("applied 1", True),
         ("restored state", False),
@@ -257,7 +258,7 @@ def test_the_machine_has_a_slice_of_each_turn_and_the_rest_waits_for_the_next(mo
         turns.append(events)
     monkeypatch.undo()
 
-    assert [report.upto for events in turns for report in events if isinstance(report, EntriesApplied)] == [4, 8, 10]
+    assert [report.upto for events in turns for report in events if isinstance(report, Applied)] == [4, 8, 10]
     lanes.close(10)
 
 
@@ -265,7 +266,7 @@ def test_two_restorings_behind_one_another_are_done_in_order() -> None:
     machine = SlowMachine()
     machine.open.set()
     lanes, reports = restoring_lanes(machine, b"state")
-    for job in (RestoreMachine(META), RestoreMachine(META), applying(6)):
+    for job in (Restore(META), Restore(META), applying(6)):
         lanes.put(Lane.APPLY, job)
 
     events: list[NodeEvent] = lanes.run_inline()
@@ -273,7 +274,7 @@ def test_two_restorings_behind_one_another_are_done_in_order() -> None:
         reports.get(timeout=10)
         events += lanes.run_inline()
 
-    assert events == [MachineRestored(Index(5)), MachineRestored(Index(5)), EntriesApplied(Index(6), (b"x",))]
+    assert events == [Restored(Index(5)), Restored(Index(5)), Applied(Index(6), (b"x",))]
     assert reports.empty()
     lanes.close(10)
 
@@ -282,7 +283,7 @@ def test_a_restoring_that_fails_in_its_thread_is_told_by_the_loop() -> None:
     machine = SlowMachine()
     machine.open.set()
     lanes, reports = restoring_lanes(machine, b"bad")
-    lanes.put(Lane.APPLY, RestoreMachine(META))
+    lanes.put(Lane.APPLY, Restore(META))
 
     assert lanes.run_inline() == []
     assert reports.get(timeout=10) == [TimerFired()]
@@ -297,7 +298,7 @@ def test_a_restoring_that_fails_in_its_thread_is_told_by_the_loop() -> None:
 def test_a_disk_that_hangs_while_a_machine_is_restored_does_not_hold_up_the_end() -> None:
     machine = SlowMachine()
     lanes, _ = restoring_lanes(machine, b"state")
-    lanes.put(Lane.APPLY, RestoreMachine(META))
+    lanes.put(Lane.APPLY, Restore(META))
     assert lanes.run_inline() == []
     machine.restoring.wait(10)
 

@@ -11,19 +11,18 @@ from collections.abc import Callable
 from typing import Final, TypeAlias, final
 
 from raft_core._state import alike
-from raft_core.effects import Alarm, AlarmKind, Refusal, Respond, Stop, StopReason
+from raft_core.effects import Alarm, AlarmKind, Stop, StopReason
 from raft_core.entries import MEMBERS, Entry, SnapshotMeta
-from raft_core.errors import CallerError, RaftStopped, Refused
-from raft_core.events import Applied, Event, Persisted, Proposed, Requested, Restored, Tick
-from raft_core.ids import Incarnation, Index, MessageId, NodeId, ReadId, RequestId, Term, WriteId
+from raft_core.errors import Refused
+from raft_core.events import Event
+from raft_core.ids import Incarnation, Index, MessageId, NodeId, ReadId, Term
 from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, Members, RemoveNode
 from raft_core.messages import DATA, HEARTBEAT, AppendEntries, InstallSnapshot, ReadIndex
 from raft_core.node.api import Done, NodeApi
 from raft_core.node.api import Reply as Call
-from raft_core.node.jobs import DropReceived, Job, Lane, Query
 from raft_core.node.limits import SECOND
 from raft_core.raft import Raft
-from raft_core.requests import ChangeMembership, LeaveJoint, Propose, ReadConsistency, TransferLeadership
+from raft_core.requests import Propose, ReadConsistency
 from raft_core.roles.leader import Leader
 from raft_core.sessions import Sequence, SessionId, encode_command
 from raft_testing.checkers.requests import Reply
@@ -61,10 +60,6 @@ class ApiMisuse:
             self._odd_read,
             self._odd_read,
             self._gone,
-            self._wrong_program,
-            self._adapters_mistake,
-            self._wrong_lane,
-            self._past_the_host,
             self._proof_of_loss,
             self._slander,
         )
@@ -221,92 +216,7 @@ class ApiMisuse:
         self._world.at(rng.choice((0, SECOND // 100, SECOND // 5)), leave)
         return True
 
-    def _wrong_program(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
-        """Pass values that are no commands or no times: the program gets an error at once."""
-        calls: tuple[Callable[[], object], ...] = (
-            lambda: face.propose("text"),  # type: ignore[arg-type]
-            lambda: face.read(None),  # type: ignore[arg-type]
-            lambda: face.propose(b"", timeout=0),
-            lambda: face.read(b"", timeout=float("nan")),
-            lambda: face.transfer(timeout=-1.0),
-        )
-        self._must_raise(rng.choice(calls), CallerError)
-        try:
-            recording = face.recording()
-        except CallerError:
-            recording = b""  # most nodes record nothing
-        known = isinstance(recording, bytes) and face.address == node.address
-        self._world.require(known, f"node {node.id} does not know what it is")
-        return True
-
-    def _must_raise(self, call: Callable[[], object], expected: type[Exception]) -> None:
-        try:
-            call()
-        except expected:
-            return
-        self._world.fail(f"a mistake was not an error: {expected.__name__} was to be raised")
-
     # Adapters, on a copy of the core.
-
-    def _adapters_mistake(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
-        """Report events that were never ordered: the core raises, and is dead from then on."""
-        if node.raft is None:
-            return False
-        core = node.raft.copy()
-        mistakes: tuple[object, ...] = (
-            Tick(-1),
-            Tick(0),
-            Persisted(WriteId(_FAR)),
-            Applied(Index(_FAR)),
-            Applied(core.server.pipeline.applied),
-            Restored(Index(_FAR)),
-            "no event",
-        )
-        mistake = rng.choice(mistakes)
-        self._must_raise(lambda: core.step(mistake), CallerError)  # type: ignore[arg-type]
-        self._must_raise(lambda: core.step(Tick()), RaftStopped)
-        self._world.require(core.stopped, "a core that was misused goes on")
-        return True
-
-    def _wrong_lane(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
-        """Put a job into a lane that does not know it, and use a ticket twice: both are refused without effect."""
-        work = node.work
-        if work is None:
-            return False
-        lanes: dict[Lane, Job] = {
-            Lane.WRITE: Query(1, b""),
-            Lane.APPLY: DropReceived(),
-            Lane.SNAPSHOT: Query(1, b""),
-            Lane.CHUNKS: Query(1, b""),
-        }
-        lane = rng.choice(list(lanes))
-        self._must_raise(lambda: work.run(lane, [lanes[lane]]), CallerError)
-        return True
-
-    def _past_the_host(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
-        """Give the core requests that a node refuses itself: the core refuses them too, and appends nothing."""
-        if node.raft is None:
-            return False
-        core, request = node.raft.copy(), RequestId(_FAR)
-        large = bytes(node.settings.max_entry_bytes + 1)
-        orders: tuple[Event, ...] = (
-            Proposed(request, (large,)),
-            Requested(request, ChangeMembership((AddVoter(NodeId(0)),))),
-            Requested(request, ChangeMembership((RemoveNode(NodeId(_FAR)),))),
-            Requested(request, TransferLeadership(NodeId(_FAR))),
-        )
-        if not isinstance(core.role, Leader):
-            orders = (
-                *orders,
-                Proposed(request, (b"small",)),
-                Requested(request, LeaveJoint()),
-                Requested(request, TransferLeadership()),
-            )
-        order, last = rng.choice(orders), core.log.last
-        outcomes = [e.outcome for e in core.step(order) if isinstance(e, Respond) and e.request == request]
-        refused = len(outcomes) == 1 and isinstance(outcomes[0], Refusal) and core.log.last == last
-        self._world.require(refused, f"node {node.id} did not refuse {order!r}, but said {outcomes}")
-        return True
 
     def _proof_of_loss(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
         """Name an acknowledged index that is missing here: the disk has lost it, and the node ends."""

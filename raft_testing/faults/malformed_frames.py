@@ -15,8 +15,7 @@ from typing import Final, TypeAlias, final
 import attrs
 import msgspec
 
-from raft_core.effects import RefusalReason
-from raft_core.entries import COMMAND, MEMBERS, NOOP, Entry, LogPosition, SnapshotMeta
+from raft_core.entries import LogPosition, SnapshotMeta
 from raft_core.ids import MAX_INT63, GroupId, Incarnation, Index, MessageId, NodeId, ReadId, Term
 from raft_core.membership import AddVoter, Members, RemoveNode
 from raft_core.messages import (
@@ -36,11 +35,11 @@ from raft_core.messages import (
     VoteReply,
 )
 from raft_core.node.status import NodeStatus
-from raft_core.requests import ChangeMembership, LeaveJoint, Propose, TransferLeadership
+from raft_core.requests import ChangeMembership, Propose, TransferLeadership
 from raft_core.sessions import Sequence, SessionId, encode_command
 from raft_core.settings import Settings
 from raft_core.wire.codec import encode_message, encode_payload, encode_refusal
-from raft_core.wire.frames import FRAME_OVERHEAD, FrameKind, encode_frame
+from raft_core.wire.frames import FrameKind, encode_frame
 from raft_core.wire.handshake import Limits
 from raft_core.wire.payloads import WIRE_VERSION, Chunk, Forward, ForwardReply, Hello, Pull
 from raft_testing.rng import Rng
@@ -118,12 +117,6 @@ def damage_after_the_greeting(victim: Victim, rng: Rng) -> list[bytes]:
     return _after_greeting(victim, bytes(frame))
 
 
-def flags_of_the_future(victim: Victim, rng: Rng) -> list[bytes]:
-    frame = victim.hello()
-    magic, kind, _, group, length, crc, _ = _HEADER.unpack_from(frame)
-    return [_sealed(magic, kind, 1 + rng.below(255), group, length, crc) + frame[FRAME_OVERHEAD:]]
-
-
 def a_frame_too_large(victim: Victim, rng: Rng) -> list[bytes]:
     frame = victim.hello()
     magic, kind, flags, group, _, crc, _ = _HEADER.unpack_from(frame)
@@ -183,23 +176,6 @@ def a_member_on_another_disk(victim: Victim, rng: Rng) -> list[bytes]:
     return [victim.hello(sender=node, incarnation=Incarnation(disk + 1))]
 
 
-def a_greeting_without_sense(victim: Victim, rng: Rng) -> list[bytes]:
-    wrong: dict[str, object] = rng.choice(
-        (
-            {"sender": NodeId(0)},
-            {"sender": NodeId(-4)},
-            {"incarnation": Incarnation(-1)},
-            {"founders": (NodeId(3), NodeId(1))},
-            {"founders": (NodeId(0),)},
-            {"known": ((NodeId(-1), "nowhere"),)},
-            {"founding": b"no members"},
-            {"founding": Members().encode()},
-            {"incarnation": Incarnation(_HUGE)},
-        )
-    )
-    return [victim.hello(**wrong)]
-
-
 def a_greeting_that_is_none(victim: Victim, rng: Rng) -> list[bytes]:
     payload = rng.choice((b"", b"\x80", b"\x91" * 3000, b"\x92\x01\xc0", rng.random.randbytes(40), b"\x91\xa1x"))
     return [encode_frame(FrameKind.HELLO, _GROUP, payload)]
@@ -241,71 +217,6 @@ def contents_that_do_not_decode(victim: Victim, rng: Rng) -> list[bytes]:
 def in_the_name_of_another(victim: Victim, rng: Rng) -> list[bytes]:
     message = ReadIndex(victim.term, NodeId(1), MessageId(1))
     return _after_greeting(victim, encode_message(message))
-
-
-def an_append_without_sense(victim: Victim, rng: Rng) -> list[bytes]:
-    term, me = victim.term, victim.stranger
-    first = Entry.make(4, term, b"one")
-    wrong: list[tuple[Entry, ...]] = [
-        (Entry.make(6, term, b"gap"),),
-        (first, Entry.make(6, term, b"gap")),
-        (first, Entry.make(5, Term(0), b"older than the one before")),
-        (Entry.make(4, term + 1, b"of a later term than its leader"),),
-        (Entry(Index(4), term, COMMAND, b"unsealed", b"1234"),),
-        (Entry(Index(4), term, COMMAND, b"unsealed", b"12345"),),
-        (Entry.make(4, term, b"a no-op with data", NOOP),),
-        (Entry.make(4, term, b"no members", MEMBERS),),
-        (Entry.make(4, term, Members().encode(), MEMBERS),),
-    ]
-    appends = [AppendEntries(term, me, MessageId(1), DATA, Index(3), Term(1), Index(0), ReadId(0), e) for e in wrong]
-    appends += [
-        AppendEntries(term, me, MessageId(1), HEARTBEAT, Index(3), Term(1), Index(0), ReadId(0), (first,)),
-        AppendEntries(term, me, MessageId(1), DATA, Index(3), Term(term + 1), Index(0), ReadId(0)),
-        AppendEntries(term, me, MessageId(1), DATA, Index(-3), Term(0), Index(0), ReadId(0)),
-        AppendEntries(term, me, MessageId(1), DATA, Index(_HUGE - 1), Term(0), Index(0), ReadId(0), (first,)),
-    ]
-    return _after_greeting(victim, encode_message(rng.choice(appends)))
-
-
-def members_without_sense(victim: Victim, rng: Rng) -> list[bytes]:
-    """Send configurations that break the rules of their own form, as an entry and in a snapshot."""
-    nodes = (NodeId(1), NodeId(2))
-    odd = rng.choice(
-        (
-            Members(voters=(NodeId(2), NodeId(1)), highest_id=NodeId(2)),
-            Members(voters=(NodeId(3),), highest_id=NodeId(2)),
-            Members(voters=nodes, learners=nodes, highest_id=NodeId(2)),
-            Members(voters=nodes, learners_next=(NodeId(2),), highest_id=NodeId(2)),
-            Members(voters=nodes, promotable=(NodeId(2),), highest_id=NodeId(2)),
-            Members(voters=nodes, auto_leave=True, highest_id=NodeId(2)),
-            Members(outgoing=nodes, highest_id=NodeId(2)),
-            Members(voters=nodes, incarnations=((NodeId(9), Incarnation(1)),), highest_id=NodeId(2)),
-            Members(voters=nodes, incarnations=((NodeId(2), Incarnation(-1)),), highest_id=NodeId(2)),
-        )
-    )
-    term, me = victim.term, victim.stranger
-    entry = Entry.make(4, term, odd.encode(), MEMBERS)
-    append = AppendEntries(term, me, MessageId(1), DATA, Index(3), Term(1), Index(0), ReadId(0), (entry,))
-    offer = InstallSnapshot(term, me, MessageId(1), SnapshotMeta(Index(5), term, odd, Index(5)))
-    return _after_greeting(victim, encode_message(append if rng.chance(0.6) else offer))
-
-
-def a_message_without_sense(victim: Victim, rng: Rng) -> list[bytes]:
-    term, me, disk, number = victim.term, victim.stranger, Incarnation(victim.stranger), MessageId(1)
-    members = Members.initial((1,))
-    odd: list[Message] = [
-        ReadIndex(Term(-1), me, number),
-        RequestVote(term, me, number, VoteKind.REAL, LogPosition(Index(3), Term(term + 1))),
-        VoteReply(term, me, Incarnation(-1), number, VoteKind.REAL, granted=True),
-        AppendReply(term, me, disk, number, DATA, ReadId(0), Index(-1)),
-        SnapshotReply(term, me, disk, number, Index(-1), Index(0), ok=True),
-        ReadIndexReply(term, me, number, Index(-1), ok=True),
-        InstallSnapshot(term, me, number, SnapshotMeta(Index(0), term, members)),
-        InstallSnapshot(term, me, number, SnapshotMeta(Index(3), Term(term + 1), members)),
-        InstallSnapshot(term, me, number, SnapshotMeta(Index(3), term, members, Index(4))),
-        InstallSnapshot(term, me, number, SnapshotMeta(Index(3), term, Members())),
-    ]
-    return _after_greeting(victim, encode_message(rng.choice(odd)))
 
 
 def answers_to_nothing(victim: Victim, rng: Rng) -> list[bytes]:
@@ -354,19 +265,6 @@ def numbers_at_the_end(victim: Victim, rng: Rng) -> list[bytes]:
         ReadIndexReply(term, me, number, far, ok=True),
     ]
     return _after_greeting(victim, *[encode_message(message) for message in rng.some(said, 0.5)])
-
-
-def a_forward_without_sense(victim: Victim, rng: Rng) -> list[bytes]:
-    payloads: tuple[Forward | ForwardReply, ...] = (
-        Forward(-1, 0, LeaveJoint()),
-        Forward(1, 0, ChangeMembership((RemoveNode(NodeId(-_HUGE)),))),
-        Forward(1, 0, ChangeMembership((RemoveNode(NodeId(1)),), expected=Index(-1))),
-        Forward(1, 0, TransferLeadership(NodeId(_HUGE + 5))),
-        ForwardReply(1),
-        ForwardReply(1, result=b"yes", refused=RefusalReason.STALE),
-        ForwardReply(-1, result=b"yes"),
-    )
-    return _after_greeting(victim, encode_payload(rng.choice(payloads)))
 
 
 def requests_that_are_refused(victim: Victim, rng: Rng) -> list[bytes]:
@@ -433,7 +331,6 @@ ODDITIES: Final[tuple[Oddity, ...]] = (
     half_a_frame,
     damaged_frame,
     damage_after_the_greeting,
-    flags_of_the_future,
     a_frame_too_large,
     no_greeting,
     a_refusal,
@@ -443,21 +340,15 @@ ODDITIES: Final[tuple[Oddity, ...]] = (
     your_own_name,
     your_disk_is_another,
     a_member_on_another_disk,
-    a_greeting_without_sense,
     a_greeting_that_is_none,
     two_greetings,
     a_friend_who_says_nothing_more,
     an_unknown_frame,
     contents_that_do_not_decode,
     in_the_name_of_another,
-    an_append_without_sense,
-    an_append_without_sense,
-    members_without_sense,
-    a_message_without_sense,
     answers_to_nothing,
     numbers_at_the_end,
     numbers_at_the_end,
-    a_forward_without_sense,
     requests_that_are_refused,
     pieces_of_snapshots,
 )

@@ -42,7 +42,9 @@ class RoguePeer:
         self._said = said
         self._pause = pause
 
-    def next_connection(self) -> ConnectionId:
+    def accepted_closed(self) -> None: ...
+
+    def accept(self) -> ConnectionId:
         raise AssertionError("nobody dials a stranger")
 
     def dial(self, address: str) -> None:

@@ -9,6 +9,7 @@ messages of each kind are kept, and delivered again much later by `replay`.
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from collections.abc import Callable
 from struct import Struct
@@ -26,11 +27,18 @@ from raft_core.node.events import (
 )
 from raft_core.node.limits import MILLISECOND, SECOND
 from raft_core.node.peers import PING
+from raft_core.node.reaching import dial_failure
 from raft_core.wire.codec import encode_payload
 from raft_core.wire.frames import FRAME_OVERHEAD, FrameKind
 from raft_testing.rng import Rng
 
 __all__ = ["Endpoint", "Network"]
+
+_REFUSED: Final = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+_ALL_REFUSED: Final = OSError("all attempts to connect failed")
+_ALL_REFUSED.__cause__ = BaseExceptionGroup("", [_REFUSED, OSError(errno.EHOSTUNREACH, "No route to host")])
+_DIAL_FAILURES: Final = (_REFUSED, _ALL_REFUSED, TimeoutError())
+"""What event loops raise where a node cannot be dialled: at one address, at several, after a while."""
 
 _LENGTH: Final = Struct("<I")
 _PING: Final = encode_payload(PING)
@@ -67,8 +75,12 @@ class Endpoint(Protocol):
         """Give the node these events."""
         ...
 
-    def next_connection(self) -> ConnectionId:
-        """Return a number for an accepted connection."""
+    def accept(self) -> ConnectionId | None:
+        """Return the number of a new connection, None where the limit of open files leaves no room for one."""
+        ...
+
+    def accepted_closed(self) -> None:
+        """Note that an accepted connection is closed."""
         ...
 
 
@@ -256,12 +268,14 @@ class Network:
                 target_answers = False
             else:
                 target_answers = target is not None and target.alive
-            if not target_answers:
+            accepted = target.accept() if target is not None and target_answers else None
+            if accepted is None:
                 self._drop_end(near)
-                station.tell(DialFailed(number, "refused"))
+                station.tell(DialFailed(number, dial_failure(_DIAL_FAILURES[number % len(_DIAL_FAILURES)])))
                 return
             assert target is not None
-            far = _End(target, target.next_connection(), dialled=False)
+            assert accepted is not None
+            far = _End(target, accepted, dialled=False)
             near.other, far.other = far, near
             self._ends[target.id, far.number] = far
             target.tell(ConnectionOpened(far.number, accepted=True))
@@ -321,6 +335,8 @@ class Network:
                 self.close(station, number)
 
     def _drop_end(self, end: _End) -> None:
+        if not end.closed and not end.dialled:
+            end.station.accepted_closed()
         end.closed = True
         end.held.clear()
         self._ends.pop((end.station.id, end.number), None)

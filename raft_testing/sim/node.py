@@ -19,6 +19,7 @@ from raft_core.events import Event
 from raft_core.ids import NO_NODE, Incarnation, NodeId
 from raft_core.node.api import NodeApi
 from raft_core.node.core import NodeCore
+from raft_core.node.descriptors import OpenAccepted
 from raft_core.node.driver import Driver
 from raft_core.node.events import Answered, ConnectionId, NodeEvent, Run, StopAsked, TimerFired, Transmit
 from raft_core.node.job_runner import JobRunner
@@ -146,6 +147,7 @@ class SimulatedNode:
         self._raft: Raft | None = None
         self._scheduled = False
         self._connections = 1
+        self._accepted = OpenAccepted(config)
         self._wake = 0
         self._handled_at = 0  # by its own clock
         self._stop_asked = -1  # when it was asked to stop, by its own clock
@@ -215,6 +217,7 @@ class SimulatedNode:
         self.face = NodeApi(self.host, self._surroundings, self.config.address)
         self.lanes = SimulatedWorkers(self)
         self._scheduled, self._wake, self._news = False, 0, (0, 0)
+        self._accepted = OpenAccepted(self.config)
         self.paused_until, self.crash_in, self._stop_asked = 0, -1, -1
         self.fault_struck = self.disk.capacity is not None
         self.harmed = False  # it opened, and is what it was: the damage did not matter
@@ -454,8 +457,15 @@ class SimulatedNode:
 
     # Callers and connections.
 
-    def next_connection(self) -> ConnectionId:
-        """Return a number for an accepted connection."""
+    def accepted_closed(self) -> None:
+        """Note that an accepted connection is closed."""
+        self._accepted.leave()
+
+    def accept(self) -> ConnectionId | None:
+        """Return a number for an accepted connection, None where no descriptor is left."""
+        if not self._accepted.enter():
+            self.world.seen["connection not accepted: no descriptor is left"] += 1
+            return None
         self._connections += 2
         return ConnectionId(self._connections)
 

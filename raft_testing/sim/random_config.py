@@ -13,6 +13,7 @@ import attrs
 from raft_core.entries import Checksum
 from raft_core.ids import NodeId
 from raft_core.node.config import NodeConfig, join_address
+from raft_core.node.descriptors import share_descriptors
 from raft_core.node.limits import MILLISECOND, SECOND, NodeLimits
 from raft_core.sessions import SessionLimits
 from raft_core.settings import Settings
@@ -133,7 +134,7 @@ def draw_config(rng: Rng, profile: Profile, settings: Settings, result_bytes: in
     """
     more = rng.fork("more")
     least = result_bytes // _MOST_PIECES
-    return RandomLimits(
+    drawn = RandomLimits(
         leases=profile.leases,
         tick=profile.tick,
         dial_delay=50 * MILLISECOND,
@@ -156,6 +157,10 @@ def draw_config(rng: Rng, profile: Profile, settings: Settings, result_bytes: in
         max_client_bytes=more.choice((20_000, 1 << 26)),
         max_forwarded=more.choice((2, 4096)),
     )
+    files = rng.fork("files").choice((70, 1024))  # that a process may have open: hardly enough, and usual
+    fitting = share_descriptors(files, profile.clients, NodeLimits(**drawn)).limits
+    drawn["max_connections"], drawn["max_ungreeted"] = fitting.max_connections, fitting.max_ungreeted
+    return drawn
 
 
 def draw_limits(rng: Rng) -> SessionLimits:

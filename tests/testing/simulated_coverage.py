@@ -42,9 +42,7 @@ EXCLUDED: Final = {
 """Lines that no run can come to: patterns, and why."""
 
 OMITTED: Final = {
-    "raft_core/node/home.py": "threads and event loops: only a real adapter has them",
-    "raft_core/node/descriptors.py": "the limit of open files: simulated nodes have none",
-    "raft_core/node/reaching.py": "the operating system's errors: only real sockets raise them",
+    "raft_core/node/home.py": "a simulation has one thread and no event loop, so that no call comes from another one",
     "raft_core/testing/*": "says where it went",
     "raft_core/host/*": "says where it went",
     "raft_core/machine.py": "says where it went",

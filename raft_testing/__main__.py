@@ -31,7 +31,7 @@ from raft_core.node.limits import SECOND
 from raft_core.store import Store
 from raft_core.wal.filesystem import Files
 from raft_storage import FileStore, Survivor, recover_from_quorum_loss
-from raft_testing.checkers.probes import RecoveredDisk
+from raft_testing.checkers.recovery_probe import RecoveredDisk
 from raft_testing.cli import parser
 from raft_testing.disk.crash_check import CHECKED
 from raft_testing.disk.crash_disk import CrashDisk

@@ -25,7 +25,7 @@ from raft_core.node.limits import SECOND
 from raft_core.raft import Raft
 from raft_core.recovered import Recovered
 from raft_testing.disk.crash_disk import CrashDisk
-from raft_testing.faults.disk import blank
+from raft_testing.faults.damage import blank
 from raft_testing.rng import Rng
 from raft_testing.sim.node import Death, SimulatedNode
 from raft_testing.sim.world import World

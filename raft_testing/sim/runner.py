@@ -17,7 +17,7 @@ import attrs
 
 from raft_core.node.limits import SECOND
 from raft_core.state_machine import StateMachine
-from raft_testing.checkers.probes import RecoveredDisk, Salvage
+from raft_testing.checkers.recovery_probe import RecoveredDisk, Salvage
 from raft_testing.faults.catalogue import Fault, Profile
 from raft_testing.sim.report import Report, SeedReport
 from raft_testing.sim.simulation import OpenStore, Simulation

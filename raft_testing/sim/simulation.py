@@ -19,7 +19,8 @@ from raft_core.errors import DiskError
 from raft_core.ids import Incarnation, NodeId
 from raft_core.node.limits import MILLISECOND, SECOND
 from raft_core.state_machine import StateMachine
-from raft_testing.checkers.probes import Probes, Salvage
+from raft_testing.checkers.probes import Probes
+from raft_testing.checkers.recovery_probe import Salvage
 from raft_testing.checkers.reference_model import ModelMismatch
 from raft_testing.checkers.safety import SafetyChecker, Violation
 from raft_testing.faults.catalogue import ENDS_PROCESSES, Fault, Profile
@@ -97,7 +98,7 @@ class Simulation:
         return SimulatedNode(
             self.world,
             self.probes,
-            self.nemesis.revive,
+            self.nemesis.targets.revive,
             node,
             Incarnation(1000 + node),
             node_limits(node, known, founders, self._settings, self._config),

@@ -24,8 +24,8 @@ from raft_core.state_machine import StateMachine
 from raft_core.status import Status
 from raft_core.typed_state_machine import TypedMachine, Undecodable
 from raft_testing.__main__ import open_file_store, salvage_file_store
-from raft_testing.checkers import probes
-from raft_testing.checkers.probes import RecoveredDisk
+from raft_testing.checkers import probes, recorder_probe, recovery_probe
+from raft_testing.checkers.recovery_probe import RecoveredDisk
 from raft_testing.checkers.status import (
     host_contradictions,
     said_wrongly,
@@ -61,10 +61,10 @@ def curious(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everybody looks all the time."""
     monkeypatch.setattr(probes, "_ASKED_EVERY", SECOND // 10)
     monkeypatch.setattr(probes, "_STILL_SHARE", 1.0)
-    monkeypatch.setattr(probes, "_RECORDED_SEEDS", 1.0)
+    monkeypatch.setattr(recorder_probe, "RECORDED_SEEDS", 1.0)
     monkeypatch.setattr(probes, "_READ_WHOLE", 1.0)
-    monkeypatch.setattr(probes, "_SALVAGED_SEEDS", 1.0)
-    monkeypatch.setattr(probes, "_SALVAGED_CRASHES", 1.0)
+    monkeypatch.setattr(recovery_probe, "SALVAGED_SEEDS", 1.0)
+    monkeypatch.setattr(recovery_probe, "SALVAGED_CRASHES", 1.0)
 
 
 def brief(seed: int = 2, **options: Any) -> SeedReport:
@@ -84,7 +84,6 @@ def test_probes_find_nothing_and_have_looked_at_everything() -> None:
         "cores compared before and after",
         "recordings replayed",
         "steps replayed from recordings",
-        "recordings drawn",
         "disks salvaged",
         "entries rescued",
         "snapshots rescued",
@@ -96,9 +95,9 @@ def test_probes_find_nothing_and_have_looked_at_everything() -> None:
 
 def test_probes_change_nothing_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     digests = [brief(digest=True).digest]
-    monkeypatch.setattr(probes, "_RECORDED_SEEDS", 1.0)
+    monkeypatch.setattr(recorder_probe, "RECORDED_SEEDS", 1.0)
     monkeypatch.setattr(probes, "_READ_WHOLE", 1.0)
-    monkeypatch.setattr(probes, "_SALVAGED_SEEDS", 1.0)
+    monkeypatch.setattr(recovery_probe, "SALVAGED_SEEDS", 1.0)
     digests.append(brief(digest=True).digest)
     digests.append(brief(digest=True, salvage=None).digest)
 
@@ -449,15 +448,12 @@ def test_a_recorder_that_records_nothing_is_found(monkeypatch: pytest.MonkeyPatc
         ("replay", lambda true: lambda dump: attrs.evolve(true(dump), failure="KeyError: 3"), "it raised KeyError: 3"),
         ("replay", lambda true: lambda dump: attrs.evolve(true(dump), effects=()), "have other effects than"),
         ("replay", lambda true: lambda dump: true(dump[:-1]), "it cannot be replayed"),
-        ("trace_of", lambda true: lambda dump: true(dump)[1:], "does not tell"),
-        ("draw", lambda true: lambda records, title: "", "it is not drawn as a page"),
     ],
 )
 def test_a_replay_that_says_something_else_is_found(
     monkeypatch: pytest.MonkeyPatch, name: str, planted: Callable[[Any], Any], words: str
 ) -> None:
-    monkeypatch.setattr(probes, name, planted(getattr(probes, name)))
-    monkeypatch.setattr(probes, "_DRAWN_SHARE", 1.0)
+    monkeypatch.setattr(recorder_probe, name, planted(getattr(recorder_probe, name)))
 
     reports = (brief(seed, salvage=None) for seed in range(3, 9))
     assert any(words in report.violation for report in reports)
@@ -475,7 +471,7 @@ def test_a_damaged_recording_that_is_accepted_is_found(monkeypatch: pytest.Monke
         whole.append(dump)
         return replayed
 
-    monkeypatch.setattr(probes, "replay", lenient)
+    monkeypatch.setattr(recorder_probe, "replay", lenient)
 
     reports = (brief(seed, salvage=None) for seed in range(3, 9))
     assert any("is not what was dumped" in report.violation for report in reports)
@@ -572,12 +568,12 @@ def test_a_salvage_that_does_harm_or_gives_up_is_found(
 
 @pytest.mark.usefixtures("curious")
 def test_choosing_the_worst_survivor_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "_SALVAGED_CRASHES", 0.0)
+    monkeypatch.setattr(recovery_probe, "SALVAGED_CRASHES", 0.0)
 
     def short_of_one(disk: CrashDisk, target: CrashDisk) -> RecoveredDisk:
         """What a disk would hold that missed the last entry."""
         salvaged = salvage_file_store(disk, target)
-        monkeypatch.setattr(probes, "log_end", lambda recovered: START)
+        monkeypatch.setattr(recovery_probe, "log_end", lambda recovered: START)
         return attrs.evolve(salvaged, statement=attrs.evolve(salvaged.statement, last=START))
 
     assert "the best of 3 survivors ends at" in brief(salvage=short_of_one).violation
@@ -718,7 +714,7 @@ def test_a_recorder_that_miscounts_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.usefixtures("curious")
 def test_a_salvage_under_the_old_name_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "plan_quorum_loss_recovery", lambda survivor, target: None)
+    monkeypatch.setattr(recovery_probe, "plan_quorum_loss_recovery", lambda survivor, target: None)
 
     assert "under the old name" in brief().violation
 

@@ -49,12 +49,12 @@ __all__ = ["Session"]
 
 
 _NOTHING: Final = Keyspace()
-"""For commands that need no keys."""
+"""For commands without keys."""
 _AT_ONCE_IN_TRANSACTION: Final = frozenset({"exec", "discard", "multi", "watch", "quit", "reset"})
 _COMMAND_COST: Final = 4
 _PARSING_COST: Final = 2
 _BYTES_PER_COST: Final = 16
-"""Measured: a command that is answered at once takes some 3 µs, parsing it 2, and a reply 60 ns per byte."""
+"""Measured: a command answered at once takes some 3 µs, parsing it 2, and a reply 60 ns per byte."""
 _TOUCH_KEYS: Final = frozenset({READ, WRITE})
 _BEGIN: Final = frozenset({"multi", "watch"})
 
@@ -67,7 +67,7 @@ class Session:
     number: int
     limits: SessionLimits = attrs.field(factory=SessionLimits)
     scripts: Scripts = attrs.field(factory=Scripts)
-    """The scripts that clients of this node have loaded."""
+    """Scripts loaded by clients of this node."""
     clients: RequestBook = attrs.field(factory=RequestBook)
     """All clients of this node."""
     client: Client = attrs.field(init=False)
@@ -76,7 +76,7 @@ class Session:
     _open: Open | None = attrs.field(default=None, init=False)
     _transactions: TransactionState = attrs.field(init=False)
     _said: list[SessionEffect] = attrs.field(factory=list, init=False)
-    """What is to be sent before `_replies`."""
+    """Effects to be returned before `_replies`."""
     _replies: list[bytes] = attrs.field(factory=list, init=False)
     _closed: bool = attrs.field(default=False, init=False)
 
@@ -87,13 +87,13 @@ class Session:
 
     @property
     def commands(self) -> int:
-        """How many requests it has received."""
+        """Return the number of requests received."""
         return self.client.commands
 
-    # What happens to a session.
+    # Events.
 
     def receive(self, data: bytes, now: Millis) -> list[SessionEffect]:
-        """Take bytes that the client has sent."""
+        """Take bytes from the client."""
         if self._closed:
             return []
         self.client.seen = self.clients.clock()
@@ -105,7 +105,7 @@ class Session:
         return self._proceed(now)
 
     def _parse(self, data: bytes) -> None:
-        """Queue what is parsed of `data` and of what waits, no more than may travel together."""
+        """Parse `data` and the bytes left before; queue at most one batch of requests."""
         requests = self._parser.feed(data, self.limits.batch_calls)
         self.client.commands += len(requests)
         self._queue.extend(requests)
@@ -137,7 +137,7 @@ class Session:
         self._say(answer)
         return self._proceed(now)
 
-    # Going on.
+    # The queue.
 
     def _proceed(self, now: Millis, effect: SessionEffect | None = None) -> list[SessionEffect]:
         """Take commands from the queue until one has to be waited for."""
@@ -172,7 +172,7 @@ class Session:
         return Close()
 
     def _take(self, now: Millis) -> SessionEffect | None:
-        """Answers the first command of the queue, or as many as can travel with it."""
+        """Answer or send the first command of the queue, with those that may follow in its batch."""
         call = self._queue[0]
         if isinstance(call, ParseFailure):
             if call.text:
@@ -218,7 +218,7 @@ class Session:
             return None
 
     def _out_of_place(self, command: Command, call: list[bytes]) -> str | None:
-        """Why the connection carries nothing out: it has selected a database that is not there."""
+        """Return an error while the connection has selected a database which does not exist."""
         if command.name == "select":
             try:
                 check_database(call[1])
@@ -231,7 +231,7 @@ class Session:
         return None
 
     def _gather(self, flag: str) -> list[list[bytes]]:
-        """Take the commands at the queue's head that have `flag` and may travel together."""
+        """Take a batch of commands with `flag` from the head of the queue."""
         calls: list[list[bytes]] = []
         size = 0
         queue = self._queue
@@ -254,7 +254,7 @@ class Session:
         return calls
 
     def _following(self, call: list[bytes], flag: str) -> list[bytes] | None:
-        """`call` as it enters the log, where it may travel with others that have `flag`."""
+        """Return `call` as it enters the log; None if it may not join a batch with `flag`."""
         try:
             translated = translate(call, self.scripts)
             return translated if _may_follow(translated, flag) else None
@@ -264,7 +264,7 @@ class Session:
     def _ask(self, calls: list[list[bytes]], now: Millis) -> Ask:
         return Ask(entries.encode_question(Question(self.client.protocol, [], calls, False), now))
 
-    # One command that does not travel with others.
+    # Commands outside of batches.
 
     def _alone(self, command: Command, call: list[bytes], now: Millis) -> SessionEffect | None:
         if SESSION not in command.flags:
@@ -293,7 +293,7 @@ class Session:
         return answer.effect
 
     def _once(self, call: list[bytes], now: Millis) -> SessionEffect | None:
-        """RAFT ONCE: one command, or in a transaction the whole of it, is applied once however often it is sent."""
+        """Answer RAFT ONCE: apply a command, or the whole transaction, once however often it is sent."""
         self._queue.popleft()
         transaction = self._transactions.queued
         try:
@@ -364,7 +364,7 @@ class Session:
     # Answers.
 
     def _on_answer(self, waiting: Open | None, data: bytes, now: Millis) -> SessionEffect | None:
-        assert waiting is not None, "an answer came that nobody waits for"
+        assert waiting is not None, "an answer without an open request"
         if isinstance(waiting, Writing):
             self._replies.append(data)
             return None
@@ -382,7 +382,7 @@ class Session:
         assert_never(waiting)
 
     def _on_read(self, reading: Reading, data: bytes, now: Millis) -> SessionEffect | None:
-        if reading.touching:  # the clock has been moved: what is still there by the log's clock, is there
+        if reading.touching:  # the clock has been moved: a key alive by the log's clock is alive
             self._open = Reading(reading.calls)
             return self._ask(reading.calls, 0)
         answer = entries.decode_answer(data)
@@ -432,5 +432,5 @@ def _is_once(call: list[bytes]) -> bool:
 
 
 def _may_follow(call: list[bytes], flag: str) -> bool:
-    """`call` may travel with others that have `flag`."""
+    """Return whether `call` may join a batch of commands with `flag`."""
     return flag in look_up(call).flags and not sweeps(call)

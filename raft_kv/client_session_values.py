@@ -34,22 +34,22 @@ __all__ = [
 @final
 @attrs.frozen
 class SessionLimits:
-    """What one client may occupy."""
+    """Limits on the resources of one client."""
 
     requests: RequestLimits = attrs.field(factory=RequestLimits)
     batch_calls: int = 512
-    """Commands of one connection that travel together, as one log entry or one question."""
+    """Commands of one connection in a batch: one log entry or one query."""
     batch_bytes: int = 256 * 1024
-    """The same in bytes; a single larger command travels alone."""
+    """The same in bytes; a single larger command is sent alone."""
     transaction_bytes: int = 1024 * 1024
     """Bytes queued between MULTI and EXEC."""
     transaction_calls: int = 65_536
     """Commands queued between MULTI and EXEC."""
     turn_cost: int = 2048
-    """What is done for one client in one turn, in units of about a microsecond: so much for each command, and more for
-    each byte of its reply. Then the others have their turns."""
+    """Work for one client in a turn, in units of about a microsecond, for commands and the bytes of their replies. Then
+    the other clients have their turns."""
     watched_keys: int = 65_536
-    """Keys that one connection may watch; together they have no more bytes than a transaction."""
+    """Watched keys of one connection; their bytes are limited like those of a transaction."""
 
 
 @final
@@ -74,7 +74,7 @@ class Propose(Value, frozen=True):
 
 @final
 class Ask(Value, frozen=True):
-    """Ask the machine, linearizably; answer with what it says."""
+    """Query the machine, linearizably; answer with its reply."""
 
     question: bytes
 
@@ -88,7 +88,7 @@ class Disconnect(Value, frozen=True):
 
 @final
 class Inspect(Value, frozen=True):
-    """Say how this node stands; answer with a `ServerStatus`."""
+    """Answer with the `ServerStatus` of this node."""
 
 
 @final
@@ -109,7 +109,7 @@ class LeaveJoint(Value, frozen=True):
 
 @final
 class HandOver(Value, frozen=True):
-    """Hand the leadership over, to `to` or (0) to the best voter; answer with b""."""
+    """Transfer leadership to `to`, or for 0 to the best voter; answer with b""."""
 
     to: NodeId = NodeId(0)
 

@@ -21,30 +21,30 @@ __all__ = ["Client", "Killed", "RequestBook", "answer_client", "checked_name"]
 @final
 @attrs.define(eq=False)
 class Client:
-    """What is known of a connection and of who is on its other end."""
+    """A connection and the client at its other end."""
 
     number: int
     scripts: Scripts = attrs.field(factory=Scripts)
     protocol: int = 2
     name: bytes = b""
     misplaced: bool = False
-    """It has selected a database that does not exist, and not selected another since."""
+    """It has selected a database which does not exist, and no other since."""
     library: bytes = b""
     library_version: bytes = b""
     address: bytes = b""
-    """Where it comes from."""
+    """The client's address."""
     local_address: bytes = b""
-    """Where it has connected to."""
+    """The server's address of this connection."""
     since: Millis = 0
-    """When it has connected, by the clock of `RequestBook`."""
+    """Time of connecting, by the clock of `RequestBook`."""
     seen: Millis = 0
-    """When bytes came last."""
+    """Time of the last bytes received."""
     commands: int = 0
-    """How many requests it has sent."""
+    """Requests sent."""
     last_command: bytes = b""
 
     def reset(self) -> None:
-        """Make it as it was when the connection was new, except for what says who it is."""
+        """Reset the state of the connection (RESET)."""
         self.protocol = 2
         self.name = b""
         self.misplaced = False
@@ -56,7 +56,7 @@ class RequestBook:
     """All clients of a node, by their number."""
 
     clock: Callable[[], Millis] = lambda: 0
-    """Milliseconds by a local clock that is never set back."""
+    """Returns milliseconds of a monotonic clock."""
     by_number: dict[int, Client] = attrs.field(factory=dict)
 
 
@@ -109,11 +109,11 @@ _SUBCOMMANDS: Final = frozenset(
 _HELP: Final = (
     "CLIENT GETNAME, CLIENT SETNAME <name> -- this connection's name.",
     "CLIENT ID -- this connection's number on this node.",
-    "CLIENT INFO -- what is known of this connection.",
+    "CLIENT INFO -- the state of this connection.",
     "CLIENT KILL <host:port> -- close the connection that comes from there.",
     "CLIENT KILL <option> <value> [<option> <value> ...] -- close all connections of this node that fit every option:",
     "    ID <number>, ADDR <host:port>, LADDR <host:port>, TYPE normal, USER default, MAXAGE <seconds>, SKIPME yes|no.",
-    "CLIENT LIST [TYPE normal] [ID <number> ...] -- what is known of this node's connections.",
+    "CLIENT LIST [TYPE normal] [ID <number> ...] -- the state of this node's connections.",
     "CLIENT SETINFO LIB-NAME|LIB-VER <value> -- which library uses this connection.",
     "CLIENT NO-EVICT, NO-TOUCH ON|OFF; CLIENT TRACKING OFF; CLIENT GETREDIR -- taken, without effect.",
 )

@@ -21,7 +21,7 @@ __all__ = ["BLOCK", "CreationOrder", "Moment"]
 BLOCK: Final = 1024
 
 Alive: TypeAlias = Callable[[bytes, int], bool]
-"""Whether a key still has the number that it had at this place."""
+"""Returns whether a key still has the number of this place."""
 Moment: TypeAlias = "list[_Block]"
 """All blocks; no place is added to them any more."""
 
@@ -35,13 +35,13 @@ class _Block:
     def __init__(self, keys: dict[int, bytes]) -> None:
         self.keys = keys
         self.alive = len(keys)
-        self.sealed = False  # somebody holds this moment
+        self.sealed = False  # part of a `Moment`
         self.sparse = False  # it waits to be rebuilt
 
 
 @final
 class CreationOrder:
-    """Keys by the number that each was given when it was created; numbers rise."""
+    """Keys by their numbers of creation, which rise."""
 
     __slots__ = ("_alive", "_blocks", "_firsts", "_sparse")
 
@@ -62,7 +62,7 @@ class CreationOrder:
         last.alive += 1
 
     def removed(self, number: int) -> None:
-        """Note that the key of this number is gone. Rebuilds nothing."""
+        """Note the removal of the key with this number. Rebuild nothing."""
         place = bisect_right(self._firsts, number) - 1
         block = self._blocks[place]
         block.alive -= 1
@@ -105,13 +105,13 @@ class CreationOrder:
         return sum(len(block.keys) for block in self._blocks)
 
     def moment(self) -> Moment:
-        """Return what `places` walks through later, from any thread, whatever is added and removed meanwhile."""
+        """Return the blocks for `places`, to be read from any thread while keys are added and removed."""
         for block in self._blocks:
             block.sealed = True
         return list(self._blocks)
 
     def blocks(self) -> list[object]:
-        """Return everything that is held, to be let go in portions."""
+        """Return all blocks, to be freed in portions."""
         return list(self._blocks)
 
     def after(self, number: int) -> Iterator[tuple[bytes, int]]:

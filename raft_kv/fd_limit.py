@@ -33,7 +33,7 @@ def within_descriptors(config: ServeConfig, files: int | None) -> tuple[ServeCon
 
     The second value is a warning, empty unless the clients are fewer than configured.
 
-    Raise `CallerError` where they leave room for none.
+    Raise `CallerError` if they leave room for none.
     """
     if files is None:
         return config, ""

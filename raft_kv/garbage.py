@@ -15,16 +15,16 @@ from raft_kv.keyspace import Keyspace
 __all__ = ["MANY", "leave_out"]
 
 MANY: Final = 100_000
-"""So many keys cost a full collection some 10 ms where they have deadlines."""
+"""This many keys with deadlines cost a full collection some 10 ms."""
 
 
 def leave_out(space: Keyspace) -> bool:
-    """Freeze all that lives if `space` has grown by `MANY` keys since the last time; return whether.
+    """Freeze all live objects if `space` has grown by `MANY` keys since the last time; return whether.
 
     Costs no more than a young collection.
 
-    Frozen objects are freed like others when nothing refers to them. Only a cycle among them is never collected: those
-    that exist at this moment, of connections for example, stay in memory. So this is not done by the clock.
+    Frozen objects are freed like others when nothing refers to them. But cycles among them are never collected: those
+    which exist at this moment, of connections for example, stay in memory. So this is tied to growth, not to time.
     """
     if space.size < space.left_out + MANY:
         return False

@@ -17,12 +17,12 @@ from raft_kv.resp import CommandError
 __all__ = ["MAX_PATTERN_BYTES", "matcher"]
 
 MAX_PATTERN_BYTES: Final = 512
-"""A longer one is refused, in the same words on every replica."""
+"""A longer one is refused, with the same error on every replica."""
 
 
 @lru_cache(maxsize=256)
 def matcher(pattern: bytes) -> Callable[[bytes], object]:
-    """Return a predicate of the keys that match `pattern`: `*` `?` `[a-c]` `[^x]` and a backslash.
+    """Return a predicate of keys for `pattern`, with `*` `?` `[a-c]` `[^x]` and backslashes.
 
     Raise `CommandError` for a pattern of more than `MAX_PATTERN_BYTES`.
     """
@@ -57,7 +57,7 @@ def matcher(pattern: bytes) -> Callable[[bytes], object]:
 def _character_class(pattern: bytes, position: int) -> tuple[bytes, int]:
     """Return the regular expression of the class whose inside begins at `position`, and the position after it.
 
-    A class that is never closed ends with the pattern, as in Redis.
+    An unclosed class ends with the pattern, as in Redis.
     """
     negated = pattern[position : position + 1] == b"^"
     position += negated

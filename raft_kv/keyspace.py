@@ -30,15 +30,15 @@ __all__ = ["STRING", "Frozen", "KeyDue", "Keyspace", "Kind", "Millis", "Record",
 STRING: Final[Kind] = 1
 _KIND_NAMES: Final[dict[Kind, str]] = {STRING: "string"}
 _PORTION: Final = 256
-"""So many expired keys are freed with each entry; some 0.4 ms."""
+"""Expired keys freed with each entry; some 0.4 ms."""
 _PER_KEY: Final = 2
-"""And so many with each key that is created."""
+"""The same with each new key."""
 _TIDIED: Final = 2
-"""So many blocks of the order of creation are rebuilt with each entry, if half of a block is dead; some 0.3 ms."""
+"""Blocks of the order of creation rebuilt with each entry, if half of a block is dead; some 0.3 ms."""
 _TIDIED_EVERY: Final = 128
-"""And one with each so-many-th key that is created."""
+"""One block is rebuilt with every so-many-th new key."""
 _HEAP: Final = 8 * SHARDS
-"""The heap of the shards' next deadlines is tidied when it holds more."""
+"""The heap of the shards' next deadlines is rebuilt above this size."""
 
 
 def kind_name(kind: Kind) -> str:
@@ -46,13 +46,13 @@ def kind_name(kind: Kind) -> str:
     return _KIND_NAMES[kind]
 
 
-class KeyDue(Exception):  # not an error: it asks for the clock to be moved
-    """A question touched a key whose deadline has passed by the asker's clock, but not yet by the log's."""
+class KeyDue(Exception):  # not an error: the clock has to be moved first
+    """A query met a key whose deadline has passed by its node's clock, but not yet by the log's."""
 
 
 @final
 class Frozen:
-    """All keys as they were at one moment. May be read once, from another thread."""
+    """All keys at one moment, to be read once, from any thread."""
 
     __slots__ = ("_moment", "_records", "_time", "count")
 
@@ -68,13 +68,13 @@ class Frozen:
             record = self._records[shard_number(key)].get(key)
             if record is not None and record.born == born and not 0 < record.deadline <= self._time:
                 yield key, record
-        while self._records:  # freeing them all at once would take long
+        while self._records:  # freeing all of them at once would take long
             self._records.pop()
 
 
 @final
 class _Records(Mapping[bytes, Record]):
-    """The living records, in the order of creation, as they are whenever it is asked."""
+    """A live view of the records, in the order of creation."""
 
     __slots__ = ("_space",)
 
@@ -97,40 +97,40 @@ class _Records(Mapping[bytes, Record]):
 @final
 @attrs.define(eq=False)
 class Keyspace:
-    """All keys that are alive at `time`."""
+    """All keys alive at `time`."""
 
     time: Millis = 0
-    """The log's clock: the latest time stamped into an applied entry. Records that are due by it are dead."""
+    """The log's clock: the latest time in an applied entry. Records due by it are dead."""
     index: Version = 0
     """The entry being applied, or the last one."""
     births: int = 0
-    """How many keys have ever been created; numbers `Record.born`."""
+    """Keys ever created; the next number for `Record.born`."""
     size: int = attrs.field(default=0, init=False)
-    """How many keys are alive."""
+    """Keys alive."""
     expiring: int = attrs.field(default=0, init=False)
-    """How many of them have a deadline."""
+    """Keys alive with a deadline."""
     dead: int = attrs.field(default=0, init=False)
-    """How many records are held whose deadline has passed. They are gone for everybody but the memory."""
+    """Records whose deadline has passed, still in memory and otherwise gone."""
     asked_at: Millis = 0
-    """While a question is being answered: the asker's clock; 0 while applying."""
+    """While answering a query: its node's clock; 0 while applying."""
     asking: bool = attrs.field(default=False, init=False)
-    """A question is being answered: no other replica has to come to the same reply."""
+    """True while answering a query, whose reply may differ between replicas."""
     work: int = attrs.field(default=0, init=False)
-    """How many bytes the commands of this entry or transaction have copied, or could have. `machine` bounds it."""
+    """Bytes that the commands of this entry or transaction have copied, at most; the state machine limits it."""
     longest: int = attrs.field(default=0, init=False)
-    """No value has more bytes; perhaps none has so many any more. Local: says where to look at lengths."""
+    """Upper bound on the bytes of a value, not replicated: it tells when lengths have to be checked."""
     left_out: int = attrs.field(default=0, init=False)
-    """How many keys there were when their containers were last taken from the garbage collector; see `garbage`."""
+    """Keys when containers were last excluded from garbage collection; see `garbage`."""
     _shards: list[Shard] = attrs.field(factory=lambda: [Shard() for _ in range(SHARDS)], init=False)
     _order: CreationOrder = attrs.field(init=False)
     _due: list[tuple[Millis, int]] = attrs.field(factory=list, init=False)
-    """A heap of shards by `next_due`, with stale ones among them."""
+    """A heap of shards by `next_due`, some of them stale."""
     _with_dead: deque[int] = attrs.field(factory=deque, init=False)
-    """Shards that hold dead records, and some that do not any more."""
+    """Shards with dead records, and some without them."""
     _passed: list[tuple[Millis, Version]] = attrs.field(factory=list, init=False)
-    """While dead records are held: to what time which entries moved the clock, if keys died of it."""
+    """While there are dead records: pairs of time and entry, for each entry whose time let keys expire."""
     _rubbish: deque[object] = attrs.field(factory=deque, init=False)
-    """What `clear` left, to be let go in portions."""
+    """Objects left by `clear`, to be freed in portions."""
 
     def __attrs_post_init__(self) -> None:
         self._order = CreationOrder(self._stands)
@@ -139,11 +139,11 @@ class Keyspace:
 
     @property
     def now(self) -> Millis:
-        """The time by which a command counts what is left of a deadline."""
+        """Return the time for remaining times to live."""
         return max(self.time, self.asked_at)
 
     def advance(self, time: Millis, index: Version) -> None:
-        """Entry `index` begins at `time`: every key whose deadline has come is gone."""
+        """Begin entry `index` at `time`: every key expires whose deadline has come."""
         self.index = index
         if time > self.time:
             self.time = time
@@ -157,7 +157,7 @@ class Keyspace:
                 break
 
     def _pass(self) -> None:
-        """Keys die whose deadline has come. Costs no more than there are shards."""
+        """Let keys expire whose deadline has come. The cost is bounded by the number of shards."""
         due, died = self._due, 0
         while due and due[0][0] <= self.time:
             at, number = heapq.heappop(due)
@@ -177,11 +177,11 @@ class Keyspace:
             self.expiring -= died
 
     def _died_at(self, deadline: Millis) -> Version:
-        """Return the entry that brought the time at which this deadline, of a dead record, had passed."""
+        """Return the entry whose time let this deadline, of a dead record, pass."""
         return self._passed[bisect_left(self._passed, (deadline,))][1]
 
     def _free(self, count: int) -> None:
-        """Let go of so many dead records. Nobody can see a difference."""
+        """Free so many dead records; not visible from outside."""
         while count > 0 and self.dead:
             shard = self._shards[self._with_dead[0]]
             some = shard.due[: min(count, shard.dead)]
@@ -276,14 +276,14 @@ class Keyspace:
         return True
 
     def _bury(self, shard: Shard, key: bytes, record: Record) -> None:
-        """Let go of this dead record."""
+        """Free this dead record."""
         del shard.own()[key]
         shard.drop_due(record.deadline, key)
         self._order.removed(record.born)
         self._freed(shard, record.deadline, 1)
 
     def clear(self) -> None:
-        """No key is left."""
+        """Remove all keys."""
         lived = self.size > 0
         old = self._shards
         self._shards = [Shard(self.index if lived else self._grave(shard)) for shard in old]
@@ -295,23 +295,23 @@ class Keyspace:
         self._with_dead.clear()
 
     def version(self, key: bytes) -> Version:
-        """Return a number that changes whenever the key does. For an absent key: the last deletion near it."""
+        """Return a number which changes whenever the key does. For an absent key: the last removal in its shard."""
         record = self.alive(key)
         return self._grave(self._shards[shard_number(key)]) if record is None else record.version
 
     def _grave(self, shard: Shard) -> Version:
-        """Return the last entry that removed a key of this shard, by deletion or by its deadline."""
+        """Return the last entry to remove a key of this shard, by deletion or by its deadline."""
         return max(shard.grave, self._died_at(shard.due[shard.dead - 1][0])) if shard.dead else shard.grave
 
     # All keys.
 
     @property
     def records(self) -> Mapping[bytes, Record]:
-        """All living records, not to be changed."""
+        """Return all living records, not to be changed."""
         return _Records(self)
 
     def everything(self) -> Mapping[bytes, Record]:
-        """All living records, not to be changed. Raise `KeyDue` as `find` does."""
+        """Return all living records, not to be changed. Raise `KeyDue` as `find` does."""
         while self.asked_at and self._due and self._due[0][0] <= self.asked_at:
             at, number = self._due[0]
             shard = self._shards[number]
@@ -326,7 +326,7 @@ class Keyspace:
         return self.records
 
     def created_after(self, born: int) -> Iterator[tuple[bytes, Record]]:
-        """Yield the keys created after the `born`-th, in that order, which no deletion disturbs."""
+        """Yield the keys created after the `born`-th, in the order of creation, unaffected by deletions."""
         self.everything()
         return self.walk(born)
 
@@ -339,23 +339,23 @@ class Keyspace:
 
     @property
     def held(self) -> int:
-        """How many places `walk` would look at; those of keys that are gone may still be among them."""
+        """Return the number of places for `walk`, some of them of removed keys."""
         return len(self._order)
 
     def freeze(self) -> Frozen:
-        """Return all keys as they are now, while changing goes on. Costs each shard a moment, not each key."""
+        """Return all keys at this moment. The cost is by shard, not by key."""
         for shard in self._shards:
             shard.shared = True
         return Frozen(self._order.moment(), [shard.records for shard in self._shards], self.time, self.size)
 
     def graves(self) -> list[Version]:
-        """By the checksum of keys: the last entry at which one went; so WATCH sees one that came and went."""
+        """Return the last entry to remove a key, for each shard: WATCH needs it for a key that came and went."""
         return [self._grave(shard) for shard in self._shards]
 
     # Filling, after a snapshot.
 
     def fill(self, key: bytes, record: Record) -> None:
-        """One more record, as it was; in the order of creation."""
+        """Add a record of a snapshot; in the order of creation."""
         number = shard_number(key)
         shard = self._shards[number]
         shard.records[key] = record
@@ -373,7 +373,7 @@ class Keyspace:
             shard.grave = grave
 
     def let_go(self) -> None:
-        """Nobody needs this keyspace any more; free it step by step, so that other threads are not held up."""
+        """Free an unused keyspace step by step, so that other threads are not held up."""
         self.clear()
         while self._rubbish:
             self._rubbish.popleft()

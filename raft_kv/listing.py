@@ -15,11 +15,11 @@ from raft_kv.resp import CommandError, Encoded, Map, Reply, Simple, encode
 __all__ = ["answer_command"]
 
 _HELP: Final = (
-    "COMMAND -- all commands, as clients need to know them.",
-    "COMMAND COUNT -- how many commands there are.",
-    "COMMAND DOCS [<command> ...] -- what is documented of them.",
-    "COMMAND GETKEYS <command> <argument> ... -- the keys that a command names.",
-    "COMMAND INFO [<command> ...] -- some commands, as clients need to know them.",
+    "COMMAND -- the details of all commands.",
+    "COMMAND COUNT -- the number of commands.",
+    "COMMAND DOCS [<command> ...] -- their documentation.",
+    "COMMAND GETKEYS <command> <argument> ... -- the keys of a command.",
+    "COMMAND INFO [<command> ...] -- the details of some commands.",
     "COMMAND LIST [FILTERBY MODULE <name>|ACLCAT <category>|PATTERN <pattern>] -- their names.",
 )
 _CATEGORIES: Final = {
@@ -122,7 +122,7 @@ def _categories(command: Command) -> list[str]:
 
 
 def _row(command: Command) -> Reply:
-    """Ten items as in Redis 7: the last are the categories, hints, where the keys are, and the subcommands."""
+    """Return ten items as in Redis 7; the last are categories, hints, key specifications and subcommands."""
     flags = [Simple(flag) for flag in sorted(command.flags) if flag != commands.SESSION]
     words = DOCUMENTATION[command.name].subcommands
     subcommands: list[Reply] = [[f"{command.name}|{word}", -2, [], 0, 0, 0] for word in words]

@@ -30,7 +30,7 @@ __all__ = ["Later", "answer_locally", "once_of"]
 @final
 @attrs.frozen
 class Later:
-    """A reply that is available once `order` is done.
+    """A reply available once `effect` is carried out.
 
     After `Inspect`, ask again with the status. Otherwise it is `reply`; then the connection is closed if `closes`.
     """
@@ -192,11 +192,11 @@ def _script(client: Client, call: list[bytes], _status: ServerStatus | None) -> 
     raise unknown_subcommand(call)
 
 
-# RAFT: what an operator says to the cluster.
+# RAFT: commands of an operator.
 
 _RAFT_HELP: Final = (
     "RAFT STATUS -- how this node stands, as names and values.",
-    "RAFT EXPLAIN -- why this node is not the leader, what waits and for what, one sentence each.",
+    "RAFT EXPLAIN -- why this node is not the leader, and everything that waits, one sentence each.",
     "RAFT ADD <id> <host:port> [LEARNER] -- add a node; it becomes a voter once it has caught up, unless LEARNER.",
     "    Start it first: raft-kv serve --id <id> --join …; the address is where it listens for peers.",
     "RAFT PROMOTE <id> -- make a learner a voter now.",
@@ -254,7 +254,7 @@ def once_of(call: list[bytes], *, in_transaction: bool) -> tuple[tuple[int, int]
 
 
 def _change(word: str, arguments: list[bytes], status: ServerStatus) -> Later:
-    """Return the operator's change of the members in force here.
+    """Return the change of the members in force here.
 
     A word that contradicts its effect is refused: "add" for a voter, for example, would make it a learner. If the
     members change meanwhile, the change is refused.
@@ -280,9 +280,9 @@ def _change(word: str, arguments: list[bytes], status: ServerStatus) -> Later:
 
 
 def _addition(node: NodeId, address: bytes, options: list[bytes]) -> Change:
-    """Return the change that adds a node as a learner: while it catches up, the quorum stays as it is.
+    """Return the change to add a node as a learner: the quorum stays the same while it catches up.
 
-    The address is checked for its form only: where a node can be dialled it says itself, in its greetings.
+    Only the form of the address is checked: a node advertises its address in its greetings.
     """
     if options and (len(options) > 1 or options[0].upper() != b"LEARNER"):
         raise syntax_error()

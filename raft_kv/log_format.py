@@ -57,16 +57,16 @@ __all__ = [
 Call: TypeAlias = "list[bytes]"
 """A command with its arguments, as the client sent it."""
 Watched: TypeAlias = "list[tuple[bytes, Version]]"
-"""Keys and the versions that they must still have."""
+"""Keys and their expected versions."""
 
 
 class Undecodable(ValueError):
-    """Bytes that are no entry or question of this version."""
+    """The bytes are no entry or query of this version."""
 
 
 @final
 class Calls(msgspec.Struct, frozen=True, array_like=True):
-    """Commands of one connection, in order; each succeeds or fails for itself."""
+    """Commands of one connection, in order; each succeeds or fails on its own."""
 
     protocol: int
     calls: list[Call]
@@ -88,12 +88,12 @@ class Clock(msgspec.Struct, frozen=True, array_like=True):
 
 @final
 class OpenSession(msgspec.Struct, frozen=True, array_like=True):
-    """Open a session for commands that are applied once; answered by its number."""
+    """Open a session for commands applied once; answered by its number."""
 
 
 @final
 class Once(msgspec.Struct, frozen=True, array_like=True):
-    """A command, or (`together`) a transaction, that is applied once however often it is in the log."""
+    """A command, or (`together`) a transaction, applied once however often it is in the log."""
 
     session: int
     sequence: int
@@ -122,7 +122,7 @@ class Versions(msgspec.Struct, frozen=True, array_like=True):
 
 @final
 class Answered(msgspec.Struct, frozen=True):
-    """How far a `Question` was answered."""
+    """The progress and the replies of a `Question`."""
 
     due: bool
     count: int
@@ -143,9 +143,9 @@ _ONCE: Final = 9
 _HEADER: Final = struct.Struct(">BQ")
 _ANSWER: Final = struct.Struct(">BI")
 ANSWER_HEAD: Final = _ANSWER.size
-"""How many bytes of an answer come before its replies."""
+"""Bytes of an answer before its replies."""
 LONG_ANSWER: Final = 1024 * 1024
-"""The replies of an answer of more bytes are not copied out of it."""
+"""The replies of a longer answer are not copied."""
 _LATEST: Final = (1 << 63) - 1
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -169,7 +169,7 @@ def encode_entry(command: Command) -> bytes:
 
 
 def stamp(entry: bytes, now: Millis) -> bytes:
-    """Return the entry with `now` as its time; bytes that are no entry stay as they are."""
+    """Return the entry with `now` as its time; return invalid bytes unchanged."""
     if len(entry) < _HEADER.size:
         return entry
     return _HEADER.pack(entry[0], now) + entry[_HEADER.size :]
@@ -225,22 +225,22 @@ def _header(data: bytes) -> tuple[int, Millis]:
 
 
 def encode_answer(answer: Answered, parts: Sequence[bytes] = ()) -> bytes:
-    """Return the bytes of the answer to a `Question`; `parts` follow its replies, so that they are copied once."""
+    """Return the bytes of the answer to a `Question`. `parts` follow its replies and are copied once."""
     return b"".join([_ANSWER.pack(answer.due, answer.count), answer.replies, *parts])
 
 
 def decode_answer(data: bytes) -> Answered:
     """Return the answer to a `Question`, as this process's machine encoded it.
 
-    Its replies are copied unless they are long: then they are left empty, and are what `data` holds from `ANSWER_HEAD`
-    on.
+    Its replies are copied out of `data`, except long ones: then they are empty here, and begin in `data` at
+    `ANSWER_HEAD`.
     """
     due, count = _ANSWER.unpack_from(data)
     return Answered(bool(due), count, b"" if len(data) > LONG_ANSWER else data[ANSWER_HEAD:])
 
 
 def encode_versions(versions: list[Version]) -> bytes:
-    """Encode the answer to a `Versions`; an empty list says that the log's time has to be moved first."""
+    """Encode the answer to a `Versions`; an empty list means: move the log's time first."""
     return _ENCODER.encode(versions)
 
 

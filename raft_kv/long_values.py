@@ -12,7 +12,7 @@ from typing import Final, TypeAlias, final
 __all__ = ["LONG_BYTES", "PIECE_BYTES", "Long", "Value", "append", "overwrite", "portion", "whole"]
 
 LONG_BYTES: Final = 512 * 1024
-"""What grows beyond this is kept in pieces."""
+"""Values which grow beyond this are kept in pieces."""
 PIECE_BYTES: Final = 64 * 1024
 
 
@@ -50,7 +50,7 @@ def _cut(data: bytes) -> tuple[bytes, ...]:
 
 
 def whole(value: Value) -> bytes:
-    """All bytes of a value: one copy of a long one."""
+    """Return all bytes of a value; a long one is copied once."""
     return value if isinstance(value, bytes) else b"".join(value.pieces)
 
 

@@ -27,14 +27,14 @@ __all__ = ["KEPT_BYTES", "LIFETIME", "MAX_SESSIONS", "WINDOW", "AppliedOnce", "C
 MAX_SESSIONS: Final = 10_000
 """Open sessions; one more ends the least recently used."""
 LIFETIME: Final[Millis] = 3_600_000
-"""A session that was not used for so long by the log's clock has ended."""
+"""A session ends if it is unused for this time by the log's clock."""
 WINDOW: Final = 128
-"""A number that is so far below the highest one of its session is refused."""
+"""Numbers this far below the highest one of their session are refused."""
 KEPT_BYTES: Final = 8192
-"""Bytes of replies kept per session. Of a command whose reply is not kept, a repetition hears that it was applied."""
+"""Bytes of replies kept per session. A repeated command without a kept reply is answered by `APPLIED`."""
 
 _PORTION: Final = 32
-"""Ended sessions that one entry forgets; what a session keeps takes time to free."""
+"""Ended sessions removed by one entry; freeing them takes time."""
 
 _ENDED: Final = encode_failure(
     "NOSESSION this session has ended or never was: the command was not applied now, and whether it was applied "
@@ -49,10 +49,10 @@ _NOT_KEPT: Final = encode_failure("APPLIED the command was applied when it was s
 
 @final
 class ClientSession(msgspec.Struct, frozen=True, array_like=True):
-    """One open session. Never changed in place, so that a snapshot may go on reading it.
+    """One open session. Never changed in place, because a snapshot may be reading it.
 
-    `applied` holds the numbers that were applied, all above `highest` - `WINDOW`, in the order of applying, each with
-    its reply or None where that is not kept.
+    `applied` has the applied numbers, all above `highest` - `WINDOW`, in the order of applying, each with its reply, or
+    None if it is not kept.
     """
 
     last_used: Millis
@@ -69,7 +69,7 @@ class AppliedOnce:
     """The least recently used first."""
 
     def advance(self, time: Millis) -> None:
-        """Forget some of the sessions that have not been used for `LIFETIME`. They have ended also before that."""
+        """Remove some of the sessions unused for `LIFETIME`, which have ended already."""
         sessions = self.sessions
         for _ in range(_PORTION):
             number = next(iter(sessions), 0)
@@ -85,7 +85,7 @@ class AppliedOnce:
         sessions[number] = ClientSession(time, 0)
 
     def recall(self, number: int, sequence: int, time: Millis) -> bytes | None:
-        """Return what answers the command without applying it; None where it has to be applied, and its reply kept.
+        """Return the reply to a command that must not be applied; None if it has to be applied, and its reply kept.
 
         The session counts as used.
         """
@@ -101,7 +101,7 @@ class AppliedOnce:
         return None
 
     def keep(self, number: int, sequence: int, reply: bytes) -> None:
-        """Remember the reply to a command that `recall` did not know."""
+        """Remember the reply to a command for which `recall` returned None."""
         session = self.sessions[number]
         highest = max(session.highest, sequence)
         applied: list[tuple[int, bytes | None]] = [(sequence, reply if len(reply) <= KEPT_BYTES else None)]

@@ -17,7 +17,7 @@ __all__ = ["Administering", "Executing", "Inspecting", "Open", "Reading", "Watch
 @final
 @attrs.frozen
 class Writing:
-    """An entry is on its way that answers so many commands. `once`: it may be repeated without harm."""
+    """Waiting for a log entry, which answers `replies` commands. `once`: repeating it is harmless."""
 
     replies: int
     once: bool = False
@@ -26,7 +26,7 @@ class Writing:
 @final
 @attrs.define
 class Reading:
-    """These reads are being asked. `touching`: the cluster's clock is being moved before they are asked again."""
+    """Waiting for reads. `touching`: waiting for the cluster's clock, before the reads are repeated."""
 
     calls: list[list[bytes]]
     touching: bool = False
@@ -35,7 +35,7 @@ class Reading:
 @final
 @attrs.define
 class Executing:
-    """A transaction that only reads is being asked."""
+    """Waiting for a transaction of reads."""
 
     question: Question
     touching: bool = False
@@ -44,7 +44,7 @@ class Executing:
 @final
 @attrs.frozen
 class Watching:
-    """The versions of these keys are being asked. `touching`: the log's time is being moved before that."""
+    """Waiting for the versions of these keys. `touching`: waiting for the cluster's clock first."""
 
     keys: list[bytes]
     touching: bool = False
@@ -53,7 +53,7 @@ class Watching:
 @final
 @attrs.frozen
 class Inspecting:
-    """A command waits for the picture of this node."""
+    """A command waiting for the status of this node."""
 
     call: list[bytes]
 
@@ -61,7 +61,7 @@ class Inspecting:
 @final
 @attrs.frozen
 class Administering:
-    """A wish is on its way; then `reply` is given, and the connection closed where it `closes`."""
+    """Waiting for a change of the cluster; then the reply is `reply`, and the connection is closed if `closes`."""
 
     reply: Reply = OK
     closes: bool = False
@@ -71,7 +71,7 @@ Open: TypeAlias = Writing | Reading | Executing | Watching | Inspecting | Admini
 
 
 def failure_replies(waiting: Open | None, error: Refused | OutcomeUnknown) -> bytes:
-    """One error per command that the failed request carried."""
+    """Return one error for each command of the failed request."""
     text = explain(error)
     if isinstance(error, OutcomeUnknown) and isinstance(waiting, Reading | Executing | Watching):
         text = f"TRYAGAIN {error}; nothing was changed"  # a read, or a clock entry: harmless to repeat

@@ -157,7 +157,7 @@ class Values:
                 self._take_table((*place, name), value, f"{prefix}{key}.")
 
     def given(self, option: Option, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[tuple[Any, str]]:
-        """Yield what a flag, or else the environment variable, gives for the option; each value with its origin.
+        """Yield the values of the option's flag, or else of its variable, each with its origin.
 
         A variable with an empty text counts as not given. Raise `SettingsError` if a required option is missing.
         """
@@ -184,7 +184,7 @@ class Values:
 
 
 _NOT_OURS: Final = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT|PORT)(_.*)?|RAFT_KV_PORT(_.*)?")
-"""Variables that Kubernetes sets in every container for a service of the name raft-kv."""
+"""Variables set by Kubernetes in every container, for a service named raft-kv."""
 
 
 def unused(known: Sequence[str], environ: Mapping[str, str]) -> list[str]:

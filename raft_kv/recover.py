@@ -29,7 +29,7 @@ def run_recovery(
 ) -> int:
     """Turn the best of the surviving disks into a new cluster of one, or change nothing. Return the exit status.
 
-    `sources`: the data directory of every survivor. Without `agreed` only says what would be done.
+    `sources`: the data directory of every survivor. Without `agreed`, only compare them.
     """
     for name in (cluster, new_cluster):
         check_name(name)
@@ -46,8 +46,8 @@ def run_recovery(
             mark = "  <- the most up to date" if disk is best else ""
             tell(f"node {disk.recovered.identity.node}: log ends at entry {end.index}, term {end.term}{mark}")
         if not agreed:
-            tell("Nothing has been changed. This cannot bring back what only the lost disks held, and it is only for")
-            tell("when a majority of the voters can never start again. To go on, add --i-understand-what-may-be-lost.")
+            tell("Nothing has been changed. Data on the lost disks only cannot be recovered; do this only")
+            tell("if a majority of the voters can never start again. To go on, add --i-understand-what-may-be-lost.")
             return 1
         if new_directory.exists() and any(new_directory.iterdir()):
             raise SettingsError(f"{new_directory} is not empty: the new cluster needs a directory of its own")

@@ -40,14 +40,14 @@ class Simple(Value, frozen=True):
 
 @final
 class Failure(Value, frozen=True):
-    """An error; the first word of `text` is the code that client libraries look at (`ERR`, `WRONGTYPE`…)."""
+    """An error; the first word of `text` is its code for client libraries (`ERR`, `WRONGTYPE`…)."""
 
     text: str
 
 
 @final
 class NullArray(Value, frozen=True):
-    """The answer to a transaction that was not carried out because a watched key had changed."""
+    """The reply to a transaction not carried out because a watched key has changed."""
 
 
 @final
@@ -78,7 +78,7 @@ _LINE_BREAKS: Final = str.maketrans("\r\n", "  ")
 
 
 class CommandError(Exception):
-    """A command cannot be carried out; its text is the error reply. Raised before anything was changed."""
+    """The command cannot be carried out; the text is the error reply. Raised before any change."""
 
 
 def encode(reply: Reply, protocol: int) -> bytes:
@@ -117,7 +117,7 @@ def _encode_rare(reply: Reply, protocol: int) -> bytes:
 
 
 def bulk_length(size: int) -> int:
-    """How many bytes a bulk string of `size` bytes is."""
+    """Return the encoded length of a bulk string of `size` bytes."""
     return len(b"$%d\r\n\r\n" % size) + size
 
 

@@ -35,10 +35,9 @@ class RequestLimits:
     """How many arguments; each costs at least some 60 bytes of memory here, and all of them are parsed in one go: more
     than these would take longer than others should wait."""
     inline_bytes: int = 64 * 1024
-    """One inline command, or one line that announces a length."""
+    """Bytes of an inline command, or of a line with a length."""
     passed_bytes: int = 512 * 1024 * 1024
-    """How many bytes of one request that is too large are passed over, none of them kept, before the connection is
-    closed. Redis takes arguments of this length at most."""
+    """Bytes of a too large request which are skipped before the connection is closed. Redis's limit on an argument."""
 
 
 @final
@@ -50,7 +49,7 @@ class ParseFailure(Value, frozen=True):
 
 @final
 class TooLarge(Value, frozen=True):
-    """A request that was passed over; `text` is the error that answers it. The connection stays open."""
+    """A skipped request; `text` is the error reply. The connection stays open."""
 
     text: str
 
@@ -61,7 +60,7 @@ Request: TypeAlias = "list[bytes] | ParseFailure | TooLarge"
 @final
 @attrs.define
 class _Passing:
-    """A request that is too large is on its way through: what is left of it, and the error that answers it."""
+    """A too large request being skipped: its remaining size and the error reply."""
 
     text: str
     missing: int
@@ -69,11 +68,11 @@ class _Passing:
     left: int
     """Bytes of the current argument, its line break included."""
     most: int
-    """Bytes of all of the rest that are passed over before the connection is closed."""
+    """Bytes of the rest which are skipped before the connection is closed."""
 
 
 _QUOTED_WORDS: Final = 2048
-"""Words of a line with quotes, each of which takes some microseconds; people do not type so many."""
+"""Most words of a line with quotes; each takes some microseconds."""
 _STAR: Final = 0x2A
 _DOLLAR: Final = 0x24
 _NEWLINE: Final = 0x0A
@@ -90,32 +89,32 @@ _LETTERS: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\
 @final
 @attrs.define(eq=False)
 class RequestParser:
-    """Feed it what arrives; it returns the requests that are complete."""
+    """Turns incoming bytes into complete requests."""
 
     limits: RequestLimits = attrs.field(factory=RequestLimits)
     _reader: hiredis.Reader = attrs.field(factory=hiredis.Reader, init=False)
     _buffer: bytearray = attrs.field(factory=bytearray, init=False)
     _seen: int = attrs.field(default=0, init=False)
-    """How many bytes of the incomplete request at the buffer's start the gate has passed."""
+    """Bytes of the incomplete request at the buffer's start which the gate has read."""
     _missing: int = attrs.field(default=0, init=False)
-    """How many arguments of that request the gate has yet to pass."""
+    """Arguments of the incomplete request which the gate has not read yet."""
     _passing: _Passing | None = attrs.field(default=None, init=False)
     _line_passed: int = attrs.field(default=0, init=False)
-    """How many bytes of an inline request that is too long have been passed over; 0: none is being passed over."""
+    """Bytes skipped of a too long inline request; 0 if none is being skipped."""
     _failure: ParseFailure | None = attrs.field(default=None, init=False)
 
     more: bool = attrs.field(default=False, init=False)
-    """The last call stopped at `most`: whole requests may be left, for which nothing more has to arrive."""
+    """The last call stopped at `most`: complete requests may be left in the buffer."""
 
     @property
     def held_bytes(self) -> int:
-        """How many bytes of requests that are not complete are kept."""
+        """Return the bytes kept of incomplete requests."""
         return len(self._buffer)
 
     def feed(self, data: bytes, most: int = 1 << 62) -> list[Request]:
-        """Return the requests that `data` completed, in order; a `ParseFailure` is the last one ever.
+        """Return the requests which `data` completes, in order. A `ParseFailure` is the last item ever.
 
-        After `most` of them, empty ones and blank lines counted, it stops; `more` says so, and another call goes on.
+        Stop after `most` requests, blank lines included; then `more` is true, and another call continues.
         """
         requests: list[Request] = []
         self.more = False
@@ -139,7 +138,7 @@ class RequestParser:
                 end = self._array_end(start, size)
                 if self._passing is None:
                     arrays += bool(end)
-                else:  # its header was read to the end: what came before it comes first
+                else:  # its header is complete: first parse the requests before it
                     self._parse(run, start, arrays, requests)
                     arrays, run = 0, end
             else:
@@ -162,7 +161,7 @@ class RequestParser:
         return 0
 
     def _alone(self, start: int, size: int, requests: list[Request]) -> int:
-        """Return the end of a request that hiredis is not given; 0 as in `_array_end`.
+        """Return the end of a request which hiredis does not parse; 0 as in `_array_end`.
 
         It is a line, or an array of negative length: an empty request to Redis and an error to hiredis.
         """
@@ -178,7 +177,7 @@ class RequestParser:
     # Arrays.
 
     def _array_end(self, start: int, size: int) -> int:
-        """Where the array that begins at `start` ends; 0 where it is incomplete or was refused."""
+        """Return the end of the array at `start`; 0 if it is incomplete or refused."""
         buffer = self._buffer
         position, missing = start + self._seen, self._missing
         if not self._seen:
@@ -229,9 +228,9 @@ class RequestParser:
         self._seen = self._missing = 0
 
     def _pass_over(self, start: int, size: int, requests: list[Request]) -> int:
-        """Where the bytes end that belong to the request that is being passed over, as far as they have come.
+        """Return the end of the received bytes of the request being skipped.
 
-        Appends a `TooLarge` where all of it has.
+        Append a `TooLarge` once all of it has arrived.
         """
         passing = self._passing
         if passing is None:
@@ -271,7 +270,7 @@ class RequestParser:
         return end
 
     def _parse(self, start: int, end: int, count: int, requests: list[Request]) -> None:
-        """Append the requests that hiredis finds in `count` whole arrays; skip empty and null ones."""
+        """Append the requests in `count` whole arrays, parsed by hiredis; skip empty and null ones."""
         if not count:
             return
         reader = self._reader
@@ -283,7 +282,7 @@ class RequestParser:
         except hiredis.ProtocolError:
             self._fail("malformed request")
             return
-        if reader.has_data():  # the gate and hiredis disagree: never trust the rest
+        if reader.has_data():  # the gate and hiredis disagree: the rest cannot be trusted
             self._fail("malformed request")
 
     # Lines.
@@ -303,7 +302,7 @@ class RequestParser:
         if words is None:
             self._fail("unbalanced quotes in request")
             return None
-        if words and words[0].lower() in _FOREIGN:  # a browser was lured here: say nothing, do nothing
+        if words and words[0].lower() in _FOREIGN:  # a browser, by cross-protocol scripting: close without a reply
             self._failure = ParseFailure("")
             return None
         return words or None

@@ -24,9 +24,9 @@ from raft_kv.resp import CommandError
 __all__ = ["Scripts", "normal_form", "operation_of", "translate"]
 
 _LONGEST: Final = 4096
-"""Bytes of a script that is looked at; those that are known are shorter."""
+"""Longer scripts are not looked at; the known ones are shorter."""
 _REMEMBERED: Final = 1024
-"""Scripts of other texts than the known ones that clients have loaded, remembered by their SHA1."""
+"""Most scripts loaded by clients, besides the known texts, to be remembered by SHA1."""
 _DECLARES: Final = frozenset({b"local", b"for"})
 _TOKEN: Final = re.compile(
     rb"""--\[\[.*?\]\]|--[^\n]*|\s+|;|("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[A-Za-z_]\w*|[0-9]+|[=~<>]=|\.\.|\S)""",
@@ -68,7 +68,7 @@ _BY_SHA1: Final[dict[str, str]] = {
     "e4612211c9f8f51c257e26e056b0a654b3187242": "release-all",
     "862f31bf38e9b63ce28d6e9e5143551bb34ef981": "set-nx",
 }
-"""The scripts of released libraries, so that EVALSHA finds them on a node that was never shown their text."""
+"""Scripts of released libraries, so that EVALSHA finds them on a node that has never seen their text."""
 
 _BY_NORMAL_FORM: Final[dict[str, str]] = {
     "0e7d20b69a066fb566f0b1ec670b877fa7ae883b": "delete",
@@ -140,7 +140,7 @@ _BY_NORMAL_FORM: Final[dict[str, str]] = {
 
 
 def normal_form(script: bytes) -> bytes:
-    """Return the script without the differences that have no effect; see above."""
+    """Return the normal form of the script."""
     tokens = [token for token in _TOKEN.findall(script) if token]
     names: dict[bytes, bytes] = {}
     for place, token in enumerate(tokens):
@@ -174,7 +174,7 @@ def operation_of(script: bytes) -> str | None:
 @final
 @attrs.define(eq=False)
 class Scripts:
-    """The scripts that one node can be asked to carry out. Shared by its connections; empty after a restart."""
+    """The scripts known to one node, shared by its connections; empty after a restart."""
 
     _loaded: OrderedDict[str, str] = attrs.field(factory=OrderedDict, init=False)
 
@@ -207,7 +207,7 @@ class Scripts:
         return name in _BY_SHA1 or name in self._loaded
 
     def flush(self) -> None:
-        """Forget what clients have loaded; scripts of released libraries stay known."""
+        """Forget scripts loaded by clients; those of released libraries stay known."""
         self._loaded.clear()
 
 

@@ -44,14 +44,14 @@ __all__ = [
 ]
 
 READ_BYTES: Final = 128 * 1024
-"""What is read from a client at once; with the session's limits, what one client can occupy."""
+"""Bytes read from a client at once; together with the session's limits, they bound the memory for one client."""
 TOO_MANY: Final = b"-ERR max number of clients reached\r\n"
 ACCEPT_PAUSE: Final = 0.1
 """Seconds until accepting is tried again after it failed."""
 DRAIN_SECONDS: Final = 1.0
-"""How long a server that stops waits until everybody who asked has an answer."""
+"""Seconds a stopping server waits for the answers to open requests."""
 QUIET_LOOK: Final = 0.01
-"""Seconds between two looks whether that is so."""
+"""Seconds between two checks for that."""
 OBSERVE_SECONDS: Final = 1.0
 """Interval at which the node's status is compared with the one before, for the log."""
 
@@ -64,8 +64,8 @@ def _keepalive() -> Iterator[tuple[int, int, int]]:
 
 
 KEEPALIVE: Final = tuple(_keepalive())
-"""Socket options as in Redis: a client whose machine or network is gone is noticed after some ten minutes. A client
-that is only silent stays as long as it likes."""
+"""Socket options as in Redis: a client whose machine or network is gone is noticed after some ten minutes. An idle
+client is never disconnected."""
 
 
 class Ends(Protocol):
@@ -92,7 +92,7 @@ def _ends_of(connection: Ends) -> tuple[bytes, bytes]:
 
 
 def _memory() -> int:
-    """Bytes of memory that this process occupies now, or, where the system does not say, at most."""
+    """Return the bytes of memory in use by this process; the peak if the system does not report it."""
     with suppress(OSError, ValueError, IndexError):
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
@@ -100,7 +100,7 @@ def _memory() -> int:
 
 
 def _memory_peak() -> int:
-    """Bytes of memory that this process has occupied at most; 0 where the system does not say."""
+    """Return the peak of memory in use by this process, in bytes; 0 if the system does not report it."""
     with suppress(ImportError, OSError):
         import resource
 
@@ -114,7 +114,7 @@ def _local_clock() -> Millis:
 
 
 def cluster_clock(node: NodeApi) -> Millis:
-    """Return what the node takes for the cluster's time, in milliseconds; 0 where it does not know it yet."""
+    """Return cluster time as the node knows it, in milliseconds; 0 if it does not know it yet."""
     return node.cluster_time // 1_000_000
 
 
@@ -134,7 +134,7 @@ class Service:
     outputs: set[OutputBuffer] = attrs.field(factory=set)
     """One for each connection."""
     leaving: bool = False
-    """The server ends: no further command is read."""
+    """The server stops: no further command is read."""
     received: int = 0
     commands: int = 0
     log: NodeLog = attrs.field(init=False)
@@ -180,12 +180,12 @@ class Service:
         self.commands += output.session.client.commands
 
     def look_after_memory(self) -> None:
-        """Keep garbage collection short. For now and then."""
+        """Keep garbage collections short; to be called every few seconds."""
         leave_out(self.machine.keyspace)
 
     @property
     def quiet(self) -> bool:
-        """Nobody waits for anything."""
+        """Return whether no request is open and no output waits."""
         return not any(output.busy for output in self.outputs)
 
     def status(self, node: NodeApi) -> ServerStatus:

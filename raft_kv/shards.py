@@ -47,11 +47,11 @@ class Shard:
 
     def __init__(self, grave: Version = 0) -> None:
         self.records: dict[bytes, Record] = {}
-        self.shared = False  # a snapshot reads `records`: they are copied before they are changed
+        self.shared = False  # a snapshot reads `records`: copy them before a change
         self.due: list[Due] = []
         self.dead = 0
         self.grave = grave  # the last entry that deleted one of these keys, expired ones that are still held left out
-        self.next_due: Millis = 0  # at or before the first deadline that has not passed; 0: there is none
+        self.next_due: Millis = 0  # at or before the first deadline still to come; 0: there is none
 
     def own(self) -> dict[bytes, Record]:
         """Return the records, for changes."""
@@ -76,11 +76,11 @@ class Shard:
             self.dead -= 1
 
     def first_due(self) -> Millis:
-        """Return the first deadline that has not passed; 0: there is none."""
+        """Return the first deadline still to come; 0 if there is none."""
         return self.due[self.dead][0] if self.dead < len(self.due) else 0
 
     def pass_until(self, time: Millis) -> int:
-        """Deadlines up to `time` have passed; return how many of them had not before."""
+        """Let deadlines up to `time` pass; return the number of those that had not before."""
         before = self.dead
         self.dead = bisect_left(self.due, (time + 1,), self.dead)
         self.next_due = self.first_due()

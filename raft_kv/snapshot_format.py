@@ -30,7 +30,7 @@ class SnapshotUnreadable(ValueError):
 
 @final
 class SnapshotHead(msgspec.Struct, frozen=True, array_like=True):
-    """What a snapshot holds besides its keys."""
+    """The contents of a snapshot besides its keys."""
 
     time: Millis
     index: Version

@@ -43,38 +43,38 @@ __all__ = ["Census", "KeyValueMachine"]
 
 _MILLION: Final = 1_000_000
 _ANSWER_BYTES: Final = 4 * 1024 * 1024
-"""A question stops after this many bytes of replies and is asked again for the rest."""
+"""A query stops after this many bytes of replies, and is repeated for the rest."""
 _READ_BYTES: Final = MAX_REPLY_BYTES
-"""The replies to a transaction that only reads stay on this node, but not beyond measure."""
+"""Bytes of the replies to a transaction of reads."""
 _RESULT_BYTES: Final = 4 * 1024 * 1024
-"""The replies to one entry travel back to a follower in one frame, which has room for so much. The same everywhere:
-a constant, because every replica has to come to the same result."""
+"""Bytes of the replies to one entry, sent to a follower in one frame. A constant, because every replica must produce
+the same result."""
 _TOO_LONG: Final = encode_failure("ERR carried out, but the replies to one log entry would be too long to be sent")
 _WORK: Final = 1024 * 1024 * 1024
-"""The commands of one entry or transaction may copy so many bytes, and then one more command may. Few bytes can ask
-for much: each APPEND to a long value and each GET of one copies it. Every replica would stand still for as long, and
-again at every restart, so there is a bound, the same everywhere."""
+"""Bytes copied by the commands of one entry or transaction, before the last command. A few bytes can cause much work:
+each APPEND to a long value and each GET of one copies it. Every replica would pause for as long, and again at every
+restart. A constant, the same on every replica."""
 _TOO_MUCH: Final = encode_failure("ERR not carried out: the commands before it took too much work; send fewer at once")
 
 
 _LONG_BYTES: Final = 64 * 1024
-"""Fewer bytes than these are decoded and carried out in some milliseconds, however many commands or keys they name."""
+"""Fewer bytes are decoded and carried out in some milliseconds, however many commands or keys they contain."""
 
 
 _KEYS_WORD: Final = msgspec.msgpack.encode(b"keys")
 _SCAN_WORD: Final = msgspec.msgpack.encode(b"scan")
 _SCANS: Final = 4
-"""A transaction with more of them, each of which looks at a thousand keys, takes long."""
+"""A transaction with more SCANs, each over a thousand keys, takes long."""
 _COPIED_BYTES: Final = 2 * 1024 * 1024
-"""So many bytes are copied in a millisecond or two."""
+"""Copying this many bytes takes a millisecond or two."""
 _PLACES: Final = 8192
-"""A SCAN passes over so many keys that are gone in a few milliseconds."""
+"""A SCAN skips this many removed keys in a few milliseconds."""
 
 
 @final
 @attrs.frozen
 class Census:
-    """How many keys there are, and how many of them have a deadline; a momentary, local number."""
+    """The number of keys, and of keys with a deadline, on this node at this moment."""
 
     keys: int
     expiring: int
@@ -89,7 +89,7 @@ class KeyValueMachine:
     once: AppliedOnce = attrs.field(factory=AppliedOnce)
 
     def init(self) -> Index:
-        """0: this machine lives in memory and is rebuilt from snapshot and log."""
+        """Return 0: this machine is in memory only, rebuilt from snapshot and log."""
         return Index(0)
 
     def prepare(self, command: bytes, now: int) -> bytes:
@@ -97,7 +97,7 @@ class KeyValueMachine:
         return entries.stamp(command, now // _MILLION)
 
     def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
-        """Return the entry with cluster time in it, also in place of the wall times that its commands name."""
+        """Return the entry stamped with cluster time, and cluster times in place of its commands' wall times."""
         return self.prepare(in_cluster_time(command, (wall - now) // _MILLION), now)
 
     def latest_time(self) -> int:
@@ -105,7 +105,7 @@ class KeyValueMachine:
         return self.keyspace.time * _MILLION
 
     def apply(self, index: Index, command: bytes) -> bytes:
-        """Return the RESP bytes of the entry's replies. For bytes that are no entry the reply is an error."""
+        """Return the RESP bytes of the entry's replies. The reply to an invalid entry is an error."""
         try:
             time, decoded = entries.decode_entry(command)
         except Undecodable as failure:
@@ -165,11 +165,11 @@ class KeyValueMachine:
         old.let_go()
 
     def census(self) -> Census:
-        """How full it is; may be asked from another thread."""
+        """Return the number of keys; allowed in any thread."""
         return Census(self.keyspace.size, self.keyspace.expiring)
 
     def is_long(self, request: bytes) -> bool:
-        """Whether this entry or question takes more than some milliseconds, so that a thread should do it."""
+        """Return whether this entry or query takes more than some milliseconds, and so belongs in a thread."""
         if len(request) > _LONG_BYTES:
             return True
         if request[:1] != entries.QUESTION:
@@ -184,7 +184,7 @@ class KeyValueMachine:
         )
 
     def _long_reply(self, request: bytes) -> bool:
-        """Whether the values that this question names are so long that a thread should copy them."""
+        """Return whether this query names values so long that a thread should copy them."""
         try:
             _, question = entries.decode_question(request)
         except Undecodable:
@@ -196,7 +196,7 @@ class KeyValueMachine:
         return size > _COPIED_BYTES
 
     def _many_gone(self) -> bool:
-        """Whether so many keys have just gone that a SCAN may pass over many thousands of their places."""
+        """Return whether a SCAN may have to skip many thousands of removed keys."""
         return self.keyspace.held - self.keyspace.size > _PLACES
 
 
@@ -204,7 +204,7 @@ class KeyValueMachine:
 
 
 def _call(keyspace: Keyspace, call: list[bytes], protocol: int) -> bytes | Long:
-    """Return the reply to one command, encoded; or a long value that is the whole reply, not yet encoded."""
+    """Return the encoded reply to one command, or a long value as the whole reply, not yet encoded."""
     try:
         reply = look_up(call).run(keyspace, call)
         return reply if isinstance(reply, Long) else encode(reply, protocol)
@@ -213,9 +213,9 @@ def _call(keyspace: Keyspace, call: list[bytes], protocol: int) -> bytes | Long:
 
 
 def _within(keyspace: Keyspace, call: list[bytes], protocol: int, room: int) -> bytes:
-    """Return the reply to one command of an entry, or the error that it is too long, before copying any of it.
+    """Return the reply to one command of an entry; an error, before any copying, if it is too long.
 
-    The work counts as if it had been, as it always did: every replica must stop at the same command.
+    The work counts as if it had been copied, as in every release: all replicas must stop at the same command.
     """
     try:
         reply = look_up(call).run(keyspace, call)
@@ -233,7 +233,7 @@ def _within(keyspace: Keyspace, call: list[bytes], protocol: int, room: int) -> 
 
 
 def _calls(keyspace: Keyspace, calls: list[list[bytes]], protocol: int, room: int) -> list[bytes]:
-    """Return the reply to each command; an error for each that no longer fits."""
+    """Return the reply to each command; an error in place of a reply without room."""
     replies: list[bytes] = []
     keyspace.work = 0
     for call in calls:
@@ -286,9 +286,9 @@ def _answer(keyspace: Keyspace, question: Question) -> bytes:
 
 
 def _versions(keyspace: Keyspace, keys: list[bytes]) -> list[Version]:
-    """Return the version of each key; none at all where one of them is due.
+    """Return the version of each key; an empty list if one of them is due.
 
-    To watch a key that should be gone would take its expiry, which is still to come, for a change.
+    If a due key were watched, its expiry, which is still to come, would count as a change.
     """
     try:
         for key in keys:
@@ -299,7 +299,7 @@ def _versions(keyspace: Keyspace, keys: list[bytes]) -> list[Version]:
 
 
 def _only_reads(call: list[bytes]) -> bool:
-    """Return whether the command changes nothing: a question must not, whatever its bytes are."""
+    """Return whether the command changes nothing, as required of a query."""
     try:
         return WRITE not in look_up(call).flags
     except CommandError:

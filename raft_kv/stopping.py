@@ -21,28 +21,28 @@ from raft_core.node.api import NodeApi
 __all__ = ["GO_ON", "end_input", "hand_over", "stop_signals", "stop_when_input_ends"]
 
 GO_ON: Final = b"go on\n"
-"""What a parent writes before it closes the pipe, if the server is to outlive it."""
+"""Written by a parent before it closes the pipe, if the server is to outlive it."""
 
 _HAND_OVER_SECONDS: Final = 2.0
 
 
 async def hand_over(node: NodeApi) -> None:
-    """Hand leadership over where `node` has it and another voter takes it. A node that stops tries again."""
+    """Transfer leadership if `node` is the leader and another voter takes over. A stopping node tries again."""
     if node.status.role is RoleName.LEADER:
         with suppress(Refused, OutcomeUnknown):
             await node.transfer(timeout=_HAND_OVER_SECONDS)
 
 
 def end_input(descriptor: int) -> None:
-    """Let a socket's reader see the end of its input, after what has arrived. Writing to it goes on."""
+    """End the input of a socket, after the bytes that have arrived. Writing to it goes on."""
     with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as twin:  # not connected any more: it has seen it
         twin.shutdown(socket.SHUT_RD)
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
-    """Return the signals that end a server in good order.
+    """Return the signals for a clean stop.
 
-    SIGHUP, which tells of a terminal that is closed, is one of them unless it was ignored from the start (`nohup`).
+    SIGHUP, sent when a terminal is closed, is one of them unless it was ignored from the start (`nohup`).
     """
     hangup: signal.Signals | None = getattr(signal, "SIGHUP", None)  # not on every operating system
     if hangup is None or signal.getsignal(hangup) is signal.SIG_IGN:
@@ -67,5 +67,5 @@ def _watch(descriptor: int) -> None:
 def _read(descriptor: int) -> bytes:
     try:
         return os.read(descriptor, 4096)
-    except OSError:  # a terminal that is gone
+    except OSError:  # the terminal is gone
         return b""

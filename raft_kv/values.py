@@ -11,8 +11,8 @@ __all__ = ["Kind", "Millis", "Value", "Version"]
 Millis: TypeAlias = int
 """Milliseconds of cluster time. They look like milliseconds since 1970, which old logs hold."""
 Version: TypeAlias = int
-"""The index of the log entry that last changed a key."""
+"""Index of the last log entry to change a key."""
 Kind: TypeAlias = int
-"""A number that says what a value is; part of the snapshot format, never given twice."""
+"""Number of a type of value; part of the snapshot format, never reused."""
 Value: TypeAlias = bytes | Long
-"""What a key can hold. A type that comes later joins this union, and its number and name `keyspace._KIND_NAMES`."""
+"""A key's value. A new type joins this union, and its number and name join `keyspace._KIND_NAMES`."""

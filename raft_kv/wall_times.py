@@ -22,8 +22,8 @@ from raft_kv.resp import CommandError
 __all__ = ["TOLERATED", "in_cluster_time"]
 
 TOLERATED: Final[Millis] = 1000
-"""Up to so much, wall time and cluster time count as the same, as they are where nothing has gone wrong: then
-EXPIRETIME gives back exactly what EXPIREAT was given."""
+"""Up to this difference, wall time and cluster time count as the same, which is the normal case: then EXPIRETIME
+returns exactly the argument of EXPIREAT."""
 _NAMES_WALL_TIME: Final = re.compile(rb"(?i)expireat|exat|pxat")
 _SETTERS: Final = frozenset({b"set", RAFT_SET})
 _EXPIRERS: Final = {b"expireat": 1000, b"pexpireat": 1}
@@ -32,9 +32,9 @@ _WITH_ARGUMENT: Final = frozenset({b"EX", b"PX", b"IFEQ", b"IFNE"})
 
 
 def in_cluster_time(entry: bytes, ahead: Millis) -> bytes:
-    """Return the entry with each wall time in it less `ahead`, by which wall time is ahead of cluster time.
+    """Return the entry with `ahead` subtracted from each wall time; wall time is ahead of cluster time by so much.
 
-    What makes no sense stays as it is, and has its error when it is applied.
+    Invalid commands stay unchanged, and get their errors when they are applied.
     """
     if abs(ahead) <= TOLERATED or _NAMES_WALL_TIME.search(entry) is None:
         return entry

@@ -19,7 +19,7 @@ _MODULES: Final = (connection.COMMANDS, strings.COMMANDS, keys.COMMANDS, deadlin
 TABLE: Final[dict[bytes, Command]] = {command.name.encode(): command for table in _MODULES for command in table}
 
 LISTED: Final = {name: command for name, command in TABLE.items() if INTERNAL not in command.flags}
-"""The commands that clients are told of."""
+"""The commands listed by COMMAND."""
 
 _BY_ANY_CASE: Final[dict[bytes, Command]] = {
     spelling: command for name, command in TABLE.items() for spelling in (name, name.upper())

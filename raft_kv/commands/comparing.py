@@ -80,7 +80,7 @@ def _set(keyspace: Keyspace, keys: Words, arguments: Words) -> Reply:
 
 
 def _extend(keyspace: Keyspace, keys: Words, arguments: Words) -> Reply:
-    """redis-py: argument 2 is added to what is left of a time to live; it replaces it where argument 3 is not 0."""
+    """redis-py: add argument 2 to the remaining time to live; replace it if argument 3 is not 0."""
     record = _held(keyspace, keys, arguments)
     if record is None or not record.deadline:
         return 0
@@ -92,7 +92,7 @@ def _extend(keyspace: Keyspace, keys: Words, arguments: Words) -> Reply:
 
 
 def _extend_to(keyspace: Keyspace, keys: Words, arguments: Words) -> Reply:
-    """celery-redbeat: argument 2 replaces what is left of a time to live."""
+    """celery-redbeat: replace the remaining time to live by argument 2."""
     record = _held(keyspace, keys, arguments)
     if record is None or not record.deadline:
         return 0
@@ -101,13 +101,13 @@ def _extend_to(keyspace: Keyspace, keys: Words, arguments: Words) -> Reply:
 
 
 def _pttl(keyspace: Keyspace, keys: Words, arguments: Words) -> Reply:
-    """pottery: what is left of a lock that is held, 0 where nothing is or it has no end."""
+    """pottery: return the remaining time of a held lock; 0 if none is left, or it has no end."""
     record = _held(keyspace, keys, arguments)
     return 0 if record is None else max(0, record.deadline - keyspace.now)
 
 
 def _lock_release(keyspace: Keyspace, keys: Words, arguments: Words) -> Reply:
-    """python-redis-lock: the second key is a list that wakes who waits; there are no lists here, so none is left."""
+    """python-redis-lock: the second key is a list to wake waiting clients; there are no lists here."""
     if _held(keyspace, keys, arguments) is None:
         return 1
     keyspace.remove(keys[1])
@@ -134,7 +134,7 @@ _NOT_MINE: Final = Failure("ERROR")
 
 
 def _take(keyspace: Keyspace, keys: Words, arguments: Words) -> Reply:
-    """aioredlock: take a lock that is free or mine, for argument 2 milliseconds."""
+    """aioredlock: take a lock that is free or held by this client, for argument 2 milliseconds."""
     record = string_at(keyspace, keys[0])
     if record is not None and record.value != arguments[0]:
         return _NOT_MINE
@@ -186,21 +186,21 @@ def _set_all(keyspace: Keyspace, keys: Words, arguments: Words) -> Reply:
 
 
 def _acquire_all(keyspace: Keyspace, keys: Words, arguments: Words) -> Reply:
-    """node-redlock 5: take all keys where all are free."""
+    """node-redlock 5: take all keys if all are free."""
     if any(keyspace.find(key) is not None for key in keys):
         return 0
     return _set_all(keyspace, keys, arguments)
 
 
 def _extend_all(keyspace: Keyspace, keys: Words, arguments: Words) -> Reply:
-    """node-redlock 5: renew all keys where all are held."""
+    """node-redlock 5: renew all keys if all are held."""
     if any(_held(keyspace, [key], arguments) is None for key in keys):
         return 0
     return _set_all(keyspace, keys, arguments)
 
 
 def _release_all(keyspace: Keyspace, keys: Words, arguments: Words) -> Reply:
-    """node-redlock 5: give back those keys that are held; how many."""
+    """node-redlock 5: release the held keys; return their number."""
     count = 0
     for key in keys:
         if _held(keyspace, [key], arguments) is not None:
@@ -211,7 +211,7 @@ def _release_all(keyspace: Keyspace, keys: Words, arguments: Words) -> Reply:
 @final
 @attrs.frozen
 class Operation:
-    """What a recognised script does. It takes at least so many keys and arguments; Lua ignores further ones too."""
+    """The operation of a script, with its least numbers of keys and arguments; further ones are ignored, as in Lua."""
 
     run: Callable[[Keyspace, Words, Words], Reply]
     keys: int

@@ -31,7 +31,7 @@ def _select(_keyspace: Keyspace, call: Call) -> Reply:
 
 
 def check_database(index: bytes) -> None:
-    """Raise `CommandError` unless `index` names the one database that there is."""
+    """Raise `CommandError` unless `index` is that of the only database."""
     if integer(index, "ERR invalid DB index") != 0:
         raise CommandError("ERR DB index is out of range")
 

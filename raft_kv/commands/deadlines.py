@@ -35,7 +35,7 @@ def _invalid(name: str) -> CommandError:
 def expire_in(keyspace: Keyspace, key: bytes, record: Record, amount: int, unit: int, name: str) -> None:
     """Let the key expire after `amount` units of `unit` milliseconds; at once if that is not positive.
 
-    Raise `CommandError` where it is out of range.
+    Raise `CommandError` if it is out of range.
     """
     _renew(keyspace, key, record, _deadline(keyspace, amount, unit, name, relative=True))
 

@@ -21,7 +21,7 @@ __all__ = ["DOCUMENTATION", "Documented", "arguments_of", "documentation_reply"]
 @final
 @attrs.frozen
 class Documented:
-    """One command or subcommand. `since` is a version of Redis, or `raft-kv` where Redis has no such command."""
+    """One command or subcommand. `since` is a version of Redis, or `raft-kv` if Redis has no such command."""
 
     group: str
     since: str
@@ -68,7 +68,7 @@ DOCUMENTATION: Final[dict[str, Documented]] = {
     "get": _string("1.0.0", "Return the string that a key holds.", "key"),
     "getdel": _string("6.2.0", "Return the string that a key holds, and delete the key.", "key"),
     "getrange": _string("2.4.0", "Return a part of the string that a key holds.", "key start end"),
-    "getset": _string("1.0.0", "Set a key and return what it held before.", "key value"),
+    "getset": _string("1.0.0", "Set a key and return its previous value.", "key value"),
     "incr": _string("1.0.0", "Add one to the integer that a key holds.", "key"),
     "incrby": _string("1.0.0", "Add a number to the integer that a key holds.", "key increment"),
     "mget": _string("1.0.0", "Return the strings that several keys hold.", "key..."),
@@ -96,12 +96,12 @@ DOCUMENTATION: Final[dict[str, Documented]] = {
     ),
     "pexpiretime": _generic("7.0.0", "Return when a key expires, in milliseconds since 1970.", "key"),
     "pttl": _generic("2.6.0", "Return a key's time to live in milliseconds.", "key"),
-    "rename": _generic("1.0.0", "Rename a key; what the new name held is gone.", "key newkey"),
+    "rename": _generic("1.0.0", "Rename a key; it replaces the key of the new name.", "key newkey"),
     "renamenx": _generic("1.0.0", "Rename a key if the new name does not exist.", "key newkey"),
     "scan": _generic("2.8.0", "Iterate over the keys.", "cursor [MATCH pattern] [COUNT count] [TYPE type]"),
     "touch": _generic("3.2.1", "Count how many of the keys exist.", "key..."),
     "ttl": _generic("1.0.0", "Return a key's time to live in seconds.", "key"),
-    "type": _generic("1.0.0", "Return the type of what a key holds.", "key"),
+    "type": _generic("1.0.0", "Return the type of a key's value.", "key"),
     "unlink": _generic("4.0.0", "Delete keys.", "key..."),
     # Transactions.
     "discard": _transactions("2.0.0", "Discard a transaction."),
@@ -124,7 +124,7 @@ DOCUMENTATION: Final[dict[str, Documented]] = {
             {
                 "exists": ("2.6.0", "Return which scripts EVALSHA finds.", "sha1..."),
                 "flush": ("2.6.0", "Forget loaded scripts.", "[ASYNC | SYNC]"),
-                "help": ("5.0.0", "Return what can be said.", ""),
+                "help": ("5.0.0", "Return a list of the subcommands.", ""),
                 "kill": ("2.6.0", "Nothing: no script runs longer than its log entry.", ""),
                 "load": ("2.6.0", "Return the SHA1 of a script that is known.", "script"),
             },
@@ -137,16 +137,16 @@ DOCUMENTATION: Final[dict[str, Documented]] = {
         "2.4.0",
         "Commands about clients.",
         getname=("2.6.9", "Return the connection's name.", ""),
-        help=("5.0.0", "Return what can be said.", ""),
+        help=("5.0.0", "Return a list of the subcommands.", ""),
         id=("5.0.0", "Return the connection's number.", ""),
-        info=("6.2.0", "Return what is known of this connection.", ""),
+        info=("6.2.0", "Return the state of this connection.", ""),
         kill=(
             "2.4.0",
             "Close connections of this node.",
             "old-format | (ID client-id | TYPE type | USER username | ADDR address | LADDR address | SKIPME yes-no"
             " | MAXAGE seconds)...",
         ),
-        list=("2.4.0", "Return what is known of this node's connections.", "[TYPE type] [ID client-id...]"),
+        list=("2.4.0", "Return the state of this node's connections.", "[TYPE type] [ID client-id...]"),
         no_evict=("7.0.0", "Nothing: no connection is evicted.", "ON | OFF"),
         no_touch=("7.2.0", "Nothing: no key is evicted.", "ON | OFF"),
         setinfo=("7.2.0", "Say which library uses the connection.", "LIB-NAME libname | LIB-VER libver"),
@@ -164,10 +164,10 @@ DOCUMENTATION: Final[dict[str, Documented]] = {
         "2.8.13",
         "Return all commands.",
         count=("2.8.13", "Count the commands.", ""),
-        docs=("7.0.0", "Return what is documented of commands.", "[command-name...]"),
+        docs=("7.0.0", "Return the documentation of commands.", "[command-name...]"),
         getkeys=("2.8.13", "Return the keys of a command.", "command [arg...]"),
-        help=("5.0.0", "Return what can be said.", ""),
-        info=("2.8.13", "Return what clients need to know of commands.", "[command-name...]"),
+        help=("5.0.0", "Return a list of the subcommands.", ""),
+        info=("2.8.13", "Return the details of commands.", "[command-name...]"),
         list=(
             "7.0.0",
             "Return the commands' names.",
@@ -178,7 +178,7 @@ DOCUMENTATION: Final[dict[str, Documented]] = {
         "2.0.0",
         "Commands about settings.",
         get=("2.0.0", "Return settings as Redis would call them.", "parameter..."),
-        help=("5.0.0", "Return what can be said.", ""),
+        help=("5.0.0", "Return a list of the subcommands.", ""),
         resetstat=("2.0.0", "Nothing.", ""),
         set=("2.0.0", "Refused: settings are given when a node starts.", "(parameter value)..."),
     ),
@@ -192,7 +192,7 @@ DOCUMENTATION: Final[dict[str, Documented]] = {
         add=("raft-kv", "Add a node.", "id host:port [LEARNER]"),
         demote=("raft-kv", "Make a voter a learner.", "id"),
         explain=("raft-kv", "Return why things wait, one sentence each.", ""),
-        help=("raft-kv", "Return what can be said.", ""),
+        help=("raft-kv", "Return a list of the subcommands.", ""),
         leave=("raft-kv", "Leave a joint configuration that was entered explicitly.", ""),
         once=("raft-kv", "Apply a command once, however often it is sent.", "session number [command [arg...]]"),
         promote=("raft-kv", "Make a learner a voter.", "id"),
@@ -241,7 +241,7 @@ class _Argument:
 
 
 def arguments_of(written: str) -> tuple[_Argument, ...]:
-    """Return the arguments that `written` describes; the module's docstring has the notation."""
+    """Return the arguments described by `written`, in the notation of the module's docstring."""
     pieces = _PIECE.findall(written)
     arguments = _alternatives(pieces)
     assert not pieces, f"{written!r} does not end where it should"

@@ -14,10 +14,10 @@ from raft_kv.resp import OK, CommandError, Reply, Simple, encode
 __all__ = ["COMMANDS"]
 
 _MAX_SCAN: Final = 1024
-"""SCAN looks at so many keys at once, whatever COUNT says: it is a hint, and fewer may be given."""
+"""Most keys visited by one SCAN. COUNT is a hint, so fewer may be returned."""
 _MAX_COUNTED: Final = 1_000_000
-"""Earlier releases looked at so many, and let SCAN enter the log. There it counts as much work as it did with them:
-every replica, and every replay, must stop at the same command."""
+"""The same in earlier releases, where SCAN could enter the log. There it still counts as this much work: every replica,
+and every replay, must stop at the same command."""
 _VISIT: Final = 256
 """How many bytes could be copied while a key is looked at."""
 
@@ -80,7 +80,7 @@ def _keys(keyspace: Keyspace, call: Call) -> Reply:
 def _scan(keyspace: Keyspace, call: Call) -> Reply:
     """Return a page of keys in the order of creation.
 
-    The cursor is the last number seen, so a key that stays is not missed.
+    The cursor is the last number seen, so no remaining key is missed.
     """
     cursor = integer(call[1], "ERR invalid cursor")
     if cursor < 0:

@@ -15,13 +15,13 @@ from raft_kv.resp import OK, CommandError, Reply
 __all__ = ["COMMANDS", "MAX_REPLY_BYTES", "MAX_STRING_BYTES", "set_comparing"]
 
 MAX_STRING_BYTES: Final = 64 * 1024 * 1024
-"""What a string may grow to by APPEND and SETRANGE; the same on every replica, therefore a constant."""
+"""Limit on a string made by APPEND or SETRANGE. A constant, the same on every replica."""
 MAX_REPLY_BYTES: Final = MAX_STRING_BYTES + 1024 * 1024
-"""What MGET or a transaction that only reads may give at once: little more than the longest string. It is copied in one
-go, and a few keys named a million times would be more than any memory."""
+"""Limit on the replies to MGET or to a transaction of reads: little more than the longest string. They are copied in
+one step, and a few keys named a million times would exceed any memory."""
 _MAX_LOGGED_REPLY_BYTES: Final = 256 * 1024 * 1024
-"""As much as it ever was where an MGET stands in the log: its reply counts as work, of which every replica, and every
-replay, must count the same. Nothing is copied there that is too long to be sent."""
+"""The same for an MGET in the log, as in every release: its reply counts as work, and every replica and every replay
+must count the same. Replies too long to be sent are not copied there."""
 _TOO_LONG: Final = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 
 
@@ -49,7 +49,7 @@ class _SetOptions:
     unequal: bytes | None = None
 
     def permit(self, old: Record | None) -> bool:
-        """Whether the conditions hold of what the key holds now."""
+        """Return whether the conditions are true of the key's present value."""
         if self.equal is not None:
             return old is not None and old.value == self.equal
         if self.unequal is not None:

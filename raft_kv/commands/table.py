@@ -39,7 +39,7 @@ __all__ = [
 Call: TypeAlias = Sequence[bytes]
 """A command and its arguments; item 0 is the command's name."""
 Handler: TypeAlias = Callable[[Keyspace, Call], Reply]
-"""What a command does. Raise `CommandError` before it has changed anything, never after."""
+"""Carries out a command. Raises `CommandError` before any change, never after."""
 
 WRITE: Final = "write"
 READ: Final = "readonly"
@@ -48,7 +48,7 @@ ADMIN: Final = "admin"
 SESSION: Final = "session"
 """Answered by the client session; never asked of the machine."""
 INTERNAL: Final = "internal"
-"""What clients' commands become before they enter the log; not listed by COMMAND."""
+"""Commands found only in the log, as the translation of clients' commands; not listed by COMMAND."""
 
 INT64_MAX: Final = (1 << 63) - 1
 INT64_MIN: Final = -(1 << 63)
@@ -58,7 +58,7 @@ _INTEGER: Final = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 @final
 @attrs.frozen
 class Command:
-    """One row. `arity` counts the name; negative: at least so many.
+    """One row. `arity` counts the name; negative: the least number.
 
     Keys stand at `first`, `first + step`, … up to `last` (negative: counted from the end); 0 for commands without keys.
     """
@@ -77,7 +77,7 @@ class Command:
         return cls(name, arity, frozenset(flags.split()), run, *keys)
 
     def keys_of(self, call: Call) -> list[bytes]:
-        """Return the keys that `call` touches."""
+        """Return the keys of `call`."""
         if not self.first:
             return []
         last = self.last if self.last >= 0 else len(call) + self.last
@@ -88,14 +88,14 @@ class Command:
 
 
 def unknown_command(call: Call) -> CommandError:
-    """Return the error for a command that does not exist."""
+    """Return the error for an unknown command."""
     name = call[0] if call else b""
     arguments = "".join(f"'{printable(argument)}' " for argument in call[1:12])
     return CommandError(f"ERR unknown command '{printable(name)}', with args beginning with: {arguments}")
 
 
 def unknown_subcommand(call: Call) -> CommandError:
-    """Return the error for a subcommand that does not exist."""
+    """Return the error for an unknown subcommand."""
     name = printable(call[0]).upper()
     return CommandError(f"ERR unknown subcommand '{printable(call[1])}'. Try {name} HELP.")
 
@@ -106,17 +106,17 @@ def wrong_arity(name: str) -> CommandError:
 
 
 def wrong_type() -> CommandError:
-    """Return the error for a key that holds a value of another type."""
+    """Return the error for a key with a value of another type."""
     return CommandError("WRONGTYPE Operation against a key holding the wrong kind of value")
 
 
 def syntax_error() -> CommandError:
-    """Return the error for an unknown option, or one that contradicts another."""
+    """Return the error for an unknown or contradictory option."""
     return CommandError("ERR syntax error")
 
 
 def printable(text: bytes) -> str:
-    """At most 128 bytes of what a client sent, safe to show in an error."""
+    """Return at most 128 bytes of a client's argument, safe to show in an error."""
     return text[:128].decode("utf-8", "replace")
 
 
@@ -133,7 +133,7 @@ def integer(text: bytes, complaint: str = "ERR value is not an integer or out of
 
 
 def string_at(keyspace: Keyspace, key: bytes, kind: Kind = STRING) -> Record | None:
-    """Return the record of a key that must hold a string, or None. Raise `CommandError` for another type."""
+    """Return the record of a string, None if the key is absent. Raise `CommandError` for another type."""
     record = keyspace.find(key)
     if record is not None and record.kind != kind:
         raise wrong_type()

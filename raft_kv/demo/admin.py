@@ -24,12 +24,12 @@ _PAUSE: Final = 0.1
 @final
 @attrs.define(eq=False)
 class Operator:
-    """Changes the members of a running cluster and tells what came of it."""
+    """Changes the members of a running cluster and reports the outcome."""
 
     cluster: Cluster
     tell: Callable[[str], None]
     pause: Callable[[], None] = attrs.field(default=lambda: time.sleep(_PAUSE))
-    """Waits a little; called again and again while something is waited for."""
+    """Waits a little; called repeatedly while waiting."""
 
     def add(self, node: int) -> None:
         """Start a new process, add it as a learner and wait until it is a voter. Raise `TimeoutError`."""
@@ -48,7 +48,7 @@ class Operator:
         self.tell(f"node {node} was removed")
 
     def _insist(self, nodes: list[int], words: tuple[str | int, ...], done: Callable[[], bool]) -> None:
-        """Says the words until they are answered by OK, or what they ask for has happened all the same."""
+        """Repeat the command until it is answered by OK, or `done` is true."""
         deadline, problem, turn = time.monotonic() + _PATIENCE, "", 0
         while time.monotonic() < deadline:
             turn += 1
@@ -89,6 +89,6 @@ class Operator:
         return 2 * learners > len(nodes) or self._votes(nodes, node)
 
     def _gone(self, nodes: list[int], node: int) -> bool:
-        """All that answer have it in no list."""
+        """Return whether it is in no list of any node that answers."""
         lists = [self._lists(nodes, name) for name in ("voters", "learners", "outgoing")]
         return all(bool(answers) and not any(node in answer for answer in answers) for answers in lists)

@@ -33,11 +33,11 @@ _STOP_SECONDS: Final = 15.0
 
 
 class NodeDied(Exception):  # named for what happened, as the library's errors are
-    """A node ended that nobody had asked to; the text ends with what it printed last."""
+    """A node ended without being told to; the text ends with its last output."""
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on at this moment."""
+    """Return free ports."""
     found: list[int] = []
     rng = random.SystemRandom()
     while len(found) < count:
@@ -64,12 +64,12 @@ class Member:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where its clients connect."""
+        """Return the address for clients."""
         return _HOST, self.port
 
     @property
     def peer_address(self) -> str:
-        """Where its peers connect."""
+        """Return the address for peers."""
         return f"{_HOST}:{self.peer_port}"
 
     @property
@@ -79,7 +79,7 @@ class Member:
 
     @property
     def log(self) -> Path:
-        """What it prints goes here."""
+        """Return the file with its output."""
         return self.directory.with_suffix(".log")
 
     def last_words(self) -> str:
@@ -96,7 +96,7 @@ class Member:
 @final
 @attrs.define(eq=False)
 class Cluster:
-    """Processes that make one cluster. Use it in a `with`: no process outlives it, unless `kept`."""
+    """The processes of one cluster. Use it in a `with`: no process outlives it, unless `kept`."""
 
     directory: Path
     loop: str = "trio"
@@ -108,7 +108,7 @@ class Cluster:
     founders: tuple[int, ...] = ()
     kept: bool = False
     held: int | None = None
-    """A descriptor that every server holds for as long as it lives."""
+    """A descriptor held by every server as long as it runs."""
 
     def __enter__(self) -> Cluster:
         return self
@@ -130,7 +130,7 @@ class Cluster:
                     member.process.stdin.close()
 
     def found(self, nodes: int) -> None:
-        """So many nodes are started as a new cluster, or again, if the directory holds one."""
+        """Start so many nodes as a new cluster, or as the one in the directory."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.founders = tuple(range(1, nodes + 1))
         for node in self.founders:
@@ -139,7 +139,7 @@ class Cluster:
             self.start(node)
 
     def join(self, node: int) -> Member:
-        """Start a new node that waits to be added."""
+        """Start a new node, which waits to be added."""
         member = self._add(node)
         self.start(node)
         return member
@@ -189,7 +189,7 @@ class Cluster:
         _let_go(member)
 
     def stop(self, nodes: Sequence[int]) -> None:
-        """SIGTERM to all of these; returns when they are gone. One that does not go is killed."""
+        """Stop these nodes by SIGTERM, or by SIGKILL if they do not end in time."""
         for node in nodes:
             if (process := self.members[node].process) is not None:
                 process.send_signal(signal.SIGTERM)
@@ -236,7 +236,9 @@ class Cluster:
                 return _serves(member)
 
             if not wait_until(ready, timeout):
-                raise TimeoutError(f"node {node} serves nobody; its log ends:\n{self.members[node].last_words()}")
+                raise TimeoutError(
+                    f"node {node} does not serve clients; its log ends:\n{self.members[node].last_words()}"
+                )
 
     def leader(self) -> int | None:
         """Return the node that most nodes name as leader, if it agrees."""
@@ -267,7 +269,7 @@ class Cluster:
         return found[-1]
 
     def statuses(self) -> Iterator[tuple[Member, dict[str, object] | None]]:
-        """Every member with what it says of itself."""
+        """Yield every member with its status."""
         for member in self.members.values():
             yield member, member.status()
 
@@ -278,7 +280,7 @@ def _environment() -> dict[str, str]:
 
 
 def _let_go(member: Member) -> None:
-    """Close our end of the pipe to a server that has ended."""
+    """Close our end of the pipe to an ended server."""
     if member.process is not None and member.process.stdin is not None:
         member.process.stdin.close()
 

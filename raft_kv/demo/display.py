@@ -21,8 +21,8 @@ __all__ = ["Display", "Row", "choose"]
 class Row:
     """One node at one moment.
 
-    `role` is "down" for a process that is gone, "no answer" or "starting" for one without a status yet; then the
-    numbers have no meaning and are not shown.
+    `role` is "down" for an ended process, "no answer" or "starting" for one without a status yet; then the numbers have
+    no meaning and are not shown.
     """
 
     node: int
@@ -35,7 +35,7 @@ class Row:
 
     @property
     def known(self) -> bool:
-        """The numbers are what the node says."""
+        """Return whether the numbers come from the node."""
         return self.role not in _SILENT
 
 
@@ -43,7 +43,7 @@ _SILENT: Final = frozenset({"down", "no answer", "starting"})
 
 
 class Display(Protocol):
-    """Where the story is told."""
+    """Shows the events and the nodes."""
 
     def __enter__(self) -> Display: ...
 
@@ -100,7 +100,7 @@ _COLOURS = {"leader": "bold green", "follower": "cyan", "down": "bold red"}
 @final
 @attrs.define(eq=False)
 class _Live:
-    """A table that is drawn anew, with what happened below it."""
+    """A table, redrawn in place, with the events below it."""
 
     _live: Live = attrs.field(factory=lambda: Live(console=Console(), refresh_per_second=8))
     _start: float = attrs.field(factory=time.monotonic)

@@ -46,7 +46,7 @@ class _Writer:
 @final
 @attrs.define(eq=False)
 class Load:
-    """So many clients that write to the nodes at `addresses` until `stop`. The list may be changed meanwhile."""
+    """Clients which write to the nodes at `addresses` until `stop`. The list may change meanwhile."""
 
     addresses: Sequence[Address]
     clients: int
@@ -65,7 +65,7 @@ class Load:
             thread.start()
 
     def stop(self) -> None:
-        """No client writes any more; what was under way has been answered or given up."""
+        """Stop all clients, after their open requests."""
         self._stopping.set()
         for thread in self._threads:
             thread.join()
@@ -91,7 +91,7 @@ class Load:
             for number in list(writer.acknowledged):
                 yield _key(writer.number, number), _value(writer.number, number)
 
-    # How long nobody was served.
+    # The duration of an outage.
 
     def mark(self) -> None:
         """Something happens now: `since_mark` counts from here."""
@@ -100,7 +100,7 @@ class Load:
             self._first_after = None
 
     def since_mark(self) -> float | None:
-        """Seconds from the mark to the first acknowledgement of a write that was sent after it; None: not yet."""
+        """Return the seconds from the mark to the first acknowledgement of a later write; None if there is none."""
         with self._lock:
             return None if self._first_after is None else self._first_after - self._marked_at
 
@@ -160,14 +160,14 @@ class Load:
 @final
 @attrs.frozen
 class Lost:
-    """What a node should hold and does not."""
+    """Acknowledged writes missing on a node."""
 
     node: int
     keys: tuple[bytes, ...]
 
 
 def check(node: int, address: Address, written: Sequence[tuple[bytes, bytes]], patience: float = 30.0) -> Lost:
-    """Return the acknowledged writes that this node does not hold. Raise `Failed` if it cannot be asked in time."""
+    """Return the acknowledged writes missing on this node. Raise `Failed` if it does not answer in time."""
     deadline = time.monotonic() + patience
     missing: list[bytes] = []
     for place in range(0, len(written), _PAGE):

@@ -32,13 +32,13 @@ _LEAST_NODES: Final = 3
 _PAUSE: Final = 0.2
 _PATIENCE: Final = 60.0
 _STARTING: Final = 10.0
-"""Seconds that a process may take until it answers."""
+"""Seconds for a process to start answering."""
 
 
 @final
 @attrs.frozen(kw_only=True)
 class DemoOptions:
-    """What was asked for on the command line."""
+    """The options of the command line."""
 
     nodes: int = 3
     seconds: float = 20.0
@@ -51,9 +51,9 @@ class DemoOptions:
 
 
 def demo_location(text: str) -> tuple[str, Path | None]:
-    """Return the kind of store, and the directory that holds those of all nodes; None where it is a temporary one.
+    """Return the kind of store and the directory for all nodes; None for a temporary one.
 
-    Raise `SettingsError` where there is no such store, or its package is missing.
+    Raise `SettingsError` if there is no such store, or its package is missing.
     """
     kind, colon, directory = text.partition(":")
     if colon and not directory:
@@ -64,7 +64,7 @@ def demo_location(text: str) -> tuple[str, Path | None]:
 
 
 def run_demo(options: DemoOptions) -> int:
-    """Tells the story; the exit status: 0 where nothing was lost, 1 where something was, or a node died unasked."""
+    """Run the story; return the exit status: 0 if nothing was lost, 1 if something was, or a node died by itself."""
     if options.nodes < _LEAST_NODES:
         raise CallerError(f"the demo needs at least {_LEAST_NODES} nodes: fewer do not survive the death of one")
     if options.directory is not None and options.directory.exists() and any(options.directory.iterdir()):
@@ -98,7 +98,7 @@ def _tell(options: DemoOptions, directory: Path, guard: IO[bytes] | None) -> int
 
 @contextmanager
 def _temporary() -> Iterator[tuple[Path, IO[bytes]]]:
-    """Make a directory that is gone afterwards, even if this process is killed; and the pipe to its guard."""
+    """Make a directory which is removed afterwards, even if this process is killed; and the pipe to its guard."""
     directory = Path(tempfile.mkdtemp(prefix="raft-kv-demo-"))
     command = [sys.executable, "-I", guard_program.__file__, str(directory)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as guard:
@@ -107,7 +107,7 @@ def _temporary() -> Iterator[tuple[Path, IO[bytes]]]:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """End the demo as Ctrl-C does, so that no node outlives it; a terminal that is closed may say so twice."""
+    """End the demo as Ctrl-C does, so that no node outlives it; a closed terminal may send its signal twice."""
     for number in stop_signals():
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
@@ -180,7 +180,7 @@ class _Story:
         self._bring_back(dead)
 
     def _await_service(self, dead: int) -> None:
-        """Wait for the first acknowledged write that was sent after the failure."""
+        """Wait for the first acknowledged write sent after the failure."""
         deadline = time.monotonic() + _PATIENCE
         while (gap := self.load.since_mark()) is None:
             if time.monotonic() > deadline:
@@ -211,7 +211,7 @@ class _Story:
     # Membership.
 
     def _membership(self) -> None:
-        """Grow by two, replace the leader, shrink to what there was."""
+        """Grow by two nodes, replace the leader, shrink to the former size."""
         nodes, step = self.options.nodes, self.options.seconds / 5
         operator = Operator(self.cluster, self.display.tell, self._pause)
         for place, node in enumerate((nodes + 1, nodes + 2)):
@@ -281,7 +281,7 @@ class _Story:
     # The end.
 
     def _check(self, when: str) -> None:
-        """Asks every node for every acknowledged write."""
+        """Look up every acknowledged write on every node."""
         written = list(self.load.written())
         began = time.monotonic()
         for member in self.cluster.members.values():
@@ -325,5 +325,5 @@ class _Story:
 
 
 def _redis_cli(address: Address) -> str:
-    """Return the command line that connects a person to this node."""
+    """Return the command line to connect to this node."""
     return f"redis-cli -h {address[0]} -p {address[1]}"

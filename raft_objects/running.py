@@ -25,7 +25,7 @@ import anyio.lowlevel
 
 import raft_anyio
 from raft_core.effects import RefusalReason, UnknownReason
-from raft_core.errors import OutcomeUnknown, RaftError, Refused
+from raft_core.errors import CallerError, OutcomeUnknown, RaftError, Refused
 from raft_core.node.config import NodeConfig, check_timeout
 from raft_core.sessions import Expired, Full, Registered, Reply, Result, decode_reply, encode_register
 from raft_objects.declare import Command, Query
@@ -94,6 +94,7 @@ class Running:
 
     async def command(self, name: str, command: Command[..., Any], arguments: dict[str, Any], timeout: float) -> Any:
         """Apply a command once, and return its result."""
+        self._require_thread()
         check_timeout(timeout)
         body = self.objects.encode_call(name, command, arguments)
         deadline = anyio.current_time() + timeout
@@ -103,6 +104,7 @@ class Running:
 
     async def query(self, name: str, query: Query[..., Any], arguments: dict[str, Any], timeout: float) -> Any:
         """Return a linearizable answer."""
+        self._require_thread()
         check_timeout(timeout)
         body = self.objects.encode_call(name, query, arguments)
         deadline = anyio.current_time() + timeout
@@ -121,6 +123,10 @@ class Running:
         if version > self.objects.version:
             raise CommandRefused("version_unknown", f"this process knows version {self.objects.version} only")
         await self._once(encode_enable(version), anyio.current_time() + timeout)
+
+    def _require_thread(self) -> None:
+        if get_ident() != self._thread:
+            raise CallerError("objects are awaited in their node's event loop; from threads, use raft_objects.blocking")
 
     # What recipes use.
 

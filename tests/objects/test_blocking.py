@@ -1,0 +1,145 @@
+"""Replicated objects from plain threads: calls, locks, fork, interrupts and the end of the interpreter."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+from raft_core.errors import CallerError
+from raft_kv.demo.cluster import free_ports
+from raft_objects import Objects, blocking
+from raft_objects.lock_table import LockTable
+from raft_objects.locks import Locks
+
+from .cluster import config
+from .samples import Bank, Broke
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_threads_call_commands_and_queries(tmp_path: Path) -> None:
+    bank = Bank()
+    with blocking.open_objects(config(1, free_ports(1), tmp_path), Objects({"bank": bank})) as cluster:
+        cluster.call(bank.deposit, "ada", 1)
+        threads = [threading.Thread(target=cluster.call, args=(bank.deposit, "ada", 1)) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert cluster.call(bank.balance, "ada") == 21
+        with pytest.raises(Broke):
+            cluster.call(bank.move, "ada", "bob", amount=99)
+    with pytest.raises(CallerError):
+        cluster.call(bank.balance, "ada")
+
+
+def test_lock_is_held_for_a_block_of_a_thread(tmp_path: Path) -> None:
+    table = LockTable()
+    with blocking.open_objects(config(1, free_ports(1), tmp_path), Objects({"locks": table})) as cluster:
+        locks = Locks(table)
+        with cluster.using(locks.hold("l")) as held:
+            assert held.token == 1
+            assert cluster.call(locks.try_acquire, "l") is None
+        assert table.locks == {}
+
+
+def test_object_awaited_in_another_event_loop_says_so(tmp_path: Path) -> None:
+    bank = Bank()
+    with (
+        blocking.open_objects(config(1, free_ports(1), tmp_path), Objects({"bank": bank})),
+        pytest.raises(CallerError),
+    ):
+        anyio.run(bank.deposit, "ada", 1)
+
+
+def test_disk_that_cannot_be_opened_is_told_and_leaves_no_thread(tmp_path: Path) -> None:
+    (tmp_path / "1").write_text("no directory")
+    with pytest.raises(Exception, match="1"):
+        blocking.connect(config(1, free_ports(1), tmp_path), Objects({"bank": Bank()}))
+    assert not [thread for thread in threading.enumerate() if thread.name == "raft_objects"]
+
+
+SCRIPT = """
+import os, sys, time
+from pathlib import Path
+from raft_core.errors import CallerError
+from raft_kv.demo.cluster import free_ports
+from raft_objects import Objects, blocking
+from tests.objects.cluster import config
+from tests.objects.samples import Bank
+
+bank = Bank()
+cluster = blocking.connect(config(1, free_ports(1), Path(sys.argv[1])), Objects({"bank": bank}))
+cluster.call(bank.deposit, "ada", 1)
+"""
+
+
+def script(body: str, directory: Path) -> subprocess.Popen[str]:
+    """Start a Python process that has a node open."""
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT + textwrap.dedent(body), str(directory)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_end_of_the_interpreter_closes_the_node(tmp_path: Path) -> None:
+    done = script("print('end')", tmp_path)
+    out, err = done.communicate(timeout=60)
+
+    assert (done.returncode, out, err) == (0, "end\n", "")
+
+
+def test_forked_child_is_told_what_to_do_and_the_parent_goes_on(tmp_path: Path) -> None:
+    done = script(
+        """
+        child = os.fork()
+        if child == 0:
+            try:
+                cluster.call(bank.deposit, "ada", 1)
+            except CallerError as failure:
+                assert "fork" in str(failure)
+                sys.exit(7)
+            sys.exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert cluster.call(bank.deposit, "ada", 1) == 2
+        print("end")
+        """,
+        tmp_path,
+    )
+    out, err = done.communicate(timeout=60)
+
+    assert (done.returncode, out, err) == (0, "end\n", "")
+
+
+def test_interrupt_ends_the_call_and_the_node_in_order(tmp_path: Path) -> None:
+    done = script(
+        """
+        import anyio
+        print("ready", flush=True)
+        try:
+            cluster.call(anyio.sleep, 60)
+        except KeyboardInterrupt:
+            print("interrupted", cluster.call(bank.balance, "ada"), flush=True)
+        """,
+        tmp_path,
+    )
+    assert done.stdout is not None
+    assert done.stdout.readline() == "ready\n"
+    time.sleep(0.05)
+    done.send_signal(signal.SIGINT)
+    out, err = done.communicate(timeout=60)
+
+    assert (done.returncode, out, err) == (0, "interrupted 1\n", "")

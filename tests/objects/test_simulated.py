@@ -1,0 +1,129 @@
+"""Recipes under the simulator's fire: the promise holds in every history, and a planted bug in each is found."""
+
+from __future__ import annotations
+
+import pytest
+
+from raft_core.node.limits import SECOND
+from raft_objects import Objects
+from raft_objects.lock_table import LockState, LockTable
+from raft_objects.queue_table import QueueTable
+from raft_testing.__main__ import open_file_store
+from raft_testing.faults.catalogue import Profile
+from raft_testing.sim.simulation import Simulation
+
+from .simulated import (
+    LockWorkload,
+    QueueWorkload,
+    SimulatedQueue,
+    lock_machine,
+    queue_machine,
+    wrong_locks,
+    wrong_messages,
+)
+
+PROFILE = Profile(chaos=60 * SECOND, operations=300)
+
+
+def locks_ran(seed: int) -> tuple[str, list[str], int]:
+    """Return the simulator's verdict, broken promises, and how often a lock was asked for."""
+    workload = LockWorkload()
+    simulation = Simulation(seed, machine=lock_machine, workload=workload, open_store=open_file_store, profile=PROFILE)
+    violation = simulation.run()
+    history = simulation.traffic.history()
+    asked = sum(one.kind in ("acquire", "confirm") for one in history)
+    return "" if violation is None else violation.text, wrong_locks(workload, history), asked
+
+
+def queue_ran(seed: int) -> tuple[str, list[str], int]:
+    """Return the simulator's verdict, broken promises, and how many messages were put."""
+    workload = QueueWorkload()
+    machines: list[Objects] = []
+
+    def machine() -> Objects:
+        machines.append(queue_machine())
+        return machines[-1]
+
+    simulation = Simulation(seed, machine=machine, workload=workload, open_store=open_file_store, profile=PROFILE)
+    violation = simulation.run()
+    history = simulation.traffic.history()
+    last = max(machines, key=lambda one: one.latest_time()).entry("it").instance
+    assert isinstance(last, SimulatedQueue)
+    put = sum(one.kind == "put" for one in history)
+    return "" if violation is None else violation.text, wrong_messages(workload, history, last), put
+
+
+def found(ran: tuple[str, list[str], int]) -> bool:
+    return bool(ran[0] or ran[1])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_locks_keep_their_promise(seed: int) -> None:
+    violation, wrong, asked = locks_ran(seed)
+
+    assert (violation, wrong) == ("", [])
+    assert asked > 50
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_queues_keep_their_promise(seed: int) -> None:
+    violation, wrong, put = queue_ran(seed)
+
+    assert (violation, wrong) == ("", [])
+    assert put > 50
+
+
+# Planted bugs: each is found by the promise alone, for the model runs the same code.
+
+
+def test_lock_that_passes_too_early_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    end_leases = LockTable._end_leases
+
+    def early(self: LockTable, also: str = "") -> None:
+        for lease in self.clients.values():
+            if lease.ends - self.now_ns < lease.length // 2:
+                lease.ends = self.now_ns
+        end_leases(self, also)
+
+    monkeypatch.setattr(LockTable, "_end_leases", early)
+    assert any(locks_ran(seed)[1] for seed in range(3))
+
+
+def test_lock_that_is_stolen_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stolen(self: LockTable, name: str, client: str, owner: str, *, wait: bool) -> int:
+        self._end_leases()
+        self._renew(client)
+        self.locks[name] = LockState(client, owner, self._next_token(), [])
+        return self.locks[name].token
+
+    monkeypatch.setattr(LockTable, "_acquire", stolen)
+    assert any(locks_ran(seed)[1] for seed in range(3))
+
+
+def test_lock_whose_tokens_do_not_rise_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LockTable, "_next_token", lambda self: 1)
+    assert any(locks_ran(seed)[1] for seed in range(3))
+
+
+def test_queue_that_forgets_what_was_given_back_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forget(self: QueueTable[str], number: int, delay: float) -> None:
+        del self.messages[number]
+
+    monkeypatch.setattr(QueueTable, "_end", forget)
+    assert any(queue_ran(seed)[1] for seed in range(3))
+
+
+def test_queue_that_hides_too_briefly_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    hide = QueueTable._hide
+    monkeypatch.setattr(QueueTable, "_hide", lambda self, number, seconds: hide(self, number, seconds / 4))
+    assert any(queue_ran(seed)[1] for seed in range(3))
+
+
+def test_queue_that_delivers_what_was_acknowledged_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    acknowledge = QueueTable.acknowledge
+
+    def keep(self: QueueTable[str], number: int, receipt: int) -> bool:
+        return self._is_out(number, receipt)
+
+    monkeypatch.setattr(acknowledge, "function", keep)
+    assert any(queue_ran(seed)[1] for seed in range(3))

@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterable
 from typing import Final, TypeAlias, assert_never, final, get_args
 
-from raft_core import _state
+from raft_core import state_codec
 from raft_core.effects import (
     AlarmKind,
     Effect,
@@ -69,7 +69,6 @@ from raft_core.roles.leader import Leader
 from raft_core.roles.transitions import LEGAL, BecomeCandidate, BecomeLeader, BecomePreCandidate, StepDown, Transition
 from raft_core.server import Server
 from raft_core.settings import Settings
-from raft_core.stale import answer_old, refuse_read_index
 from raft_core.status import Status, picture
 from raft_core.validation import FAR_TERM, TERM_LEAP, malformed, may_raise_term, speaks_of_future, term_in_reach
 
@@ -243,7 +242,7 @@ class Raft:
         if type(message) is RequestVote and message.term >= server.term and self._role.ignores_vote(message):
             return
         if message.term < server.term:
-            answer_old(server, message)
+            server.answer_old(message)
             return
         if message.term > server.term and not speaks_of_future(message):
             if not self._believes_term(message):
@@ -295,7 +294,7 @@ class Raft:
             if type(role) is Leader:
                 role.on_read_index(message)
             else:
-                refuse_read_index(self._server, message)
+                self._server.refuse_read_index(message)
         elif type(message) is ReadIndexReply:
             if type(role) is Follower and message.sender == role.leader:
                 role.on_read_index_reply(message)
@@ -510,8 +509,8 @@ class Raft:
 
     def copy(self) -> Raft:
         """Return an independent core in the same state, including the random generator."""
-        return _state.copied(self)
+        return state_codec.copied(self)
 
     def fingerprint(self) -> bytes:
         """Return bytes, equal if and only if two cores give equal effects for all future events."""
-        return _state.fingerprint(self)
+        return state_codec.fingerprint(self)

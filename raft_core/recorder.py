@@ -16,21 +16,68 @@ from typing import Final, final
 
 import msgspec
 
-from raft_core._freeze import freeze
+from raft_core import (
+    apply,
+    effects,
+    entries,
+    log,
+    membership,
+    messages,
+    outbox,
+    pending,
+    progress,
+    raft,
+    recovered,
+    server,
+    settings,
+    snapshots,
+)
 from raft_core.effects import Effect
 from raft_core.errors import CallerError, SettingsError
 from raft_core.events import Applied, Event, Proposed
 from raft_core.messages import AppendEntries
 from raft_core.raft import Raft
+from raft_core.roles import (
+    candidate,
+    follower,
+    leader,
+    leadership_transfer,
+    membership_change,
+    read_index,
+    replication,
+)
+from raft_core.state_codec import classes_of, dump, load
 from raft_core.structs import Value
 
-__all__ = ["EVENT_OVERHEAD", "Recorder", "Recording", "decode_recording"]
+__all__ = ["EVENT_OVERHEAD", "Recorder", "Recording", "decode_recording", "freeze", "thaw"]
 
 EVENT_OVERHEAD: Final = 200
 """Bytes counted for each event in addition to its commands, entries and results."""
 
 _WITH_DATA: Final = frozenset({Proposed, AppendEntries, Applied})
 _MAGIC: Final = b"raft recording 1\n"
+
+_CLASSES: Final = classes_of(
+    (
+        *(apply, effects, entries, log, membership, messages, outbox, pending, progress, raft, recovered, server),
+        *(settings, snapshots, candidate, follower, leader, leadership_transfer, membership_change, read_index),
+        replication,
+    )
+)
+"""The classes a core is made of."""
+
+
+def freeze(core: Raft) -> bytes:
+    """Return the whole state of `core`, with its random generator. Equal states give equal bytes."""
+    return dump(core, _CLASSES)
+
+
+def thaw(data: bytes) -> Raft:
+    """Return the core frozen by `freeze`. Raise `CallerError` if these bytes are not such a state."""
+    core = load(data, _CLASSES)
+    if not isinstance(core, Raft):
+        raise CallerError("these bytes are a value, but not the state of a core")
+    return core
 
 
 @final

@@ -9,7 +9,6 @@ import random
 from typing import Final, final
 
 from raft_core.apply import ApplyPipeline
-from raft_core.configurations import MembershipHistory
 from raft_core.effects import (
     Alarm,
     AlarmKind,
@@ -20,12 +19,23 @@ from raft_core.effects import (
     StopReason,
     UnknownReason,
 )
-from raft_core.entries import MEMBERS, Entry, SnapshotMeta
+from raft_core.entries import MEMBERS, START, Entry, LogPosition, SnapshotMeta
 from raft_core.errors import LogLost, invariant
 from raft_core.events import Applied, Restored
 from raft_core.ids import MAX_INT63, NO_INDEX, NO_NODE, Index, MessageId, NodeId, RequestId, Term, WriteId
-from raft_core.membership import Members
-from raft_core.messages import RequestVote, VoteKind, VoteReply
+from raft_core.membership import Members, MembershipHistory
+from raft_core.messages import (
+    AppendEntries,
+    AppendReply,
+    InstallSnapshot,
+    Message,
+    ReadIndex,
+    ReadIndexReply,
+    RequestVote,
+    SnapshotReply,
+    VoteKind,
+    VoteReply,
+)
 from raft_core.outbox import Outbox
 from raft_core.pending import PendingProposals
 from raft_core.recovered import RESTART_TEXT, Recovered
@@ -237,6 +247,45 @@ class Server:
         reply = VoteReply(term, self.me, self.identity.incarnation, request.id, request.kind, granted)
         self.outbox.promise_term(request.sender, reply)
         return granted and real
+
+    # Replies.
+
+    def append_reply(self, request: AppendEntries, match: Index, *, lease: int = 0) -> AppendReply:
+        """Return an acknowledgement of entries up to `match`."""
+        incarnation, read = self.identity.incarnation, request.read
+        return AppendReply(
+            self.term, self.me, incarnation, request.id, request.purpose, read, match, ok=True, lease=lease
+        )
+
+    def append_rejection(self, request: AppendEntries, hint: LogPosition = START) -> AppendReply:
+        """Return a rejection of an append, with the last position at which the logs can still be equal."""
+        me, incarnation, rejected = self.me, self.identity.incarnation, request.prev_index
+        head = (self.term, me, incarnation, request.id, request.purpose, request.read)
+        return AppendReply(*head, NO_INDEX, rejected, hint.index, hint.term, ok=False)
+
+    def snapshot_reply(self, to: MessageId, index: Index, match: Index, *, ok: bool) -> SnapshotReply:
+        """Return the reply to the offer `to` of a snapshot at `index`."""
+        return SnapshotReply(self.term, self.me, self.identity.incarnation, to, index, match, ok=ok)
+
+    def answer_old(self, message: Message) -> None:
+        """Answer a request of an older term with our term, so that its sender can catch up (rules 2.5, 2.6, §5.1).
+
+        Drop any other message: a reply of an older term concerns that term only.
+        """
+        if type(message) is AppendEntries:
+            self.outbox.promise_term(message.sender, self.append_rejection(message))
+        elif type(message) is RequestVote:
+            self.refuse_old_vote(message)
+        elif type(message) is InstallSnapshot:
+            reply = self.snapshot_reply(message.id, message.meta.index, NO_INDEX, ok=False)
+            self.outbox.promise_term(message.sender, reply)
+        elif type(message) is ReadIndex:
+            self.refuse_read_index(message)
+
+    def refuse_read_index(self, message: ReadIndex) -> None:
+        """Refuse a read which cannot be confirmed here; the reply carries our term."""
+        reply = ReadIndexReply(self.term, self.me, message.id, NO_INDEX, ok=False)
+        self.outbox.promise_term(message.sender, reply)
 
     def refuse_old_vote(self, request: RequestVote) -> None:
         """Refuse a candidate of an older term and report ours (rule 2.6: silence would deadlock it)."""

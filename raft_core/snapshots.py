@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Final, final
 
 from raft_core.apply import ApplyPipeline
-from raft_core.configurations import MembershipHistory
 from raft_core.effects import ReceiveSnapshot, TakeSnapshot
 from raft_core.entries import START, LogPosition, SnapshotMeta
 from raft_core.errors import CallerError
 from raft_core.ids import NO_INDEX, NO_WRITE, Index, WriteId
 from raft_core.log import Log
+from raft_core.membership import MembershipHistory
 from raft_core.outbox import Outbox
 from raft_core.recovered import Recovered
 from raft_core.settings import Settings

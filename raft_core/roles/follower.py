@@ -15,7 +15,6 @@ from raft_core.messages import (
     COMMIT_UPDATE,
     HEARTBEAT,
     AppendEntries,
-    AppendReply,
     InstallSnapshot,
     ReadIndex,
     ReadIndexReply,
@@ -249,16 +248,7 @@ class Follower:
         if server.commit >= request.commit:
             self.fresh_at = server.now
         if request.purpose is not COMMIT_UPDATE:
-            reply = AppendReply(
-                server.term,
-                server.me,
-                server.identity.incarnation,
-                request.id,
-                request.purpose,
-                request.read,
-                verified,
-            )
-            server.outbox.promise_entries(request.sender, reply, verified)
+            server.outbox.promise_entries(request.sender, server.append_reply(request, verified), verified)
 
     def _overlap_commit(self, request: AppendEntries, verified: Index) -> None:
         """Handle an append which begins below our commit index, where the logs are equal (§5.4).
@@ -299,12 +289,8 @@ class Follower:
         if held is not None and held != (request.entries[-1].term if request.entries else request.prev_term):
             self._conflict(request)
             return
-        if request.purpose is COMMIT_UPDATE:
-            return
-        reply = AppendReply(
-            server.term, server.me, server.identity.incarnation, request.id, request.purpose, request.read, commit
-        )
-        server.outbox.promise_entries(request.sender, reply, commit)
+        if request.purpose is not COMMIT_UPDATE:
+            server.outbox.promise_entries(request.sender, server.append_reply(request, commit), commit)
 
     def _conflict(self, request: AppendEntries) -> None:
         self.server.alarm(
@@ -315,19 +301,7 @@ class Follower:
         """Reject, with the last position at which the logs can still be equal as the hint (end of §5.3)."""
         server = self.server
         hint = server.log.last_at_most(request.prev_index, request.prev_term)
-        reply = AppendReply(
-            server.term,
-            server.me,
-            server.identity.incarnation,
-            request.id,
-            request.purpose,
-            request.read,
-            NO_INDEX,
-            request.prev_index,
-            hint.index,
-            hint.term,
-            ok=False,
-        )
+        reply = server.append_rejection(request, hint)
         server.outbox.promise_term(request.sender, reply)
 
     def _on_heartbeat(self, request: AppendEntries) -> None:
@@ -353,17 +327,10 @@ class Follower:
         if server.commit >= request.tip:
             self.fresh_at = server.now
         durable = server.outbox.durable_index
-        reply = AppendReply(
-            server.term,
-            server.me,
-            server.identity.incarnation,
-            request.id,
-            HEARTBEAT,
-            request.read,
-            self.verified if self.verified < durable else durable,
-            # After a restart a node learns from its disk of leases: with an empty one it promises nothing.
-            lease=server.settings.lease_promise if server.members.leases and durable else 0,
-        )
+        match = self.verified if self.verified < durable else durable
+        # After a restart a node learns from its disk of leases: with an empty one it promises nothing.
+        lease = server.settings.lease_promise if server.members.leases and durable else 0
+        reply = server.append_reply(request, match, lease=lease)
         server.outbox.promise_term(request.sender, reply)
 
     # Snapshots.
@@ -421,8 +388,7 @@ class Follower:
 
     def _answer_snapshot(self, to: NodeId, message: MessageId, index: Index, match: Index) -> None:
         server = self.server
-        reply = SnapshotReply(server.term, server.me, server.identity.incarnation, message, index, match, ok=True)
-        server.outbox.promise_entries(to, reply, match)
+        server.outbox.promise_entries(to, server.snapshot_reply(message, index, match, ok=True), match)
 
     # Leadership transfer.
 

@@ -32,7 +32,7 @@ from raft_core.quorum import NO_LIMIT, committed_index, quorum_reached
 from raft_core.requests import ChangeMembership
 from raft_core.roles.leadership_transfer import LeadershipTransfer
 from raft_core.roles.membership_change import MembershipChange
-from raft_core.roles.reading import Reading
+from raft_core.roles.read_index import Reading
 from raft_core.roles.replication import Replication
 from raft_core.roles.transitions import StepDown, Transition
 from raft_core.server import Server

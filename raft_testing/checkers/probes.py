@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, final
 
-from raft_core._state import alike
 from raft_core.describe import describe
 from raft_core.effects import Effect
 from raft_core.events import Event

@@ -15,7 +15,6 @@ from typing import Final, final
 
 import msgspec
 
-from raft_core._state import alike
 from raft_core.effects import Apply, Effect, Persist, Respond, Restore, Send, Stop, TakeSnapshot
 from raft_core.entries import COMMAND, MEMBERS, SnapshotMeta
 from raft_core.errors import InvariantBroken, RaftError
@@ -29,6 +28,7 @@ from raft_core.recovered import Recovered
 from raft_core.requests import Read
 from raft_core.roles.follower import Follower
 from raft_core.roles.leader import Leader
+from raft_core.state_codec import alike
 from raft_testing.checkers.bounds import queue_of_core
 from raft_testing.checkers.durability import DurabilityChecker
 from raft_testing.checkers.reference_model import Ledger, ModelMismatch, Watched, majority_of_each_half

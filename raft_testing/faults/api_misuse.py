@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeAlias, final
 
-from raft_core._state import alike
 from raft_core.effects import Alarm, AlarmKind, Stop, StopReason
 from raft_core.entries import MEMBERS, Entry, SnapshotMeta
 from raft_core.errors import Refused
@@ -25,6 +24,7 @@ from raft_core.raft import Raft
 from raft_core.requests import Propose, ReadConsistency
 from raft_core.roles.leader import Leader
 from raft_core.sessions import Sequence, SessionId, encode_command
+from raft_core.state_codec import alike
 from raft_testing.checkers.requests import Reply
 from raft_testing.rng import Rng
 from raft_testing.sim.adapter import converse

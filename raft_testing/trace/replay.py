@@ -10,13 +10,12 @@ from typing import final
 import attrs
 import msgspec
 
-from raft_core._freeze import thaw
 from raft_core.effects import Effect
 from raft_core.errors import RaftError
 from raft_core.events import Event, Tick
 from raft_core.ids import NodeId
 from raft_core.raft import Raft
-from raft_core.recorder import decode_recording
+from raft_core.recorder import decode_recording, thaw
 from raft_core.status import Status
 from raft_testing.trace.records import Tracer, TraceRecord
 

@@ -26,10 +26,10 @@ from raft_core.outbox import MOST_HELD
 from raft_core.pending import PendingProposal
 from raft_core.progress import Progress, ProgressState
 from raft_core.raft import Raft
-from raft_core.reads import WaitingRead
 from raft_core.roles.candidate import Candidate
 from raft_core.roles.follower import Follower
 from raft_core.roles.leader import Leader
+from raft_core.roles.read_index import WaitingRead
 from tests.core.helpers import asks, candidate, core, heartbeat, leader, machine_done, persist, step
 
 MEMBERS: Final = Members.initial([1, 2, 3])

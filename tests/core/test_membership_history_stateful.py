@@ -5,9 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from raft_core.configurations import MembershipHistory
 from raft_core.ids import Index, NodeId
-from raft_core.membership import Members
+from raft_core.membership import Members, MembershipHistory
 from tests.profiles import stateful
 
 NODES = st.sets(st.integers(1, 5), min_size=1)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from raft_core._state import alike
 from raft_core.effects import (
     Alarm,
     AlarmKind,
@@ -66,6 +65,7 @@ from raft_core.messages import (
 from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered
 from raft_core.requests import ChangeMembership, LeaveJoint, Read, ReadConsistency, TransferLeadership
+from raft_core.state_codec import alike
 from tests.core.cluster import SMALL, Cluster, with_settings
 from tests.core.helpers import (
     append,

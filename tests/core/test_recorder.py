@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from raft_core._freeze import freeze, thaw
 from raft_core.effects import Effect, RoleName
 from raft_core.errors import CallerError, SettingsError
 from raft_core.events import CampaignRequested, Event, Persisted, Proposed, Requested, StopRequested, Tick
@@ -19,7 +18,7 @@ from raft_core.ids import NodeId, RequestId, WriteId
 from raft_core.membership import AddLearner, ChangeMode, Members, RemoveNode
 from raft_core.node import NodeCore, NodeLimits
 from raft_core.raft import Raft
-from raft_core.recorder import EVENT_OVERHEAD, Recorder, decode_recording
+from raft_core.recorder import EVENT_OVERHEAD, Recorder, decode_recording, freeze, thaw
 from raft_core.recovered import Recovered
 from raft_core.requests import ChangeMembership, Read, TransferLeadership
 from raft_core.settings import Settings

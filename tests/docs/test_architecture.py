@@ -94,17 +94,14 @@ ORDER = (
     "validation",
     "recovered",
     "log",
-    "configurations",
     "outbox",
     "progress",
-    "reads",
     "pending",
     "apply",
     "snapshots",
     "server",
-    "stale",
     "roles.replication",
-    "roles.reading",
+    "roles.read_index",
     "roles.membership_change",
     "roles.leadership_transfer",
     "roles.follower",
@@ -112,7 +109,7 @@ ORDER = (
     "roles.leader",
     "status",
     "explain",
-    "_state",
+    "state_codec",
     "raft",
     "invariants",
 )
@@ -125,7 +122,6 @@ BESIDE = {  # modules of the core that may use the protocol, and that the protoc
     "explain",
     "describe",
     "recorder",
-    "_freeze",
 }
 
 MOVED = {"testing", "host", "machine", "typed", "storage", "salvage", "trace"}

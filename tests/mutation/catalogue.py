@@ -230,9 +230,9 @@ MUTANTS: Final = (
     Mutant(
         "old-candidates-unanswered",
         "A vote request of an older term is dropped in silence: its sender stays stuck (the upgrade deadlock).",
-        "raft_core/stale.py",
-        "answer_old",
-        "server.refuse_old_vote(message)",
+        _SERVER,
+        "Server.answer_old",
+        "self.refuse_old_vote(message)",
         "pass",
         _LOYALTY,
     ),
@@ -365,8 +365,8 @@ MUTANTS: Final = (
         "A follower acknowledges its last index instead of what the message verified.",
         _FOLLOWER,
         "Follower._accept",
-        "AppendReply(server.term, server.me, server.identity.incarnation, request.id, request.purpose, request.read, verified)",
-        "AppendReply(server.term, server.me, server.identity.incarnation, request.id, request.purpose, request.read, server.log.last_index)",
+        "server.append_reply(request, verified)",
+        "server.append_reply(request, server.log.last_index)",
         _APPEND,
     ),
     Mutant(
@@ -398,12 +398,12 @@ MUTANTS: Final = (
         "Raft._receive",
         """
         if message.term < server.term:
-            answer_old(server, message)
+            server.answer_old(message)
             return
         """,
         """
         if message.term < server.term:
-            answer_old(server, message)
+            server.answer_old(message)
         """,
         _APPEND,
     ),
@@ -493,7 +493,7 @@ MUTANTS: Final = (
     Mutant(
         "read-joins-the-round-under-way",
         "A read is confirmed by a round that was sent before it was asked.",
-        "raft_core/reads.py",
+        "raft_core/roles/read_index.py",
         "ReadQueue.confirmed",
         "self.rounds[0].id <= upto",
         "self.rounds[0].id <= upto + 1",
@@ -502,7 +502,7 @@ MUTANTS: Final = (
     Mutant(
         "read-before-first-commit",
         "A new leader answers reads before it has committed in its term.",
-        "raft_core/roles/reading.py",
+        "raft_core/roles/read_index.py",
         "Reading.begin_if_wanted",
         "self.settled and self.queue.wants_round",
         "self.queue.wants_round",
@@ -511,7 +511,7 @@ MUTANTS: Final = (
     Mutant(
         "read-without-a-round",
         "A read needs no majority.",
-        "raft_core/roles/reading.py",
+        "raft_core/roles/read_index.py",
         "Reading.confirm",
         """
         if not quorum_reached(self.server.members, self._has_answered(wanted)):
@@ -1284,7 +1284,7 @@ MUTANTS: Final = (
     Mutant(
         "lease-by-own-timeout",
         "A lease lasts as long as the leader's own election timeout, whatever the voters promise.",
-        "raft_core/roles/reading.py",
+        "raft_core/roles/read_index.py",
         "Reading._lends",
         "min(peer.lease_promised // settings.tick_nanoseconds, settings.election_ticks)",
         "settings.election_ticks",

@@ -45,7 +45,7 @@ from raft_core.events import (
     Tick,
 )
 from raft_core.explain import Explainer, Explanation, Reason
-from raft_core.ids import NO_INDEX, NO_NODE, Index, NodeId, RequestId, Term
+from raft_core.ids import NO_NODE, Index, NodeId, RequestId, Term
 from raft_core.log import Log
 from raft_core.membership import Members
 from raft_core.messages import (
@@ -173,7 +173,7 @@ class Raft:
         elif type(event) is Applied:
             server.on_applied(event)
         elif type(event) is Proposed:
-            self._proposed(event)
+            self._role.on_proposed(event)
         elif type(event) is Tick:
             self._tick(event)
         elif type(event) is Requested:
@@ -187,34 +187,26 @@ class Raft:
             case Restored():
                 server.on_restored(event)
             case SnapshotTaken():
-                server.snapshots.on_taken(event.meta, self._log_hold())
+                server.snapshots.on_taken(event.meta, role.log_hold)
             case SnapshotFailed(index):
                 server.snapshots.on_failed(index, server.now)
             case SnapshotReceived(meta):
-                if isinstance(role, Follower):
-                    role.on_snapshot_received(meta)
-                else:
-                    server.snapshots.receiving = None  # §7: only a follower installs a snapshot; our log suffices
+                role.on_snapshot_received(meta)
             case SnapshotRejected(index):
-                if isinstance(role, Follower):
-                    role.on_snapshot_rejected(index)
-                else:
-                    server.snapshots.receiving = None
+                role.on_snapshot_rejected(index)
             case SnapshotProgress():
-                if isinstance(role, Leader):
-                    role.on_snapshot_progress(event)
+                role.on_snapshot_progress(event)
             case PeerConnected(peer):
-                if isinstance(role, Leader):
-                    role.on_connected(NodeId(peer))
+                role.on_connected(NodeId(peer))
             case PeerUnreachable(peer):
-                self._unreachable(NodeId(peer))
+                self._move(role.on_unreachable(NodeId(peer)))
             case CampaignRequested():
-                self._campaign()
+                self._move(role.on_campaign())
             case ForgetLeaderRequested():
-                if isinstance(role, Follower):
-                    role.on_forget_leader()
+                role.on_forget_leader()
             case StopRequested():
-                self._stop()
+                server.stopping = True
+                self._move(role.on_stop())
             case StorageFailed(text):
                 server.outbox.fail()  # rule 12.5: drop held messages, answer all requests, step down
                 self._finish(StopReason.STORAGE_FAILED, text)
@@ -274,7 +266,7 @@ class Raft:
                 self._move(arrow)  # the candidacy is over; the new follower handles the same message
                 arrow = self._role.on_append_entries(message)
         elif type(message) is AppendReply:
-            arrow = role.on_append_reply(message) if type(role) is Leader else None
+            arrow = role.on_append_reply(message)
         elif type(message) is RequestVote:
             arrow = role.on_request_vote(message)
         elif type(message) is VoteReply:
@@ -285,19 +277,15 @@ class Raft:
                 self._move(arrow)
                 arrow = self._role.on_install_snapshot(message)
         elif type(message) is SnapshotReply:
-            arrow = role.on_snapshot_reply(message) if type(role) is Leader else None
+            arrow = role.on_snapshot_reply(message)
         elif type(message) is TimeoutNow:
             arrow = role.on_timeout_now(message)
         elif type(message) is TransferRefused:
-            arrow = role.on_transfer_refused(message) if type(role) is Leader else None
+            arrow = role.on_transfer_refused(message)
         elif type(message) is ReadIndex:
-            if type(role) is Leader:
-                role.on_read_index(message)
-            else:
-                self._server.refuse_read_index(message)
+            role.on_read_index(message)
         elif type(message) is ReadIndexReply:
-            if type(role) is Follower and message.sender == role.leader:
-                role.on_read_index_reply(message)
+            role.on_read_index_reply(message)
         else:
             assert_never(message)
         self._move(arrow)
@@ -309,10 +297,7 @@ class Raft:
         while arrow is not None:
             old = self._role
             invariant(type(arrow) in LEGAL[old.name], "the role figure has no such arrow")
-            if type(old) is Leader:
-                old.resign()
-            elif type(old) is Follower:
-                old.refuse_reads()
+            old.resign()
             if type(arrow) is StepDown:
                 self._follow(old, arrow)
                 arrow = None
@@ -345,45 +330,22 @@ class Raft:
     def _tick(self, event: Tick) -> None:
         if event.elapsed < 1:
             raise CallerError("Tick(elapsed) counts ticks that have passed: at least 1")
-        server, role = self._server, self._role
+        server = self._server
         server.now += event.elapsed
         if server.loyalty:
             server.loyalty -= 1
         if 0 <= server.give_up_at <= server.now:
             server.give_up_at = -1
             server.requests.give_up(Indeterminate(UnknownReason.LEADERSHIP_LOST), server.respond)
-        self._move(role.on_tick(event.elapsed) if type(role) is Leader else role.on_tick())
-
-    def _unreachable(self, peer: NodeId) -> None:
-        if type(self._role) is Follower:
-            self._role.on_unreachable(peer)
-        elif type(self._role) is Leader:
-            self._move(self._role.on_unreachable(peer))
+        self._move(self._role.on_tick(event.elapsed))
 
     # Requests of clients and operators.
 
-    def _proposed(self, event: Proposed) -> None:
-        if type(self._role) is Leader:
-            self._role.on_proposed(event)
-        else:
-            self._not_leader(RequestId(event.request), len(event.commands))
-
-    def _not_leader(self, request: RequestId, count: int) -> None:
-        reason = RefusalReason.STOPPING if self._server.stopping else RefusalReason.NOT_LEADER
-        self._server.refuse(request, reason, leader=self._role.leader, count=count)
-
     def _requested(self, number: RequestId, request: Read | ChangeMembership | LeaveJoint | TransferLeadership) -> None:
-        role = self._role
         if type(request) is Read:
             self._read(number, request)
-        elif type(role) is not Leader:
-            self._not_leader(number, 1)
-        elif type(request) is ChangeMembership:
-            self._move(role.on_change(number, request))
-        elif type(request) is LeaveJoint:
-            self._move(role.on_leave_joint(number))
-        elif type(request) is TransferLeadership:
-            role.on_transfer(number, request.to)
+        else:
+            self._move(self._role.on_requested(number, request))
 
     def _read(self, number: RequestId, read: Read) -> None:
         server, role = self._server, self._role
@@ -393,17 +355,8 @@ class Raft:
             server.refuse(number, RefusalReason.READS_FULL, leader=role.leader)
         elif read.consistency is ReadConsistency.MONOTONE:
             self._read_monotone(number, read.limit)
-        elif type(role) is Leader:
-            role.on_read(number)
-        elif type(role) is Follower and read.consistency is ReadConsistency.STALE_BOUNDED:
-            if role.fresh_at >= 0 and server.now - role.fresh_at <= read.limit:
-                server.pipeline.read_when_applied(server.commit, number)
-            else:
-                server.refuse(number, RefusalReason.STALE, leader=role.leader)
-        elif type(role) is Follower:
-            role.on_read(number)
         else:
-            server.refuse(number, RefusalReason.NO_LEADER)
+            role.on_read(number, read)
 
     def _read_monotone(self, number: RequestId, index: int) -> None:
         """Refuse a read above our commit index: otherwise it might wait for ever."""
@@ -414,35 +367,18 @@ class Raft:
         else:
             server.pipeline.read_when_applied(Index(index), number)
 
-    def _campaign(self) -> None:
-        if type(self._role) is Follower:
-            self._move(self._role.on_campaign())
-        elif type(self._role) is not Leader and self._server.may_campaign:
-            self._move(BecomePreCandidate() if self._server.settings.pre_vote else BecomeCandidate())
-
-    def _stop(self) -> None:
-        self._server.stopping = True
-        if type(self._role) is Leader:
-            self._move(self._role.on_stop())
-        elif type(self._role) is not Follower:
-            self._move(StepDown())  # a stopping node must not win an election
-
     def _finish(self, reason: StopReason, text: str) -> None:
         """Answer all waiting requests and emit `Stop`. No step follows."""
         server = self._server
         if type(self._role) is Leader:
             self._move(StepDown())
-        if type(self._role) is Follower:
-            self._role.refuse_reads()
+        self._role.resign()
         told = text if reason is StopReason.MACHINE_FAILED else ""  # clients get the machine's error
         server.answer_everybody(reason, told)
         server.outbox.effects.append(Stop(reason, text))
         self._dead = f"it was stopped: {reason}"
 
     # Inspection.
-
-    def _log_hold(self) -> Index:
-        return self._role.replication.log_hold if type(self._role) is Leader else NO_INDEX
 
     @property
     def log(self) -> Log:

@@ -11,6 +11,7 @@ from raft_core.effects import AlarmKind, RoleName
 from raft_core.ids import NO_NODE, NodeId, Term, WriteId
 from raft_core.messages import AppendEntries, InstallSnapshot, RequestVote, TimeoutNow, VoteKind, VoteReply
 from raft_core.quorum import Verdict, vote_verdict
+from raft_core.roles.role import Role
 from raft_core.roles.transitions import BecomeCandidate, BecomeLeader, BecomePreCandidate, StepDown, Transition
 from raft_core.server import Server
 
@@ -73,8 +74,15 @@ class Campaign:
         return vote_verdict(self.server.members, self.votes)
 
 
+def campaign_anew(server: Server) -> Transition | None:
+    """Return the arrow to another election, if this node may stand."""
+    if not server.may_campaign:
+        return None
+    return BecomePreCandidate() if server.settings.pre_vote else BecomeCandidate()
+
+
 @final
-class PreCandidate:
+class PreCandidate(Role):
     """Asks whether a majority would vote for this node, without changing term or vote."""
 
     name: Final = RoleName.PRE_CANDIDATE
@@ -87,11 +95,6 @@ class PreCandidate:
         self.timeout = server.election_timeout()
         self.campaign = Campaign(server, VoteKind.PRE, Term(server.term + 1))
 
-    @property
-    def leader(self) -> NodeId:
-        """`NO_NODE`: a pre-candidate has forgotten its leader (rule 2.1)."""
-        return NO_NODE
-
     def begin(self) -> Transition | None:
         """Send the first pre-vote requests; a sole voter wins at once."""
         if self.campaign.count_own() is Verdict.WON:
@@ -99,7 +102,7 @@ class PreCandidate:
         self.campaign.ask()
         return None
 
-    def on_tick(self) -> Transition | None:
+    def on_tick(self, elapsed: int) -> Transition | None:
         """Repeat unanswered requests; after a timeout, start another pre-vote."""
         self.elapsed += 1
         if self.elapsed >= self.timeout and not self.campaign.held_back:
@@ -108,9 +111,13 @@ class PreCandidate:
         self.campaign.on_tick()
         return None
 
-    def on_persisted(self) -> Transition | None:
-        """Do nothing: a pre-vote request writes nothing."""
-        return None
+    def on_campaign(self) -> Transition | None:
+        """Campaign anew, on an operator's order."""
+        return campaign_anew(self.server)
+
+    def on_stop(self) -> Transition | None:
+        """Step down: a stopping node must not win an election."""
+        return StepDown()
 
     def ignores_vote(self, request: RequestVote) -> bool:
         """Ignore candidates while a lease may rest on this voter (rule 8.1)."""
@@ -142,7 +149,7 @@ class PreCandidate:
 
 
 @final
-class Candidate:
+class Candidate(Role):
     """Asks for votes in a new term. Its own vote counts once durable, like any other (rule 1.1)."""
 
     name: Final = RoleName.CANDIDATE
@@ -158,17 +165,12 @@ class Candidate:
         self.own_write: WriteId = server.outbox.everything(server.log)
         self.campaign = Campaign(server, kind, server.term)
 
-    @property
-    def leader(self) -> NodeId:
-        """`NO_NODE`: the term has no known leader."""
-        return NO_NODE
-
     def begin(self) -> Transition | None:
         """Request votes; our own counts once it is durable."""
         self.campaign.ask()
         return None
 
-    def on_tick(self) -> Transition | None:
+    def on_tick(self, elapsed: int) -> Transition | None:
         """Campaign again after a random timeout, which ends a split vote (§5.2)."""
         self.elapsed += 1
         if self.elapsed >= self.timeout and not self.campaign.held_back:
@@ -188,6 +190,14 @@ class Candidate:
         if self.server.me in self.campaign.votes or self.server.outbox.durable < self.own_write:
             return None
         return BecomeLeader() if self.campaign.count_own() is Verdict.WON else None
+
+    def on_campaign(self) -> Transition | None:
+        """Campaign anew, on an operator's order."""
+        return campaign_anew(self.server)
+
+    def on_stop(self) -> Transition | None:
+        """Step down: a stopping node must not win an election."""
+        return StepDown()
 
     def ignores_vote(self, request: RequestVote) -> bool:
         """Ignore candidates while a lease may rest on this voter (rule 8.1)."""
@@ -215,7 +225,3 @@ class Candidate:
     def on_install_snapshot(self, request: InstallSnapshot) -> Transition | None:
         """Follow the sender, which leads our term."""
         return StepDown(request.sender)
-
-    def on_timeout_now(self, request: TimeoutNow) -> Transition | None:
-        """Do nothing: the election is already under way."""
-        return None  # already a candidate

@@ -19,12 +19,12 @@ from raft_core.messages import (
     ReadIndex,
     ReadIndexReply,
     RequestVote,
-    SnapshotReply,
     TimeoutNow,
     TransferRefused,
     VoteKind,
-    VoteReply,
 )
+from raft_core.requests import Read, ReadConsistency
+from raft_core.roles.role import Role
 from raft_core.roles.transitions import BecomeCandidate, BecomePreCandidate, Transition
 from raft_core.server import Server
 from raft_core.validation import snapshot_too_far
@@ -39,7 +39,7 @@ LOST_TEXT: Final = (
 
 
 @final
-class Follower:
+class Follower(Role):
     """Invariant: `verified` is at most the last index, and the log equals the leader's up to `verified`."""
 
     name: Final = RoleName.FOLLOWER
@@ -59,7 +59,7 @@ class Follower:
 
     def __init__(self, server: Server, leader: NodeId, hurry: int = 0) -> None:
         self.server = server
-        self.leader = leader
+        self.leader: NodeId = leader
         self.elapsed = 0  # ticks since the leader was heard, a vote was granted, or this role began
         self.heard = leader != NO_NODE  # a leader was heard within `elapsed`
         self.hurry = hurry
@@ -72,8 +72,8 @@ class Follower:
 
     # Time.
 
-    def on_tick(self) -> Transition | None:
-        """Campaign if no leader was heard for the whole timeout (§5.2)."""
+    def on_tick(self, elapsed: int) -> Transition | None:
+        """Campaign if no leader was heard for the whole timeout (§5.2). Count one tick, however many have passed."""
         self.elapsed += 1
         if self.reads:
             self._ask_again()
@@ -101,24 +101,21 @@ class Follower:
             return None
         return BecomePreCandidate() if self.server.settings.pre_vote else BecomeCandidate()
 
-    def on_unreachable(self, peer: NodeId) -> None:
+    def on_unreachable(self, peer: NodeId) -> Transition | None:
         """Campaign soon after losing the connection to the leader, once until it is heard again."""
         server = self.server
         if peer != self.leader or self.suspect or peer == NO_NODE:
-            return
+            return None
         self.suspect = True
         leased = server.loyalty if server.members.leases else 0
         self.timeout = min(self.timeout, self.elapsed + leased + server.short_timeout())
+        return None
 
     def on_forget_leader(self) -> None:
         """Forget the leader, so that votes can be granted at once. Do nothing in a cluster with leases (rule 8.1)."""
         if not self.server.members.leases and self.leader != NO_NODE:
             self.heard = False
             self._forget()
-
-    def on_persisted(self) -> Transition | None:
-        """Do nothing: a follower counts no own copies."""
-        return None
 
     def _hear(self, leader: NodeId) -> bool:
         """Note contact with the leader. Return False if another node leads this term: one of the two is faulty."""
@@ -159,10 +156,6 @@ class Follower:
         if self.server.answer_vote(request, leader):
             self.elapsed = 0
         return None
-
-    def on_vote_reply(self, reply: VoteReply) -> Transition | None:
-        """Ignore a reply to a campaign that is over."""
-        return None  # our campaign is over
 
     # Appends.
 
@@ -381,9 +374,7 @@ class Follower:
         server = self.server
         receiving, server.snapshots.receiving = server.snapshots.receiving, None
         if receiving is not None and receiving.sender == self.leader:
-            reply = SnapshotReply(
-                server.term, server.me, server.identity.incarnation, server.next_message(), index, NO_INDEX, ok=False
-            )
+            reply = server.snapshot_reply(server.next_message(), index, NO_INDEX, ok=False)
             server.outbox.promise_term(self.leader, reply)
 
     def _answer_snapshot(self, to: NodeId, message: MessageId, index: Index, match: Index) -> None:
@@ -405,17 +396,23 @@ class Follower:
 
     # Reads.
 
-    def on_read(self, request: RequestId) -> None:
-        """Ask the leader for the read index; the read itself is done here (thesis 6.4)."""
+    def on_read(self, number: RequestId, read: Read) -> None:
+        """Ask the leader for the read index (thesis 6.4); the read is done here. A bounded one needs no leader."""
         server = self.server
+        if read.consistency is ReadConsistency.STALE_BOUNDED:
+            if self.fresh_at >= 0 and server.now - self.fresh_at <= read.limit:
+                server.pipeline.read_when_applied(server.commit, number)
+            else:
+                server.refuse(number, RefusalReason.STALE, leader=self.leader)
+            return
         if self.leader == NO_NODE:
-            server.refuse(request, RefusalReason.NO_LEADER)
+            server.refuse(number, RefusalReason.NO_LEADER)
             return
         if len(self.reads) + len(server.pipeline.reads) >= server.settings.max_waiting_reads:
-            server.refuse(request, RefusalReason.READS_FULL, leader=self.leader)
+            server.refuse(number, RefusalReason.READS_FULL, leader=self.leader)
             return
         message = server.next_message()
-        self.reads.append((message, request))
+        self.reads.append((message, number))
         server.outbox.send(self.leader, ReadIndex(server.term, server.me, message))
 
     def _ask_again(self) -> None:
@@ -431,7 +428,7 @@ class Follower:
         Ignore a reply to an unknown request, such as one from before a restart.
         """
         asked = [message for message, _ in self.reads]
-        if reply.id not in asked:
+        if reply.sender != self.leader or reply.id not in asked:
             return
         answered = asked.index(reply.id) + 1
         done, self.reads = self.reads[:answered], self.reads[answered:]
@@ -440,6 +437,10 @@ class Follower:
                 self.server.pipeline.read_when_applied(reply.index, request)
             else:
                 self.server.refuse(request, RefusalReason.LEADERSHIP_LOST, leader=self.leader)
+
+    def resign(self) -> None:
+        """Refuse the reads that wait for the leader."""
+        self.refuse_reads()
 
     def refuse_reads(self) -> None:
         """Refuse the reads waiting for a lost leader's reply or entries.

@@ -21,19 +21,18 @@ from raft_core.messages import (
     ReadIndex,
     RequestVote,
     SnapshotReply,
-    TimeoutNow,
     TransferRefused,
     VoteKind,
-    VoteReply,
 )
 from raft_core.pending import PendingProposal
 from raft_core.progress import UNMARKED, Progress, ProgressState
 from raft_core.quorum import NO_LIMIT, committed_index, quorum_reached
-from raft_core.requests import ChangeMembership
+from raft_core.requests import ChangeMembership, LeaveJoint, Read, TransferLeadership
 from raft_core.roles.leadership_transfer import LeadershipTransfer
 from raft_core.roles.membership_change import MembershipChange
 from raft_core.roles.read_index import Reading
 from raft_core.roles.replication import Replication
+from raft_core.roles.role import Role
 from raft_core.roles.transitions import StepDown, Transition
 from raft_core.server import Server
 from raft_core.snapshots import crowded
@@ -42,7 +41,7 @@ __all__ = ["Leader"]
 
 
 @final
-class Leader:
+class Leader(Role):
     """The leader of one term. Invariant: it only appends, and in its own term (fig. 3, Leader Append-Only)."""
 
     name: Final = RoleName.LEADER
@@ -71,6 +70,11 @@ class Leader:
     def leader(self) -> NodeId:
         """This node's id."""
         return self.server.me
+
+    @property
+    def log_hold(self) -> Index:
+        """The oldest snapshot in transfer: the log after it is kept. 0: none."""
+        return self.replication.log_hold
 
     @property
     def uncommitted(self) -> int:
@@ -424,15 +428,27 @@ class Leader:
 
     # Reads.
 
-    def on_read(self, request: RequestId) -> None:
+    def on_read(self, number: RequestId, read: Read) -> None:
         """Take a read of this node's clients; refuse it while leaving."""
-        self.reading.on_read(request, leaving=self.succession.handover is not None)
+        self.reading.on_read(number, leaving=self.succession.handover is not None)
 
     def on_read_index(self, message: ReadIndex) -> None:
         """Take a read of a follower or learner; refuse it while leaving."""
         self.reading.on_read_index(message, leaving=self.succession.handover is not None)
 
     # Members.
+
+    def on_requested(
+        self, number: RequestId, request: ChangeMembership | LeaveJoint | TransferLeadership
+    ) -> Transition | None:
+        """Carry out an operator's request, or refuse it with a type."""
+        if type(request) is ChangeMembership:
+            return self.on_change(number, request)
+        if type(request) is LeaveJoint:
+            return self.on_leave_joint(number)
+        if type(request) is TransferLeadership:
+            self.on_transfer(number, request.to)
+        return None
 
     def on_change(self, request: RequestId, change: ChangeMembership) -> Transition | None:
         """Append a membership change, or refuse it with a type (rule 9.1)."""
@@ -463,10 +479,6 @@ class Leader:
         self.server.answer_vote(request, self.server.me)
         return None
 
-    def on_vote_reply(self, reply: VoteReply) -> Transition | None:
-        """Ignore a late vote."""
-        return None  # the election is already won
-
     def on_append_entries(self, request: AppendEntries) -> Transition | None:
         """Raise an alarm: another node claims to lead this term."""
         self._other_leader(request.sender)
@@ -481,7 +493,3 @@ class Leader:
         """Raise an alarm: two leaders in one term if `sender` is a member, else a malformed message."""
         kind = AlarmKind.TWO_LEADERS if self.server.knows(sender) else AlarmKind.MALFORMED
         self.server.alarm(kind, sender, "another node claims to lead our term; it is ignored")
-
-    def on_timeout_now(self, request: TimeoutNow) -> Transition | None:
-        """Ignore an order to campaign: this node leads already."""
-        return None

@@ -100,6 +100,7 @@ ORDER = (
     "apply",
     "snapshots",
     "server",
+    "roles.role",
     "roles.replication",
     "roles.read_index",
     "roles.membership_change",

@@ -20,8 +20,8 @@ from raft_core.ids import NO_NODE, Index, NodeId, Term
 from raft_core.membership import AddLearner, Members, MembershipHistory
 from raft_core.messages import RequestVote, VoteReply
 from raft_core.quorum import committed_index
-from raft_core.raft import Raft
 from raft_core.roles.leader import Leader
+from raft_core.roles.role import Role
 from raft_core.server import Server
 from tests.core.helpers import apply_of
 from tests.testing.planted import shows
@@ -480,13 +480,13 @@ def a_step_depends_on_what_was_before_it_elsewhere(patch: pytest.MonkeyPatch) ->
 
 @shows(PURE, "node 2: a step changed its event")
 def a_step_changes_its_event(patch: pytest.MonkeyPatch) -> str:
-    proposed = Raft._proposed
+    proposed = Role.on_proposed
 
-    def broken(raft: Raft, event: Proposed) -> None:
-        proposed(raft, event)
+    def broken(role: Role, event: Proposed) -> None:
+        proposed(role, event)
         msgspec.structs.force_setattr(event, "commands", (b"changed",))
 
-    patch.setattr(Raft, "_proposed", broken)
+    patch.setattr(Role, "on_proposed", broken)
     stage = Stage(purity=1.0)
     stage.propose(2, b"x")
     return stage.text

@@ -6,11 +6,10 @@ All its state ends with the leadership, including a transfer. Sending is in `rep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, final
 
-from raft_core.effects import AlarmKind, Refusal, RefusalReason, Respond, RoleName
-from raft_core.entries import ENTRY_OVERHEAD, Entry, seal_commands
+from raft_core.effects import AlarmKind, RefusalReason, RoleName
+from raft_core.entries import Entry
 from raft_core.events import Proposed, SnapshotProgress
 from raft_core.ids import NO_NODE, Index, NodeId, RequestId
 from raft_core.messages import (
@@ -24,18 +23,17 @@ from raft_core.messages import (
     TransferRefused,
     VoteKind,
 )
-from raft_core.pending import PendingProposal
 from raft_core.progress import UNMARKED, Progress, ProgressState
 from raft_core.quorum import NO_LIMIT, committed_index, quorum_reached
 from raft_core.requests import ChangeMembership, LeaveJoint, Read, TransferLeadership
 from raft_core.roles.leadership_transfer import LeadershipTransfer
 from raft_core.roles.membership_change import MembershipChange
+from raft_core.roles.proposals import append_commands, uncommitted_bytes
 from raft_core.roles.read_index import Reading
 from raft_core.roles.replication import Replication
 from raft_core.roles.role import Role
 from raft_core.roles.transitions import StepDown, Transition
 from raft_core.server import Server
-from raft_core.snapshots import crowded
 
 __all__ = ["Leader"]
 
@@ -79,7 +77,7 @@ class Leader(Role):
     @property
     def uncommitted(self) -> int:
         """Bytes of uncommitted entries; derived from the log, so correct from the start of a leadership (rule 14.1)."""
-        return self.server.log.size_between(self.server.commit, self.server.log.last_index)
+        return uncommitted_bytes(self.server)
 
     @property
     def settled(self) -> bool:
@@ -100,62 +98,13 @@ class Leader(Role):
     def on_proposed(self, event: Proposed) -> None:
         """Append the commands for which there is room, send them at once, refuse the rest (§5.3, thesis 10.2.1)."""
         request, commands = RequestId(event.request), event.commands
-        server, settings = self.server, self.server.settings
+        server = self.server
         reason = self._closed()
         if reason is not None:
             server.refuse(request, reason, leader=self.succession.target, count=len(commands))
             return
-        if crowded(settings, server.log):
-            server.snapshots.make_room(server.now)
-        if self._fits(commands):
-            self._append_commands(request, 0, commands)
-        else:
-            self._append_what_fits(request, commands)
+        append_commands(server, request, commands)
         self.replication.fill_all()
-
-    def _fits(self, commands: Sequence[bytes]) -> bool:
-        """Return whether all commands can be appended: the usual case, checked with totals only."""
-        settings, log = self.server.settings, self.server.log
-        lengths = [len(command) for command in commands]
-        size = sum(lengths) + ENTRY_OVERHEAD * len(commands)
-        room = min(settings.max_uncommitted_bytes - self.uncommitted, settings.log_max_bytes - log.size)
-        return size <= room and max(lengths, default=0) <= settings.max_entry_bytes
-
-    def _append_what_fits(self, request: RequestId, commands: Sequence[bytes]) -> None:
-        """Append or refuse each command by itself. One always fits into an empty pipeline."""
-        server, settings = self.server, self.server.settings
-        uncommitted = self.uncommitted
-        free = settings.log_max_bytes - server.log.size
-        taken: list[bytes] = []
-        start = 0  # the first command not yet appended or refused
-        for place, command in enumerate(commands):
-            size = len(command) + ENTRY_OVERHEAD
-            refusal = None
-            if len(command) > settings.max_entry_bytes:
-                refusal = RefusalReason.TOO_LARGE
-            elif uncommitted and uncommitted + size > settings.max_uncommitted_bytes:
-                refusal = RefusalReason.UNCOMMITTED_FULL
-            elif size > free:
-                refusal = RefusalReason.LOG_FULL
-                server.snapshots.make_room(server.now)  # too late for this one
-            if refusal is None:
-                taken.append(command)
-                uncommitted += size
-                free -= size
-                continue
-            self._append_commands(request, start, taken)
-            server.respond(Respond(request, Refusal(refusal), place))
-            taken = []
-            start = place + 1
-        self._append_commands(request, start, taken)
-
-    def _append_commands(self, request: RequestId, offset: int, commands: Sequence[bytes]) -> None:
-        if not commands:
-            return
-        server = self.server
-        entries = seal_commands(server.log.last_index + 1, server.term, commands, server.settings.checksum)
-        server.append(entries)
-        server.requests.wait(PendingProposal(request, offset, entries[0].index, entries[-1].index))
 
     def _closed(self) -> RefusalReason | None:
         """Return the reason to reject new proposals, or None."""

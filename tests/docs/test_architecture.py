@@ -103,6 +103,7 @@ ORDER = (
     "roles.role",
     "roles.replication",
     "roles.read_index",
+    "roles.proposals",
     "roles.membership_change",
     "roles.leadership_transfer",
     "roles.follower",

@@ -703,8 +703,8 @@ MUTANTS: Final = (
     Mutant(
         "batch-not-counted",
         "What a batch has added already does not count against the limit of what is uncommitted.",
-        _LEADER,
-        "Leader._append_what_fits",
+        "raft_core/roles/proposals.py",
+        "_append_what_fits",
         "uncommitted += size",
         "",
         ("tests/regressions/test_simulator_findings.py", _FIRE),

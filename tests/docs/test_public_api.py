@@ -32,7 +32,8 @@ PINNED: dict[str, str] = {
         " checksum_matches checksum_of first_mismatch seal_commands"
     ),
     "raft_core.membership": (
-        "AddLearner AddVoter Change ChangeMode ChangeProblem Members MembersUndecodable MembershipHistory ChangeError RemoveNode"
+        "AddLearner AddVoter Change ChangeMode ChangeProblem Members MembersUndecodable MembershipHistory ChangeError"
+        " RemoveNode"
     ),
     "raft_core.messages": (
         "COMMIT_UPDATE DATA HEARTBEAT AppendEntries AppendPurpose AppendReply InstallSnapshot Message ReadIndex"

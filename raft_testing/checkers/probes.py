@@ -16,6 +16,7 @@ from raft_core.ids import Index, NodeId
 from raft_core.node.limits import SECOND
 from raft_core.raft import Raft
 from raft_core.recorder import Recorder
+from raft_core.state_codec import alike
 from raft_testing.checkers.recorder_probe import RecorderProbe
 from raft_testing.checkers.recovery_probe import RecoveryProbe, Salvage
 from raft_testing.checkers.status import (

@@ -69,13 +69,18 @@ class Workers:
     def run_inline(self) -> list[NodeEvent]:
         """Run the queued jobs of lanes without a thread, as many as fit into a slice of time; return their reports.
 
-        If jobs are left for the loop, return at least one event, so that it turns again. For the loop.
+        For the loop.
         """
         events: list[NodeEvent] = []
         for lane in self._inline.values():
             if lane.jobs or lane.away:
                 events += lane.run()
         return events
+
+    @property
+    def inline_waiting(self) -> bool:
+        """True if `run_inline` has left jobs for the loop's next turn. For the loop."""
+        return any(lane.jobs and not lane.away for lane in self._inline.values())
 
     def run(self, lane: Lane, jobs: list[Job]) -> None:
         """Run and report the jobs. For the lane's thread, which must not die unnoticed."""

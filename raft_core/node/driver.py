@@ -79,6 +79,11 @@ class LaneQueues(Protocol):
         """Do the queued jobs of inline lanes and return their reports."""
         ...
 
+    @property
+    def inline_waiting(self) -> bool:
+        """True if jobs of inline lanes are left for the next turn."""
+        ...
+
 
 class Loop(Protocol):
     """The driver's requirements on the event loop."""
@@ -139,8 +144,8 @@ class Driver:
 
     @property
     def waiting(self) -> bool:
-        """True if the inbox is not empty."""
-        return bool(self._inbox)
+        """True if there is work for a turn: an event in the inbox, or a job of an inline lane."""
+        return bool(self._inbox) or self._lanes.inline_waiting
 
     def post(self, event: NodeEvent) -> None:
         """Queue `event` for the next turn."""
@@ -168,17 +173,27 @@ class Driver:
             self.post(CallCancelled(caller))
 
     def turn(self, connections: ConnectionTable, now: int, wall: int) -> None:
-        """Handle all queued events at once, and carry out or start all effects."""
+        """Handle all queued events at once, carry out or start all effects, and do jobs of inline lanes.
+
+        The reports of those jobs are handled in the same turn, so that a machine that does not block answers at once.
+        What they cause in an inline lane waits for the next turn: one turn holds up the loop for one slice of time.
+        """
         events, self._inbox = self._inbox, []
-        if not events:
-            events.append(TimerFired())
+        self._handle(events or [TimerFired()], connections, now, wall)
+        self._run_inline(connections, now, wall)
+
+    def _run_inline(self, connections: ConnectionTable, now: int, wall: int) -> None:
+        reports = self._lanes.run_inline()
+        if reports and not self.ended:
+            self._handle(reports, connections, now, wall)
+
+    def _handle(self, events: Sequence[NodeEvent], connections: ConnectionTable, now: int, wall: int) -> None:
         self._handled = events
         effects = self._host.handle(events, now, wall)
         self._handled = effects
         for effect in effects:
             self._do(effect, connections)
         self._handled = ()
-        self._inbox += self._lanes.run_inline()
 
     def end(self, error: Exception | None = None) -> None:
         """End the node. Answer callers that still wait; there are some only if the node was cut short."""

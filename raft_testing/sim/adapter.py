@@ -113,6 +113,11 @@ class SimulatedAdapter:
             node.lanes.queue_job(Lane.APPLY, job)
         return events
 
+    @property
+    def inline_waiting(self) -> bool:
+        """True if `run_inline` has left jobs for the next turn."""
+        return bool(self._inline) and not self._node.lanes.busy(Lane.APPLY)
+
     # The loop.
 
     def wake(self) -> None:

@@ -55,6 +55,7 @@ class SimulatedAdapter:
         self.heard: list[list[NodeEvent]] = []
         self.told: list[object] = []
         self.inline: list[NodeEvent] = []
+        self.inline_waiting = False
         self.tickets: list[Caller] = []
         self.driver = Driver(cast(NodeCore, self), self, self)
 
@@ -131,14 +132,19 @@ def test_the_host_hears_first_of_its_start_then_of_what_came_and_otherwise_of_th
     ]
 
 
-def test_what_inline_lanes_came_to_waits_for_the_next_turn() -> None:
+def test_reports_of_inline_lanes_are_handled_in_the_same_turn() -> None:
     around = SimulatedAdapter()
     around.inline = [Persisted(WriteId(1))]
     around.turn()
-    assert around.driver.waiting
-    around.turn()
-    assert around.heard[1] == [Persisted(WriteId(1))]
+    assert around.heard[1:] == [[Persisted(WriteId(1))]]
     assert not around.driver.waiting
+
+
+def test_jobs_left_in_inline_lanes_ask_for_another_turn() -> None:
+    around = SimulatedAdapter()
+    around.turn()
+    around.inline_waiting = True
+    assert around.driver.waiting
 
 
 class Caller:

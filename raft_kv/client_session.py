@@ -22,14 +22,14 @@ import attrs
 
 from raft_core.errors import OutcomeUnknown, Refused
 from raft_kv import log_format as entries
-from raft_kv.client_session_values import Ask, Close, Inspect, Pause, Propose, Send, SessionEffect, SessionLimits
+from raft_kv.client_session_values import Close, Inspect, Pause, Propose, Read, Send, SessionEffect, SessionLimits
 from raft_kv.client_transaction import TransactionState, sweeps
 from raft_kv.clients import Client, RequestBook
 from raft_kv.commands import READ, SESSION, WRITE, Command, look_up
 from raft_kv.commands.connection import check_database
 from raft_kv.keyspace import Keyspace, Millis
 from raft_kv.local import Later, answer_locally, once_of
-from raft_kv.log_format import Answered, Calls, Clock, Once, OpenSession, Question, Transaction, Versions
+from raft_kv.log_format import Answered, Calls, Clock, Once, OpenSession, Query, Transaction, Versions
 from raft_kv.open_requests import (
     Administering,
     Executing,
@@ -209,7 +209,7 @@ class Session:
             return Propose(entries.encode_entry(Calls(self.client.protocol, calls)))
         if READ in command.flags:
             reading = self._open = Reading(self._gather(READ))
-            return self._ask(reading.calls, now)
+            return self._read(reading.calls, now)
         self._queue.popleft()
         try:
             return self._alone(command, call, now)
@@ -261,8 +261,8 @@ class Session:
         except CommandError:
             return None
 
-    def _ask(self, calls: list[list[bytes]], now: Millis) -> Ask:
-        return Ask(entries.encode_question(Question(self.client.protocol, [], calls, False), now))
+    def _read(self, calls: list[list[bytes]], now: Millis) -> Read:
+        return Read(entries.encode_query(Query(self.client.protocol, [], calls, False), now))
 
     # Commands outside of batches.
 
@@ -340,7 +340,7 @@ class Session:
             self._say(Simple("QUEUED"))
 
     def _execute(self, now: Millis) -> SessionEffect | None:
-        """Answer EXEC by one log entry, or by one question if nothing is written."""
+        """Answer EXEC by one log entry, or by one query if nothing is written."""
         transaction, watched = self._transactions.take()
         protocol = self.client.protocol
         if transaction.once is not None:
@@ -352,14 +352,14 @@ class Session:
         if not watched and not transaction.calls:
             self._say(())
             return None
-        question = Question(protocol, watched, transaction.calls, True)
-        self._open = Executing(question)
-        return Ask(entries.encode_question(question, now))
+        query = Query(protocol, watched, transaction.calls, True)
+        self._open = Executing(query)
+        return Read(entries.encode_query(query, now))
 
     def _watch(self, keys: list[bytes], now: Millis) -> SessionEffect:
         self._transactions.check_watch(keys)
         self._open = Watching(keys)
-        return Ask(entries.encode_question(Versions(keys), now))
+        return Read(entries.encode_query(Versions(keys), now))
 
     # Answers.
 
@@ -384,14 +384,14 @@ class Session:
     def _on_read(self, reading: Reading, data: bytes, now: Millis) -> SessionEffect | None:
         if reading.touching:  # the clock has been moved: a key alive by the log's clock is alive
             self._open = Reading(reading.calls)
-            return self._ask(reading.calls, 0)
+            return self._read(reading.calls, 0)
         answer = entries.decode_answer(data)
         self._say_answer(answer, data)
         rest = reading.calls[answer.count :]
         if not rest:
             return None
         self._open = Reading(rest, touching=answer.due)
-        return Propose(entries.encode_entry(Clock())) if answer.due else self._ask(rest, now)
+        return Propose(entries.encode_entry(Clock())) if answer.due else self._read(rest, now)
 
     def _say_answer(self, answer: Answered, data: bytes) -> None:
         """Send the replies; long ones as they lie in `data`, without another copy."""
@@ -406,7 +406,7 @@ class Session:
     def _on_versions(self, watching: Watching, data: bytes) -> SessionEffect | None:
         if watching.touching:
             self._open = Watching(watching.keys)
-            return Ask(entries.encode_question(Versions(watching.keys), 0))
+            return Read(entries.encode_query(Versions(watching.keys), 0))
         versions = entries.decode_versions(data)
         if not versions:
             self._open = Watching(watching.keys, touching=True)
@@ -417,13 +417,13 @@ class Session:
 
     def _on_executed(self, executing: Executing, data: bytes) -> SessionEffect | None:
         if executing.touching:
-            self._open = Executing(executing.question)
-            return Ask(entries.encode_question(executing.question, 0))
+            self._open = Executing(executing.query)
+            return Read(entries.encode_query(executing.query, 0))
         answer = entries.decode_answer(data)
         if not answer.due:
             self._say_answer(answer, data)
             return None
-        self._open = Executing(executing.question, touching=True)
+        self._open = Executing(executing.query, touching=True)
         return Propose(entries.encode_entry(Clock()))
 
 

@@ -16,18 +16,18 @@ from raft_core.structs import Value
 from raft_kv.resp_parser import RequestLimits
 
 __all__ = [
-    "Ask",
     "ChangeMembers",
     "Close",
     "Disconnect",
-    "HandOver",
     "Inspect",
     "LeaveJoint",
     "Pause",
     "Propose",
+    "Read",
     "Send",
     "SessionEffect",
     "SessionLimits",
+    "TransferLeadership",
 ]
 
 
@@ -73,10 +73,10 @@ class Propose(Value, frozen=True):
 
 
 @final
-class Ask(Value, frozen=True):
+class Read(Value, frozen=True):
     """Query the machine, linearizably; answer with its reply."""
 
-    question: bytes
+    query: bytes
 
 
 @final
@@ -108,7 +108,7 @@ class LeaveJoint(Value, frozen=True):
 
 
 @final
-class HandOver(Value, frozen=True):
+class TransferLeadership(Value, frozen=True):
     """Transfer leadership to `to`, or for 0 to the best voter; answer with b""."""
 
     to: NodeId = NodeId(0)
@@ -120,5 +120,5 @@ class Pause(Value, frozen=True):
 
 
 SessionEffect: TypeAlias = (
-    Send | Close | Propose | Ask | Inspect | ChangeMembers | LeaveJoint | HandOver | Disconnect | Pause
+    Send | Close | Propose | Read | Inspect | ChangeMembers | LeaveJoint | TransferLeadership | Disconnect | Pause
 )

@@ -21,11 +21,11 @@ from typing import Final, final
 
 import attrs
 
-from raft_kv.creation import CreationOrder, Moment, places
+from raft_kv.creation_order import CreationOrder, Moment, places
 from raft_kv.shards import SHARDS, Record, Shard, shard_number
 from raft_kv.values import Kind, Millis, Value, Version
 
-__all__ = ["STRING", "Frozen", "KeyDue", "Keyspace", "Kind", "Millis", "Record", "Value", "Version", "kind_name"]
+__all__ = ["STRING", "Frozen", "Keyspace", "Kind", "Millis", "NeedsClock", "Record", "Value", "Version", "kind_name"]
 
 STRING: Final[Kind] = 1
 _KIND_NAMES: Final[dict[Kind, str]] = {STRING: "string"}
@@ -46,7 +46,7 @@ def kind_name(kind: Kind) -> str:
     return _KIND_NAMES[kind]
 
 
-class KeyDue(Exception):  # not an error: the clock has to be moved first
+class NeedsClock(Exception):  # not an error: the clock has to be moved first
     """A query met a key whose deadline has passed by its node's clock, but not yet by the log's."""
 
 
@@ -103,7 +103,7 @@ class Keyspace:
     """The log's clock: the latest time in an applied entry. Records due by it are dead."""
     index: Version = 0
     """The entry being applied, or the last one."""
-    births: int = 0
+    keys_created: int = 0
     """Keys ever created; the next number for `Record.born`."""
     size: int = attrs.field(default=0, init=False)
     """Keys alive."""
@@ -111,9 +111,9 @@ class Keyspace:
     """Keys alive with a deadline."""
     dead: int = attrs.field(default=0, init=False)
     """Records whose deadline has passed, still in memory and otherwise gone."""
-    asked_at: Millis = 0
+    query_time: Millis = 0
     """While answering a query: its node's clock; 0 while applying."""
-    asking: bool = attrs.field(default=False, init=False)
+    in_query: bool = attrs.field(default=False, init=False)
     """True while answering a query, whose reply may differ between replicas."""
     work: int = attrs.field(default=0, init=False)
     """Bytes that the commands of this entry or transaction have copied, at most; the state machine limits it."""
@@ -129,7 +129,7 @@ class Keyspace:
     """Shards with dead records, and some without them."""
     _passed: list[tuple[Millis, Version]] = attrs.field(factory=list, init=False)
     """While there are dead records: pairs of time and entry, for each entry whose time let keys expire."""
-    _rubbish: deque[object] = attrs.field(factory=deque, init=False)
+    _garbage: deque[object] = attrs.field(factory=deque, init=False)
     """Objects left by `clear`, to be freed in portions."""
 
     def __attrs_post_init__(self) -> None:
@@ -140,7 +140,7 @@ class Keyspace:
     @property
     def now(self) -> Millis:
         """Return the time for remaining times to live."""
-        return max(self.time, self.asked_at)
+        return max(self.time, self.query_time)
 
     def advance(self, time: Millis, index: Version) -> None:
         """Begin entry `index` at `time`: every key expires whose deadline has come."""
@@ -150,8 +150,8 @@ class Keyspace:
             self._pass()
         if self.dead:
             self._free(_PORTION)
-        if self._rubbish:
-            self._rubbish.popleft()
+        if self._garbage:
+            self._garbage.popleft()
         for _ in range(_TIDIED):
             if not self._order.tidy():
                 break
@@ -198,7 +198,7 @@ class Keyspace:
             count -= len(some)
 
     def _freed(self, shard: Shard, latest: Millis, count: int) -> None:
-        shard.grave = max(shard.grave, self._died_at(latest))
+        shard.tombstone = max(shard.tombstone, self._died_at(latest))
         self.dead -= count
         if not self.dead:
             self._passed.clear()
@@ -212,13 +212,13 @@ class Keyspace:
         return None if record is None or 0 < record.deadline <= self.time else record
 
     def find(self, key: bytes) -> Record | None:
-        """Return the key's record. Raise `KeyDue` if a query meets a deadline that only its own node has seen pass."""
+        """Return the key's record. Raise `NeedsClock` if a query meets a deadline seen to pass only by its node."""
         record = self._shards[shard_number(key)].records.get(key)
         if record is not None and record.deadline:
             if record.deadline <= self.time:
                 return None
-            if record.deadline <= self.asked_at:
-                raise KeyDue
+            if record.deadline <= self.query_time:
+                raise NeedsClock
         return record
 
     def put(self, key: bytes, kind: Kind, value: Value, deadline: Millis = 0) -> None:
@@ -231,12 +231,12 @@ class Keyspace:
         records = shard.own()
         old = records.get(key)
         if old is not None and 0 < old.deadline <= self.time:
-            self._bury(shard, key, old)
+            self._drop_dead(shard, key, old)
             old = None
         if old is None:
-            self.births += 1
+            self.keys_created += 1
             self.size += 1
-            born = self.births
+            born = self.keys_created
         else:
             born = old.born
             if old.deadline:
@@ -264,18 +264,18 @@ class Keyspace:
         if record is None:
             return False
         if 0 < record.deadline <= self.time:
-            self._bury(shard, key, record)
+            self._drop_dead(shard, key, record)
             return False
         del shard.own()[key]
         self.size -= 1
         if record.deadline:
             self.expiring -= 1
             shard.drop_due(record.deadline, key)
-        shard.grave = self.index
+        shard.tombstone = self.index
         self._order.removed(record.born)
         return True
 
-    def _bury(self, shard: Shard, key: bytes, record: Record) -> None:
+    def _drop_dead(self, shard: Shard, key: bytes, record: Record) -> None:
         """Free this dead record."""
         del shard.own()[key]
         shard.drop_due(record.deadline, key)
@@ -286,9 +286,9 @@ class Keyspace:
         """Remove all keys."""
         lived = self.size > 0
         old = self._shards
-        self._shards = [Shard(self.index if lived else self._grave(shard)) for shard in old]
-        self._rubbish.extend(old)
-        self._rubbish.extend(self._order.blocks())
+        self._shards = [Shard(self.index if lived else self._tombstone(shard)) for shard in old]
+        self._garbage.extend(old)
+        self._garbage.extend(self._order.blocks())
         self._order = CreationOrder(self._stands)
         self.size = self.expiring = self.dead = self.left_out = 0
         self._due, self._passed = [], []
@@ -297,11 +297,11 @@ class Keyspace:
     def version(self, key: bytes) -> Version:
         """Return a number which changes whenever the key does. For an absent key: the last removal in its shard."""
         record = self.alive(key)
-        return self._grave(self._shards[shard_number(key)]) if record is None else record.version
+        return self._tombstone(self._shards[shard_number(key)]) if record is None else record.version
 
-    def _grave(self, shard: Shard) -> Version:
+    def _tombstone(self, shard: Shard) -> Version:
         """Return the last entry to remove a key of this shard, by deletion or by its deadline."""
-        return max(shard.grave, self._died_at(shard.due[shard.dead - 1][0])) if shard.dead else shard.grave
+        return max(shard.tombstone, self._died_at(shard.due[shard.dead - 1][0])) if shard.dead else shard.tombstone
 
     # All keys.
 
@@ -311,13 +311,13 @@ class Keyspace:
         return _Records(self)
 
     def everything(self) -> Mapping[bytes, Record]:
-        """Return all living records, not to be changed. Raise `KeyDue` as `find` does."""
-        while self.asked_at and self._due and self._due[0][0] <= self.asked_at:
+        """Return all living records, not to be changed. Raise `NeedsClock` as `find` does."""
+        while self.query_time and self._due and self._due[0][0] <= self.query_time:
             at, number = self._due[0]
             shard = self._shards[number]
             first = shard.first_due() if shard.next_due == at else 0
-            if 0 < first <= self.asked_at:
-                raise KeyDue
+            if 0 < first <= self.query_time:
+                raise NeedsClock
             heapq.heappop(self._due)
             if shard.next_due == at:
                 shard.next_due = first
@@ -348,9 +348,9 @@ class Keyspace:
             shard.shared = True
         return Frozen(self._order.moment(), [shard.records for shard in self._shards], self.time, self.size)
 
-    def graves(self) -> list[Version]:
+    def tombstones(self) -> list[Version]:
         """Return the last entry to remove a key, for each shard: WATCH needs it for a key that came and went."""
-        return [self._grave(shard) for shard in self._shards]
+        return [self._tombstone(shard) for shard in self._shards]
 
     # Filling, after a snapshot.
 
@@ -367,16 +367,16 @@ class Keyspace:
             if shard.add_due(record.deadline, key):
                 self._push(record.deadline, number)
 
-    def fill_graves(self, graves: list[Version]) -> None:
-        """Restore the graves that `graves` returned."""
-        for shard, grave in zip(self._shards, graves, strict=False):
-            shard.grave = grave
+    def fill_tombstones(self, tombstones: list[Version]) -> None:
+        """Restore the tombstones that `tombstones` returned."""
+        for shard, tombstone in zip(self._shards, tombstones, strict=False):
+            shard.tombstone = tombstone
 
     def let_go(self) -> None:
         """Free an unused keyspace step by step, so that other threads are not held up."""
         self.clear()
-        while self._rubbish:
-            self._rubbish.popleft()
+        while self._garbage:
+            self._garbage.popleft()
 
     # Housekeeping.
 

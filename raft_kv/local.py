@@ -15,7 +15,14 @@ from raft_core.errors import SettingsError
 from raft_core.ids import NodeId
 from raft_core.membership import AddLearner, AddVoter, Change, RemoveNode
 from raft_core.node.config import split_address
-from raft_kv.client_session_values import ChangeMembers, Disconnect, HandOver, Inspect, LeaveJoint, SessionEffect
+from raft_kv.client_session_values import (
+    ChangeMembers,
+    Disconnect,
+    Inspect,
+    LeaveJoint,
+    SessionEffect,
+    TransferLeadership,
+)
 from raft_kv.clients import Client, Killed, RequestBook, answer_client, checked_name
 from raft_kv.commands.table import integer, syntax_error, unknown_subcommand, wrong_arity
 from raft_kv.glob import matcher
@@ -233,9 +240,9 @@ def _raft(_client: Client, call: list[bytes], status: ServerStatus | None) -> Re
         case "leave", []:
             return Later(LeaveJoint())
         case "transfer", []:
-            return Later(HandOver())
+            return Later(TransferLeadership())
         case "transfer", [node]:
-            return Later(HandOver(_node(node)))
+            return Later(TransferLeadership(_node(node)))
         case ("add", [_, _, *_]) | ("promote" | "demote" | "remove", [_]):
             return Later(Inspect()) if status is None else _change(_word(call), call[2:], status)
         case word, _ if word in _RAFT_WORDS:

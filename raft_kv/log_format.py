@@ -32,24 +32,24 @@ from raft_kv.keyspace import Millis, Version
 __all__ = [
     "ANSWER_HEAD",
     "LONG_ANSWER",
-    "QUESTION",
+    "QUERY",
     "Answered",
     "Calls",
     "Clock",
     "Command",
     "Once",
     "OpenSession",
-    "Question",
+    "Query",
     "Transaction",
     "Undecodable",
     "Versions",
     "decode_answer",
     "decode_entry",
-    "decode_question",
+    "decode_query",
     "decode_versions",
     "encode_answer",
     "encode_entry",
-    "encode_question",
+    "encode_query",
     "encode_versions",
     "stamp",
 ]
@@ -104,7 +104,7 @@ class Once(msgspec.Struct, frozen=True, array_like=True):
 
 
 @final
-class Question(msgspec.Struct, frozen=True, array_like=True):
+class Query(msgspec.Struct, frozen=True, array_like=True):
     """Reading commands; `together`: answered as one transaction, or not at all."""
 
     protocol: int
@@ -122,7 +122,7 @@ class Versions(msgspec.Struct, frozen=True, array_like=True):
 
 @final
 class Answered(msgspec.Struct, frozen=True):
-    """The progress and the replies of a `Question`."""
+    """The progress and the replies of a `Query`."""
 
     due: bool
     count: int
@@ -134,10 +134,10 @@ Command: TypeAlias = Calls | Transaction | Clock | OpenSession | Once
 _CALLS: Final = 1
 _TRANSACTION: Final = 2
 _CLOCK: Final = 3
-_QUESTION: Final = 4
+_QUERY: Final = 4
 _VERSIONS: Final = 5
-QUESTION: Final = bytes([_QUESTION])
-"""The first byte of a question."""
+QUERY: Final = bytes([_QUERY])
+"""The first byte of a query."""
 _OPEN_SESSION: Final = 8
 _ONCE: Final = 9
 _HEADER: Final = struct.Struct(">BQ")
@@ -152,7 +152,7 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODE_CALLS: Final = msgspec.msgpack.Decoder(Calls)
 _DECODE_TRANSACTION: Final = msgspec.msgpack.Decoder(Transaction)
 _DECODE_ONCE: Final = msgspec.msgpack.Decoder(Once)
-_DECODE_QUESTION: Final = msgspec.msgpack.Decoder(Question)
+_DECODE_QUERY: Final = msgspec.msgpack.Decoder(Query)
 _DECODE_VERSIONS: Final = msgspec.msgpack.Decoder(Versions)
 _DECODE_ANSWER: Final = msgspec.msgpack.Decoder(list[int])
 
@@ -195,24 +195,24 @@ def decode_entry(entry: bytes) -> tuple[Millis, Command]:
     raise Undecodable(f"an entry of unknown kind {kind}")
 
 
-def encode_question(question: Question | Versions, now: Millis) -> bytes:
-    """Return the bytes of the question as asked at `now`."""
-    kind = _QUESTION if type(question) is Question else _VERSIONS
-    return _HEADER.pack(kind, now) + _ENCODER.encode(question)
+def encode_query(query: Query | Versions, now: Millis) -> bytes:
+    """Return the bytes of the query as asked at `now`."""
+    kind = _QUERY if type(query) is Query else _VERSIONS
+    return _HEADER.pack(kind, now) + _ENCODER.encode(query)
 
 
-def decode_question(request: bytes) -> tuple[Millis, Question | Versions]:
-    """Return the time of asking and the question. Raise `Undecodable`."""
+def decode_query(request: bytes) -> tuple[Millis, Query | Versions]:
+    """Return the time of asking and the query. Raise `Undecodable`."""
     kind, now = _header(request)
     body = memoryview(request)[_HEADER.size :]
     try:
-        if kind == _QUESTION:
-            return now, _DECODE_QUESTION.decode(body)
+        if kind == _QUERY:
+            return now, _DECODE_QUERY.decode(body)
         if kind == _VERSIONS:
             return now, _DECODE_VERSIONS.decode(body)
     except msgspec.MsgspecError as failure:
         raise Undecodable(str(failure)) from None
-    raise Undecodable(f"a question of unknown kind {kind}")
+    raise Undecodable(f"a query of unknown kind {kind}")
 
 
 def _header(data: bytes) -> tuple[int, Millis]:
@@ -225,12 +225,12 @@ def _header(data: bytes) -> tuple[int, Millis]:
 
 
 def encode_answer(answer: Answered, parts: Sequence[bytes] = ()) -> bytes:
-    """Return the bytes of the answer to a `Question`. `parts` follow its replies and are copied once."""
+    """Return the bytes of the answer to a `Query`. `parts` follow its replies and are copied once."""
     return b"".join([_ANSWER.pack(answer.due, answer.count), answer.replies, *parts])
 
 
 def decode_answer(data: bytes) -> Answered:
-    """Return the answer to a `Question`, as this process's machine encoded it.
+    """Return the answer to a `Query`, as this process's machine encoded it.
 
     Its replies are copied out of `data`, except long ones: then they are empty here, and begin in `data` at
     `ANSWER_HEAD`.

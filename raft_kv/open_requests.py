@@ -8,7 +8,7 @@ import attrs
 
 from raft_core.errors import OutcomeUnknown, Refused
 from raft_kv.error_replies import explain
-from raft_kv.log_format import Question
+from raft_kv.log_format import Query
 from raft_kv.resp import OK, Reply, encode_failure
 
 __all__ = ["Administering", "Executing", "Inspecting", "Open", "Reading", "Watching", "Writing", "failure_replies"]
@@ -37,7 +37,7 @@ class Reading:
 class Executing:
     """Waiting for a transaction of reads."""
 
-    question: Question
+    query: Query
     touching: bool = False
 
 

@@ -25,15 +25,15 @@ from raft_core.node.config import join_address, split_address
 from raft_core.node.reaching import listen_failure
 from raft_kv.client_session import Session
 from raft_kv.client_session_values import (
-    Ask,
     ChangeMembers,
     Disconnect,
-    HandOver,
     Inspect,
     LeaveJoint,
     Pause,
     Propose,
+    Read,
     SessionEffect,
+    TransferLeadership,
 )
 from raft_kv.config import ServeConfig
 from raft_kv.output_buffer import CHECK_INTERVAL, OutputBuffer
@@ -49,7 +49,7 @@ from raft_kv.service import (
     cluster_clock,
 )
 from raft_kv.state_machine import KeyValueMachine
-from raft_kv.stopping import end_input, hand_over, stop_signals
+from raft_kv.stopping import end_input, stop_signals, transfer_leadership
 
 if TYPE_CHECKING:  # each loop imports only its own adapter
     import raft_anyio
@@ -138,7 +138,7 @@ class _Server:
         """Stop the server cleanly, in bounded time, at the first signal; later ones change nothing."""
         async for number in signals:
             self._service.log.stopping(number.name)
-            await hand_over(self._node)
+            await transfer_leadership(self._node)
             await self._see_clients_off()
             await self._node.stop()
             return
@@ -252,8 +252,8 @@ class _Server:
         try:
             if type(order) is Propose:
                 data = await node.propose(order.command, timeout=timeout)
-            elif type(order) is Ask:
-                data = await node.read(order.question, timeout=timeout)
+            elif type(order) is Read:
+                data = await node.read(order.query, timeout=timeout)
             elif type(order) is Pause:
                 return await self._in_turn(lambda: session.resume(cluster_clock(self._node)))
             elif type(order) is Inspect:
@@ -266,7 +266,7 @@ class _Server:
                 for output in self._service.outputs_of(order.clients):
                     if (scope := self._scopes.get(output)) is not None:
                         scope.cancel()
-            elif type(order) is HandOver:
+            elif type(order) is TransferLeadership:
                 await node.transfer(order.to, timeout=timeout)
             else:
                 raise AssertionError(f"{order} is no effect for the server")

@@ -17,7 +17,7 @@ from raft_kv.values import Kind, Millis, Value, Version
 __all__ = ["SHARDS", "Record", "Shard", "shard_number"]
 
 SHARDS: Final = 1024
-"""Part of the snapshot format: a snapshot holds one grave for each."""
+"""Part of the snapshot format: a snapshot holds one tombstone for each."""
 
 
 def shard_number(key: bytes) -> int:
@@ -43,14 +43,16 @@ Due: TypeAlias = "tuple[Millis, bytes]"
 class Shard:
     """Invariant: `due` holds each record's deadline, ascending; the first `dead` of them have passed."""
 
-    __slots__ = ("dead", "due", "grave", "next_due", "records", "shared")
+    __slots__ = ("dead", "due", "next_due", "records", "shared", "tombstone")
 
-    def __init__(self, grave: Version = 0) -> None:
+    def __init__(self, tombstone: Version = 0) -> None:
         self.records: dict[bytes, Record] = {}
         self.shared = False  # a snapshot reads `records`: copy them before a change
         self.due: list[Due] = []
         self.dead = 0
-        self.grave = grave  # the last entry that deleted one of these keys, expired ones that are still held left out
+        self.tombstone = (
+            tombstone  # the last entry that deleted one of these keys, expired ones that are still held left out
+        )
         self.next_due: Millis = 0  # at or before the first deadline still to come; 0: there is none
 
     def own(self) -> dict[bytes, Record]:

@@ -34,8 +34,8 @@ class SnapshotHead(msgspec.Struct, frozen=True, array_like=True):
 
     time: Millis
     index: Version
-    births: int
-    graves: list[Version]
+    keys_created: int
+    tombstones: list[Version]
     count: int
     sessions: list[msgspec.Raw] = []
     """Each a pair of a number and a `ClientSession`, the least recently used first, encoded and decoded one by one so
@@ -59,7 +59,7 @@ class _Stored(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 def write_snapshot(space: Keyspace, sessions: Mapping[int, ClientSession]) -> Iterator[bytes]:
     """Return an iterator over the chunks of a snapshot of this moment, to be driven from any thread."""
-    head = SnapshotHead(space.time, space.index, space.births, space.graves(), space.size)
+    head = SnapshotHead(space.time, space.index, space.keys_created, space.tombstones(), space.size)
     return _write(head, list(sessions.items()), space.freeze())
 
 
@@ -108,8 +108,8 @@ def read_snapshot(chunks: Iterable[bytes]) -> tuple[dict[int, ClientSession], Ke
         head = msgspec.msgpack.decode(first, type=SnapshotHead)
         row = msgspec.msgpack.Decoder(tuple[int, ClientSession])
         sessions = dict(row.decode(encoded) for encoded in head.sessions)
-        space = Keyspace(head.time, head.index, head.births)
-        space.fill_graves(head.graves)
+        space = Keyspace(head.time, head.index, head.keys_created)
+        space.fill_tombstones(head.tombstones)
         for block in blocks:
             for key, stored in decoder.decode(block):
                 record = stored.record()

@@ -22,8 +22,8 @@ from raft_core.ids import Index
 from raft_kv import log_format as entries
 from raft_kv.commands import WRITE, look_up
 from raft_kv.commands.strings import MAX_REPLY_BYTES
-from raft_kv.keyspace import KeyDue, Keyspace, Version
-from raft_kv.log_format import Answered, Calls, Clock, Once, OpenSession, Question, Transaction, Undecodable
+from raft_kv.keyspace import Keyspace, NeedsClock, Version
+from raft_kv.log_format import Answered, Calls, Clock, Once, OpenSession, Query, Transaction, Undecodable
 from raft_kv.long_values import Long
 from raft_kv.once import AppliedOnce
 from raft_kv.resp import (
@@ -140,18 +140,18 @@ class KeyValueMachine:
         return reply
 
     def query(self, request: bytes) -> bytes:
-        """Return the answer to a question in the format of `log_format`."""
+        """Return the answer to a query in the format of `log_format`."""
         try:
-            now, question = entries.decode_question(request)
+            now, query = entries.decode_query(request)
         except Undecodable as failure:
-            return entries.encode_answer(Answered(False, 1, encode_failure(f"ERR not a question: {failure}")))
-        self.keyspace.asked_at, self.keyspace.asking = now, True
+            return entries.encode_answer(Answered(False, 1, encode_failure(f"ERR not a query: {failure}")))
+        self.keyspace.query_time, self.keyspace.in_query = now, True
         try:
-            if type(question) is Question:
-                return _answer(self.keyspace, question)
-            return entries.encode_versions(_versions(self.keyspace, question.keys))
+            if type(query) is Query:
+                return _answer(self.keyspace, query)
+            return entries.encode_versions(_versions(self.keyspace, query.keys))
         finally:
-            self.keyspace.asked_at, self.keyspace.asking = 0, False
+            self.keyspace.query_time, self.keyspace.in_query = 0, False
 
     def snapshot(self) -> Iterator[bytes]:
         """Return an iterator over this moment's state. It is driven from any thread, while applying goes on."""
@@ -172,7 +172,7 @@ class KeyValueMachine:
         """Return whether this entry or query takes more than some milliseconds, and so belongs in a thread."""
         if len(request) > _LONG_BYTES:
             return True
-        if request[:1] != entries.QUESTION:
+        if request[:1] != entries.QUERY:
             return False
         words = request.lower()
         scans = words.count(_SCAN_WORD)
@@ -186,11 +186,11 @@ class KeyValueMachine:
     def _long_reply(self, request: bytes) -> bool:
         """Return whether this query names values so long that a thread should copy them."""
         try:
-            _, question = entries.decode_question(request)
+            _, query = entries.decode_query(request)
         except Undecodable:
             return False
         size = 0
-        for call in question.calls if type(question) is Question else ():
+        for call in query.calls if type(query) is Query else ():
             records = map(self.keyspace.alive, call[1:])
             size += sum([len(record.value) for record in records if record is not None])
         return size > _COPIED_BYTES
@@ -254,24 +254,24 @@ def _transaction(
     return array_header(len(calls)) + b"".join(_calls(keyspace, calls, protocol, room))
 
 
-def _answer(keyspace: Keyspace, question: Question) -> bytes:
-    """Return the encoded replies to as many of the question's commands as possible; copy a long value once."""
-    calls = [call if _only_reads(call) else [] for call in question.calls]
-    if question.together:
+def _answer(keyspace: Keyspace, query: Query) -> bytes:
+    """Return the encoded replies to as many of the query's commands as possible; copy a long value once."""
+    calls = [call if _only_reads(call) else [] for call in query.calls]
+    if query.together:
         try:
-            for key, _ in question.watched:
+            for key, _ in query.watched:
                 keyspace.find(key)  # one that is due has changed, and the log does not know it yet
-            replies_together = _transaction(keyspace, question.watched, calls, question.protocol, _READ_BYTES)
+            replies_together = _transaction(keyspace, query.watched, calls, query.protocol, _READ_BYTES)
             return entries.encode_answer(Answered(False, len(calls), replies_together))
-        except KeyDue:
+        except NeedsClock:
             return entries.encode_answer(Answered(True, 0, b""))
     parts: list[bytes] = []
     count = size = 0
     due = False
     for call in calls:
         try:
-            reply = _call(keyspace, call, question.protocol)
-        except KeyDue:
+            reply = _call(keyspace, call, query.protocol)
+        except NeedsClock:
             due = True
             break
         if isinstance(reply, Long):
@@ -293,7 +293,7 @@ def _versions(keyspace: Keyspace, keys: list[bytes]) -> list[Version]:
     try:
         for key in keys:
             keyspace.find(key)
-    except KeyDue:
+    except NeedsClock:
         return []
     return [keyspace.version(key) for key in keys]
 

@@ -18,7 +18,7 @@ from raft_core.effects import RoleName
 from raft_core.errors import OutcomeUnknown, Refused
 from raft_core.node.api import NodeApi
 
-__all__ = ["GO_ON", "end_input", "hand_over", "stop_signals", "stop_when_input_ends"]
+__all__ = ["GO_ON", "end_input", "stop_signals", "stop_when_input_ends", "transfer_leadership"]
 
 GO_ON: Final = b"go on\n"
 """Written by a parent before it closes the pipe, if the server is to outlive it."""
@@ -26,7 +26,7 @@ GO_ON: Final = b"go on\n"
 _HAND_OVER_SECONDS: Final = 2.0
 
 
-async def hand_over(node: NodeApi) -> None:
+async def transfer_leadership(node: NodeApi) -> None:
     """Transfer leadership if `node` is the leader and another voter takes over. A stopping node tries again."""
     if node.status.role is RoleName.LEADER:
         with suppress(Refused, OutcomeUnknown):

@@ -98,7 +98,7 @@ def _scan(keyspace: Keyspace, call: Call) -> Reply:
         following = seen[count - 1][1].born if len(seen) > count else 0
         return [b"%d" % following, found]
 
-    if count <= _MAX_SCAN or keyspace.asking:
+    if count <= _MAX_SCAN or keyspace.in_query:
         return page(min(count, _MAX_SCAN))
     wide = encode(page(count), 2)  # an entry of an earlier release
     work = keyspace.work + len(wide)

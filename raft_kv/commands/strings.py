@@ -198,7 +198,7 @@ def _mget(keyspace: Keyspace, call: Call) -> Reply:
     records = [keyspace.find(key) for key in call[1:]]
     values = [record.value if record is not None and record.kind == STRING else None for record in records]
     if sum([len(value) for value in values if value is not None]) > (
-        MAX_REPLY_BYTES if keyspace.asking else _MAX_LOGGED_REPLY_BYTES
+        MAX_REPLY_BYTES if keyspace.in_query else _MAX_LOGGED_REPLY_BYTES
     ):
         raise CommandError("ERR the reply would be too long; ask for fewer keys at once")
     return values

@@ -16,9 +16,9 @@ from raft_core.ids import Index
 from raft_kv import garbage
 from raft_kv import keyspace as keyspace_module
 from raft_kv import state_machine as machine_module
-from raft_kv.creation import BLOCK, CreationOrder
-from raft_kv.keyspace import STRING, KeyDue, Keyspace
-from raft_kv.log_format import Calls, Clock, Question, encode_entry, encode_question, stamp
+from raft_kv.creation_order import BLOCK, CreationOrder
+from raft_kv.keyspace import STRING, Keyspace, NeedsClock
+from raft_kv.log_format import Calls, Clock, Query, encode_entry, encode_query, stamp
 from raft_kv.resp import Reply, encode
 from raft_kv.shards import SHARDS, Shard
 from raft_kv.state_machine import KeyValueMachine
@@ -32,9 +32,9 @@ class Naive:
 
     time: int = 0
     index: int = 0
-    births: int = 0
+    keys_created: int = 0
     records: dict[bytes, tuple[bytes, int, int, int]] = attrs.field(factory=dict)  # value, version, deadline, born
-    graves: dict[int, int] = attrs.field(factory=dict)
+    tombstones: dict[int, int] = attrs.field(factory=dict)
 
     def advance(self, time: int, index: int) -> None:
         self.index, self.time = index, max(self.time, time)
@@ -46,23 +46,23 @@ class Naive:
             self.remove(key)
             return
         old = self.records.get(key)
-        self.births += old is None
-        self.records[key] = (value, self.index, deadline, self.births if old is None else old[3])
+        self.keys_created += old is None
+        self.records[key] = (value, self.index, deadline, self.keys_created if old is None else old[3])
 
     def remove(self, key: bytes) -> bool:
         if self.records.pop(key, None) is None:
             return False
-        self.graves[zlib.crc32(key) % SHARDS] = self.index
+        self.tombstones[zlib.crc32(key) % SHARDS] = self.index
         return True
 
     def clear(self) -> None:
         if self.records:
-            self.graves = dict.fromkeys(range(SHARDS), self.index)
+            self.tombstones = dict.fromkeys(range(SHARDS), self.index)
         self.records = {}
 
     def version(self, key: bytes) -> int:
         record = self.records.get(key)
-        return self.graves.get(zlib.crc32(key) % SHARDS, 0) if record is None else record[1]
+        return self.tombstones.get(zlib.crc32(key) % SHARDS, 0) if record is None else record[1]
 
 
 KEYS = [b"%d" % number for number in range(12)] + [b"2345", b"x9", b"y400"]
@@ -83,15 +83,15 @@ def same(space: Keyspace, naive: Naive) -> None:
     assert space.size == len(space.everything()) == len(naive.records)
     assert space.expiring == sum(record[2] > 0 for record in naive.records.values())
     assert [space.version(key) for key in KEYS] == [naive.version(key) for key in KEYS]
-    assert space.graves() == [naive.graves.get(number, 0) for number in range(SHARDS)]
+    assert space.tombstones() == [naive.tombstones.get(number, 0) for number in range(SHARDS)]
     assert [(key, r.born) for key, r in space.freeze()] == [(key, r[3]) for key, r in naive.records.items()]
     asked = naive.time + 2
-    space.asked_at = asked
+    space.query_time = asked
     try:
         due = len(space.everything()) < 0
-    except KeyDue:
+    except NeedsClock:
         due = True
-    space.asked_at = 0
+    space.query_time = 0
     assert due == any(0 < record[2] <= asked for record in naive.records.values())
 
 
@@ -180,10 +180,10 @@ def test_a_snapshot_and_a_flush_touch_shards_and_not_keys() -> None:
 
     assert sum(copied) < 5000 // 50
     assert {key: record.value for key, record in frozen} == {b"key:%d" % n: b"v" for n in range(5000)}
-    left = len(space._rubbish)
+    left = len(space._garbage)
     assert left >= SHARDS
     space.advance(START, 9)
-    assert len(space._rubbish) == left - 1
+    assert len(space._garbage) == left - 1
 
 
 def test_the_order_of_creation_is_tidied_block_by_block() -> None:
@@ -228,7 +228,7 @@ def test_keys_that_go_together_make_no_entry_rebuild_many_blocks(monkeypatch: py
 def test_a_scan_behind_many_keys_that_have_gone_takes_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_module, "_PLACES", 100)
     machine = KeyValueMachine(filled(1000, START + 100))
-    scan = encode_question(Question(2, [], [[b"scan", b"0"]], False), START)
+    scan = encode_query(Query(2, [], [[b"scan", b"0"]], False), START)
     assert not machine.is_long(scan)
 
     machine.keyspace.advance(START + 100, 2)
@@ -332,10 +332,10 @@ def test_a_reply_that_is_too_long_for_its_entry_is_not_made_and_counts_as_before
 def test_a_sweep_and_a_large_entry_take_a_thread() -> None:
     machine = KeyValueMachine()
 
-    assert machine.is_long(encode_question(Question(2, [], [[b"KEYS", b"*"]], False), START))
+    assert machine.is_long(encode_query(Query(2, [], [[b"KEYS", b"*"]], False), START))
     assert machine.is_long(bytes(64 * 1024 + 1))
-    assert machine.is_long(encode_question(Question(2, [], [[b"get", b"a" * 200], [b"Keys", b"*"]], True), START))
-    assert machine.is_long(encode_question(Question(2, [], [[b"scan", b"0"]] * 5, True), START))
-    assert not machine.is_long(encode_question(Question(2, [], [[b"scan", b"0"]], False), START))
-    assert not machine.is_long(encode_question(Question(2, [], [[b"GET", b"a:keys"]], False), START))
+    assert machine.is_long(encode_query(Query(2, [], [[b"get", b"a" * 200], [b"Keys", b"*"]], True), START))
+    assert machine.is_long(encode_query(Query(2, [], [[b"scan", b"0"]] * 5, True), START))
+    assert not machine.is_long(encode_query(Query(2, [], [[b"scan", b"0"]], False), START))
+    assert not machine.is_long(encode_query(Query(2, [], [[b"GET", b"a:keys"]], False), START))
     assert not machine.is_long(stamp(encode_entry(Calls(2, [[b"set", b"a", b"keys"]])), START))

@@ -16,18 +16,18 @@ from raft_core.ids import Index, NodeId
 from raft_core.membership import AddLearner, AddVoter, RemoveNode
 from raft_kv.client_session import Session
 from raft_kv.client_session_values import (
-    Ask,
     ChangeMembers,
     Close,
-    HandOver,
     Inspect,
     LeaveJoint,
     Propose,
+    Read,
     Send,
     SessionEffect,
     SessionLimits,
+    TransferLeadership,
 )
-from raft_kv.log_format import Clock, Question, decode_entry, decode_question
+from raft_kv.log_format import Clock, Query, decode_entry, decode_query
 from raft_kv.resp_parser import RequestLimits
 from raft_kv.state_machine import KeyValueMachine
 from raft_kv.status import PeerStatus, ServerStatus
@@ -86,8 +86,8 @@ class Talk:
                 self.index += 1
                 entry = self.machine.prepare(order.command, (self.now - self.lag) * 1_000_000)
                 order = self.take(self.session.answered(self.machine.apply(Index(self.index), entry), self.now))
-            elif isinstance(order, Ask):
-                order = self.take(self.session.answered(self.machine.query(order.question), self.now))
+            elif isinstance(order, Read):
+                order = self.take(self.session.answered(self.machine.query(order.query), self.now))
             elif isinstance(order, Inspect):
                 order = self.take(self.session.inspected(PICTURE, self.now))
             else:
@@ -129,7 +129,7 @@ def test_what_may_travel_together_does_and_replies_keep_the_order() -> None:
     assert talk.say("set a 1; incr a; ping; get a; strlen a; set b 2; get b; get nope") == [
         b"OK", 2, b"PONG", b"2", 1, b"OK", b"2", None,
     ]  # fmt: skip
-    assert [type(order) for order in talk.orders] == [Propose, Ask, Propose, Ask]
+    assert [type(order) for order in talk.orders] == [Propose, Read, Propose, Read]
 
 
 def test_a_read_is_asked_only_after_the_write_before_it_was_answered() -> None:
@@ -241,8 +241,8 @@ def test_a_read_that_meets_a_passed_deadline_has_the_clock_moved_first() -> None
     talk.orders.clear()
     assert talk.say("get b; get a; get b") == [b"2", None, b"2"]
     ask, propose, again = talk.orders
-    assert isinstance(ask, Ask)
-    assert isinstance(again, Ask)
+    assert isinstance(ask, Read)
+    assert isinstance(again, Read)
     assert isinstance(propose, Propose)
     assert decode_entry(propose.command)[1] == Clock()
     talk.orders.clear()
@@ -256,7 +256,7 @@ def test_where_the_leaders_clock_lags_its_word_counts_and_the_read_still_ends() 
     talk.now, talk.lag = START + 5000, 4500
     talk.orders.clear()
     assert talk.say("get a; get a") == [b"1", b"1"]
-    assert [type(order) for order in talk.orders] == [Ask, Propose, Ask]
+    assert [type(order) for order in talk.orders] == [Read, Propose, Read]
     talk.lag = 4000
     assert talk.say("multi; get a; exec")[-1] == [None]
 
@@ -283,7 +283,7 @@ def test_a_transaction_that_only_reads_writes_nothing_to_the_log() -> None:
     talk.say("set a 1")
     talk.orders.clear()
     assert talk.say("watch a; multi; get a; ping; exec") == [b"OK", b"OK", b"QUEUED", b"QUEUED", [b"1", b"PONG"]]
-    assert [type(order) for order in talk.orders] == [Ask, Ask]
+    assert [type(order) for order in talk.orders] == [Read, Read]
     assert talk.say("multi; exec") == [b"OK", []]
 
 
@@ -376,8 +376,8 @@ def test_a_transaction_that_writes_may_not_go_through_all_keys_on_every_replica(
 def test_a_command_that_goes_through_all_keys_is_asked_alone() -> None:
     talk = Talk()
     talk.say("get a; get b; keys *; KEYS x; scan 0; get c; get d")
-    asked = [decode_question(order.question)[1] for order in talk.orders if isinstance(order, Ask)]
-    assert [len(question.calls) for question in asked if isinstance(question, Question)] == [2, 1, 1, 1, 2]
+    asked = [decode_query(order.query)[1] for order in talk.orders if isinstance(order, Read)]
+    assert [len(query.calls) for query in asked if isinstance(query, Query)] == [2, 1, 1, 1, 2]
 
 
 # When the cluster cannot.
@@ -427,8 +427,8 @@ def test_when_the_clock_cannot_be_moved_the_reads_fail_and_the_session_goes_on()
     talk.say("set a 1 px 10")
     talk.now += 20
     order = talk.start("get b; get a; get a; ping")
-    assert isinstance(order, Ask)
-    touch = talk.take(talk.session.answered(talk.machine.query(order.question), talk.now))
+    assert isinstance(order, Read)
+    touch = talk.take(talk.session.answered(talk.machine.query(order.query), talk.now))
     assert isinstance(touch, Propose)
     talk.carry_out(talk.take(talk.session.failed(OutcomeUnknown(UnknownReason.DEADLINE), talk.now)))
     replies = talk.heard()
@@ -470,8 +470,8 @@ def test_the_protocol_of_a_reply_is_that_of_its_command() -> None:
             else:
                 order = effect
         effects = []
-        if isinstance(order, Ask):
-            effects = talk.session.answered(talk.machine.query(order.question), START)
+        if isinstance(order, Read):
+            effects = talk.session.answered(talk.machine.query(order.query), START)
         elif isinstance(order, Inspect):
             effects = talk.session.inspected(PICTURE, START)
     assert sent.startswith(b"$-1\r\n%7\r\n")
@@ -527,8 +527,8 @@ def test_an_operators_words_become_orders() -> None:
         ChangeMembers((AddVoter(NodeId(3)),), 6),
         ChangeMembers((AddLearner(NodeId(2)),), 6),
         ChangeMembers((RemoveNode(NodeId(3)),), 6),
-        HandOver(),
-        HandOver(NodeId(2)),
+        TransferLeadership(),
+        TransferLeadership(NodeId(2)),
         LeaveJoint(),
     ]
 

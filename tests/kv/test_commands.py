@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from raft_core.ids import Index
 from raft_kv.commands import READ, SESSION, TABLE, WRITE, look_up, strings
 from raft_kv.glob import matcher
-from raft_kv.log_format import Calls, Question, decode_answer, encode_entry, encode_question, stamp
+from raft_kv.log_format import Calls, Query, decode_answer, encode_entry, encode_query, stamp
 from raft_kv.long_values import whole
 from raft_kv.state_machine import KeyValueMachine
 
@@ -286,8 +286,8 @@ def test_one_command_gives_no_more_than_fits_into_memory(monkeypatch: pytest.Mon
     replica = Replica()
     replica.say("set", "a", "x" * 50)
     assert replica.say("mget", "a", "a", "nope") == [b"x" * 50, b"x" * 50, None]
-    question = Question(2, [], [[b"mget", b"a", b"a", b"a"]], False)
-    answer = decode_answer(replica.machine.query(encode_question(question, START)))
+    query = Query(2, [], [[b"mget", b"a", b"a", b"a"]], False)
+    answer = decode_answer(replica.machine.query(encode_query(query, START)))
     assert answer.replies == b"-ERR the reply would be too long; ask for fewer keys at once\r\n"
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from raft_core.ids import Index
 from raft_kv import long_values
 from raft_kv.client_session import Session
-from raft_kv.client_session_values import Ask, Send
+from raft_kv.client_session_values import Read, Send
 from raft_kv.commands.strings import MAX_STRING_BYTES
-from raft_kv.log_format import Calls, Question, encode_entry, encode_question, stamp
+from raft_kv.log_format import Calls, Query, encode_entry, encode_query, stamp
 from raft_kv.long_values import Long, Value, append, overwrite, portion, whole
 from raft_kv.output_buffer import OutputBuffer
 from raft_kv.state_machine import KeyValueMachine
@@ -91,8 +91,8 @@ def test_a_snapshot_holds_long_values_piece_by_piece(cut: int) -> None:
     assert list(other.keyspace.records) == [b"short", b"plain", b"long", b"last"]
 
 
-def question(*calls: list[bytes]) -> bytes:
-    return encode_question(Question(2, [], list(calls), False), START)
+def query(*calls: list[bytes]) -> bytes:
+    return encode_query(Query(2, [], list(calls), False), START)
 
 
 def test_a_question_for_long_values_takes_a_thread_and_its_answer_is_sent_without_another_copy() -> None:
@@ -101,14 +101,14 @@ def test_a_question_for_long_values_takes_a_thread_and_its_answer_is_sent_withou
     size = 3 * 1024 * 1024
     machine.apply(Index(1), entry(b"setrange", b"a", b"%d" % (size - 1), b"x"))
     machine.apply(Index(2), entry(b"set", b"b", b"short"))
-    assert machine.is_long(question([b"get", b"a"]))
-    assert machine.is_long(question([b"get", b"b"], [b"mget", b"b", b"a"]))
-    assert not machine.is_long(question([b"get", b"b"]))
+    assert machine.is_long(query([b"get", b"a"]))
+    assert machine.is_long(query([b"get", b"b"], [b"mget", b"b", b"a"]))
+    assert not machine.is_long(query([b"get", b"b"]))
 
     session = Session(1)
     (order,) = session.receive(b"GET a\r\n", START)
-    assert isinstance(order, Ask)
-    answer = machine.query(order.question)
+    assert isinstance(order, Read)
+    answer = machine.query(order.query)
     effects = session.answered(answer, START)
 
     (send,) = [effect for effect in effects if isinstance(effect, Send) and effect.data]

@@ -183,8 +183,8 @@ def test_a_snapshot_with_sessions_is_read_by_a_release_without() -> None:
     class OldHead(msgspec.Struct, frozen=True, array_like=True):
         time: int
         index: int
-        births: int
-        graves: list[int]
+        keys_created: int
+        tombstones: list[int]
         count: int
 
     log = Log()

@@ -15,7 +15,7 @@ from raft_core.state_machine import StateMachine
 from raft_kv import log_format as entries
 from raft_kv import state_machine as machine_module
 from raft_kv.keyspace import Record
-from raft_kv.log_format import Answered, Calls, Clock, Question, Transaction, Versions
+from raft_kv.log_format import Answered, Calls, Clock, Query, Transaction, Versions
 from raft_kv.snapshot_format import SnapshotUnreadable
 from raft_kv.state_machine import Census, KeyValueMachine
 
@@ -45,8 +45,8 @@ def plain(item: object) -> object:
 
 
 def ask(machine: KeyValueMachine, *texts: str, now: int = 0, together: bool = False) -> tuple[list[object], bool]:
-    question = Question(2, [], [text.encode().split() for text in texts], together)
-    answer = entries.decode_answer(machine.query(entries.encode_question(question, now)))
+    query = Query(2, [], [text.encode().split() for text in texts], together)
+    answer = entries.decode_answer(machine.query(entries.encode_query(query, now)))
     return replies(answer.replies), answer.due
 
 
@@ -153,9 +153,7 @@ def test_a_question_with_a_long_answer_is_answered_in_parts() -> None:
     machine = KeyValueMachine()
     entry = entries.encode_entry(Calls(2, [[b"set", b"a", b"x" * 1_500_000]]))
     machine.apply(Index(1), machine.prepare(entry, START * MILLION))
-    answer = entries.decode_answer(
-        machine.query(entries.encode_question(Question(2, [], [[b"get", b"a"]] * 9, False), 0))
-    )
+    answer = entries.decode_answer(machine.query(entries.encode_query(Query(2, [], [[b"get", b"a"]] * 9, False), 0)))
     assert (answer.count, answer.due) == (3, False)
 
 
@@ -188,7 +186,7 @@ def transaction(machine: KeyValueMachine, index: int, watched: list[tuple[bytes,
 
 
 def versions(machine: KeyValueMachine, *keys: bytes, at: int = START) -> list[tuple[bytes, int]]:
-    answer = machine.query(entries.encode_question(Versions(list(keys)), at))
+    answer = machine.query(entries.encode_query(Versions(list(keys)), at))
     return list(zip(keys, entries.decode_versions(answer), strict=True))
 
 
@@ -273,12 +271,12 @@ def test_an_entry_that_takes_too_much_work_carries_out_only_its_beginning(monkey
     assert machine.apply(Index(2), calls("append a y", "append a y")) == b":502\r\n:503\r\n"  # each entry anew
 
     machine.apply(Index(4), calls("set long " + "x" * 600))
-    question = Question(2, [], [[b"get", b"long"]] * 4, True)
-    replies = entries.decode_answer(machine.query(entries.encode_question(question, 0))).replies
+    query = Query(2, [], [[b"get", b"long"]] * 4, True)
+    replies = entries.decode_answer(machine.query(entries.encode_query(query, 0))).replies
     assert replies.count(b"x" * 600) == 2
     assert replies.endswith(refused * 2)
-    sweeping = Question(2, [], [[b"keys", b"x*"], [b"scan", b"0"], [b"keys", b"x*"]], True)
-    swept = entries.decode_answer(machine.query(entries.encode_question(sweeping, 0))).replies
+    sweeping = Query(2, [], [[b"keys", b"x*"], [b"scan", b"0"], [b"keys", b"x*"]], True)
+    swept = entries.decode_answer(machine.query(entries.encode_query(sweeping, 0))).replies
     assert swept.count(refused) == 1  # three keys and two are looked at, which is more than 1000 bytes
 
 

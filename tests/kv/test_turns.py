@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raft_kv.client_session import Session
-from raft_kv.client_session_values import Ask, Pause, Propose, Send, SessionEffect, SessionLimits
+from raft_kv.client_session_values import Pause, Propose, Read, Send, SessionEffect, SessionLimits
 from raft_kv.log_format import encode_versions
 from raft_kv.resp_parser import RequestParser, split_inline
 
@@ -83,7 +83,7 @@ def test_watched_keys_are_bounded_in_bytes_too() -> None:
 
     def watch(key: str) -> bytes:
         effects = session.receive(f"WATCH {key}\r\n".encode(), 0)
-        if isinstance(effects[-1], Ask):
+        if isinstance(effects[-1], Read):
             effects = session.answered(encode_versions([7]), 0)
         (sent,) = effects
         assert isinstance(sent, Send)

@@ -158,13 +158,16 @@ class _Field:
 
 def _fields_of(one: type) -> dict[str, _Field]:
     hints = get_type_hints(one, include_extras=True)
+    fields = attrs.fields(one) if attrs.has(one) else dataclasses.fields(one) if dataclasses.is_dataclass(one) else ()
+    for field in fields:
+        if not field.init:
+            raise CallerError(f"{one.__name__}.{field.name} cannot be given to the constructor, so it would be lost")
     if attrs.has(one):
         return {
             field.name: _Field(
                 field.alias, field.default if _plain(field.default) else _MISSING, _since(hints.get(field.name))
             )
             for field in attrs.fields(one)
-            if field.init
         }
     if dataclasses.is_dataclass(one):
         return {
@@ -172,7 +175,6 @@ def _fields_of(one: type) -> dict[str, _Field]:
                 field.name, field.default if _plain(field.default) else _MISSING, _since(hints.get(field.name))
             )
             for field in dataclasses.fields(one)
-            if field.init
         }
     raise CallerError(f"{one.__name__} is neither an attrs class nor a dataclass nor an enum")
 

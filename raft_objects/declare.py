@@ -24,6 +24,7 @@ from collections.abc import Callable, Coroutine, Hashable
 from functools import update_wrapper
 from hashlib import blake2b
 from random import Random
+from threading import get_ident
 from typing import (
     Any,
     ClassVar,
@@ -87,6 +88,7 @@ class Moment:
     now: int
     version: int
     object: str
+    thread: int = attrs.field(factory=get_ident)
     notices: list[Hashable] = attrs.field(factory=list)
     _random: Random | None = None
 
@@ -107,6 +109,11 @@ class Binding:
     name: str = ""
     site: Site | None = None
     moment: Moment | None = None
+
+    def moment_here(self) -> Moment | None:
+        """Return the moment of the command that this very thread runs. Another thread may be applying meanwhile."""
+        moment = self.moment
+        return moment if moment is not None and moment.thread == get_ident() else None
 
 
 class Replicated:
@@ -137,7 +144,7 @@ class Replicated:
     def __setattr__(self, name: str, value: object) -> None:
         """Set a field: in `__init__` and in commands only."""
         binding = self._binding
-        if binding.name and binding.moment is None:
+        if binding.name and binding.moment_here() is None:
             raise CallerError(f"{name} is replicated: only a command may change it")
         object.__setattr__(self, name, value)
 
@@ -172,7 +179,7 @@ class Replicated:
 
     @property
     def _moment(self) -> Moment:
-        moment = self._binding.moment
+        moment = self._binding.moment_here()
         if moment is None:
             raise CallerError("now, index, random, version and notify belong to a command or query that is running")
         return moment
@@ -312,7 +319,7 @@ class BoundQuery(Generic[P, R]):
 
 
 def _site(binding: Binding, method: str) -> Site:
-    if binding.moment is not None:
+    if binding.moment_here() is not None:
         raise CallerError(f"{method} was called by a command or query; put shared code into a plain method")
     if binding.site is None:
         raise CallerError(f"{method}: the object is not open; add it to Objects, and open those")

@@ -210,6 +210,8 @@ class Locks:
                         ended = True
                     except RequestError:
                         await anyio.sleep(0.01)
+                    except CallerError:  # the objects are being closed
+                        return
                 if ended or anyio.current_time() >= self._valid_until:
                     self._lose(client)
         finally:

@@ -104,7 +104,7 @@ class Objects(StateMachine):
         self.listener: Listener | None = None
         self._on_error = on_error
         self._development = development
-        self._sessions = sessions
+        self.session_limits: Final = sessions or SessionLimits()
         self._entries: dict[str, Entry] = {}
         # State from here on; equal on all replicas.
         self._enabled = 1
@@ -147,7 +147,7 @@ class Objects(StateMachine):
             Codec(found),
             {key: method for key, method in methods if isinstance(method, Command)},
             {key: method for key, method in methods if isinstance(method, Query)},
-            (*_DECLARED, *kind.errors),
+            (*kind.errors, *_DECLARED),
             copy_fields(instance),
         )
         entry.codec.encode(entry.initial)  # raises for what no snapshot can hold
@@ -158,7 +158,7 @@ class Objects(StateMachine):
     @property
     def machine(self) -> StateMachine:
         """Return the machine for `open_node`: these objects under sessions, so that each command is applied once."""
-        return Sessions(self, self._sessions)
+        return Sessions(self, self.session_limits)
 
     @property
     def enabled(self) -> int:
@@ -188,8 +188,12 @@ class Objects(StateMachine):
         body = msgspec.msgpack.encode([name, method.name, packed])
         if isinstance(method, Query):
             return body
+        return _HEAD.pack(_CALL, 0, self._needs(entry, method, arguments)) + body
+
+    @staticmethod
+    def _needs(entry: Entry, method: Command[..., Any], arguments: dict[str, Any]) -> int:
         inner = max((entry.codec.needs(value) for value in arguments.values()), default=1)
-        return _HEAD.pack(_CALL, 0, max(entry.since, method.since, method.needs(arguments), inner)) + body
+        return max(entry.since, method.since, method.needs(arguments), inner)
 
     # The state machine.
 
@@ -222,6 +226,8 @@ class Objects(StateMachine):
         method = entry.commands.get(name)
         if method is None or method.since > self._enabled or 0 < method.until <= self._enabled:
             return _reply(ReplyKind.UNKNOWN)
+        if self._enabled < self.version and self._needs(entry, method, arguments) > self._enabled:
+            return _reply(ReplyKind.UNKNOWN)  # what the command says of itself is a client's word
         try:
             method.signature.bind(**arguments)
         except TypeError:
@@ -263,11 +269,11 @@ class Objects(StateMachine):
                 entry.codec.encode(fields_of(instance))
         except NotDeterministic:
             raise
+        except _MACHINE_BOUND as failure:
+            raise CommandFailed(f"the command {label} at index {index} raised {type(failure).__name__}") from failure
         except entry.declared as failure:
             reply = self._raised(entry, failure)
             self._take_back(instance, before)
-        except _MACHINE_BOUND as failure:
-            raise CommandFailed(f"the command {label} at index {index} raised {type(failure).__name__}") from failure
         except Exception as failure:
             if self._on_error == "stop":
                 raise CommandFailed(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from typing import Any
 
 import msgspec
@@ -39,9 +38,7 @@ def result_of(entry: Entry, method: str, data: bytes) -> Any:
 
 def _error(entry: Entry, name: str, arguments: list[Any]) -> Exception:
     """Return the exception: one of the declared classes and their subclasses, or a `CommandError` that names it."""
-    known = getattr(builtins, name, None)
-    if not (isinstance(known, type) and issubclass(known, Exception)):
-        known = next((one for one in _subclasses(entry.declared) if one.__name__ == name), None)
+    known = next((one for one in _subclasses(entry.declared) if one.__name__ == name), None)
     if known is None:
         return CommandError(name, *arguments)
     try:
@@ -53,11 +50,7 @@ def _error(entry: Entry, name: str, arguments: list[Any]) -> Exception:
 
 
 def _subclasses(roots: tuple[type[Exception], ...]) -> list[type[Exception]]:
-    found = dict.fromkeys(roots)
-    waiting = list(roots)
-    while waiting:
-        for one in waiting.pop().__subclasses__():
-            if one not in found:
-                found[one] = None
-                waiting.append(one)
-    return list(found)
+    found = list(roots)
+    for root in found:  # grows meanwhile
+        found += [one for one in root.__subclasses__() if one not in found]
+    return found

@@ -55,6 +55,8 @@ _AGAIN: Final = frozenset(
 ENDED: Final[frozenset[str]] = frozenset({_U.STOPPING, _U.MACHINE_FAILED, _U.NODE_FAILED, _U.STORAGE_FAILED})
 """Reasons, of refusals too: this node is ending and will not take a repetition."""
 _PAUSE, _LONGEST_PAUSE = 0.005, 0.25
+_WINDOW: Final = 256
+"""Commands of one process in flight at once; further ones wait their turn."""
 
 
 class NodeLike(Protocol):
@@ -87,7 +89,9 @@ class Running:
         self._thread: Final = get_ident()
         self._token: Final = anyio.lowlevel.current_token()
         self._numbers: SessionNumbers | None = None
-        self._registering: Final = anyio.Lock()
+        self._entering: Final = anyio.Lock()
+        self._answered = anyio.Event()
+        self._window: Final = min(_WINDOW, objects.session_limits.max_results)
         self._begun = False
 
     # What bound commands and queries call.
@@ -166,14 +170,32 @@ class Running:
 
     async def _once(self, body: bytes, deadline: float) -> bytes:
         while True:
-            numbers = self._numbers or await self._register(deadline)
+            numbers = await self._room(deadline)
             sequence = numbers.begin()
             try:
                 reply = await self._attempts(numbers, partial(numbers.encode, sequence, body), deadline)
             finally:
                 numbers.done(sequence)
+                self._answered.set()
             if reply is not None:
                 return reply
+
+    async def _room(self, deadline: float) -> SessionNumbers:
+        """Return the session once it has room for another command.
+
+        The cluster keeps the results from the lowest number in use on. If it kept all it may while the lowest was not
+        applied yet, because that one was lost on its way, that one would be refused as well: so the numbers in use stay
+        within what it keeps.
+        """
+        with anyio.move_on_at(deadline):
+            async with self._entering:  # in order, and only the first waits for an answer
+                while True:
+                    numbers = self._numbers or await self._register(deadline)
+                    if numbers.span < self._window:
+                        return numbers
+                    self._answered = anyio.Event()
+                    await self._answered.wait()
+        raise Refused(_R.DEADLINE, "the deadline passed before anything was done; it was not carried out")
 
     async def _attempts(self, numbers: SessionNumbers, encode: Callable[[], bytes], deadline: float) -> bytes | None:
         """Send until there is a result; None if the session had ended and nothing of this can have been applied."""
@@ -196,15 +218,13 @@ class Running:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _register(self, deadline: float) -> SessionNumbers:
-        async with self._registering:
-            if self._numbers is None:
-                register = encode_register()
-                data = await self._retried(lambda left: self.node.propose(register, timeout=left), deadline, [])
-                reply = _reply(data)
-                if not isinstance(reply, Registered):
-                    raise RaftError(f"opening a session was answered {type(reply).__name__}")
-                self._numbers = SessionNumbers(reply.session)
-            return self._numbers
+        register = encode_register()
+        data = await self._retried(lambda left: self.node.propose(register, timeout=left), deadline, [])
+        reply = _reply(data)
+        if not isinstance(reply, Registered):
+            raise RaftError(f"opening a session was answered {type(reply).__name__}")
+        self._numbers = SessionNumbers(reply.session)
+        return self._numbers
 
     async def _retried(
         self,

@@ -20,6 +20,11 @@ class SessionNumbers:
         self._last = 0
         self._pending: dict[int, None] = {}  # in ascending order
 
+    @property
+    def span(self) -> int:
+        """How many numbers there are from the lowest in use to the last one."""
+        return self._last + 1 - next(iter(self._pending), self._last + 1)
+
     def begin(self) -> Sequence:
         """Return the number of a new command."""
         self._last += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -152,6 +153,50 @@ def test_exhausted_stack_is_never_a_result() -> None:
 
     with pytest.raises(CommandFailed):
         driver.do(made.deep)
+
+
+def test_exhausted_stack_is_never_a_result_even_if_declared() -> None:
+    class Declares(Bank):
+        errors = (RuntimeError,)
+
+    made = Declares()
+    driver = Driver(Objects({"bank": made}))
+    with pytest.raises(CommandFailed):
+        driver.do(made.deep)
+    with pytest.raises(RuntimeError, match="a bug"):
+        driver.do(made.bug, "ada")
+
+
+def test_class_whose_field_the_constructor_does_not_take_is_refused() -> None:
+    @attrs.define
+    class Counted:
+        count: int = attrs.field(init=False, default=0)
+
+    with pytest.raises(CallerError):
+        Codec([Counted])
+
+
+def test_other_threads_may_call_while_a_command_runs() -> None:
+    """A node with `machine_blocks` applies in a thread of its own."""
+    inside, called = threading.Event(), threading.Event()
+
+    class Slow(Replicated):
+        @command
+        def wait(self) -> bool:
+            inside.set()
+            return called.wait(10)
+
+    slow = Slow()
+    driver = Driver(Objects({"slow": slow}))
+    thread = threading.Thread(target=driver.do, args=(slow.wait,))
+    thread.start()
+    inside.wait(10)
+    with pytest.raises(CallerError, match="not open"):
+        _ = slow.wait()
+    with pytest.raises(CallerError):
+        _ = slow.now
+    called.set()
+    thread.join()
 
 
 def test_class_without_undo_keeps_what_was_changed_before_the_error() -> None:

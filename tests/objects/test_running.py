@@ -198,6 +198,22 @@ def test_thousand_commands_at_once_are_applied_once_each() -> None:
     run(BACKENDS[0], test)
 
 
+def test_first_command_gets_through_although_many_behind_it_did() -> None:
+    """The session keeps ten results. Were more than ten in flight, the first could not be applied any more."""
+
+    async def test() -> None:
+        bank, objects, node = lossy("", sessions=SessionLimits(max_results=10))
+        async with attach(node, objects):
+            await bank.deposit("ada", 1)
+            node.script = "nn" + 60 * "."
+            async with anyio.create_task_group() as group:
+                for _ in range(60):
+                    group.start_soon(bank.deposit.within(5.0), "ada", 1)
+        assert bank.accounts == {"ada": 61}
+
+    run(BACKENDS[0], test)
+
+
 def test_lossy_node_is_like_a_node() -> None:
     node: NodeLike = lossy("")[2]
     assert node.cluster_time

@@ -115,6 +115,15 @@ def test_new_release_reads_an_older_snapshot_with_defaults() -> None:
     assert (new.total, new.notes) == (5, [])
 
 
+def test_command_that_says_less_than_it_needs_is_refused_alike() -> None:
+    _, first, new, second = both()
+    for entry in (second.entry(new.double), second.entry(new.add, 5, "gift")):
+        lying = entry[:9] + b"\1\0" + entry[11:]
+        assert first.apply(lying) == second.apply(lying)
+
+    assert new.total == 0
+
+
 def test_fresh_cluster_begins_with_its_version_and_a_used_one_does_not() -> None:
     _, _, new, second = both()
     second.do(new.add, 1)

@@ -260,8 +260,8 @@ class StoreBesideModel(RuleBasedStateMachine):
         self._persist(batch)
 
     @precondition(lambda self: self.model.entries)
-    @rule(place=PLACE, keep=st.integers(0, 3), switch=st.booleans())
-    def take_snapshot(self, place: int, keep: int, switch: bool) -> None:
+    @rule(place=PLACE, keep=st.integers(0, 3), more=st.integers(0, 2), switch=st.booleans())
+    def take_snapshot(self, place: int, keep: int, more: int, switch: bool) -> None:
         """Without the switch, the finished snapshot must not count."""
         entry = self.model.entries[place % len(self.model.entries)]
         meta = SnapshotMeta(entry.index, entry.term, MEMBERS, Index(1))
@@ -274,7 +274,10 @@ class StoreBesideModel(RuleBasedStateMachine):
             self._crash(self.writes)
             return
         if switch:
-            self._persist([self._next(snapshot=meta, drop_before=Index(max(1, meta.index + 1 - keep)))], state)
+            first, term = self.model.last + 1, max(1, self.model.hard.term, self.model.last_term)
+            entries = tuple(Entry.make(index, term, b"more") for index in range(first, first + more))
+            drop_before = Index(max(1, meta.index + 1 - keep))
+            self._persist([self._next(entries=entries, snapshot=meta, drop_before=drop_before)], state)
 
     @rule(further=st.integers(1, 4), half=st.booleans(), seed=SEED)
     def install_snapshot(self, further: int, half: bool, seed: int) -> None:

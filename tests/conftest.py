@@ -1,8 +1,13 @@
-"""Shared by the whole suite: hypothesis profiles, and the tests that stay in one process under `pytest -n`."""
+"""Shared by all tests: hypothesis profiles, a time limit, and which tests stay in one process under `pytest -n`."""
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 import pytest
@@ -12,7 +17,32 @@ from tests import profiles
 _TIMED: Final = ("adapters", "compatibility", "examples", "kv")
 """Folders whose tests start processes and wait for them: two such tests at a time would wait for each other."""
 
+_LONGEST: Final = float(os.environ.get("LONGEST_TEST", "300"))
+"""Seconds after which a test that waits is ended: far more than any takes, so that none hangs for ever."""
+
 profiles.register()
+
+
+class TooLong(BaseException):
+    """A test waits for something that does not come. Not an `Exception`, so that no code under test handles it."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """End each test, its fixtures included, after `LONGEST_TEST` seconds: the failure shows where it waits."""
+    if threading.current_thread() is not threading.main_thread():
+        return (yield)
+
+    def too_long(number: int, frame: FrameType | None) -> None:
+        raise TooLong(f"{item.nodeid} takes more than {_LONGEST:g} seconds")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.setitimer(signal.ITIMER_REAL, _LONGEST)
+    try:
+        return (yield)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -38,8 +38,8 @@ __all__ = [
 class AddVoter(Value, frozen=True, tag=1, array_like=True):
     """Make `node` a voter: a new one, or a learner promoted. `incarnation` names a new node's disk."""
 
-    node: NodeId
-    incarnation: Incarnation = Incarnation(0)
+    node: int
+    incarnation: int = 0
 
 
 @final
@@ -50,8 +50,8 @@ class AddLearner(Value, frozen=True, tag=2, array_like=True):
     configuration, so any later leader also acts on it.
     """
 
-    node: NodeId
-    incarnation: Incarnation = Incarnation(0)
+    node: int
+    incarnation: int = 0
     promote_when_ready: bool = False
 
 
@@ -59,7 +59,7 @@ class AddLearner(Value, frozen=True, tag=2, array_like=True):
 class RemoveNode(Value, frozen=True, tag=3, array_like=True):
     """Remove `node`, voter or learner. Its id is never used again."""
 
-    node: NodeId
+    node: int
 
 
 Change: TypeAlias = AddVoter | AddLearner | RemoveNode
@@ -229,7 +229,7 @@ class Members:
         if not changes or len({change.node for change in changes}) != len(changes):
             return ChangeError(ChangeProblem.CONTRADICTORY, "name at least one node, and each node once")
         for change in changes:
-            node = change.node
+            node = NodeId(change.node)
             if not 0 < node <= MAX_INT63:  # the range of the wire format
                 return ChangeError(ChangeProblem.BAD_ID, f"a node id is a positive number, not {node}")
             if not isinstance(change, RemoveNode) and not 0 <= change.incarnation <= MAX_INT63:
@@ -247,7 +247,7 @@ class Members:
                     return ChangeError(ChangeProblem.BAD_ID, text)
                 highest = max(highest, node)
                 if change.incarnation:
-                    incarnations[node] = change.incarnation
+                    incarnations[node] = Incarnation(change.incarnation)
             elif not isinstance(change, RemoveNode) and change.incarnation not in (0, self.incarnation_of(node)):
                 return ChangeError(ChangeProblem.WRONG_INCARNATION, f"node {node} is a member with another disk")
             voters.discard(node)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias, final
 
 from raft_core._moved import moved_names
-from raft_core.ids import NO_INDEX, NO_NODE, Index, NodeId
+from raft_core.ids import NO_INDEX, NO_NODE
 from raft_core.membership import Change, ChangeMode
 from raft_core.structs import Value
 
@@ -59,7 +59,7 @@ class ChangeMembership(Value, frozen=True, tag=2, array_like=True):
 
     changes: tuple[Change, ...]
     mode: ChangeMode = ChangeMode.AUTO
-    expected: Index = NO_INDEX
+    expected: int = NO_INDEX
 
 
 @final
@@ -71,7 +71,7 @@ class LeaveJoint(Value, frozen=True, tag=3, array_like=True):
 class TransferLeadership(Value, frozen=True, tag=4, array_like=True):
     """Transfer the leadership to `to`, or (0) to the best-matched voter."""
 
-    to: NodeId = NO_NODE
+    to: int = NO_NODE
 
 
 @final

@@ -151,8 +151,8 @@ class AddressBook:
         filled: list[Change] = []
         for change in changes:
             nameless = isinstance(change, AddVoter | AddLearner) and not change.incarnation
-            if nameless and not members.is_member(change.node):
-                disk = self.disks.get(change.node, 0)
+            if nameless and not members.is_member(NodeId(change.node)):
+                disk = self.disks.get(NodeId(change.node), 0)
                 if not disk:
                     return (
                         f"node {change.node} has not been heard from, so its disk is not known: start it with this "

@@ -396,7 +396,7 @@ class Leader(Role):
         if type(request) is LeaveJoint:
             return self.on_leave_joint(number)
         if type(request) is TransferLeadership:
-            self.on_transfer(number, request.to)
+            self.on_transfer(number, NodeId(request.to))
         return None
 
     def on_change(self, request: RequestId, change: ChangeMembership) -> Transition | None:

@@ -1,6 +1,7 @@
 """`Notices`: wakes those who wait for something in the local replica. No polling: a thousand waiters cost nothing.
 
-A key that a command notified wakes the one who has waited for it longest. A restored snapshot wakes everyone, because
+A key that a command notified wakes the one who has waited for it longest. Those who wait for the key None are woken by
+every command of their object. A restored snapshot wakes everyone, because
 what happened meanwhile is not known. Who is woken looks at the state again.
 """
 
@@ -69,6 +70,11 @@ class Notices:
             if not waiter.woken:
                 waiter.wake()
                 return
+
+    def wake_watchers(self, name: str) -> None:
+        """Wake all who wait for any command of this object, that is for the key None."""
+        for waiter in self._waiters.get((name, None), ()):
+            waiter.wake()
 
     def wake_all(self, name: str) -> None:
         """Wake everyone who waits for something of this object."""

@@ -159,6 +159,7 @@ class Running:
             return
         for key in keys:
             self._notices.wake(name, key)
+        self._notices.wake_watchers(name)
 
     # Exactly once.
 

@@ -15,8 +15,9 @@ import attrs
 from raft_core.ids import Index
 from raft_core.node.limits import SECOND
 from raft_core.state_machine import StateMachine
-from raft_objects import Objects, Replicated, command
+from raft_objects import BoundQuery, Objects, Replicated, command
 from raft_objects.lock_table import LeaseEnded, LockTable
+from raft_objects.map_table import Found, MapTable
 from raft_objects.queue_table import Message, QueueTable
 from raft_objects.replies import result_of
 from raft_testing.linearizability.history import Datum, Fate, Operation
@@ -24,12 +25,24 @@ from raft_testing.linearizability.models import SequentialModel
 from raft_testing.rng import Rng
 from raft_testing.workloads.registers import Asked
 
-__all__ = ["LockWorkload", "QueueWorkload", "lock_machine", "queue_machine", "wrong_locks", "wrong_messages"]
+__all__ = [
+    "LockWorkload",
+    "MapWorkload",
+    "QueueWorkload",
+    "lock_machine",
+    "map_machine",
+    "queue_machine",
+    "wrong_keys",
+    "wrong_locks",
+    "wrong_messages",
+]
 
 LEASE: Final = 3 * SECOND
 USABLE: Final = 0.9
 """Of a lease, as `raft_objects.locks` has it."""
 VISIBLE: Final = 2.0
+TTL: Final = 6.0
+READS: Final = ("get",)
 
 
 class SimulatedLocks(LockTable):
@@ -43,6 +56,11 @@ class SimulatedLocks(LockTable):
 def lock_machine() -> Objects:
     """Return the machine of one node."""
     return Objects({"it": SimulatedLocks()}, development=True)
+
+
+def map_machine() -> Objects:
+    """Return the machine of one node."""
+    return Objects({"it": MapTable[str](history=5)}, development=True)
 
 
 def queue_machine() -> Objects:
@@ -67,6 +85,11 @@ class ObjectModel:
 
     def step(self, state: Datum, kind: str, argument: Datum) -> tuple[Datum, Datum]:
         assert isinstance(argument, bytes)
+        if kind in READS:
+            if not isinstance(state, tuple) or not isinstance(state[1], bytes):
+                return None, b"impossible"
+            self._machine.restore([state[1]])
+            return state, self._machine.query(argument)
         stamp = int.from_bytes(argument[1:9], "little")
         if not isinstance(state, tuple) or not isinstance(state[0], int) or not 0 < stamp >= state[0]:
             return None, b"impossible"
@@ -76,7 +99,7 @@ class ObjectModel:
         return (stamp, b"".join(self._machine.snapshot())), result
 
     def changed_nothing(self, kind: str, result: Datum) -> bool:
-        return False
+        return kind in READS
 
 
 class ObjectWorkload:
@@ -90,10 +113,14 @@ class ObjectWorkload:
     def model(self) -> SequentialModel:
         return ObjectModel(self._make)
 
-    def call(self, method: Any, *args: Any) -> Asked:
+    def call(self, method: Any, *args: Any, **named: Any) -> Asked:
         """Return the operation of a call."""
+        if isinstance(method, BoundQuery):
+            asked = method._query
+            data = self._objects.encode_call("it", asked, asked.arguments(*args, **named))
+            return Asked(asked.name, "it", data, data, reads=True)
         made = method._command
-        data = self._objects.encode_call("it", made, made.arguments(*args))
+        data = self._objects.encode_call("it", made, made.arguments(*args, **named))
         return Asked(made.name, "it", data, data)
 
     def as_logged(self, asked: Asked, command: bytes) -> Datum:
@@ -107,9 +134,9 @@ class ObjectWorkload:
             return failure
 
     def arguments(self, entry: Datum) -> dict[str, Any]:
-        """Return the arguments of a command."""
+        """Return the arguments of a command or query."""
         assert isinstance(entry, bytes)
-        found = self._objects._decoded(entry[11:])
+        found = self._objects._decoded(entry) or self._objects._decoded(entry[11:])
         assert found is not None
         return found[2]
 
@@ -291,4 +318,75 @@ def wrong_messages(workload: QueueWorkload, history: tuple[Operation, ...], it: 
     kept = it.messages.keys() | it.dead.keys()
     for number in put.keys() - gone.keys() - kept - open_acknowledgements:
         wrong.append(f"message {number} is lost")
+    return wrong
+
+
+# Maps.
+
+
+@final
+class MapWorkload(ObjectWorkload):
+    """Clients that put keys with a time to live, read them, and compare and set two others."""
+
+    def __init__(self) -> None:
+        self.it = MapTable[str](history=5)
+        super().__init__(map_machine, self.it)
+        self._keys: list[str] = []
+        self._versions: dict[str, int] = {}
+
+    def ask(self, rng: Rng, client: int, number: int) -> Asked:
+        if rng.chance(0.2):
+            self._keys.append(f"k{number}")
+            return self.call(self.it.put, self._keys[-1], f"v{number}", ttl=TTL)
+        if rng.chance(0.5):
+            key = f"s{rng.below(2)}"
+            return self.call(self.it.compare_and_set, key, f"v{number}", expected=self._versions.get(key, 0))
+        return self.call(self.it.get, rng.choice(self._keys[-3:] or ["k"]))
+
+    def answered(self, asked: Asked, result: Any) -> None:
+        if asked.kind == "compare_and_set" and result:
+            self._versions[self.arguments(asked.argument)["key"]] = result
+
+
+def wrong_keys(workload: MapWorkload, history: tuple[Operation, ...]) -> list[str]:
+    """Return keys that ended too early or came back, and versions that did not rise."""
+    put: dict[str, Operation] = {}
+    reads: dict[str, list[tuple[Operation, bool]]] = {}
+    versions: dict[str, list[tuple[int, int, int]]] = {}
+    for one in history:
+        if one.fate is not Fate.ANSWERED:
+            continue
+        assert isinstance(one.result, bytes)
+        assert one.returned_at is not None
+        key = workload.arguments(one.argument)["key"]
+        result = workload.decoded(one.kind, one.result)
+        if one.kind == "put":
+            put[key] = one
+        elif one.kind == "get":
+            reads.setdefault(key, []).append((one, isinstance(result, Found)))
+        elif result:
+            versions.setdefault(key, []).append((one.invoked_at, one.returned_at, result))
+    wrong: list[str] = []
+    for key, found in reads.items():
+        written = put.get(key)
+        for one, there in found:
+            assert one.returned_at is not None
+            if written is None or written.returned_at is None or one.invoked_at < written.returned_at:
+                continue
+            if not there and one.returned_at < written.invoked_at + round(USABLE * TTL * SECOND):
+                wrong.append(f"{key} ended too early, at {one.returned_at}")
+            wrong += [
+                f"{key} came back, at {later.invoked_at}"
+                for later, seen in found
+                if seen and not there and later.invoked_at > one.returned_at
+            ]
+    for key, times in versions.items():
+        for _, told, version in times:
+            wrong += [
+                f"{key} got version {later} after {version}"
+                for asked, _, later in times
+                if asked > told and later <= version
+            ]
+        if len({version for *_, version in times}) < len(times):
+            wrong.append(f"{key} got one version twice")
     return wrong

@@ -7,6 +7,7 @@ import pytest
 from raft_core.node.limits import SECOND
 from raft_objects import Objects
 from raft_objects.lock_table import LockState, LockTable
+from raft_objects.map_table import MapTable
 from raft_objects.queue_table import QueueTable
 from raft_testing.__main__ import open_file_store
 from raft_testing.faults.catalogue import Fault, Profile
@@ -14,10 +15,13 @@ from raft_testing.sim.simulation import Simulation
 
 from .simulated import (
     LockWorkload,
+    MapWorkload,
     QueueWorkload,
     SimulatedQueue,
     lock_machine,
+    map_machine,
     queue_machine,
+    wrong_keys,
     wrong_locks,
     wrong_messages,
 )
@@ -59,8 +63,16 @@ def queue_ran(seed: int) -> tuple[str, list[str], int]:
     return "" if violation is None else violation.text, wrong_messages(workload, history, last), put
 
 
-def found(ran: tuple[str, list[str], int]) -> bool:
-    return bool(ran[0] or ran[1])
+def map_ran(seed: int) -> tuple[str, list[str], int]:
+    """Return the simulator's verdict, broken promises, and how many keys were read."""
+    workload = MapWorkload()
+    simulation = Simulation(
+        seed, machine=map_machine, workload=workload, open_store=open_file_store, profile=PROFILE, only=FAULTS
+    )
+    violation = simulation.run()
+    history = simulation.traffic.history()
+    read = sum(one.kind == "get" for one in history)
+    return "" if violation is None else violation.text, wrong_keys(workload, history), read
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -77,6 +89,14 @@ def test_queues_keep_their_promise(seed: int) -> None:
 
     assert (violation, wrong) == ("", [])
     assert put > 50
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_maps_keep_their_promise(seed: int) -> None:
+    violation, wrong, read = map_ran(seed)
+
+    assert (violation, wrong) == ("", [])
+    assert read > 50
 
 
 # Planted bugs: each is found by the promise alone, for the model runs the same code.
@@ -133,3 +153,17 @@ def test_queue_that_delivers_what_was_acknowledged_is_found(monkeypatch: pytest.
 
     monkeypatch.setattr(acknowledge, "function", keep)
     assert any(queue_ran(seed)[1] for seed in range(3))
+
+
+def test_map_whose_keys_end_too_early_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_key = MapTable._set
+    monkeypatch.setattr(MapTable, "_set", lambda self, key, value, ttl: set_key(self, key, value, ttl / 4))
+    assert any(map_ran(seed)[1] for seed in range(3))
+
+
+def test_map_that_gives_a_version_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def careless(self: MapTable[str], key: str, value: str, *, expected: int, ttl: float = 0.0) -> int:
+        return expected + 1
+
+    monkeypatch.setattr(MapTable.compare_and_set, "function", careless)
+    assert any(map_ran(seed)[1] for seed in range(3))

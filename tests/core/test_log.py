@@ -43,13 +43,13 @@ def test_a_log_knows_terms_from_its_base_to_its_end_and_nothing_beyond() -> None
 def test_entries_that_do_not_follow_the_last_one_cannot_be_appended() -> None:
     log = log_of(1, 2)
 
-    with pytest.raises(InvariantBroken, match=r"^appended entries follow the last entry$"):
+    with pytest.raises(InvariantBroken):
         log.append(entries((4, 2)))
-    with pytest.raises(InvariantBroken, match=r"^terms never fall along the log$"):
+    with pytest.raises(InvariantBroken):
         log.append(entries((3, 1)))
-    with pytest.raises(InvariantBroken, match=r"^only entries after the base can be truncated$"):
+    with pytest.raises(InvariantBroken):
         log_of(base=at(5, 1)).truncate_from(Index(5))
-    with pytest.raises(InvariantBroken, match=r"^the log can be compacted only at a place that it holds$"):
+    with pytest.raises(InvariantBroken):
         log.compact(Index(3))
 
 

@@ -270,5 +270,5 @@ def test_after_a_failure_nothing_is_promised_and_nothing_is_written() -> None:
 def test_a_report_of_a_write_that_was_never_ordered_is_the_callers_fault() -> None:
     bench = Bench(1)
 
-    with pytest.raises(CallerError, match="never ordered"):
+    with pytest.raises(CallerError):
         bench.persisted(1)

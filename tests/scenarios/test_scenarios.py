@@ -30,7 +30,7 @@ def test_there_are_enough_scripts_and_each_tells_its_point_and_expects_something
 
 
 def test_a_failed_expectation_names_its_line_and_what_was_found() -> None:
-    with pytest.raises(AssertionError, match=r"line 3, 'expect 1 leader': AssertionError: found follower"):
+    with pytest.raises(AssertionError, match=r"line 3, 'expect 1 leader'.*follower"):
         perform("# nobody asked anybody\ncluster 3\nexpect 1 leader\n")
 
 

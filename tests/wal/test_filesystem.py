@@ -94,9 +94,8 @@ def test_a_small_file_that_is_damaged_says_where_and_how(data: bytes, offset: in
 
 
 def test_a_small_file_of_a_newer_format_is_told_from_damage() -> None:
-    with pytest.raises(WrongDirectory) as caught:
+    with pytest.raises(WrongDirectory, match="format 2"):
         read_identity(small_file(b"", magic=b"RAFTIDEN", version=2))
-    assert str(caught.value) == "identity has format 2, this library reads 1: use a newer library"
 
 
 def test_names_are_what_the_format_says() -> None:
@@ -169,9 +168,8 @@ def test_whatever_a_file_takes_at_a_time_all_of_it_is_written_and_nothing_more(t
 
 @pytest.mark.parametrize("takes", [(0, 0), (3, 0), (3, -1)])
 def test_a_file_that_takes_nothing_is_an_error(takes: tuple[int, ...]) -> None:
-    with pytest.raises(FileFailed) as caught:
+    with pytest.raises(FileFailed, match="write slow"):
         write_whole(Slow(*takes), 2, b"contents")
-    assert str(caught.value) == "write slow: no byte was taken"
 
 
 def test_a_file_is_read_as_a_whole() -> None:

@@ -92,27 +92,26 @@ def test_a_snapshot_within_the_log_takes_nothing_away_and_one_beyond_it_takes_al
 
 
 @pytest.mark.parametrize(
-    ("persist", "problem"),
+    ("persist", "values"),
     [
-        (Persist(WriteId(7), truncate_from=Index(2)), "it truncates from 2, the log is from 3 to 4"),
-        (Persist(WriteId(7), truncate_from=Index(6)), "it truncates from 6, the log is from 3 to 4"),
-        (Persist(WriteId(7), entries=(Entry.make(6, 3),)), "it appends entry 6 where 5 follows"),
-        (Persist(WriteId(7), entries=(Entry.make(5, 3), Entry.make(7, 3))), "it appends entry 7 where 6 follows"),
+        (Persist(WriteId(7), truncate_from=Index(2)), r"2.* 3 to 4"),
+        (Persist(WriteId(7), truncate_from=Index(6)), r"6.* 3 to 4"),
+        (Persist(WriteId(7), entries=(Entry.make(6, 3),)), r"6.* 5"),
+        (Persist(WriteId(7), entries=(Entry.make(5, 3), Entry.make(7, 3))), r"7.* 6"),
         (
             Persist(WriteId(7), truncate_from=Index(4), entries=(Entry.make(5, 3),)),
-            "it appends entry 5 where 4 follows",
+            r"5.* 4",
         ),
-        (Persist(WriteId(7), snapshot=snapshot_at(1, 1)), "it switches to a snapshot at 1, behind the one at 2"),
+        (Persist(WriteId(7), snapshot=snapshot_at(1, 1)), r"1.* 2"),
     ],
 )
-def test_a_write_that_does_not_fit_changes_nothing_and_is_a_callers_error(persist: Persist, problem: str) -> None:
+def test_a_write_that_does_not_fit_changes_nothing_and_is_a_callers_error(persist: Persist, values: str) -> None:
     outline = outline_of(1, 1, 2, 3)
     outline.change(Persist(WriteId(2), snapshot=snapshot_at(2, 1)))
 
-    with pytest.raises(CallerError) as caught:
+    with pytest.raises(CallerError, match=f"write 7.*{values}"):
         outline.change(persist)
 
-    assert str(caught.value) == f"write 7 does not fit the log: {problem}"
     assert (outline.base, outline.next, terms_of(outline, 5)) == (2, 5, [0, 1, 1, 2, 3, 0])
 
 

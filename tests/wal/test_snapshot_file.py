@@ -241,7 +241,7 @@ def test_a_header_with_a_right_checksum_has_to_make_sense() -> None:
 
 def test_a_newer_format_is_told_from_damage() -> None:
     data = head_of(msgspec.msgpack.encode(HEADER), version=2)
-    with pytest.raises(WrongDirectory, match=r"^snapshot has format 2, this library reads 1$"):
+    with pytest.raises(WrongDirectory, match="format 2"):
         SnapshotFileReader(file_of(data))
 
 

@@ -27,7 +27,7 @@ __all__ = ["EMPTY_BYTES", "LOG_BYTES", "break_records", "flip_bits"]
 LOG_BYTES: Final = 16 * 1024
 """How long the log is of which every bit is flipped."""
 EMPTY_BYTES: Final = 64
-"""Of the empty space behind a segment's last batch, every bit of so many bytes is flipped too."""
+"""Of the empty space behind a segment's last batch, and of a file of zeros, every bit of so many bytes is flipped."""
 
 
 def flip_bits(trial: Trial) -> None:
@@ -46,7 +46,8 @@ def flip_bits(trial: Trial) -> None:
     for name in small.listing():
         content = small.content(name)
         if not is_segment(name, content):
-            _flip_each(trial, small, trial.script, name, len(content) * 8)
+            count = len(content) if content.strip(b"\0") else min(len(content), EMPTY_BYTES)  # a prepared segment
+            _flip_each(trial, small, trial.script, name, count * 8)
 
 
 def _flip_each(trial: Trial, disk: CrashDisk, script: Script, name: str, bits: int) -> None:

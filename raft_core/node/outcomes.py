@@ -30,7 +30,6 @@ from raft_core.node.events import Answered
 from raft_core.node.raising import described
 
 __all__ = [
-    "RETRYABLE_READ",
     "core_error",
     "deadline_text",
     "ended",
@@ -42,9 +41,6 @@ __all__ = [
 ]
 
 _R = RefusalReason
-
-RETRYABLE_READ: Final = frozenset({_R.NOT_LEADER, _R.NO_LEADER, _R.LEADERSHIP_LOST, _R.TRANSFERRING})
-"""Reasons for which a refused read may safely be repeated."""
 
 _NOT_LEADER: Final = frozenset({_R.NOT_LEADER, _R.NO_LEADER})
 _QUEUE_FULL: Final = frozenset({_R.UNCOMMITTED_FULL, _R.LOG_FULL, _R.READS_FULL, _R.CLIENTS_FULL})

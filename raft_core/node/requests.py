@@ -24,12 +24,13 @@ from raft_core.node.events import Answer, Answered, Call, ConnectionId, QueryAns
 from raft_core.node.forwards import Forwards
 from raft_core.node.jobs import Lane, Query, Ticket
 from raft_core.node.limits import SECOND, NodeLimits
-from raft_core.node.outcomes import RETRYABLE_READ, deadline_text
+from raft_core.node.outcomes import deadline_text
 from raft_core.node.outputs import Outputs
 from raft_core.node.peers import Peers
 from raft_core.node.pending_request import Batch, Deadlines, PendingRequest, Place, impossible
 from raft_core.node.raising import described
 from raft_core.node.replies import outcome_of, reply_of
+from raft_core.node.retries import leader_goes, may_ask_again, read_refusal
 from raft_core.raft import Raft
 from raft_core.requests import ChangeMembership, LeaveJoint, Propose, Read, ReadConsistency, TransferLeadership
 from raft_core.settings import Settings
@@ -316,21 +317,14 @@ class RequestBook:
 
     def _fail(self, item: PendingRequest, outcome: Refusal | Indeterminate) -> None:
         """Answer a request that the core did not carry out, or hold it again for the next leader."""
-        if item.is_read and type(outcome) is Indeterminate:  # a read changes nothing, so its outcome is never unknown
-            outcome = Refusal(_READ_REASONS.get(outcome.reason, RefusalReason.LEADERSHIP_LOST))
-        if item.ticket is None or type(outcome) is not Refusal or not self._may_ask_again(item, outcome.reason):
+        if item.is_read and type(outcome) is Indeterminate:
+            outcome = read_refusal(outcome)
+        if item.ticket is None or type(outcome) is not Refusal or not may_ask_again(item.request, outcome.reason):
             self._answer(item, outcome)
         elif item.place is not Place.DONE:
-            if outcome.reason in _LEAVING and not item.is_read:
+            if leader_goes(outcome.reason) and not item.is_read:
                 item.held_since, item.refused = self.now, outcome.reason
             self._hold(item, outcome.leader)
-
-    def _may_ask_again(self, item: PendingRequest, reason: RefusalReason) -> bool:
-        request = item.request
-        if type(request) is not Read:
-            return reason in _NOT_LEADER or (reason in _LEAVING and type(request) is not TransferLeadership)
-        waits_for_commit = reason is RefusalReason.STALE and request.consistency is ReadConsistency.MONOTONE
-        return waits_for_commit or reason in RETRYABLE_READ
 
     def look_at_disk(self, raft: Raft | None) -> None:
         """Refuse reads of a core whose disk hangs: they could only wait for their deadlines."""
@@ -366,8 +360,8 @@ class RequestBook:
         if item is None or item.place is Place.DONE:
             return  # its deadline answered it first, or the reply names no request of ours
         outcome = outcome_of(reply)
-        if type(outcome) is Refusal and self._may_ask_again(item, outcome.reason):
-            item.refused = outcome.reason if outcome.reason in _LEAVING else None
+        if type(outcome) is Refusal and may_ask_again(item.request, outcome.reason):
+            item.refused = outcome.reason if leader_goes(outcome.reason) else None
             self._hold_anew(item, outcome.leader)
         else:
             self._answer(item, outcome)
@@ -462,26 +456,5 @@ class RequestBook:
         self._peers.answer(connection, reply_of(number, outcome, self._largest_result))
 
 
-_NOT_LEADER: Final = frozenset({RefusalReason.NOT_LEADER, RefusalReason.NO_LEADER})
-_LEAVING: Final = frozenset(
-    {
-        RefusalReason.TRANSFERRING,
-        RefusalReason.STOPPING,
-        RefusalReason.STORAGE_FAILED,
-        RefusalReason.MACHINE_FAILED,
-        RefusalReason.NODE_FAILED,
-        RefusalReason.REMOVED,
-        RefusalReason.SUPERSEDED,
-    }
-)
-"""Refusals of a leader that is stepping down or gone. The request was and will not be carried out, so the next leader
-is asked. Not for a leadership transfer: the requested transfer is happening already.
-"""
-_READ_REASONS: Final = {
-    UnknownReason.STOPPING: RefusalReason.STOPPING,
-    UnknownReason.STORAGE_FAILED: RefusalReason.STORAGE_FAILED,
-    UnknownReason.MACHINE_FAILED: RefusalReason.MACHINE_FAILED,
-    UnknownReason.NODE_FAILED: RefusalReason.NODE_FAILED,
-}
 _UNCERTAIN: Final = frozenset({Place.CORE, Place.LEADER})
 _NOTHING: Final = LeaveJoint()

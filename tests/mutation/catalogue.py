@@ -1347,8 +1347,8 @@ MUTANTS: Final = (
     Mutant(
         "leaving-leader-refuses-clients-of-others",
         "What a leader refuses because it hands over or stops is refused to the client, not sent to the next leader.",
-        "raft_core/node/requests.py",
-        "RequestBook._may_ask_again",
+        "raft_core/node/retries.py",
+        "may_ask_again",
         "reason in _NOT_LEADER or (reason in _LEAVING and type(request) is not TransferLeadership)",
         "reason in _NOT_LEADER",
         ("tests/node/test_forwards.py",),

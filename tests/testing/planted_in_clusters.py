@@ -261,7 +261,7 @@ def a_stopping_node_waits_for_nobody(patch: pytest.MonkeyPatch) -> str:
 
 @shows(FAREWELL, "and was not asked to stop")
 def a_refusal_of_a_leader_that_goes_is_passed_on(patch: pytest.MonkeyPatch) -> str:
-    patch.setattr("raft_core.node.requests._LEAVING", frozenset())
+    patch.setattr("raft_core.node.retries._LEAVING", frozenset())
     return found_in_restarts()
 
 

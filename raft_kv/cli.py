@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -198,7 +199,10 @@ _MIGRATE_OPTIONS: Final = with_variables(
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Execute a command line; return the exit status."""
-    flags = vars(_parser().parse_args(arguments))
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["salvage"]:
+        return _complain(2, "salvage has a new name: raft-kv recover-from-quorum-loss")
+    flags = vars(_parser().parse_args(words))
     command = COMMANDS[flags.pop("command")]
     try:
         return command.execute(flags, environ)
@@ -227,8 +231,8 @@ def _remedy(failure: DiskError) -> str:
         return "\n  Check the id, the cluster's name and the data location; never move a directory between nodes."
     if isinstance(failure, LogLost):
         return (
-            "\n  This node must not vote again with what is left. Remove it from the cluster (RAFT REMOVE), set its "
-            "data directory aside, and let it join under a new id."
+            "\n  This node must not vote again with the rest of its log. Remove it from the cluster (RAFT REMOVE), set "
+            "its data directory aside, and let it join under a new id."
         )
     if isinstance(failure, StorageBroken):
         return "\n  Nothing acknowledged is lost. Check the disk (space, errors), then start the node again."

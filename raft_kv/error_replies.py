@@ -51,7 +51,7 @@ def explain(error: Refused | OutcomeUnknown) -> str:
     if isinstance(error, QueueFull):
         return f"TRYAGAIN {error.reason}: {error}; nothing was changed, a queue of this cluster is full"
     if isinstance(error, TransferInProgress):
-        return "TRYAGAIN the leader is handing over; nothing was changed"
+        return "TRYAGAIN leadership is being transferred; nothing was changed"
     return f"TRYAGAIN {error.reason}: {error}; nothing was changed"
 
 

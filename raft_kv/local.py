@@ -202,18 +202,18 @@ def _script(client: Client, call: list[bytes], _status: ServerStatus | None) -> 
 # RAFT: commands of an operator.
 
 _RAFT_HELP: Final = (
-    "RAFT STATUS -- how this node stands, as names and values.",
+    "RAFT STATUS -- the state of this node, as names and values.",
     "RAFT EXPLAIN -- why this node is not the leader, and everything that waits, one sentence each.",
     "RAFT ADD <id> <host:port> [LEARNER] -- add a node; it becomes a voter once it has caught up, unless LEARNER.",
     "    Start it first: raft-kv serve --id <id> --join …; the address is where it listens for peers.",
     "RAFT PROMOTE <id> -- make a learner a voter now.",
     "RAFT DEMOTE <id> -- make a voter a learner.",
-    "RAFT REMOVE <id> -- take a node out for good; its id is never used again.",
-    "RAFT TRANSFER [<id>] -- hand the leadership over, to that voter or to the best one.",
+    "RAFT REMOVE <id> -- remove a node; its id is never reused.",
+    "RAFT TRANSFER [<id>] -- transfer leadership, to that voter or to the best one.",
     "RAFT SESSION -- open a session for RAFT ONCE; its number is the reply.",
     "RAFT ONCE <session> <number> <command> [<argument> ...] -- apply the command once, however often it is sent with",
     "    this number. In MULTI, RAFT ONCE <session> <number> names the whole transaction.",
-    "RAFT LEAVE -- leave a joint configuration that an explicit change has entered.",
+    "RAFT LEAVE -- leave an explicit joint configuration.",
 )
 
 
@@ -275,7 +275,7 @@ def _change(word: str, arguments: list[bytes], status: ServerStatus) -> Later:
         change = _addition(node, arguments[1], arguments[2:])
     elif word == "promote":
         if not learner:
-            raise CommandError(f"ERR node {node} is no learner; RAFT ADD brings a new node in")
+            raise CommandError(f"ERR node {node} is no learner; to add a new node, use RAFT ADD")
         change = AddVoter(node)
     elif word == "demote":
         if not voter:

@@ -274,7 +274,7 @@ class _Story:
         if status is None:
             return Row(node, address, "down")
         numbers = [self._number(status, name) for name in ("term", "commit", "applied", "keys")]
-        if not self._number(status, "applied"):  # it has restored nothing yet: its numbers say nothing
+        if not self._number(status, "applied"):  # it has not restored anything yet: its numbers mean nothing
             return Row(node, address, "starting")
         return Row(node, address, str(status["role"]), *numbers)
 

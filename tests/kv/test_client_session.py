@@ -392,7 +392,7 @@ def test_a_command_that_goes_through_all_keys_is_asked_alone() -> None:
             "CLUSTERDOWN node 3 at h:1 leads and could not be reached",
         ),
         (QueueFull(RefusalReason.UNCOMMITTED_FULL, "full"), "TRYAGAIN uncommitted_full: full"),
-        (TransferInProgress(RefusalReason.TRANSFERRING), "TRYAGAIN the leader is handing over"),
+        (TransferInProgress(RefusalReason.TRANSFERRING), "TRYAGAIN"),
         (Refused(RefusalReason.STOPPING), "CLUSTERDOWN stopping"),
         (Refused(RefusalReason.DEADLINE), "TRYAGAIN deadline"),
         (Refused(RefusalReason.TOO_LARGE), "ERR the command is too large"),

@@ -382,6 +382,11 @@ def test_location_of_another_kind_of_store_is_refused_with_both_remedies(
     assert "raft-kv migrate" in told
 
 
+def test_old_name_of_a_command_is_answered_by_the_new_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["salvage", "--cluster", "c"]) == 2
+    assert "recover-from-quorum-loss" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [[], *([name] for name in cli.COMMANDS)])
 def test_help_is_worth_reading(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -83,7 +83,9 @@ class PendingProposals:
             last = head.last if head.last <= upto else upto
             found: tuple[bytes, ...] = ()
             if results and head.first >= start:
-                found = tuple([r for r in results[head.first - start : last - start + 1] if r is not None])
+                found = tuple(results[head.first - start : last - start + 1])  # type: ignore[arg-type]
+                if None in found:
+                    found = tuple([result for result in found if result is not None])
             count = last - head.first + 1
             respond(Respond(head.request, Success(head.first, found), head.offset, count))
             if last == head.last:

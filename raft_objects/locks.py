@@ -20,7 +20,7 @@ import anyio
 
 from raft_core.errors import CallerError, OutcomeUnknown, Refused, RequestError
 from raft_objects.lock_table import LeaseEnded, LockTable
-from raft_objects.running import ENDED, Running
+from raft_objects.running import Running, may_pass
 
 __all__ = ["Held", "LockLost", "Locks"]
 
@@ -161,7 +161,7 @@ class Locks:
                         self._lose(client)
                         return None
                     except (Refused, OutcomeUnknown) as failure:
-                        if not wait or failure.reason in ENDED:
+                        if not wait or not may_pass(failure):
                             raise
                         await anyio.sleep(_PAUSE)
                         continue

@@ -18,7 +18,7 @@ import anyio.lowlevel
 
 from raft_core.errors import CallerError, OutcomeUnknown, Refused
 from raft_objects.map_table import Change, Found, MapTable
-from raft_objects.running import ENDED, Running
+from raft_objects.running import Running, may_pass
 
 __all__ = ["Compacted", "Map", "Watch"]
 
@@ -131,6 +131,6 @@ class Watch(Generic[V]):
                 if self._table.deadlines and self._table.deadlines[0][0] <= due:
                     await self._table.expire()
         except (Refused, OutcomeUnknown) as failure:
-            if failure.reason in ENDED:
+            if not may_pass(failure):
                 raise
             await anyio.sleep(_PAUSE)

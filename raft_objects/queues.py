@@ -18,7 +18,7 @@ import anyio
 
 from raft_core.errors import CallerError, OutcomeUnknown, Refused
 from raft_objects.queue_table import Message, QueueTable
-from raft_objects.running import ENDED, Running
+from raft_objects.running import Running, may_pass
 
 __all__ = ["DeliveryEnded", "Queue"]
 
@@ -60,7 +60,7 @@ class Queue(Generic[T]):
                 try:
                     taken = await self._table.take(visibility)
                 except (Refused, OutcomeUnknown) as failure:
-                    if failure.reason in ENDED:
+                    if not may_pass(failure):
                         raise
                     await anyio.sleep(_PAUSE)
                     continue

@@ -35,7 +35,7 @@ from raft_objects.notices import Notices, Waiter
 from raft_objects.replies import result_of
 from raft_objects.session import SessionNumbers
 
-__all__ = ["ENDED", "NodeLike", "Running", "attach", "open_objects"]
+__all__ = ["NodeLike", "Running", "attach", "may_pass", "open_objects"]
 
 _R, _U = RefusalReason, UnknownReason
 _AGAIN: Final = frozenset(
@@ -52,8 +52,8 @@ _AGAIN: Final = frozenset(
     }
 )
 """Refusals after which the same node may take the request a little later."""
-ENDED: Final[frozenset[str]] = frozenset({_U.STOPPING, _U.MACHINE_FAILED, _U.NODE_FAILED, _U.STORAGE_FAILED})
-"""Reasons, of refusals too: this node is ending and will not take a repetition."""
+_ENDED: Final = frozenset({_U.STOPPING, _U.MACHINE_FAILED, _U.NODE_FAILED, _U.STORAGE_FAILED})
+"""This node is ending and will not take a repetition."""
 _PAUSE, _LONGEST_PAUSE = 0.005, 0.25
 _WINDOW: Final = 256
 """Commands of one process in flight at once; further ones wait their turn."""
@@ -244,7 +244,7 @@ class Running:
             try:
                 return await attempt(left)
             except OutcomeUnknown as failure:
-                if unknown is None or failure.reason in ENDED:
+                if unknown is None or failure.reason in _ENDED:
                     raise
                 unknown.append(failure)
             except Refused as failure:
@@ -254,6 +254,13 @@ class Running:
                     raise
             await anyio.sleep(min(pause, max(0.0, deadline - anyio.current_time())))
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def may_pass(failure: Refused | OutcomeUnknown) -> bool:
+    """Return whether a recipe that waits should try again: the cluster is out of reach, and this node has not ended."""
+    if isinstance(failure, OutcomeUnknown):
+        return failure.reason not in _ENDED
+    return failure.reason in _AGAIN or failure.reason == _R.DEADLINE
 
 
 def _reply(data: bytes) -> Reply:

@@ -13,10 +13,13 @@ from raft_core.errors import Refused
 from raft_objects import Objects
 from raft_objects.lock_table import LeaseEnded, LockTable
 from raft_objects.locks import Held, LockLost, Locks
-from raft_objects.running import NodeLike
+from raft_objects.queue_table import QueueTable
+from raft_objects.queues import Queue
+from raft_objects.running import NodeLike, attach
 
 from .cluster import BACKENDS, backends, cluster, run
 from .samples import Driver
+from .test_running import LossyNode
 
 SECOND = 1_000_000_000
 
@@ -195,7 +198,7 @@ def test_lost_lease_is_told_before_another_owns_the_lock(backend: tuple[str, str
             return cuts[-1]
 
         async with cluster(backend, tmp_path, LockTable, wrap=wrap) as members:
-            first, second = Locks(members[0].object, lease=1.0), Locks(members[1].object, lease=1.0)
+            first, second = Locks(members[0].object, lease=1.5), Locks(members[1].object, lease=1.5)
             held: Held = await first.acquire("l")
             taken: list[Held] = []
 
@@ -204,7 +207,7 @@ def test_lost_lease_is_told_before_another_owns_the_lock(backend: tuple[str, str
 
             async with anyio.create_task_group() as group:
                 group.start_soon(follow)
-                await anyio.sleep(0.5)
+                await anyio.sleep(0.6)
                 assert not taken
                 assert not held.lost.is_set()
                 cuts[0].cut = True
@@ -250,7 +253,7 @@ def test_leader_is_cancelled_when_its_lease_is_lost_and_another_follows(
                     finally:
                         leading.clear()
 
-                locks = Locks(members[number].object, lease=1.0)
+                locks = Locks(members[number].object, lease=1.5)
                 assert await locks.run_while_leader("scheduler", lead) == "done"
 
             async with anyio.create_task_group() as group:
@@ -262,6 +265,25 @@ def test_leader_is_cancelled_when_its_lease_is_lost_and_another_follows(
                     cut.cut = False
 
     run(backend, test)
+
+
+@pytest.mark.parametrize("reason", ["removed", "stopping", "node_failed", "too_large"])
+def test_refusal_that_will_not_pass_ends_the_waiting(reason: str) -> None:
+    class Ended(Cut):
+        async def _propose(self, command: bytes, timeout: float | None) -> bytes:
+            await anyio.lowlevel.checkpoint()
+            raise Refused(reason)
+
+    async def test() -> None:
+        objects = Objects({"locks": (locks := LockTable()), "jobs": (jobs := QueueTable[str]())})
+        node = Ended(LossyNode(objects))
+        async with attach(node, objects):
+            with pytest.raises(Refused):
+                await Locks(locks).acquire("l")
+            with pytest.raises(Refused):
+                await Queue(jobs).take()
+
+    run(BACKENDS[0], test, seconds=10.0)
 
 
 def test_error_of_what_runs_under_a_lock_leaves_unchanged(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ PARTS = {
     "wire": "frames and messages to bytes and back",
     "wal": "the write-ahead log on a real disk",
     "store": "every store side by side, 256-byte entries, on a real disk",
+    "keys": "a snapshot of a million keys and of five, while entries are applied",
+    "transfer": "a state of 1 GiB on its way to a new node while the cluster serves",
     "simulator": "simulated time per real time, checks after every step",
     "cluster": "three durable processes on loopback, 256-byte values",
 }
@@ -35,13 +37,22 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE as well")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: to see that it runs, not to quote")
     parser.add_argument("--loop", default="trio", help="cluster: trio, asyncio, uvloop, or several with commas")
+    parser.add_argument("--size", default="", help="transfer: bytes of the state, such as 256MiB (default: 1GiB)")
+    parser.add_argument("--data", default="file:", help="transfer: the store, such as sqlite: or rocksdb:DIRECTORY")
+    parser.add_argument(
+        "--interrupt", choices=["sender", "receiver"], help="transfer: kill this side in the middle, and start it again"
+    )
     chosen = parser.parse_args()
     unknown = [part for part in chosen.parts if part not in PARTS]
     if unknown:
         parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
     figures: dict[str, dict[str, float]] = {}
     for part in chosen.parts or list(PARTS):
-        runs = [("", {})] if part != "cluster" else [(loop, {"loop": loop}) for loop in chosen.loop.split(",")]
+        runs: list[tuple[str, dict[str, str]]] = [("", {})]
+        if part == "cluster":
+            runs = [(loop, {"loop": loop}) for loop in chosen.loop.split(",")]
+        if part == "transfer":
+            runs = [("", {"size": chosen.size, "data": chosen.data, "interrupt": chosen.interrupt or ""})]
         for suffix, options in runs:
             name = f"{part} {suffix}".strip()
             print(f"{name}: {PARTS[part]} …", file=sys.stderr, flush=True)

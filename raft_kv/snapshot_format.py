@@ -105,7 +105,7 @@ def read_snapshot(chunks: Iterable[bytes]) -> tuple[dict[int, ClientSession], Ke
         first = next(blocks, None)
         if first is None:
             raise SnapshotUnreadable("it is empty")
-        head = msgspec.msgpack.decode(first, type=SnapshotHead)
+        head = msgspec.msgpack.decode(bytes(first), type=SnapshotHead)  # a copy: its raw rows refer to the bytes
         row = msgspec.msgpack.Decoder(tuple[int, ClientSession])
         sessions = dict(row.decode(encoded) for encoded in head.sessions)
         space = Keyspace(head.time, head.index, head.keys_created)
@@ -123,8 +123,12 @@ def read_snapshot(chunks: Iterable[bytes]) -> tuple[dict[int, ClientSession], Ke
     return sessions, space
 
 
-def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the blocks of a snapshot, however its bytes were cut on the way."""
+def _blocks(chunks: Iterable[bytes]) -> Iterator[memoryview]:
+    """Yield the blocks of a snapshot, however its bytes were cut on the way; each is valid until the next.
+
+    All lie in one buffer. A copy of each would be freed between values that stay, and leave holes in the heap: 6 % of a
+    state of values of 32 KiB.
+    """
     buffer = bytearray()
     wanted = len(_MAGIC)
     started = False
@@ -132,16 +136,17 @@ def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         buffer += chunk
         while len(buffer) >= wanted:
-            piece = bytes(buffer[:wanted])
-            del buffer[:wanted]
-            if not started:
-                if piece != _MAGIC:
-                    raise SnapshotUnreadable("it does not begin as a snapshot of this machine")
-                started, wanted = True, _LENGTH.size
-            elif not length_known:
-                length_known, wanted = True, _LENGTH.unpack(piece)[0]
-            else:
-                yield piece
-                length_known, wanted = False, _LENGTH.size
+            taken = wanted
+            with memoryview(buffer) as whole, whole[:taken] as piece:
+                if not started:
+                    if piece != _MAGIC:
+                        raise SnapshotUnreadable("it does not begin as a snapshot of this machine")
+                    started, wanted = True, _LENGTH.size
+                elif not length_known:
+                    length_known, wanted = True, _LENGTH.unpack(piece)[0]
+                else:
+                    yield piece
+                    length_known, wanted = False, _LENGTH.size
+            del buffer[:taken]
     if buffer or length_known or not started:
         raise SnapshotUnreadable("it ends in the middle")

@@ -139,7 +139,7 @@ def _blocks(chunks: Iterable[bytes]) -> Iterator[memoryview]:
             taken = wanted
             with memoryview(buffer) as whole, whole[:taken] as piece:
                 if not started:
-                    if piece != _MAGIC:
+                    if bytes(piece) != _MAGIC:
                         raise SnapshotUnreadable("it does not begin as a snapshot of this machine")
                     started, wanted = True, _LENGTH.size
                 elif not length_known:

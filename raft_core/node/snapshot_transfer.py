@@ -41,12 +41,15 @@ class _Incoming:
     """The incoming snapshot.
 
     stored ≤ received ≤ pulled, in bytes; `size` is unknown before the first chunk. `ready`: the store has returned the
-    offset to resume at. `asked_at`: start of the present wait, by a request or by progress.
+    offset to resume at. `asked_at`: start of the present wait, by a request or by progress. `length`, `window`: bytes
+    of a pull, and pulls at once. Both fall to what the sender gives: its `chunk_bytes` may be less; chunks beyond its
+    `request_bytes` are lost.
     """
 
     __slots__ = (
         "asked_at",
         "last_progress",
+        "length",
         "meta",
         "patience",
         "pulled",
@@ -56,9 +59,10 @@ class _Incoming:
         "size",
         "stored",
         "whole",
+        "window",
     )
 
-    def __init__(self, sender: NodeId, meta: SnapshotMeta, now: int, patience: int) -> None:
+    def __init__(self, sender: NodeId, meta: SnapshotMeta, now: int, patience: int, length: int, window: int) -> None:
         self.sender = sender
         self.meta = meta
         self.ready = False
@@ -70,6 +74,8 @@ class _Incoming:
         self.last_progress = now
         self.asked_at = now
         self.patience = patience
+        self.length = length
+        self.window = window
 
 
 @final
@@ -88,7 +94,8 @@ class Receiving:
         incoming = self._incoming
         if incoming is not None and incoming.sender == sender and incoming.meta == meta:
             return
-        self._ask_store(_Incoming(sender, meta, self.now, self._config.pull_timeout))
+        config = self._config
+        self._ask_store(_Incoming(sender, meta, self.now, config.pull_timeout, config.chunk_bytes, config.chunk_window))
 
     def _ask_store(self, incoming: _Incoming) -> None:
         self._incoming = incoming
@@ -130,6 +137,9 @@ class Receiving:
         incoming.size = chunk.size
         incoming.received = end
         incoming.whole = end >= chunk.size
+        if not incoming.whole and len(chunk.data) < incoming.length:  # the sender gives no more at once
+            incoming.length = len(chunk.data)
+            incoming.pulled = end
         job = StoreChunk(incoming.meta, str(sender), chunk.offset, chunk.data, last=incoming.whole)
         self._orders.run(Lane.CHUNKS, job)
 
@@ -158,7 +168,8 @@ class Receiving:
         incoming = self._incoming
         if incoming is None or self.now - incoming.asked_at < incoming.patience:
             return
-        anew = _Incoming(incoming.sender, incoming.meta, self.now, self._bounded(2 * incoming.patience))
+        patience, window = self._bounded(2 * incoming.patience), max(1, incoming.window // 2)
+        anew = _Incoming(incoming.sender, incoming.meta, self.now, patience, incoming.length, window)
         anew.last_progress = incoming.last_progress
         self._ask_store(anew)
 
@@ -168,8 +179,8 @@ class Receiving:
 
     def _pull(self, incoming: _Incoming) -> None:
         """Pull as many chunks as the window allows; one, until its reply gives the size."""
-        length = self._config.chunk_bytes
-        window = 1 if incoming.size is None else self._config.chunk_window
+        length = incoming.length
+        window = 1 if incoming.size is None else incoming.window
         limit = incoming.stored + length * window
         while incoming.pulled < limit:
             at = incoming.pulled

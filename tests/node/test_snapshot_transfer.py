@@ -118,6 +118,37 @@ def test_a_snapshot_is_pulled_from_where_the_store_says_in_a_window() -> None:
     assert desk.sent() == []
 
 
+def test_receiver_adapts_to_sender_with_smaller_chunks() -> None:
+    desk = Desk()
+    desk.connect()
+    desk.receiving.begin(SENDER, META)
+    desk.sent()
+    assert desk.stored(0) == [pull(0)]
+    assert desk.chunk(0, b"a" * 4) == [piece(0, b"a" * 4)]
+    asked = [Pull(META.index, META.term, offset, 4) for offset in (4, 8)]
+    assert desk.stored(4) == asked
+    assert desk.chunk(4, b"b" * 4) == [piece(4, b"b" * 4)]
+    assert desk.chunk(8, b"c" * 4) == [piece(8, b"c" * 4)]
+
+
+def test_window_falls_with_each_expiry_until_single_chunks_are_pulled() -> None:
+    """A sender whose `request_bytes` hold less than a window loses the rest of each."""
+    desk = Desk()
+    desk.connect()
+    desk.receiving.begin(SENDER, META)
+    desk.sent()
+    desk.stored(0)
+    desk.chunk(0, b"a" * 10)
+    assert desk.stored(10) == [pull(10), pull(20)]
+    desk.receiving.now += desk.config.pull_timeout
+    desk.receiving.on_tick()
+    assert desk.sent() == [ASK_STORE]
+    assert desk.stored(10) == [pull(10)]
+    assert desk.chunk(10, b"b" * 10) == [piece(10, b"b" * 10)]
+    assert desk.stored(20) == [pull(20)]
+    assert desk.chunk(20, b"c" * 5) == [piece(20, b"c" * 5, last=True)]
+
+
 def test_an_empty_snapshot_is_complete_with_its_first_answer() -> None:
     desk = Desk()
     desk.connect()

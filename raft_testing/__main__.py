@@ -45,16 +45,16 @@ from raft_testing.trace.records import decode_trace
 if TYPE_CHECKING:
     from raft_testing.model_checker.search import Spread
 
-__all__ = ["main", "open_file_store", "salvage_file_store"]
+__all__ = ["main", "open_file_store", "recover_file_store"]
 
 _SEGMENT_BYTES: Final = 16 * 1024
 _MERGE_BYTES: Final = 4 * 1024
 _MANY: Final = 200
-"""With so many seeds or more, a run that has not seen what it must is a failure."""
+"""Number of seeds from which on a run fails if a required occurrence is missing."""
 
 
 def open_file_store(disk: CrashDisk, node: NodeId, incarnation: Incarnation) -> Store:
-    """Open the shipped store, with segments so small that they change often."""
+    """Open the shipped store, with segments so small as to change often."""
     return FileStore.open(
         f"node {node}",
         node=node,
@@ -66,7 +66,7 @@ def open_file_store(disk: CrashDisk, node: NodeId, incarnation: Incarnation) -> 
     )
 
 
-def salvage_file_store(disk: CrashDisk, target: CrashDisk) -> RecoveredDisk:
+def recover_file_store(disk: CrashDisk, target: CrashDisk) -> RecoveredDisk:
     """Make a new cluster from a simulated disk of the shipped store.
 
     As `raft-kv recover-from-quorum-loss` does.
@@ -74,12 +74,12 @@ def salvage_file_store(disk: CrashDisk, target: CrashDisk) -> RecoveredDisk:
     survivor = Survivor("lost", "simulated", files=disk)
     try:
         recovered = survivor.recovered
-        store = _open_salvaged(target, recovered.identity.node)
+        store = _open_recovered(target, recovered.identity.node)
         statement = recover_from_quorum_loss(survivor, store)
         store.close()
     finally:
         survivor.close()
-    found = _open_salvaged(target, recovered.identity.node)
+    found = _open_recovered(target, recovered.identity.node)
     founded = found.recover()
     snapshot = None
     if founded.snapshot is not None:
@@ -89,12 +89,14 @@ def salvage_file_store(disk: CrashDisk, target: CrashDisk) -> RecoveredDisk:
     return RecoveredDisk(recovered, statement, founded, snapshot)
 
 
-def _open_salvaged(disk: CrashDisk, node: NodeId) -> Store:
-    return FileStore.open("new", node=node, cluster="salvaged", files=disk, incarnation=1, segment_bytes=_SEGMENT_BYTES)
+def _open_recovered(disk: CrashDisk, node: NodeId) -> Store:
+    return FileStore.open(
+        "new", node=node, cluster="recovered", files=disk, incarnation=1, segment_bytes=_SEGMENT_BYTES
+    )
 
 
 def open_for_crash_check(files: Files) -> Store:
-    """Open the shipped store, with segments so small that a short log has many: merged, kept and dropped ones."""
+    """Open the shipped store, with very small segments: a short log has merged, kept and dropped ones."""
     return FileStore.open("disk", node=1, cluster="c", files=files, incarnation=7, segment_bytes=4096, merge_bytes=2048)
 
 
@@ -113,10 +115,10 @@ def _named(name: str) -> Any:
 
 
 def _subject(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments of `run_seed` that are the same for all seeds."""
+    """Return the arguments of `run_seed` common to all seeds."""
     subject: dict[str, Any] = {"open_store": _named(arguments.store) if arguments.store else open_file_store}
     if not arguments.store:
-        subject["salvage"] = salvage_file_store
+        subject["recover"] = recover_file_store
     if arguments.machine:
         subject["machine"] = _named(arguments.machine)
     if arguments.workload:
@@ -240,7 +242,7 @@ def _run_twice(seeds: Sequence[int], arguments: argparse.Namespace) -> Iterator[
 
 
 def _determinism(arguments: argparse.Namespace) -> int:
-    """Every seed in two processes in which hashes of texts differ, so that an order which depends on them would."""
+    """Run every seed in two processes with different hashes of strings, to find orders that depend on them."""
     _subject(arguments)
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     begun = time.monotonic()
@@ -295,11 +297,11 @@ def _explore(arguments: argparse.Namespace) -> int:
 
 
 _adopted: Callable[[int], bytes] | None = None
-"""In a process that was forked to share the work of a search: what it has to do."""
+"""In a process forked to share the work of a search: its part."""
 
 
 def _forked(workers: int) -> Spread:
-    """Shares work out to processes that are forked for each level of a search, so that they know all that is known."""
+    """Share the work of a search among processes, forked for each level with everything known so far."""
 
     def spread(work: Callable[[int], bytes], count: int) -> Iterable[bytes]:
         if count < 2 * workers:

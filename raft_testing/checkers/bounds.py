@@ -29,9 +29,9 @@ _URGENT_BYTES: Final = 1024
 def queue_of_core(raft: Raft, event: Event | None) -> str:
     """Return a violation if the log or its uncommitted end is too long. Checked whenever the event made the log grow.
 
-    A follower takes in what its leader held before its office, though there is no room: the limit of the leader, where
-    all have the same, and what the follower has not compacted yet. A new leader may begin with more that is uncommitted
-    as far as it knows; it takes no proposals then.
+    A follower accepts the entries its leader had before its term, even without room: up to the leader's limit, plus its
+    own entries not compacted yet. A new leader may start with more uncommitted entries as far as it knows. It takes no
+    proposals then.
     """
     server = raft.server
     settings, log = server.settings, server.log
@@ -46,10 +46,9 @@ def queue_of_core(raft: Raft, event: Event | None) -> str:
 
 
 def limits_of_node(config: NodeLimits, settings: Settings) -> Load:
-    """Return the most that may wait for the core, for the leader, and for a peer.
+    """Return the upper bounds of the work waiting for the core, for the leader, and for a peer.
 
-    In a lane where nothing else waits a single message may be larger than the lane's limit, or it could never be sent;
-    and another may be half out.
+    A message larger than its lane's limit is sent if nothing else waits in the lane, and another may be half sent.
     """
     single = max(settings.max_message_bytes, settings.max_entry_bytes) + _URGENT_BYTES
     bulk = max(config.bulk_limit(settings), single)

@@ -28,8 +28,8 @@ class ClusterTimeChecker:
     `now` returns the simulation's own time, `fail` gets the text of a violation, `elections` returns the number of
     elections so far.
 
-    `alike`: all clocks run at the pace of true time, so that cluster time can be held against it. `steady`: besides, no
-    process dies, so that every node has heard the leader.
+    `alike`: all clocks run at the pace of true time, so cluster time can be compared with it. `steady`: besides, no
+    process dies, so every node has a message of the leader.
     """
 
     def __init__(self, now: Callable[[], int], fail: Callable[[str], None], elections: Callable[[], int]) -> None:
@@ -38,7 +38,7 @@ class ClusterTimeChecker:
         self._fail = fail
         self.alike = False
         self.steady = False
-        self._told: dict[int, int] = {}  # what a machine was told, and when that was, first
+        self._told: dict[int, int] = {}  # by the time given to a machine: the true time when it was given first
         self._last = (0, 0)  # index and stamp of the newest command that any machine has applied
         self._least: int | None = None  # of the stamps so far less the true time when they were given
         self._most: int | None = None
@@ -46,18 +46,18 @@ class ClusterTimeChecker:
         """By how much cluster time is late at last, in nanoseconds; None of it counts where clocks are not alike."""
 
     def told(self, time: int) -> None:
-        """Note that a leader's machine is told this time."""
+        """Note the time given to a leader's machine."""
         self._told.setdefault(time, self._now())
 
     def applied(self, index: int, command: bytes, node: str) -> None:
-        """Note that a machine of `node` applies this command of the log."""
+        """Note a command applied by a machine of `node`, as the log has it."""
         last, before = self._last
         if index <= last or len(command) < _HEAD.size:
             return
         stamp = _HEAD.unpack_from(command)[1]
         moment = self._told.get(stamp)
         if moment is None:
-            return  # garbage, which is stamped by nobody
+            return  # garbage without a stamp
         self._last = (index, max(stamp, before))
         if stamp < before:
             text = f"the time in the log runs back by {before - stamp} ns at index {index}, after index {last}"

@@ -28,7 +28,7 @@ from raft_testing.checkers.reference_model import LogMirror, Watched
 __all__ = ["DurabilityChecker"]
 
 _PROMISES_NOTHING: Final = (ReadIndex, TransferRefused)
-"""They say nothing that their sender would have to remember."""
+"""Messages without any promise of their sender."""
 
 
 @final
@@ -47,18 +47,18 @@ class DurabilityChecker:
         self._committed = committed
         self._votes: dict[tuple[NodeId, int, int], NodeId] = {}
         self._grants: dict[tuple[int, NodeId], set[tuple[NodeId, int]]] = {}
-        self._logs: dict[int, LogMirror] = {}  # what was verified in a term is what its leader's log held
+        self._logs: dict[int, LogMirror] = {}  # by term: the log of its leader, to compare verified logs with
         self._newest = 0
 
     # Leaders.
 
     def took_office(self, term: int, log: LogMirror) -> None:
-        """Note that a leader of `term` starts with this log."""
+        """Note the log with which a leader of `term` starts."""
         self._logs[term] = log
         self._newest = max(self._newest, term)
 
     def resigned(self, term: int, log: LogMirror) -> None:
-        """Note that the leader leads no more; `log` is its log until then."""
+        """Note the end of a leader's office; `log` is its log until then."""
         self._logs[term] = log.copy()
 
     def later_leader_without(self, index: int, term: int, led: int) -> int:
@@ -71,7 +71,7 @@ class DurabilityChecker:
         return 0
 
     def verified(self, watched: Watched, place: int, term: int) -> None:
-        """Look whether the follower's log, up to where it takes it for verified, is that of the leader of `term`."""
+        """Check the follower's log, up to the index it holds for verified, against that of the leader of `term`."""
         log = self._logs.get(term)
         if log is None:
             return
@@ -86,7 +86,7 @@ class DurabilityChecker:
     # Messages.
 
     def sent(self, watched: Watched, effect: Send) -> None:
-        """Check a message that leaves now."""
+        """Check a message as it leaves."""
         message = effect.message
         kind = type(message)
         if kind is VoteReply:

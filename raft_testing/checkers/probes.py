@@ -18,7 +18,7 @@ from raft_core.raft import Raft
 from raft_core.recorder import Recorder
 from raft_core.state_codec import alike
 from raft_testing.checkers.recorder_probe import RecorderProbe
-from raft_testing.checkers.recovery_probe import RecoveryProbe, Salvage
+from raft_testing.checkers.recovery_probe import RecoverDisk, RecoveryProbe
 from raft_testing.checkers.status import (
     host_contradictions,
     said_wrongly,
@@ -34,9 +34,9 @@ __all__ = ["Probes"]
 
 _ASKED_EVERY: Final = 9 * SECOND
 _STILL_SHARE: Final = 0.25
-"""Of the questions, those after which the core is compared with what it was before."""
+"""Share of questions after which the core is compared with a copy made before."""
 _READ_WHOLE: Final = 0.02
-"""Seeds in which every event and effect is put in words; in the others it is one step of so many:"""
+"""Share of seeds in which every event and effect is described; in others, one step of `_READ_EVERY` is."""
 _READ_EVERY: Final = 120
 _FAR: Final = 1 << 63
 _STRANGER: Final = NodeId(99)
@@ -44,17 +44,17 @@ _STRANGER: Final = NodeId(99)
 
 @final
 class Probes:
-    """All of them, for one world.
+    """All probes of one world.
 
-    The simulation reports events to them; they report violations to the safety checker. `salvage`: recovers a disk of
-    this store, or None.
+    The simulation notifies them; they report contradictions as violations. `recover` recovers from quorum loss on a
+    disk of this store, or is None.
     """
 
-    def __init__(self, world: World, rng: Rng, salvage: Salvage | None) -> None:
+    def __init__(self, world: World, rng: Rng, recover: RecoverDisk | None) -> None:
         self._world = world
         self._rng = rng.fork("inquirers")
         self._recordings = RecorderProbe(world, rng.fork("recorders"))
-        self._recovery = RecoveryProbe(world, rng.fork("rescuers"), salvage)
+        self._recovery = RecoveryProbe(world, rng.fork("rescuers"), recover)
         self._reader_dice = rng.fork("readers")
         self._reads_all = self._reader_dice.chance(_READ_WHOLE)
         self._steps_to_read = 1
@@ -90,7 +90,7 @@ class Probes:
             self._recovery.crashed(node)
 
     def disk_refused(self, node: SimulatedNode) -> None:
-        """Probe a disk that its node refused as damaged."""
+        """Try to recover from a disk its node refused as damaged."""
         self._recovery.try_damaged(node)
 
     def last_look(self, members: Sequence[SimulatedNode]) -> None:
@@ -111,7 +111,7 @@ class Probes:
             try:
                 text = describe(thing)
             except Exception as failure:
-                safety.fail(f"node {node.id}: nobody can say what {thing!r} is: {type(failure).__name__}: {failure}")
+                safety.fail(f"node {node.id}: {thing!r} cannot be described: {type(failure).__name__}: {failure}")
                 return
             safety.require(text.isprintable() and bool(text), f"node {node.id}: no line is {text!r} of {thing!r}")
         self._world.seen["probes: events and effects in words"] += len(things)

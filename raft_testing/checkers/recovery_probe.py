@@ -19,12 +19,12 @@ from raft_testing.rng import Rng
 from raft_testing.sim.node import SimulatedNode
 from raft_testing.sim.world import World
 
-__all__ = ["RecoveredDisk", "RecoveryProbe", "Salvage"]
+__all__ = ["RecoverDisk", "RecoveredDisk", "RecoveryProbe"]
 
-SALVAGED_SEEDS: Final = 0.25
+RECOVERED_SEEDS: Final = 0.25
 """Share of seeds in which recovery is tried."""
-SALVAGED_CRASHES: Final = 0.15
-"""Share of crashes whose disk is taken for the last one that is left."""
+RECOVERED_CRASHES: Final = 0.15
+"""Share of crashes after which recovery is tried."""
 
 
 @final
@@ -42,41 +42,42 @@ class RecoveredDisk:
     snapshot: bytes | None
 
 
-Salvage: TypeAlias = Callable[[CrashDisk, CrashDisk], RecoveredDisk]
+RecoverDisk: TypeAlias = Callable[[CrashDisk, CrashDisk], RecoveredDisk]
 """Founds a cluster of another name on what the first disk holds, upon the second, which is empty. Raise `DiskError`
 where the first is damaged, and `CallerError` where it has never been part of a cluster."""
 
 
 @final
 class RecoveryProbe:
-    """People who found a new cluster on a disk that was lost, or might have been."""
+    """Recovery from quorum loss, tried on copies of disks."""
 
-    def __init__(self, world: World, rng: Rng, salvage: Salvage | None) -> None:
+    def __init__(self, world: World, rng: Rng, recover: RecoverDisk | None) -> None:
         self._world = world
         self._rng = rng
-        self._salvage = salvage
-        self._takes_part = rng.chance(SALVAGED_SEEDS)
+        self._recover = recover
+        self._takes_part = rng.chance(RECOVERED_SEEDS)
 
     def crashed(self, node: SimulatedNode) -> None:
         """Treat a dead node's disk, now and then, as the only survivor."""
-        if self._takes_part and self._rng.chance(SALVAGED_CRASHES):
+        if self._takes_part and self._rng.chance(RECOVERED_CRASHES):
             self._try(node, damaged=node.harmed)
 
     def try_damaged(self, node: SimulatedNode) -> None:
-        """Try to recover from a damaged disk that its node refused."""
+        """Try to recover from a damaged disk, refused by its node."""
         self._try(node, damaged=True)
 
     def compare(self, members: Sequence[SimulatedNode]) -> None:
-        """Of all disks, the best has everything that was committed."""
+        """Check that the best of all disks has everything committed."""
         if not self._takes_part or self._world.safety.violation is not None:
             return
-        found = [salvaged.survivor for node in members if (salvaged := self._try(node, damaged=False)) is not None]
+        tried = [self._try(node, damaged=False) for node in members]
+        found = [result.survivor for result in tried if result is not None]
         if not found:
             return
         if not _refused(lambda: best_survivor(())) or not _refused(
             lambda: plan_quorum_loss_recovery(found[0], found[0].identity)
         ):
-            self._world.fail("salvage founds a cluster on nothing, or under the old name")
+            self._world.fail("recovery founds a cluster on nothing, or under the old name")
         best, committed = log_end(found[best_survivor(found)]), self._world.committed
         if best.index < committed:
             self._world.fail(f"the best of {len(found)} survivors ends at {best}, {committed} is committed")
@@ -84,33 +85,33 @@ class RecoveryProbe:
 
     def _try(self, node: SimulatedNode, *, damaged: bool) -> RecoveredDisk | None:
         """Return the result of a recovery, which must not change the old disk nor invent data."""
-        if self._salvage is None:
+        if self._recover is None:
             return None
         disk, seen, fail = node.disk.twin(), self._world.seen, self._world.fail
         calls: list[Call] = []
         disk.watch = calls.append
-        salvaged: RecoveredDisk | None = None
+        found: RecoveredDisk | None = None
         try:
-            salvaged = self._salvage(disk, CrashDisk())
+            found = self._recover(disk, CrashDisk())
         except DiskError as failure:
             if not damaged and not (isinstance(failure, WrongDirectory) and self._empty(node)):
-                fail(f"node {node.id}: salvage refused a disk that nothing happened to: {failure}")
-            seen["probes: salvage refused a damaged disk"] += damaged
+                fail(f"node {node.id}: recovery refused a disk that nothing happened to: {failure}")
+            seen["probes: recovery refused a damaged disk"] += damaged
         except CallerError as failure:
             if not self._empty(node):
-                fail(f"node {node.id}: salvage refused a disk of the cluster: {failure}")
+                fail(f"node {node.id}: recovery refused a disk of the cluster: {failure}")
         except Exception as failure:
-            fail(f"node {node.id}: salvage raised {type(failure).__name__}: {failure}")
+            fail(f"node {node.id}: recovery raised {type(failure).__name__}: {failure}")
         if any(call.changes for call in calls) or not _alike(disk, node.disk):
-            fail(f"node {node.id}: salvage changed the disk that it was to look at")
-        if salvaged is not None:
-            seen["probes: disks salvaged"] += 1
-            seen["probes: entries rescued"] += len(salvaged.survivor.entries)
-            seen["probes: snapshots rescued"] += salvaged.snapshot is not None
-            wrong = self._untrue(node, salvaged)
+            fail(f"node {node.id}: recovery changed the disk that it was to look at")
+        if found is not None:
+            seen["probes: disks recovered"] += 1
+            seen["probes: entries rescued"] += len(found.survivor.entries)
+            seen["probes: snapshots rescued"] += found.snapshot is not None
+            wrong = self._untrue(node, found)
             if wrong is not None:
-                fail(f"node {node.id}, salvaged: {wrong}")
-        return salvaged
+                fail(f"node {node.id}, recovered: {wrong}")
+        return found
 
     @staticmethod
     def _empty(node: SimulatedNode) -> bool:
@@ -118,15 +119,15 @@ class RecoveryProbe:
         stable = node.watched.stable
         return not stable.entries and stable.snapshot is None
 
-    def _untrue(self, node: SimulatedNode, salvaged: RecoveredDisk) -> str | None:
-        """Everything that was brought out has been on this disk, and in the cluster."""
-        survivor, safety = salvaged.survivor, self._world.safety
+    def _untrue(self, node: SimulatedNode, found: RecoveredDisk) -> str | None:
+        """Return an entry or a snapshot that was recovered but never was on this disk, or in the cluster."""
+        survivor, safety = found.survivor, self._world.safety
         try:
             _copy(node.watched.stable).recovered(survivor)
             _known_to(safety.ledger, survivor)
         except ModelMismatch as failure:
             return str(failure)
-        statement, founded = salvaged.statement, salvaged.founded
+        statement, founded = found.statement, found.founded
         if statement.last != log_end(survivor) or statement.known_commit > max(1, safety.committed):
             return f"stated end {statement.last}, commit {statement.known_commit}; {safety.committed} is committed"
         if not all(line.isprintable() and line for line in statement.text().split("\n")):
@@ -136,7 +137,7 @@ class RecoveryProbe:
         last = founded.entries[-1] if founded.entries else None
         if last is None or last.kind is not MEMBERS or Members.decode(last.data).nodes != (founded.identity.node,):
             return f"the new cluster begins with {last}"
-        return self._snapshot_untrue(survivor, salvaged.snapshot)
+        return self._snapshot_untrue(survivor, found.snapshot)
 
     def _snapshot_untrue(self, survivor: Recovered, snapshot: bytes | None) -> str | None:
         if (snapshot is None) != (survivor.snapshot is None):

@@ -33,9 +33,9 @@ NO_CHAIN: Chain = b""
 
 
 def majority_of_each_half(members: Members, agrees: Callable[[NodeId], bool]) -> bool:
-    """More than half of the voters agree, and of those who are being voted out; whoever else agrees does not count.
+    """Return whether majorities of the voters, and of the outgoing voters, agree. Others do not count.
 
-    Said here once more, because what the core takes for a quorum is under test.
+    Written independently of the core, whose quorum rule is under test.
     """
     halves = [half for half in (members.voters, members.outgoing) if half]
     return bool(halves) and all(2 * len([node for node in half if agrees(node)]) > len(half) for half in halves)
@@ -64,7 +64,7 @@ class Ledger:
         return chain
 
     def clear(self) -> None:
-        """None of this was ever in a log that counts."""
+        """Forget everything: none of it counts."""
         self._known.clear()
 
     def chain(self, index: int, term: int) -> Chain | None:
@@ -86,13 +86,13 @@ Change: TypeAlias = tuple[int, int]
 
 @final
 class LogMirror:
-    """One core's log, followed from step to step at the cost of what changed."""
+    """One core's log, followed step by step at the cost of the change."""
 
     __slots__ = ("_ledger", "base", "base_chain", "base_term", "chains", "configurations", "cut_off", "entries")
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self.cut_off: list[tuple[int, int]] = []  # places (index, term) cut since somebody last took them
+        self.cut_off: list[tuple[int, int]] = []  # places (index, term) cut since they were last taken
         self.base = 0
         self.base_term = 0
         self.base_chain: Chain = NO_CHAIN
@@ -211,13 +211,13 @@ class DiskModel:
         self._overwritten: dict[WriteId, list[tuple[int, int]]] = {}
 
     def ordered(self, persist: Persist, log: LogMirror) -> None:
-        """Note a write of this log, with the entries that the log has lost since the write before."""
+        """Note a write of this log, with the entries cut since the previous write."""
         self.pending.append(persist)
         if log.cut_off:
             self._overwritten[persist.write], log.cut_off = log.cut_off, []
 
     def done(self, upto: WriteId) -> None:
-        """Note that the writes up to `upto` are durable."""
+        """Note the writes up to `upto` as durable."""
         while self.pending and self.pending[0].write <= upto:
             persist = self.pending.pop(0)
             self._write(persist)
@@ -274,9 +274,9 @@ class DiskModel:
         return self.covers(index, term) or (index, term) in self.ever
 
     def recovered(self, found: Recovered) -> int:
-        """How many of the pending writes the disk turns out to hold; they are done, the others are forgotten.
+        """Mark the pending writes found on the disk as done, forget the others, and return the number of those found.
 
-        Raise `ModelMismatch` where what was found is not what the model holds after some number of them.
+        Raise `ModelMismatch` if the contents do not match the model after any number of them.
         """
         writes, self.pending = self.pending, []
         first = self._difference(found)
@@ -289,7 +289,7 @@ class DiskModel:
         raise ModelMismatch(f"the disk came back wrong: {first}; {len(writes)} more writes were under way")
 
     def load(self, found: Recovered) -> None:
-        """Just what was found, and nothing under way."""
+        """Take over the recovered contents, with nothing pending."""
         self.hard, self.snapshot, self.pending = found.hard, found.snapshot, []
         self._overwritten.clear()
         held = found.covered + found.entries
@@ -318,15 +318,15 @@ class DiskModel:
 
 @final
 class Watched:
-    """What the checks know of one node: beyond its death what its disk must hold, within a life its log."""
+    """The state of one node as the checkers know it: the contents of its disk, and within a life its log."""
 
     def __init__(self, node: NodeId, incarnation: Incarnation, ledger: Ledger) -> None:
         self.node = node
         self.incarnation = incarnation
         self.lost = False  # the disk, with everything on it
         self.ledger = ledger
-        self.stable = DiskModel()  # what is on the disk
-        self.told = DiskModel()  # what the core was told is on the disk
+        self.stable = DiskModel()  # the contents of the disk
+        self.told = DiskModel()  # the contents reported to the core
         self.log = LogMirror(ledger)
         self.answers = RequestTracker()
         self.term = 0

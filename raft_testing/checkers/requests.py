@@ -24,7 +24,7 @@ _LEAVING: Final = (RefusalReason.STOPPING, RefusalReason.TRANSFERRING)
 
 @final
 class RequestTracker:
-    """Requests by number, with a bit for each item that has no answer yet."""
+    """Requests by number, with a bit for each unanswered item."""
 
     __slots__ = ("_open",)
 
@@ -33,7 +33,7 @@ class RequestTracker:
 
     @property
     def open(self) -> tuple[RequestId, ...]:
-        """The requests that wait for an answer, oldest first."""
+        """The unanswered requests, oldest first."""
         return tuple(self._open)
 
     def asked(self, event: Event | None) -> None:
@@ -59,9 +59,9 @@ class RequestTracker:
 
 
 def unfair(request: Request, reply: Reply, config: NodeLimits, waited: int, stopping_for: int) -> str:
-    """Return what is wrong with this answer; "" where nothing is.
+    """Return the fault of this reply, or "".
 
-    `waited`: nanoseconds since it was asked. `stopping_for`: since the node was asked to stop, or -1.
+    `waited`: nanoseconds since the request. `stopping_for`: nanoseconds since the node was asked to stop, or -1.
     """
     if isinstance(reply, OutcomeUnknown):
         early = reply.reason is UnknownReason.STOPPING and stopping_for < config.drain_timeout

@@ -74,7 +74,7 @@ CHECKS: Final = (
     "every acknowledged command is on every member",
     "status and explanations say what is so, raise nothing, and change nothing",
     "a recording, tiny ones included, replays to the same effects and the same state; a damaged one is refused",
-    "salvage changes no byte of a disk, brings out nothing that was not there, and lacks nothing that was committed",
+    "recovery from quorum loss changes no byte of a disk, invents nothing, and lacks nothing committed",
     "every event and every effect has a line of words",
     "what a machine cannot decode has an error as its result, and changes nothing",
 )
@@ -82,7 +82,7 @@ CHECKS: Final = (
 
 @final
 class Violation(Exception):
-    """A property that must hold does not. `moment` is virtual time in nanoseconds."""
+    """A violated property. `moment` is virtual time in nanoseconds."""
 
     def __init__(self, text: str, moment: int) -> None:
         super().__init__(text)
@@ -137,7 +137,7 @@ class SafetyChecker:
 
     @property
     def committed(self) -> int:
-        """The highest index that any leader has committed."""
+        """The highest index committed by any leader."""
         return len(self._committed) - 1
 
     # One step of one core.
@@ -225,12 +225,12 @@ class SafetyChecker:
                 self.all_answered(watched)
 
     def all_answered(self, watched: Watched) -> None:
-        """Check that no request waits for this core: it has stopped, or faults stopped long ago."""
+        """Check for unanswered requests, after the core has stopped or faults have ended."""
         waiting = watched.answers.open
         self.require(not waiting, f"node {watched.node} never answered the requests {waiting[:5]}")
 
     def _notice(self, raft: Raft, event: Event | None, effects: Iterable[Effect]) -> None:
-        """Count the events that prove a run not vacuous."""
+        """Count occurrences: without them, a run would prove little."""
         kind = type(event)
         if kind is ReadIndex or (type(event) is Requested and type(event.request) is Read):
             role = raft.role
@@ -248,7 +248,7 @@ class SafetyChecker:
     # The log.
 
     def _log_changed(self, watched: Watched, event: Event | None, cut: int, *, still_leads: bool) -> None:
-        """Check a log that has changed from `cut` on."""
+        """Check a log from `cut` on, where it has changed."""
         self.require(cut > watched.commit, f"node {watched.node}: truncated from {cut}, committed {watched.commit}")
         self.require(not still_leads, f"node {watched.node}: a leader changed its own log from {cut} on")
         if type(event) is AppendEntries:
@@ -391,7 +391,7 @@ class SafetyChecker:
         self.require(watched.told.covers(upto, term), f"node {node} applies {upto} before it is durable")
 
     def _snapshot_ordered(self, watched: Watched, meta: SnapshotMeta) -> None:
-        """Check that a snapshot covers a committed index, with the configuration in force there."""
+        """Check a snapshot: at a committed index, with the configuration in force there."""
         log, index = watched.log, meta.index
         watched.snapshot_at, at = index, watched.applied
         self.require(index == at, f"node {watched.node}: a snapshot of index {index} where {at} is applied")
@@ -419,7 +419,7 @@ class SafetyChecker:
         self.require(last == wanted, text)
 
     def restarted(self, watched: Watched, recovered: Recovered) -> None:
-        """Check a disk that was opened and found whole."""
+        """Check the recovered state of a disk."""
         term = recovered.hard.term
         self.require(
             term >= watched.promised_term,

@@ -27,14 +27,14 @@ _HEAD: Final = Struct("<Q16s")
 _UNDER_A_SESSION: Final = b"\2"
 _A_RESULT: Final = b"\0"
 _STAMP: Final = 9
-"""Bytes of a command under sessions that its leader stamps: the same command sent twice differs in them."""
+"""Bytes stamped into a command under sessions: the same command sent twice differs in them."""
 _SESSION_HEAD: Final = 33
 """Bytes before the user's part of a command under a session."""
 
 
 @final
 class _Applied:
-    """What the first machine that was given the command at an index showed."""
+    """The result and the state of the first machine to apply an index."""
 
     __slots__ = ("chain", "command", "node", "result")
 
@@ -64,7 +64,7 @@ class _Command:
         self.logged: bytes | None = None
 
     def absorb(self, other: _Command) -> None:
-        """Take over what is known of `other`, which is this very command."""
+        """Take over everything known of `other`, the same command."""
         self.forms += other.forms
         self.offered += other.offered
         self.done |= other.done
@@ -75,10 +75,10 @@ class _Command:
 
 @final
 class ReplicaChecker:
-    """What all machines of one simulation have shown. `fail` is called with the text of a contradiction.
+    """Everything observed of the machines of one simulation. `fail` gets the text of a contradiction.
 
-    A machine's `prepare` may change a command, and change it differently each time that the command is sent. So a
-    command is known by what was sent: whatever `prepare` made of it is another form of the same command.
+    `prepare` may change a command, differently each time it is sent. So a command is identified by its sent form; all
+    prepared forms are the same command.
     """
 
     def __init__(self, fail: Callable[[str], None], cluster_time: ClusterTimeChecker | None = None) -> None:
@@ -87,7 +87,7 @@ class ReplicaChecker:
         self.seen: Counter[str] = Counter()
         self.carried_out = 0
         """How many commands have come through to any machine."""
-        self._asked: set[bytes] = set()  # what clients read
+        self._asked: set[bytes] = set()  # the queries of clients
         self._commands: dict[bytes, _Command] = {}  # by each form, without the stamp of the sessions
         self._applied: dict[int, _Applied] = {0: _Applied(bytes(16), "", b"", b"")}  # by index
         self._snapshots: dict[int, tuple[bytes, str]] = {}
@@ -97,7 +97,7 @@ class ReplicaChecker:
         self._command(command).offered += 1
 
     def prepared(self, command: bytes, logged: bytes) -> None:
-        """Note that a leader's machine prepared `command` as `logged`."""
+        """Note the form `logged` of `command` as prepared by a leader."""
         sent, made = self._command(command), self._command(logged)
         if sent is not made:
             sent.absorb(made)
@@ -114,7 +114,7 @@ class ReplicaChecker:
         return request in self._asked
 
     def told(self, command: bytes, answer: bytes) -> None:
-        """Note a result that a client received for a command."""
+        """Note the result of a command received by a client."""
         if answer not in self._command(command).results:
             self.fail(f"a client was answered {answer!r}, which is not the result of its command {command!r}")
 
@@ -210,13 +210,13 @@ def _body(command: bytes) -> bytes:
 
 
 def _users_part(command: bytes) -> bytes:
-    """Return the command without the head that `Sessions` reads."""
+    """Return the command without the head for `Sessions`."""
     return command[_SESSION_HEAD if command[:1] == _UNDER_A_SESSION else _STAMP :]
 
 
 @final
 class CountingStateMachine:
-    """The user's machine, under `Sessions`: what it is given is carried out."""
+    """The user's machine, under `Sessions`: it counts the commands carried out."""
 
     def __init__(self, machine: StateMachine, replicas: ReplicaChecker) -> None:
         self._machine = machine
@@ -244,7 +244,7 @@ class CountingStateMachine:
 def _cut_elsewhere(data: bytes) -> list[bytes]:
     """Return the same bytes in up to three pieces, none of them empty.
 
-    Where they are cut depends on the bytes alone, so that equal runs stay equal.
+    The cuts depend on the bytes alone, so equal runs stay equal.
     """
     if len(data) < 2:
         return [data] if data else []
@@ -256,7 +256,7 @@ def _cut_elsewhere(data: bytes) -> list[bytes]:
 
 @final
 class CheckedStateMachine:
-    """A machine that reports on the machine inside.
+    """A machine reporting on the machine inside.
 
     `stands` is called at each snapshot taken (true) or restored (false) with the machine's position. `node` names it in
     violations.
@@ -319,7 +319,7 @@ class CheckedStateMachine:
         return result
 
     def query(self, request: bytes) -> bytes:
-        """Return the answer. An exception at a client's request, or an answer that is no bytes, is a violation."""
+        """Return the answer. An exception at a client's request, or an answer of another type, is a violation."""
         replicas = self._replicas
         try:
             answer = self.machine.query(request)

@@ -44,11 +44,11 @@ _SOMEBODY_IS_MISSING: Final = frozenset(
         Reason.SNAPSHOT_UNDER_WAY,
     }
 )
-"""Reasons that have to name at least one node."""
+"""Reasons with at least one node."""
 
 
 def status_contradictions(status: Status, watched: Watched) -> Iterator[str]:
-    """Where a living core's status differs from what its steps have shown."""
+    """Yield differences between the status of a living core and its observed steps."""
     log, told = watched.log, watched.told
     pairs: tuple[tuple[str, object, object], ...] = (
         ("node", status.node, watched.node),
@@ -110,7 +110,7 @@ def _peer_wrongly(status: Status, peer: PeerStatus) -> Iterator[str]:
 
 
 def host_contradictions(host: NodeStatus, core: Status | None) -> Iterator[str]:
-    """Where a node's status differs from that of its core, or from itself."""
+    """Yield differences between a node's status and that of its core, or within itself."""
     if host.core != core:
         yield "the status of the node holds another status of its core"
     if core is not None and (host.role, host.term, host.leader) != (core.role, core.term, core.leader):
@@ -172,7 +172,7 @@ def wrong_answers(
     if peer is not None:
         yield from _peer_explained(status, peer, about.pop(f"sending to {peer}", None))
     if about:
-        yield f"nobody asked about {', '.join(about)}"
+        yield f"not asked about {', '.join(about)}"
     yield from _all_alike(status, found)
 
 
@@ -222,12 +222,12 @@ def _peer_explained(status: Status, peer: int, why: Explanation | None) -> Itera
 
 
 def _all_alike(status: Status, found: tuple[Explanation, ...]) -> Iterator[str]:
-    """Yield the errors that any explanation can have."""
+    """Yield the errors possible in any explanation."""
     known: set[NodeId] = {status.node, status.leader, *status.members.nodes, *[peer.node for peer in status.peers]}
     for why in found:
         if why.reason is Reason.NOTHING or not why.text or not why.text.isprintable():
             yield f"{why.about}: no explanation is {why.reason.value} in the words {why.text!r}"
         if not set(why.nodes) <= known:
-            yield f"{why.about} waits for nodes {why.nodes}, which nobody knows"
+            yield f"{why.about} waits for nodes {why.nodes}, which are unknown"
         if not why.nodes and why.reason in _SOMEBODY_IS_MISSING:
-            yield f"{why.about}: {why.reason.value}, but nobody is named"
+            yield f"{why.about}: {why.reason.value}, but no node is named"

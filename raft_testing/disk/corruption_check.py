@@ -92,7 +92,7 @@ def _refuses(
             trial.violated(where, f"the error names another place: {damage}")
         trial.counts[f"{kind}: refused"] += 1
         return
-    except Exception as failure:  # a store of somebody else's may raise anything
+    except Exception as failure:  # a store under test may raise anything
         trial.failed(where, "refused without naming file and offset", failure)
     whole = len(script.states) - 1
     trial.must_hold(store, recovered, Standing(whole - at_risk, whole), script, where)
@@ -109,9 +109,9 @@ def _written(trial: Trial, script: Script, *, orderly: bool) -> CrashDisk:
 
 
 def break_records(trial: Trial) -> None:
-    """Every record of the log is dropped, doubled and zeroed, and every file of it removed.
+    """Drop, repeat and zero every record of the log, and remove every file of it.
 
-    Without an orderly close nothing proves that the very last record was ever acknowledged: it may be gone.
+    Without an orderly close, no data proves the very last record acknowledged: it may be missing.
     """
     for script in (plain_script(trial.seed, LOG_BYTES), trial.script):
         for orderly in (True, False):
@@ -143,7 +143,7 @@ def _refuses_missing(trial: Trial, disk: CrashDisk, script: Script, name: str) -
     try:
         store = trial.open_store(disk)
         recovered = store.recover()
-    except Exception as failure:  # a store of somebody else's may raise anything
+    except Exception as failure:  # a store under test may raise anything
         if not isinstance(failure, DiskError) or name not in str(failure):
             trial.failed(f"{name} removed", "the error does not name it", failure)
         trial.counts["segments removed: refused"] += 1

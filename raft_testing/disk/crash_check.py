@@ -35,7 +35,7 @@ CHECKED: Final = (
     "opening again finds the same",
     "after a call that failed, nothing is acknowledged until the store is opened again",
 )
-"""What holds after every fault of a run that found no violation."""
+"""The properties checked after every fault."""
 ALL_SUBSETS: Final = 10
 """Up to this many unsynced changes, every subset of them is tried."""
 SAMPLED: Final = 1000
@@ -64,7 +64,7 @@ def crash_disk_check(
     `every`: for speed, only one in so many byte lengths and bits; above 100 only a sample of the power losses during
     recovery; above 1000 only a sample of the survivors of many unsynced changes.
 
-    Raise `StoreViolation` at the first word that the store does not keep.
+    Raise `StoreViolation` at the first violation.
     """
     check = _Check(open_store, make_script(script_seed), script_seed, every)
     for name, part in (
@@ -79,7 +79,7 @@ def crash_disk_check(
             part()
         except StoreViolation:
             raise
-        except Exception as failure:  # a store of somebody else's may raise anything
+        except Exception as failure:  # a store under test may raise anything
             check.failed(name, "raised", failure)
         check.raise_what_was_found()
     check.counts["scripts"] += 1
@@ -93,7 +93,7 @@ class _Check(Trial):
     # Power losses.
 
     def power_losses(self) -> None:
-        """At every call that changes something, with every subset of what was not synced; and inside every write."""
+        """Cut the power at every changing call, with every subset of the unsynced data, and inside every write."""
         disk, standing = CrashDisk(), Standing()
 
         def lose(call: Call) -> None:
@@ -177,7 +177,7 @@ class _Check(Trial):
     # Failing calls.
 
     def failing_calls(self) -> None:
-        """Every call of the history fails once, in every way that it can."""
+        """Let every call of the history fail once, in every possible way."""
         calls: list[Call] = []
         disk = CrashDisk()
         disk.watch = calls.append
@@ -202,7 +202,7 @@ class _Check(Trial):
                 self._acknowledges_nothing(store, where)
         except StoreViolation:
             raise
-        except Exception as failure:  # a store of somebody else's may raise anything
+        except Exception as failure:  # a store under test may raise anything
             self.failed(where, "raised", failure)
         for survivors in (range(0), range(disk.unsynced)):
             self.survives(disk.crash(survivors), standing, f"{where}, then power lost")

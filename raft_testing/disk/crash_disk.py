@@ -42,7 +42,7 @@ class FaultKind(Enum):
     NO_SPACE = "no space"  # a write puts down its first half, then fails for lack of space
     SHORT = "short write"  # a write takes its first half only, and says so
     POWER = "power"  # the power goes; of a write, the first `taken` bytes were handed over
-    LOST_SYNC = "lost sync"  # a sync fails; reading still shows what it dropped
+    LOST_SYNC = "lost sync"  # a sync fails; reading still returns the dropped data
 
 
 @final
@@ -65,13 +65,13 @@ class Call(Value, frozen=True):
 
     @property
     def changes(self) -> bool:
-        """The call may change what is on the disk."""
+        """True if the call may change the contents of the disk."""
         return self.operation not in ("names", "open", "read", "size", "lock")
 
 
 @final
 class _Node:
-    """A file without its name. `pending`: changes that no sync has covered; a size has the sector number -1."""
+    """A file without its name. `pending`: unsynced changes; a size has the sector number -1."""
 
     __slots__ = ("coming_size", "live", "pending", "size", "stable", "stable_size")
 
@@ -80,7 +80,7 @@ class _Node:
         self.size = 0
         self.stable: dict[int, bytes] = {}
         self.stable_size = 0
-        self.coming_size = 0  # what a sync would make durable; less than `size` after a lost sync
+        self.coming_size = 0  # the size made durable by a sync; less than `size` after a lost sync
         self.pending: list[tuple[int, bytes, int]] = []
 
     def put(self, offset: int, data: bytes) -> None:
@@ -168,7 +168,7 @@ def _cut(sectors: dict[int, bytes], size: int) -> None:
 
 @final
 class _Name(Value, frozen=True, eq=False, gc=True):
-    """A change of names that no directory sync has covered."""
+    """A change of names without a directory sync."""
 
     removed: str
     added: str
@@ -177,9 +177,9 @@ class _Name(Value, frozen=True, eq=False, gc=True):
 
 @final
 class CrashDisk:
-    """One directory. `faults`: what goes wrong in which call, by number. `watch`: called before every call.
+    """One directory. `faults`: the fault of each call, by number. `watch`: called before every call.
 
-    `capacity`: how many bytes all files together may have, without limit if None.
+    `capacity`: the most bytes of all files together, without limit if None.
     """
 
     def __init__(self, *, capacity: int | None = None) -> None:
@@ -217,7 +217,7 @@ class CrashDisk:
     def crash(self, survivors: Collection[int] = ()) -> CrashDisk:
         """Return the disk after a power loss: the synced data, and the unsynced changes with these numbers.
 
-        This one stays as it is, so that many outcomes of one moment can be looked at.
+        This one stays unchanged, so many outcomes of one moment can be examined.
         """
         disk = CrashDisk(capacity=self.capacity)
         renewed: dict[int, _Node] = {}
@@ -262,7 +262,7 @@ class CrashDisk:
         self._names[name].put(offset, data)
 
     def _nodes(self) -> list[_Node]:
-        """Every file that has or may have a name, in an order that depends on nothing but the calls so far."""
+        """Return every file with a present or possible name, in an order given by the calls alone."""
         found = {id(node): node for node in self._stable_names.values()}
         found.update({id(node): node for node in self._names.values()})
         found.update({id(change.node): change.node for change in self._pending_names if change.node is not None})
@@ -364,7 +364,7 @@ class CrashDisk:
         self._pending_names.append(_Name(name, "", None))
 
     def sync_directory(self) -> None:
-        """All names are durable, unless a fault says that the sync is lost."""
+        """Make all names durable, unless a fault loses the sync."""
         fault = self._enter("sync directory", "")
         if fault is not None and fault.kind is FaultKind.LOST_SYNC:
             self._pending_names.clear()
@@ -452,7 +452,7 @@ class _OpenFile:
             self._node.shrink(size)
 
     def sync(self) -> None:
-        """Contents and size are durable, unless a fault says that the sync is lost."""
+        """Make contents and size durable, unless a fault loses the sync."""
         fault = self._disk._enter("sync", self._name, life=self._life)
         if fault is not None and fault.kind is FaultKind.LOST_SYNC:
             self._node.lose()

@@ -112,7 +112,7 @@ class LogState(Value, frozen=True):
 @final
 @attrs.frozen(eq=False)
 class Script:
-    """A history. `states[n]` is the model after the first `n` persists, `snapshots` what each snapshot holds."""
+    """A history. `states[n]` is the model after the first `n` persists, `snapshots` the contents of each snapshot."""
 
     steps: tuple[Step, ...]
     states: tuple[LogState, ...]
@@ -121,7 +121,7 @@ class Script:
 
 @final
 class _Author:
-    """Writes a script step by step, following what a core would do."""
+    """Writes a script step by step, as a core would."""
 
     def __init__(self, random: Random) -> None:
         self.random = random

@@ -102,7 +102,7 @@ def check_the_boot_number_rises_with_every_opening(open_store: OpenStore) -> Non
 
 
 def check_forming_writes_the_founding_entry(open_store: OpenStore) -> None:
-    """`form` is durable, gives what a restart gives, and is done once."""
+    """Check that `form` is durable, returns the state of a restart, and is done once."""
     store = open_store()
     boot = store.recover().boot
     node, disk = store.identity.node, store.identity.incarnation
@@ -165,7 +165,7 @@ def check_a_snapshot_that_the_log_holds_keeps_the_tail(open_store: OpenStore) ->
 
 
 def check_a_snapshot_that_the_log_does_not_hold_discards_it(open_store: OpenStore) -> None:
-    """Check that a snapshot beyond the log, or one that contradicts it, replaces all of it."""
+    """Check that a snapshot beyond the log, or in conflict with it, replaces all of it."""
     store = open_store()
     store.recover()
     store.write([Persist(WriteId(1), hard=_hard(1), entries=_entries(1, 10, 1))])

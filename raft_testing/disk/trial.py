@@ -34,13 +34,13 @@ _DROPPED: Final = "seen: segments dropped while the store was open"
 
 
 class StoreViolation(AssertionError):
-    """The store did not keep its word; the text says what was done to it and what came back."""
+    """A violation by a store. The text has the operation and its result."""
 
 
 @final
 @attrs.frozen
 class CrashReport:
-    """What was injected, what was seen and what was checked, each with its count."""
+    """Counts of injected faults, of occurrences and of checks."""
 
     counts: dict[str, int]
 
@@ -155,7 +155,7 @@ class Trial:
             self.judge(store, recovered, standing, script, where)
         except StoreViolation:
             raise
-        except Exception as failure:  # a store of somebody else's may raise anything
+        except Exception as failure:  # a store under test may raise anything
             self.failed(where, "the snapshot that it recovered cannot be read", failure)
 
     def violated(self, where: str, text: str) -> NoReturn:
@@ -164,7 +164,7 @@ class Trial:
         raise self._found
 
     def failed(self, where: str, text: str, failure: Exception) -> NoReturn:
-        """Raise a violation for an exception that the store must not raise."""
+        """Raise a violation for an exception no store may raise."""
         told = str(failure) if isinstance(failure, DiskError) else repr(failure)
         self._found = self._found or StoreViolation(f"script {self.seed}, {where}: {text}: {told}")
         raise self._found from failure
@@ -192,7 +192,7 @@ class Trial:
         try:
             store = self.open_store(disk)
             recovered = store.recover()
-        except Exception as failure:  # a store of somebody else's may raise anything
+        except Exception as failure:  # a store under test may raise anything
             self.failed(where, "refused to open", failure)
         self.must_hold(store, recovered, standing, script, where)
         self._count_kept(before, _segments(disk))

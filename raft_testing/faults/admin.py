@@ -30,7 +30,10 @@ _PATIENCE: Final = 5 * SECOND
 
 @final
 class AdminFaults:
-    """At most one membership change is in progress; `busy` until it is settled and no lost disk is watched."""
+    """Changes of membership, of leadership, and floods of proposals, as administrators order them.
+
+    At most one change is under way. `busy` until it has settled and every node with a lost disk is replaced.
+    """
 
     def __init__(self, world: World, rng: Rng, counts: Counter[Fault]) -> None:
         self._world = world
@@ -42,7 +45,7 @@ class AdminFaults:
         self._ended = False
         self._staying = False  # in a joint configuration, until the operator says so
         self._stay_until = 0
-        self._leaving = False  # somebody looks after that
+        self._leaving = False  # a check of it is scheduled
 
     @property
     def busy(self) -> bool:
@@ -106,7 +109,7 @@ class AdminFaults:
     def _add(self, node: SimulatedNode, rng: Rng, *, tries: int) -> None:
         if self._ended or node.retired:
             return
-        if node.harmed or node.wiped:  # before anybody was to rely on it: nobody adds what does not come up
+        if node.harmed or node.wiped:  # an administrator adds no node that does not come up
             if tries:
                 self._world.at(2 * SECOND, lambda: self._add(node, rng, tries=tries - 1))
             return
@@ -132,7 +135,7 @@ class AdminFaults:
         return leader is not None and leader.raft is not None and leader.raft.members.is_member(node)
 
     def _members(self) -> tuple[tuple[NodeId, ...], tuple[NodeId, ...]]:
-        """Return the leader's voters and learners; none without a leader, or in a joint configuration."""
+        """Return voters and learners as the leader has them; none without a leader, or if it is joint."""
         leader = self._world.leader()
         if leader is None or leader.raft is None or leader.raft.members.joint:
             return (), ()
@@ -185,7 +188,7 @@ class AdminFaults:
         return self._ask(tuple(changes), ChangeMode.JOINT, lambda _: None)
 
     def explicit(self, rng: Rng) -> bool:
-        """Two places are swapped, by way of a joint configuration that stays until the operator has seen enough."""
+        """Swap two roles through a joint configuration, which stays until the administrator ends it."""
         voters, learners = self._members()
         if not self._room() or self._staying or not voters:
             return False
@@ -290,7 +293,7 @@ class AdminFaults:
         return True
 
     def flood(self, rng: Rng) -> bool:
-        """Many large proposals at once. They name a session that never was, so they change nothing."""
+        """Propose many large commands at once. They name an unknown session, so they change nothing."""
         world = self._world
         node = world.leader()
         if node is None:

@@ -1,8 +1,10 @@
-"""Invalid requests, and valid ones at the wrong place: mistakes of applications, operators and adapters.
+"""Requests without sense, or at the wrong node, at bad moments.
 
-`ApiMisuse` uses `NodeApi`, as applications do, for changes, transfers, commands and reads that must be refused, with
-impossible deadlines, and leaves before the answer. A refused request is never carried out; a cancelled one is never
-answered; a mistake of the caller's own program is an error at once, and on a copy of a core it is final.
+They go through `NodeApi`, as those of applications do: changes, transfers, commands and reads to be refused, deadlines
+too short to keep, and callers leaving before the answer. A request to be refused is never carried out, and one that was
+cancelled is never answered. On copies of cores it sends messages of broken peers, which must have no effect.
+
+Mistakes independent of the state of a cluster are tested by tables: see `tests/node/test_limits.py`.
 """
 
 from __future__ import annotations
@@ -37,14 +39,14 @@ _PATIENCE: Final = 3.0
 """Seconds."""
 _FAR: Final = 1 << 40
 _NEVER: Final = 1e-9
-"""Seconds within which nobody can answer."""
+"""Seconds; too short for any answer."""
 
 _Mistake: TypeAlias = Callable[[SimulatedNode, NodeApi, Rng], bool]
 
 
 @final
 class ApiMisuse:
-    """All invalid requests of one world."""
+    """Misuse of one cluster by applications, administrators and broken peers."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -65,7 +67,7 @@ class ApiMisuse:
         )
 
     def err(self, node: SimulatedNode, rng: Rng) -> bool:
-        """One mistake, at this node."""
+        """Make one mistake at this node. Return whether it was possible."""
         if node.face is None:
             return False
         mistake = rng.choice(self._mistakes)
@@ -83,7 +85,7 @@ class ApiMisuse:
         return True
 
     def _refused(self, what: str) -> Callable[[Reply], None]:
-        """Return a check that the reply does not report success."""
+        """Return a check for a reply: it must not report success."""
 
         def look(reply: Reply) -> None:
             if isinstance(reply, bytes):
@@ -97,7 +99,7 @@ class ApiMisuse:
         return node.raft.members if node.raft is not None else Members()
 
     def _senseless_change(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
-        """Wherever it arrives, and whatever the members are by then, it cannot be made."""
+        """Request an impossible change: at any node, with any members."""
         known = [NodeId(number) for number in self._world.nodes]
         one = NodeId(1)  # a founder: its id was used, whether it is still a member or not
         changes: tuple[Change, ...] = rng.choice(
@@ -109,7 +111,7 @@ class ApiMisuse:
                 (AddVoter(NodeId(0)),),
                 (AddLearner(NodeId(-5)),),
                 (AddVoter(NodeId(1 << 70)),),
-                (AddVoter(NodeId(_FAR)),),  # nobody has heard of it, so nobody knows its disk
+                (AddVoter(NodeId(_FAR)),),  # an unknown node: its disk is unknown
                 (AddVoter(one, Incarnation(_FAR)),),
                 tuple(RemoveNode(node) for node in known),
             )
@@ -144,7 +146,7 @@ class ApiMisuse:
         return self._ask(node, face.transfer(to, timeout=_PATIENCE), self._refused(f"a transfer to {to}"))
 
     def _leave(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
-        """Leave a joint configuration early, or request it where there is none, which is refused."""
+        """Leave a joint configuration, if there is one. Otherwise the request is refused."""
         return self._ask(node, face.leave_joint(timeout=_PATIENCE))
 
     # Applications.
@@ -154,7 +156,7 @@ class ApiMisuse:
         return self._ask(node, face.propose(bytes(size), timeout=_PATIENCE), self._refused("a command too large"))
 
     def _garbage(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
-        """Commands that name no session, or are none; and a question that the machine may not understand."""
+        """Propose commands without a valid session, or ask an invalid query."""
         number = Sequence(1 + rng.below(5))
         unknown = encode_command(SessionId(1 << 40), number, number, b"of a session that never was")
         command = rng.choice((b"", b"\xff" * 30, unknown, unknown[:12]))
@@ -163,7 +165,7 @@ class ApiMisuse:
         return self._ask(node, face.propose(command, timeout=rng.choice((_PATIENCE, None))))
 
     def _no_time(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
-        """Use a deadline that has passed already, or passes at once."""
+        """Use a deadline in the past, or at once."""
         if rng.chance(0.5):
             ticket = self._world.next_ticket()
             node.call(ticket, Propose(b""), 1, self._refused("a command whose deadline had passed"))
@@ -198,12 +200,12 @@ class ApiMisuse:
         return self._ask(node, call, look)
 
     def _gone(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
-        """Whoever asked is gone before the answer comes, and is told nothing."""
+        """Cancel a request before its answer. The caller must get none."""
         gone = [False]
 
         def never(reply: Reply) -> None:
             if gone[0]:
-                self._world.fail(f"node {node.id} answered somebody who had left: {reply!r}")
+                self._world.fail(f"node {node.id} answered a caller who had left: {reply!r}")
 
         timeout = rng.choice((None, _PATIENCE))
         call = face.propose(b"", timeout=timeout) if rng.chance(0.5) else face.read(b"", timeout=timeout)
@@ -219,7 +221,7 @@ class ApiMisuse:
     # Adapters, on a copy of the core.
 
     def _proof_of_loss(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
-        """Name an acknowledged index that is missing here: the disk has lost it, and the node ends."""
+        """Name an acknowledged index missing here: the disk has lost it, and the node ends."""
         if node.raft is None or isinstance(node.raft.role, Leader):
             return False
         core = node.raft.copy()
@@ -244,7 +246,10 @@ class ApiMisuse:
     # Peers that are broken, on a copy of the core.
 
     def _slander(self, node: SimulatedNode, face: NodeApi, rng: Rng) -> bool:
-        """Send messages that only a broken peer sends, past the link: dropped with an alarm, without effect."""
+        """Send messages of a broken peer to a copy of the core: each is dropped with an alarm, without effect.
+
+        No link lets them through, but another transport might.
+        """
         if node.raft is None:
             return False
         core = node.raft.copy()

@@ -84,7 +84,7 @@ class BootstrapFaults:
         return attrs.evolve(node.config, founders=tuple({*wrong, node.id}))
 
     def _with_other_leases(self, node: SimulatedNode, rng: Rng) -> NodeLimits:
-        """With leases where the others have none, or the other way round, if that goes with its settings at all."""
+        """Return limits with the other choice about leases, if the settings allow it."""
         leases = not node.config.leases
         plan = Members.initial(node.config.founders, leases=leases)
         if unfit(node.settings, plan):

@@ -23,10 +23,10 @@ __all__ = ["DiskFaults"]
 
 @final
 class DiskFaults:
-    """Faults that strike the disk of one node. Each returns whether it has struck.
+    """Faults of the disk of one node. Each method returns whether it has struck.
 
-    A disk is destroyed only while every configuration that may be in force keeps a majority of sound disks. Its node
-    must detect the damage, and is replaced by `admin`.
+    A disk is destroyed only while every configuration possibly in force keeps a majority of sound disks. Its node must
+    detect the damage, and is replaced by `admin`.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class DiskFaults:
         return True
 
     def arm(self, rng: Rng, operation: str, kind: FaultKind, name: str = "") -> bool:
-        """Let the next such call of a disk fail. A node that ends because of it is started again."""
+        """Let the next such call of a disk fail. If the node ends because of it, it is started again."""
         node = self._targets.victim(rng)
         if node is None or node.faults:
             return False

@@ -69,7 +69,7 @@ class Victim:
 
     @property
     def formed(self) -> bool:
-        """The node knows who the members are."""
+        """True if the node knows the members."""
         return self.status.core is not None and not self.status.core.members.empty
 
     def hello(self, **other: object) -> bytes:
@@ -162,7 +162,7 @@ def your_own_name(victim: Victim, rng: Rng) -> list[bytes]:
 
 
 def your_disk_is_another(victim: Victim, rng: Rng) -> list[bytes]:
-    """Of a node that knows its cluster only: one that does not must believe it, and end."""
+    """Address another disk of the node. One without a cluster must believe it, and end: leave it out."""
     if not victim.formed:
         return []
     return [victim.hello(to=victim.status.node, to_incarnation=Incarnation(victim.status.identity.incarnation + 1))]
@@ -220,7 +220,7 @@ def in_the_name_of_another(victim: Victim, rng: Rng) -> list[bytes]:
 
 
 def answers_to_nothing(victim: Victim, rng: Rng) -> list[bytes]:
-    """Return valid messages of this term, from a node of no configuration."""
+    """Send valid messages of this term, as a node without any part in the cluster."""
     term, me, disk, number = victim.term, victim.stranger, Incarnation(victim.stranger), MessageId(1)
     said: list[Message] = [
         AppendReply(term, me, disk, number, DATA, ReadId(0), Index(_FAR)),
@@ -237,7 +237,7 @@ def answers_to_nothing(victim: Victim, rng: Rng) -> list[bytes]:
 
 
 def numbers_at_the_end(victim: Victim, rng: Rng) -> list[bytes]:
-    """Messages that are well made but for their numbers, which are the highest there are: none may end a cluster."""
+    """Send messages with the highest possible numbers: none may end a cluster."""
     term, me, disk, number = (
         Term(MAX_INT63),
         victim.stranger,
@@ -268,7 +268,7 @@ def numbers_at_the_end(victim: Victim, rng: Rng) -> list[bytes]:
 
 
 def requests_that_are_refused(victim: Victim, rng: Rng) -> list[bytes]:
-    """Send valid forwards that must not be carried out, and a reply without a request."""
+    """Send valid forwards to be refused, and a reply without a request."""
     unknown = encode_command(SessionId(1 << 40), Sequence(1), Sequence(1), b"of a session that never was")
     payloads: tuple[Forward | ForwardReply, ...] = (
         Forward(1, 1, Propose(unknown)),

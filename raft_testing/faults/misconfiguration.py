@@ -74,7 +74,7 @@ class Misconfigurations:
         self._world.require(kept, f"a refused opening has changed the disk of node {node.id}")
 
     def _join_as_no_founder(self, node: SimulatedNode) -> None:
-        """Start an empty disk as a founder that the others have not named."""
+        """Start an empty disk as a founder not named by the others."""
         config = attrs.evolve(node.config, founders=(NodeId(node.id + 1),))
         rng = random.Random(0)
         empty = Recovered.fresh(node.id)
@@ -112,8 +112,8 @@ class Misconfigurations:
     def open_blanked(self, node: SimulatedNode, rng: Rng) -> None:
         """Open a copy of the node's disk with one sector of zeros.
 
-        Where it may never have been written, what lies before it is what there is; nothing of a later term may appear,
-        and the log has no hole.
+        If the sector may never have been written, the state before it is recovered. Nothing of a later term may appear,
+        and the log has no gap.
         """
         survived = node.disk.crash(range(node.disk.unsynced))
         disk = survived.twin()
@@ -148,7 +148,7 @@ class Misconfigurations:
         return recovered.hard, recovered.snapshot, recovered.entries, state
 
     def _start_what_cannot_be(self, node: SimulatedNode) -> None:
-        """Start a core from a state that no honest store returns: it ends, or does not start."""
+        """Start a core from a state no honest store returns: it ends, or does not start."""
         if node.harmed or node.disk.capacity is not None:
             return
         disk = node.disk.twin()

@@ -37,7 +37,7 @@ _SELDOM: Final = {
     Fault.ISOLATE_LEADER: 1,
     Fault.GROW: 2,
 }
-"""Kinds that strike less often, or more: multiples of the usual interval."""
+"""Multiples of the usual interval, for kinds striking more or less often than others."""
 _CLOCKS: Final = (Fault.CLOCK_RATE, Fault.CLOCK_JUMP)
 
 

@@ -88,7 +88,7 @@ class NetworkFaults:
         return bool(pairs)
 
     def one_way(self, rng: Rng) -> bool:
-        """One node hears another no more, and not the other way round."""
+        """Cut one direction between two nodes."""
         pair = self._pair(rng)
         return pair is not None and self._cut([pair], rng, rng.around(4 * _T))
 
@@ -110,7 +110,7 @@ class NetworkFaults:
         return self._split(pairs, rng)
 
     def bridge(self, rng: Rng) -> bool:
-        """Two sides that see one another only through one node."""
+        """Separate two sides, except through one node."""
         nodes = sorted(self._world.nodes)
         middle = rng.choice(nodes)
         side = set(rng.some(nodes, 0.5))

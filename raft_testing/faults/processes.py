@@ -18,7 +18,7 @@ __all__ = ["ProcessFaults"]
 
 @final
 class ProcessFaults:
-    """Faults that strike the process of one node. Each returns whether it has struck."""
+    """Faults of the process of one node. Each method returns whether it has struck."""
 
     def __init__(self, world: World, targets: Targets, misconfigurations: Misconfigurations) -> None:
         self._world = world
@@ -26,7 +26,7 @@ class ProcessFaults:
         self._blunders = misconfigurations
 
     def nudge(self, node: SimulatedNode, rng: Rng) -> bool:
-        """Give an order to the core that no node of ours gives: campaign, or forget the leader."""
+        """Order the core to campaign, or to forget its leader. Our nodes never do."""
         node.nudge(CampaignRequested() if rng.chance(0.6) else ForgetLeaderRequested())
         return True
 

@@ -53,7 +53,7 @@ class Restarts:
         look()
 
     def _keep_busy(self, rng: Rng) -> None:
-        """Every node has requests open. They name a session that never was, so they change nothing."""
+        """Send requests to every node. They name an unknown session, so they change nothing."""
         world = self._world
         for node in list(world.nodes.values()):
             for _ in range(rng.between(1, 6) if node.alive else 0):

@@ -79,7 +79,7 @@ class RoguePeers:
         self._count = 0
 
     def knock(self, node: SimulatedNode, rng: Rng) -> bool:
-        """Connect to this node and send something that no peer sends."""
+        """Connect to this node and send bytes no peer sends."""
         if node.face is None:
             return False
         victim = Victim(node.face.status, NodeId(_FIRST_ID + self._count), node.settings)
@@ -92,7 +92,7 @@ class RoguePeers:
         return True
 
     def repeat(self, node: SimulatedNode, rng: Rng) -> bool:
-        """Repeat an earlier connection of a peer to this node, byte for byte."""
+        """Send again what a peer has sent to this node, on a connection of its own."""
         peers = [peer for peer in sorted(self._world.nodes) if peer != node.id]
         said = self._world.network.heard(rng.choice(peers), node.id) if peers else []
         if len(said) < 2:

@@ -15,7 +15,7 @@ from raft_core.state_machine import StateMachine, latest_time, preparer
 __all__ = ["TROUBLES", "FailingStateMachine"]
 
 TROUBLES: Final = ("prepare", "apply", "query", "snapshot", "chunks", "restore", "no bytes", "no bytes from prepare")
-"""In which call it raises; the last two give something that is no bytes."""
+"""The call in which it raises; in the last two it returns a value of the wrong type."""
 
 
 @final

@@ -77,7 +77,7 @@ class Verdict:
         return self.decision is Decision.LINEARIZABLE
 
     def __str__(self) -> str:
-        """One line, followed by a picture of every key that failed."""
+        """Return one line, followed by a picture of every refuted key."""
         line = f"{self.decision.value}: {self.operations} operations on {self.keys} keys"
         return "\n\n".join([line, *[failure.picture() for failure in self.failures]])
 
@@ -85,10 +85,9 @@ class Verdict:
 def check(history: Iterable[Operation], model: SequentialModel, *, limit: int | None = None) -> Verdict:
     """Return the verdict on a history, each key judged by itself.
 
-    The keys take turns with growing budgets, and the first turn in which a key is refuted is the last; `failures`
-    names the keys refuted in it. `limit` bounds the configurations that are looked at per key; beyond it a key is
-    undecided, which is never taken for linearizable. Refused operations are left out: one whose effect is seen all
-    the same has no explanation.
+    The keys take turns with growing budgets. The first turn with a refuted key is the last; `failures` names the keys
+    refuted in it. `limit` bounds the configurations examined per key. Beyond it a key is undecided, which never counts
+    as linearizable. Refused operations are left out: an effect of one has no explanation.
     """
     keys: dict[Datum, list[Operation]] = {}
     for operation in history:
@@ -123,7 +122,7 @@ _Used: TypeAlias = tuple[int, ...]
 
 @final
 class _Configuration:
-    """A point of the search: what has been placed, in which state that left the object, and how it came about."""
+    """A point of the search: the operations placed, the state of the object after them, and the way there."""
 
     __slots__ = ("front", "path", "placed", "state", "used")
 
@@ -198,10 +197,9 @@ class _Search:
         return before if after == before else after
 
     def run(self, budget: int) -> Decision:
-        """Depth first: the operation that returned first is tried first, open operations last.
+        """Search depth first: the operation with the earliest return first, open operations last.
 
-        Undecided once `budget` configurations have been looked at in all; only then may it be called again, and
-        goes on from there.
+        Return undecided once `budget` configurations have been examined in all; a later call continues from there.
         """
         if not self._closed:
             return Decision.LINEARIZABLE
@@ -226,7 +224,7 @@ class _Search:
         return Decision.VIOLATED
 
     def stuck(self) -> Stuck:
-        """Return the longest prefix with an order, and the operation that cannot follow it."""
+        """Return the longest prefix with an order, and the operation unable to follow it."""
         best = self._best
         prefix: list[Operation] = []
         path = best.path
@@ -240,8 +238,8 @@ class _Search:
     def _moves(self, at: _Configuration) -> Iterator[_Configuration | None]:
         """Yield the next placements: one completed operation, after as few open ones as possible. None: searching.
 
-        Between two completed operations only the state that the open ones leave matters, so of these no order is
-        followed that used up more than another to reach the same state.
+        Between two completed operations only the state after the open ones matters. An order that uses more open
+        operations than another to reach the same state is not followed.
         """
         moves = self._completed_moves(at, at.state, at.used, at.path)
         yield from moves
@@ -299,7 +297,7 @@ class _Search:
 
 
 def _remember(known: list[_Used], used: _Used) -> bool:
-    """Whether something that used no more was known already; if not, `used` is known from now on."""
+    """Return whether an equal state with no more used operations was known; if not, remember `used`."""
     for other in known:
         if all(map(int.__le__, other, used)):
             return True
@@ -317,7 +315,7 @@ def _reach(at: _Configuration) -> tuple[int, int]:
 
 
 def _open_groups(operations: list[Operation]) -> list[list[Operation]]:
-    """Open operations that ask the same, each group in the order of its calls."""
+    """Return open operations in groups with the same request, each in the order of its calls."""
     groups: dict[tuple[str, Datum], list[Operation]] = {}
     for operation in sorted(operations, key=lambda one: one.invoked_at):
         if operation.returned_at is None:

@@ -20,7 +20,7 @@ Datum: TypeAlias = "bool | int | str | bytes | tuple[Datum, ...] | None"
 ProcessId = NewType("ProcessId", int)
 """The number of a client. A client usually waits for an answer before it asks again, but need not."""
 OperationId = NewType("OperationId", int)
-"""The number that a `HistoryRecorder` gives to an operation that is under way."""
+"""The number of an operation in a `HistoryRecorder`."""
 Moment = NewType("Moment", int)
 """A point in time. Two operations whose call and return fall on one moment count as concurrent."""
 
@@ -69,7 +69,7 @@ _LONGEST: Final = 30
 def plain(datum: Datum) -> str:
     """Return the datum in few characters: `nil` for None, `ok` for True, bytes as text if they are text.
 
-    A long one loses its middle, because a value that was appended to differs at its end.
+    A long one loses its middle, because appended values differ at their end.
     """
     if datum is None:
         return "nil"
@@ -103,11 +103,11 @@ class HistoryRecorder:
         self._end(operation, Moment(at), result, Fate.ANSWERED)
 
     def refused(self, operation: OperationId, at: int) -> None:
-        """Note that the client's request was not and will not be carried out."""
+        """Note a refusal: the request was not and will not be carried out."""
         self._end(operation, Moment(at), None, Fate.REFUSED)
 
     def unknown(self, operation: OperationId) -> None:
-        """Note an unknown outcome, or a client that stopped waiting. The operation stays open for ever."""
+        """Note an unknown outcome, or the departure of the client. The operation stays open for ever."""
         self._end(operation, None, None, Fate.UNKNOWN)
 
     def history(self) -> tuple[Operation, ...]:

@@ -58,7 +58,7 @@ class Register:
         raise CallerError(f"a register knows read, write and cas (expected, new), not {kind} {argument!r}")
 
     def changed_nothing(self, kind: str, result: Datum) -> bool:
-        """Return whether it was a read, or a compare-and-set that failed."""
+        """Return whether it was a read, or a failed compare-and-set."""
         return kind == "read" or (kind == "cas" and result is False)
 
 

@@ -13,9 +13,9 @@ from raft_testing.linearizability.history import Datum, Operation, plain
 __all__ = ["draw_timeline"]
 
 _NANOSECONDS: Final = 1_000_000
-"""A moment above this is not one of a history that counts its events."""
+"""Larger moments are times, smaller ones numbers of events."""
 _SHOWN_BEFORE: Final = 10
-"""How many placed operations are drawn before the one that could not be placed."""
+"""Placed operations drawn before the one without a place."""
 
 
 def draw_timeline(
@@ -89,7 +89,7 @@ def _columns(shown: Sequence[Operation], numbers: dict[int, str], blocked: Opera
 
 
 def _rows(mine: Sequence[Operation], columns: dict[int, int], numbers: dict[int, str], blocked: Operation) -> list[str]:
-    """One client's operations; a further row for each that overlaps an earlier one."""
+    """Return the rows of one client: overlapping operations stand in different rows."""
     rows: list[str] = []
     for operation in mine:
         text = _label(operation, numbers, blocked)

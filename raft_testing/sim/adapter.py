@@ -101,7 +101,7 @@ class SimulatedAdapter:
     def run_inline(self) -> list[NodeEvent]:
         """Return the reports of the loop's own jobs in a slice of time; none if the node died meanwhile.
 
-        A job that blocks takes a thread and its time, and those behind it wait.
+        A blocking job takes a thread and its time, and later jobs wait.
         """
         node = self._node
         if not self._inline or not node.alive or node.lanes.busy(Lane.APPLY):

@@ -32,8 +32,8 @@ OpenStore: TypeAlias = Callable[[CrashDisk, NodeId, Incarnation], Store]
 class Environment:
     """Time, network, checkers and subject of one simulation.
 
-    `now`: virtual nanoseconds since the beginning. `seen`: how often something worth counting has happened. `over`: the
-    run has ended, and what still happens does not count.
+    `now`: virtual nanoseconds since the beginning. `seen`: counts of noteworthy occurrences, by text. `over`: the run
+    has ended, and later occurrences do not count.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Environment:
 
     @property
     def committed(self) -> int:
-        """The highest index that is known to be committed."""
+        """The highest index known to be committed."""
         return self.safety.committed
 
     def at(self, delay: int, action: Callable[[], None]) -> None:
@@ -97,6 +97,6 @@ class Environment:
         return Sessions(CountingStateMachine(self._machine(), self.replicas), self._limits)
 
     def next_ticket(self) -> int:
-        """Return a ticket that no other request of this simulation has."""
+        """Return a ticket, unique in this simulation."""
         self._tickets += 1
         return self._tickets

@@ -43,9 +43,9 @@ _DIAL_FAILURES: Final = (_REFUSED, _ALL_REFUSED, TimeoutError())
 _LENGTH: Final = Struct("<I")
 _PING: Final = encode_payload(PING)
 _KEPT: Final = 6
-"""Messages of one kind, from one node to another, that are kept."""
+"""Kept messages of one kind, from one node to another."""
 _TAKEN_WHILE_CLOGGED: Final = 2
-"""Transmissions that the operating system still takes on a line that moves nothing."""
+"""Transmissions taken by the operating system while a line is clogged."""
 
 
 class Endpoint(Protocol):
@@ -86,7 +86,7 @@ class Endpoint(Protocol):
 
 @final
 class _End:
-    """One end of a line. `arrived`: when what was last sent from here is there."""
+    """One end of a line. `arrived`: the time of arrival of the last bytes sent from here."""
 
     __slots__ = (
         "arrived",
@@ -110,7 +110,7 @@ class _End:
         self.other: _End | None = None
         self.closed = False
         self.arrived = 0
-        self.torn = False  # something is missing in what was sent from here
+        self.torn = False  # there is a gap in the stream sent from here
         self.held: list[bytes] = []  # sent into a clog
         self.unreported = False  # a Transmitted that waits for the clog to end
         self.half = b""  # the beginning of a frame of which the rest has not been sent
@@ -120,7 +120,7 @@ class _End:
         return not self.closed and self.station.alive and self.station.life == self.life
 
     def whole(self, data: bytes) -> bytes:
-        """Return the frames that are complete with this piece."""
+        """Return the frames completed by this piece."""
         data, at = self.half + data, 0
         while at + FRAME_OVERHEAD <= len(data):
             (length,) = _LENGTH.unpack_from(data, at + 8)
@@ -167,7 +167,7 @@ class Network:
         return self.cuts.get((sender, to), 0) > 0
 
     def cut(self, sender: NodeId, to: NodeId) -> None:
-        """Let nothing pass in this direction, silently."""
+        """Lose everything in this direction, without a notice to either side."""
         self.cuts[sender, to] = self.cuts.get((sender, to), 0) + 1
 
     def mend(self, sender: NodeId, to: NodeId) -> None:
@@ -196,7 +196,7 @@ class Network:
             self._report(end)
 
     def reset(self, one: NodeId, other: NodeId) -> int:
-        """Every line between the two breaks, and both sides hear of it; how many those were."""
+        """Break every line between the two, notify both sides, and return the number of lines."""
         found = [
             end
             for end in self._ends.values()
@@ -254,7 +254,7 @@ class Network:
     # What hosts order.
 
     def dial(self, station: Endpoint, number: ConnectionId, address: str) -> None:
-        """Open the connection, or fail, after a while; in a cut direction nothing is ever heard."""
+        """Open the connection, or fail, after a while. In a cut direction there may be no answer at all."""
         near = _End(station, number, dialled=True)
         self._ends[station.id, number] = near
         target = self._stations.get(address)
@@ -351,7 +351,7 @@ class Network:
         far = end.other
         if far is None or end.torn:
             return
-        if end.station.address in self._stations:  # strangers send what they like
+        if end.station.address in self._stations:  # rogue peers send any bytes
             data = end.whole(data)
             if not data:
                 self.seen["pieces of a frame"] += 1
@@ -370,11 +370,11 @@ class Network:
     def _lose(self, end: _End, data: bytes) -> None:
         """Lose bytes sent into a partition.
 
-        Where that leaves a gap in the stream the line is of no use any more: nothing comes behind the gap, and after a
-        while both sides hear that it is broken.
+        If this leaves a gap in the stream, the line is useless: nothing is delivered after the gap, and after a while
+        both sides learn of the break.
         """
         self.seen["transmissions lost in a partition"] += 1
-        whole = end.station.address in self._stations  # strangers send what they like
+        whole = end.station.address in self._stations  # rogue peers send any bytes
         if not whole or all(frame[2] == FrameKind.MESSAGE or frame == _PING for frame in _frames(data)):
             return
         end.torn = True
@@ -382,7 +382,7 @@ class Network:
         self._at(self._rng.around(2 * SECOND), lambda: self._break(end))
 
     def _break(self, end: _End) -> None:
-        """Both sides hear that the line is broken."""
+        """Notify both sides of the break."""
         assert end.other is not None
         for side in (end, end.other):
             heard = side.usable

@@ -57,8 +57,8 @@ _LATE: Final = 2
 class Death(Enum):
     """How a node ends."""
 
-    KILLED = auto()  # the process: what it wrote is in the page cache
-    POWER = auto()  # the machine: of what was not synced anything or nothing survives
+    KILLED = auto()  # the process: its writes are in the page cache
+    POWER = auto()  # the machine: any part of the unsynced writes survives
     POWER_CLEAN = auto()  # the machine: nothing survives that was not synced
     ENDED = auto()  # the node decided to
 
@@ -89,10 +89,10 @@ class NodeObserver(Protocol):
 
 @final
 class SimulatedNode:
-    """A node that can be started any number of times. Its disk outlives a process; its state machine does not.
+    """A node to be started any number of times. Its disk outlives a process; its state machine does not.
 
-    `revive` is called when the node has ended by itself and ought to be started again. `write_time`: mean nanoseconds
-    of a write. `unlike`: every life has settings of its own.
+    `revive` is called after the node has ended by itself. `write_time`: mean nanoseconds of a write. `unlike`: every
+    life has settings of its own.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class SimulatedNode:
         self.paused_until = 0
         self.slow_disk = 0
         self.crash_in = -1  # so many host effects from the next call on, then it dies
-        self.faults: list[tuple[str, FaultKind, str]] = []  # armed: operation, what, in which kind of file
+        self.faults: list[tuple[str, FaultKind, str]] = []  # armed: operation, fault, kind of file
         self.fault_struck = False
         self.troubles: list[str] = []  # to come in the machine
         self.standing = RoleChanged(RoleName.FOLLOWER, self.watched.stable.hard.term, NO_NODE)
@@ -220,7 +220,7 @@ class SimulatedNode:
         self._accepted = OpenAccepted(self.config)
         self.paused_until, self.crash_in, self._stop_asked = 0, -1, -1
         self.fault_struck = self.disk.capacity is not None
-        self.harmed = False  # it opened, and is what it was: the damage did not matter
+        self.harmed = False  # it opened with the same contents: the damage did not matter
         self.alive = True
         self.standing = RoleChanged(RoleName.FOLLOWER, recovered.hard.term, NO_NODE)
         world.recording.restarted(world.now, self.id)
@@ -242,7 +242,7 @@ class SimulatedNode:
         self.world.safety.machine_stands(self.watched, last, taken=taken)
 
     def _refused_to_open(self, failure: DiskError) -> None:
-        """Where the disk was harmed that is right; where a call failed it is opened again; otherwise it is wrong."""
+        """Judge a refusal to open: right for a damaged disk, to be repeated after a failed call, else wrong."""
         world = self.world
         if self.harmed:
             world.seen["damage detected on opening"] += 1
@@ -253,10 +253,10 @@ class SimulatedNode:
             self.fault_struck = self.disk.capacity is not None
             self.disk = self.disk.restart()
         else:
-            world.fail(f"node {self.id}: a disk that nothing happened to was refused: {failure}")
+            world.fail(f"node {self.id}: store refused to open an intact disk: {failure}")
 
     def replace_disk(self, death: Death, others: Iterable[NodeId]) -> None:
-        """Die, and have another, empty disk from now on. `others`: the nodes that there are by now."""
+        """Die, and have another, empty disk from now on. `others`: all nodes so far."""
         self.die(death)
         self.disk = CrashDisk()
         self.wiped = True
@@ -388,7 +388,7 @@ class SimulatedNode:
         assert self.host is not None
         events, driver._inbox = driver._inbox or [TimerFired()], []
         effects = self.host.handle(events, local, wall)
-        # Half of the deaths wait for something that is written: what comes after it may promise it already.
+        # Half of the deaths wait for a write: effects behind it may rely on it already.
         writes = any(type(effect) is Run and effect.lane is Lane.WRITE for effect in effects)
         dies = writes or (bool(effects) and self.crash_in % 2 == 0)
         count = self.crash_in // 2 % (len(effects) + 1) if dies else len(effects)
@@ -495,7 +495,7 @@ class SimulatedNode:
         waiting.caller(reply)
 
     def cancel(self, ticket: int) -> None:
-        """Drop all waiting callers. A living node has answered each one whose deadline has passed."""
+        """Drop the caller. A living node has answered every caller whose deadline has passed."""
         known = self._callers.pop(ticket, None)
         if known is None or not self.alive or self._driver is None:
             return

@@ -103,10 +103,10 @@ def draw_settings(rng: Rng, profile: Profile) -> Settings:
 
 
 def unlike(rng: Rng, settings: Settings) -> Settings:
-    """Return other settings for one life of one node: patience, windows, sizes, whether it reads by lease.
+    """Return other settings for one life of one node: timeouts, windows, sizes, reads by lease.
 
-    What an entry or a message may measure stays, for a larger one would break the links of whoever takes only smaller
-    ones.
+    The limits of an entry and of a message stay, because larger ones would break the links of nodes with smaller
+    limits.
     """
     return attrs.evolve(
         settings,

@@ -28,11 +28,11 @@ class RunRecording:
 
     @property
     def digest(self) -> str:
-        """The hash of everything that was recorded, in hexadecimal; empty where none was asked for."""
+        """The hash of everything recorded, in hexadecimal; empty without a digest."""
         return self._digest.hexdigest() if self._digest is not None else ""
 
     def add(self, data: bytes) -> None:
-        """Make the digest depend on this as well."""
+        """Include this in the digest."""
         if self._digest is not None:
             self._digest.update(data)
 
@@ -53,17 +53,17 @@ class RunRecording:
             self._in_flight[node, send.to, encode_message(send.message)] = number
 
     def restarted(self, now: int, node: NodeId) -> None:
-        """Record that a process has started."""
+        """Record the start of a process."""
         if self._tracer is not None:
             self._tracer.happened(now, RecordKind.RESTART, "started", node)
 
     def ended(self, now: int, node: NodeId, how: str) -> None:
-        """Record that a process has ended, or that the node is out of use."""
+        """Record the end of a process, or of the use of a node."""
         if self._tracer is not None:
             self._tracer.happened(now, RecordKind.CRASH, how, node)
 
     def fault(self, now: int, text: str) -> None:
-        """Record that a fault has struck."""
+        """Record a fault."""
         if self._tracer is not None:
             self._tracer.happened(now, RecordKind.NOTE, text)
 

@@ -36,27 +36,28 @@ MUST_BE_SEEN: Final = (
     "leadership transferred",
     "membership changed",
 )
-"""A run of many seeds that has not seen all of these has proved less than it seems to."""
+"""Occurrences required of a run of many seeds: without them it has proved less than it seems."""
 
 UNDECIDED: Final = f"history {Decision.UNDECIDED.value}"
 """Counted as seen where the checker of histories gave up."""
 
 _SHOWN: Final = 300
-"""Records of a trace that a page shows: the last ones, up to the violation."""
+"""Records of a trace on a page: the last ones, up to the violation."""
 _SHOWN_AFTER: Final = 10
-"""And so many that follow it, where the run went on."""
+"""Records after the violation, where the run went on."""
 
 
 @final
 @attrs.frozen
 class SeedReport:
-    """One run. `violation` is empty where everything held; `moment` and `virtual` are virtual nanoseconds.
+    """One run. `violation` is empty if there was none; `moment` and `virtual` are virtual nanoseconds.
 
-    `faults` counts what was injected, `seen` what happened, `met` which event reached which role. `chosen` are the
-    faults that took part, `digest` is equal for equal runs, `trace` is there if it was asked for. `options` is what
-    else has to be typed to see this run again, and `subject` what names the machine, the workload and the store: None
-    where they have no name that a command could find. `drawn` is the machine that the seed drew, and draws again; empty
-    where the caller named one.
+    `faults` counts injected faults, `seen` noteworthy occurrences, `met` pairs of event and role. `chosen` are the
+    kinds of fault of this seed. `digest` is equal for equal runs, `trace` is present if it was requested.
+
+    `options` and `subject` are the arguments of the command for the same run: numbers, and the names of machine,
+    workload and store; `subject` is None if one of them has no importable name. `drawn` is the machine drawn by the
+    seed, empty if the caller named one.
     """
 
     seed: int
@@ -84,7 +85,7 @@ class SeedReport:
 
     @property
     def command(self) -> str:
-        """What to type to see this run again; the call from Python where no command can name what was run."""
+        """The command for the same run; the call from Python if there is no such command."""
         if self.subject is None:
             faults = ", ".join(f"Fault.{fault.name}" for fault in self.chosen)
             chosen = f"frozenset({{{faults}}})" if faults else "frozenset()"
@@ -113,7 +114,7 @@ class Report:
 
     @property
     def undecided(self) -> tuple[SeedReport, ...]:
-        """Seeds whose history is too large for a complete search: they are undecided."""
+        """Seeds whose history is too large for the linearizability checker to decide."""
         return tuple(seed for seed in self.seeds if seed.seen[UNDECIDED] and not seed.failed)
 
     @property
@@ -144,7 +145,7 @@ class Report:
 
     @property
     def never_seen(self) -> tuple[str, ...]:
-        """What a run that proves anything must have seen, and this one has not."""
+        """Required occurrences missing from this run."""
         seen = self.seen
         if not any(seed.drawn for seed in self.seeds):
             return tuple(what for what in MUST_BE_SEEN if not seen[what])
@@ -194,7 +195,7 @@ def explain(seed: SeedReport) -> str:
 
 
 def _run_with(subject: str) -> str:
-    """How a run with a machine that its seed drew is counted as seen."""
+    """Return the name under which a run with a drawn machine is counted."""
     return f"run with {subject}"
 
 

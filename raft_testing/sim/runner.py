@@ -17,7 +17,7 @@ import attrs
 
 from raft_core.node.limits import SECOND
 from raft_core.state_machine import StateMachine
-from raft_testing.checkers.recovery_probe import RecoveredDisk, Salvage
+from raft_testing.checkers.recovery_probe import RecoverDisk, RecoveredDisk
 from raft_testing.faults.catalogue import Fault, Profile
 from raft_testing.sim.report import Report, SeedReport
 from raft_testing.sim.simulation import OpenStore, Simulation
@@ -25,11 +25,21 @@ from raft_testing.trace.records import Tracer
 from raft_testing.workloads.drawn import REGISTERS, draw_subject
 from raft_testing.workloads.registers import Workload
 
-__all__ = ["OpenStore", "Profile", "RecoveredDisk", "Report", "Salvage", "SeedReport", "run_seed", "shrink", "simulate"]
+__all__ = [
+    "OpenStore",
+    "Profile",
+    "RecoverDisk",
+    "RecoveredDisk",
+    "Report",
+    "SeedReport",
+    "run_seed",
+    "shrink",
+    "simulate",
+]
 
 _STANDARD: Final = Profile()
 _SHIPPED: Final = "raft_testing.__main__"
-"""Where the command has its own store and its own salvage, which it need not be told of."""
+"""The module with the store and the recovery used by the command without arguments."""
 
 
 def run_seed(
@@ -40,21 +50,22 @@ def run_seed(
     workload: Callable[[], Workload] | None = None,
     profile: Profile = _STANDARD,
     faults: frozenset[Fault] | None = None,
-    salvage: Salvage | None = None,
+    recover: RecoverDisk | None = None,
     trace: bool = False,
     digest: bool = False,
 ) -> SeedReport:
-    """Run one seed and return its report. `faults`: only these take part, of those the seed would choose.
+    """Run one seed and return its report.
 
-    `machine` makes the state machine of a node; it is put under `Sessions`. `workload` makes what clients do in this
-    run. With neither, the seed draws both from `raft_testing.workloads.drawn.SUBJECTS`; with one, registers stand in
-    for the other. `open_store` opens a node's store on its simulated disk, and `salvage`, where there is one, founds a
-    new cluster on such a disk.
-    `trace`: record every step, for `SeedReport.page`. `digest`: compute a hash over all events and effects, which is
-    equal in equal runs. What the user's own parts raise is a violation, with where it was raised.
+    `machine` makes the state machine of a node, which runs under `Sessions`. `workload` makes the operations of the
+    clients of this run. Without both, the seed draws them from `raft_testing.workloads.drawn.SUBJECTS`; without one,
+    registers take its place. `open_store` opens a node's store on its simulated disk. `recover`, if given, founds a new
+    cluster on such a disk. `faults`: of the kinds chosen by the seed, only these take part.
+
+    `trace`: record every step, for `SeedReport.page`. `digest`: compute a hash over all events and effects, equal in
+    equal runs. An exception raised by the user's own parts is a violation, reported with its place.
     """
     tracer = Tracer() if trace else None
-    subject = _subject(open_store, machine, workload, profile, salvage)
+    subject = _subject(open_store, machine, workload, profile, recover)
     drawn = draw_subject(seed) if machine is None and workload is None else None
     stand_in = drawn or REGISTERS
     simulation = Simulation(
@@ -66,7 +77,7 @@ def run_seed(
         only=faults,
         tracer=tracer,
         digest=digest,
-        salvage=salvage,
+        recover=recover,
     )
     violation = simulation.run()
     safety = simulation.safety
@@ -113,9 +124,9 @@ def _subject(
     machine: Callable[[], StateMachine] | None,
     workload: Callable[[], Workload] | None,
     profile: Profile,
-    salvage: Salvage | None,
+    recover: RecoverDisk | None,
 ) -> str | None:
-    """How the command is told of what is put under fire; None where it cannot be."""
+    """Return the arguments of the command for the user's parts; None if one has no name."""
     if profile.liveness != _STANDARD.liveness or profile.tick != _STANDARD.tick:
         return None
     if profile.chaos % SECOND or profile.mean_interval % SECOND:
@@ -127,16 +138,16 @@ def _subject(
             return None
         if name and name != f"{_SHIPPED}:open_file_store":
             options.append(f"--{option} {name}")
-    if salvage is not None and (_name_of(open_store), _name_of(salvage)) != (
+    if recover is not None and (_name_of(open_store), _name_of(recover)) != (
         f"{_SHIPPED}:open_file_store",
-        f"{_SHIPPED}:salvage_file_store",
+        f"{_SHIPPED}:recover_file_store",
     ):
         return None
     return " ".join(options)
 
 
 def _name_of(factory: object) -> str | None:
-    """`package.module:name`, where it has one that another process can import."""
+    """Return `package.module:name`, or None if another process could not import it."""
     module, name = getattr(factory, "__module__", None), getattr(factory, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str):
         return None
@@ -153,7 +164,7 @@ def simulate(
     workload: Callable[[], Workload] | None = None,
     profile: Profile = _STANDARD,
     faults: frozenset[Fault] | None = None,
-    salvage: Salvage | None = None,
+    recover: RecoverDisk | None = None,
     progress: Callable[[SeedReport], None] = lambda seed: None,
 ) -> Report:
     """Run all seeds, one after the other, and return the report. `progress` is called with each."""
@@ -166,7 +177,7 @@ def simulate(
             workload=workload,
             profile=profile,
             faults=faults,
-            salvage=salvage,
+            recover=recover,
         )
         reports.append(report)
         progress(report)
@@ -180,13 +191,13 @@ def shrink(
     machine: Callable[[], StateMachine] | None = None,
     workload: Callable[[], Workload] | None = None,
     profile: Profile = _STANDARD,
-    salvage: Salvage | None = None,
+    recover: RecoverDisk | None = None,
     tries: int = 60,
 ) -> SeedReport:
     """Return the same violation with fewer kinds of fault and fewer operations, within `tries` runs, with its trace.
 
-    A run with fewer faults takes another course, so what is found may be another instance of the same mistake: it is
-    taken where the violation reads the same but for numbers.
+    A run with fewer faults takes another course and may find another instance of the same mistake. It counts if its
+    text is equal except for numbers.
     """
     wanted = _shape(failed.violation)
     left = [tries]
@@ -202,7 +213,7 @@ def shrink(
             workload=workload,
             profile=attrs.evolve(profile, operations=operations),
             faults=faults,
-            salvage=salvage,
+            recover=recover,
         )
         return _shape(found.violation) == wanted
 
@@ -221,7 +232,7 @@ def shrink(
         workload=workload,
         profile=attrs.evolve(profile, operations=operations),
         faults=faults,
-        salvage=salvage,
+        recover=recover,
         trace=True,
     )
 

@@ -20,7 +20,7 @@ from raft_core.ids import Incarnation, NodeId
 from raft_core.node.limits import MILLISECOND, SECOND
 from raft_core.state_machine import StateMachine
 from raft_testing.checkers.probes import Probes
-from raft_testing.checkers.recovery_probe import Salvage
+from raft_testing.checkers.recovery_probe import RecoverDisk
 from raft_testing.checkers.reference_model import ModelMismatch
 from raft_testing.checkers.safety import SafetyChecker, Violation
 from raft_testing.faults.catalogue import ENDS_PROCESSES, Fault, Profile
@@ -44,9 +44,9 @@ _PERIODS: Final = 3
 _UNLIKE_SHARE: Final = 0.25
 """Share of seeds in which every node has settings of its own."""
 _LIMIT: Final = 200_000
-"""Configurations that the linearizability checker may examine per key."""
+"""Most configurations for the linearizability checker to examine per key."""
 _FRAMES: Final = 8
-"""Frames of an exception's traceback that a violation shows."""
+"""Frames of a traceback in the text of a violation."""
 
 
 @final
@@ -64,7 +64,7 @@ class Simulation:
         only: frozenset[Fault] | None = None,
         tracer: Tracer | None = None,
         digest: bool = False,
-        salvage: Salvage | None = None,
+        recover: RecoverDisk | None = None,
     ) -> None:
         self._rng = rng = Rng(seed)
         self.recording = RunRecording(tracer, digest=digest)
@@ -84,7 +84,7 @@ class Simulation:
         self.nemesis = Nemesis(world, profile, rng.fork("nemesis"), only, clocks_may_differ=clocks_may_differ)
         world.cluster_time.alike = self.nemesis.clocks_alike
         world.cluster_time.steady = self.nemesis.clocks_alike and not ENDS_PROCESSES & {*self.nemesis.chosen}
-        self.probes = Probes(world, rng.fork("onlookers"), salvage)
+        self.probes = Probes(world, rng.fork("onlookers"), recover)
         for _ in self._founders:
             world.new_node(self._founders)
         self.traffic = Traffic(world, workload, profile)
@@ -111,7 +111,7 @@ class Simulation:
     def run(self) -> Violation | None:
         """Run all phases. Return the first violation.
 
-        An exception that the user's machine, store or workload raises is a violation as well; none comes out.
+        Exceptions of the user's machine, store or workload are violations as well; none is raised.
         """
         try:
             self._all_phases()
@@ -167,7 +167,7 @@ class Simulation:
         return self.safety.committed, [node.watched.stable.last for node in self._sound()]
 
     def _converged(self) -> str | None:
-        """Return what is missing until one leader leads and all its members stand where it stands; None if nothing."""
+        """Return why members differ or there is no single leader; None if all is well."""
         leaders = [node for node in self._sound() if node.standing.role is RoleName.LEADER]
         if len(leaders) != 1:
             return f"{len(leaders)} nodes lead"
@@ -213,7 +213,7 @@ class Simulation:
         self.world.seen[f"history {verdict.decision.value}"] += 1
 
     def _check_acknowledged(self, members: list[SimulatedNode]) -> None:
-        """Check that every acknowledged command was applied, at an index that every member's state covers."""
+        """Check every acknowledged command: it was applied, and every member's state covers its index."""
         replicas = self.world.replicas
         for command in self.traffic.written:
             place = replicas.place_of(command)
@@ -227,7 +227,7 @@ class Simulation:
         self.world.seen["acknowledged commands found on every member"] += len(self.traffic.written)
 
     def _check_disk(self, node: SimulatedNode) -> None:
-        """Cut the power and check that the disk returns everything."""
+        """Cut the power, and check the recovered contents of the disk."""
         node.die(Death.POWER_CLEAN)
         try:
             recovered = self.world.open_store(node.disk, node.id, node.incarnation).recover()
@@ -242,7 +242,7 @@ class Simulation:
 
 
 def _told(failure: Exception) -> str:
-    """Return what was raised, and the last frames, which are the user's where the user's code raised."""
+    """Return the exception with its last frames, which are the user's if the user's code raised."""
     frames: list[str] = []
     trace = failure.__traceback__
     while trace is not None:

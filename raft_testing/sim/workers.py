@@ -26,11 +26,11 @@ from raft_testing.sim.environment import Environment
 __all__ = ["MOST_HELD", "SimulatedWorkers", "WorkingNode"]
 
 MOST_HELD: Final = 1024 * 1024
-"""Bytes of results that the reports of one turn may hold, and one more result."""
+"""Most bytes of results in the reports of one turn, not counting the largest result."""
 
 
 class WorkingNode(Protocol):
-    """A simulated node, as its workers see it. `slow_disk`: nanoseconds that every write takes in addition."""
+    """A simulated node, as its workers see it."""
 
     wiped: bool
 
@@ -66,7 +66,7 @@ class WorkingNode(Protocol):
 
     @property
     def slow_disk(self) -> int:
-        """Nanoseconds that every write takes in addition."""
+        """Nanoseconds added to every write."""
         ...
 
     @property
@@ -89,7 +89,7 @@ class WorkingNode(Protocol):
 
 @final
 class SimulatedWorkers:
-    """The workers of one life: each takes all that waits in its lane, and is done with it some time later."""
+    """The workers of one life. Each takes all jobs waiting in its lane, and completes them some time later."""
 
     def __init__(self, node: WorkingNode) -> None:
         self._node = node
@@ -106,7 +106,7 @@ class SimulatedWorkers:
         return lane in self._running or bool(self._waiting[lane])
 
     def done_in_loop(self, jobs: deque[Job]) -> list[NodeEvent]:
-        """Return what the jobs come to that the loop itself does, or as many of them as fit into a slice of time."""
+        """Return the reports of the loop's own jobs, of as many as fit into a slice of time."""
         node = self._node
         assert node.work is not None
         left = iter(range(1 + node.rng.below(8)))
@@ -142,7 +142,7 @@ class SimulatedWorkers:
         self._node.at(self._duration(lane), lambda: self._work_done(lane))
 
     def _duration(self, lane: Lane) -> int:
-        """Return how long a worker takes for what it has begun, in nanoseconds."""
+        """Return the nanoseconds of a worker's next batch."""
         node = self._node
         if lane is Lane.WRITE:
             return node.slow_disk + node.rng.around(node.write_time)
@@ -167,7 +167,7 @@ class SimulatedWorkers:
         self._work_on(lane)
 
     def _hand_over(self, jobs: list[Job]) -> None:
-        """Tell the disk model of the writes that may be found from now on."""
+        """Tell the disk model which writes may be found from now on."""
         stable = self._node.watched.stable
         for job in jobs:
             if type(job) is Persist:
@@ -177,7 +177,7 @@ class SimulatedWorkers:
                 stable.pending.append(Persist(WriteId(0), hard=hard, entries=(entry,)))
 
     def _note(self, lane: Lane, report: NodeEvent) -> None:
-        """Tell the disk model of the writes that must be found from now on."""
+        """Tell the disk model which writes must be found from now on."""
         node = self._node
         if type(report) is Persisted:
             node.watched.stable.done(report.upto)

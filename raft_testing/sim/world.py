@@ -20,7 +20,7 @@ __all__ = ["World"]
 
 @final
 class World(Environment):
-    """The surroundings of the nodes, and the nodes: every one that ever was, by id."""
+    """The surroundings of the nodes, and all nodes so far, by id."""
 
     def __init__(
         self,

@@ -42,9 +42,9 @@ SHOWN_BY_ONLOOKERS: Final = {
         "test_a_recorder_without_bounds_is_found",
         "test_a_damaged_recording_that_is_accepted_is_found",
     ),
-    "salvage changes no byte of a disk, brings out nothing that was not there, and lacks nothing that was committed": (
-        "test_a_salvage_that_makes_things_up_is_found",
-        "test_a_salvage_that_does_harm_or_gives_up_is_found",
+    "recovery from quorum loss changes no byte of a disk, invents nothing, and lacks nothing committed": (
+        "test_a_recovery_that_makes_things_up_is_found",
+        "test_a_recovery_that_does_harm_or_gives_up_is_found",
     ),
     "every event and every effect has a line of words": ("test_an_event_without_a_line_is_found",),
     "what a machine cannot decode has an error as its result, and changes nothing": (

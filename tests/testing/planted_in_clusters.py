@@ -131,7 +131,7 @@ class OpeningOtherwise:
         return store
 
 
-@shows("a disk refuses to open only when it was harmed", "a disk that nothing happened to was refused: ")
+@shows("a disk refuses to open only when it was harmed", "store refused to open an intact disk: ")
 def a_store_refuses_for_no_reason(patch: pytest.MonkeyPatch) -> str:
     def refuse(disk: CrashDisk, node: NodeId, incarnation: Incarnation) -> Store:
         raise LogDamaged("0.log", 0, "imagined damage", "none")

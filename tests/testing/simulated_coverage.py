@@ -133,11 +133,11 @@ def _begin(directory: str) -> None:
 
 def _run(seed: int) -> tuple[Counter[str], str]:
     """One seed; what it met, and how it failed if it did."""
-    from raft_testing.__main__ import open_file_store, salvage_file_store
+    from raft_testing.__main__ import open_file_store, recover_file_store
     from raft_testing.sim.report import explain
     from raft_testing.sim.runner import run_seed
 
-    report = run_seed(seed, open_store=open_file_store, salvage=salvage_file_store)
+    report = run_seed(seed, open_store=open_file_store, recover=recover_file_store)
     assert _watching is not None
     _watching.save()
     return report.met, explain(report) if report.failed else ""

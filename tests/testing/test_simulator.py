@@ -27,7 +27,7 @@ from raft_core.recovered import Identity, Recovered
 from raft_core.sessions import SessionLimits
 from raft_core.store import SnapshotReader, SnapshotWriter, Store
 from raft_testing import __main__ as testing_command
-from raft_testing.__main__ import main, open_file_store, salvage_file_store
+from raft_testing.__main__ import main, open_file_store, recover_file_store
 from raft_testing.checkers import state_machine as witness
 from raft_testing.checkers.safety import Violation
 from raft_testing.checkers.state_machine import CountingStateMachine
@@ -492,14 +492,14 @@ def test_what_no_command_can_name_is_told_of_as_a_call() -> None:
     makers: list[dict[str, Any]] = [
         {"open_store": lambda disk, node, incarnation: open_file_store(disk, node, incarnation)},
         {"open_store": open_file_store, "machine": lambda: RegisterMachine(), "workload": RegisterWorkload},
-        {"open_store": open_forgetful_store, "salvage": salvage_file_store},
+        {"open_store": open_forgetful_store, "recover": recover_file_store},
         {"open_store": open_file_store, "profile": attrs.evolve(brief, liveness=61 * SECOND)},
         {"open_store": open_file_store, "profile": attrs.evolve(brief, chaos=SECOND + 1)},
     ]
     for subject in makers:
         seed = run_seed(3, **{"profile": brief, "faults": frozenset(), **subject})
         assert seed.command.startswith("run_seed(3, faults=frozenset(), ...)")
-    seed = run_seed(3, open_store=open_file_store, salvage=salvage_file_store, profile=brief)
+    seed = run_seed(3, open_store=open_file_store, recover=recover_file_store, profile=brief)
     assert seed.command.endswith("--seconds 1 --operations 1")
     assert attrs.evolve(seed, subject=None, chosen=(Fault.KILL, Fault.LOSS)).command.startswith(
         "run_seed(3, faults=frozenset({Fault.KILL, Fault.LOSS}), ...)"

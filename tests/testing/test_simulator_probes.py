@@ -23,7 +23,7 @@ from raft_core.recorder import Recorder
 from raft_core.state_machine import StateMachine
 from raft_core.status import Status
 from raft_core.typed_state_machine import TypedMachine, Undecodable
-from raft_testing.__main__ import open_file_store, salvage_file_store
+from raft_testing.__main__ import open_file_store, recover_file_store
 from raft_testing.checkers import probes, recorder_probe, recovery_probe
 from raft_testing.checkers.recovery_probe import RecoveredDisk
 from raft_testing.checkers.status import (
@@ -63,12 +63,12 @@ def curious(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "_STILL_SHARE", 1.0)
     monkeypatch.setattr(recorder_probe, "RECORDED_SEEDS", 1.0)
     monkeypatch.setattr(probes, "_READ_WHOLE", 1.0)
-    monkeypatch.setattr(recovery_probe, "SALVAGED_SEEDS", 1.0)
-    monkeypatch.setattr(recovery_probe, "SALVAGED_CRASHES", 1.0)
+    monkeypatch.setattr(recovery_probe, "RECOVERED_SEEDS", 1.0)
+    monkeypatch.setattr(recovery_probe, "RECOVERED_CRASHES", 1.0)
 
 
 def brief(seed: int = 2, **options: Any) -> SeedReport:
-    options = {"profile": BRIEF, "faults": frozenset(), "salvage": salvage_file_store, **options}
+    options = {"profile": BRIEF, "faults": frozenset(), "recover": recover_file_store, **options}
     return run_seed(seed, open_store=open_file_store, **options)
 
 
@@ -84,7 +84,7 @@ def test_probes_find_nothing_and_have_looked_at_everything() -> None:
         "cores compared before and after",
         "recordings replayed",
         "steps replayed from recordings",
-        "disks salvaged",
+        "disks recovered",
         "entries rescued",
         "snapshots rescued",
         "best survivor chosen",
@@ -97,9 +97,9 @@ def test_probes_change_nothing_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None
     digests = [brief(digest=True).digest]
     monkeypatch.setattr(recorder_probe, "RECORDED_SEEDS", 1.0)
     monkeypatch.setattr(probes, "_READ_WHOLE", 1.0)
-    monkeypatch.setattr(recovery_probe, "SALVAGED_SEEDS", 1.0)
+    monkeypatch.setattr(recovery_probe, "RECOVERED_SEEDS", 1.0)
     digests.append(brief(digest=True).digest)
-    digests.append(brief(digest=True, salvage=None).digest)
+    digests.append(brief(digest=True, recover=None).digest)
 
     assert len(set(digests)) == 1
 
@@ -396,7 +396,7 @@ def test_a_node_that_explains_wrongly_is_a_violation(monkeypatch: pytest.MonkeyP
 def recorded(monkeypatch: pytest.MonkeyPatch, step: Callable[[Recorder, Raft, Event], list[Effect]]) -> str:
     """The violation where recorders take steps in this way."""
     monkeypatch.setattr(Recorder, "step", step)
-    reports = (brief(seed, salvage=None) for seed in range(3, 9))
+    reports = (brief(seed, recover=None) for seed in range(3, 9))
     return next((report.violation for report in reports if report.failed), "")
 
 
@@ -455,7 +455,7 @@ def test_a_replay_that_says_something_else_is_found(
 ) -> None:
     monkeypatch.setattr(recorder_probe, name, planted(getattr(recorder_probe, name)))
 
-    reports = (brief(seed, salvage=None) for seed in range(3, 9))
+    reports = (brief(seed, recover=None) for seed in range(3, 9))
     assert any(words in report.violation for report in reports)
 
 
@@ -473,44 +473,44 @@ def test_a_damaged_recording_that_is_accepted_is_found(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(recorder_probe, "replay", lenient)
 
-    reports = (brief(seed, salvage=None) for seed in range(3, 9))
+    reports = (brief(seed, recover=None) for seed in range(3, 9))
     assert any("is not what was dumped" in report.violation for report in reports)
 
 
-# Salvage.
+# RecoverDisk.
 
 
-def salvaged_as(change: Callable[[RecoveredDisk], RecoveredDisk]) -> Callable[[CrashDisk, CrashDisk], RecoveredDisk]:
-    return lambda disk, target: change(salvage_file_store(disk, target))
+def recovered_as(change: Callable[[RecoveredDisk], RecoveredDisk]) -> Callable[[CrashDisk, CrashDisk], RecoveredDisk]:
+    return lambda disk, target: change(recover_file_store(disk, target))
 
 
-def with_another_entry(salvaged: RecoveredDisk) -> RecoveredDisk:
-    survivor = salvaged.survivor
+def with_another_entry(found: RecoveredDisk) -> RecoveredDisk:
+    survivor = found.survivor
     made_up = Entry.make(len(survivor.entries) + 1, 1, b"made up", COMMAND)
-    return attrs.evolve(salvaged, survivor=attrs.evolve(survivor, entries=(*survivor.entries, made_up)))
+    return attrs.evolve(found, survivor=attrs.evolve(survivor, entries=(*survivor.entries, made_up)))
 
 
-def without_its_last_entry(salvaged: RecoveredDisk) -> RecoveredDisk:
-    founded = salvaged.founded
-    return attrs.evolve(salvaged, founded=attrs.evolve(founded, entries=founded.entries[1:]))
+def without_its_last_entry(found: RecoveredDisk) -> RecoveredDisk:
+    founded = found.founded
+    return attrs.evolve(found, founded=attrs.evolve(founded, entries=founded.entries[1:]))
 
 
-def that_knows_more_than_anybody(salvaged: RecoveredDisk) -> RecoveredDisk:
-    return attrs.evolve(salvaged, statement=attrs.evolve(salvaged.statement, known_commit=Index(9999)))
+def that_knows_more_than_anybody(found: RecoveredDisk) -> RecoveredDisk:
+    return attrs.evolve(found, statement=attrs.evolve(found.statement, known_commit=Index(9999)))
 
 
-def without_new_members(salvaged: RecoveredDisk) -> RecoveredDisk:
-    founded = salvaged.founded
+def without_new_members(found: RecoveredDisk) -> RecoveredDisk:
+    founded = found.founded
     last = Entry.make(founded.entries[-1].index, 9, b"", COMMAND)
-    return attrs.evolve(salvaged, founded=attrs.evolve(founded, entries=(*founded.entries[:-1], last)))
+    return attrs.evolve(found, founded=attrs.evolve(founded, entries=(*founded.entries[:-1], last)))
 
 
-def with_a_snapshot(salvaged: RecoveredDisk) -> RecoveredDisk:
-    return attrs.evolve(salvaged, snapshot=None if salvaged.snapshot else b"made up")
+def with_a_snapshot(found: RecoveredDisk) -> RecoveredDisk:
+    return attrs.evolve(found, snapshot=None if found.snapshot else b"made up")
 
 
-def with_another_snapshot(salvaged: RecoveredDisk) -> RecoveredDisk:
-    return attrs.evolve(salvaged, snapshot=salvaged.snapshot and salvaged.snapshot[:-3])
+def with_another_snapshot(found: RecoveredDisk) -> RecoveredDisk:
+    return attrs.evolve(found, snapshot=found.snapshot and found.snapshot[:-3])
 
 
 @pytest.mark.usefixtures("curious")
@@ -525,17 +525,17 @@ def with_another_snapshot(salvaged: RecoveredDisk) -> RecoveredDisk:
         (with_another_snapshot, "a machine cannot restore its snapshot"),
     ],
 )
-def test_a_salvage_that_makes_things_up_is_found(change: Callable[[RecoveredDisk], RecoveredDisk], words: str) -> None:
-    reports = (brief(seed, salvage=salvaged_as(change)) for seed in range(3, 12))
+def test_a_recovery_that_makes_things_up_is_found(change: Callable[[RecoveredDisk], RecoveredDisk], words: str) -> None:
+    reports = (brief(seed, recover=recovered_as(change)) for seed in range(3, 12))
 
     assert any(words in report.violation for report in reports)
 
 
 def touching(disk: CrashDisk, target: CrashDisk) -> RecoveredDisk:
     """It leaves a file behind."""
-    salvaged = salvage_file_store(disk, target)
-    disk.create("salvaged")
-    return salvaged
+    found = recover_file_store(disk, target)
+    disk.create("found")
+    return found
 
 
 def refusing(disk: CrashDisk, target: CrashDisk) -> RecoveredDisk:
@@ -552,31 +552,31 @@ def breaking(disk: CrashDisk, target: CrashDisk) -> RecoveredDisk:
 
 @pytest.mark.usefixtures("curious")
 @pytest.mark.parametrize(
-    ("salvage", "words"),
+    ("recover", "words"),
     [
-        (touching, "salvage changed the disk that it was to look at"),
-        (refusing, "salvage refused a disk that nothing happened to"),
-        (blaming, "salvage refused a disk of the cluster"),
-        (breaking, "salvage raised KeyError"),
+        (touching, "recovery changed the disk that it was to look at"),
+        (refusing, "recovery refused an intact disk"),
+        (blaming, "recovery refused a disk of the cluster"),
+        (breaking, "recovery raised KeyError"),
     ],
 )
-def test_a_salvage_that_does_harm_or_gives_up_is_found(
-    salvage: Callable[[CrashDisk, CrashDisk], RecoveredDisk], words: str
+def test_a_recovery_that_does_harm_or_gives_up_is_found(
+    recover: Callable[[CrashDisk, CrashDisk], RecoveredDisk], words: str
 ) -> None:
-    assert words in brief(salvage=salvage).violation
+    assert words in brief(recover=recover).violation
 
 
 @pytest.mark.usefixtures("curious")
 def test_choosing_the_worst_survivor_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery_probe, "SALVAGED_CRASHES", 0.0)
+    monkeypatch.setattr(recovery_probe, "RECOVERED_CRASHES", 0.0)
 
     def short_of_one(disk: CrashDisk, target: CrashDisk) -> RecoveredDisk:
         """What a disk would hold that missed the last entry."""
-        salvaged = salvage_file_store(disk, target)
+        found = recover_file_store(disk, target)
         monkeypatch.setattr(recovery_probe, "log_end", lambda recovered: START)
-        return attrs.evolve(salvaged, statement=attrs.evolve(salvaged.statement, last=START))
+        return attrs.evolve(found, statement=attrs.evolve(found.statement, last=START))
 
-    assert "the best of 3 survivors ends at" in brief(salvage=short_of_one).violation
+    assert "the best of 3 survivors ends at" in brief(recover=short_of_one).violation
 
 
 # Words.
@@ -597,7 +597,7 @@ def test_an_event_that_nobody_can_describe_is_found(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(probes, "describe", speechless)
 
-    assert "nobody can say what" in brief().violation
+    assert "cannot be described" in brief().violation
 
 
 # The typed machine.
@@ -708,12 +708,12 @@ def test_a_machine_that_takes_garbage_for_a_command_is_found() -> None:
 def test_a_recorder_that_miscounts_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Recorder, "kept_bytes", property(lambda recorder: 1 << 40))
 
-    reports = (brief(seed, salvage=None) for seed in range(2, 9))
+    reports = (brief(seed, recover=None) for seed in range(2, 9))
     assert any("of 1099511627776 bytes" in report.violation for report in reports)
 
 
 @pytest.mark.usefixtures("curious")
-def test_a_salvage_under_the_old_name_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recovery_under_the_old_name_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery_probe, "plan_quorum_loss_recovery", lambda survivor, target: None)
 
     assert "under the old name" in brief().violation

@@ -95,7 +95,7 @@ class RecoveryProbe:
             found = self._recover(disk, CrashDisk())
         except DiskError as failure:
             if not damaged and not (isinstance(failure, WrongDirectory) and self._empty(node)):
-                fail(f"node {node.id}: recovery refused a disk that nothing happened to: {failure}")
+                fail(f"node {node.id}: recovery refused an intact disk: {failure}")
             seen["probes: recovery refused a damaged disk"] += damaged
         except CallerError as failure:
             if not self._empty(node):

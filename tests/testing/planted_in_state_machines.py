@@ -166,7 +166,7 @@ def leaders_that_stamp_their_wall_clocks(patch: pytest.MonkeyPatch) -> str:
 
 @shows(TIME, "the time in the log")
 def followers_that_do_not_listen_to_the_time(patch: pytest.MonkeyPatch) -> str:
-    patch.setattr(ClusterTime, "leader_says", lambda time, term, told, now: None)
+    patch.setattr(ClusterTime, "leader_says", lambda time, term, told, now, **known: None)
     profile = Profile(chaos=60 * SECOND, operations=20, fault_chance=1.0, mean_interval=15 * SECOND)
     report = simulate(
         range(6), open_store=open_file_store, profile=profile, faults=frozenset({Fault.TRANSFER, Fault.ISOLATE_LEADER})

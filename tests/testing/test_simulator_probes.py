@@ -339,7 +339,7 @@ def test_wrong_reasons_about_an_index_are_found(cluster: Simulation) -> None:
         ((why(mine, Reason.QUORUM_MISSING, 77),), last, behind, "not for (77,)"),
         ((why(f"applying of {commit - 1}", Reason.NOT_DURABLE),), commit - 1, status, "is applied: not_durable"),
         ((why(applying, Reason.NOT_DURABLE),), last, behind, "is committed: not_durable"),
-        ((why("reads", Reason.NOT_COMMITTED),), commit, status, "nobody asked about reads"),
+        ((why("reads", Reason.NOT_COMMITTED),), commit, status, "not asked about reads"),
     ):
         assert found_in(wrong_answers(raft, picture, at, None, found), words), words
 
@@ -378,8 +378,8 @@ def test_explanations_without_words_or_with_unknown_nodes_are_found(cluster: Sim
 
     assert found_in(wrong(why("leader", Reason.FOLLOWS_LEADER, 1, text="two\nlines")), "in the words")
     assert found_in(wrong(why("leader", Reason.NOTHING, 1)), "no explanation is nothing")
-    assert found_in(wrong(why("leader", Reason.FOLLOWS_LEADER, 99)), "which nobody knows")
-    assert found_in(wrong(why("leader", Reason.FOLLOWS_LEADER)), "nobody is named")
+    assert found_in(wrong(why("leader", Reason.FOLLOWS_LEADER, 99)), "which are unknown")
+    assert found_in(wrong(why("leader", Reason.FOLLOWS_LEADER)), "no node is named")
 
 
 @pytest.mark.usefixtures("curious")

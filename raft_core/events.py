@@ -12,7 +12,7 @@ from raft_core._moved import moved_names
 from raft_core.entries import SnapshotMeta
 from raft_core.ids import Index, WriteId
 from raft_core.messages import Message
-from raft_core.requests import ChangeMembership, LeaveJoint, Read, TransferLeadership
+from raft_core.requests import SingleRequest
 from raft_core.structs import Value
 
 __all__ = [
@@ -151,7 +151,7 @@ class Requested(Value, frozen=True, tag=115, array_like=True):
     """A client or operator made this request. Answered by `Respond` to `id`: a read by `ReadReady` or a `Refusal`."""
 
     id: int
-    request: Read | ChangeMembership | LeaveJoint | TransferLeadership
+    request: SingleRequest
 
 
 @final

@@ -62,7 +62,7 @@ from raft_core.messages import (
     VoteReply,
 )
 from raft_core.recovered import Recovered, check_founding
-from raft_core.requests import ChangeMembership, LeaveJoint, Read, ReadConsistency, TransferLeadership
+from raft_core.requests import Read, ReadConsistency, SingleRequest
 from raft_core.roles.candidate import Candidate, PreCandidate
 from raft_core.roles.follower import Follower
 from raft_core.roles.leader import Leader
@@ -341,7 +341,7 @@ class Raft:
 
     # Requests of clients and operators.
 
-    def _requested(self, number: RequestId, request: Read | ChangeMembership | LeaveJoint | TransferLeadership) -> None:
+    def _requested(self, number: RequestId, request: SingleRequest) -> None:
         if type(request) is Read:
             self._read(number, request)
         else:

@@ -23,6 +23,7 @@ __all__ = [
     "Read",
     "ReadConsistency",
     "Request",
+    "SingleRequest",
     "TransferLeadership",
 ]
 
@@ -89,6 +90,8 @@ class Read(Value, frozen=True, tag=5, array_like=True):
 
 Forwarded: TypeAlias = Propose | ChangeMembership | LeaveJoint | TransferLeadership
 """Requests that only the leader carries out; other nodes forward them to it."""
+SingleRequest: TypeAlias = Read | ChangeMembership | LeaveJoint | TransferLeadership
+"""Requests that reach the core one by one; proposals come many in one `Proposed`."""
 Request: TypeAlias = Forwarded | Read
 
 if not TYPE_CHECKING:

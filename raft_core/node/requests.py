@@ -32,7 +32,7 @@ from raft_core.node.raising import described
 from raft_core.node.replies import outcome_of, reply_of
 from raft_core.node.retries import leader_goes, may_ask_again, read_refusal
 from raft_core.raft import Raft
-from raft_core.requests import ChangeMembership, LeaveJoint, Propose, Read, ReadConsistency, TransferLeadership
+from raft_core.requests import ChangeMembership, LeaveJoint, Propose, Read, ReadConsistency
 from raft_core.settings import Settings
 from raft_core.wire.handshake import Limits
 from raft_core.wire.payloads import Forward, ForwardReply
@@ -221,7 +221,7 @@ class RequestBook:
 
     def _give_rare(self, item: PendingRequest) -> None:
         request = item.request
-        assert isinstance(request, ChangeMembership | LeaveJoint | TransferLeadership)
+        assert not isinstance(request, Propose)
         if isinstance(request, ChangeMembership):
             changes = self._peers.addresses.with_disks(request.changes, self._members)
             if isinstance(changes, str):

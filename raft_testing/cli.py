@@ -16,38 +16,43 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the arguments; `command` is the command they are for."""
     whole = argparse.ArgumentParser(
         prog="python -m raft_testing",
-        description="Puts a replicated state machine and its store under fire, deterministically.",
-        epilog="Exit status: 0 where everything held, 1 where something was violated, 2 for wrong arguments.",
+        description="Test a replicated state machine and its store with injected faults; the same seed is "
+        "the same run.",
+        epilog="Exit status: 0 without a violation, 1 with one, 2 for wrong arguments.",
     )
     commands = whole.add_subparsers(required=True, dest="command", metavar="command")
     simulate = commands.add_parser(
         "simulate",
-        help="whole clusters with faults, in virtual time",
-        description="Runs seeds. Each is a cluster of real nodes with simulated network, disks, clocks and clients, "
+        help="run whole clusters with faults, in virtual time",
+        description="Run seeds. Each is a cluster of real nodes with simulated network, disks, clocks and clients, "
         "about two minutes of virtual time; every step of every core is checked. The first seed that fails is made "
         "smaller and drawn as an HTML page.",
     )
     _arguments_of_simulate(simulate)
     determinism = commands.add_parser(
         "determinism",
-        help="the same seed is the same run, in every process",
+        help="check that the same seed is the same run in every process",
         description="Runs every seed in two processes with different PYTHONHASHSEED, and compares all events and "
         "effects of all cores, byte for byte, and the states of all machines. Prints a digest that can be compared "
         "between machines.",
     )
     _arguments_of_determinism(determinism)
     explore = commands.add_parser(
-        "explore", help="every interleaving of a small cluster", description="Searches all states within bounds."
+        "explore",
+        help="check every interleaving of a small cluster",
+        description="Search all states of a small cluster within bounds, for a violation of safety.",
     )
     _arguments_of_explore(explore)
     crash = commands.add_parser(
         "crash-disk",
-        help="a store under every crash and every flipped bit",
+        help="check a store with every crash and every flipped bit",
         description="Runs scripted histories against a store, with a power loss at every call and in every write, "
         "every call failing once, every bit of the log flipped, and records dropped, doubled and zeroed.",
     )
     _arguments_of_crash_disk(crash)
-    drawing = commands.add_parser("draw", help="a recorded trace as a page", description="Makes an HTML page.")
+    drawing = commands.add_parser(
+        "draw", help="draw a recorded trace as a page", description="Write an HTML page with the trace as a diagram."
+    )
     _arguments_of_draw(drawing)
     return whole
 
@@ -61,14 +66,14 @@ def _arguments_of_simulate(simulate: argparse.ArgumentParser) -> None:
         type=_faults,
         default=None,
         metavar="A,B",
-        help="of the kinds that a seed chooses, only these take part: " + _fault_names(),
+        help="allow only these kinds of fault: " + _fault_names(),
     )
     simulate.add_argument(
         "--fault-chance",
         type=_probability,
         default=Profile().fault_chance,
         metavar="P",
-        help="with which probability a seed chooses a kind of fault (0.4)",
+        help="probability of a kind of fault in a seed (0.4)",
     )
     simulate.add_argument(
         "--interval", type=_positive, metavar="N", help="mean virtual seconds from one fault of a kind to the next (16)"
@@ -91,7 +96,7 @@ def _arguments_of_simulate(simulate: argparse.ArgumentParser) -> None:
         "--seconds",
         type=_positive,
         metavar="N",
-        help="virtual seconds under fire per seed (116); for long histories, more",
+        help="virtual seconds with faults per seed (116); more for long histories",
     )
     simulate.add_argument(
         "--leases",
@@ -104,16 +109,16 @@ def _arguments_of_simulate(simulate: argparse.ArgumentParser) -> None:
         type=_probability,
         default=Profile().purity,
         metavar="P",
-        help="share of steps that are done twice (0.01)",
+        help="share of steps executed twice, to compare their effects (0.01)",
     )
     _arguments_of_subject(simulate)
-    simulate.add_argument("--page", metavar="FILE", help="where the picture of a failure goes (raft-seed-S.html)")
-    simulate.add_argument("--no-shrink", action="store_true", help="draw a failure as it is")
+    simulate.add_argument("--page", metavar="FILE", help="file for the page of a failure (raft-seed-S.html)")
+    simulate.add_argument("--no-shrink", action="store_true", help="draw a failure without making it smaller")
 
 
 def _arguments_of_subject(command: argparse.ArgumentParser) -> None:
     command.add_argument("--machine", metavar="M:NAME", help="package.module:factory of a state machine")
-    command.add_argument("--workload", metavar="M:NAME", help="package.module:factory of what clients do to it")
+    command.add_argument("--workload", metavar="M:NAME", help="package.module:factory of the operations of clients")
     command.add_argument("--store", metavar="M:NAME", help="package.module:function(disk, node, incarnation) → store")
 
 

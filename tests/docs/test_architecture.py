@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -138,11 +139,14 @@ LOWER: dict[str, set[str]] = {  # parts of the core, and what their modules may 
 FORBIDDEN_CALLS = {"open", "input", "print", "exec", "eval", "breakpoint"}
 
 
-def modules(package: str) -> Iterator[tuple[str, ast.Module]]:
-    """Yield every module of a package with its dotted name."""
+@cache
+def modules(package: str) -> tuple[tuple[str, ast.Module], ...]:
+    """Return every module of a package with its dotted name."""
+    found = []
     for path in sorted((ROOT / package).rglob("*.py")):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        yield name, ast.parse(path.read_text(), str(path))
+        found.append((name, ast.parse(path.read_text(), str(path))))
+    return tuple(found)
 
 
 def pure_modules() -> Iterator[tuple[str, ast.Module]]:
@@ -152,7 +156,8 @@ def pure_modules() -> Iterator[tuple[str, ast.Module]]:
                 yield name, tree
 
 
-def imported(tree: ast.AST) -> set[str]:
+@cache
+def imported(tree: ast.AST) -> frozenset[str]:
     """Return every module that is imported anywhere in the file, also inside functions."""
     found: set[str] = set()
     for node in ast.walk(tree):
@@ -163,7 +168,7 @@ def imported(tree: ast.AST) -> set[str]:
             assert node.module is not None
             found.add(node.module)
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 def standard(name: str) -> bool:
@@ -210,7 +215,7 @@ def circle(uses: dict[str, set[str]]) -> list[str]:
 def test_package_has_no_circular_imports(package: str) -> None:
     """What only the type checker or a function imports counts as well."""
     trees = dict(modules(package))
-    uses = {name: (imported(tree) & set(trees)) - {name} for name, tree in trees.items()}
+    uses = {name: set(imported(tree) & set(trees)) - {name} for name, tree in trees.items()}
     for name in uses:
         uses[name] = {used for used in uses[name] if not name.startswith(f"{used}.")}  # a module's own package
 

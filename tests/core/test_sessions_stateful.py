@@ -79,6 +79,7 @@ class SessionsBesideTable(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "_portion"):
             sessions_module._PORTION = self._portion  # type: ignore[misc]
+            self.end_snapshot()
 
     def _enter(self, command: bytes, passed: int) -> Reply:
         """Return the reply of both replicas; the model's time is that of the log."""
@@ -158,8 +159,8 @@ class SessionsBesideTable(RuleBasedStateMachine):
     @rule()
     def end_snapshot(self) -> None:
         """Read the snapshot that was begun a while ago: it shows the moment of its beginning."""
-        assert b"".join(self.running) == self.moment
-        self.moment = b""
+        shown, expected, self.moment = b"".join(self.running), self.moment, b""
+        assert shown == expected
 
     @rule(size=st.integers(1, 40))
     def follower_restarts(self, size: int) -> None:

@@ -720,6 +720,24 @@ MUTANTS: Final = (
         _DISK,
     ),
     Mutant(
+        "reply-ignores-term-of-its-step",
+        "A reply rests on the last written term, not on the one that this step writes.",
+        _OUTBOX,
+        "Outbox.promise_term",
+        "self._next() if self._hard_dirty else self._hard_write",
+        "self._hard_write",
+        ("tests/core/test_outbox_stateful.py",),
+    ),
+    Mutant(
+        "reported-write-undoes-truncation",
+        "The report of a write counts entries as durable that a later write under way replaces.",
+        _OUTBOX,
+        "Outbox.persisted",
+        "write.cap < index",
+        "False",
+        ("tests/core/test_outbox_stateful.py",),
+    ),
+    Mutant(
         "acknowledgement-rests-on-term-only",
         "An acknowledgement does not wait for its entries.",
         _OUTBOX,
@@ -1141,6 +1159,15 @@ MUTANTS: Final = (
             session = _Session(self._now, lowest, {}, self._moment)
         """,
         _SESSIONS,
+    ),
+    Mutant(
+        "ended-session-used-until-freed",
+        "A session that has ended is used until its memory is freed, which replicas may do at different entries.",
+        "raft_core/sessions.py",
+        "Sessions._apply_once",
+        "session is None or session.last_used < self._now - self._limits.lifetime",
+        "session is None",
+        ("tests/core/test_sessions_stateful.py",),
     ),
     # The wire.
     Mutant(

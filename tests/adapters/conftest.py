@@ -1,6 +1,6 @@
 """Runs every test of the conformance suite against both adapters, on every event loop that they support.
 
-What lives here: the list of loops, and how a plain async function that asks for a `cluster` is run on each of them.
+The list of loops, and how a plain async function that asks for a `cluster` is run on each of them.
 """
 
 from __future__ import annotations

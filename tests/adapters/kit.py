@@ -1,6 +1,6 @@
 """A small cluster on loopback sockets and real files, and the means to mistreat it.
 
-What lives here: the state machine, store, network gate and cluster that the conformance suite is written over. It is
+The state machine, store, network gate and cluster that the conformance suite is written over. It is
 written with anyio, which runs on every loop that an adapter does, so that one suite serves all of them.
 """
 
@@ -191,17 +191,17 @@ class Gate:
         self._scopes: set[anyio.CancelScope] = set()
 
     def hold(self) -> None:
-        """Nothing comes through any more, and nobody is told: a peer that stops reading, a line half open."""
+        """Hold back all bytes without closing: a peer that stops reading, a half-open connection."""
         self._flowing = anyio.Event()
 
     def shut(self) -> None:
-        """Every connection breaks, and no new one comes about."""
+        """Break every connection, and refuse new ones."""
         self._shut = True
         for scope in self._scopes:
             scope.cancel()
 
     def open(self) -> None:
-        """Everything held back goes through."""
+        """Let all bytes through that were held back."""
         self._shut = False
         self._flowing.set()
 

@@ -53,7 +53,7 @@ async def test_a_leader_that_is_dead_is_replaced(cluster: Cluster) -> None:
     await cluster.start_all(3, gates=True)
     await cluster.write(b"a")
     leader = cluster.number_of(await cluster.leader())
-    cluster.gates[leader].shut()  # nobody reaches it, so no vote either
+    cluster.gates[leader].shut()  # no peer reaches it, so no vote either
     await cluster.stop(leader)
     assert await cluster.write(b"b") == b"2"
     assert cluster.number_of(await cluster.leader()) != leader

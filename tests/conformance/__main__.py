@@ -1,6 +1,6 @@
 """`python -m tests.conformance DIR`: judges this library by the conformance data in DIR.
 
-What lives here: the command. One line per file: passed, FAILED with the first fact that does not hold (step, node,
+The command. One line per file: passed, FAILED with the first fact that does not hold (step, node,
 field, wanted, got), or skipped with the missing features. `--all` shows every failure, `--choices` the facts that our
 choices make different, each with its reason. The exit status is 1 after a failure or where DIR holds no data.
 """

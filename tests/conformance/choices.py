@@ -1,6 +1,6 @@
 """Where a choice of ours makes a fact of the scenarios different, and what it makes of it.
 
-What lives here: a list that should stay short. Each item says what the fact is with us; the run fails where it is
+A list that should stay short. Each item says what the fact is with us; the run fails where it is
 neither the scenario's nor ours, and where a listed difference is none. The choices are three:
 
 * Membership is in force when it is appended (thesis 4.1), not when it is applied: the members who decide about a

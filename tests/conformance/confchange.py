@@ -1,6 +1,6 @@
 """Our configurations judged by `confchange_cases.json` of a given folder.
 
-What lives here: the translation of that file, and `run`. A sequence starts without members; its steps are simple
+The translation of that file, and `run`. A sequence starts without members; its steps are simple
 changes, joint changes and departures from a joint configuration. Translated, because our rules are stricter in form:
 
 * A list that names a node several times means its last word about it; a node that is not there cannot be removed, so

@@ -1,6 +1,6 @@
 """A cluster of bare cores that is moved by the operations of the scenario files, one batch at a time.
 
-What lives here: the stage. `ready` takes one batch of a node: what it wants written becomes durable, what it sends is
+The stage. `ready` takes one batch of a node: what it wants written becomes durable, what it sends is
 put in flight, what it wants applied is applied, and only then is the core told. Effects that arise meanwhile wait for
 the next batch. What the scenarios take for granted and our core does otherwise is bridged here, in the open:
 

@@ -89,7 +89,7 @@ class Injection:
 
     @property
     def answer_term(self) -> int:
-        """The term of an answer: whoever answers has taken over the term that it was asked in."""
+        """The term of an answer: the answering node has taken over the term that it was asked in."""
         return max(self.own_term, self.receiver.raft.server.term)
 
     @property

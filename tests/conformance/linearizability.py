@@ -1,8 +1,8 @@
 """Our history checker judged by histories whose verdict is known: `linearizability_cases.json` of a given folder.
 
-What lives here: the translation of that file into histories, and `run`. A register history is a list of
+The translation of that file into histories, and `run`. A register history is a list of
 `[process, read|write|cas, argument, result, invoked_at, returned_at]`, where the result "unknown" stands for an
-outcome that nobody knows; a key-value history is a list of `[process, invoke|ok, kind, key, value]` in order of time.
+unknown outcome; a key-value history is a list of `[process, invoke|ok, kind, key, value]` in order of time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A core's state in the words of the scenario files.
 
-What lives here: translation only. A scenario names a change of members by what was asked; our entries hold the whole
+Translation only. A scenario names a change of members by what was asked; our entries hold the whole
 configuration, so what was asked is remembered beside them by the driver.
 """
 

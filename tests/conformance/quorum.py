@@ -1,6 +1,6 @@
 """Our quorum arithmetic judged by `quorum_cases.json` of a given folder.
 
-What lives here: the translation of that file, and `run`. A case has voters, perhaps outgoing voters (then it is
+The translation of that file, and `run`. A case has voters, perhaps outgoing voters (then it is
 joint), and either acknowledged indexes with the committed one, or votes with the verdict.
 """
 

@@ -1,6 +1,6 @@
 """Running one scenario file: its steps through the driver, its facts against the picture of the cores.
 
-What lives here: the file's form, the comparison, and the verdict. Which facts our choices make different is said in
+The file's form, the comparison, and the verdict. Which facts our choices make different is said in
 `choices`; such a fact has to be exactly what the choice makes it, or the scenario fails.
 """
 

@@ -1,6 +1,6 @@
 """The parts of the stage: one node with its jobs, what travels between nodes, and the words of the scenario files.
 
-What lives here: values and small translations. What the operations do is in `driver`.
+Values and small translations. What the operations do is in `driver`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A cluster of bare cores in one place, moved one step at a time: the shared stage of the core's tests.
 
-What lives here: disks that are durable when told, a network that is a list, machines that are lists. No time passes
+Disks that are durable when told, a network that is a list, machines that are lists. No time passes
 but by `tick`. Every step is followed by `invariants.check`.
 """
 
@@ -253,7 +253,7 @@ class Cluster:
     def leader(self) -> Node:
         """The one living leader of the highest term."""
         leaders = [n for n in self.nodes.values() if n.alive and n.raft.status.leads]
-        assert leaders, "nobody leads"
+        assert leaders, "there is no leader"
         return max(leaders, key=lambda n: n.raft.status.term)
 
     def logs(self) -> dict[int, list[tuple[int, int]]]:

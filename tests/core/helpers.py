@@ -1,6 +1,6 @@
 """One bare core on a bench: built in any state, fed by hand, its effects compared whole.
 
-What lives here: ways to make a core, entries and messages in one line each. Message ids that a core makes for itself
+Ways to make a core, entries and messages in one line each. Message ids that a core makes for itself
 are set to 0 by `bare`, because no test cares for them; ids that are echoed stay.
 """
 
@@ -263,6 +263,20 @@ def leader(raft: Raft, *, durable: bool = True, settled: bool = False) -> Raft:
     if settled:
         everybody_has_all(raft)
     return raft
+
+
+def replicated(boss: Raft, other: Raft) -> int:
+    """Elect candidate 1 and deliver its appends and the replies of node 2 until all is said. Return the refusals."""
+    network = sent(step(boss, votes(8, 3, ident=campaign_id(boss))), to=2)
+    persist(boss)
+    refusals = 0
+    while network:
+        effects = step(other, network.pop(0))
+        for reply in sent([*effects, *persist(other)]):
+            assert isinstance(reply, AppendReply)
+            refusals += not reply.ok
+            network += sent(step(boss, reply), to=2)
+    return refusals
 
 
 def everybody_has_all(raft: Raft) -> list[Effect]:

@@ -1,6 +1,6 @@
 """Every line of `raft_core.invariants` can fail: a core whose state was tampered with is found out by just that line.
 
-What lives here: one way to tamper for each line. A line that is added needs one too.
+One way to tamper for each line. A line that is added needs one too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Once a leader hands over, nothing is appended: the target would lack it, and nobody would lead (thesis 3.10)."""
+"""Once a leader hands over, nothing is appended: the target would lack it, and no node would lead (thesis 3.10)."""
 
 from __future__ import annotations
 

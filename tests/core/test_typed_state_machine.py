@@ -78,7 +78,7 @@ Questions: TypeAlias = BalanceOf | Richest
 
 
 class Bank:
-    """Accounts by name. Nobody overdraws."""
+    """Accounts by name. None is overdrawn."""
 
     def __init__(self) -> None:
         self.accounts: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""No step of the machine takes long, however many keys there are; and nobody sees that work is left for later."""
+"""No step of the machine takes long, however many keys there are; and no client sees that work is left for later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines are written by a thread: whoever tells them never waits, and what is not read is dropped and counted."""
+"""Lines are written by a thread: the caller never waits, and what is not read is dropped and counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long values: no command copies all of one to change a little of it, and nobody can tell how they are kept."""
+"""Long values: no command copies all of one to change a little of it, and no client can tell how they are kept."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def drain(connection: socket.socket, sizes: list[int]) -> None:
 
 
 def test_four_mib_of_pings_from_one_client_leave_turns_to_another(tmp_path: Path) -> None:
-    """Everybody else waited for 0.6 s. Answers are counted and not timed, so that a busy machine changes nothing."""
+    """All other clients waited for 0.6 s. Answers are counted and not timed, so that a busy machine changes nothing."""
     with Cluster(tmp_path) as cluster:
         cluster.found(1)
         cluster.wait_ready([1])

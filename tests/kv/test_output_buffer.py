@@ -34,7 +34,7 @@ class Flag:
         self.is_set = True
 
     async def wait(self) -> None:
-        raise AssertionError("nobody waits in these tests")
+        raise AssertionError("these tests do not wait")
 
 
 def is_set(signal: Signal) -> bool:

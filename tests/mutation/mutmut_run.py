@@ -1,7 +1,7 @@
 """Generic mutations of the modules that hold the quorum, the log and the members: `python -m
 tests.mutation.mutmut_run`.
 
-What lives here: running mutmut in a copy of the tree, counting, and comparing what survived with `survivors.md`, where
+Running mutmut in a copy of the tree, counting, and comparing what survived with `survivors.md`, where
 each survivor stands with the reason why no test kills it. Which files are mutated and which tests must notice is told
 under `[tool.mutmut]` in `pyproject.toml`. Exit status 1 where fewer than nine tenths are killed, or where a survivor
 is not in the list.

@@ -1,6 +1,6 @@
 """A cluster of hosts in one process: byte pipes for connections, one virtual clock, no sleeping.
 
-What lives here: a helper for tests. Every node is a real `NodeCore` with real wire bytes, a real `JobRunner` over a
+A helper for tests. Every node is a real `NodeCore` with real wire bytes, a real `JobRunner` over a
 memory store and a small machine; only the network, the clock and the workers' threads are made up. Deterministic by
 seed.
 """
@@ -367,7 +367,7 @@ class Cluster:
         node.alive = False
 
     def lose_power(self, number: int) -> None:
-        """The machine is gone, and nobody says so."""
+        """Remove the node without closing its connections."""
         self.silent.add(NodeId(number))
         self[number].alive = False
 
@@ -397,7 +397,7 @@ class Cluster:
         return frozenset((one.id, other.id)) in self.cut or bool({one.id, other.id} & self.silent)
 
     def connect_stranger(self, number: int, data: bytes) -> ConnectionId:
-        """Somebody opens a connection and sends these bytes."""
+        """Open a connection from a stranger, and send these bytes."""
         node = self[number]
         connection = self._accept(node)
         node.pipes[connection] = Pipe(node, connection)

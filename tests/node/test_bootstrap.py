@@ -61,7 +61,7 @@ def test_a_founder_writes_once_it_has_heard_the_complete_plan_from_all_others() 
     assert forming.founding == first == Members.initial(FOUNDERS).encode()
     standing = [greeting(2, 22, founding=first), greeting(3, 33, founding=first)]
     assert forming.judge(standing[1], standing) == AGREE
-    assert forming.founding == PLAN, "to be told to everybody"
+    assert forming.founding == PLAN, "to be told to every node"
     standing = [greeting(2, 22, founding=PLAN)]
     assert forming.judge(standing[0], standing) == FINE
     standing += [greeting(3, 33, founding=first), greeting(2, 22, founding=PLAN)]  # another line to node 2
@@ -284,7 +284,7 @@ def test_who_finds_a_cluster_that_does_not_go_with_its_settings_writes_nothing(
 
 
 def test_founders_that_meet_a_cluster_founded_by_one_of_them_alone_say_so_on_both_sides() -> None:
-    """One was started without its peers by mistake, and then with them: nobody said anything."""
+    """One was started without its peers by mistake, and then with them: there was no error."""
     alone = Members.initial(FOUNDERS[:1], incarnations={NodeId(1): Incarnation(11)})
     hello = greeting(1, 11, formed=True, founding=alone.encode())
     orders = Outputs()

@@ -167,7 +167,7 @@ def test_wished_hand_over_is_not_asked_of_next_leader(reason: RefusalReason) -> 
 
 
 def test_hand_over_under_load_refuses_nobody() -> None:
-    """Item 20. Everybody everywhere keeps asking while leadership goes round."""
+    """Clients of every node keep asking while leadership goes round."""
     cluster, leader, _ = started()
     asked = [(node, node.propose(b"before %d" % node.id, timeout=5 * SECOND)) for node in cluster.nodes.values()]
     for _round in range(3):

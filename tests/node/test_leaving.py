@@ -1,4 +1,4 @@
-"""A node that is asked to stop serves on, hands over, answers whoever waits, and only then ends."""
+"""A node that is asked to stop serves on, hands over, answers all that wait, and only then ends."""
 
 from __future__ import annotations
 

@@ -487,7 +487,7 @@ def test_a_founder_that_missed_the_moment_and_finds_the_first_entry_compacted_is
     leader = cluster.elect()
     for number in range(100):
         cluster.wait(leader, leader.propose(b"%d" % number))
-    for number in (1, 2):  # now nobody remembers the founding
+    for number in (1, 2):  # now no node remembers the founding
         cluster.crash(number)
     for number in (1, 2):
         cluster[number].start()
@@ -808,7 +808,7 @@ def test_a_sole_founder_whose_disk_was_lost_does_not_found_again_if_it_is_given_
 
 
 def test_two_nodes_that_moved_find_each_other_by_the_word_of_a_third() -> None:
-    """Each had the other's old address from its own flags, and believed only those; once the third died nobody led."""
+    """Each had the other's old address from its own flags, and believed only those; none led once the third died."""
     cluster = Cluster(3)
     cluster.start()
     cluster.elect()

@@ -1,4 +1,4 @@
-"""Everybody who waits gets exactly one answer, and the right one of three."""
+"""Every waiting caller gets exactly one answer, and the right one of three."""
 
 from __future__ import annotations
 

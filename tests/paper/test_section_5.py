@@ -36,6 +36,7 @@ from tests.core.helpers import (
     persist,
     persists,
     rejected,
+    replicated,
     sent,
     step,
     tick,
@@ -62,7 +63,7 @@ def vote_reply(term: int, to: int, *, granted: bool) -> Send:
 
 @pytest.mark.parametrize("make", [lambda: plain(), lambda: candidate(plain()), lambda: leader(plain())])
 def test_a_smaller_term_is_updated_to_the_larger_one(make: object) -> None:
-    """§5.1: whoever learns of a larger term takes it over."""
+    """§5.1: a node that learns of a larger term takes it over."""
     raft: Raft = make()  # type: ignore[operator]
 
     step(raft, append(9, 2, (1, 1)))
@@ -480,17 +481,7 @@ def test_every_follower_of_figure_7_comes_to_hold_the_leaders_log(name: str) -> 
     boss, other = (
         core(n, log=log[1:], term=7, settings=PAPER) for n, log in ((1, FIGURE_7_LEADER), (2, FIGURE_7[name]))
     )
-    candidate(boss)
-    network = sent(step(boss, votes(8, 3, ident=campaign_id(boss))), to=2)
-    persist(boss)
-    refusals = 0
-
-    while network:
-        effects = step(other, network.pop(0))
-        for reply in sent([*effects, *persist(other)]):
-            assert isinstance(reply, AppendReply)
-            refusals += not reply.ok
-            network += sent(step(boss, reply), to=2)
+    refusals = replicated(candidate(boss), other)
 
     assert [e.term for e in other.log.entries()] == [*FIGURE_7_LEADER, 8]
     assert refusals <= len({*FIGURE_7[name], *FIGURE_7_LEADER})

@@ -70,7 +70,7 @@ def test_an_election_in_the_joint_phase_needs_both_majorities() -> None:
     """§6."""
     cluster = grown()
     change(cluster, AddVoter(NodeId(4)), AddVoter(NodeId(5)), RemoveNode(NodeId(2)), RemoveNode(NodeId(3)))
-    cluster.deliver(lambda sender, to, message: to != 1)  # all hold the joint configuration, nobody tells
+    cluster.deliver(lambda sender, to, message: to != 1)  # all hold the joint configuration, the leader does not know
     cluster[1].crash()
     cluster.network.clear()
     cluster.isolate(2, 3)

@@ -93,7 +93,7 @@ def test_joiner_catches_up_in_terms() -> None:
 
 
 def test_cluster_takes_member_back_whose_term_a_stranger_has_raised() -> None:
-    """It only answers, for its log is behind and nobody elects it; and its leader did not believe what it said."""
+    """It only answers, for its log is behind and no node elects it; and its leader did not believe what it said."""
     cluster = Cluster(3)
     cluster.elect(1)
     for leap in (1, 2, 3):

@@ -220,7 +220,7 @@ def test_a_leader_that_slept_answers_no_read_by_the_clock_from_before_its_sleep(
 
 
 def test_a_full_follower_says_what_it_holds_so_that_it_learns_what_is_committed() -> None:
-    """Restarted with a log full of entries not known to be committed, it was silent; nobody could tell it more."""
+    """Restarted with a log full of entries not known to be committed, it was silent; none could tell it more."""
     settings = with_settings(log_max_bytes=200)
     raft = core(log=[1], settings=settings)
     full = append(1, 2, (2, 1), (3, 1), commit=2)
@@ -233,7 +233,7 @@ def test_a_full_follower_says_what_it_holds_so_that_it_learns_what_is_committed(
 
 
 def test_a_node_that_finds_its_snapshot_damaged_when_others_ask_for_it_ends_and_says_what_to_do() -> None:
-    """It said that the snapshot was gone, was asked again twenty times a second, and nobody heard of the damage."""
+    """It said that the snapshot was gone, was asked again twenty times a second, and no alarm told of the damage."""
     cluster = Hosts(3, joiners=(3,), settings=Settings(snapshot_entries=20, keep_entries=2))
     cluster.start(1, 2)
     boss = cluster.elect()

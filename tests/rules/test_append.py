@@ -11,14 +11,13 @@ from raft_core.entries import SnapshotMeta
 from raft_core.events import Proposed, StorageFailed
 from raft_core.ids import Index, NodeId, RequestId, Term
 from raft_core.membership import Members
-from raft_core.messages import AppendReply, InstallSnapshot
+from raft_core.messages import InstallSnapshot
 from raft_core.progress import ProgressState
 from raft_core.raft import Raft
 from raft_core.roles.leader import Leader
 from tests.core.helpers import (
     accepted,
     append,
-    campaign_id,
     candidate,
     core,
     leader,
@@ -26,9 +25,9 @@ from tests.core.helpers import (
     persist,
     persists,
     rejected,
+    replicated,
     sent,
     step,
-    votes,
 )
 
 
@@ -121,16 +120,7 @@ def test_random_logs_meet_with_one_probe_at_most_for_each_of_their_terms() -> No
         ours = [*common, *sorted(rng.choice([3, 5, 7]) for _ in range(rng.randint(0, 8)))]
         theirs = [*common, *sorted(rng.choice([2, 4, 6]) for _ in range(rng.randint(0, 8)) if common[-1:] != [2])]
         boss, other = candidate(core(1, log=ours, term=7)), core(2, log=theirs, term=7)
-        network = sent(step(boss, votes(8, 3, ident=campaign_id(boss))), to=2)
-        persist(boss)
-        refusals = 0
-
-        while network:
-            effects = step(other, network.pop(0))
-            for reply in sent([*effects, *persist(other)]):
-                assert isinstance(reply, AppendReply)
-                refusals += not reply.ok
-                network += sent(step(boss, reply), to=2)
+        refusals = replicated(boss, other)
 
         assert [(e.index, e.term) for e in other.log.entries()] == [(e.index, e.term) for e in boss.log.entries()]
         assert refusals <= len({1, *ours, *theirs}), f"seed {seed}"

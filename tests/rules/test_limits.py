@@ -362,7 +362,7 @@ def test_applied_commands_are_answered_with_their_results() -> None:
 
 
 def proposing() -> Raft:
-    """A leader with one command, request 4, that nobody has acknowledged."""
+    """A leader with one command, request 4, that no follower has acknowledged."""
     raft = leader(core(), settled=True)
     step(raft, Proposed(RequestId(4), (b"x",)))
     return raft

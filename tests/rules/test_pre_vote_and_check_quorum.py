@@ -72,7 +72,7 @@ def test_a_refused_pre_vote_of_a_higher_term_makes_a_follower_of_that_term() -> 
 
 
 def test_nobody_raises_its_term_for_a_pre_vote_or_for_a_granted_one() -> None:
-    """The term that a pre-vote names has been entered by nobody."""
+    """No node has entered the term that a pre-vote names."""
     raft = core(count=5)
     step(raft, asks(9, 2, (1, 1), kind=PRE))
     assert raft.server.term == 1

@@ -233,7 +233,7 @@ def test_a_follower_that_loses_its_leader_refuses_its_reads() -> None:
 
 
 def test_a_confirmed_read_that_needs_more_of_a_lost_leader_is_refused_and_one_that_does_not_is_not() -> None:
-    """Nobody else may ever bring the entries: this node may have been removed, and not have learned it (rule 7.5)."""
+    """No other node may ever bring the entries: this node may have been removed, and not have learned it (rule 7.5)."""
     raft = following()
     step(raft, append(1, 2, (1, 1), (2, 1), commit=2))
     first, second = asked(raft, 1), asked(raft, 2)

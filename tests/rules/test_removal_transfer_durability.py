@@ -122,7 +122,7 @@ def test_a_removed_leader_takes_nothing_new() -> None:
 
 
 def test_a_leader_that_becomes_a_learner_steps_down_when_that_is_committed() -> None:
-    """Not in the joint phase: then nobody would be left to finish the change."""
+    """Not in the joint phase: then no leader would be left to finish the change."""
     cluster = Cluster(3)
     cluster.elect(1)
 
@@ -445,7 +445,7 @@ def test_a_stopping_leader_without_a_successor_stops_all_the_same() -> None:
 
 @pytest.mark.parametrize("pre_vote", [True, False])
 def test_a_candidate_that_is_told_to_stop_does_not_win_an_election_first(pre_vote: bool) -> None:
-    """Its leadership would be one that nobody ends: it takes nothing and hands over to nobody."""
+    """Its leadership would be one without an end: it takes nothing and has no node to hand over to."""
     cluster = Cluster(3, settings=with_settings(pre_vote=pre_vote, answer_ticks=200))
     cluster.elect(1)
     cluster.isolate(1)

@@ -402,7 +402,7 @@ def test_a_snapshot_that_does_not_name_this_node_is_accepted() -> None:
 
 
 def test_requests_whose_entries_a_snapshot_replaced_are_answered_as_unknown() -> None:
-    """They would wait for ever: nobody will tell what became of them."""
+    """They would wait for ever: no later event tells what became of them."""
     cluster = Cluster(3)
     cluster.elect(1)
     cluster[1].auto_persist = False

@@ -1,6 +1,6 @@
 """`python -m tests.scenarios [--record] [NAME ...]`: performs the scripts, and compares or records their narration.
 
-What lives here: the command. Without `--record` it shows what differs and exits with 1; with it, the files are
+The command. Without `--record` it shows what differs and exits with 1; with it, the files are
 rewritten, and the change is to be read as a diff before it is committed. A failed expectation is never recorded.
 """
 

@@ -1,6 +1,6 @@
 """A cluster that tells what happens to it: the stage of the scripts.
 
-What lives here: narration, and the ways to move messages one by one. What is routine is told only where something
+Narration, and the ways to move messages one by one. What is routine is told only where something
 visible follows from it: heartbeats, announcements of the commit index, ticks, and reports of disk and machine.
 Messages are told when they arrive or are lost, not when they are sent.
 """

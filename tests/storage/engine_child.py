@@ -2,7 +2,7 @@
 [WRITES]`.
 
 It tells on standard output what was acknowledged: the index up to which the log is durable, and the index below which
-it holds a snapshot. `content_of` says what every entry holds, so that whoever opens the store next can check it.
+it holds a snapshot. `content_of` says what every entry holds, so that the next process can check it.
 """
 
 from __future__ import annotations

@@ -193,7 +193,7 @@ def test_forming_checks_which_disk_the_members_name(tmp_path: Path) -> None:
         Members.initial([1, 2], incarnations={NodeId(2): store.identity.incarnation}),
         Members.initial([2, 3], incarnations={NodeId(2): Incarnation(5), NodeId(3): Incarnation(6)}),
     ]
-    for members in nameless:  # nobody could ever be elected
+    for members in nameless:  # no node could ever be elected
         with pytest.raises(CallerError):
             store.form(members)
     assert store.form(other).formed

@@ -53,7 +53,7 @@ def applied_by(recovered: Recovered) -> tuple[list[bytes], Raft, list[int]]:
     events: list[Event] = [CampaignRequested()]
     while events:
         for effect in raft.step(events.pop(0)):
-            assert not isinstance(effect, Send), "there is nobody to talk to"
+            assert not isinstance(effect, Send), "there is no other node"
             if isinstance(effect, Persist):
                 events.append(Persisted(effect.write))
             elif isinstance(effect, Apply):

@@ -1,6 +1,6 @@
 """Planted mistakes, by the check of the simulator that must find them.
 
-What lives here: the table and how a plant is put into it. The plants are in `planted_in_cores`,
+The table and how a plant is put into it. The plants are in `planted_in_cores`,
 `planted_in_promises`, `planted_in_machines` and `planted_in_clusters`.
 """
 

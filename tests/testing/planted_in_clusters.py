@@ -1,6 +1,6 @@
 """Mistakes planted into whole simulated clusters: stores, machines, queues, hosts.
 
-What lives here: plants for the checks that only a run shows.
+Plants for the checks that only a run shows.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def found(**subject: Any) -> str:
 @shows("an answer belongs to its request", "got an answer that is not its own: this is the result of command")
 def answers_change_places(patch: pytest.MonkeyPatch) -> str:
     class Confused(RegisterWorkload):  # type: ignore[misc]
-        """Believes that every answer is for somebody else."""
+        """Takes every answer for that of another caller."""
 
         def result(self, asked: Asked, answer: bytes) -> Any:
             if not asked.reads:

@@ -1,6 +1,6 @@
 """Mistakes planted into one core on a stage of a few, and what the safety checker says of them.
 
-What lives here: plants for the checks on leaders, logs, commits, configurations and answers. What each core
+Plants for the checks on leaders, logs, commits, configurations and answers. What each core
 checks about itself is switched off while they run, so that the safety checker alone must see them.
 """
 

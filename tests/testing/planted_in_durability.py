@@ -1,6 +1,6 @@
 """Messages that promise more than they may, and what the safety checker says of them.
 
-What lives here: plants for the checks on terms, votes, candidacies and acknowledgements. What each core checks about
+Plants for the checks on terms, votes, candidacies and acknowledgements. What each core checks about
 itself is switched off while they run.
 """
 
@@ -186,7 +186,7 @@ def a_log_that_is_replaced_is_acknowledged(patch: pytest.MonkeyPatch) -> str:
 
 
 def a_tail_of_its_own(patch: pytest.MonkeyPatch) -> Stage:
-    """Node 3 has led and holds an entry that nobody else has; a heartbeat of the next leader overtakes its append."""
+    """Node 3 has led and holds an entry that no other node has; a heartbeat of the next leader overtakes its append."""
     stage = Stage()
     stage.elect(3)
     stage.propose(3, b"x")

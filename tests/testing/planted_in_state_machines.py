@@ -1,6 +1,6 @@
 """Mistakes of state machines and of what gives them commands, and what the witnesses say of them.
 
-What lives here: plants for the checks on results, snapshots and commands that are applied twice.
+Plants for the checks on results, snapshots and commands that are applied twice.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What of `raft_core` the simulator reaches by itself, without any other test: `python -m
 tests.testing.simulated_coverage`.
 
-What lives here: a command that runs seeds of the simulator while `coverage` watches, each in a process that has
+A command that runs seeds of the simulator while `coverage` watches, each in a process that has
 imported nothing of `raft_core` before, and that prints what was reached: lines and branches per module, which message
 met which role, which events happened and which effects were ordered. `raft_testing` is the tool and not the
 subject, so it is left out.

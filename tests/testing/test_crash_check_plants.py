@@ -1,6 +1,6 @@
 """The crash disk's check and the store conformance kit, each against stores that break one promise.
 
-What lives here: wrappers around the right store that do one thing wrong, and what the checks say of it.
+Wrappers around the right store that do one thing wrong, and what the checks say of it.
 """
 
 from __future__ import annotations

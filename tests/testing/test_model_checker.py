@@ -40,7 +40,7 @@ def test_a_search_is_the_same_every_time() -> None:
 def test_states_that_differ_only_in_the_names_of_nodes_are_one() -> None:
     seen: list[int] = []
     explore(Bounds(elections=1, values=0), lambda depth, states, frontier: seen.append(frontier))
-    assert seen[:2] == [1, 1]  # whoever stands first
+    assert seen[:2] == [1, 1]  # the node that stands first
 
 
 def test_a_search_that_is_cut_short_does_not_call_itself_complete() -> None:

@@ -1,6 +1,6 @@
 """The explorer against itself without reductions, and against cores that were broken on purpose.
 
-What lives here: a plain search that follows every state, tells nodes apart by everything they hold, and forgets no
+A plain search that follows every state, tells nodes apart by everything they hold, and forgets no
 message. Whatever it reaches must be covered by what the explorer has seen; a violation must have the same length.
 """
 

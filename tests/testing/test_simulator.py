@@ -567,7 +567,7 @@ def test_a_cluster_leaves_nothing_behind_in_memory() -> None:
     before = things()
     simulate(range(3, 9), open_store=open_file_store, profile=SHORT)
 
-    assert things() < before + 500, "a host, a core, or an error that somebody was told is never freed"
+    assert things() < before + 500, "a host, a core, or an error that was handed out is never freed"
 
 
 def test_leaving_a_fault_out_leaves_the_dice_of_all_others_alone() -> None:

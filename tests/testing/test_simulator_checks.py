@@ -1,7 +1,7 @@
 """The watchmen watched: every check of the simulator has been seen to fail, with words that name what is wrong.
 
-What lives here: the tests over the table in `planted`. A check that is added to `CHECKS` needs a plant there, or in
-`test_simulator_probes`: a check that nobody has seen fail is only a claim.
+The tests over the table in `planted`. A check that is added to `CHECKS` needs a plant there, or in
+`test_simulator_probes`: a check that never failed is only a claim.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ CRASHES = frozenset({Fault.POWER_LOSS, Fault.KILL, Fault.BIT_FLIP})
 
 @pytest.fixture
 def curious(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everybody looks all the time."""
+    """Every node is looked at all the time."""
     monkeypatch.setattr(probes, "_ASKED_EVERY", SECOND // 10)
     monkeypatch.setattr(probes, "_STILL_SHARE", 1.0)
     monkeypatch.setattr(recorder_probe, "RECORDED_SEEDS", 1.0)

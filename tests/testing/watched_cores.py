@@ -1,6 +1,6 @@
 """A few bare cores under the simulator's safety checker, moved by hand, so that a test can tamper with one of them.
 
-What lives here: `Stage`, with disks that write at once unless held, and a network that is a list; and `Doctored`, a
+`Stage`, with disks that write at once unless held, and a network that is a list; and `Doctored`, a
 core that returns other effects than it should.
 """
 
@@ -163,7 +163,7 @@ class Stage:
         self.network = kept
 
     def elect(self, node: int, *, lost: Iterable[int] = ()) -> None:
-        """The node leads, and everybody else who is not lost follows."""
+        """Let the node lead, and all others that are not lost follow."""
         self.step(node, CampaignRequested())
         self.deliver(lost=lost)
         assert self.text or isinstance(self.raft(node).role, Leader)

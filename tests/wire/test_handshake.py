@@ -48,7 +48,7 @@ def dialled() -> Link:
 
 
 def accepted() -> Link:
-    """Node 2's end of a connection that somebody opened."""
+    """Node 2's end of a connection that another node opened."""
     return Link(TWO, dialer=False, incarnations=DISKS)
 
 

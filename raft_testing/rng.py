@@ -27,7 +27,7 @@ class Rng:
         self.random = random.Random(seed)
 
     def fork(self, name: str) -> Rng:
-        """Another stream, that depends on the seed and the name and not on what has been drawn here."""
+        """Return another stream, which depends on the seed and the name, not on the numbers drawn here."""
         digest = hashlib.blake2b(f"{self._seed}/{name}".encode(), digest_size=8).digest()
         return Rng(int.from_bytes(digest, "little"))
 

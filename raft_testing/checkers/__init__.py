@@ -1,1 +1,1 @@
-"""Checkers: what must hold after every step of a simulated cluster."""
+"""Checkers of the properties that hold after every step of a simulated cluster."""

@@ -69,7 +69,7 @@ Step: TypeAlias = WriteBatch | TakeOne | Reopen
 
 @final
 class LogState(Value, frozen=True):
-    """What a store has to recover. Of `covered`, which the log held up to the snapshot, it may give the last ones."""
+    """The state a store must recover. Of `covered`, the entries up to the snapshot, it may return the last ones."""
 
     hard: HardState = HardState()
     snapshot: SnapshotMeta | None = None

@@ -18,7 +18,7 @@ __all__ = ["ENDS_PROCESSES", "EVERY_FAULT", "Fault", "Profile"]
 
 
 class Fault(StrEnum):
-    """What can go wrong, or be ordered at a bad moment."""
+    """A kind of fault, or of an order at a bad moment."""
 
     # The network.
     LOSS = "messages lost"

@@ -83,7 +83,7 @@ def plain(datum: Datum) -> str:
 
 @final
 class HistoryRecorder:
-    """Collects a history while it happens. What has not returned when the history is asked for is `UNKNOWN`."""
+    """Collects a history while it happens. Operations without a return are `UNKNOWN`."""
 
     __slots__ = ("_operations", "_over")
 

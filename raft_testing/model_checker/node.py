@@ -56,7 +56,7 @@ _DICE: Final = _Dice()
 @final
 @attrs.frozen
 class Outcome:
-    """What a step did: the node afterwards, what left it, and what it broke."""
+    """The result of a step: the node afterwards, the messages sent, the violation."""
 
     node: ExploredNode
     packets: tuple[Packet, ...]

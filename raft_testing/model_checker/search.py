@@ -290,7 +290,7 @@ class Search:
 
 
 def _has_less(after: State, before: State) -> bool:
-    """No node changed, nothing was sent and nothing became known: what is possible now was so before."""
+    """Return whether nothing changed: no node, no message, no ghost. Then no new event is possible."""
     return after[0] is before[0] and after[3] == before[3] and not after[1] & ~before[1]
 
 

@@ -1,6 +1,6 @@
 """The adapter of a simulated node: connections, lanes and an event loop for a shipped `Driver`, in virtual time.
 
-`SimulatedAdapter` passes on what the driver orders and decides nothing. `converse` carries out a call of `NodeApi` as
+`SimulatedAdapter` passes on the driver's orders and decides nothing. `converse` carries out a call of `NodeApi` as
 an application makes it, without an event loop.
 """
 

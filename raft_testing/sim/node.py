@@ -1,8 +1,8 @@
 """One simulated node: real `Driver`, `NodeCore` and `JobRunner` over a crash disk, with a clock of its own.
 
-`SimulatedNode` does what the event loop of a node does, in virtual time. What the driver orders of its adapter goes
-through `SimulatedAdapter` to the simulated network and to the `SimulatedWorkers` of disk and state machine. Faults
-strike from outside: see `raft_testing.faults`.
+`SimulatedNode` does what the event loop of a node does, in virtual time. The driver's orders go through
+`SimulatedAdapter` to the simulated network and to the `SimulatedWorkers` of disk and state machine. Faults strike from
+outside: see `raft_testing.faults`.
 """
 
 from __future__ import annotations
@@ -480,7 +480,7 @@ class SimulatedNode:
         self._callers[ticket] = (waiting, caller, deadline)
 
     def answered(self, waiting: _Caller, outcome: Answered) -> None:
-        """Tell the caller, once, and judge a node that stops by what it says."""
+        """Tell the caller, once, and check the answers of a stopping node."""
         driver = self._driver
         if driver is None or self._callers.pop(waiting.ticket, None) is None:
             return

@@ -1,4 +1,4 @@
-"""What is kept of a run: a digest of every step, and a trace of it where one was asked for."""
+"""The recording of a run: a digest of every step, and a trace if requested."""
 
 from __future__ import annotations
 

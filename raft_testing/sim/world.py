@@ -1,4 +1,4 @@
-"""What probes, faults and workloads may see of a simulated cluster, and what they may do to it."""
+"""The view of a simulated cluster for probes, faults and workloads, and their operations on it."""
 
 from __future__ import annotations
 

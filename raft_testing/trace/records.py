@@ -35,7 +35,7 @@ _FORMAT: Final = 1
 
 
 class RecordKind(StrEnum):
-    """What a record tells of."""
+    """The kind of a record."""
 
     STEP = "step"  # a core took an event
     CRASH = "crash"  # a node stopped; what was not durable is gone
@@ -126,7 +126,7 @@ def picture_of(raft: Raft) -> NodePicture:
 
 @final
 class Tracer:
-    """Makes a trace out of what happens to cores. Numbers the steps and the messages."""
+    """Makes a trace from the steps of cores, and numbers steps and messages."""
 
     __slots__ = ("_messages", "records")
 

@@ -25,11 +25,11 @@ __all__ = ["Replayed", "replay", "trace_of"]
 @final
 @attrs.frozen
 class Replayed:
-    """What a recording says.
+    """The result of replaying a recording.
 
     `start`, `end`: the core's status before and after. `events` and `effects` belong together, one list of effects per
-    event; where the last event made the core raise, its effects are empty and `failure` is what was raised.
-    `fingerprint` is the state at the end; `faithful`: it is the one that was recorded, so the replay told the truth.
+    event; if the core raised at the last event, its effects are empty and `failure` is the exception. `fingerprint` is
+    the state at the end; `faithful`: it equals the recorded one.
     """
 
     start: Status

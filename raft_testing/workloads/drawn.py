@@ -1,7 +1,7 @@
 """The machines and workloads that a seed draws from where its caller names neither.
 
-`SUBJECTS` is the table, `draw_subject` draws. What a seed draws depends on the seed alone, so that the command which
-repeats a seed need not name it.
+`SUBJECTS` is the table, `draw_subject` draws. The choice depends on the seed alone, so the command that repeats a seed
+need not name it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SUBJECTS: Final = (
 
 
 def draw_subject(seed: int) -> Subject:
-    """Return what the seed draws; it draws the same each time."""
+    """Return the subject of the seed, the same each time."""
     left = Rng(seed).fork("machine").random.random()
     for subject in SUBJECTS:
         if left < subject.share:

@@ -1,4 +1,4 @@
-"""A machine that stamps time and hands out leases, and what simulated clients do to it.
+"""A machine that stamps time and grants leases, with a workload.
 
 `LeaseMachine` holds leases by name. A command takes a free lease for its own number; the result is the number of the
 holder. When a lease ends is decided by cluster time alone, which `prepare` stamps into each command, so wall clocks

@@ -1,4 +1,4 @@
-"""A machine whose keys die in masses and whose results are huge, and what simulated clients do to it.
+"""A machine whose keys expire in masses and whose results are huge, with a workload.
 
 `ExpiringMachine` holds groups of items. A command fills a group with items that share one deadline, or counts those of
 a group that are alive; both are stamped with cluster time, and the count comes with a result of up to a few hundred
@@ -83,7 +83,7 @@ class ExpiringMachine:
         return freed
 
     def query(self, request: bytes) -> bytes:
-        """Nothing can be asked: what is alive depends on the time, which only the log knows."""
+        """Refuse: the living keys depend on the time, which only the log knows."""
         return request
 
     def snapshot(self) -> Iterator[bytes]:

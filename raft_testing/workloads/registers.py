@@ -42,7 +42,7 @@ class Asked(Value, frozen=True):
 
 
 class Workload(Protocol):
-    """Operations for a machine, and the sequential model that says what their results may be."""
+    """Operations for a machine, and the sequential model of their results."""
 
     @property
     def model(self) -> SequentialModel:
@@ -60,7 +60,7 @@ class Workload(Protocol):
 
 @runtime_checkable
 class ReadsTheLog(Protocol):
-    """A workload whose model needs what `prepare` put into a command, such as the time: what leases rest on."""
+    """A workload whose model needs the stamp of `prepare`, such as the time of a lease."""
 
     def as_logged(self, asked: Asked, command: bytes) -> Datum:
         """Return the argument for the model in place of `asked.argument`.

@@ -1,4 +1,4 @@
-"""The operations of all simulated clients of a run: how many, how fast, and what came of them."""
+"""The operations of all simulated clients of a run: number, pace and results."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Traffic:
         self._world.replicas.told(command, answer)
 
     def history(self) -> tuple[Operation, ...]:
-        """Return what clients saw, with arguments as they stood in the log where the workload's model wants that."""
+        """Return the clients' history, with arguments from the log if the workload's model needs them."""
         history = self.recorder.history()
         workload = self.workload
         if not isinstance(workload, ReadsTheLog):

@@ -101,7 +101,7 @@ class Done:
 @final
 @attrs.frozen
 class Exchanged:
-    """What compare-and-set `number` came to."""
+    """The result of compare-and-set `number`."""
 
     number: int
     exchanged: bool
@@ -149,7 +149,7 @@ class TypedRegisters:
         self._numbers: set[int] = set()
 
     def prepare_command(self, command: Command, now: int) -> Command:
-        """Nothing to add; but what the leader writes into the log is what it has understood."""
+        """Return the command unchanged: the leader writes its decoded form into the log."""
         return command
 
     def apply_command(self, index: Index, command: Command) -> Outcome:
@@ -190,7 +190,7 @@ def new_typed_registers() -> StateMachine:
 
 @final
 class _WithGarbage:
-    """A register that is also sent what it does not understand."""
+    """A register that also gets garbage."""
 
     def __init__(self) -> None:
         self._register = Register()

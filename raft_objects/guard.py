@@ -6,6 +6,7 @@ imported. That costs several times the command's own time; it is for development
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sys
@@ -66,11 +67,15 @@ def watched(command: str) -> Iterator[None]:
             raise found[-1]
 
     before: Callable[..., Any] | None = sys.getprofile()
+    collects = gc.isenabled()
+    gc.disable()  # what the collector calls, in whatever command it happens to begin, is not the command's
     sys.setprofile(look)
     try:
         yield
     finally:
         sys.setprofile(before)
+        if collects:
+            gc.enable()
         if found:
             raise found[0]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
 from collections import deque
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -311,6 +313,26 @@ def test_clock_and_dice_of_the_process_are_found_with_the_line(name: str) -> Non
 
     with pytest.raises(NotDeterministic, match=r"samples\.py, line \d+"):
         driver.do(getattr(sinner, name))
+
+
+def test_what_the_garbage_collector_calls_is_not_the_commands() -> None:
+    """Libraries measure collections by `gc.callbacks`, and a collection may begin in any command."""
+    bank_, driver = bank(development=True)
+    called: list[float] = []
+
+    def measure(phase: str, info: dict[str, int]) -> None:
+        called.append(time.perf_counter())
+
+    gc.callbacks.append(measure)
+    before = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        assert driver.do(bank_.deposit, "ada", 5) == 5
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(measure)
+    assert called
+    assert gc.isenabled()
 
 
 def test_dice_of_the_command_are_allowed_in_development() -> None:

@@ -227,12 +227,12 @@ class Driver:
     def compact(self, node: int, first: int) -> None:
         """A snapshot is taken, and nothing up to `first` stays in the log."""
         here = self.nodes[node]
-        server = here.raft.server
-        server.settings = attrs.evolve(here.settings, keep_entries=server.pipeline.applied - first)
+        snapshots = here.raft.server.snapshots
+        snapshots.settings = attrs.evolve(here.settings, keep_entries=snapshots.pipeline.applied - first)
         meta = self._newest_state(here)
-        server.snapshots.pending = meta.index
+        snapshots.pending = meta.index
         self._snapshot(here, meta)
-        server.settings = here.settings
+        snapshots.settings = here.settings
 
     def _newest_state(self, node: Node) -> SnapshotMeta:
         server = node.raft.server

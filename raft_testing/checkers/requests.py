@@ -64,7 +64,8 @@ def unfair(request: Request, reply: Reply, config: NodeLimits, waited: int, stop
     `waited`: nanoseconds since the request. `stopping_for`: nanoseconds since the node was asked to stop, or -1.
     """
     if isinstance(reply, OutcomeUnknown):
-        early = reply.reason is UnknownReason.STOPPING and stopping_for < config.drain_timeout
+        # A node that was not asked to stop passes on what the leader said, which stopped with the request open.
+        early = reply.reason is UnknownReason.STOPPING and 0 <= stopping_for < config.drain_timeout
         return f"ended with a request open {stopping_for / SECOND} s after it was asked to stop" if early else ""
     if not isinstance(reply, Refused) or reply.reason not in _LEAVING or type(request) is not Propose:
         return ""

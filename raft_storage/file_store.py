@@ -208,6 +208,7 @@ class FileStore:
             file = self._create_segment(header.sequence, framed, room)
         except NoSpace:
             if not self._shelf.make_way():  # room of a snapshot that is being written
+                self._next.drop()  # the node ends, and needs room to start again
                 raise
             write_new(self._files, ANCHOR, sealed(Anchor(self._boot, at)))
             file = self._create_segment(header.sequence, framed, room)

@@ -6,11 +6,11 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 from typing import Final
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tests import profiles
 
@@ -45,12 +45,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-@pytest.hookimpl(wrapper=True)  # before pytest-xdist reads the markers
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Keep the tests that start processes on one worker, one after the other; all others go where there is room."""
-    here = Path(__file__).parent
-    for item in items:
-        folder = item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else ""
-        if folder in _TIMED:
-            item.add_marker(pytest.mark.xdist_group("processes"))
-    return (yield)
+class _ProcessesTogether(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """Sends the tests that start processes to one worker, one after the other; all others go where there is room."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = nodeid.removeprefix("tests/").partition("/")[0]
+        return "processes" if folder in _TIMED else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _ProcessesTogether:
+    """Distribute the tests of `pytest -n` so that no two that start processes run at a time."""
+    return _ProcessesTogether(config, log)

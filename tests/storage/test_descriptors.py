@@ -21,13 +21,15 @@ from raft_core.ids import Incarnation, Index, NodeId, Term, WriteId
 from raft_core.membership import Members
 from raft_core.store import SnapshotReader
 from raft_storage.file_store import FileStore
+from raft_storage.next_segment import at_once
 
 MEMBERS = Members.initial([1], incarnations={NodeId(1): Incarnation(7)})
 META = SnapshotMeta(Index(2), Term(1), MEMBERS, Index(1))
 
 
 def formed(place: Path) -> FileStore:
-    store = FileStore.open(place, node=1, incarnation=7, segment_bytes=4096)
+    # A thread that prepares a segment would hold a descriptor for a moment, while the tests count them.
+    store = FileStore.open(place, node=1, incarnation=7, segment_bytes=4096, background=at_once)
     store.recover()
     store.form(MEMBERS)
     return store

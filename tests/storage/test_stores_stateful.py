@@ -101,9 +101,18 @@ class InDirectory(Place):
     def crash(self, store: Store, rng: Random) -> None:
         old = self.directory
         self.number += 1
-        shutil.copytree(old, self.directory)
+        while not self._copied(old):
+            shutil.rmtree(self.directory)
         store.close()
         shutil.rmtree(old)
+
+    def _copied(self, old: Path) -> bool:
+        """Copy the directory. Return False if a thread of the engine replaced files meanwhile: no crash leaves that."""
+        before = sorted(old.rglob("*"))
+        with suppress(shutil.Error):
+            shutil.copytree(old, self.directory)
+            return sorted(old.rglob("*")) == before
+        return False
 
     def remove(self) -> None:
         shutil.rmtree(self.root)

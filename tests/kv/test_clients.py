@@ -55,12 +55,30 @@ def serving(
         process.stdout.close()
 
 
+_HELD = ("01", "08")
+"""The states of a socket in /proc/net/tcp that its process has open: established, or closed by the other side."""
+
+
 @pytest.fixture(scope="module", params=LOOPS)
-def limited(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def small_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("kv"), request.param, files=RESERVED + ROOM) as server:
         with server.client() as client:
             assert wait_until(lambda: answer(client, b"SET a 1\r\n") == b"+OK\r\n", 10.0)
         yield server
+
+
+@pytest.fixture
+def limited(small_server: Server) -> Server:
+    """A server with room for `ROOM` clients, which has noticed that those of the test before are gone."""
+
+    port = f":{small_server.clients[1]:04X}"
+
+    def no_client_is_held() -> bool:
+        sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return not any(fields[1].endswith(port) and fields[3] in _HELD for fields in sockets)
+
+    assert wait_until(no_client_is_held, 10.0)
+    return small_server
 
 
 def answer(client: socket.socket, request: bytes) -> bytes:

@@ -109,7 +109,7 @@ def test_a_seed_reaches_most_of_the_core_and_none_of_the_tool() -> None:
     modules = {module.name: module for module in found.modules}
     assert found.failures == ()
     assert modules["raft_core.roles.leader"].percent > 50
-    assert modules["raft_core.ids"].percent == 100  # lines that run while it is imported are counted too
+    assert modules["raft_core.ids"].statements_missed == 0  # lines that run while it is imported are counted too
     assert not [name for name in modules if name.startswith("raft_testing")]
     assert found.met["AppendEntries at follower"] > 100
 

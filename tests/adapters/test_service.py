@@ -149,6 +149,7 @@ async def test_changes_tell_of_the_leader_and_end_with_the_node(cluster: Cluster
 async def test_a_reader_of_changes_that_comes_late_hears_where_things_stand(cluster: Cluster) -> None:
     await cluster.start_all(3)
     leader = await cluster.leader()
+    await eventually(lambda: cluster[1].status.leader == leader.status.node)  # it may not have heard the leader yet
     async for change in cluster[1].changes():
         assert change.leader == leader.status.node
         break

@@ -17,7 +17,7 @@ from tests import profiles
 _TIMED: Final = ("adapters", "compatibility", "examples", "kv")
 """Folders whose tests start processes and wait for them: two such tests at a time would wait for each other."""
 
-_LONGEST: Final = float(os.environ.get("LONGEST_TEST", "300"))
+_LONGEST: Final = float(os.environ.get("LONGEST_TEST", "900"))
 """Seconds after which a test that waits is ended: far more than any takes, so that none hangs for ever."""
 
 profiles.register()

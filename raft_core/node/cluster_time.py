@@ -59,15 +59,10 @@ class ClusterTime:
         if time > 0 and self._time + now - self._at < time:
             self._set(time, now)
 
-    def hear(self, raft: Raft, message: Message, now: int) -> None:
+    def hear(self, raft: Raft, message: AppendEntries | InstallSnapshot, now: int) -> None:
         """Take the time of a message the core has just handled, if it came from the leader that this node follows."""
-        if type(message) is AppendEntries:
-            brings = bool(message.entries)
-            if not (brings or message.time):
-                return
-        elif type(message) is InstallSnapshot:
-            brings = True
-        else:
+        brings = type(message) is not AppendEntries or bool(message.entries)
+        if not (brings or message.time):
             return
         if raft.obeys(message.sender, message.term):
             same = raft.log_verified and type(message) is AppendEntries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import cast
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from raft_core.node.events import JobFailed, MachineTime
 from raft_core.node.job_runner import JobRunner
 from raft_core.node.jobs import Lane
 from raft_core.node.limits import MILLISECOND, SECOND
+from raft_core.raft import Raft
 from raft_core.sessions import Sessions, encode_plain
 from raft_core.state_machine import KeepsTime, PreparesWithWallTime, StateMachine, latest_time, preparer
 from raft_storage import MemoryStore
@@ -309,3 +311,52 @@ def test_machine_that_tells_no_time_when_asked_ends_the_lane(answer: object) -> 
     work = JobRunner(MemoryStore(1, "c"), Wrong())
     reports = work.run(Lane.APPLY, [Apply(Index(1), ((Index(1), b"30"),))])
     assert [type(report) for report in reports] == [JobFailed]
+
+
+class Following:
+    """As much of a core as `ClusterTime.hear` looks at: one that follows node 1."""
+
+    def __init__(self, *, verified: bool, known: bool = True) -> None:
+        self.log_verified = verified
+        self.status = self
+        self.leader = NodeId(1)
+        self._known = known
+
+    def obeys(self, node: NodeId, term: Term) -> bool:
+        return self._known
+
+
+@pytest.mark.parametrize(
+    ("following", "expected"),
+    [
+        (Following(verified=True), 12_000),
+        (Following(verified=False), 10_100),
+        (Following(verified=True, known=False), 5_000),
+        (Following(verified=False, known=False), 10_100),
+    ],
+)
+def test_entries_bring_the_time_of_a_known_leader_whose_log_is_ours(following: Following, expected: int) -> None:
+    time = ClusterTime()
+    time.log_shows(5_000, 0)
+    time.leader_says(Term(1), 10_000, 0)
+    page = (Entry.make(1, 2),)
+    sent = AppendEntries(
+        Term(2), NodeId(1), MessageId(1), DATA, NO_INDEX, NO_TERM, NO_INDEX, ReadId(0), page, time=12_000
+    )
+
+    time.hear(cast(Raft, following), sent, 100)
+
+    assert time.read(100) == expected
+
+
+def test_snapshot_brings_a_smaller_time_and_no_larger_one() -> None:
+    """Its stamps are not applied yet, and the log is not the leader's until it is installed."""
+    time = ClusterTime()
+    time.leader_says(Term(1), 10_000, 0)
+    meta = SnapshotMeta(Index(1), Term(1), Members.initial((1,)))
+    following = cast(Raft, Following(verified=True))
+
+    time.hear(following, InstallSnapshot(Term(2), NodeId(1), MessageId(1), meta, time=12_000), 100)
+    assert time.read(100) == 10_100
+    time.hear(following, InstallSnapshot(Term(3), NodeId(1), MessageId(2), meta, time=9_000), 100)
+    assert time.read(100) == 9_000

@@ -22,6 +22,7 @@ from raft_core.node.jobs import Lane
 from raft_core.node.limits import MILLISECOND, SECOND
 from raft_core.raft import Raft
 from raft_core.sessions import Sessions, encode_plain
+from raft_core.settings import Settings
 from raft_core.state_machine import KeepsTime, PreparesWithWallTime, StateMachine, latest_time, preparer
 from raft_storage import MemoryStore
 from tests.node.cluster import WALL, Cluster, LogMachine, Node
@@ -360,3 +361,25 @@ def test_snapshot_brings_a_smaller_time_and_no_larger_one() -> None:
     assert time.read(100) == 10_100
     time.hear(following, InstallSnapshot(Term(3), NodeId(1), MessageId(2), meta, time=9_000), 100)
     assert time.read(100) == 9_000
+
+
+def test_node_hears_the_time_of_an_offered_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[int] = []
+    hear = ClusterTime.hear
+
+    def listen(self: ClusterTime, raft: Raft, message: AppendEntries | InstallSnapshot, now: int) -> None:
+        if isinstance(message, InstallSnapshot):
+            heard.append(message.time)
+        hear(self, raft, message, now)
+
+    monkeypatch.setattr(ClusterTime, "hear", listen)
+    cluster = clocks(settings=Settings(snapshot_entries=20, keep_entries=2), chunk_bytes=16)
+    behind = cluster.followers()[0]
+    cluster.crash(behind.id)
+    leader = cluster.elect()
+    for _ in range(60):
+        ask(cluster, leader)
+    behind.start()
+    cluster.run_until(lambda: bool(heard))
+
+    assert all(time > 0 for time in heard)

@@ -391,6 +391,11 @@ class Raft:
         return self._server.members
 
     @property
+    def commit(self) -> Index:
+        """The index of the last entry known to be committed."""
+        return self._server.commit
+
+    @property
     def role(self) -> Role:
         """The role object, for tests and tools to read."""
         return self._role

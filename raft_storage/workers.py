@@ -28,9 +28,11 @@ from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias
 
 from raft_core.errors import DiskError, InvariantBroken, RaftError
+from raft_core.events import SnapshotTaken
 from raft_core.node.events import JobFailed, NodeEvent, TimerFired
 from raft_core.node.job_runner import JobRunner
 from raft_core.node.jobs import Job, Lane
+from raft_core.node.meter import WorkTimes
 from raft_core.store import Store
 
 __all__ = ["Report", "Workers"]
@@ -49,14 +51,27 @@ class Workers:
         self._store: Final = store
         self._work: Final = work
         self._report: Report = _nobody
+        self._times = WorkTimes()
         self._workers: Final[dict[Lane, _Worker]] = {lane: _Worker(self, lane, f"{name} {lane.value}") for lane in Lane}
         self._inline: Final[dict[Lane, _InlineLane]] = {
-            lane: _InlineLane(work, lane, self._workers[lane]) for lane in Lane if work.inline(lane)
+            lane: _InlineLane(self, work, lane, self._workers[lane]) for lane in Lane if work.inline(lane)
         }
 
     def start(self, report: Report) -> None:
         """Accept jobs from now on; give their reports to `report`, on the lane's thread."""
         self._report = report
+
+    def measure(self, times: WorkTimes) -> None:
+        """Put the durations of jobs into `times` from now on; to be called before `start`."""
+        self._times = times
+
+    def took(self, lane: Lane, began: int, events: list[NodeEvent]) -> None:
+        """Measure a run of the lane's jobs that began at this time of `time.perf_counter_ns` and had these reports."""
+        duration = time.perf_counter_ns() - began
+        if lane is not Lane.SNAPSHOT:
+            self._times.took(lane, duration)
+        elif any(type(event) is SnapshotTaken for event in events):
+            self._times.stored_snapshot(duration, self._work.stored_bytes)
 
     def put(self, lane: Lane, job: Job) -> None:
         """Queue the job behind its lane's others. For the loop."""
@@ -99,6 +114,7 @@ class Workers:
             self._hand_over(Lane.APPLY, lambda: self._work.run_machine(queue, _Slice()))
 
     def _hand_over(self, lane: Lane, work: Callable[[], list[NodeEvent]]) -> None:
+        began = time.perf_counter_ns()
         try:
             events = work()
         except RaftError as failure:
@@ -107,6 +123,7 @@ class Workers:
             error = InvariantBroken(f"a job of the {lane.value} lane raised {type(failure).__name__}: {failure}")
             error.__cause__ = failure
             events = [JobFailed(lane, error)]
+        self.took(lane, began, events)
         inline = self._inline.get(lane)
         if inline is None:
             self._report(events)
@@ -142,7 +159,8 @@ def _join(thread: threading.Thread, give_up: float) -> bool:
 class _InlineLane:
     """A lane run by the loop, in order; while a thread runs a blocking job of it, those behind it wait."""
 
-    def __init__(self, work: JobRunner, lane: Lane, worker: _Worker) -> None:
+    def __init__(self, lanes: Workers, work: JobRunner, lane: Lane, worker: _Worker) -> None:
+        self._lanes: Final = lanes
         self._work: Final = work
         self._lane: Final = lane
         self._worker: Final = worker
@@ -166,7 +184,10 @@ class _InlineLane:
                 self.away = True
                 self._worker.put(job)
                 break
-            events += self._work.run_machine(self.jobs, enough, in_loop=True)
+            began = time.perf_counter_ns()
+            reports = self._work.run_machine(self.jobs, enough, in_loop=True)
+            self._lanes.took(self._lane, began, reports)
+            events += reports
         return events
 
 

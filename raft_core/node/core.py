@@ -28,7 +28,17 @@ from raft_core.effects import (
     TakeSnapshot,
 )
 from raft_core.errors import CallerError, RaftError
-from raft_core.events import Applied, Event, PeerConnected, Persisted, Restored, SnapshotFailed, SnapshotTaken, Tick
+from raft_core.events import (
+    Applied,
+    Event,
+    PeerConnected,
+    Persisted,
+    Proposed,
+    Restored,
+    SnapshotFailed,
+    SnapshotTaken,
+    Tick,
+)
 from raft_core.explain import Explanation
 from raft_core.ids import NO_NODE, NodeId
 from raft_core.membership import Members
@@ -63,6 +73,7 @@ from raft_core.node.handshake import Handshake
 from raft_core.node.jobs import Lane, StoreSnapshot, Ticket
 from raft_core.node.leaving import Leaving
 from raft_core.node.limits import NodeLimits
+from raft_core.node.meter import Meter
 from raft_core.node.notices import Notices
 from raft_core.node.outcomes import core_error, ended, ending, failure_event, stop_error
 from raft_core.node.outputs import Outputs
@@ -121,7 +132,8 @@ class NodeCore:
         self._orders = Outputs()
         self._peers = Peers(config, settings, recovered.identity, self._orders, rng)
         self._handshake = Handshake(config, settings, recovered, self._orders, self._peers)
-        self._clients = RequestBook(config, settings, self._orders, self._peers, machine_prepare)
+        self.meter: Final = Meter()
+        self._clients = RequestBook(config, settings, self._orders, self._peers, machine_prepare, self.meter)
         self._leaving = Leaving(config, self._orders, self._clients, self._peers)
         self._receiving = Receiving(config, self._orders, self._peers)
         self._serving = Serving(config, self._orders, self._peers)
@@ -172,6 +184,8 @@ class NodeCore:
         self._retry_held = False
         self._settle()
         self._clients.look_at_disk(self._raft)
+        if self._raft is not None and self.meter.awaits_commit:
+            self.meter.committed(self._raft.commit, self._now)
         if self._phase is Phase.STOPPING:
             self._leaving.look(self._now, leads=self._leads)
             self._settle()
@@ -208,7 +222,9 @@ class NodeCore:
             self._clients.on_call(event)
         elif kind in _FOR_CORE:
             self._orders.events.append(event)  # type: ignore[arg-type]
-            if type(event) is SnapshotFailed:
+            if type(event) is Persisted:
+                self.meter.persisted(event.upto, self._now)
+            elif type(event) is SnapshotFailed:
                 self._orders.effects.append(Alarm(AlarmKind.SNAPSHOT_STUCK, NO_NODE, event.text))
         elif type(event) is QueryAnswered:
             self._clients.on_query_done(event)
@@ -363,6 +379,8 @@ class NodeCore:
             error = core_error(failure, event)
             self._end(error, str(error))
             return
+        if type(event) is Proposed and self._leads:
+            self.meter.proposed(raft.log.last_index, self._now)
         for effect in effects:
             self._on_effect(effect)
         if self._core_stop is not None:  # after all other effects of the step
@@ -375,12 +393,15 @@ class NodeCore:
                 self._serving.on_offered(effect.to)
         elif (lane := _LANES.get(type(effect))) is not None:
             self._orders.run(lane, effect)  # type: ignore[arg-type]
+            if type(effect) is Persist:
+                self.meter.ordered(effect, self._now)
             self._handshake.on_write()
         elif isinstance(effect, Respond):
             self._leaving.on_respond(effect)
             self._clients.on_respond(effect)
         elif isinstance(effect, RoleChanged):
             self._standing = effect
+            self.meter.role_changed(effect)
             self._retry_held = True
             self._orders.effects.append(effect)
         elif isinstance(effect, Alarm):
@@ -502,4 +523,5 @@ class NodeCore:
     @property
     def status(self) -> NodeStatus:
         """Return a frozen snapshot of the node's state."""
-        return picture_of(self._recovered.identity, self._phase, self._standing, self._raft, self._peers, self._clients)
+        identity, peers, clients = self._recovered.identity, self._peers, self._clients
+        return picture_of(identity, self._phase, self._standing, self._raft, peers, clients, self.meter)

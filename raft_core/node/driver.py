@@ -31,6 +31,7 @@ from raft_core.node.events import (
     WakeAt,
 )
 from raft_core.node.jobs import Job, Lane, Ticket
+from raft_core.node.meter import WorkTimes
 from raft_core.node.outcomes import ended, ending, error_of, result_of
 from raft_core.recorder import Recorder
 from raft_core.recovered import Recovered
@@ -79,6 +80,10 @@ class LaneQueues(Protocol):
         """Do the queued jobs of inline lanes and return their reports."""
         ...
 
+    def measure(self, times: WorkTimes) -> None:
+        """Put the durations of jobs into `times` from now on."""
+        ...
+
     @property
     def inline_waiting(self) -> bool:
         """True if jobs of inline lanes are left for the next turn."""
@@ -87,6 +92,10 @@ class LaneQueues(Protocol):
 
 class Loop(Protocol):
     """The driver's requirements on the event loop."""
+
+    def now(self) -> int:
+        """Return the node's clock in nanoseconds."""
+        ...
 
     def wake(self) -> None:
         """Call `Driver.turn` soon."""
@@ -135,6 +144,7 @@ class Driver:
         self._host: Final = host
         self._lanes: Final = lanes
         self._loop: Final = loop
+        lanes.measure(host.meter.work)
         self._inbox: list[NodeEvent] = [TimerFired()]  # so that the first turn comes, which starts the node
         self._handled: Sequence[NodeEvent | NodeEffect] = ()  # of the present turn
         self.changes: Final = Feed[RoleChanged](_KEPT_CHANGES)
@@ -180,12 +190,12 @@ class Driver:
         """
         events, self._inbox = self._inbox, []
         self._handle(events or [TimerFired()], connections, now, wall)
-        self._run_inline(connections, now, wall)
+        self._run_inline(connections, wall)
 
-    def _run_inline(self, connections: ConnectionTable, now: int, wall: int) -> None:
+    def _run_inline(self, connections: ConnectionTable, wall: int) -> None:
         reports = self._lanes.run_inline()
         if reports and not self.ended:
-            self._handle(reports, connections, now, wall)
+            self._handle(reports, connections, self._loop.now(), wall)  # the machine took time
 
     def _handle(self, events: Sequence[NodeEvent], connections: ConnectionTable, now: int, wall: int) -> None:
         self._handled = events

@@ -66,6 +66,7 @@ class JobRunner:
         self._writer: SnapshotWriter | None = None  # of the incoming snapshot
         self._writing: tuple[SnapshotMeta, str] | None = None
         self._completed: SnapshotMeta | None = None
+        self.stored_bytes = 0  # of the last snapshot of this machine
 
     def inline(self, lane: Lane) -> bool:
         """Return whether the loop runs this lane itself, except for jobs that block."""
@@ -289,9 +290,12 @@ class JobRunner:
         writer: SnapshotWriter | None = None
         try:
             writer = self._store.create_snapshot(job.meta)
+            size = 0
             for chunk in job.chunks:
                 writer.write(chunk)
+                size += len(chunk)
             writer.finish()
+            self.stored_bytes = size
         except Exception as failure:  # of the disk or of the machine; the snapshot is ordered again later
             _close(job.chunks)
             if writer is not None:

@@ -56,7 +56,7 @@ class PendingRequest:
 
     __slots__ = (
         "connection", "deadline", "forward", "held_for", "held_since", "is_barrier", "is_read", "place", "refused",
-        "request", "size", "ticket",
+        "request", "since", "size", "ticket",
     )  # fmt: skip
 
     def __init__(self, request: Request, *, deadline: int, held_since: int, ticket: Ticket | None = None) -> None:
@@ -65,6 +65,7 @@ class PendingRequest:
         self.connection = ConnectionId(0)
         self.forward = 0
         self.deadline: Final = deadline
+        self.since: Final = held_since  # never moved, for measurement
         self.held_since = held_since
         self.held_for: RefusalReason | None = None  # why the last attempt to move it failed
         self.place = Place.HELD

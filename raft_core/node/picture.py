@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raft_core.effects import RoleChanged
+from raft_core.node.meter import Meter
 from raft_core.node.peers import Peers
 from raft_core.node.requests import RequestBook
 from raft_core.node.status import Load, NodeStatus, Phase
@@ -18,7 +19,13 @@ def load_of(peers: Peers, clients: RequestBook) -> Load:
 
 
 def picture_of(
-    identity: Identity, phase: Phase, standing: RoleChanged, raft: Raft | None, peers: Peers, clients: RequestBook
+    identity: Identity,
+    phase: Phase,
+    standing: RoleChanged,
+    raft: Raft | None,
+    peers: Peers,
+    clients: RequestBook,
+    meter: Meter,
 ) -> NodeStatus:
     """Return the present state of these parts of a node."""
     return NodeStatus(
@@ -36,4 +43,5 @@ def picture_of(
         waiting_bytes=clients.bytes,
         forwarded=clients.forwarded,
         drops=tuple(sorted((reason.value, count) for reason, count in peers.drops.items())),
+        measured=meter.value,
     )

@@ -24,6 +24,7 @@ from raft_core.node.events import Answer, Answered, Call, ConnectionId, QueryAns
 from raft_core.node.forwards import Forwards
 from raft_core.node.jobs import Lane, Query, Ticket
 from raft_core.node.limits import SECOND, NodeLimits
+from raft_core.node.meter import Meter
 from raft_core.node.outcomes import deadline_text
 from raft_core.node.outputs import Outputs
 from raft_core.node.peers import Peers
@@ -55,12 +56,14 @@ class RequestBook:
         orders: Outputs,
         peers: Peers,
         prepare: Callable[[bytes, int, int], bytes],
+        meter: Meter,
     ) -> None:
         self._config = config
         self._settings = settings
         self._orders = orders
         self._peers = peers
         self._prepare = prepare
+        self._meter = meter
         self._largest_result = Limits.of(settings).max_frame - _REPLY_ROOM
         self._tickets: dict[Ticket, PendingRequest] = {}
         self._new: list[PendingRequest] = []
@@ -445,11 +448,13 @@ class RequestBook:
         self._answer(item, Refusal(reason, leader, text))
 
     def _answer(self, item: PendingRequest, outcome: Answered) -> None:
+        request = item.request
         if not self._finish(item):
             return
         if item.ticket is None:
             self._reply(item.connection, item.forward, outcome)
         else:
+            self._meter.answered(request, outcome, self.now - item.since)
             self._orders.effects.append(Answer(item.ticket, outcome))
 
     def _reply(self, connection: ConnectionId, number: int, outcome: Answered) -> None:

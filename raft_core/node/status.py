@@ -9,6 +9,7 @@ import attrs
 
 from raft_core.effects import RoleName
 from raft_core.ids import NodeId, Term
+from raft_core.node.measured import Measured
 from raft_core.recovered import Identity
 from raft_core.status import Status
 
@@ -95,3 +96,4 @@ class NodeStatus:
     waiting_bytes: int
     forwarded: int
     drops: tuple[tuple[str, int], ...]
+    measured: Measured = Measured()

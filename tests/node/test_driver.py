@@ -40,6 +40,7 @@ from raft_core.node.events import (
     WakeAt,
 )
 from raft_core.node.jobs import DropReceived, Job, Lane
+from raft_core.node.meter import Meter, WorkTimes
 from raft_core.node.outcomes import result_of
 from raft_core.requests import LeaveJoint, Propose
 
@@ -57,6 +58,7 @@ class SimulatedAdapter:
         self.inline: list[NodeEvent] = []
         self.inline_waiting = False
         self.tickets: list[Caller] = []
+        self.meter = Meter()
         self.driver = Driver(cast(NodeCore, self), self, self)
 
     def turn(self, *effects: NodeEffect) -> list[object]:
@@ -72,6 +74,12 @@ class SimulatedAdapter:
 
     def put(self, lane: Lane, job: Job) -> None:
         self.told.append(("put", lane, job))
+
+    def measure(self, times: WorkTimes) -> None:
+        self.times = times
+
+    def now(self) -> int:
+        return 5
 
     def run_inline(self) -> list[NodeEvent]:
         events, self.inline = self.inline, []

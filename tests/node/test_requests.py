@@ -34,6 +34,7 @@ from raft_core.node.events import (
 )
 from raft_core.node.jobs import Lane, Query
 from raft_core.node.limits import MILLISECOND, SECOND, NodeLimits
+from raft_core.node.meter import Meter
 from raft_core.node.outcomes import error_of, result_of
 from raft_core.node.outputs import Outputs
 from raft_core.node.peers import Peers
@@ -58,7 +59,9 @@ class Desk:
         self.peers = Peers(self.config, Settings(), identity, self.orders, random.Random(1))
         self.prepared: list[tuple[bytes, int]] = []
         self.time = 7
-        self.clients = RequestBook(self.config, Settings(max_entry_bytes=1000), self.orders, self.peers, self._prepare)
+        settings = Settings(max_entry_bytes=1000)
+        self.meter = Meter()
+        self.clients = RequestBook(self.config, settings, self.orders, self.peers, self._prepare, self.meter)
         self.link: Link | None = None
         self.at(SECOND)
 

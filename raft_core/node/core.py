@@ -28,17 +28,7 @@ from raft_core.effects import (
     TakeSnapshot,
 )
 from raft_core.errors import CallerError, RaftError
-from raft_core.events import (
-    Applied,
-    Event,
-    PeerConnected,
-    Persisted,
-    Proposed,
-    Restored,
-    SnapshotFailed,
-    SnapshotTaken,
-    Tick,
-)
+from raft_core.events import Applied, Event, PeerConnected, Persisted, Restored, SnapshotFailed, SnapshotTaken, Tick
 from raft_core.explain import Explanation
 from raft_core.ids import NO_NODE, NodeId
 from raft_core.membership import Members
@@ -184,8 +174,7 @@ class NodeCore:
         self._retry_held = False
         self._settle()
         self._clients.look_at_disk(self._raft)
-        if self._raft is not None and self.meter.awaits_commit:
-            self.meter.committed(self._raft.commit, self._now)
+        self.meter.look(self._raft, self._now, leads=self._leads)
         if self._phase is Phase.STOPPING:
             self._leaving.look(self._now, leads=self._leads)
             self._settle()
@@ -379,8 +368,6 @@ class NodeCore:
             error = core_error(failure, event)
             self._end(error, str(error))
             return
-        if type(event) is Proposed and self._leads:
-            self.meter.proposed(raft.log.last_index, self._now)
         for effect in effects:
             self._on_effect(effect)
         if self._core_stop is not None:  # after all other effects of the step

@@ -15,6 +15,7 @@ from raft_core.ids import NO_NODE, Index, NodeId, Term, WriteId
 from raft_core.node.events import Answered
 from raft_core.node.jobs import Lane
 from raft_core.node.measured import BOUNDS, HistogramValue, Measured
+from raft_core.raft import Raft
 from raft_core.requests import Propose, Read, Request, TransferLeadership
 
 __all__ = ["Histogram", "Meter", "WorkTimes"]
@@ -72,10 +73,10 @@ class WorkTimes:
 
 @final
 class Meter:
-    """Takes the measurements of one node. `work` is filled by its workers."""
+    """Takes the measurements of one node. `work` is filled by its workers; `has_proposed` is set with each batch."""
 
     __slots__ = ("_append", "_commit", "_leader", "_leader_changes", "_open", "_reads", "_requests", "_writes",
-                 "_written", "work")  # fmt: skip
+                 "_written", "has_proposed", "work")  # fmt: skip
 
     def __init__(self) -> None:
         self.work: Final = WorkTimes()
@@ -85,6 +86,7 @@ class Meter:
         self._reads: Final = Histogram()
         self._written: Final[deque[tuple[WriteId, int]]] = deque()
         self._open: Final[deque[tuple[Index, int]]] = deque()
+        self.has_proposed = False
         self._leader: tuple[NodeId, Term] = (NO_NODE, Term(0))
         self._leader_changes = 0
         self._requests: Final[dict[tuple[str, str, str], int]] = {}
@@ -101,21 +103,18 @@ class Meter:
         while written and written[0][0] <= write:
             self._append.add(now - written.popleft()[1])
 
-    def proposed(self, last: Index, now: int) -> None:
-        """Note that a leader has appended a batch that ends at `last`."""
-        if len(self._open) < _MOST_OPEN:
-            self._open.append((last, now))
-
-    def committed(self, commit: Index, now: int) -> None:
-        """Measure the batches of this leader that `commit` includes."""
+    def look(self, raft: Raft | None, now: int, *, leads: bool) -> None:
+        """Note a batch proposed in this turn, and measure the batches that are committed now."""
         waiting = self._open
+        if self.has_proposed:
+            self.has_proposed = False
+            if leads and raft is not None and len(waiting) < _MOST_OPEN:
+                waiting.append((raft.log.last_index, now))
+        if not waiting or raft is None:
+            return
+        commit = raft.commit
         while waiting and waiting[0][0] <= commit:
             self._commit.add(now - waiting.popleft()[1])
-
-    @property
-    def awaits_commit(self) -> bool:
-        """True if `committed` has something to measure."""
-        return bool(self._open)
 
     def role_changed(self, change: RoleChanged) -> None:
         """Count a leader that is not the one before. Forget proposals: this node may not learn when they commit."""

@@ -221,6 +221,7 @@ class RequestBook:
             items.append(item)
         if items:
             self._orders.events.append(Proposed(self._batch(items), tuple(commands)))
+            self._meter.has_proposed = True
 
     def _give_rare(self, item: PendingRequest) -> None:
         request = item.request

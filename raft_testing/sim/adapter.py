@@ -17,6 +17,7 @@ from raft_core.node.config import deadline_after
 from raft_core.node.events import ConnectionId, NodeEvent
 from raft_core.node.job_runner import JobRunner
 from raft_core.node.jobs import Job, Lane
+from raft_core.node.meter import WorkTimes
 from raft_core.requests import Request
 from raft_testing.checkers.requests import Reply
 from raft_testing.sim.clock import NodeClock
@@ -112,6 +113,9 @@ class SimulatedAdapter:
         if job is not None:
             node.lanes.queue_job(Lane.APPLY, job)
         return events
+
+    def measure(self, times: WorkTimes) -> None:
+        """Leave the durations of jobs at zero: a simulation computes them, and measures none."""
 
     @property
     def inline_waiting(self) -> bool:

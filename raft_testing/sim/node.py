@@ -395,7 +395,7 @@ class SimulatedNode:
         for effect in effects[:count]:
             driver._do(effect, self._surroundings)
         if not dies:
-            driver._run_inline(self._surroundings, local, wall)
+            driver._run_inline(self._surroundings, wall)
             return False
         self.crash_in = -1
         self.world.seen["died between two effects"] += 1

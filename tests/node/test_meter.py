@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -14,8 +16,19 @@ from raft_core.node.jobs import Lane
 from raft_core.node.limits import MILLISECOND, SECOND
 from raft_core.node.measured import BOUNDS, HistogramValue
 from raft_core.node.meter import Histogram, Meter
+from raft_core.raft import Raft
 from raft_core.requests import ChangeMembership, Propose, Read, TransferLeadership
 from tests.node.cluster import DISK, LATENCY, Cluster
+
+
+def core(last: int, commit: int) -> Raft:
+    """A core as far as a meter looks at it."""
+    return cast(Raft, SimpleNamespace(log=SimpleNamespace(last_index=Index(last)), commit=Index(commit)))
+
+
+def propose(meter: Meter, last: int, now: int) -> None:
+    meter.has_proposed = True
+    meter.look(core(last, 0), now, leads=True)
 
 
 def test_duration_falls_into_first_bucket_whose_bound_it_does_not_exceed() -> None:
@@ -76,21 +89,19 @@ def test_one_report_measures_every_write_that_it_covers() -> None:
 
 def test_proposals_of_lost_leadership_are_not_measured() -> None:
     meter = Meter()
-    meter.proposed(Index(5), 0)
-    meter.proposed(Index(9), 100)
-    meter.committed(Index(7), 1000)
-    assert meter.awaits_commit
+    propose(meter, 5, 0)
+    propose(meter, 9, 100)
+    meter.look(core(9, 7), 1000, leads=True)
     meter.role_changed(RoleChanged(RoleName.FOLLOWER, Term(2), NO_NODE))
-    assert not meter.awaits_commit
-    meter.committed(Index(9), 2000)
+    meter.look(core(9, 9), 2000, leads=False)
     assert (meter.value.commit.count, meter.value.commit.total) == (1, 1000)
 
 
 def test_room_for_uncommitted_batches_is_bounded() -> None:
     meter = Meter()
-    for number in range(10_000):
-        meter.proposed(Index(number), 0)
-    meter.committed(Index(10_000), 1)
+    for number in range(1, 10_001):
+        propose(meter, number, 0)
+    meter.look(core(10_000, 10_000), 1, leads=True)
     assert meter.value.commit.count == 4096
 
 

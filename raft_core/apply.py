@@ -19,22 +19,9 @@ from raft_core.log import Log
 from raft_core.outbox import Outbox
 from raft_core.pending import PendingProposals
 from raft_core.settings import Settings
-from raft_core.structs import Value
+from raft_core.state_values import Page
 
-__all__ = ["ApplyPipeline", "Page"]
-
-
-@final
-class Page(Value, frozen=True, array_like=True):
-    """One job in the apply lane: `size` bytes of entries up to index `last`; or a restore.
-
-    `others` are the indexes of its no-ops and configurations, of which the machine does not hear.
-    """
-
-    last: Index
-    size: int
-    restore: bool = False
-    others: tuple[Index, ...] = ()
+__all__ = ["ApplyPipeline"]
 
 
 @final

@@ -23,28 +23,12 @@ from raft_core.ids import NO_INDEX, NO_WRITE, Index, NodeId, Term, WriteId
 from raft_core.log import Log
 from raft_core.messages import Message
 from raft_core.quorum import NO_LIMIT
-from raft_core.structs import Value
+from raft_core.state_values import LogWrite
 
-__all__ = ["LogWrite", "Outbox"]
+__all__ = ["Outbox"]
 
 MOST_HELD: Final = 10_000
 """Most messages held while the disk hangs; beyond it the oldest is dropped, as if the network had lost it."""
-
-
-@final
-class LogWrite(Value, frozen=True, array_like=True):
-    """One write under way with entries from `first` to `last`, the log's end (`first` is last + 1 if it has none).
-
-    Until it is durable, no entry after `cap` counts as durable. Example: B's disk holds entries 1 to 9, and leader C
-    replaces 6 to 9 with a new 6. Old or new bytes may be on the disk until this write is durable, so its cap is 5 and
-    B must not acknowledge index 6, though earlier writes had reached 9.
-    """
-
-    write: WriteId
-    first: Index
-    last: Index
-    cap: Index
-    size: int
 
 
 @final

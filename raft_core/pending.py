@@ -12,24 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import final
 
 from raft_core.effects import Indeterminate, Outcome, Refusal, RefusalReason, Respond, Success, UnknownReason
-from raft_core.ids import Index, RequestId
-from raft_core.structs import Value
+from raft_core.ids import Index
+from raft_core.state_values import PendingProposal
 
-__all__ = ["PendingProposal", "PendingProposals"]
-
-
-@final
-class PendingProposal(Value, frozen=True, array_like=True):
-    """Items of a request from `offset` on, in the entries `first` … `last`.
-
-    `half_done`: an earlier committed entry carries out a part of it, so it can never be refused.
-    """
-
-    request: RequestId
-    offset: int
-    first: Index
-    last: Index
-    half_done: bool = False
+__all__ = ["PendingProposals"]
 
 
 @final

@@ -34,6 +34,18 @@ def _is_shared(kind: type) -> bool:
     return issubclass(kind, _ATOMS) or attrs.has(kind)
 
 
+_NAMES: Final[dict[type, tuple[str, ...]]] = {}
+
+
+def _fields(kind: Any) -> tuple[str, ...]:
+    """Return the names of an object's fields. A compiled class has no `__slots__`, but names its attributes."""
+    names = _NAMES.get(kind)
+    if names is None:
+        compiled = getattr(kind, "__mypyc_attrs__", None)
+        names = _NAMES[kind] = tuple(sorted(kind.__slots__ if compiled is None else compiled))
+    return names
+
+
 # Copies.
 
 
@@ -61,7 +73,7 @@ def _copy(thing: Any, seen: dict[int, Any]) -> Any:
         return rng
     twin = object.__new__(kind)
     seen[id(thing)] = twin
-    for name in kind.__slots__:
+    for name in _fields(kind):
         setattr(twin, name, _copy(getattr(thing, name), seen))
     return twin
 
@@ -96,7 +108,7 @@ def _alike(one: Any, other: Any, seen: set[tuple[int, int]]) -> bool:
     seen.add((id(one), id(other)))
     if isinstance(one, random.Random):
         return bool(one.getstate() == other.getstate())
-    return all(_alike(getattr(one, name), getattr(other, name), seen) for name in kind.__slots__)
+    return all(_alike(getattr(one, name), getattr(other, name), seen) for name in _fields(kind))
 
 
 def fingerprint(thing: object) -> bytes:
@@ -164,7 +176,7 @@ class _Dumper:
         self.seen[id(thing)] = len(self.seen)
         if isinstance(thing, random.Random):
             return ["rng", self.walk(thing.getstate())]
-        return ["object", self._name(thing), [self.walk(getattr(thing, name)) for name in type(thing).__slots__]]
+        return ["object", self._name(thing), [self.walk(getattr(thing, name)) for name in _fields(type(thing))]]
 
     def _name(self, thing: Any) -> str:
         name = type(thing).__name__
@@ -211,6 +223,6 @@ class _Loader:
         kind: Any = self.classes[dumped[1]]
         thing = kind.__new__(kind)
         self.seen.append(thing)
-        for name, value in zip(kind.__slots__, dumped[2], strict=True):
+        for name, value in zip(_fields(kind), dumped[2], strict=True):
             setattr(thing, name, self.walk(value))
         return thing

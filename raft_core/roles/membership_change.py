@@ -12,10 +12,10 @@ from raft_core.effects import Indeterminate, Refusal, RefusalReason, Respond, Un
 from raft_core.entries import MEMBERS, Entry
 from raft_core.ids import NO_INDEX, RequestId
 from raft_core.membership import AddVoter, ChangeError, ChangeMode, Members
-from raft_core.pending import PendingProposal
 from raft_core.requests import ChangeMembership
 from raft_core.roles.replication import Replication
 from raft_core.server import Server
+from raft_core.state_values import PendingProposal
 
 __all__ = ["MembershipChange"]
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from raft_core.effects import Refusal, RefusalReason, Respond
 from raft_core.entries import ENTRY_OVERHEAD, seal_commands
 from raft_core.ids import RequestId
-from raft_core.pending import PendingProposal
 from raft_core.server import Server
 from raft_core.snapshots import crowded
+from raft_core.state_values import PendingProposal
 
 __all__ = ["append_commands", "uncommitted_bytes"]
 

@@ -24,27 +24,9 @@ from raft_core.progress import Progress
 from raft_core.quorum import quorum_reached
 from raft_core.roles.replication import Replication
 from raft_core.server import Server
-from raft_core.structs import Value
+from raft_core.state_values import ReadRound, WaitingRead
 
-__all__ = ["ReadQueue", "ReadRound", "Reading", "WaitingRead"]
-
-
-@final
-class WaitingRead(Value, frozen=True, array_like=True):
-    """A read requested here (`origin` 0) or by another node under its own message id."""
-
-    origin: NodeId
-    request: RequestId
-    message: MessageId = MessageId(0)
-
-
-@final
-class ReadRound(Value, frozen=True, array_like=True):
-    """A round under way. Once it is confirmed, its reads may be done at `index`."""
-
-    id: ReadId
-    index: Index
-    reads: tuple[WaitingRead, ...]
+__all__ = ["ReadQueue", "Reading"]
 
 
 @final

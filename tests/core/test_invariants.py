@@ -15,7 +15,6 @@ import attrs
 import pytest
 
 from raft_core import invariants
-from raft_core.apply import Page
 from raft_core.effects import Send
 from raft_core.entries import LogPosition, SnapshotMeta
 from raft_core.errors import InvariantBroken
@@ -23,13 +22,12 @@ from raft_core.events import Proposed
 from raft_core.ids import NO_NODE, Index, MessageId, NodeId, RequestId, Term, WriteId
 from raft_core.membership import Members
 from raft_core.outbox import MOST_HELD
-from raft_core.pending import PendingProposal
 from raft_core.progress import Progress, ProgressState
 from raft_core.raft import Raft
 from raft_core.roles.candidate import Candidate
 from raft_core.roles.follower import Follower
 from raft_core.roles.leader import Leader
-from raft_core.roles.read_index import WaitingRead
+from raft_core.state_values import Page, PendingProposal, WaitingRead
 from tests.core.helpers import asks, candidate, core, heartbeat, leader, machine_done, persist, step
 
 MEMBERS: Final = Members.initial([1, 2, 3])

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from raft_core.effects import Indeterminate, Refusal, RefusalReason, Respond, Success, UnknownReason
 from raft_core.ids import Index, RequestId
-from raft_core.pending import PendingProposal, PendingProposals
+from raft_core.pending import PendingProposals
+from raft_core.state_values import PendingProposal
 
 TRUNCATED = Indeterminate(UnknownReason.TRUNCATED)
 SUPERSEDED = Refusal(RefusalReason.SUPERSEDED)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from raft_core.ids import NO_NODE, Index, MessageId, NodeId, ReadId, RequestId
-from raft_core.roles.read_index import ReadQueue, ReadRound, WaitingRead
+from raft_core.roles.read_index import ReadQueue
+from raft_core.state_values import ReadRound, WaitingRead
 
 
 def own(request: int) -> WaitingRead:

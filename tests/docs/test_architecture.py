@@ -95,6 +95,7 @@ ORDER = (
     "validation",
     "recovered",
     "log",
+    "state_values",
     "outbox",
     "progress",
     "pending",

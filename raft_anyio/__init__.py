@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from raft_anyio.node import Node, open_node
+from raft_anyio.serving import serve
 from raft_core._moved import moved_names
 from raft_core.effects import Alarm, AlarmKind, RefusalReason, RoleChanged, RoleName, UnknownReason
 from raft_core.entries import Checksum
@@ -36,6 +37,7 @@ from raft_core.explain import Explanation
 from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, Members, RemoveNode
 from raft_core.node.config import NodeConfig
 from raft_core.node.limits import NodeLimits
+from raft_core.node.opening import Openable
 from raft_core.node.reaching import ListenFailed
 from raft_core.node.status import NodeStatus
 from raft_core.requests import ReadConsistency
@@ -68,6 +70,7 @@ __all__ = [
     "NodeLimits",
     "NodeStatus",
     "NotLeader",
+    "Openable",
     "OutcomeUnknown",
     "PreparesWithWallTime",
     "QueueFull",
@@ -88,6 +91,7 @@ __all__ = [
     "UnknownReason",
     "WrongDirectory",
     "open_node",
+    "serve",
 ]
 
 if not TYPE_CHECKING:

@@ -19,6 +19,7 @@ from raft_core.node.core import NodeCore
 from raft_core.node.driver import host_at
 from raft_core.node.events import StopAsked
 from raft_core.node.limits import NodeLimits
+from raft_core.node.opening import Openable, opening_of
 from raft_core.state_machine import StateMachine
 from raft_storage.open import open_disk
 
@@ -59,21 +60,26 @@ class Node(NodeApi):
 
 
 @asynccontextmanager
-async def open_node(config: NodeConfig, machine: StateMachine, *, seed: int | None = None) -> AsyncIterator[Node]:
+async def open_node(
+    config: NodeConfig, machine: StateMachine | Openable, *, seed: int | None = None
+) -> AsyncIterator[Node]:
     """Run a node for the block. On leaving the block, transfer leadership and close, in bounded time.
+
+    `machine` is a state machine, or replicated objects: a `Replicated`, or `Objects` with several.
 
     A thread opens the disk, which cannot be interrupted. Raise `SettingsError`, `DiskError` if the disk cannot be used,
     and `OSError` if the address cannot. A node that fails while it runs (a `DiskError`, or an exception of the machine)
     cancels the block and raises its error here. `seed` seeds the random generator, for tests.
     """
+    opening = opening_of(machine)
     with anyio.CancelScope(shield=True):
-        recovered, lanes = await anyio.to_thread.run_sync(open_disk, config, machine)
+        recovered, lanes = await anyio.to_thread.run_sync(open_disk, config, opening.machine)
     try:
         async with listening(config.listening_address) as (listener, address):
             seed = secrets.randbits(64) if seed is None else seed
-            host = host_at(address, config, recovered, machine, seed)
+            host = host_at(address, config, recovered, opening.machine, seed)
             loop = Loop(host, lanes)
-            async with _running(Node(host, loop, address), loop, listener, config) as node:
+            async with _running(Node(host, loop, address), loop, listener, config) as node, opening.attach(node):
                 yield node
     finally:
         with anyio.CancelScope(shield=True):

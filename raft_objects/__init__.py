@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raft_objects.codec import Since
-from raft_objects.declare import BoundCommand, BoundQuery, Command, Query, Replicated, command, query
+from raft_objects.declare import OPENERS, BoundCommand, BoundQuery, Command, Query, Replicated, command, query
 from raft_objects.errors import (
     CommandCrashed,
     CommandError,
@@ -14,6 +14,7 @@ from raft_objects.errors import (
     VersionUnknown,
 )
 from raft_objects.machine import Objects
+from raft_objects.opening import opening
 
 __all__ = [
     "BoundCommand",
@@ -33,3 +34,5 @@ __all__ = [
     "command",
     "query",
 ]
+
+OPENERS.append(opening)  # so `open_node` takes objects

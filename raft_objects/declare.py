@@ -43,6 +43,7 @@ from typing import (
 import attrs
 
 from raft_core.errors import CallerError
+from raft_core.node.opening import Opening
 from raft_objects.codec import Since, classes_in
 
 __all__ = [
@@ -61,6 +62,8 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 _NANOSECONDS: Final = 1_000_000_000
+OPENERS: Final[list[Callable[[Any], Opening]]] = []
+"""One function, of `raft_objects.opening`, which imports what stands on this module."""
 
 
 class Site(Protocol):
@@ -76,6 +79,10 @@ class Site(Protocol):
 
     def ask_here(self, name: str, query: Query[..., Any], arguments: dict[str, Any]) -> Any:
         """Return the local replica's answer."""
+        ...
+
+    async def enable(self, version: int, *, timeout: float = 30.0) -> None:
+        """Enable a version of the objects."""
         ...
 
 
@@ -172,6 +179,10 @@ class Replicated:
     def version(self) -> int:
         """The version enabled in the log; changed behaviour waits for it: `if self.version >= 2`."""
         return self._moment.version
+
+    def __raft_open__(self) -> Opening:
+        """Let `open_node` take this one object. Its name in the log is `main`. `Objects` takes more, and settings."""
+        return OPENERS[0](self)
 
     def notify(self, *keys: Hashable) -> None:
         """Wake those who wait for these keys at this replica, once the command is done."""

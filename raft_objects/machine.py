@@ -27,10 +27,11 @@ import msgspec
 
 from raft_core.errors import CallerError
 from raft_core.ids import MAX_INT63
+from raft_core.node.opening import Opening
 from raft_core.sessions import SessionLimits, Sessions
 from raft_core.state_machine import StateMachine
 from raft_objects.codec import Codec, classes_in, copied
-from raft_objects.declare import Command, Moment, Query, Replicated, Site
+from raft_objects.declare import OPENERS, Command, Moment, Query, Replicated, Site
 from raft_objects.errors import CommandError, CommandFailed, NotDeterministic, VersionUnknown
 from raft_objects.fields import copy_fields, fields_of, set_fields
 from raft_objects.guard import watched
@@ -79,7 +80,7 @@ class Entry:
 
 @final
 class Objects(StateMachine):
-    """Replicated objects by name. `machine` is what a node opens.
+    """Replicated objects by name, for `open_node`.
 
     `version`: the highest version that this code knows; raise it with every new command, parameter or field, and mark
     those with it. `on_error`: what becomes of an exception that no command declares: "stop" ends the node with the
@@ -106,6 +107,7 @@ class Objects(StateMachine):
         self._development = development
         self.session_limits: Final = sessions or SessionLimits()
         self._entries: dict[str, Entry] = {}
+        self._site: Site | None = None
         # State from here on; equal on all replicas.
         self._enabled = 1
         self._begun = False
@@ -160,6 +162,22 @@ class Objects(StateMachine):
         """Return the machine for `open_node`: these objects under sessions, so that each command is applied once."""
         return Sessions(self, self.session_limits)
 
+    def __raft_open__(self) -> Opening:
+        """Let `open_node` take these objects: it runs `machine` and connects the objects to the node for its block."""
+        return OPENERS[0](self)
+
+    def init(self) -> int:
+        """Return 0: a node begins with what its disk has. Raise `CallerError` if commands were applied here before."""
+        if self._begun:
+            raise CallerError("these objects ran on a node before: make new ones, which get their state from the disk")
+        return 0
+
+    async def enable(self, version: int, *, timeout: float = 30.0) -> None:
+        """Enable a version, once every process of the cluster runs code that knows it. See `Running.enable`."""
+        if self._site is None:
+            raise CallerError("the objects are not open")
+        await self._site.enable(version, timeout=timeout)
+
     @property
     def enabled(self) -> int:
         """The version enabled in the log, as this replica knows it."""
@@ -176,6 +194,7 @@ class Objects(StateMachine):
 
     def connect(self, site: Site | None) -> None:
         """Send the objects' calls to `site`; None: nowhere."""
+        self._site = site
         for entry in self._entries.values():
             entry.instance._binding.site = site
 

@@ -35,6 +35,7 @@ from raft_core.explain import Explanation
 from raft_core.membership import AddLearner, AddVoter, Change, ChangeMode, Members, RemoveNode
 from raft_core.node.config import NodeConfig
 from raft_core.node.limits import NodeLimits
+from raft_core.node.opening import Openable
 from raft_core.node.reaching import ListenFailed
 from raft_core.node.status import NodeStatus
 from raft_core.requests import ReadConsistency
@@ -42,6 +43,7 @@ from raft_core.settings import Settings
 from raft_core.state_machine import KeepsTime, PreparesWithWallTime, StateMachine
 from raft_core.store import Store
 from raft_trio.node import Node, open_node
+from raft_trio.serving import serve
 
 __all__ = [
     "AddLearner",
@@ -68,6 +70,7 @@ __all__ = [
     "NodeLimits",
     "NodeStatus",
     "NotLeader",
+    "Openable",
     "OutcomeUnknown",
     "PreparesWithWallTime",
     "QueueFull",
@@ -88,6 +91,7 @@ __all__ = [
     "UnknownReason",
     "WrongDirectory",
     "open_node",
+    "serve",
 ]
 
 if not TYPE_CHECKING:

@@ -29,18 +29,18 @@ PINNED: dict[str, str] = {
     "raft_trio": (
         "AddLearner AddVoter Alarm AlarmKind CallerError Change ChangeMode Checksum DirectoryInUse DiskError"
         " Explanation InvariantBroken KeepsTime ListenFailed LogDamaged LogLost MachineBroken Members"
-        " MembershipRefused Node NodeConfig NodeLimits NodeStatus NotLeader OutcomeUnknown"
+        " MembershipRefused Node NodeConfig NodeLimits NodeStatus NotLeader Openable OutcomeUnknown"
         " PreparesWithWallTime QueueFull RaftError ReadConsistency RefusalReason Refused RemoveNode"
         " RequestError RoleChanged RoleName Settings SettingsError StateMachine StorageBroken Store"
-        " TransferInProgress UnknownReason WrongDirectory open_node"
+        " TransferInProgress UnknownReason WrongDirectory open_node serve"
     ),
     "raft_anyio": (
         "AddLearner AddVoter Alarm AlarmKind CallerError Change ChangeMode Checksum DirectoryInUse DiskError"
         " Explanation InvariantBroken KeepsTime ListenFailed LogDamaged LogLost MachineBroken Members"
-        " MembershipRefused Node NodeConfig NodeLimits NodeStatus NotLeader OutcomeUnknown"
+        " MembershipRefused Node NodeConfig NodeLimits NodeStatus NotLeader Openable OutcomeUnknown"
         " PreparesWithWallTime QueueFull RaftError ReadConsistency RefusalReason Refused RemoveNode"
         " RequestError RoleChanged RoleName Settings SettingsError StateMachine StorageBroken Store"
-        " TransferInProgress UnknownReason WrongDirectory open_node"
+        " TransferInProgress UnknownReason WrongDirectory open_node serve"
     ),
     "raft_storage": (
         "FileStore Location MemoryStore PackageMissing PosixFiles Survivor UnknownStore migrate open_store"

@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -24,7 +24,7 @@ from raft_kv.garbage import leave_out
 from raft_kv.keyspace import Millis
 from raft_kv.log_output import print_line
 from raft_kv.node_log import NodeLog
-from raft_kv.output_buffer import OutputBuffer, Signal
+from raft_kv.output_buffer import OutputBuffer
 from raft_kv.resp_parser import RequestLimits
 from raft_kv.scripts import Scripts
 from raft_kv.state_machine import KeyValueMachine
@@ -121,16 +121,12 @@ def cluster_clock(node: NodeApi) -> Millis:
 @final
 @attrs.define(eq=False)
 class Service:
-    """One server's facts and counters.
-
-    `listen` and `peer_address` hold the actual ports; `make` returns an event of the loop.
-    """
+    """One server's facts and counters. `listen` and `peer_address` hold the actual ports."""
 
     config: ServeConfig
     machine: KeyValueMachine
     listen: str
     peer_address: str
-    make: Callable[[], Signal]
     outputs: set[OutputBuffer] = attrs.field(factory=set)
     """One for each connection."""
     leaving: bool = False
@@ -161,16 +157,10 @@ class Service:
         client.address, client.local_address = _ends_of(connection)
         client.since = client.seen = self._clients.clock()
         self._clients.by_number[session.number] = client
-        output = OutputBuffer(session, self.make)
+        output = OutputBuffer(session)
         self.outputs.add(output)
         self.log.client_connected(session.number, client.address)
         return output
-
-    def outputs_of(self, clients: Sequence[int]) -> list[OutputBuffer]:
-        """Return the output buffers of these clients, in the order of their numbers."""
-        wanted = frozenset(clients)
-        found = [output for output in self.outputs if output.session.number in wanted]
-        return sorted(found, key=lambda output: output.session.number)
 
     def leave(self, output: OutputBuffer) -> None:
         """Note that the connection is gone."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import threading
 from contextlib import suppress
@@ -18,7 +17,7 @@ from raft_core.effects import RoleName
 from raft_core.errors import OutcomeUnknown, Refused
 from raft_core.node.api import NodeApi
 
-__all__ = ["GO_ON", "end_input", "stop_signals", "stop_when_input_ends", "transfer_leadership"]
+__all__ = ["GO_ON", "stop_signals", "stop_when_input_ends", "transfer_leadership"]
 
 GO_ON: Final = b"go on\n"
 """Written by a parent before it closes the pipe, if the server is to outlive it."""
@@ -31,12 +30,6 @@ async def transfer_leadership(node: NodeApi) -> None:
     if node.status.role is RoleName.LEADER:
         with suppress(Refused, OutcomeUnknown):
             await node.transfer(timeout=_HAND_OVER_SECONDS)
-
-
-def end_input(descriptor: int) -> None:
-    """End the input of a socket, after the bytes that have arrived. Writing to it goes on."""
-    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as twin:  # not connected any more: it has seen it
-        twin.shutdown(socket.SHUT_RD)
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:

@@ -15,6 +15,8 @@ from raft_core.ids import NO_NODE, Index, NodeId
 from raft_core.membership import Change, ChangeMode
 from raft_core.node.config import check_timeout
 from raft_core.node.core import NodeCore
+from raft_core.node.driver import Caller
+from raft_core.node.events import Answered
 from raft_core.node.status import NodeStatus
 from raft_core.requests import (
     ChangeMembership,
@@ -51,6 +53,18 @@ class Asking(Protocol):
         Nothing happens before it is awaited; the timeout is counted from then. Raise `CallerError` if it is awaited in
         any thread or event loop but the node's.
         """
+        ...
+
+    def submit(self, request: Request, caller: Caller, timeout: float | None) -> None:
+        """Make a request; its outcome goes to `caller.deliver`. Raise `Refused` after the node's end."""
+        ...
+
+    def withdraw(self, caller: Caller) -> None:
+        """Drop a caller that has no answer yet."""
+        ...
+
+    def result(self, outcome: Answered) -> bytes:
+        """Return a request's result, or raise the `RequestError` for its outcome."""
         ...
 
 
@@ -171,6 +185,25 @@ class NodeApi:
     def transfer(self, to: int = NO_NODE, *, timeout: float | None = None) -> Done:
         """Transfer leadership to node `to`, or for 0 to the voter that fits best."""
         return self.__ask(TransferLeadership(NodeId(to)), timeout)
+
+    # Without awaiting: for servers with many clients.
+
+    def submit(self, request: Request, caller: Caller, *, timeout: float | None = None) -> None:
+        """Make a request without awaiting it. Its outcome goes once to `caller.deliver`, which must not raise.
+
+        `caller` names the request until then, so it has one at a time. `result` turns the outcome into the result or an
+        exception. Raise `Refused` if the node has ended.
+        """
+        check_timeout(timeout)
+        self.__loop.submit(request, caller, timeout)
+
+    def withdraw(self, caller: Caller) -> None:
+        """Forget the caller of an open request; its outcome may still be delivered. A command may still be applied."""
+        self.__loop.withdraw(caller)
+
+    def result(self, outcome: Answered) -> bytes:
+        """Return the result in an outcome, or raise `Refused` or `OutcomeUnknown`."""
+        return self.__loop.result(outcome)
 
     def __ask(self, request: Request, timeout: float | None) -> Reply:
         check_timeout(timeout)

@@ -12,7 +12,7 @@ from typing import Final, Generic, Protocol, Self, TypeVar
 
 from raft_core.node.config import deadline_after
 from raft_core.node.core import NodeCore
-from raft_core.node.driver import ConnectionTable, Driver, Feed, LaneQueues
+from raft_core.node.driver import Caller, ConnectionTable, Driver, Feed, LaneQueues
 from raft_core.node.events import Answered
 from raft_core.node.home import Home
 from raft_core.requests import Request
@@ -84,6 +84,19 @@ class NodeLoop(ABC):
     def require_loop(self) -> None:
         """Raise `CallerError` in any other event loop."""
         self._home.require_loop(*self._here())
+
+    def submit(self, request: Request, caller: Caller, timeout: float | None) -> None:
+        """Make a request; its outcome goes to `caller.deliver`. Raise `Refused` after the node's end."""
+        self.require_thread()
+        self.driver.call(caller, request, deadline_after(self.now(), timeout))
+
+    def withdraw(self, caller: Caller) -> None:
+        """Drop a caller that has no answer yet."""
+        self.driver.leave(caller)
+
+    def result(self, outcome: Answered) -> bytes:
+        """Return a request's result, or raise the `RequestError` for its outcome."""
+        return self.driver.result(outcome)
 
     async def ask(self, request: Request, timeout: float | None) -> bytes:
         """Make a caller's request; return its result, or raise the `RequestError` for its outcome."""

@@ -14,10 +14,12 @@ from raft_core.errors import CallerError
 from raft_core.node.api import Done
 from raft_core.node.api import Reply as Asking
 from raft_core.node.config import deadline_after
-from raft_core.node.events import ConnectionId, NodeEvent
+from raft_core.node.driver import Caller
+from raft_core.node.events import Answered, ConnectionId, NodeEvent
 from raft_core.node.job_runner import JobRunner
 from raft_core.node.jobs import Job, Lane
 from raft_core.node.meter import WorkTimes
+from raft_core.node.outcomes import result_of
 from raft_core.requests import Request
 from raft_testing.checkers.requests import Reply
 from raft_testing.sim.clock import NodeClock
@@ -148,6 +150,17 @@ class SimulatedAdapter:
     def ask(self, request: Request, timeout: float | None) -> Asked:
         """Return a caller's request; `converse` gets it answered."""
         return Asked(request, deadline_after(self.now(), timeout))
+
+    def submit(self, request: Request, caller: Caller, timeout: float | None) -> None:
+        """Refuse: the simulator makes every request with `converse`, which watches its outcome."""
+        raise CallerError("in a simulation, hand a request to `converse`")
+
+    def withdraw(self, caller: Caller) -> None:
+        """Do nothing: there is no caller."""
+
+    def result(self, outcome: Answered) -> bytes:
+        """Return the result in an outcome, or raise its error."""
+        return result_of(outcome)
 
 
 @final

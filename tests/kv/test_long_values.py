@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -113,7 +112,7 @@ def test_a_question_for_long_values_takes_a_thread_and_its_answer_is_sent_withou
 
     (send,) = [effect for effect in effects if isinstance(effect, Send) and effect.data]
     assert send.data is answer
-    output = OutputBuffer(session, trio.Event)
+    output = OutputBuffer(session)
     output.take(effects)
     pieces = []
     while piece := output.next_piece():

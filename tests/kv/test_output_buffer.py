@@ -18,32 +18,13 @@ from raft_kv.output_buffer import (
     PIECE_BYTES,
     WRITE_STALL_TIMEOUT,
     OutputBuffer,
-    Signal,
 )
 
 CHECKS = WRITE_STALL_TIMEOUT // CHECK_INTERVAL
 
 
-class Flag:
-    """A loop's event, without the loop."""
-
-    def __init__(self) -> None:
-        self.is_set = False
-
-    def set(self) -> None:
-        self.is_set = True
-
-    async def wait(self) -> None:
-        raise AssertionError("these tests do not wait")
-
-
-def is_set(signal: Signal) -> bool:
-    assert isinstance(signal, Flag)
-    return signal.is_set
-
-
 def buffer() -> OutputBuffer:
-    return OutputBuffer(Session(1), Flag)
+    return OutputBuffer(Session(1))
 
 
 def drain(output: OutputBuffer) -> list[bytes]:
@@ -86,26 +67,18 @@ def test_the_next_command_waits_while_too_much_is_unsent_and_goes_on_when_it_is_
     output.take([Send(b"y")])
     assert output.over_limit
 
-    drained = output.drained()
     output.wrote(output.next_piece())
 
-    assert is_set(drained)
     assert not output.over_limit
 
 
-def test_a_writer_hears_of_more_and_of_the_end() -> None:
+def test_session_that_has_closed_closes_its_output() -> None:
     output = buffer()
-    filled = output.filled()
     output.take([Inspect()])
-    assert not is_set(filled)
+    assert not output.closed
     output.take([Send(b"a"), Close()])
-    assert is_set(filled)
     assert output.closed
-    assert not output.ended
-    filled = output.filled()
-    output.end()
-    assert is_set(filled)
-    assert output.ended
+    assert output.unsent == 1
 
 
 def test_a_conversation_is_busy_until_its_last_reply_is_written() -> None:

@@ -42,6 +42,7 @@ from raft_core.events import (
     SnapshotProgress,
     SnapshotReceived,
     SnapshotRejected,
+    SnapshotRequested,
     SnapshotTaken,
     StopRequested,
     StorageFailed,
@@ -214,6 +215,8 @@ def _wish(event: Event) -> str | None:
             return "asked to campaign"
         case ForgetLeaderRequested():
             return "asked to forget the leader"
+        case SnapshotRequested(index):
+            return f"asked for a snapshot at {index} or later"
         case StopRequested():
             return "asked to stop"
     return None

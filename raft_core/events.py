@@ -32,6 +32,7 @@ __all__ = [
     "SnapshotProgress",
     "SnapshotReceived",
     "SnapshotRejected",
+    "SnapshotRequested",
     "SnapshotTaken",
     "StopRequested",
     "StorageFailed",
@@ -179,6 +180,17 @@ class MachineFailed(Value, frozen=True, tag=122, array_like=True):
     text: str = ""
 
 
+@final
+class SnapshotRequested(Value, frozen=True, tag=123, array_like=True):
+    """An operator wants a snapshot at `index` or later: take one now.
+
+    Ignored if there is one already, if one is being taken or installed, and for a while after one has failed. So ask
+    again until the newest snapshot is at `index` or later.
+    """
+
+    index: Index
+
+
 LocalEvent: TypeAlias = (
     Tick
     | Persisted
@@ -189,6 +201,7 @@ LocalEvent: TypeAlias = (
     | SnapshotFailed
     | SnapshotReceived
     | SnapshotRejected
+    | SnapshotRequested
     | SnapshotProgress
     | Restored
     | PeerConnected

@@ -39,6 +39,7 @@ from raft_core.events import (
     SnapshotProgress,
     SnapshotReceived,
     SnapshotRejected,
+    SnapshotRequested,
     SnapshotTaken,
     StopRequested,
     StorageFailed,
@@ -190,6 +191,8 @@ class Raft:
                 server.snapshots.on_taken(event.meta, role.log_hold)
             case SnapshotFailed(index):
                 server.snapshots.on_failed(index, server.now)
+            case SnapshotRequested(index):
+                server.snapshots.on_requested(index, server.now)
             case SnapshotReceived(meta):
                 role.on_snapshot_received(meta)
             case SnapshotRejected(index):

@@ -16,11 +16,15 @@ from raft_core.membership import Change, ChangeMode
 from raft_core.structs import Value
 
 __all__ = [
+    "BackupRequest",
     "ChangeMembership",
     "Forwarded",
     "LeaveJoint",
+    "NodeRequest",
+    "OpenBackup",
     "Propose",
     "Read",
+    "ReadBackup",
     "ReadConsistency",
     "Request",
     "SingleRequest",
@@ -88,11 +92,39 @@ class Read(Value, frozen=True, tag=5, array_like=True):
     query: bytes | None = None
 
 
+@final
+class OpenBackup(Value, frozen=True):
+    """Return piece 0, the header, of a backup of this node's state; see `raft_core.backup_format`.
+
+    Without `index`: of a snapshot with everything committed before the request, which is taken now if there is none.
+    With `index` and `term`: of exactly this snapshot, to continue an interrupted backup; refused if it is gone. `label`
+    names the program in the header.
+    """
+
+    label: str = ""
+    index: int = NO_INDEX
+    term: int = 0
+
+
+@final
+class ReadBackup(Value, frozen=True):
+    """Return piece `piece` of the backup that was opened at `index` and `term`; b"" beyond the last one."""
+
+    index: int
+    term: int
+    piece: int
+
+
+BackupRequest: TypeAlias = OpenBackup | ReadBackup
+"""Requests that a node answers from its own disk; they reach neither the core nor another node."""
 Forwarded: TypeAlias = Propose | ChangeMembership | LeaveJoint | TransferLeadership
 """Requests that only the leader carries out; other nodes forward them to it."""
 SingleRequest: TypeAlias = Read | ChangeMembership | LeaveJoint | TransferLeadership
 """Requests that reach the core one by one; proposals come many in one `Proposed`."""
 Request: TypeAlias = Forwarded | Read
+"""Requests about the replicated state."""
+NodeRequest: TypeAlias = Request | BackupRequest
+"""All requests of a caller to its node."""
 
 if not TYPE_CHECKING:
     __getattr__ = moved_names(__name__)

@@ -86,6 +86,12 @@ class Snapshots:
         if self.pending == NO_INDEX and snapshot_due(self.settings, since, self.bytes_since_snapshot):
             self._take(now)
 
+    def on_requested(self, index: Index, now: int) -> None:
+        """Take a snapshot now, unless the newest one is at `index` or later; see `SnapshotRequested`."""
+        covered = self.index
+        if self.pending == NO_INDEX and covered < index and self.pipeline.applying > covered:
+            self._take(now)
+
     def _take(self, now: int) -> None:
         applying = self.pipeline.applying
         if self.installing is not None or applying <= self.log.base.index or self.outbox.failed:

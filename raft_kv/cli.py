@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import attrs
 
@@ -27,16 +27,16 @@ from raft_core.errors import (
 )
 from raft_core.node.reaching import ListenFailed
 from raft_kv import config as serving
+from raft_kv.backup_commands import BACKUP_COMMANDS
+from raft_kv.cli_command import KINDS_TEXT, Command, collect
 from raft_kv.config import LOOPS, ServeConfig, given_values, serve_config
 from raft_kv.fd_limit import most_open_files, within_descriptors
 from raft_kv.log_output import LOG, flush, log_to_stderr, print_error
-from raft_kv.options import Option, Values, add_flags, structure, unused, with_variables
+from raft_kv.options import Option, Values, add_flags, unused, with_variables
 from raft_kv.stopping import stop_when_input_ends
 from raft_kv.version import version
 
 __all__ = ["COMMANDS", "main"]
-
-T = TypeVar("T")
 
 _DESCRIPTION: Final = """\
 A replicated, durable key-value server that speaks the Redis protocol.
@@ -135,7 +135,6 @@ example:
       raft-kv migrate --from /var/lib/raft-kv --to sqlite:/var/lib/raft-kv-sqlite
       raft-kv serve --id 1 --data sqlite:/var/lib/raft-kv-sqlite ...
 """
-_KINDS: Final = "PATH, file:PATH, sqlite:PATH, rocksdb:PATH or mdbx:PATH"
 _STORIES: Final = ("failover", "membership")
 
 _DEMO_OPTIONS: Final = with_variables(
@@ -146,7 +145,7 @@ _DEMO_OPTIONS: Final = with_variables(
     Option(
         name="data",
         metavar="LOCATION",
-        help=f"location of the nodes' data: {_KINDS}; sqlite: alone selects the store, in a temporary directory",
+        help=f"location of the nodes' data: {KINDS_TEXT}; sqlite: alone selects the store, in a temporary directory",
         default="a temporary directory",
         old_name="data-dir",
     ),
@@ -192,7 +191,7 @@ _RECOVERY_OPTIONS: Final = (
 )
 _MIGRATE_OPTIONS: Final = with_variables(
     "RAFT_KV_MIGRATE_",
-    Option(name="from", metavar="LOCATION", help=f"location of the data: {_KINDS}", required=True),
+    Option(name="from", metavar="LOCATION", help=f"location of the data: {KINDS_TEXT}", required=True),
     Option(name="to", metavar="LOCATION", help="new location, in a directory which is missing or empty", required=True),
 )
 
@@ -258,12 +257,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _collect(options: Sequence[Option], flags: Mapping[str, Any], environ: Mapping[str, str], into: type[T]) -> T:
-    values = Values()
-    values.take(options, flags, environ)
-    return structure(values, into)
-
-
 # Commands.
 
 
@@ -311,7 +304,7 @@ def _run(config: ServeConfig, warnings: Sequence[str] = ()) -> None:
 def _status(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     from raft_kv.status_command import StatusOptions, run_status
 
-    return run_status(_collect(_STATUS_OPTIONS, flags, environ, StatusOptions))
+    return run_status(collect(_STATUS_OPTIONS, flags, environ, StatusOptions))
 
 
 @attrs.frozen(kw_only=True)
@@ -336,7 +329,7 @@ class _Demo:
 def _demo(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     from raft_kv.demo import DemoOptions, demo_location, run_demo
 
-    given = _collect(_DEMO_OPTIONS, flags, environ, _Demo)
+    given = collect(_DEMO_OPTIONS, flags, environ, _Demo)
     store, directory = demo_location(given.data)
     return run_demo(
         DemoOptions(
@@ -364,7 +357,7 @@ class _Recovery:
 def _recover(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     from raft_kv.recover import run_recovery
 
-    given = _collect(_RECOVERY_OPTIONS, flags, environ, _Recovery)
+    given = collect(_RECOVERY_OPTIONS, flags, environ, _Recovery)
     agreed = given.i_understand_what_may_be_lost
     return run_recovery(given.survivor, given.cluster, Path(given.new_data), given.new_cluster, agreed=agreed)
 
@@ -377,49 +370,41 @@ def _migrate(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     return run_migrate(values.tree["from"], values.tree["to"])
 
 
-@attrs.frozen(kw_only=True)
-class _Command:
-    help: str
-    description: str
-    examples: str = ""
-    options: tuple[Option, ...]
-    execute: Callable[[Mapping[str, Any], Mapping[str, str]], int]
-
-
-COMMANDS: Final[Mapping[str, _Command]] = {
-    "serve": _Command(
+COMMANDS: Final[Mapping[str, Command]] = {
+    "serve": Command(
         help="run one node",
         description=_SERVE,
         examples=_SERVE_EXAMPLES,
         options=serving.OPTIONS,
         execute=_serve,
     ),
-    "status": _Command(
+    "status": Command(
         help="show how nodes stand",
         description=_STATUS,
         examples=_STATUS_EXAMPLES,
         options=_STATUS_OPTIONS,
         execute=_status,
     ),
-    "demo": _Command(
+    "demo": Command(
         help="watch a cluster survive the death of its leader",
         description=_DEMO,
         options=_DEMO_OPTIONS,
         execute=_demo,
     ),
-    "recover-from-quorum-loss": _Command(
+    "recover-from-quorum-loss": Command(
         help="the last resort after the permanent loss of a majority",
         description=_RECOVERY,
         examples=_RECOVERY_EXAMPLES,
         options=_RECOVERY_OPTIONS,
         execute=_recover,
     ),
-    "migrate": _Command(
+    "migrate": Command(
         help="move a stopped node's data to another kind of store",
         description=_MIGRATE,
         examples=_MIGRATE_EXAMPLES,
         options=_MIGRATE_OPTIONS,
         execute=_migrate,
     ),
+    **BACKUP_COMMANDS,
 }
 """All subcommands by name."""

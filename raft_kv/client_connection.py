@@ -26,6 +26,7 @@ from raft_core.ids import Index
 from raft_core.node.api import NodeApi
 from raft_core.node.events import Answered
 from raft_kv.client_session_values import (
+    BackUp,
     ChangeMembers,
     Disconnect,
     Inspect,
@@ -44,6 +45,8 @@ __all__ = ["PASS_SECONDS", "ClientConnection", "ClientTable", "Transport", "Turn
 
 PASS_SECONDS: Final = 0.005
 """Work for clients in one pass of the loop; one client's turn, some two milliseconds, may exceed it."""
+_SNAPSHOT_SECONDS: Final = 900.0
+"""Time for a snapshot of the whole state, taken for a backup."""
 _CLOCK_SECONDS: Final = 0.001
 """Cluster time is asked for again after this time."""
 
@@ -323,12 +326,17 @@ class ClientConnection:
             return self._ask(requests.LeaveJoint())
         if type(order) is TransferLeadership:
             return self._ask(requests.TransferLeadership(order.to))
+        if type(order) is BackUp:
+            if type(order.request) is requests.OpenBackup:
+                return self._ask(order.request, _SNAPSHOT_SECONDS)
+            return self._ask(order.request)
         raise AssertionError(f"{order} is no effect for the server")
 
-    def _ask(self, request: requests.Request) -> list[SessionEffect] | None:
+    def _ask(self, request: requests.NodeRequest, least: float = 0.0) -> list[SessionEffect] | None:
+        """Make a request with the server's timeout, or `least` seconds."""
         table = self._table
         try:
-            table.node.submit(request, self, timeout=table.timeout)
+            table.node.submit(request, self, timeout=max(table.timeout, least))
         except Refused as failure:
             return self._session.failed(failure, table.clock())
         self._asking = True

@@ -22,7 +22,17 @@ import attrs
 
 from raft_core.errors import OutcomeUnknown, Refused
 from raft_kv import log_format as entries
-from raft_kv.client_session_values import Close, Inspect, Pause, Propose, Read, Send, SessionEffect, SessionLimits
+from raft_kv.client_session_values import (
+    BackUp,
+    Close,
+    Inspect,
+    Pause,
+    Propose,
+    Read,
+    Send,
+    SessionEffect,
+    SessionLimits,
+)
 from raft_kv.client_transaction import TransactionState, sweeps
 from raft_kv.clients import Client, RequestBook
 from raft_kv.commands import READ, SESSION, WRITE, Command, look_up
@@ -32,6 +42,7 @@ from raft_kv.local import Later, answer_locally, once_of
 from raft_kv.log_format import Answered, Calls, Clock, Once, OpenSession, Query, Transaction, Versions
 from raft_kv.open_requests import (
     Administering,
+    BackingUp,
     Executing,
     Inspecting,
     Open,
@@ -288,8 +299,7 @@ class Session:
         if not isinstance(answer, Later):
             self._say(answer)
             return None
-        inspects = isinstance(answer.effect, Inspect)
-        self._open = Inspecting(call) if inspects else Administering(answer.reply, answer.closes)
+        self._open = _open_for(answer, call)
         return answer.effect
 
     def _once(self, call: list[bytes], now: Millis) -> SessionEffect | None:
@@ -377,6 +387,9 @@ class Session:
         if isinstance(waiting, Administering):
             self._say(waiting.reply)
             return self._close() if waiting.closes else None
+        if isinstance(waiting, BackingUp):
+            self._say(data)
+            return None
         if isinstance(waiting, Inspecting):
             raise AssertionError("a status is answered by `inspected`")
         assert_never(waiting)
@@ -425,6 +438,13 @@ class Session:
             return None
         self._open = Executing(executing.query, touching=True)
         return Propose(entries.encode_entry(Clock()))
+
+
+def _open_for(answer: Later, call: list[bytes]) -> Open:
+    """Return the open request while the effect of `answer` is carried out."""
+    if isinstance(answer.effect, Inspect):
+        return Inspecting(call)
+    return BackingUp() if isinstance(answer.effect, BackUp) else Administering(answer.reply, answer.closes)
 
 
 def _is_once(call: list[bytes]) -> bool:

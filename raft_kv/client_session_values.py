@@ -12,10 +12,12 @@ import attrs
 
 from raft_core.ids import NodeId
 from raft_core.membership import Change
+from raft_core.requests import BackupRequest
 from raft_core.structs import Value
 from raft_kv.resp_parser import RequestLimits
 
 __all__ = [
+    "BackUp",
     "ChangeMembers",
     "Close",
     "Disconnect",
@@ -80,6 +82,13 @@ class Read(Value, frozen=True):
 
 
 @final
+class BackUp(Value, frozen=True):
+    """Read a piece of a backup of this node; answer with its bytes."""
+
+    request: BackupRequest
+
+
+@final
 class Disconnect(Value, frozen=True):
     """Close the connections of these other clients of the node, by their numbers; answer with b""."""
 
@@ -120,5 +129,15 @@ class Pause(Value, frozen=True):
 
 
 SessionEffect: TypeAlias = (
-    Send | Close | Propose | Read | Inspect | ChangeMembers | LeaveJoint | TransferLeadership | Disconnect | Pause
+    Send
+    | Close
+    | Propose
+    | Read
+    | BackUp
+    | Inspect
+    | ChangeMembers
+    | LeaveJoint
+    | TransferLeadership
+    | Disconnect
+    | Pause
 )

@@ -12,10 +12,12 @@ from typing import Final, final
 import attrs
 
 from raft_core.errors import SettingsError
-from raft_core.ids import NodeId
+from raft_core.ids import MAX_INT63, NodeId
 from raft_core.membership import AddLearner, AddVoter, Change, RemoveNode
 from raft_core.node.config import split_address
+from raft_core.requests import BackupRequest, OpenBackup, ReadBackup
 from raft_kv.client_session_values import (
+    BackUp,
     ChangeMembers,
     Disconnect,
     Inspect,
@@ -30,6 +32,7 @@ from raft_kv.listing import answer_command
 from raft_kv.resp import EMPTY_ARRAY, OK, CommandError, Map, Reply
 from raft_kv.status import ServerStatus
 from raft_kv.status_replies import REDIS_VERSION, info_text, role_reply, status_map
+from raft_kv.version import version
 
 __all__ = ["Later", "answer_locally", "once_of"]
 
@@ -214,11 +217,27 @@ _RAFT_HELP: Final = (
     "RAFT ONCE <session> <number> <command> [<argument> ...] -- apply the command once, however often it is sent with",
     "    this number. In MULTI, RAFT ONCE <session> <number> names the whole transaction.",
     "RAFT LEAVE -- leave an explicit joint configuration.",
+    "RAFT BACKUP OPEN [<index> <term>] -- begin a backup of this node, or continue that one; its first piece.",
+    "RAFT BACKUP READ <index> <term> <piece> -- the next piece; use raft-kv backup, which writes and checks the file.",
 )
 
 
+_LABEL: Final = f"raft-kv {version()}"
 _RAFT_WORDS: Final = frozenset(
-    ["add", "promote", "demote", "remove", "transfer", "leave", "status", "explain", "help", "session", "once"]
+    [
+        "add",
+        "promote",
+        "demote",
+        "remove",
+        "transfer",
+        "leave",
+        "status",
+        "explain",
+        "help",
+        "session",
+        "once",
+        "backup",
+    ]
 )
 
 
@@ -245,9 +264,27 @@ def _raft(_client: Client, call: list[bytes], status: ServerStatus | None) -> Re
             return Later(TransferLeadership(_node(node)))
         case ("add", [_, _, *_]) | ("promote" | "demote" | "remove", [_]):
             return Later(Inspect()) if status is None else _change(_word(call), call[2:], status)
+        case "backup", [word, *numbers]:
+            return Later(BackUp(_backup(word.lower(), numbers)))
         case word, _ if word in _RAFT_WORDS:
             raise wrong_arity(f"raft|{_word(call)}")
     raise unknown_subcommand(call)
+
+
+def _backup(word: bytes, numbers: list[bytes]) -> BackupRequest:
+    """Return the request of RAFT BACKUP."""
+    wrong = "ERR index, term and piece of a backup are numbers from 0 to 2^63 - 1"
+    values = [integer(number, wrong) for number in numbers]
+    if any(not 0 <= value <= MAX_INT63 for value in values):
+        raise CommandError(wrong)
+    match word, values:
+        case b"open", []:
+            return OpenBackup(_LABEL)
+        case b"open", [index, term]:
+            return OpenBackup(_LABEL, index, term)
+        case b"read", [index, term, piece]:
+            return ReadBackup(index, term, piece)
+    raise syntax_error()
 
 
 def once_of(call: list[bytes], *, in_transaction: bool) -> tuple[tuple[int, int], list[bytes]]:

@@ -54,6 +54,10 @@ class NodeConnection:
             raise Failed(str(failure) or type(failure).__name__) from None
         return reply
 
+    def wait_for(self, seconds: float) -> None:
+        """Let each later request take this long."""
+        self._socket.settimeout(seconds)
+
     def close(self) -> None:
         """Close the socket; harmless if repeated."""
         self._socket.close()

@@ -11,7 +11,17 @@ from raft_kv.error_replies import explain
 from raft_kv.log_format import Query
 from raft_kv.resp import OK, Reply, encode_failure
 
-__all__ = ["Administering", "Executing", "Inspecting", "Open", "Reading", "Watching", "Writing", "failure_replies"]
+__all__ = [
+    "Administering",
+    "BackingUp",
+    "Executing",
+    "Inspecting",
+    "Open",
+    "Reading",
+    "Watching",
+    "Writing",
+    "failure_replies",
+]
 
 
 @final
@@ -67,7 +77,13 @@ class Administering:
     closes: bool = False
 
 
-Open: TypeAlias = Writing | Reading | Executing | Watching | Inspecting | Administering
+@final
+@attrs.frozen
+class BackingUp:
+    """Waiting for a piece of a backup, which is the reply."""
+
+
+Open: TypeAlias = Writing | Reading | Executing | Watching | Inspecting | Administering | BackingUp
 
 
 def failure_replies(waiting: Open | None, error: Refused | OutcomeUnknown) -> bytes:

@@ -16,7 +16,7 @@ from raft_kv.keyspace import Frozen, Keyspace, Kind, Millis, Record, Version
 from raft_kv.long_values import LONG_BYTES, Long, portion
 from raft_kv.once import ClientSession
 
-__all__ = ["SnapshotHead", "SnapshotUnreadable", "read_snapshot", "write_snapshot"]
+__all__ = ["SnapshotHead", "SnapshotUnreadable", "count_keys", "read_snapshot", "write_snapshot"]
 
 _MAGIC: Final = b"raft-kv snapshot 1\n"
 _LENGTH: Final = struct.Struct(">I")
@@ -121,6 +121,25 @@ def read_snapshot(chunks: Iterable[bytes]) -> tuple[dict[int, ClientSession], Ke
     if space.size != head.count:
         raise SnapshotUnreadable(f"{head.count} keys were announced, {space.size} came")
     return sessions, space
+
+
+def count_keys(chunks: Iterable[bytes]) -> int:
+    """Return the number of keys in a snapshot, after decoding all of it. Raise `SnapshotUnreadable`."""
+    blocks = _blocks(chunks)
+    decoder = msgspec.msgpack.Decoder(list[tuple[bytes, _Stored]])
+    count = 0
+    try:
+        first = next(blocks, None)
+        if first is None:
+            raise SnapshotUnreadable("it is empty")
+        announced = msgspec.msgpack.decode(bytes(first), type=SnapshotHead).count
+        for block in blocks:
+            count += len(decoder.decode(block))
+    except msgspec.MsgspecError as failure:
+        raise SnapshotUnreadable(str(failure)) from None
+    if count != announced:
+        raise SnapshotUnreadable(f"{announced} keys were announced, {count} came")
+    return count
 
 
 def _blocks(chunks: Iterable[bytes]) -> Iterator[memoryview]:

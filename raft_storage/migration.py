@@ -38,7 +38,7 @@ from raft_storage.engine_store import EngineStore, engine_identity_in
 from raft_storage.location import Location, kind_at, open_store, store_class
 from raft_storage.posix import PosixFiles
 
-__all__ = ["Progress", "migrate"]
+__all__ = ["Progress", "copy_store", "identity_at", "locked", "migrate"]
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with the bytes done and the total."""
@@ -68,14 +68,14 @@ def migrate(source: Location, target: Location, progress: Progress = _silent) ->
     if os.path.exists(place) and (not os.path.isdir(place) or os.listdir(place)):
         raise WrongDirectory(f"{place} is not empty: move the data to a new directory")
     building = place + ".migrating"
-    with _locked(source.directory) as files:
+    with locked(source.directory) as files:
         _check_not_moved(files, source)
         shutil.rmtree(building, ignore_errors=True)
         os.makedirs(building, 0o700)
         try:
-            identity = _identity_in(files, source)
+            identity = identity_at(files, source)
             reading = Location(source.kind, os.path.join(building, "source"))
-            _copy(files, source.directory, reading.directory)
+            copy_store(files, source.directory, reading.directory)
             writing = Location(target.kind, os.path.join(building, "target"))
             recovered = _build(reading, writing, identity, progress)
             _take_place(files, writing.directory, place, target)
@@ -85,14 +85,14 @@ def migrate(source: Location, target: Location, progress: Progress = _silent) ->
 
 
 @contextmanager
-def _locked(directory: str) -> Iterator[Files]:
+def locked(directory: str) -> Iterator[Files]:
     """Lock the source against other users."""
     files = PosixFiles(directory)
     try:
         try:
             files.lock(LOCK)
         except LockHeld as failure:
-            raise DirectoryInUse(f"{directory} is in use: stop the node before its data is moved") from failure
+            raise DirectoryInUse(f"{directory} is in use: stop the node first") from failure
         yield files
     finally:
         files.close()
@@ -109,14 +109,15 @@ def _check_not_moved(files: Files, source: Location) -> None:
     files.sync_directory()
 
 
-def _identity_in(files: Files, source: Location) -> Identity:
+def identity_at(files: Files, source: Location) -> Identity:
+    """Return the owner of a store."""
     if source.kind != "file":
         return engine_identity_in(files)
     found = read_identity(read_whole(files, IDENTITY))
     return Identity(found.node, found.cluster, found.incarnation)
 
 
-def _copy(files: Files, directory: str, copy: str) -> None:
+def copy_store(files: Files, directory: str, copy: str) -> None:
     """Copy the files that a store opens; link finished snapshots if possible, as they are never written again."""
     os.mkdir(copy, 0o700)
     for name in files.names():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -46,6 +46,15 @@ class Node(NodeApi):
     def alarms(self) -> AsyncIterator[Alarm]:
         """Yield conditions that need an operator's attention: the last few dozen, then new ones until the node ends."""
         return self._loop.read(self._loop.driver.alarms, past=64)
+
+    def backup(self, *, label: str = "", timeout: float | None = None) -> AsyncGenerator[bytes]:
+        """Yield the pieces of a backup of this node's state, in order; together they are the file of `restore`.
+
+        It has every write answered before the first piece was requested, while the node goes on serving. A snapshot is
+        taken for it if the newest is older. `timeout` is for each piece. Raise `Refused`. Format:
+        `raft_core.backup_format`.
+        """
+        return self._loop.back_up(label, timeout)
 
     async def stop(self) -> None:
         """Stop the node: transfer leadership, answer every caller, end. Bounded by `stop_timeout`."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 from raft_core.errors import CallerError
 from raft_core.explain import Explanation
-from raft_core.ids import NO_NODE, Index, NodeId
+from raft_core.ids import NO_INDEX, NO_NODE, Index, NodeId
 from raft_core.membership import Change, ChangeMode
 from raft_core.node.config import check_timeout
 from raft_core.node.core import NodeCore
@@ -21,10 +21,12 @@ from raft_core.node.status import NodeStatus
 from raft_core.requests import (
     ChangeMembership,
     LeaveJoint,
+    NodeRequest,
+    OpenBackup,
     Propose,
     Read,
+    ReadBackup,
     ReadConsistency,
-    Request,
     TransferLeadership,
 )
 
@@ -47,7 +49,7 @@ class Asking(Protocol):
         """Raise `CallerError` in any thread but the loop's while the node lives."""
         ...
 
-    def ask(self, request: Request, timeout: float | None) -> Reply:
+    def ask(self, request: NodeRequest, timeout: float | None) -> Reply:
         """Make a caller's request; return its result.
 
         Nothing happens before it is awaited; the timeout is counted from then. Raise `CallerError` if it is awaited in
@@ -55,7 +57,7 @@ class Asking(Protocol):
         """
         ...
 
-    def submit(self, request: Request, caller: Caller, timeout: float | None) -> None:
+    def submit(self, request: NodeRequest, caller: Caller, timeout: float | None) -> None:
         """Make a request; its outcome goes to `caller.deliver`. Raise `Refused` after the node's end."""
         ...
 
@@ -188,7 +190,7 @@ class NodeApi:
 
     # Without awaiting: for servers with many clients.
 
-    def submit(self, request: Request, caller: Caller, *, timeout: float | None = None) -> None:
+    def submit(self, request: NodeRequest, caller: Caller, *, timeout: float | None = None) -> None:
         """Make a request without awaiting it. Its outcome goes once to `caller.deliver`, which must not raise.
 
         `caller` names the request until then, so it has one at a time. `result` turns the outcome into the result or an
@@ -205,6 +207,24 @@ class NodeApi:
         """Return the result in an outcome, or raise `Refused` or `OutcomeUnknown`."""
         return self.__loop.result(outcome)
 
-    def __ask(self, request: Request, timeout: float | None) -> Reply:
+    def open_backup(
+        self, *, label: str = "", index: int = NO_INDEX, term: int = 0, timeout: float | None = None
+    ) -> Reply:
+        """Open a backup of this node's state; return its header, piece 0 of `raft_core.backup_format`.
+
+        It has every write answered before, and a snapshot is taken for it if the newest is older. With `index` and
+        `term`, continue the backup of exactly that snapshot; raise `Refused` if it is gone. `label`: your program and
+        its version. `Node.backup` is more convenient.
+        """
+        return self.__ask(OpenBackup(label, index, term), timeout)
+
+    def read_backup(self, index: int, term: int, piece: int, *, timeout: float | None = None) -> Reply:
+        """Return a piece of the backup opened at `index` and `term`; b"" beyond the last one.
+
+        Read with a pause below a minute: after that the snapshot is not kept any longer if there is a newer one.
+        """
+        return self.__ask(ReadBackup(index, term, piece), timeout)
+
+    def __ask(self, request: NodeRequest, timeout: float | None) -> Reply:
         check_timeout(timeout)
         return self.__loop.ask(request, timeout)

@@ -168,6 +168,7 @@ class NodeCore:
             self._late_reads.clear()
             self._settle()
         self._clients.on_time()
+        self._clients.look_at_backups(self._raft)
         leads, leader = self._leads, self._standing.leader
         time = self._time.to_stamp(self._raft if leads else None, self._now, wall)
         self._clients.flush(time, wall, leader, leads=leads, retry=self._retry_held, forming=self._raft is None)
@@ -215,6 +216,8 @@ class NodeCore:
                 self.meter.persisted(event.upto, self._now)
             elif type(event) is SnapshotFailed:
                 self._orders.effects.append(Alarm(AlarmKind.SNAPSHOT_STUCK, NO_NODE, event.text))
+                for failed in self._clients.backups.on_snapshot_failed(event.text):
+                    self._clients.on_query_done(failed)
         elif type(event) is QueryAnswered:
             self._clients.on_query_done(event)
         else:
@@ -414,7 +417,7 @@ class NodeCore:
 
     def _set_time(self, now: int) -> None:
         self._now = max(now, self._now)
-        self._peers.now = self._clients.now = self._receiving.now = self._now
+        self._peers.now = self._clients.now = self._clients.backups.now = self._receiving.now = self._now
 
     def _pass_time(self) -> None:
         """Pass all elapsed ticks as one event. Check members, connections and notices at the same rate."""
@@ -434,6 +437,7 @@ class NodeCore:
             return
         self._peers.on_tick()
         self._receiving.on_tick()
+        self._clients.backups.on_tick()
         self._notices.look(self._now, self._raft)
         if before // _SWEEP_TICKS != self._ticks // _SWEEP_TICKS:
             self._clients.sweep()

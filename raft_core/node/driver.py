@@ -35,7 +35,7 @@ from raft_core.node.meter import WorkTimes
 from raft_core.node.outcomes import ended, ending, error_of, result_of
 from raft_core.recorder import Recorder
 from raft_core.recovered import Recovered
-from raft_core.requests import Request
+from raft_core.requests import NodeRequest
 from raft_core.state_machine import StateMachine, preparer
 
 __all__ = ["Caller", "ConnectionTable", "Driver", "Feed", "LaneQueues", "Loop", "host_at"]
@@ -167,7 +167,7 @@ class Driver:
         self._inbox += events
         self._loop.wake()
 
-    def call(self, caller: Caller, request: Request, deadline: int) -> None:
+    def call(self, caller: Caller, request: NodeRequest, deadline: int) -> None:
         """Queue the caller's request; its outcome goes to `caller.deliver`. Raise `Refused` after the end."""
         if self.ended:
             raise error_of(ended(self.error))

@@ -30,7 +30,7 @@ from raft_core.events import Applied, Persisted, Restored, SnapshotFailed, Snaps
 from raft_core.ids import NodeId
 from raft_core.node.jobs import Job, Lane, Ticket
 from raft_core.recovered import Recovered
-from raft_core.requests import Request
+from raft_core.requests import NodeRequest
 from raft_core.structs import Value
 
 __all__ = [
@@ -126,7 +126,7 @@ class Call(Value, frozen=True, gc=True):
     """
 
     ticket: Ticket
-    request: Request
+    request: NodeRequest
     deadline: int = 0
 
 

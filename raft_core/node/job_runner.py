@@ -18,6 +18,7 @@ from raft_core.entries import SnapshotMeta
 from raft_core.errors import CallerError, DiskError, LogDamaged, RaftError, StorageBroken
 from raft_core.events import Applied, Persisted, Restored, SnapshotFailed, SnapshotTaken
 from raft_core.ids import NO_INDEX, Index
+from raft_core.node.backup_pieces import BackupPieces
 from raft_core.node.events import (
     ChunkRead,
     ChunkStored,
@@ -31,12 +32,14 @@ from raft_core.node.events import (
     SnapshotComplete,
 )
 from raft_core.node.jobs import (
+    CloseBackups,
     DropReceived,
     FormCluster,
     Job,
     Lane,
     Query,
     ReadChunk,
+    ReadPiece,
     StoreChunk,
     StoreSnapshot,
 )
@@ -63,6 +66,7 @@ class JobRunner:
         self._machine_blocks = machine_blocks
         self._machine_failed = False
         self._readers: dict[tuple[int, int], SnapshotReader] = {}
+        self._backups = BackupPieces(store)
         self._writer: SnapshotWriter | None = None  # of the incoming snapshot
         self._writing: tuple[SnapshotMeta, str] | None = None
         self._completed: SnapshotMeta | None = None
@@ -124,6 +128,10 @@ class JobRunner:
                 reports.append(self._store_chunk(job))
             elif isinstance(job, DropReceived):
                 self._drop_received()
+            elif isinstance(job, ReadPiece):
+                reports.append(self._read_piece(job))
+            elif isinstance(job, CloseBackups):
+                self._backups.close()
             else:
                 raise CallerError(f"{type(job).__name__} does not belong in the lane {lane.value}")
         return reports
@@ -323,6 +331,14 @@ class JobRunner:
         except Exception as failure:
             return self._gone(job, f"the snapshot at {meta.index} cannot be given to others: {described(failure)}")
 
+    def _read_piece(self, job: ReadPiece) -> NodeEvent:
+        try:
+            return QueryAnswered(job.ticket, self._backups.read(job.meta, job.piece, job.label))
+        except (StorageBroken, LogDamaged) as failure:  # as for peers: our state has changed on the disk
+            return _broken(failure)
+        except Exception as failure:
+            return QueryFailed(job.ticket, f"the backup at {job.meta.index} cannot be read: {described(failure)}")
+
     def _gone(self, job: ReadChunk, text: str = "") -> ChunkRead:
         self._close_reader((job.meta.index, job.meta.term))
         return ChunkRead(job.peer, job.meta, job.offset, 0, b"", gone=True, text=text)
@@ -371,7 +387,8 @@ class JobRunner:
         return self._writer
 
     def close(self) -> None:
-        """Close the snapshots open for peers. Call it when all lanes have stopped."""
+        """Close the snapshots open for peers and backups. Call it when all lanes have stopped."""
+        self._backups.close()
         for key in list(self._readers):
             self._close_reader(key)
 

@@ -18,12 +18,14 @@ from raft_core.membership import Members
 from raft_core.structs import Value
 
 __all__ = [
+    "CloseBackups",
     "DropReceived",
     "FormCluster",
     "Job",
     "Lane",
     "Query",
     "ReadChunk",
+    "ReadPiece",
     "StoreChunk",
     "StoreSnapshot",
     "Ticket",
@@ -40,7 +42,7 @@ class Lane(Enum):
     WRITE = "write"  # Persist, FormCluster
     APPLY = "apply"  # Apply, Query, TakeSnapshot, Restore
     SNAPSHOT = "snapshot"  # StoreSnapshot
-    CHUNKS = "chunks"  # ReadChunk, StoreChunk, DropReceived
+    CHUNKS = "chunks"  # ReadChunk, StoreChunk, DropReceived, ReadPiece, CloseBackups
 
 
 @final
@@ -92,6 +94,21 @@ class DropReceived(Value, frozen=True):
     """Discard the incoming snapshot."""
 
 
+@final
+class ReadPiece(Value, frozen=True, gc=True):
+    """Read a piece of a backup of this snapshot for `ticket`. `label` is for the header, piece 0."""
+
+    ticket: Ticket
+    meta: SnapshotMeta
+    piece: int
+    label: str = ""
+
+
+@final
+class CloseBackups(Value, frozen=True):
+    """Close the snapshots kept open for backups: nothing was read from them for long."""
+
+
 Job: TypeAlias = (
     Persist
     | FormCluster
@@ -103,4 +120,6 @@ Job: TypeAlias = (
     | ReadChunk
     | StoreChunk
     | DropReceived
+    | ReadPiece
+    | CloseBackups
 )

@@ -7,15 +7,16 @@ the adapter hands in. It stays interpreted, because adapters derive from it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Final, Generic, Protocol, Self, TypeVar
 
+from raft_core.backup_format import BackupReader
 from raft_core.node.config import deadline_after
 from raft_core.node.core import NodeCore
 from raft_core.node.driver import Caller, ConnectionTable, Driver, Feed, LaneQueues
 from raft_core.node.events import Answered
 from raft_core.node.home import Home
-from raft_core.requests import Request
+from raft_core.requests import NodeRequest, OpenBackup, ReadBackup
 
 __all__ = ["Event", "NodeLoop"]
 
@@ -85,7 +86,7 @@ class NodeLoop(ABC):
         """Raise `CallerError` in any other event loop."""
         self._home.require_loop(*self._here())
 
-    def submit(self, request: Request, caller: Caller, timeout: float | None) -> None:
+    def submit(self, request: NodeRequest, caller: Caller, timeout: float | None) -> None:
         """Make a request; its outcome goes to `caller.deliver`. Raise `Refused` after the node's end."""
         self.require_thread()
         self.driver.call(caller, request, deadline_after(self.now(), timeout))
@@ -98,7 +99,7 @@ class NodeLoop(ABC):
         """Return a request's result, or raise the `RequestError` for its outcome."""
         return self.driver.result(outcome)
 
-    async def ask(self, request: Request, timeout: float | None) -> bytes:
+    async def ask(self, request: NodeRequest, timeout: float | None) -> bytes:
         """Make a caller's request; return its result, or raise the `RequestError` for its outcome."""
         self.require_loop()
         caller = _Caller(self._event())
@@ -114,6 +115,21 @@ class NodeLoop(ABC):
     def read(self, feed: Feed[T], past: int) -> AsyncIterator[T]:
         """Yield the last `past` items of `feed`, then new ones as they come, until the node ends."""
         return _Reader(self, feed, past)
+
+    async def back_up(self, label: str, timeout: float | None) -> AsyncGenerator[bytes]:
+        """Yield the pieces of a backup, in order."""
+        reader = BackupReader()
+        piece = await self.ask(OpenBackup(label), timeout)
+        reader.feed(piece)
+        header = reader.header
+        assert header is not None
+        position = header.meta.position
+        while True:
+            yield piece
+            if reader.done:
+                return
+            piece = await self.ask(ReadBackup(position.index, position.term, reader.number), timeout)
+            reader.feed(piece)
 
     async def next_news(self) -> None:
         """Wait until a feed may have a new item or the node has ended."""

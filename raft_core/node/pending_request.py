@@ -14,7 +14,7 @@ from raft_core.ids import MAX_INT63
 from raft_core.membership import RemoveNode
 from raft_core.node.events import ConnectionId
 from raft_core.node.jobs import Ticket
-from raft_core.requests import ChangeMembership, Propose, Read, Request, TransferLeadership
+from raft_core.requests import BackupRequest, ChangeMembership, Propose, Read, Request, TransferLeadership
 
 __all__ = ["Batch", "Deadlines", "PendingRequest", "Place", "impossible"]
 
@@ -55,13 +55,14 @@ class PendingRequest:
     """
 
     __slots__ = (
-        "connection", "deadline", "forward", "held_for", "held_since", "is_barrier", "is_read", "place", "refused",
-        "request", "since", "size", "ticket",
+        "backup", "connection", "deadline", "forward", "held_for", "held_since", "is_barrier", "is_read", "place",
+        "refused", "request", "since", "size", "ticket",
     )  # fmt: skip
 
     def __init__(self, request: Request, *, deadline: int, held_since: int, ticket: Ticket | None = None) -> None:
         self.request = request
         self.ticket: Final = ticket
+        self.backup: BackupRequest | None = None  # made once `request`, a read without a query, is ready
         self.connection = ConnectionId(0)
         self.forward = 0
         self.deadline: Final = deadline

@@ -20,6 +20,7 @@ from raft_core.errors import CallerError
 from raft_core.events import Proposed, Requested
 from raft_core.ids import MAX_INT63, NO_INDEX, NO_NODE, Index, NodeId, RequestId
 from raft_core.membership import Members
+from raft_core.node.backups import Backups
 from raft_core.node.events import Answer, Answered, Call, ConnectionId, QueryAnswered, QueryFailed
 from raft_core.node.forwards import Forwards
 from raft_core.node.jobs import Lane, Query, Ticket
@@ -33,7 +34,7 @@ from raft_core.node.raising import described
 from raft_core.node.replies import outcome_of, reply_of
 from raft_core.node.retries import leader_goes, may_ask_again, read_refusal
 from raft_core.raft import Raft
-from raft_core.requests import ChangeMembership, LeaveJoint, Propose, Read, ReadConsistency
+from raft_core.requests import ChangeMembership, LeaveJoint, OpenBackup, Propose, Read, ReadBackup, ReadConsistency
 from raft_core.settings import Settings
 from raft_core.wire.handshake import Limits
 from raft_core.wire.payloads import Forward, ForwardReply
@@ -64,6 +65,7 @@ class RequestBook:
         self._peers = peers
         self._prepare = prepare
         self._meter = meter
+        self.backups: Final = Backups(orders)
         self._largest_result = Limits.of(settings).max_frame - _REPLY_ROOM
         self._tickets: dict[Ticket, PendingRequest] = {}
         self._new: list[PendingRequest] = []
@@ -122,7 +124,12 @@ class RequestBook:
         """Admit the caller's request, or refuse it at once."""
         if call.ticket in self._tickets:
             raise CallerError(f"ticket {call.ticket} is already waiting; give every caller its own")
-        waiting = PendingRequest(call.request, deadline=call.deadline, held_since=self.now, ticket=call.ticket)
+        request = call.request
+        if type(request) is OpenBackup or type(request) is ReadBackup:
+            waiting = PendingRequest(_READY, deadline=call.deadline, held_since=self.now, ticket=call.ticket)
+            waiting.backup = request
+        else:
+            waiting = PendingRequest(request, deadline=call.deadline, held_since=self.now, ticket=call.ticket)
         self._tickets[call.ticket] = waiting
         self._admit(waiting)
 
@@ -156,8 +163,11 @@ class RequestBook:
         elif waiting.deadline and waiting.deadline <= self.now:
             self._refuse(waiting, RefusalReason.DEADLINE)
         else:
-            self._new.append(waiting)
             self._deadlines.add(waiting)
+            if type(waiting.backup) is ReadBackup:
+                self._back_up(waiting)
+            else:
+                self._new.append(waiting)
 
     def cancel(self, ticket: Ticket) -> None:
         """Drop the caller. A proposal already made is not taken back."""
@@ -341,13 +351,30 @@ class RequestBook:
 
     def _query(self, item: PendingRequest) -> None:
         request = item.request
-        if item.is_barrier:
+        if item.backup is not None:
+            self._back_up(item)
+        elif item.is_barrier:
             self._answer(item, Success(NO_INDEX))
         elif (
             item.place is Place.CORE and item.ticket is not None and type(request) is Read and request.query is not None
         ):
             item.place = Place.MACHINE
             self._orders.run(Lane.APPLY, Query(item.ticket, request.query))
+
+    def _back_up(self, item: PendingRequest) -> None:
+        """Pass on a request about a backup; it is answered like a query."""
+        if item.place is Place.DONE or item.ticket is None:
+            return
+        item.place, backup = Place.MACHINE, item.backup
+        if type(backup) is ReadBackup:
+            self.backups.read(item.ticket, backup)
+        elif type(backup) is OpenBackup:
+            self.backups.open(item.ticket, backup)
+
+    def look_at_backups(self, raft: Raft | None) -> None:
+        """Begin the backups that waited for a snapshot, or have one taken."""
+        if raft is not None and self.backups.waiting:
+            self.backups.look(raft, self._tickets)
 
     def on_query_done(self, event: QueryAnswered | QueryFailed) -> None:
         """Give the machine's answer, or its exception, to the caller."""
@@ -463,4 +490,5 @@ class RequestBook:
 
 
 _UNCERTAIN: Final = frozenset({Place.CORE, Place.LEADER})
+_READY: Final = Read()
 _NOTHING: Final = LeaveJoint()

@@ -190,6 +190,7 @@ DOCUMENTATION: Final[dict[str, Documented]] = {
         "raft-kv",
         "Commands about the cluster.",
         add=("raft-kv", "Add a node.", "id host:port [LEARNER]"),
+        backup=("raft-kv", "Read a backup piece by piece.", "OPEN [index term]|READ index term piece"),
         demote=("raft-kv", "Make a voter a learner.", "id"),
         explain=("raft-kv", "Return why things wait, one sentence each.", ""),
         help=("raft-kv", "Return a list of the subcommands.", ""),

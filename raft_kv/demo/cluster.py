@@ -102,6 +102,7 @@ class Cluster:
     loop: str = "trio"
     store: str = "file"
     """Which kind of store the nodes keep their data in."""
+    name: str = "demo"
     overrides: Sequence[str] = ()
     """`--set` values for every node."""
     members: dict[int, Member] = attrs.field(factory=dict)
@@ -168,7 +169,7 @@ class Cluster:
             )
 
     def _command(self, member: Member) -> list[str]:
-        command = [sys.executable, "-m", "raft_kv", "serve", "--id", str(member.node), "--cluster", "demo"]
+        command = [sys.executable, "-m", "raft_kv", "serve", "--id", str(member.node), "--cluster", self.name]
         command += ["--listen", f"{_HOST}:{member.port}", "--peer-listen", member.peer_address]
         command += ["--data", f"{self.store}:{member.directory}", "--loop", self.loop, "--verbose", "--stop-at-eof"]
         for other in self.members.values():

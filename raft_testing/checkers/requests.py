@@ -12,7 +12,7 @@ from raft_core.errors import OutcomeUnknown, Refused, RequestError
 from raft_core.events import Event, Proposed, Requested
 from raft_core.ids import RequestId
 from raft_core.node.limits import SECOND, NodeLimits
-from raft_core.requests import Propose, Request
+from raft_core.requests import NodeRequest, Propose
 
 __all__ = ["Reply", "RequestTracker", "unfair"]
 
@@ -58,7 +58,7 @@ class RequestTracker:
         return ""
 
 
-def unfair(request: Request, reply: Reply, config: NodeLimits, waited: int, stopping_for: int) -> str:
+def unfair(request: NodeRequest, reply: Reply, config: NodeLimits, waited: int, stopping_for: int) -> str:
     """Return the fault of this reply, or "".
 
     `waited`: nanoseconds since the request. `stopping_for`: nanoseconds since the node was asked to stop, or -1.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import final
 
-from raft_core.events import CampaignRequested, ForgetLeaderRequested
+from raft_core.events import CampaignRequested, ForgetLeaderRequested, SnapshotRequested
+from raft_core.ids import MAX_INT63, Index
 from raft_testing.disk.crash_disk import FaultKind
 from raft_testing.faults.misconfiguration import Misconfigurations
 from raft_testing.faults.state_machine import TROUBLES
@@ -26,8 +27,12 @@ class ProcessFaults:
         self._blunders = misconfigurations
 
     def nudge(self, node: SimulatedNode, rng: Rng) -> bool:
-        """Order the core to campaign, or to forget its leader. Our nodes never do."""
-        node.nudge(CampaignRequested() if rng.chance(0.6) else ForgetLeaderRequested())
+        """Order the core to campaign, or to forget its leader, or to take a snapshot; nodes do only the last."""
+        if rng.chance(0.6):
+            node.nudge(CampaignRequested())
+        else:
+            node.nudge(ForgetLeaderRequested())
+            node.nudge(SnapshotRequested(Index(MAX_INT63)))
         return True
 
     def die(self, rng: Rng, death: Death, outage: int) -> bool:

@@ -20,7 +20,7 @@ from raft_core.node.job_runner import JobRunner
 from raft_core.node.jobs import Job, Lane
 from raft_core.node.meter import WorkTimes
 from raft_core.node.outcomes import result_of
-from raft_core.requests import Request
+from raft_core.requests import NodeRequest
 from raft_testing.checkers.requests import Reply
 from raft_testing.sim.clock import NodeClock
 from raft_testing.sim.environment import Environment
@@ -29,7 +29,7 @@ from raft_testing.sim.workers import SimulatedWorkers
 
 __all__ = ["AdaptedNode", "Asked", "SimulatedAdapter", "converse"]
 
-_Call: TypeAlias = Callable[[int, Request, int, Callable[[Reply], None]], None]
+_Call: TypeAlias = Callable[[int, NodeRequest, int, Callable[[Reply], None]], None]
 
 
 class AdaptedNode(Endpoint, Protocol):
@@ -147,11 +147,11 @@ class SimulatedAdapter:
     def require_thread(self) -> None:
         """Do nothing: a simulation has one thread and no event loop."""
 
-    def ask(self, request: Request, timeout: float | None) -> Asked:
+    def ask(self, request: NodeRequest, timeout: float | None) -> Asked:
         """Return a caller's request; `converse` gets it answered."""
         return Asked(request, deadline_after(self.now(), timeout))
 
-    def submit(self, request: Request, caller: Caller, timeout: float | None) -> None:
+    def submit(self, request: NodeRequest, caller: Caller, timeout: float | None) -> None:
         """Refuse: the simulator makes every request with `converse`, which watches its outcome."""
         raise CallerError("in a simulation, hand a request to `converse`")
 
@@ -167,7 +167,7 @@ class SimulatedAdapter:
 class Asked(Coroutine[Any, Any, bytes]):
     """One call of a node: its request and deadline, for `converse`."""
 
-    def __init__(self, request: Request, deadline: int) -> None:
+    def __init__(self, request: NodeRequest, deadline: int) -> None:
         self.request = request
         self.deadline = deadline
 

@@ -27,7 +27,7 @@ from raft_core.node.jobs import Lane
 from raft_core.node.limits import SECOND, NodeLimits
 from raft_core.raft import Raft
 from raft_core.recorder import Recorder
-from raft_core.requests import Request
+from raft_core.requests import NodeRequest
 from raft_core.settings import Settings
 from raft_core.state_machine import preparer
 from raft_core.store import Store
@@ -469,7 +469,7 @@ class SimulatedNode:
         self._connections += 2
         return ConnectionId(self._connections)
 
-    def call(self, ticket: int, request: Request, deadline: int, caller: Callable[[Reply], None]) -> None:
+    def call(self, ticket: int, request: NodeRequest, deadline: int, caller: Callable[[Reply], None]) -> None:
         """Make the request; the caller is told once."""
         driver = self._driver
         if driver is None or not self.alive:
@@ -511,7 +511,7 @@ class _Caller:
 
     __slots__ = ("_node", "asked_at", "caller", "request", "ticket")
 
-    def __init__(self, node: SimulatedNode, ticket: int, request: Request, caller: Callable[[Reply], None]) -> None:
+    def __init__(self, node: SimulatedNode, ticket: int, request: NodeRequest, caller: Callable[[Reply], None]) -> None:
         self._node = node
         self.ticket = ticket
         self.request = request

@@ -120,6 +120,7 @@ ORDER = (
 BESIDE = {  # modules of the core that may use the protocol, and that the protocol does not use
     "state_machine",
     "typed_state_machine",
+    "backup_format",
     "sessions",
     "store",
     "quorum_loss",

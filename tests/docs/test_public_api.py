@@ -43,8 +43,8 @@ PINNED: dict[str, str] = {
         " TransferInProgress UnknownReason WrongDirectory open_node serve"
     ),
     "raft_storage": (
-        "FileStore Location MemoryStore PackageMissing PosixFiles Survivor UnknownStore migrate open_store"
-        " parse_location recover_from_quorum_loss"
+        "BackupFile BackupUnusable FileStore Location MemoryStore PackageMissing PosixFiles Survivor UnknownStore"
+        " Verified migrate open_store parse_location recover_from_quorum_loss restore_backup verify_backup verify_store"
     ),
 }
 """The names that users write. A new one is a promise, so it is added here on purpose."""

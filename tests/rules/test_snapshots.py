@@ -30,6 +30,7 @@ from raft_core.events import (
     SnapshotProgress,
     SnapshotReceived,
     SnapshotRejected,
+    SnapshotRequested,
     SnapshotTaken,
     Tick,
 )
@@ -607,3 +608,30 @@ def test_a_heartbeat_before_the_compacted_log_is_answered_as_well() -> None:
     step(raft, Tick())
     assert role_of(raft).value == "follower"
     assert raft.log.entries() == entries((11, 2))
+
+
+def test_requested_snapshot_is_taken_at_once_where_the_newest_is_older() -> None:
+    raft = core(log=[1, 1, 1], commit=4, settings=with_settings(snapshot_entries=1000))
+    machine_done(raft)
+
+    (order,) = step(raft, SnapshotRequested(Index(4)))
+    assert order == TakeSnapshot(SnapshotMeta(Index(4), Term(1), THREE, Index(1)))
+    assert step(raft, SnapshotRequested(Index(4))) == []  # one is being taken
+
+    step(raft, SnapshotTaken(order.meta))
+    persist(raft)
+    assert step(raft, SnapshotRequested(Index(4))) == []  # there is one
+    assert step(raft, SnapshotRequested(Index(9))) == []  # there is nothing newer to take one of
+
+
+def test_requested_snapshot_waits_where_the_last_one_has_failed() -> None:
+    raft = core(log=[1, 1], commit=3, settings=with_settings(snapshot_entries=1000))
+    machine_done(raft)
+    (order,) = step(raft, SnapshotRequested(Index(3)))
+    assert isinstance(order, TakeSnapshot)
+    step(raft, SnapshotFailed(order.meta.index))
+
+    assert step(raft, SnapshotRequested(Index(3))) == []
+
+    tick(raft, raft.server.settings.election_ticks)
+    assert [type(effect) for effect in step(raft, SnapshotRequested(Index(3)))] == [TakeSnapshot]

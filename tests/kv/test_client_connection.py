@@ -33,7 +33,7 @@ class Node(NodeApi):
     """Keeps requests until the test answers them."""
 
     def __init__(self) -> None:
-        self.asked: list[requests.Request] = []
+        self.asked: list[requests.NodeRequest] = []
         self.callers: list[Caller] = []
         self.withdrawn: list[Caller] = []
 
@@ -41,7 +41,7 @@ class Node(NodeApi):
     def cluster_time(self) -> int:
         return 10**9
 
-    def submit(self, request: requests.Request, caller: Caller, *, timeout: float | None = None) -> None:
+    def submit(self, request: requests.NodeRequest, caller: Caller, *, timeout: float | None = None) -> None:
         self.asked.append(request)
         self.callers.append(caller)
 
@@ -129,7 +129,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return World(Node(), Service(config, KeyValueMachine(), "127.0.0.1:1", "127.0.0.1:2"))
 
 
-def calls_of(request: requests.Request) -> list[list[bytes]]:
+def calls_of(request: requests.NodeRequest) -> list[list[bytes]]:
     assert isinstance(request, requests.Propose)
     _, command = decode_entry(request.command)
     assert isinstance(command, Calls)

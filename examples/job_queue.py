@@ -18,12 +18,11 @@ from pathlib import Path
 import anyio
 import attrs
 
-from raft_anyio import NodeConfig
+from raft_anyio import Node, NodeConfig, serve
 from raft_kv.demo.cluster import free_ports
 from raft_objects import Objects, Replicated, command, query
 from raft_objects.queue_table import QueueTable
-from raft_objects.queues import Queue
-from raft_objects.running import open_objects
+from raft_objects.queues import DeliveryEnded, Queue
 
 JOBS = 30
 VISIBILITY = 2.0
@@ -53,25 +52,30 @@ async def work(number: int, ports: list[int], directory: Path) -> None:
     objects, results = Objects(), Results()
     table = objects.add("jobs", QueueTable[Job](attempts=0))
     objects.add("results", results)
-    config = NodeConfig(number, members, data=directory / f"node-{number}")
-    async with open_objects(config, objects), anyio.create_task_group() as group:
-        jobs = Queue(table)
+    jobs = Queue(table)
 
-        async def worker() -> None:
-            while True:
+    async def worker() -> None:
+        while True:
+            try:
                 async with jobs.taking(visibility=VISIBILITY) as message:
                     await anyio.sleep(message.item.seconds)
                     await results.record(message.item.name, number)
-                print(f"node {number} did {message.item.name}, delivery {message.delivery}", flush=True)
+            except DeliveryEnded:  # it took too long, and another worker has it as well
+                continue
+            print(f"node {number} did {message.item.name}, delivery {message.delivery}", flush=True)
 
-        group.start_soon(worker)
-        if number == 1 and await results.jobs_done() == 0:
-            for job in range(JOBS):
-                await jobs.put(Job(f"job-{job}"))
-        while await results.jobs_done() < JOBS:
-            await anyio.sleep(0.2)
-        print(f"node {number} sees all {JOBS} jobs done", flush=True)
-        await anyio.sleep_forever()
+    async def app(node: Node) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(worker)
+            if number == 1 and await results.jobs_done() == 0:
+                for job in range(JOBS):
+                    await jobs.put(Job(f"job-{job}"))
+            while await results.jobs_done() < JOBS:
+                await anyio.sleep(0.2)
+            print(f"node {number} sees all {JOBS} jobs done", flush=True)
+
+    await serve(NodeConfig(number, members, data=directory / f"node-{number}"), objects, app)
+    print(f"node {number} ended in order", flush=True)
 
 
 def start(number: int, ports: list[int], directory: str) -> subprocess.Popen[str]:
@@ -94,12 +98,16 @@ def demonstrate() -> None:
             processes[2].wait()
             print("node 2 was killed", flush=True)
             processes[2] = start(2, ports, directory)
-            for process in processes.values():
-                assert process.stdout is not None
-                for line in process.stdout:
-                    print(line, end="", flush=True)
-                    if line.endswith("jobs done\n"):
-                        break
+            for until in ("jobs done\n", "ended in order\n"):
+                if until.startswith("ended"):
+                    for process in processes.values():
+                        process.terminate()
+                for process in processes.values():
+                    assert process.stdout is not None
+                    for line in process.stdout:
+                        print(line, end="", flush=True)
+                        if line.endswith(until):
+                            break
         finally:
             for process in processes.values():
                 process.kill()

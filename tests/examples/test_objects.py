@@ -40,3 +40,4 @@ def test_job_queue_survives_a_killed_worker() -> None:
 
     assert "node 2 was killed" in told
     assert [told.count(f"node {number} sees all 30 jobs done") for number in (1, 2, 3)] == [1, 1, 1]
+    assert told.count("ended in order") == 3

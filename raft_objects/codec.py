@@ -22,6 +22,7 @@ import attrs
 import msgspec
 
 from raft_core.errors import CallerError
+from raft_objects.shards import ShardedDict, ShardedSortedList
 
 __all__ = ["MAX_DEPTH", "Codec", "Since", "classes_in", "copied"]
 
@@ -30,6 +31,7 @@ MAX_DEPTH: Final = 64
 
 _LIST, _TUPLE, _SET, _FROZENSET, _DICT, _DEQUE, _INT, _DATETIME = range(8)
 _DATE, _TIME, _DELTA, _UUID, _DECIMAL, _ENUM, _OBJECT = range(8, 15)
+_SHARDED_DICT, _SHARDED_SORTED_LIST = range(15, 17)
 _PLAIN: Final = frozenset({type(None), bool, float, str, bytes})
 _FIXED: Final = _PLAIN | {int, datetime, date, time, timedelta, UUID, Decimal}
 _MISSING: Final = object()
@@ -77,9 +79,9 @@ class Codec:
         kind = type(value)
         if kind in _FIXED:
             return 1
-        if isinstance(value, dict):
+        if isinstance(value, dict | ShardedDict):
             return max((self.needs(part) for pair in value.items() for part in pair), default=1)
-        if isinstance(value, list | tuple | set | frozenset | deque):
+        if isinstance(value, list | tuple | set | frozenset | deque | ShardedSortedList):
             return max(map(self.needs, value), default=1)
         highest = 1
         for name, field in self._fields.get(kind, {}).items():
@@ -206,11 +208,14 @@ def _sorted_parts(tag: int) -> Callable[[Codec, Any, int], Any]:
     ]
 
 
-def _dict_parts(codec: Codec, value: Any, depth: int) -> Any:
-    packed: list[Any] = [_DICT]
-    for key, part in value.items():
-        packed += (codec.pack(key, depth), codec.pack(part, depth))
-    return packed
+def _pairs(tag: int) -> Callable[[Codec, Any, int], Any]:
+    def pack(codec: Codec, value: Any, depth: int) -> Any:
+        packed: list[Any] = [tag]
+        for key, part in value.items():
+            packed += (codec.pack(key, depth), codec.pack(part, depth))
+        return packed
+
+    return pack
 
 
 def _text(tag: int, write: Callable[[Any], str]) -> Callable[[Codec, Any, int], Any]:
@@ -222,7 +227,7 @@ _PACK: Final[Mapping[type, Callable[[Codec, Any, int], Any]]] = {
     tuple: _parts(_TUPLE),
     set: _sorted_parts(_SET),
     frozenset: _sorted_parts(_FROZENSET),
-    dict: _dict_parts,
+    dict: _pairs(_DICT),
     deque: _parts(_DEQUE),
     datetime: _text(_DATETIME, datetime.isoformat),
     date: _text(_DATE, date.isoformat),
@@ -230,6 +235,8 @@ _PACK: Final[Mapping[type, Callable[[Codec, Any, int], Any]]] = {
     timedelta: lambda codec, value, depth: [_DELTA, value.days, value.seconds, value.microseconds],
     UUID: _text(_UUID, str),
     Decimal: _text(_DECIMAL, str),
+    ShardedDict: _pairs(_SHARDED_DICT),
+    ShardedSortedList: _parts(_SHARDED_SORTED_LIST),
 }
 _TEXTS: Final[Mapping[int, Callable[[str], Any]]] = {
     _INT: int,
@@ -246,6 +253,8 @@ _CONTAINERS: Final[Mapping[int, Callable[[list[Any]], Any]]] = {
     _FROZENSET: frozenset,
     _DICT: lambda parts: dict(zip(parts[::2], parts[1::2], strict=True)),
     _DEQUE: deque,
+    _SHARDED_DICT: lambda parts: ShardedDict(zip(parts[::2], parts[1::2], strict=True)),
+    _SHARDED_SORTED_LIST: ShardedSortedList,
 }
 
 
@@ -265,6 +274,8 @@ def copied(value: Any) -> Any:
         return kind(value) if _FIXED.issuperset(map(type, value)) else kind(map(copied, value))
     if kind is deque:
         return deque(map(copied, value))
+    if kind is ShardedDict or kind is ShardedSortedList:
+        return value.copy()
     if attrs.has(kind):
         names = [(field.alias, field.name) for field in attrs.fields(kind) if field.init]
     elif dataclasses.is_dataclass(kind):

@@ -1,140 +1,147 @@
-"""`LockTable`: named locks with leases, fair, each owner with a higher token. Pure; `locks` does the waiting.
+"""`LockTable`: locks, semaphores and read-write locks by name, with leases, fair, each owner with a higher token. Pure.
 
-A process is one client with one lease. All its locks, held or waited for, end with the lease, so a thousand waiters
-cost one renewal. Every command first ends the leases that are over, so no command sees a lock of a dead client. A lock
-that becomes free goes to the first who waits, within the same command.
+All three are one thing: something of a size, of which each owner has a share. A lock has the size 1. A semaphore has as
+many as owners may come. A reader has one part of a read-write lock, and a writer all of it. `locks` does the waiting.
+
+Whoever comes stands in line. From the front of the line owners enter as long as their shares fit, within the command
+that made room; whoever does not fit holds up those behind, so that readers who keep coming cannot starve a writer.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 import attrs
 
-from raft_objects.declare import Replicated, command, query
+from raft_objects.declare import command, query
 from raft_objects.errors import CommandError
+from raft_objects.lease_table import LeaseTable
 
-__all__ = ["ClientLease", "LeaseEnded", "LockState", "LockTable"]
+__all__ = ["MAX_SIZE", "LockState", "LockTable", "Place", "SizeDiffers"]
+
+MAX_SIZE: Final = 1 << 32
+"""Size of a read-write lock: more readers than can be."""
 
 
-class LeaseEnded(CommandError):
-    """The client's lease has ended or never began: it holds nothing any more."""
+class SizeDiffers(CommandError):
+    """Others use this name with another size: a lock, a semaphore and a read-write lock need names of their own."""
 
 
 @attrs.define
-class ClientLease:
-    """A process's lease: its length and its end, in nanoseconds of cluster time."""
+class Place:
+    """A place of an owner: of which client, for which share; `token`: 0 while it waits."""
 
-    length: int
-    ends: int
+    client: str
+    share: int
+    token: int = 0
 
 
 @attrs.define
 class LockState:
-    """One lock that is held: by which owner of which client, with which token, and who waits."""
+    """What is held: its size, how much of it is free, and by owner who is in it and who waits, in order."""
 
-    client: str
-    owner: str
-    token: int
-    waiting: list[tuple[str, str]]
+    size: int
+    free: int
+    inside: dict[str, Place] = attrs.field(factory=dict)
+    waiting: dict[str, Place] = attrs.field(factory=dict)
 
 
-class LockTable(Replicated):
-    """Locks by name. Commands raise before they change anything, so nothing has to be copied."""
+class LockTable(LeaseTable):
+    """Locks by name; a name exists while somebody is in it or waits."""
 
-    undo = False
-    classes = (ClientLease, LockState)
+    classes = (*LeaseTable.classes, LockState, Place)
 
     def __init__(self) -> None:
-        self.clients: dict[str, ClientLease] = {}
+        super().__init__()
         self.locks: dict[str, LockState] = {}
-        self.tokens: int = 0
 
     @command
-    def open_client(self, client: str, lease_ns: int) -> None:
-        """Begin a lease."""
-        if lease_ns <= 0:
-            raise ValueError("a lease lasts longer than nothing")
-        self._end_leases()
-        self.clients[client] = ClientLease(lease_ns, self.now_ns + lease_ns)
+    def acquire(self, name: str, client: str, owner: str, wait: bool, *, share: int = 1, size: int = 1) -> int:
+        """Return the token if `owner` has its share now; else 0, and if `wait` the owner stands in line.
 
-    @command
-    def renew(self, client: str) -> None:
-        """Let the lease begin anew. Raise `LeaseEnded` if it has ended."""
-        self._end_leases()
-        self._renew(client)
-
-    @command
-    def close_client(self, client: str) -> None:
-        """End the lease now, with all its locks."""
-        self.clients.pop(client, None)
-        self._end_leases(client)
-
-    @command
-    def acquire(self, name: str, client: str, owner: str, wait: bool) -> int:
-        """Return the token if `owner` holds the lock now; else 0, and if `wait` the owner stands in line.
-
-        It is asked again to confirm a notice; an owner keeps its place, or its token. Renew the lease, too.
+        It is asked again to confirm a notice; an owner keeps its place, or its token. Renew the lease, too. Raise
+        `SizeDiffers` if others use the name with another size.
         """
-        return self._acquire(name, client, owner, wait=wait)
+        return self._acquire(name, client, owner, wait=wait, share=share, size=size)
 
-    def _acquire(self, name: str, client: str, owner: str, *, wait: bool) -> int:
-        self._end_leases()
+    def _acquire(self, name: str, client: str, owner: str, *, wait: bool, share: int = 1, size: int = 1) -> int:
+        if not 1 <= share <= size <= MAX_SIZE:
+            raise ValueError(f"a share is from 1 to the size, and that to {MAX_SIZE}; not {share} of {size}")
         self._renew(client)
         state = self.locks.get(name)
         if state is None:
-            self.locks[name] = state = LockState(client, owner, self._next_token(), [])
-        if (state.client, state.owner) == (client, owner):
-            return state.token
-        if wait and (client, owner) not in state.waiting:
-            state.waiting.append((client, owner))
-        return 0
+            state = LockState(size, size)
+        elif state.size != size:
+            raise SizeDiffers(name, state.size, size)
+        if (place := state.inside.get(owner)) is not None:
+            return place.token
+        if owner not in state.waiting:
+            enters = not state.waiting and share <= state.free
+            if not enters and not wait:
+                return 0
+            self.locks[name] = state
+            state.waiting[owner] = Place(client, share)
+            self._occupy(client, name)
+            if enters:
+                self._let_in(name, state)
+        place = state.inside.get(owner)
+        return 0 if place is None else place.token
 
     @command
     def release(self, name: str, owner: str) -> bool:
-        """Give the lock up, or the place in line. Return whether the lock was held."""
+        """Give the share up, or the place in line. Return whether there was a share."""
         self._end_leases()
         state = self.locks.get(name)
         if state is None:
             return False
-        state.waiting = [one for one in state.waiting if one[1] != owner]
-        if state.owner != owner:
+        place = state.inside.get(owner) or state.waiting.get(owner)
+        if place is None:
             return False
-        self._pass_on(name, state)
-        return True
+        self._vacate(place.client, name)
+        held = owner in state.inside
+        self._remove(state, owner)
+        self._let_in(name, state)
+        return held
 
     @query
     def token(self, name: str) -> int:
-        """Return the token of the present owner; 0 if the lock is free. Its lease may be over."""
+        """Return the highest token of the present owners; 0 if there is none. Their leases may be over."""
         state = self.locks.get(name)
-        return 0 if state is None else state.token
+        return 0 if state is None else max((place.token for place in state.inside.values()), default=0)
 
-    def _next_token(self) -> int:
-        self.tokens += 1
-        return self.tokens
+    @query
+    def holders(self, name: str) -> list[tuple[int, int]]:
+        """Return token and share of each present owner, the first one first. Their leases may be over."""
+        state = self.locks.get(name)
+        return [] if state is None else [(place.token, place.share) for place in state.inside.values()]
 
-    def _renew(self, client: str) -> None:
-        lease = self.clients.get(client)
-        if lease is None:
-            raise LeaseEnded(client)
-        lease.ends = self.now_ns + lease.length
+    def _clear(self, names: list[str], ended: frozenset[str]) -> None:
+        for name in names:
+            state = self.locks[name]
+            for owner in [owner for line in (state.inside, state.waiting) for owner in line]:
+                place = state.inside.get(owner) or state.waiting[owner]
+                if place.client in ended:
+                    self._remove(state, owner)
+            self._let_in(name, state)
 
-    def _end_leases(self, also: str = "") -> None:
-        """End what is over: first all places of these clients, then hand over what they held."""
-        ended = {name for name, lease in self.clients.items() if lease.ends <= self.now_ns}
-        for client in ended:
-            del self.clients[client]
-        if also:
-            ended.add(also)
-        if not ended:
-            return
-        for state in self.locks.values():
-            state.waiting = [one for one in state.waiting if one[0] not in ended]
-        for name, state in [(name, state) for name, state in self.locks.items() if state.client in ended]:
-            self._pass_on(name, state)
+    @staticmethod
+    def _remove(state: LockState, owner: str) -> None:
+        place = state.inside.pop(owner, None)
+        if place is None:
+            del state.waiting[owner]
+        else:
+            state.free += place.share
 
-    def _pass_on(self, name: str, state: LockState) -> None:
-        if not state.waiting:
-            del self.locks[name]
-            return
-        state.client, state.owner = state.waiting.pop(0)
-        state.token = self._next_token()
-        self.notify(state.owner)
+    def _let_in(self, name: str, state: LockState) -> None:
+        """Let owners in from the front of the line, as long as their shares fit."""
+        while state.waiting:
+            owner, place = next(iter(state.waiting.items()))
+            if place.share > state.free:
+                return
+            del state.waiting[owner]
+            state.free -= place.share
+            place.token = self._next_token()
+            state.inside[owner] = place
+            self.notify(owner)
+        if not state.inside:
+            self.locks.pop(name, None)

@@ -17,7 +17,7 @@ No replica's answer may depend on text that differs between processes, so replie
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import nullcontext
 from struct import Struct
 from typing import Any, Final, Literal, TypeVar, final
@@ -35,6 +35,7 @@ from raft_objects.declare import OPENERS, Command, Moment, Query, Replicated, Si
 from raft_objects.errors import CommandError, CommandFailed, NotDeterministic, VersionUnknown
 from raft_objects.fields import copy_fields, fields_of, set_fields
 from raft_objects.guard import watched
+from raft_objects.snapshots import Head, read_snapshot, written_snapshot
 
 __all__ = ["Entry", "Listener", "Objects", "ReplyKind", "encode_enable"]
 
@@ -45,8 +46,6 @@ in whatever thread applies."""
 
 _HEAD: Final = Struct("<BQH")
 _CALL, _ENABLE, _BEGIN = range(3)
-_CHUNK: Final = 64 * 1024
-_FORMAT: Final = 1
 _DECLARED: Final = (CommandError, ValueError, LookupError, TypeError)
 _MACHINE_BOUND: Final = (MemoryError, RecursionError)  # how deep or how much is up to the process: never a result
 _HIGHEST_VERSION: Final = 65_535
@@ -112,7 +111,7 @@ class Objects(StateMachine):
         self._enabled = 1
         self._begun = False
         self._now = 0
-        self._unclaimed: dict[str, Any] = {}  # objects in a snapshot that this code does not have
+        self._unclaimed: dict[str, list[bytes]] = {}  # objects in a snapshot that this code does not have
         for name, one in (objects or {}).items():
             self.add(name, one)
 
@@ -349,38 +348,22 @@ class Objects(StateMachine):
 
     def snapshot(self) -> Iterable[bytes]:
         """Return the chunks of all fields of this moment; they are encoded later."""
-        held = {name: copy_fields(entry.instance) for name, entry in self._entries.items()}
-        return self._chunks((_FORMAT, self._enabled, self._begun, self._now), held, dict(self._unclaimed))
-
-    def _chunks(
-        self, head: tuple[int, int, bool, int], held: dict[str, Any], unclaimed: dict[str, Any]
-    ) -> Iterator[bytes]:
-        packed = {
-            name: {field: self._entries[name].codec.pack(value) for field, value in fields.items()}
-            for name, fields in held.items()
-        }
-        data = msgspec.msgpack.encode([*head, {**unclaimed, **packed}])
-        for start in range(0, len(data), _CHUNK):
-            yield data[start : start + _CHUNK]
+        held = {name: (entry.codec, copy_fields(entry.instance)) for name, entry in self._entries.items()}
+        return written_snapshot(Head(self._enabled, self._begun, self._now), held, dict(self._unclaimed))
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace all fields. A field that the snapshot lacks begins as `__init__` made it."""
-        number, enabled, begun, now, objects = msgspec.msgpack.decode(b"".join(chunks))
-        if number != _FORMAT:
-            raise VersionUnknown(f"the snapshot has format {number}, this release reads {_FORMAT}")
-        if enabled > self.version:
+        contents = read_snapshot(chunks, {name: entry.codec for name, entry in self._entries.items()})
+        head = contents.head
+        if head.enabled > self.version:
             raise VersionUnknown(
-                f"the snapshot is of version {enabled} of the objects, and this process knows {self.version}:"
+                f"the snapshot is of version {head.enabled} of the objects, and this process knows {self.version}:"
                 " start the newer release here"
             )
-        read = {
-            name: {field: entry.codec.unpack(value) for field, value in objects.get(name, {}).items()}
-            for name, entry in self._entries.items()
-        }
-        self._enabled, self._begun, self._now = enabled, begun, now
-        self._unclaimed = {name: fields for name, fields in objects.items() if name not in self._entries}
+        self._enabled, self._begun, self._now = head.enabled, head.begun, head.now
+        self._unclaimed = contents.unclaimed
         for name, entry in self._entries.items():
-            set_fields(entry.instance, {**copied(entry.initial), **read[name]})
+            set_fields(entry.instance, {**copied(entry.initial), **contents.fields.get(name, {})})
             if self.listener is not None:
                 self.listener(name, None)
 

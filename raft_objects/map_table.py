@@ -6,13 +6,13 @@ the next command, with a revision of its own; until then queries tell its deadli
 
 from __future__ import annotations
 
-from collections import deque
-from heapq import heappop, heappush
+from itertools import islice, takewhile
 from typing import Generic, TypeVar
 
 import attrs
 
 from raft_objects.declare import Replicated, command, query
+from raft_objects.shards import ShardedDict, ShardedSortedList
 
 __all__ = ["Change", "Found", "MapTable"]
 
@@ -51,10 +51,11 @@ class MapTable(Replicated, Generic[V]):
 
     def __init__(self, *, history: int = 1000) -> None:
         self.history: int = history
-        self.items: dict[str, Found[V]] = {}
-        self.deadlines: list[tuple[int, str]] = []  # a heap; those that do not match the item are void
+        self.items: ShardedDict[str, Found[V]] = ShardedDict()
+        self.keys: ShardedSortedList[str] = ShardedSortedList()
+        self.deadlines: ShardedSortedList[tuple[int, str]] = ShardedSortedList()
         self.revision: int = 0
-        self.changes: deque[Change[V]] = deque()
+        self.changes: ShardedDict[int, Change[V]] = ShardedDict()  # by revision
 
     @command
     def put(self, key: str, value: V, *, ttl: float = 0.0) -> int:
@@ -91,37 +92,43 @@ class MapTable(Replicated, Generic[V]):
 
     @query
     def scan(self, prefix: str = "", *, after: str = "", limit: int = 1000) -> list[tuple[str, Found[V]]]:
-        """Return keys that begin with `prefix` and come after `after`, in order. It looks at all keys."""
-        keys = sorted(key for key in self.items if key.startswith(prefix) and key > after)
-        return [(key, self.items[key]) for key in keys[:limit]]
+        """Return keys that begin with `prefix` and come after `after`, in order, `limit` at most."""
+        keys = takewhile(lambda key: key.startswith(prefix), self.keys.since(max(prefix, after)))
+        later = (key for key in keys if key != after)
+        return [(key, self.items[key]) for key in islice(later, limit)]
 
     def _version(self, key: str) -> int:
         found = self.items.get(key)
         return 0 if found is None else found.version
 
     def _set(self, key: str, value: V, ttl: float) -> int:
+        before = self.items.get(key)
+        if before is not None and before.expires:
+            self.deadlines.discard((before.expires, key))
         expires = self.now_ns + round(ttl * _SECOND) if ttl > 0 else 0
         self._note(key, value)
         self.items[key] = Found(value, self.revision, expires)
+        self.keys.add(key)
         if expires:
-            heappush(self.deadlines, (expires, key))
+            self.deadlines.add((expires, key))
         return self.revision
 
     def _remove(self, key: str) -> None:
-        del self.items[key]
+        found = self.items.pop(key)
+        self.keys.discard(key)
+        if found.expires:
+            self.deadlines.discard((found.expires, key))
         self._note(key, None)
 
     def _note(self, key: str, value: V | None) -> None:
         self.revision += 1
-        self.changes.append(Change(self.revision, key, value))
+        self.changes[self.revision] = Change(self.revision, key, value)
         while len(self.changes) > self.history:
-            self.changes.popleft()
+            del self.changes[next(iter(self.changes))]
 
     def _expire(self) -> None:
         for _ in range(_PORTION):
-            if not self.deadlines or self.deadlines[0][0] > self.now_ns:
+            first = self.deadlines.first
+            if first is None or first[0] > self.now_ns:
                 return
-            when, key = heappop(self.deadlines)
-            found = self.items.get(key)
-            if found is not None and found.expires == when:
-                self._remove(key)
+            self._remove(first[1])

@@ -108,7 +108,7 @@ class Watch(Generic[V]):
             while True:
                 if (change := self._next_kept()) is not None:
                     return change
-                due = table.deadlines[0][0] if table.deadlines else 0
+                due = table.deadlines.first[0] if table.deadlines.first else 0
                 if not await waiter.wait(self._running.seconds_until(due) if due else None):
                     await self._end_what_is_over(due)
 
@@ -117,9 +117,11 @@ class Watch(Generic[V]):
         changes, last = self._table.changes, self._table.revision
         if self.revision < last - len(changes):
             raise Compacted(f"changes after revision {self.revision} are not kept any more; the last is {last}")
-        for place in range(len(changes) - max(0, last - self.revision), len(changes)):
-            change = changes[place]
-            self.revision = change.revision
+        for revision in range(self.revision + 1, last + 1):
+            change = changes.get(revision)
+            if change is None:  # compacted this moment, by a thread that applies
+                raise Compacted(f"changes after revision {self.revision} are not kept any more; the last is {last}")
+            self.revision = revision
             if change.key.startswith(self._prefix):
                 return change
         return None
@@ -128,7 +130,8 @@ class Watch(Generic[V]):
         """Send one command, however many watch."""
         try:
             async with self._ending:
-                if self._table.deadlines and self._table.deadlines[0][0] <= due:
+                first = self._table.deadlines.first
+                if first is not None and first[0] <= due:
                     await self._table.expire()
         except (Refused, OutcomeUnknown) as failure:
             if not may_pass(failure):

@@ -1,19 +1,20 @@
 """`QueueTable`: a queue whose messages come back until they are acknowledged. Pure; `queues` does the waiting.
 
-A message that is taken is hidden until its deadline, by cluster time. Then it is ready again, at the front, and after
-`attempts` deliveries it is a dead letter. Each delivery has a receipt of its own: who took a message but came too late
-cannot acknowledge what was delivered again to another.
+A message that is taken is hidden until its deadline, by cluster time. Then it is ready again, and after `attempts`
+deliveries it is a dead letter. Each delivery has a receipt of its own: who took a message but came too late cannot
+acknowledge what was delivered again to another. The lowest priority is delivered first, and of one priority the lowest
+number: so what comes back comes before what was put later.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from heapq import heappop, heappush
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import attrs
 
 from raft_objects.declare import Replicated, command, query
+from raft_objects.shards import ShardedDict, ShardedSortedList
 
 __all__ = ["Empty", "Message", "QueueTable", "StoredMessage"]
 
@@ -31,6 +32,7 @@ class Message(Generic[T]):
     receipt: int
     delivery: int
     item: T
+    priority: int = 0
 
 
 @attrs.frozen
@@ -40,7 +42,7 @@ class Empty:
     due: int
 
 
-@attrs.define
+@attrs.frozen
 class StoredMessage:
     """A message in the queue. `receipt`: of the present delivery, 0 if it is not out; `until`: when its hiding ends."""
 
@@ -48,6 +50,7 @@ class StoredMessage:
     delivery: int = 0
     receipt: int = 0
     until: int = 0
+    priority: int = 0
 
 
 class QueueTable(Replicated, Generic[T]):
@@ -61,20 +64,19 @@ class QueueTable(Replicated, Generic[T]):
 
     def __init__(self, *, attempts: int = 5) -> None:
         self.attempts: int = attempts
-        self.messages: dict[int, StoredMessage] = {}
-        self.ready: deque[int] = deque()
-        self.hidden: list[tuple[int, int]] = []  # a heap: when, number; those that do not match `until` are void
-        self.dead: dict[int, StoredMessage] = {}
+        self.messages: ShardedDict[int, StoredMessage] = ShardedDict()
+        self.ready: ShardedSortedList[tuple[int, int]] = ShardedSortedList()  # priority, number
+        self.hidden: ShardedSortedList[tuple[int, int]] = ShardedSortedList()  # until, number
+        self.dead: ShardedDict[int, StoredMessage] = ShardedDict()
         self.last: int = 0
         self.receipts: int = 0
 
     @command
-    def put(self, item: T, *, delay: float = 0.0) -> int:
-        """Add an item at the end, or after `delay` seconds; return its number."""
+    def put(self, item: T, *, delay: float = 0.0, priority: int = 0) -> int:
+        """Add an item, ready at once or after `delay` seconds; return its number."""
         self._end_deliveries()
         self.last += 1
-        self.messages[self.last] = StoredMessage(item)
-        self._return(self.last, delay)
+        self._return(self.last, StoredMessage(item, priority=priority), delay)
         return self.last
 
     @command
@@ -87,21 +89,22 @@ class QueueTable(Replicated, Generic[T]):
             raise ValueError("a delivery is hidden for a positive number of seconds")
         self._end_deliveries()
         if not self.ready:
-            return Empty(self.hidden[0][0] if self.hidden else 0)
-        number = self.ready.popleft()
-        stored = self.messages[number]
+            return Empty(self.hidden.first[0] if self.hidden.first else 0)
+        _, number = self.ready.pop_first()
         self.receipts += 1
-        stored.receipt = self.receipts
-        stored.delivery += 1
-        self._hide(number, visibility)
-        return Message(number, stored.receipt, stored.delivery, stored.item)
+        stored = self.messages[number]
+        stored = attrs.evolve(stored, receipt=self.receipts, delivery=stored.delivery + 1)
+        self._hide(number, stored, visibility)
+        return Message(number, stored.receipt, stored.delivery, stored.item, stored.priority)
 
     @command
     def acknowledge(self, number: int, receipt: int) -> bool:
         """Remove the message for good. Return False if the delivery has ended: it may be another's now."""
         self._end_deliveries()
-        if not self._is_out(number, receipt):
+        stored = self._out(number, receipt)
+        if stored is None:
             return False
+        self.hidden.discard((stored.until, number))
         del self.messages[number]
         return True
 
@@ -109,18 +112,22 @@ class QueueTable(Replicated, Generic[T]):
     def extend(self, number: int, receipt: int, visibility: float) -> bool:
         """Hide the delivery for `visibility` seconds from now. Return False if it has ended."""
         self._end_deliveries()
-        if not self._is_out(number, receipt):
+        stored = self._out(number, receipt)
+        if stored is None:
             return False
-        self._hide(number, visibility)
+        self.hidden.discard((stored.until, number))
+        self._hide(number, stored, visibility)
         return True
 
     @command
     def give_back(self, number: int, receipt: int, *, delay: float = 0.0) -> bool:
         """End the delivery: the message is ready again after `delay` seconds, or dead. Return False if it has ended."""
         self._end_deliveries()
-        if not self._is_out(number, receipt):
+        stored = self._out(number, receipt)
+        if stored is None:
             return False
-        self._end(number, delay)
+        self.hidden.discard((stored.until, number))
+        self._end(number, stored, delay)
         return True
 
     @command
@@ -130,8 +137,7 @@ class QueueTable(Replicated, Generic[T]):
         stored = self.dead.pop(number, None)
         if stored is None:
             return False
-        self.messages[number] = StoredMessage(stored.item)
-        self._return(number, 0.0)
+        self._return(number, StoredMessage(stored.item, priority=stored.priority), 0.0)
         return True
 
     @command
@@ -142,47 +148,44 @@ class QueueTable(Replicated, Generic[T]):
     @query
     def dead_letters(self, limit: int = 100) -> list[tuple[int, T]]:
         """Return the oldest dead letters with their numbers."""
-        numbers = list(self.dead)[:limit]
-        return [(number, self.dead[number].item) for number in numbers]
+        return [(number, stored.item) for number, stored in islice(self.dead.items(), limit)]
 
     @query
     def size(self) -> tuple[int, int, int]:
         """Return how many messages are ready, hidden, and dead."""
-        return len(self.ready), len(self.messages) - len(self.ready), len(self.dead)
+        return len(self.ready), len(self.hidden), len(self.dead)
 
-    def _hide(self, number: int, seconds: float) -> None:
-        self.messages[number].until = until = self.now_ns + round(seconds * _SECOND)
-        heappush(self.hidden, (until, number))
+    def _hide(self, number: int, stored: StoredMessage, seconds: float) -> None:
+        until = self.now_ns + round(seconds * _SECOND)
+        self.messages[number] = attrs.evolve(stored, until=until)
+        self.hidden.add((until, number))
 
-    def _is_out(self, number: int, receipt: int) -> bool:
+    def _out(self, number: int, receipt: int) -> StoredMessage | None:
+        """Return the message if this is its present delivery."""
         stored = self.messages.get(number)
-        return stored is not None and stored.receipt == receipt != 0
+        return stored if stored is not None and stored.receipt == receipt != 0 else None
 
-    def _return(self, number: int, delay: float) -> None:
+    def _return(self, number: int, stored: StoredMessage, delay: float) -> None:
         if delay > 0:
-            self._hide(number, delay)
-            self.notify("ready")  # who waits learns when this one is due
-            return
-        self.ready.append(number)
-        self.notify("ready")
+            self._hide(number, stored, delay)
+        else:
+            self.messages[number] = stored
+            self.ready.add((stored.priority, number))
+        self.notify("ready")  # who waits takes it, or learns when it is due
 
     def _end_deliveries(self) -> None:
         """Make ready what has been hidden long enough."""
         for _ in range(_PORTION):
-            if not self.hidden or self.hidden[0][0] > self.now_ns:
+            first = self.hidden.first
+            if first is None or first[0] > self.now_ns:
                 return
-            when, number = heappop(self.hidden)
-            stored = self.messages.get(number)
-            if stored is not None and stored.until == when:
-                self._end(number, 0.0)
+            self.hidden.pop_first()
+            self._end(first[1], self.messages[first[1]], 0.0)
 
-    def _end(self, number: int, delay: float) -> None:
-        stored = self.messages[number]
-        was_out, stored.receipt, stored.until = stored.receipt, 0, 0
+    def _end(self, number: int, stored: StoredMessage, delay: float) -> None:
+        was_out, stored = stored.receipt, attrs.evolve(stored, receipt=0, until=0)
         if was_out and 0 < self.attempts <= stored.delivery:
-            self.dead[number] = self.messages.pop(number)
-        elif delay > 0:
-            self._return(number, delay)
+            self.dead[number] = stored
+            del self.messages[number]
         else:
-            self.ready.appendleft(number)
-            self.notify("ready")
+            self._return(number, stored, delay)

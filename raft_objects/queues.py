@@ -1,4 +1,4 @@
-"""`Queue`: takes messages of a `QueueTable` without polling, on asyncio or trio.
+"""`Queue` and `PriorityQueue`: take messages of a `QueueTable` without polling, on asyncio or trio.
 
     jobs = Queue(objects.add("jobs", QueueTable[Job]()))
     await jobs.put(Job("report"))
@@ -20,7 +20,7 @@ from raft_core.errors import CallerError, OutcomeUnknown, Refused
 from raft_objects.queue_table import Message, QueueTable
 from raft_objects.running import Running, may_pass
 
-__all__ = ["DeliveryEnded", "Queue"]
+__all__ = ["DeliveryEnded", "PriorityQueue", "Queue"]
 
 T = TypeVar("T")
 _PAUSE: Final = 0.05
@@ -96,3 +96,14 @@ class Queue(Generic[T]):
     async def give_back(self, message: Message[T], *, delay: float = 0.0) -> bool:
         """End the delivery: the message is ready again after `delay` seconds. Return False if it has ended."""
         return await self._table.give_back(message.number, message.receipt, delay=delay)
+
+
+class PriorityQueue(Queue[T]):
+    """A queue that delivers the lowest priority first, and of one priority what was put first.
+
+    Promise: that of `Queue`; and no message is delivered while one of a lower priority is ready.
+    """
+
+    async def put(self, item: T, *, delay: float = 0.0, priority: int = 0) -> int:
+        """Add an item, to be delivered after `delay` seconds; return its number."""
+        return await self._table.put(item, delay=delay, priority=priority)

@@ -11,7 +11,6 @@ from enum import Enum
 from typing import Annotated, Any
 
 import attrs
-import msgspec
 
 from raft_objects import CommandError, Objects, Replicated, Since, command, query
 from raft_objects.replies import result_of
@@ -167,5 +166,5 @@ class Driver:
         reply = self.objects.query(self.objects.encode_call(name, asked, asked.arguments(*args, **kwargs)))
         return result_of(self.objects.entry(name), asked.name, reply)
 
-    def state(self) -> Any:
-        return msgspec.msgpack.decode(b"".join(self.objects.snapshot()))
+    def state(self) -> bytes:
+        return b"".join(self.objects.snapshot())

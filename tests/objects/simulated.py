@@ -16,7 +16,8 @@ from raft_core.ids import Index
 from raft_core.node.limits import SECOND
 from raft_core.state_machine import StateMachine
 from raft_objects import BoundQuery, Objects, Replicated, command
-from raft_objects.lock_table import LeaseEnded, LockTable
+from raft_objects.lease_table import LeaseEnded
+from raft_objects.lock_table import LockTable
 from raft_objects.map_table import Found, MapTable
 from raft_objects.queue_table import Message, QueueTable
 from raft_objects.replies import result_of

@@ -11,8 +11,9 @@ import pytest
 
 from raft_core.errors import Refused
 from raft_objects import Objects
-from raft_objects.lock_table import LeaseEnded, LockTable
-from raft_objects.locks import Held, LockLost, Locks
+from raft_objects.lease_table import LeaseEnded
+from raft_objects.lock_table import LockTable
+from raft_objects.locks import Election, Held, LockLost, Locks
 from raft_objects.queue_table import QueueTable
 from raft_objects.queues import Queue
 from raft_objects.running import NodeLike, attach
@@ -254,7 +255,7 @@ def test_leader_is_cancelled_when_its_lease_is_lost_and_another_follows(
                         leading.clear()
 
                 locks = Locks(members[number].object, lease=1.5)
-                assert await locks.run_while_leader("scheduler", lead) == "done"
+                assert await Election(locks, "scheduler").run_while_leader(lead) == "done"
 
             async with anyio.create_task_group() as group:
                 for number in range(3):

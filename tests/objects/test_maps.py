@@ -48,7 +48,7 @@ def test_key_ends_with_its_time_and_another_value_has_its_own() -> None:
 
     assert driver.ask(made.get, "a") is None
     assert driver.ask(made.get, "b") == Found(2, 3)
-    assert list(made.changes)[-1] == Change(4, "a", None)
+    assert list(made.changes.values())[-1] == Change(4, "a", None)
 
 
 def test_scan_is_in_order_and_goes_on_after_a_key() -> None:
@@ -65,7 +65,7 @@ def test_history_is_bounded() -> None:
     for number in range(10):
         driver.do(made.put, "a", number)
 
-    assert [change.revision for change in made.changes] == [8, 9, 10]
+    assert [change.revision for change in made.changes.values()] == [8, 9, 10]
 
 
 @backends

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from raft_core.node.limits import SECOND
 from raft_objects import Objects
-from raft_objects.lock_table import LockState, LockTable
+from raft_objects.lock_table import LockTable
 from raft_objects.map_table import MapTable
-from raft_objects.queue_table import QueueTable
+from raft_objects.queue_table import QueueTable, StoredMessage
 from raft_testing.__main__ import open_file_store
 from raft_testing.faults.catalogue import Fault, Profile
 from raft_testing.sim.simulation import Simulation
@@ -105,22 +107,23 @@ def test_maps_keep_their_promise(seed: int) -> None:
 def test_lock_that_passes_too_early_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     end_leases = LockTable._end_leases
 
-    def early(self: LockTable, also: str = "") -> None:
+    def early(self: LockTable) -> None:
         for lease in self.clients.values():
             if lease.ends - self.now_ns < lease.length // 2:
-                lease.ends = self.now_ns
-        end_leases(self, also)
+                lease.ends = self.next_end = self.now_ns
+        end_leases(self)
 
     monkeypatch.setattr(LockTable, "_end_leases", early)
     assert any(locks_ran(seed)[1] for seed in range(3))
 
 
 def test_lock_that_is_stolen_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stolen(self: LockTable, name: str, client: str, owner: str, *, wait: bool) -> int:
-        self._end_leases()
-        self._renew(client)
-        self.locks[name] = LockState(client, owner, self._next_token(), [])
-        return self.locks[name].token
+    acquire = LockTable._acquire
+
+    def stolen(self: LockTable, name: str, client: str, owner: str, **given: Any) -> int:
+        if name in self.locks:
+            self.locks[name].free = 1
+        return acquire(self, name, client, owner, **given)
 
     monkeypatch.setattr(LockTable, "_acquire", stolen)
     assert any(locks_ran(seed)[1] for seed in range(3))
@@ -132,7 +135,7 @@ def test_lock_whose_tokens_do_not_rise_is_found(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_queue_that_forgets_what_was_given_back_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forget(self: QueueTable[str], number: int, delay: float) -> None:
+    def forget(self: QueueTable[str], number: int, stored: StoredMessage, delay: float) -> None:
         del self.messages[number]
 
     monkeypatch.setattr(QueueTable, "_end", forget)
@@ -140,8 +143,8 @@ def test_queue_that_forgets_what_was_given_back_is_found(monkeypatch: pytest.Mon
 
 
 def test_queue_that_hides_too_briefly_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    hide = QueueTable._hide
-    monkeypatch.setattr(QueueTable, "_hide", lambda self, number, seconds: hide(self, number, seconds / 4))
+    take = QueueTable._take
+    monkeypatch.setattr(QueueTable, "_take", lambda self, visibility: take(self, visibility / 4))
     assert any(queue_ran(seed)[1] for seed in range(3))
 
 
@@ -149,7 +152,7 @@ def test_queue_that_delivers_what_was_acknowledged_is_found(monkeypatch: pytest.
     acknowledge = QueueTable.acknowledge
 
     def keep(self: QueueTable[str], number: int, receipt: int) -> bool:
-        return self._is_out(number, receipt)
+        return self._out(number, receipt) is not None
 
     monkeypatch.setattr(acknowledge, "function", keep)
     assert any(queue_ran(seed)[1] for seed in range(3))

@@ -1,0 +1,223 @@
+"""`Leases`: a process's lease on a `LeaseTable`, renewed while something hangs on it; on asyncio or trio.
+
+What the process holds is told that it is lost before the cluster can give it to another. Waiting is by notice from the
+local replica, confirmed by a command.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias, TypeVar, cast, final
+
+import anyio
+
+from raft_core.errors import CallerError, OutcomeUnknown, Refused, RequestError
+from raft_objects.lease_table import LeaseEnded, LeaseTable
+from raft_objects.running import Running, may_pass
+
+__all__ = ["Held", "Leases", "LockLost", "while_held"]
+
+T = TypeVar("T")
+Ask: TypeAlias = Callable[[str, str], Awaitable[int]]
+"""Asks the table for a place, for a client and an owner: the token, or 0 if it has to wait."""
+GiveUp: TypeAlias = Callable[[str], Awaitable[object]]
+"""Gives the owner's place up."""
+_USABLE: Final = 0.9
+"""Of a lease, counted from when its renewal was sent: the rest is for clocks that run unlike."""
+_RELEASE_TIMEOUT: Final = 5.0
+_PAUSE: Final = 0.05
+
+
+class LockLost(Exception):
+    """The lease could not be renewed in time; the lock may have another owner."""
+
+
+@final
+class Held:
+    """What is held: its name, its token for fencing, and `lost`."""
+
+    def __init__(self, name: str, token: int, owner: str, give_up: GiveUp) -> None:
+        self.name: Final = name
+        self.token: Final = token
+        self.lost: Final = anyio.Event()
+        self.owner: Final = owner
+        self.give_up: Final = give_up
+
+    def check(self) -> None:
+        """Raise `LockLost` if it is lost."""
+        if self.lost.is_set():
+            raise LockLost(f"{self.name} (token {self.token}) is lost: its lease could not be renewed in time")
+
+
+@final
+class Leases:
+    """The lease of this process on one table; `seconds` long. All recipes on the table share it."""
+
+    def __init__(self, table: LeaseTable, seconds: float) -> None:
+        if not seconds > 0:
+            raise CallerError(f"a lease is a positive number of seconds, not {seconds}")
+        self._table: Final = table
+        self._seconds: Final = seconds
+        self._client = ""
+        self._opening: anyio.Lock | None = None
+        self._valid_until = 0.0
+        self._held: Final[dict[str, Held]] = {}
+        self._users = 0
+        self._renewing = False
+
+    @property
+    def _running(self) -> Running:
+        site = self._table._binding.site
+        if site is None:
+            raise CallerError("the table is not open; add it to Objects, and open those")
+        return cast("Running", site)
+
+    async def acquire(self, name: str, ask: Ask, give_up: GiveUp, *, timeout: float | None = None) -> Held:
+        """Wait for a place, through outages of the cluster and ends of the lease.
+
+        Raise `TimeoutError` after `timeout` seconds, and `Refused` if this node has ended.
+        """
+        self._users += 1
+        held: Held | None = None
+        try:
+            with anyio.fail_after(timeout):
+                while held is None:
+                    held = await self._stand_in_line(name, ask, give_up, wait=True)
+        finally:
+            if held is None:
+                self._users -= 1
+        return held
+
+    async def try_acquire(self, name: str, ask: Ask, give_up: GiveUp) -> Held | None:
+        """Take a place if there is one now; else return None."""
+        self._users += 1
+        held: Held | None = None
+        try:
+            held = await self._stand_in_line(name, ask, give_up, wait=False)
+        finally:
+            if held is None:
+                self._users -= 1
+        return held
+
+    async def release(self, held: Held) -> None:
+        """Give the place back; if the cluster cannot be reached now, its lease will end."""
+        if self._held.pop(held.owner, None) is not None:
+            self._users -= 1
+        if not held.lost.is_set():
+            await _give_up(held.give_up, held.owner)
+
+    async def _stand_in_line(self, name: str, ask: Ask, give_up: GiveUp, *, wait: bool) -> Held | None:
+        """Return the place once it is this owner's; None without `wait`, or if it was lost with the lease."""
+        client, owner = await self._open(), secrets.token_hex(8)
+        held: Held | None = None
+        with self._running.waiting(self._table._binding.name, owner) as waiter:
+            try:
+                while client == self._client:
+                    sent = anyio.current_time()
+                    try:
+                        token = await ask(client, owner)
+                    except LeaseEnded:
+                        self._lose(client)
+                        return None
+                    except (Refused, OutcomeUnknown) as failure:
+                        if not wait or not may_pass(failure):
+                            raise
+                        await anyio.sleep(_PAUSE)
+                        continue
+                    if client != self._client:
+                        return None
+                    self._valid_until = max(self._valid_until, sent + _USABLE * self._seconds)
+                    if token:
+                        held = self._held[owner] = Held(name, token, owner, give_up)
+                        return held
+                    if not wait:
+                        return None
+                    await waiter.wait()
+                return None
+            finally:
+                if held is None:
+                    await _give_up(give_up, owner)
+
+    async def _open(self) -> str:
+        """Return the client, with a lease that was valid a moment ago."""
+        if self._opening is None:
+            self._opening = anyio.Lock()
+        async with self._opening:
+            if not self._client:
+                client = secrets.token_hex(8)
+                sent = anyio.current_time()
+                await self._table.open_client(client, round(self._seconds * 1e9))
+                self._client, self._valid_until = client, sent + _USABLE * self._seconds
+            if not self._renewing:
+                self._renewing = True
+                self._running.tasks.start_soon(self._renew)
+            return self._client
+
+    async def _renew(self) -> None:
+        """Renew the lease while it is used; what cannot be renewed in time is lost."""
+        try:
+            while self._users and (client := self._client):
+                await anyio.sleep(min(self._seconds / 3, max(0.0, self._valid_until - anyio.current_time()) / 2))
+                if client != self._client:
+                    continue
+                sent, ended = anyio.current_time(), False
+                with anyio.move_on_at(self._valid_until):
+                    try:
+                        await self._table.renew(client)
+                        self._valid_until = max(self._valid_until, sent + _USABLE * self._seconds)
+                    except LeaseEnded:
+                        ended = True
+                    except RequestError:
+                        await anyio.sleep(0.01)
+                    except CallerError:  # the objects are being closed
+                        return
+                if ended or anyio.current_time() >= self._valid_until:
+                    self._lose(client)
+        finally:
+            self._renewing = False
+            for held in self._held.values():
+                held.lost.set()
+
+    def _lose(self, client: str) -> None:
+        """Take everything of this client as lost, and let those who wait stand in line anew."""
+        if client != self._client:
+            return
+        self._client = ""
+        for held in self._held.values():
+            held.lost.set()
+        self._users -= len(self._held)
+        self._held.clear()
+        self._running.heard(self._table._binding.name, None)
+
+
+async def _give_up(give_up: GiveUp, owner: str) -> None:
+    with anyio.CancelScope(shield=True), anyio.move_on_after(_RELEASE_TIMEOUT):
+        try:
+            await give_up(owner)
+        except (RequestError, CallerError):
+            return  # the lease ends by itself
+
+
+async def while_held(held: Held, func: Callable[[], Awaitable[T]]) -> T:
+    """Await `func()`, cancelled if the lock is lost; then raise `LockLost`. Its own error leaves unchanged."""
+    results: list[T] = []
+    failure: BaseException | None = None
+
+    async def cancel_if_lost() -> None:
+        await held.lost.wait()
+        tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(cancel_if_lost)
+        try:
+            results.append(await func())
+        except Exception as raised:
+            failure = raised
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    if not results:
+        held.check()
+        raise LockLost(f"{held.name} is lost")
+    return results[0]

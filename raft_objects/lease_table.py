@@ -6,44 +6,40 @@ one renewal. Every command first ends the leases that are over, so no command se
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from itertools import takewhile
+from typing import ClassVar
 
 import attrs
 
 from raft_objects.declare import Replicated, command
 from raft_objects.errors import CommandError
+from raft_objects.shards import ShardedDict, ShardedSortedList
 
 __all__ = ["ClientLease", "LeaseEnded", "LeaseTable"]
-
-_NEVER: Final = (1 << 63) - 1
 
 
 class LeaseEnded(CommandError):
     """The client's lease has ended or never began: it holds nothing any more."""
 
 
-@attrs.define
+@attrs.frozen
 class ClientLease:
-    """A process's lease: its length and its end, in nanoseconds of cluster time, and its places by name."""
+    """A process's lease: its length and its end, in nanoseconds of cluster time."""
 
     length: int
     ends: int
-    places: dict[str, int] = attrs.field(factory=dict)
 
 
 class LeaseTable(Replicated):
-    """Clients and their leases. Commands raise before they change anything, so nothing has to be copied.
-
-    `places` of a lease counts, for each name, what the client has there: so the end of a lease costs as much as the
-    client had, not as much as the table holds.
-    """
+    """Clients and their leases. Commands raise before they change anything, so nothing has to be copied."""
 
     undo = False
     classes: ClassVar[tuple[type, ...]] = (ClientLease,)
 
     def __init__(self) -> None:
-        self.clients: dict[str, ClientLease] = {}
-        self.next_end: int = _NEVER  # no lease ends before
+        self.clients: ShardedDict[str, ClientLease] = ShardedDict()
+        self.ends: ShardedSortedList[tuple[int, str]] = ShardedSortedList()  # when, client
+        self.places: ShardedSortedList[tuple[str, str, str]] = ShardedSortedList()  # client, name, owner
         self.tokens: int = 0
 
     @command
@@ -53,7 +49,7 @@ class LeaseTable(Replicated):
             raise ValueError("a lease lasts longer than nothing")
         self._end_leases()
         self._end_client(client)
-        self._open(client, lease_ns)
+        self._set_lease(client, lease_ns)
 
     @command
     def renew(self, client: str) -> None:
@@ -66,10 +62,10 @@ class LeaseTable(Replicated):
         self._end_leases()
         self._end_client(client)
 
-    def _open(self, client: str, lease_ns: int) -> None:
+    def _set_lease(self, client: str, lease_ns: int) -> None:
         ends = self.now_ns + lease_ns
         self.clients[client] = ClientLease(lease_ns, ends)
-        self.next_end = min(self.next_end, ends)
+        self.ends.add((ends, client))
 
     def _renew(self, client: str) -> None:
         """End what is over, then let this lease begin anew. Raise `LeaseEnded` if it is among them."""
@@ -77,43 +73,40 @@ class LeaseTable(Replicated):
         lease = self.clients.get(client)
         if lease is None:
             raise LeaseEnded(client)
-        lease.ends = self.now_ns + lease.length
+        self.ends.discard((lease.ends, client))
+        self._set_lease(client, lease.length)
 
     def _end_leases(self) -> None:
-        """End what is over: all places of these clients first, so that none of them is handed over to another."""
-        if self.now_ns < self.next_end:
-            return
-        ended = [client for client, lease in self.clients.items() if lease.ends <= self.now_ns]
-        gone = [(client, self.clients.pop(client)) for client in ended]
-        self.next_end = min((lease.ends for lease in self.clients.values()), default=_NEVER)
-        names = {name: None for _, lease in gone for name in lease.places}
-        if names:
-            self._clear(list(names), frozenset(ended))
+        """End what is over: all places of these clients at once, so that none is handed over to another of them."""
+        ended = []
+        while (first := self.ends.first) is not None and first[0] <= self.now_ns:
+            self.ends.pop_first()
+            del self.clients[first[1]]
+            ended.append(first[1])
+        if ended:
+            self._end_places(ended)
 
     def _end_client(self, client: str) -> None:
         lease = self.clients.pop(client, None)
-        if lease is not None and lease.places:
-            self._clear(list(lease.places), frozenset({client}))
+        if lease is not None:
+            self.ends.discard((lease.ends, client))
+            self._end_places([client])
 
-    def _clear(self, names: list[str], ended: frozenset[str]) -> None:
-        """Remove the places that these clients, whose leases are gone, had under these names."""
+    def _end_places(self, clients: list[str]) -> None:
+        ended: dict[str, list[str]] = {}
+        for client in clients:
+            for place in self._places_of(client):
+                self.places.discard(place)
+                ended.setdefault(place[1], []).append(place[2])
+        for name, owners in ended.items():
+            self._clear(name, owners)
+
+    def _places_of(self, client: str) -> list[tuple[str, str, str]]:
+        return list(takewhile(lambda place: place[0] == client, self.places.since((client, "", ""))))
+
+    def _clear(self, name: str, owners: list[str]) -> None:
+        """Remove these owners' places, whose leases have ended and which `places` lacks already."""
         raise NotImplementedError
-
-    def _occupy(self, client: str, name: str) -> None:
-        """Count a place of the client."""
-        places = self.clients[client].places
-        places[name] = places.get(name, 0) + 1
-
-    def _vacate(self, client: str, name: str) -> None:
-        """Count a place less; nothing if the lease has ended."""
-        lease = self.clients.get(client)
-        if lease is None:
-            return
-        left = lease.places[name] - 1
-        if left:
-            lease.places[name] = left
-        else:
-            del lease.places[name]
 
     def _next_token(self) -> int:
         self.tokens += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, TypeAlias, TypeVar, cast, final
 
 import anyio
@@ -83,7 +84,8 @@ class Leases:
         try:
             with anyio.fail_after(timeout):
                 while held is None:
-                    held = await self._stand_in_line(name, ask, give_up, wait=True)
+                    with suppress(LeaseEnded):
+                        held = await self._stand_in_line(name, ask, give_up, wait=True)
         finally:
             if held is None:
                 self._users -= 1
@@ -94,23 +96,28 @@ class Leases:
         self._users += 1
         held: Held | None = None
         try:
-            held = await self._stand_in_line(name, ask, give_up, wait=False)
+            while True:  # the lease of an idle process has ended; that says nothing about the place
+                with suppress(LeaseEnded):
+                    held = await self._stand_in_line(name, ask, give_up, wait=False)
+                    return held
         finally:
             if held is None:
                 self._users -= 1
-        return held
 
-    async def release(self, held: Held) -> None:
-        """Give the place back; if the cluster cannot be reached now, its lease will end."""
+    async def release(self, held: Held, give_up: GiveUp | None = None) -> None:
+        """Give the place back, by `give_up` if given; if the cluster cannot be reached now, its lease will end."""
         if self._held.pop(held.owner, None) is not None:
             self._users -= 1
         if not held.lost.is_set():
-            await _give_up(held.give_up, held.owner)
+            await _give_up(give_up or held.give_up, held.owner)
 
     async def _stand_in_line(self, name: str, ask: Ask, give_up: GiveUp, *, wait: bool) -> Held | None:
-        """Return the place once it is this owner's; None without `wait`, or if it was lost with the lease."""
+        """Return the place once it is this owner's; None without `wait`. Raise `LeaseEnded` if the lease was lost.
+
+        An owner who leaves without the place gives it up, unless it is known to have none.
+        """
         client, owner = await self._open(), secrets.token_hex(8)
-        held: Held | None = None
+        may_stand = True
         with self._running.waiting(self._table._binding.name, owner) as waiter:
             try:
                 while client == self._client:
@@ -118,25 +125,28 @@ class Leases:
                     try:
                         token = await ask(client, owner)
                     except LeaseEnded:
+                        may_stand = False
                         self._lose(client)
-                        return None
+                        raise
                     except (Refused, OutcomeUnknown) as failure:
                         if not wait or not may_pass(failure):
                             raise
                         await anyio.sleep(_PAUSE)
                         continue
                     if client != self._client:
-                        return None
+                        break
                     self._valid_until = max(self._valid_until, sent + _USABLE * self._seconds)
+                    if token or not wait:
+                        may_stand = False
                     if token:
-                        held = self._held[owner] = Held(name, token, owner, give_up)
-                        return held
+                        self._held[owner] = Held(name, token, owner, give_up)
+                        return self._held[owner]
                     if not wait:
                         return None
                     await waiter.wait()
-                return None
+                raise LeaseEnded(client)
             finally:
-                if held is None:
+                if may_stand:
                     await _give_up(give_up, owner)
 
     async def _open(self) -> str:

@@ -9,6 +9,7 @@ that made room; whoever does not fit holds up those behind, so that readers who 
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Final
 
 import attrs
@@ -16,6 +17,7 @@ import attrs
 from raft_objects.declare import command, query
 from raft_objects.errors import CommandError
 from raft_objects.lease_table import LeaseTable
+from raft_objects.shards import ShardedDict
 
 __all__ = ["MAX_SIZE", "LockState", "LockTable", "Place", "SizeDiffers"]
 
@@ -27,7 +29,7 @@ class SizeDiffers(CommandError):
     """Others use this name with another size: a lock, a semaphore and a read-write lock need names of their own."""
 
 
-@attrs.define
+@attrs.frozen
 class Place:
     """A place of an owner: of which client, for which share; `token`: 0 while it waits."""
 
@@ -36,9 +38,12 @@ class Place:
     token: int = 0
 
 
-@attrs.define
+@attrs.frozen
 class LockState:
-    """What is held: its size, how much of it is free, and by owner who is in it and who waits, in order."""
+    """What is held: its size, how much of it is free, and by owner who is in it and who waits, in order.
+
+    Both dicts are replaced, never changed: a snapshot shares them.
+    """
 
     size: int
     free: int
@@ -53,7 +58,7 @@ class LockTable(LeaseTable):
 
     def __init__(self) -> None:
         super().__init__()
-        self.locks: dict[str, LockState] = {}
+        self.locks: ShardedDict[str, LockState] = ShardedDict()
 
     @command
     def acquire(self, name: str, client: str, owner: str, wait: bool, *, share: int = 1, size: int = 1) -> int:
@@ -73,17 +78,12 @@ class LockTable(LeaseTable):
             state = LockState(size, size)
         elif state.size != size:
             raise SizeDiffers(name, state.size, size)
-        if (place := state.inside.get(owner)) is not None:
-            return place.token
-        if owner not in state.waiting:
-            enters = not state.waiting and share <= state.free
-            if not enters and not wait:
+        if owner not in state.inside and owner not in state.waiting:
+            if not wait and (state.waiting or share > state.free):
                 return 0
-            self.locks[name] = state
-            state.waiting[owner] = Place(client, share)
-            self._occupy(client, name)
-            if enters:
-                self._let_in(name, state)
+            self.places.add((client, name, owner))
+            state = attrs.evolve(state, waiting={**state.waiting, owner: Place(client, share)})
+            state = self._let_in(name, state)
         place = state.inside.get(owner)
         return 0 if place is None else place.token
 
@@ -92,16 +92,12 @@ class LockTable(LeaseTable):
         """Give the share up, or the place in line. Return whether there was a share."""
         self._end_leases()
         state = self.locks.get(name)
-        if state is None:
+        place = None if state is None else state.inside.get(owner) or state.waiting.get(owner)
+        if state is None or place is None:
             return False
-        place = state.inside.get(owner) or state.waiting.get(owner)
-        if place is None:
-            return False
-        self._vacate(place.client, name)
-        held = owner in state.inside
-        self._remove(state, owner)
-        self._let_in(name, state)
-        return held
+        self.places.discard((place.client, name, owner))
+        self._let_in(name, _without(state, [owner]))
+        return owner in state.inside
 
     @query
     def token(self, name: str) -> int:
@@ -115,33 +111,36 @@ class LockTable(LeaseTable):
         state = self.locks.get(name)
         return [] if state is None else [(place.token, place.share) for place in state.inside.values()]
 
-    def _clear(self, names: list[str], ended: frozenset[str]) -> None:
-        for name in names:
-            state = self.locks[name]
-            for owner in [owner for line in (state.inside, state.waiting) for owner in line]:
-                place = state.inside.get(owner) or state.waiting[owner]
-                if place.client in ended:
-                    self._remove(state, owner)
-            self._let_in(name, state)
+    def _clear(self, name: str, owners: list[str]) -> None:
+        self._let_in(name, _without(self.locks[name], owners))
 
-    @staticmethod
-    def _remove(state: LockState, owner: str) -> None:
-        place = state.inside.pop(owner, None)
-        if place is None:
-            del state.waiting[owner]
-        else:
-            state.free += place.share
-
-    def _let_in(self, name: str, state: LockState) -> None:
-        """Let owners in from the front of the line, as long as their shares fit."""
-        while state.waiting:
-            owner, place = next(iter(state.waiting.items()))
-            if place.share > state.free:
-                return
-            del state.waiting[owner]
-            state.free -= place.share
-            place.token = self._next_token()
-            state.inside[owner] = place
+    def _let_in(self, name: str, state: LockState) -> LockState:
+        """Let owners in from the front of the line, as long as their shares fit; keep and return the new state."""
+        free, inside, entering = state.free, dict(state.inside), 0
+        for owner, place in state.waiting.items():
+            if place.share > free:
+                break
+            free -= place.share
+            inside[owner] = attrs.evolve(place, token=self._next_token())
+            entering += 1
             self.notify(owner)
-        if not state.inside:
+        if entering:
+            left = dict(islice(state.waiting.items(), entering, None))
+            state = attrs.evolve(state, free=free, inside=inside, waiting=left)
+        if state.inside:
+            self.locks[name] = state
+        else:
             self.locks.pop(name, None)
+        return state
+
+
+def _without(state: LockState, owners: list[str]) -> LockState:
+    """Return the state without these owners' places."""
+    inside, waiting, free = dict(state.inside), dict(state.waiting), state.free
+    for owner in owners:
+        place = inside.pop(owner, None)
+        if place is None:
+            del waiting[owner]
+        else:
+            free += place.share
+    return attrs.evolve(state, free=free, inside=inside, waiting=waiting)

@@ -141,9 +141,10 @@ class ShardedDict(Generic[K, V]):
     @overload
     def get(self, key: K, default: D) -> V | D: ...
     def get(self, key: K, default: Any = None) -> Any:
-        """Return the key's value, or the default."""
+        """Return the key's value, or the default. A thread that does not apply may ask, too."""
         number = self._index().get(key)
-        return default if number is None else self._shards[number][key]
+        shard = None if number is None else self._shards.get(number)
+        return default if shard is None else shard.get(key, default)
 
     @overload
     def pop(self, key: K) -> V: ...

@@ -19,7 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "raft_testing": {"raft_core", "raft_storage", "raft_testing", "attrs", "cattrs", "msgspec"},
     "raft_trio": {"raft_core", "raft_storage", "raft_trio", "attrs", "trio"},
     "raft_anyio": {"raft_core", "raft_storage", "raft_anyio", "attrs", "anyio"},
-    "raft_objects": {"raft_core", "raft_anyio", "raft_objects", "attrs", "msgspec", "anyio"},
+    "raft_objects": {"raft_core", "raft_anyio", "raft_objects", "attrs", "msgspec", "anyio", "cronsim"},
     "raft_kv": {
         "raft_core",
         "raft_storage",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 
 from raft_core.node.limits import SECOND
@@ -108,9 +109,10 @@ def test_lock_that_passes_too_early_is_found(monkeypatch: pytest.MonkeyPatch) ->
     end_leases = LockTable._end_leases
 
     def early(self: LockTable) -> None:
-        for lease in self.clients.values():
+        for client, lease in list(self.clients.items()):
             if lease.ends - self.now_ns < lease.length // 2:
-                lease.ends = self.next_end = self.now_ns
+                self.ends.discard((lease.ends, client))
+                self.ends.add((self.now_ns, client))
         end_leases(self)
 
     monkeypatch.setattr(LockTable, "_end_leases", early)
@@ -122,7 +124,7 @@ def test_lock_that_is_stolen_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def stolen(self: LockTable, name: str, client: str, owner: str, **given: Any) -> int:
         if name in self.locks:
-            self.locks[name].free = 1
+            self.locks[name] = attrs.evolve(self.locks[name], free=1, waiting={})
         return acquire(self, name, client, owner, **given)
 
     monkeypatch.setattr(LockTable, "_acquire", stolen)

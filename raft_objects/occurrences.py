@@ -13,6 +13,7 @@ from raft_core.errors import CallerError
 
 __all__ = ["Cron", "Every", "Occurrences"]
 
+
 class Occurrences(Protocol):
     """The times at which something is due."""
 

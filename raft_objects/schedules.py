@@ -20,7 +20,7 @@ from raft_core.errors import CallerError, OutcomeUnknown, Refused
 from raft_objects.leases import Held, Leases, LockLost, while_held
 from raft_objects.occurrences import Occurrences
 from raft_objects.running import Running, may_pass
-from raft_objects.schedule_table import Run, ScheduleTable
+from raft_objects.schedule_table import JobState, Run, ScheduleTable
 
 __all__ = ["Schedule", "Schedules"]
 
@@ -65,7 +65,7 @@ class Schedules:
             while True:
                 due = self._due(name, when, since, late)
                 if due is None:
-                    await waiter.wait(self._until_next(when))
+                    await waiter.wait(self._pause(name, when))
                     continue
                 begun = await self._begun(name, due, attempts)
                 if begun is None:
@@ -87,7 +87,8 @@ class Schedules:
         """Return the occurrence to be begun now, as far as this replica knows; None if there is none."""
         state, now = self._table.jobs.get(name), self._now()
         if state is not None and state.running:
-            return None
+            over = self._lease_end(state) <= self._running.node.cluster_time
+            return state.run.occurrence if over else None  # no command comes by itself to end a lease
         if state is not None and state.again:
             return state.run.occurrence
         latest = when.before(now)
@@ -95,10 +96,17 @@ class Schedules:
             return None
         return latest
 
-    def _until_next(self, when: Occurrences) -> float:
-        now = self._now()
+    def _pause(self, name: str, when: Occurrences) -> float:
+        """Return after how many seconds to look again, at the latest."""
+        state, now = self._table.jobs.get(name), self._now()
+        if state is not None and state.running:
+            return self._running.seconds_until(self._lease_end(state))
         following = when.after(now)
         return _LOOK if following is None else min(_LOOK, (following - now) / 1000)
+
+    def _lease_end(self, state: JobState) -> int:
+        lease = self._table.clients.get(state.client)
+        return 0 if lease is None else lease.ends
 
     async def _begun(self, name: str, due: int, attempts: int) -> tuple[Held, Run] | None:
         runs: list[Run] = []

@@ -30,6 +30,7 @@ from raft_kv import config as serving
 from raft_kv.backup_commands import BACKUP_COMMANDS
 from raft_kv.cli_command import KINDS_TEXT, Command, collect
 from raft_kv.config import LOOPS, ServeConfig, given_values, serve_config
+from raft_kv.doctor.options import DOCTOR
 from raft_kv.fd_limit import most_open_files, within_descriptors
 from raft_kv.log_output import LOG, flush, log_to_stderr, print_error
 from raft_kv.options import Option, Values, add_flags, unused, with_variables
@@ -406,5 +407,6 @@ COMMANDS: Final[Mapping[str, Command]] = {
         execute=_migrate,
     ),
     **BACKUP_COMMANDS,
+    "doctor": DOCTOR,
 }
 """All subcommands by name."""

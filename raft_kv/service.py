@@ -190,6 +190,7 @@ class Service:
             peer_address=self.peer_address,
             process=os.getpid(),
             data=self.config.directory,
+            wall=time.time_ns() // 1_000_000,
             uptime_seconds=int(time.monotonic() - self._started),
             connections=len(self.outputs),
             connections_received=self.received,

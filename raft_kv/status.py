@@ -72,6 +72,8 @@ class ServerStatus:
     peer_address: str = ""
     data: str = ""
     uptime_seconds: int = 0
+    wall: int = 0
+    """The wall clock: milliseconds since 1970."""
     connections: int = 0
     connections_received: int = 0
     commands: int = 0

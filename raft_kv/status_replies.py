@@ -164,6 +164,7 @@ def status_map(status: ServerStatus) -> Reply:
             ("version", status.version),
             ("uptime_seconds", status.uptime_seconds),
             ("keys", status.keys),
+            ("wall_milliseconds", status.wall),
             ("peers", tuple(_peer(peer) for peer in status.peers)),
         )
     )

@@ -12,7 +12,7 @@ import sys
 import threading
 
 from raft_anyio import NodeConfig
-from raft_objects import Objects, Replicated, blocking, command, query
+from raft_objects import Replicated, blocking, command, query
 
 
 class Counter(Replicated):
@@ -34,7 +34,7 @@ def main(node: int, data: str, *addresses: str) -> None:
     counter = Counter()
     config = NodeConfig(node, dict(enumerate(addresses, 1)), data=data)
     try:
-        with blocking.open_objects(config, Objects({"counter": counter})) as cluster:
+        with blocking.open_objects(config, counter) as cluster:
             threads = [threading.Thread(target=cluster.call, args=(counter.add, 1)) for _ in range(4)]
             for thread in threads:
                 thread.start()

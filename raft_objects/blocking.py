@@ -3,6 +3,7 @@
     bank, locks = Bank(), LockTable()
     with blocking.open_objects(config, Objects({"bank": bank, "locks": locks})) as cluster:
         cluster.call(bank.deposit, "ada", 5)                      # from any thread, typed as the method is
+        cluster.call(bank.balance.here, "ada")                    # the local replica, perhaps old
         with cluster.using(Locks(locks).hold("report")) as held:
             write_report(fence=held.token)
 
@@ -14,17 +15,19 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, contextmanager
+from concurrent.futures import CancelledError, Future
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from threading import Thread, get_ident
-from typing import Final, ParamSpec, TypeVar, final
+from typing import Any, Final, ParamSpec, TypeVar, final, overload
 
 import anyio
 from anyio.from_thread import BlockingPortal
 
-from raft_core.errors import CallerError
+from raft_core.effects import UnknownReason
+from raft_core.errors import CallerError, OutcomeUnknown
 from raft_core.node.config import NodeConfig
 from raft_objects import running
+from raft_objects.declare import Replicated
 from raft_objects.machine import Objects
 
 __all__ = ["Cluster", "connect", "open_objects"]
@@ -37,56 +40,85 @@ T = TypeVar("T")
 class Cluster:
     """Objects on a node in a background thread. Every method may be called from any thread."""
 
-    def __init__(self, config: NodeConfig, objects: Objects) -> None:
+    def __init__(self, config: NodeConfig, objects: Objects | Replicated) -> None:
         self._process: Final = os.getpid()
         self._closed = False
-        opened: Future[BlockingPortal] = Future()
-        self._thread: Final = Thread(target=_serve, args=(opened,), name="raft_objects", daemon=True)
+        self._failure: BaseException | None = None
+        self._opened: Final[Future[tuple[BlockingPortal, running.Running]]] = Future()
+        self._thread: Final = Thread(target=self._serve, args=(config, objects), name="raft_objects", daemon=True)
         self._thread.start()
-        self._portal: Final = opened.result()
-        self._node: Final = self._portal.wrap_async_context_manager(running.open_objects(config, objects))
         try:
-            self._running: Final = self._node.__enter__()
-        except BaseException:
-            self._end()
+            self._portal, self._running = self._opened.result()
+        except BaseException:  # it cannot be opened, or this thread was interrupted while it is being opened
+            self._closed = True
+            self._thread.join()
             raise
         atexit.register(self.close)
 
-    def call(self, func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Await `func(*args, **kwargs)` in the background, and return its result or raise its error.
+    @property
+    def running(self) -> running.Running:
+        """The open objects, for use by `call`: `cluster.call(cluster.running.enable, 2)`."""
+        return self._running
 
-        `func` is a command or query of an object, a method of a recipe, or any async function. An exception in the
-        waiting thread, such as `KeyboardInterrupt`, cancels it; its command may still be applied.
+    @overload
+    def call(self, func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    def call(self, func: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
+    def call(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Call `func(*args, **kwargs)` in the background, await what can be awaited, and return or raise its result.
+
+        `func` is a command or query of an object, a method of a recipe, or any function that does not block. An
+        exception in the waiting thread, such as `KeyboardInterrupt`, cancels it; its command may still be applied. If
+        the node ends meanwhile, `OutcomeUnknown` is raised.
         """
         self._check()
-        future = self._portal.start_task_soon(lambda: func(*args, **kwargs))
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+        with self._closing():
+            future = self._portal.start_task_soon(lambda: func(*args, **kwargs))
+            try:
+                return future.result()
+            except BaseException:
+                future.cancel()
+                raise
 
     @contextmanager
     def using(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
-        """Use an async context manager, such as `Locks.hold`, for a block of this thread."""
+        """Use an async context manager, such as `Locks.hold`, for a block of this thread.
+
+        If the cluster is closed meanwhile, the manager is left at once and the block raises `OutcomeUnknown` at its
+        end.
+        """
         self._check()
-        with self._portal.wrap_async_context_manager(manager) as value:
+        with self._closing(), self._portal.wrap_async_context_manager(manager) as value:
             yield value
 
     def close(self) -> None:
-        """Close the node in order: it hands over leadership. In a forked child this does nothing."""
-        if self._closed or os.getpid() != self._process:
-            return
-        self._closed = True
-        atexit.unregister(self.close)
-        try:
-            self._node.__exit__(None, None, None)
-        finally:
-            self._end()
+        """Close the node in order: waiting calls end, locks are released, leadership is handed over.
 
-    def _end(self) -> None:
-        self._portal.call(self._portal.stop)
+        Raise the node's error if it has failed. In a forked child this does nothing.
+        """
+        if os.getpid() != self._process:
+            return
+        if get_ident() == self._thread.ident:
+            raise CallerError("the cluster is closed from another thread than that of its event loop")
+        first, self._closed = not self._closed, True
+        if first:
+            atexit.unregister(self.close)
+            with suppress(RuntimeError):  # it has ended by itself
+                self._portal.call(self._portal.stop, True)
         self._thread.join()
+        if first and self._failure is not None:
+            raise self._failure
+
+    @contextmanager
+    def _closing(self) -> Iterator[None]:
+        """Turn the end of the portal into an error that says what has happened to the call."""
+        try:
+            yield
+        except (CancelledError, RuntimeError) as failure:
+            if type(failure) is not CancelledError and self._thread.is_alive() and not self._closed:
+                raise  # the function's own
+            text = "the cluster was closed, or its node has failed, before there was an answer"
+            raise OutcomeUnknown(UnknownReason.STOPPING, text) from (self._failure or failure)
 
     def _check(self) -> None:
         if os.getpid() != self._process:
@@ -98,24 +130,35 @@ class Cluster:
             raise CallerError("the cluster is closed; open it again")
         if get_ident() == self._thread.ident:
             raise CallerError("this is the thread of the event loop: await the call instead")
+        if not self._thread.is_alive():
+            raise CallerError("the node has failed; close() raises its error") from self._failure
+
+    # The background.
+
+    def _serve(self, config: NodeConfig, objects: Objects | Replicated) -> None:
+        try:
+            anyio.run(self._run, config, objects, backend="asyncio")
+        except BaseException as failure:
+            if self._opened.done():
+                self._failure = failure
+            else:
+                self._opened.set_exception(failure)
+
+    async def _run(self, config: NodeConfig, objects: Objects | Replicated) -> None:
+        """Run the node around the portal: first the calls end, and then the node."""
+        async with running.open_objects(config, objects) as opened, BlockingPortal() as portal:
+            self._opened.set_result((portal, opened))
+            if not self._closed:
+                await portal.sleep_until_stopped()
 
 
-def _serve(opened: Future[BlockingPortal]) -> None:
-    async def serve() -> None:
-        async with BlockingPortal() as portal:
-            opened.set_result(portal)
-            await portal.sleep_until_stopped()
-
-    anyio.run(serve, backend="asyncio")
-
-
-def connect(config: NodeConfig, objects: Objects) -> Cluster:
+def connect(config: NodeConfig, objects: Objects | Replicated) -> Cluster:
     """Open a node with these objects in a background thread; see `raft_objects.running.open_objects`."""
     return Cluster(config, objects)
 
 
 @contextmanager
-def open_objects(config: NodeConfig, objects: Objects) -> Iterator[Cluster]:
+def open_objects(config: NodeConfig, objects: Objects | Replicated) -> Iterator[Cluster]:
     """Open a node with these objects for the block."""
     cluster = Cluster(config, objects)
     try:

@@ -95,7 +95,6 @@ class Moment:
     now: int
     version: int
     object: str
-    thread: int = attrs.field(factory=get_ident)
     notices: list[Hashable] = attrs.field(factory=list)
     _random: Random | None = None
 
@@ -111,16 +110,15 @@ class Moment:
 @final
 @attrs.define(eq=False)
 class Binding:
-    """An instance's place: its name, the site it is open at, and the command that runs now."""
+    """An instance's place: its name, the site it is open at, and the command or query that runs now, by thread."""
 
     name: str = ""
     site: Site | None = None
-    moment: Moment | None = None
+    moments: dict[int, Moment] = attrs.field(factory=dict)
 
     def moment_here(self) -> Moment | None:
         """Return the moment of the command that this very thread runs. Another thread may be applying meanwhile."""
-        moment = self.moment
-        return moment if moment is not None and moment.thread == get_ident() else None
+        return self.moments.get(get_ident())
 
 
 class Replicated:
@@ -324,7 +322,7 @@ class BoundQuery(Generic[P, R]):
         return BoundQuery(self._binding, self._query, seconds)
 
     def here(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Return the local replica's answer at once. It may be old; call it in the node's thread."""
+        """Return the local replica's answer at once. It may be old. Raise `CallerError` outside the node's thread."""
         site = _site(self._binding, self._query.name)
         return site.ask_here(self._binding.name, self._query, self._query.arguments(*args, **kwargs))  # type: ignore[no-any-return]
 

@@ -20,6 +20,7 @@ import enum
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import nullcontext
 from struct import Struct
+from threading import get_ident
 from typing import Any, Final, Literal, TypeVar, final
 
 import attrs
@@ -37,7 +38,7 @@ from raft_objects.fields import copy_fields, fields_of, set_fields
 from raft_objects.guard import watched
 from raft_objects.snapshots import Head, read_snapshot, written_snapshot
 
-__all__ = ["Entry", "Listener", "Objects", "ReplyKind", "encode_enable"]
+__all__ = ["Entry", "Listener", "Objects", "ReplyKind", "encode_enable", "objects_of"]
 
 T = TypeVar("T", bound=Replicated)
 Listener = Callable[[str, list[Hashable] | None], None]
@@ -279,7 +280,8 @@ class Objects(StateMachine):
         label = f"{entry.name}.{method.name}"
         undo = type(instance).undo if method.undo is None else method.undo
         before = copy_fields(instance) if undo or self._on_error == "result" else None
-        binding.moment = moment = Moment(index, self._now, self._enabled, entry.name)
+        here = get_ident()
+        binding.moments[here] = moment = Moment(index, self._now, self._enabled, entry.name)
         try:
             with watched(f"the command {label}") if self._development else nullcontext():
                 reply = _reply(ReplyKind.VALUE, entry.codec.pack(method.function(instance, **arguments)))
@@ -301,7 +303,7 @@ class Objects(StateMachine):
             reply = _reply(ReplyKind.CRASHED, type(failure).__name__)
             self._take_back(instance, before)
         finally:
-            binding.moment = None
+            del binding.moments[here]
         if self.listener is not None:
             self.listener(entry.name, moment.notices)
         return reply
@@ -336,7 +338,8 @@ class Objects(StateMachine):
     def ask(self, entry: Entry, method: Query[..., Any], arguments: dict[str, Any]) -> Any:
         """Return a query's answer from the present state."""
         binding = entry.instance._binding
-        binding.moment = Moment(0, self._now, self._enabled, entry.name)
+        here = get_ident()
+        binding.moments[here] = Moment(0, self._now, self._enabled, entry.name)
         try:
             before = entry.codec.encode(fields_of(entry.instance)) if self._development else b""
             answer = method.function(entry.instance, **arguments)
@@ -344,7 +347,7 @@ class Objects(StateMachine):
                 raise NotDeterministic(f"the query {entry.name}.{method.name} changed the state; only commands may")
             return answer
         finally:
-            binding.moment = None
+            del binding.moments[here]
 
     def snapshot(self) -> Iterable[bytes]:
         """Return the chunks of all fields of this moment; they are encoded later."""
@@ -366,6 +369,18 @@ class Objects(StateMachine):
             set_fields(entry.instance, {**copied(entry.initial), **contents.fields.get(name, {})})
             if self.listener is not None:
                 self.listener(name, None)
+
+
+def objects_of(given: Replicated | Objects) -> Objects:
+    """Return the objects to open. One alone is called `main` in the log. Raise `CallerError` if it has others."""
+    if isinstance(given, Objects):
+        return given
+    if given._binding.name:
+        raise CallerError(
+            "the object belongs to Objects already: open those. After a node has ended, make new objects for the next"
+            " one, which reads their state from its disk"
+        )
+    return Objects({"main": given})
 
 
 def encode_enable(version: int, *, only_first: bool = False) -> bytes:

@@ -28,9 +28,9 @@ from raft_core.effects import RefusalReason, UnknownReason
 from raft_core.errors import CallerError, OutcomeUnknown, RaftError, Refused
 from raft_core.node.config import NodeConfig, check_timeout
 from raft_core.sessions import Expired, Full, Registered, Reply, Result, decode_reply, encode_register
-from raft_objects.declare import Command, Query
+from raft_objects.declare import Command, Query, Replicated
 from raft_objects.errors import CommandRefused, SessionExpired
-from raft_objects.machine import Objects, encode_enable
+from raft_objects.machine import Objects, encode_enable, objects_of
 from raft_objects.notices import Notices, Waiter
 from raft_objects.replies import result_of
 from raft_objects.session import SessionNumbers
@@ -117,6 +117,7 @@ class Running:
 
     def ask_here(self, name: str, query: Query[..., Any], arguments: dict[str, Any]) -> Any:
         """Return the local replica's answer."""
+        self._require_thread()
         return self.objects.ask(self.objects.entry(name), query, arguments)
 
     async def enable(self, version: int, *, timeout: float = 30.0) -> None:
@@ -294,7 +295,13 @@ async def attach(node: NodeLike, objects: Objects) -> AsyncIterator[Running]:
 
 
 @asynccontextmanager
-async def open_objects(config: NodeConfig, objects: Objects, *, seed: int | None = None) -> AsyncIterator[Running]:
-    """Open a node with these objects for the block; on asyncio or trio. See `raft_anyio.open_node`."""
+async def open_objects(
+    config: NodeConfig, objects: Objects | Replicated, *, seed: int | None = None
+) -> AsyncIterator[Running]:
+    """Open a node with these objects for the block; on asyncio or trio. See `raft_anyio.open_node`.
+
+    One object alone is called `main` in the log.
+    """
+    objects = objects_of(objects)
     async with raft_anyio.open_node(config, objects.machine, seed=seed) as node, attach(node, objects) as running:
         yield running

@@ -9,19 +9,22 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import anyio
 import pytest
 
-from raft_core.errors import CallerError
+from raft_core.errors import CallerError, MachineBroken, OutcomeUnknown, RequestError
 from raft_kv.demo.cluster import free_ports
-from raft_objects import Objects, blocking
+from raft_objects import Objects, Replicated, blocking, command, query
 from raft_objects.lock_table import LockTable
 from raft_objects.locks import Locks
 
 from .cluster import config
-from .samples import Bank, Broke
+from .samples import Bank, Broke, Driver
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,6 +64,81 @@ def test_object_awaited_in_another_event_loop_says_so(tmp_path: Path) -> None:
         anyio.run(bank.deposit, "ada", 1)
 
 
+def test_one_object_is_enough_and_its_local_replica_is_read(tmp_path: Path) -> None:
+    bank = Bank()
+    with blocking.open_objects(config(1, free_ports(1), tmp_path), bank) as cluster:
+        cluster.call(bank.deposit, "ada", 5)
+        assert cluster.call(bank.balance.here, "ada") == 5
+        with pytest.raises(CallerError):
+            bank.balance.here("ada")  # in this thread, while another one may be applying
+        assert cluster.call(lambda: cluster.running.objects.enabled) == 1
+
+
+def test_close_ends_what_other_threads_wait_for_while_the_node_still_serves(tmp_path: Path) -> None:
+    bank = Bank()
+    cluster = blocking.connect(config(1, free_ports(1), tmp_path), bank)
+    told: list[str] = []
+    entered = threading.Semaphore(0)
+
+    @asynccontextmanager
+    async def holding() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                await bank.deposit("released", 1)
+
+    async def for_ever() -> None:
+        entered.release()
+        await anyio.sleep_forever()
+
+    def wait() -> None:
+        try:
+            cluster.call(for_ever)
+        except OutcomeUnknown:
+            told.append("call")
+
+    def hold() -> None:
+        try:
+            with cluster.using(holding()):
+                wait()
+        except OutcomeUnknown:
+            told.append("block")
+
+    threads = [threading.Thread(target=hold), threading.Thread(target=wait)]
+    for thread in threads:
+        thread.start()
+        entered.acquire()
+    cluster.close()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(told) == ["block", "call", "call"]
+    assert bank.accounts == {"released": 1}
+
+
+def test_failed_node_is_told_to_callers_and_by_close(tmp_path: Path) -> None:
+    bank = Bank()
+    cluster = blocking.connect(config(1, free_ports(1), tmp_path), bank)
+    with pytest.raises(RequestError):
+        cluster.call(bank.bug, "ada")
+    cluster._thread.join(10)
+    with pytest.raises(CallerError) as caught:
+        cluster.call(bank.deposit, "ada", 1)
+    assert isinstance(caught.value.__cause__, MachineBroken)
+    with pytest.raises(MachineBroken):
+        cluster.close()
+    cluster.close()
+
+
+def test_object_knows_its_command_while_another_thread_asks_it() -> None:
+    """With `machine_blocks` a thread applies, and the loop's thread may ask the replica at the same time."""
+    objects = Objects({"clock": (clock := Asked())})
+    driver = Driver(objects)
+    Asked.during = lambda: driver.ask(clock.time)
+
+    assert driver.do(clock.tick) == driver.time
+
+
 def test_disk_that_cannot_be_opened_is_told_and_leaves_no_thread(tmp_path: Path) -> None:
     (tmp_path / "1").write_text("no directory")
     with pytest.raises(Exception, match="1"):
@@ -68,10 +146,27 @@ def test_disk_that_cannot_be_opened_is_told_and_leaves_no_thread(tmp_path: Path)
     assert not [thread for thread in threading.enumerate() if thread.name == "raft_objects"]
 
 
+class Asked(Replicated):
+    """Runs `during` in another thread in the middle of its command."""
+
+    during: ClassVar[Callable[[], object]]
+
+    @command
+    def tick(self) -> int:
+        thread = threading.Thread(target=type(self).during)
+        thread.start()
+        thread.join()
+        return self.now_ns
+
+    @query
+    def time(self) -> int:
+        return self.now_ns
+
+
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
-from raft_core.errors import CallerError
+from raft_core.errors import CallerError, MachineBroken, OutcomeUnknown, RequestError
 from raft_kv.demo.cluster import free_ports
 from raft_objects import Objects, blocking
 from tests.objects.cluster import config

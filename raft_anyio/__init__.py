@@ -39,6 +39,7 @@ from raft_core.node.config import NodeConfig
 from raft_core.node.limits import NodeLimits
 from raft_core.node.opening import Openable
 from raft_core.node.reaching import ListenFailed
+from raft_core.node.security import TLS
 from raft_core.node.status import NodeStatus
 from raft_core.requests import ReadConsistency
 from raft_core.settings import Settings
@@ -46,6 +47,7 @@ from raft_core.state_machine import KeepsTime, PreparesWithWallTime, StateMachin
 from raft_core.store import Store
 
 __all__ = [
+    "TLS",
     "AddLearner",
     "AddVoter",
     "Alarm",

@@ -166,6 +166,8 @@ class AlarmKind(StrEnum):
     WAITING = "waiting"  # this node waits for its peers, or to be added by them
     TWO_CLUSTERS = "two_clusters"  # nodes of differently formed clusters
     REMOVED = "removed"  # this node was removed from the cluster
+    INSECURE = "insecure"  # this node listens without TLS, or a connection's TLS or certificate was refused
+    CERTIFICATE = "certificate"  # this node's certificate expires soon, or could not be read anew
 
 
 @final

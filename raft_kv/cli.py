@@ -28,6 +28,7 @@ from raft_core.errors import (
 from raft_core.node.reaching import ListenFailed
 from raft_kv import config as serving
 from raft_kv.backup_commands import BACKUP_COMMANDS
+from raft_kv.certs_command import CERTS_COMMAND
 from raft_kv.cli_command import KINDS_TEXT, Command, collect
 from raft_kv.config import LOOPS, ServeConfig, given_values, serve_config
 from raft_kv.doctor.options import DOCTOR
@@ -406,6 +407,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         options=_MIGRATE_OPTIONS,
         execute=_migrate,
     ),
+    "certs": CERTS_COMMAND,
     **BACKUP_COMMANDS,
     "doctor": DOCTOR,
 }

@@ -303,6 +303,11 @@ def _peers(table: object) -> dict[int, str]:
 
 register(Settings)
 register(
-    NodeLimits, hidden=[name for name in ("address", "peers", "founders") if name in attrs.fields_dict(NodeLimits)]
+    NodeLimits,
+    hidden=[
+        name
+        for name in ("address", "peers", "founders", "certificates", "exposed")
+        if name in attrs.fields_dict(NodeLimits)
+    ],
 )
 register(ServeConfig, peers=_peers)

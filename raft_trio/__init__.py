@@ -37,6 +37,7 @@ from raft_core.node.config import NodeConfig
 from raft_core.node.limits import NodeLimits
 from raft_core.node.opening import Openable
 from raft_core.node.reaching import ListenFailed
+from raft_core.node.security import TLS
 from raft_core.node.status import NodeStatus
 from raft_core.requests import ReadConsistency
 from raft_core.settings import Settings
@@ -46,6 +47,7 @@ from raft_trio.node import Node, open_node
 from raft_trio.serving import serve
 
 __all__ = [
+    "TLS",
     "AddLearner",
     "AddVoter",
     "Alarm",

@@ -31,6 +31,7 @@ FAULT_DROPS: Final[dict[LinkFault, Drop]] = {
     LinkFault.WRONG_ADDRESSEE: Drop.WRONG_PEER,
     LinkFault.WRONG_PEER: Drop.WRONG_PEER,
     LinkFault.WRONG_INCARNATION: Drop.WRONG_INCARNATION,
+    LinkFault.WRONG_CERTIFICATE: Drop.WRONG_CERTIFICATE,
     LinkFault.REFUSED: Drop.REFUSED_BY_PEER,
 }
 
@@ -38,6 +39,10 @@ FAULT_DROPS: Final[dict[LinkFault, Drop]] = {
 _KINDS: Final = {
     Drop.WRONG_INCARNATION: AlarmKind.WRONG_INCARNATION,
     Drop.WRONG_FOUNDING: AlarmKind.TWO_CLUSTERS,
+    Drop.WRONG_CERTIFICATE: AlarmKind.INSECURE,
+    Drop.BAD_CERTIFICATE: AlarmKind.INSECURE,
+    Drop.NOT_TLS: AlarmKind.INSECURE,
+    Drop.TLS_FAILED: AlarmKind.INSECURE,
 }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import ip_address
-from typing import Final, Protocol, Self, final
+from typing import Final, Self, final
 
 import attrs
 
@@ -16,18 +16,13 @@ from raft_core.ids import HIGHEST_FOUNDER, NodeId
 from raft_core.membership import Members
 from raft_core.node.address_book import is_everywhere
 from raft_core.node.limits import SECOND, NodeLimits, check_node
+from raft_core.node.security import TLS, PathLike, is_loopback
 from raft_core.settings import Settings, unfit
 from raft_core.store import Store
 
 __all__ = ["NodeConfig", "PathLike", "check_timeout", "deadline_after", "join_address", "split_address"]
 
 _HIGHEST_PORT: Final = 65_535
-
-
-class PathLike(Protocol):
-    """A path of the operating system, as made by `pathlib`."""
-
-    def __fspath__(self) -> str: ...
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -128,10 +123,19 @@ class NodeConfig:
     """
     known: Mapping[int, str] = attrs.field(factory=dict, kw_only=True)
     """Addresses of other nodes, not initial members. Optional: a node learns addresses from the greetings of others."""
+    tls: TLS | None = attrs.field(default=None, kw_only=True)
+    """Mutual TLS with the other nodes: each shows a certificate that names it. See `TLS` and docs/security.md."""
+    insecure: bool = attrs.field(default=False, kw_only=True)
+    """Whether this node may listen without TLS where other machines reach it. Every machine that reaches the port can
+    then read and change everything. Without it, and without `tls`, a node listens on this machine alone (loopback).
+    """
     settings: Settings = attrs.field(default=Settings(), kw_only=True)
     """Settings of the Raft protocol."""
     limits: NodeLimits = attrs.field(default=NodeLimits(), kw_only=True)
-    """Timeouts and queue sizes of the node around the core; its `address`, `peers` and `founders` are replaced."""
+    """Timeouts and queue sizes of the node around the core.
+
+    Its `address`, `peers`, `founders`, `certificates` and `exposed` are replaced.
+    """
     machine_blocks: bool = attrs.field(default=False, kw_only=True)
     """Whether the machine's apply or query can take several milliseconds and so hold up the loop. Both then run in a
     thread, one call at a time, at the cost of a thread switch per command. Restoring always runs in a thread.
@@ -163,6 +167,8 @@ class NodeConfig:
             )
         if not self.listening_address:
             raise SettingsError(f"node {self.node} has no address: add it to members, or pass listen=")
+        if self.tls is not None and not self.tls.authorities:
+            raise SettingsError("TLS between nodes needs authorities=: the file with the certificates that sign theirs")
         for address in (self.listening_address, *self.members.values(), *self.known.values()):
             split_address(address)
         self._check_places()
@@ -204,6 +210,28 @@ class NodeConfig:
         if problem := unfit(self.settings, Members.initial(tuple(self.members), leases=self.limits.leases)):
             raise SettingsError(problem)
 
+    @property
+    def identity(self) -> tuple[str, int]:
+        """Cluster and node, as the node's certificate must name them."""
+        return self.cluster, self.node
+
+    def exposed(self, listening_at: str) -> str:
+        """Return the address if other machines may reach this node without TLS, else "".
+
+        Raise `SettingsError` if that is not allowed.
+        """
+        required = self.tls is not None and self.tls.required
+        if required or all(is_loopback(split_address(at)[0]) for at in (listening_at, self.listening_address)):
+            return ""
+        if self.tls is None and not self.insecure:
+            text = f"node {self.node} would listen at {listening_at} without TLS"
+            raise SettingsError(
+                f"{text}, where every machine that reaches it could read and change the data: give it "
+                "tls=TLS(certificate=..., key=..., authorities=...), let it listen at 127.0.0.1, or pass insecure=True "
+                "if the network is trusted"
+            )
+        return listening_at
+
     def node_limits(self, listening_at: str) -> NodeLimits:
         """Return the node's limits once it listens at `listening_at`."""
         own = self.members.get(self.node, "")
@@ -211,7 +239,8 @@ class NodeConfig:
             own = "" if is_everywhere(listening_at) else listening_at
         others = {NodeId(node): address for node, address in self._others.items()}
         founders = () if self.join else tuple(NodeId(node) for node in sorted(self.members))
-        return attrs.evolve(self.limits, address=own, peers=others, founders=founders)
+        required = self.tls is not None and self.tls.required
+        return attrs.evolve(self.limits, address=own, peers=others, founders=founders, certificates=required)
 
     @property
     def shutdown_timeout(self) -> float:

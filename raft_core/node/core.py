@@ -12,6 +12,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final, assert_never, final
 
+import attrs
+
 from raft_core.effects import (
     Alarm,
     AlarmKind,
@@ -39,10 +41,12 @@ from raft_core.node.events import (
     BytesReceived,
     Call,
     CallCancelled,
+    CertificateRead,
     ChunkRead,
     ChunkStored,
     ConnectionClosed,
     ConnectionOpened,
+    ConnectionSecured,
     DialFailed,
     Finished,
     Formed,
@@ -52,6 +56,7 @@ from raft_core.node.events import (
     NodeEvent,
     QueryAnswered,
     QueryFailed,
+    SecuringFailed,
     SnapshotBegun,
     SnapshotComplete,
     StopAsked,
@@ -67,6 +72,7 @@ from raft_core.node.meter import Meter
 from raft_core.node.notices import Notices
 from raft_core.node.outcomes import core_error, ended, ending, failure_event, stop_error
 from raft_core.node.outputs import Outputs
+from raft_core.node.own_certificate import OwnCertificate
 from raft_core.node.peer_connection import Connection
 from raft_core.node.peers import Peers
 from raft_core.node.picture import load_of, picture_of
@@ -128,6 +134,7 @@ class NodeCore:
         self._receiving = Receiving(config, self._orders, self._peers)
         self._serving = Serving(config, self._orders, self._peers)
         self._notices = Notices(config, recovered.identity.node, self._orders, self._peers, self._clients)
+        self._certificate = OwnCertificate(self._orders)
         self._raft: Raft | None = None
         self._phase = Phase.FORMING
         self._standing = RoleChanged(RoleName.FOLLOWER, recovered.hard.term, NO_NODE)
@@ -138,6 +145,7 @@ class NodeCore:
         self._slept = False
         self._late_reads: list[ReadIndex] = []
         self._now = 0
+        self._wall = 0
         self._last_tick = 0
         self._ticks = 0
         self._wake_at = 0
@@ -153,6 +161,7 @@ class NodeCore:
         if self._phase is Phase.ENDED:
             return self._after_the_end(events)
         self._set_time(now)
+        self._wall = wall
         self._slept = self._now - self._last_tick >= self._config.tick
         if not self._started:
             self._start()
@@ -229,6 +238,12 @@ class NodeCore:
                 self._wake_at = 0  # every call checks the time; an early timer uses up the wake-up as well
             case ConnectionOpened():
                 self._peers.on_opened(event)
+            case ConnectionSecured():
+                self._peers.on_secured(event)
+            case SecuringFailed():
+                self._peers.on_securing_failed(event)
+            case CertificateRead():
+                self._certificate.on_read(event)
             case DialFailed():
                 self._peers.on_dial_failed(event)
             case ConnectionClosed():
@@ -321,6 +336,7 @@ class NodeCore:
     def _start(self) -> None:
         self._started = True
         self._last_tick = self._now
+        self._notices.at_start()
         if self._handshake.ready:
             self._build_core(self._recovered)
         else:
@@ -439,6 +455,7 @@ class NodeCore:
         self._receiving.on_tick()
         self._clients.backups.on_tick()
         self._notices.look(self._now, self._raft)
+        self._certificate.look(self._now, self._wall)
         if before // _SWEEP_TICKS != self._ticks // _SWEEP_TICKS:
             self._clients.sweep()
         self._settle()
@@ -515,4 +532,5 @@ class NodeCore:
     def status(self) -> NodeStatus:
         """Return a frozen snapshot of the node's state."""
         identity, peers, clients = self._recovered.identity, self._peers, self._clients
-        return picture_of(identity, self._phase, self._standing, self._raft, peers, clients, self.meter)
+        seen = picture_of(identity, self._phase, self._standing, self._raft, peers, clients, self.meter)
+        return attrs.evolve(seen, certificate_expires=self._certificate.expires)

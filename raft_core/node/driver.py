@@ -11,6 +11,8 @@ from collections.abc import Hashable, Iterator, Sequence
 from random import Random
 from typing import Final, Generic, Protocol, TypeVar, assert_never, cast, final
 
+import attrs
+
 from raft_core.effects import Alarm, Indeterminate, RoleChanged
 from raft_core.node.config import NodeConfig
 from raft_core.node.core import NodeCore
@@ -255,9 +257,12 @@ class Driver:
 
 
 def host_at(address: str, config: NodeConfig, recovered: Recovered, machine: StateMachine, seed: int) -> NodeCore:
-    """Return the `NodeCore` of a node listening at `address`. Raise `CallerError` if the disk contradicts `config`."""
+    """Return the `NodeCore` of a node listening at `address`.
+
+    Raise `CallerError` if the disk contradicts `config`, and `SettingsError` if it must not listen there without TLS.
+    """
     rng = Random(seed)
     core_rng = Random(int(rng.random() * 2**53))
     recorder = Recorder(max_bytes=config.recorder_bytes) if config.recorder_bytes else None
-    own = config.node_limits(address)
+    own = attrs.evolve(config.node_limits(address), exposed=config.exposed(address))
     return NodeCore(own, config.settings, recovered, preparer(machine), core_rng=core_rng, rng=rng, recorder=recorder)

@@ -29,6 +29,7 @@ from raft_core.errors import RaftError
 from raft_core.events import Applied, Persisted, Restored, SnapshotFailed, SnapshotTaken
 from raft_core.ids import NodeId
 from raft_core.node.jobs import Job, Lane, Ticket
+from raft_core.node.status import Drop
 from raft_core.recovered import Recovered
 from raft_core.requests import NodeRequest
 from raft_core.structs import Value
@@ -39,11 +40,13 @@ __all__ = [
     "BytesReceived",
     "Call",
     "CallCancelled",
+    "CertificateRead",
     "ChunkRead",
     "ChunkStored",
     "ConnectionClosed",
     "ConnectionId",
     "ConnectionOpened",
+    "ConnectionSecured",
     "Dial",
     "DialFailed",
     "Disconnect",
@@ -56,6 +59,7 @@ __all__ = [
     "QueryAnswered",
     "QueryFailed",
     "Run",
+    "SecuringFailed",
     "SnapshotBegun",
     "SnapshotComplete",
     "StopAsked",
@@ -85,6 +89,40 @@ class ConnectionOpened(Value, frozen=True):
 
     connection: ConnectionId
     accepted: bool
+
+
+@final
+class ConnectionSecured(Value, frozen=True):
+    """A connection's TLS handshake is done; comes before any of its bytes.
+
+    `names`: the URIs among the subject alternative names of the peer's certificate, which an authority of ours has
+    signed. A dialled connection is secured before its `ConnectionOpened`, an accepted one after it, so that the limits
+    of connections without a greeting also hold for slow handshakes.
+    """
+
+    connection: ConnectionId
+    names: tuple[str, ...]
+
+
+@final
+class SecuringFailed(Value, frozen=True):
+    """A connection's TLS failed, or it has none where it is required. `text` gives the reason, for the operator."""
+
+    connection: ConnectionId
+    reason: Drop
+    text: str
+
+
+@final
+class CertificateRead(Value, frozen=True):
+    """This node's certificate was read. It is valid from `issued` to `expires`, in seconds since 1970.
+
+    With a `problem` the files could not be read or used, and the certificate read before stays in use.
+    """
+
+    issued: int
+    expires: int
+    problem: str = ""
 
 
 @final
@@ -226,6 +264,9 @@ class JobFailed(Value, frozen=True, gc=True):
 NodeEvent: TypeAlias = (
     TimerFired
     | ConnectionOpened
+    | ConnectionSecured
+    | SecuringFailed
+    | CertificateRead
     | DialFailed
     | BytesReceived
     | Transmitted

@@ -52,6 +52,10 @@ class NodeLimits:
     to be added. Ignored once the disk has been part of a cluster. A sole founder needs no agreement, so if its disk may
     have been lost after the cluster had grown, start it without founders.
     """
+    certificates: bool = False
+    """Whether a peer is greeted only on a connection on which it has shown a certificate."""
+    exposed: str = ""
+    """The address, if this node listens without TLS where other machines reach it; for an alarm at the start."""
     leases: bool = False
     """Whether the new cluster allows lease reads; all founders must agree."""
 

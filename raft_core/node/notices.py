@@ -1,4 +1,4 @@
-"""`Notices`: rare alarms of a node outside a cluster: the nodes it waits for, or that it was removed."""
+"""`Notices`: rare alarms of a node: that it listens without TLS, the nodes it waits for, that it was removed."""
 
 from __future__ import annotations
 
@@ -33,6 +33,12 @@ class Notices:
         self._clients = clients
         self._due = 0
         self._removed_at = NO_INDEX
+
+    def at_start(self) -> None:
+        """Say that the peer port is open to a network without TLS, at every start."""
+        if self._config.exposed:
+            text = f"this node listens for peers at {self._config.exposed} without TLS (insecure): every machine that"
+            self._alarm(AlarmKind.INSECURE, f"{text} reaches the port can read and change the data; set up TLS")
 
     def look(self, now: int, raft: Raft | None) -> None:
         """Raise a due alarm. Refuse the clients of a removed node at once."""

@@ -12,15 +12,17 @@ wait shows that the line makes progress, however slow.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Final, final
 
 from raft_core.ids import NodeId
 from raft_core.messages import AppendEntries, Message
 from raft_core.node.events import ConnectionId
+from raft_core.node.status import PeerStatus
 from raft_core.wire.codec import encode_message
 from raft_core.wire.handshake import Link
 
-__all__ = ["Connection", "Frames", "Queue"]
+__all__ = ["Connection", "Frames", "Queue", "status_of"]
 
 
 @final
@@ -216,3 +218,13 @@ class Connection:
         start = len(data) - last + portion
         self._rest = memoryview(data)[start:]
         return data[:start]
+
+
+def status_of(
+    peer: NodeId, address: str, out: Connection | None, accepted: Connection | None, errors: Mapping[NodeId, str]
+) -> PeerStatus:
+    """Return the status of a peer with the connections that we dialled and accepted."""
+    connected, queued = (False, 0) if out is None else (out.greeted, out.queued_bytes)
+    both = [connection for connection in (out, accepted) if connection is not None and connection.greeted]
+    secure = bool(both) and all(connection.link.secure for connection in both)
+    return PeerStatus(peer, address, connected, accepted is not None, queued, errors.get(peer, ""), secure)

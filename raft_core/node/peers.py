@@ -24,16 +24,18 @@ from raft_core.node.events import (
     ConnectionClosed,
     ConnectionId,
     ConnectionOpened,
+    ConnectionSecured,
     Dial,
     DialFailed,
     Disconnect,
+    SecuringFailed,
     Transmit,
     Transmitted,
 )
 from raft_core.node.limits import NodeLimits
 from raft_core.node.outputs import Outputs
 from raft_core.node.patience import Patience
-from raft_core.node.peer_connection import Connection, Frames
+from raft_core.node.peer_connection import Connection, Frames, status_of
 from raft_core.node.status import Drop, PeerStatus
 from raft_core.node.strangers import RoguePeers
 from raft_core.node.unreached import CLOSED_UNGREETED, NO_CONNECTION, NO_GREETING, Unreached
@@ -144,8 +146,23 @@ class Peers:
             self._orders.effects.append(Disconnect(event.connection, "no longer wanted"))
             return
         connection.open = True
-        connection.urgent.push(connection.link.hello())
+        if not connection.closing:  # else the certificate is not that of the dialled node: say so, and close
+            connection.urgent.push(connection.link.hello())
         self._touch(connection)
+
+    def on_secured(self, event: ConnectionSecured) -> None:
+        """Take the names in the peer's certificate; refuse one that is not the dialled node's, or no node's."""
+        connection = self._connections.get(event.connection)
+        if connection is None or connection.closing:
+            return
+        if (problem := connection.link.certified(event.names)) is not None:
+            self._on_broken(connection, problem)
+
+    def on_securing_failed(self, event: SecuringFailed) -> None:
+        """Count and report the failure, and close: the adapter has told the other side as much as TLS allows."""
+        connection = self._connections.get(event.connection)
+        if connection is not None and not connection.closing:
+            self._fail(connection, event.reason, event.text, b"")
 
     def _on_accepted(self, identifier: ConnectionId) -> None:
         """Add an accepted connection; at a limit, close another one for it, or refuse it."""
@@ -276,14 +293,16 @@ class Peers:
         self._warnings.warn(reason, peer, text, self.now, about=about)
 
     def _on_broken(self, connection: Connection, broken: LinkBroken) -> None:
+        self._fail(connection, FAULT_DROPS[broken.fault], broken.text, connection.link.refusal(broken))
+
+    def _fail(self, connection: Connection, reason: Drop, text: str, last_words: bytes) -> None:
         """Send the reason, close, count; raise an alarm if an operator made a mistake."""
-        reason = FAULT_DROPS[broken.fault]
         self.drop(reason)
-        text = broken.text
+        told = text
         if connection.dialled and not connection.greeted:
-            text = f"at {connection.address}, where node {connection.peer} was dialled: {text}"
-        self._warn(reason, connection.peer, text)
-        self._close_politely(connection, connection.link.refusal(broken), broken.text)
+            told = f"at {connection.address}, where node {connection.peer} was dialled: {text}"
+        self._warn(reason, connection.peer, told)
+        self._close_politely(connection, last_words, text)
 
     def _close_politely(self, connection: Connection, last_words: bytes, text: str) -> None:
         """Detach the connection; close it once `last_words` are sent."""
@@ -353,7 +372,9 @@ class Peers:
     def _link(self, *, dialer: bool, peer: NodeId) -> Link:
         told = self._strangers.is_known if self._members else None
         mine = self.addresses.in_greeting(self._introduction, told)
-        return Link(mine, dialer=dialer, peer=peer, incarnations=self._member_incarnations, limits=self._limits)
+        needs = self._config.certificates
+        known, limits = self._member_incarnations, self._limits
+        return Link(mine, dialer=dialer, peer=peer, incarnations=known, limits=limits, needs_certificate=needs)
 
     # Output.
 
@@ -497,14 +518,12 @@ class Peers:
     def status(self) -> tuple[PeerStatus, ...]:
         """Return the status of each known peer."""
         known = {*self._members, *self._config.peers, *self._accepted, *self._dialled} - {self._identity.node, NO_NODE}
-        return tuple(self._status_of(peer) for peer in sorted(known))
+        return tuple(
+            status_of(peer, self.addresses.of(peer), self._dialled.get(peer), self._accepted.get(peer), self._errors)
+            for peer in sorted(known)
+        )
 
     @property
     def most_queued(self) -> int:
         """Return the bytes waiting for the peer with the most."""
         return max([connection.queued_bytes for connection in self._dialled.values()], default=0)
-
-    def _status_of(self, peer: NodeId) -> PeerStatus:
-        out, error = self._dialled.get(peer), self._errors.get(peer, "")
-        connected, queued = (False, 0) if out is None else (out.greeted, out.queued_bytes)
-        return PeerStatus(peer, self.addresses.of(peer), connected, peer in self._accepted, queued, error)

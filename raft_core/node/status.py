@@ -30,6 +30,10 @@ class Drop(StrEnum):
     WRONG_INCARNATION = "wrong_incarnation"
     WRONG_FOUNDING = "wrong_founding"  # other founders, or another bootstrap of the same cluster
     REFUSED_BY_PEER = "refused_by_peer"
+    WRONG_CERTIFICATE = "wrong_certificate"  # another node's certificate, or one that names no node
+    BAD_CERTIFICATE = "bad_certificate"  # none, expired, or of an unknown authority
+    NOT_TLS = "not_tls"  # bytes without TLS where it is required
+    TLS_FAILED = "tls_failed"  # any other failure of a TLS handshake or connection
     NO_ADDRESS = "no_address"  # the peer has no known address: it advertises none and none is configured
     NO_GREETING = "no_greeting"
     SILENT = "silent"
@@ -52,7 +56,10 @@ class Phase(StrEnum):
 @final
 @attrs.frozen
 class PeerStatus:
-    """One peer. `connected`: we can send to it; `heard`: it has a connection to us."""
+    """One peer. `connected`: we can send to it; `heard`: it has a connection to us.
+
+    `secure`: both use TLS, as far as they exist.
+    """
 
     node: NodeId
     address: str
@@ -60,6 +67,7 @@ class PeerStatus:
     heard: bool
     queued_bytes: int
     last_error: str
+    secure: bool = False
 
 
 @final
@@ -97,3 +105,5 @@ class NodeStatus:
     forwarded: int
     drops: tuple[tuple[str, int], ...]
     measured: Measured = Measured()
+    certificate_expires: int = 0
+    """When this node's certificate for peers expires: seconds since 1970, 0 without TLS."""

@@ -22,6 +22,7 @@ from raft_core.ids import NO_NODE, Incarnation, NodeId
 from raft_core.messages import Message
 from raft_core.settings import Settings
 from raft_core.structs import Value
+from raft_core.wire.certificates import stranger_in
 from raft_core.wire.codec import Refuse, decode, decode_version, encode_payload, encode_refusal
 from raft_core.wire.frames import BadFrame, Frame, FrameKind, FrameReader
 from raft_core.wire.payloads import WIRE_VERSION, Chunk, Forward, ForwardReply, Hello, Pull
@@ -77,6 +78,7 @@ class LinkFault(StrEnum):
     WRONG_PEER = "wrong_peer"  # another node answers at the dialled address, or this node has dialled itself
     WRONG_INCARNATION = "wrong_incarnation"  # the right node with another disk
     WRONG_SENDER = "wrong_sender"  # a message in another node's name
+    WRONG_CERTIFICATE = "wrong_certificate"  # the certificate is another node's or none's, or there is none
     REFUSED = "refused"  # the peer closed and sent its reason
 
 
@@ -118,10 +120,20 @@ class Link:
 
     `peer` is the dialled node, `NO_NODE` on an accepted connection or if any node may answer. `incarnations` are those
     in our configuration, by node; a node missing there is not checked. The mapping may change: it is read when our
-    hello is written and when the peer's arrives.
+    hello is written and when the peer's arrives. With `needs_certificate` no peer is greeted without `certified`.
     """
 
-    __slots__ = ("_broken", "_incarnations", "_mine", "_peer", "_reader", "dialer", "greeting")
+    __slots__ = (
+        "_broken",
+        "_incarnations",
+        "_mine",
+        "_names",
+        "_needs_certificate",
+        "_peer",
+        "_reader",
+        "dialer",
+        "greeting",
+    )
 
     def __init__(
         self,
@@ -131,8 +143,11 @@ class Link:
         peer: NodeId = NO_NODE,
         incarnations: Mapping[NodeId, Incarnation] | None = None,
         limits: Limits | None = None,
+        needs_certificate: bool = False,
     ) -> None:
         limits = limits or Limits()
+        self._names: tuple[str, ...] | None = None
+        self._needs_certificate = needs_certificate
         self._mine = mine
         self._peer = peer
         self._incarnations: Mapping[NodeId, Incarnation] = {} if incarnations is None else incarnations
@@ -151,6 +166,33 @@ class Link:
     def broken(self) -> bool:
         """True if the link is dead and ignores input."""
         return self._broken
+
+    @property
+    def secure(self) -> bool:
+        """True if the peer has shown a certificate."""
+        return self._names is not None
+
+    def certified(self, names: tuple[str, ...]) -> LinkBroken | None:
+        """Note the URIs in the peer's certificate. Return the end of the link if it is not the dialled node's.
+
+        At an accepted connection it must be that of some node of the cluster; the greeting then says of which.
+        """
+        self._names = names
+        problem = self._problem_of_certificate(self._peer)
+        self._broken = self._broken or problem is not None
+        return problem
+
+    def _problem_of_certificate(self, node: NodeId) -> LinkBroken | None:
+        if self._names is None:
+            if not self._needs_certificate:
+                return None
+            text = "the other side shows no certificate, and this node talks to none without; set up TLS there"
+            return LinkBroken(LinkFault.WRONG_CERTIFICATE, text)
+        if not (why := stranger_in(self._names, self._mine.cluster, node)):
+            return None
+        who = f"node {node}" if node else f"no node of cluster {_short(self._mine.cluster)}"
+        text = f"{why}: it is not {who}'s" if node else f"{why}: it is that of {who}"
+        return LinkBroken(LinkFault.WRONG_CERTIFICATE, f"{text}; give each node a certificate with its own name")
 
     def hello(self) -> bytes:
         """Return our first frame.
@@ -235,6 +277,8 @@ class Link:
         if self._peer not in (NO_NODE, sender):
             text = f"node {sender} answers where node {self._peer} was dialled"
             return LinkBroken(LinkFault.WRONG_PEER, f"{text}; correct the address of node {self._peer}")
+        if (problem := self._problem_of_certificate(sender)) is not None:
+            return problem
         if hello.to not in (NO_NODE, mine.sender):
             text = f"node {sender} wants to talk to node {hello.to}, and this is node {mine.sender}"
             return LinkBroken(LinkFault.WRONG_ADDRESSEE, f"{text}; check its address book")

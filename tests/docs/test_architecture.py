@@ -11,22 +11,34 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("raft_core", "raft_storage", "raft_testing", "raft_trio", "raft_anyio", "raft_objects", "raft_kv")
+PACKAGES = (
+    "raft_core",
+    "raft_storage",
+    "raft_testing",
+    "raft_tls",
+    "raft_trio",
+    "raft_anyio",
+    "raft_objects",
+    "raft_kv",
+)
 
 MAY_IMPORT: dict[str, set[str]] = {
     "raft_core": {"raft_core", "attrs", "cattrs", "msgspec"},
     "raft_storage": {"raft_core", "raft_storage", "attrs", "msgspec", "mdbx", "rocksdict"},
     "raft_testing": {"raft_core", "raft_storage", "raft_testing", "attrs", "cattrs", "msgspec"},
-    "raft_trio": {"raft_core", "raft_storage", "raft_trio", "attrs", "trio"},
-    "raft_anyio": {"raft_core", "raft_storage", "raft_anyio", "attrs", "anyio"},
+    "raft_tls": {"raft_core", "raft_tls", "attrs"},
+    "raft_trio": {"raft_core", "raft_storage", "raft_tls", "raft_trio", "attrs", "trio"},
+    "raft_anyio": {"raft_core", "raft_storage", "raft_tls", "raft_anyio", "attrs", "anyio"},
     "raft_objects": {"raft_core", "raft_anyio", "raft_objects", "attrs", "msgspec", "anyio", "cronsim"},
     "raft_kv": {
         "raft_core",
         "raft_storage",
+        "raft_tls",
         "raft_trio",
         "raft_anyio",
         "raft_kv",
         "attrs",
+        "cryptography",
         "cattrs",
         "msgspec",
         "trio",
@@ -47,6 +59,7 @@ PURE = {  # what pure packages may use of the standard library: nothing that rea
     "contextlib",
     "copy",
     "dataclasses",
+    "datetime",
     "difflib",
     "enum",
     "errno",

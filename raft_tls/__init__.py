@@ -1,0 +1,14 @@
+"""TLS for the sockets of nodes and servers, on every event loop: bytes in, bytes out.
+
+`Credentials` reads the files of a `TLS` and reads them again when they change. `TlsSession` is one end of one
+connection. `SecureConnections` stands between an adapter's connections and its node. No module here opens a socket or
+waits; the adapters do.
+"""
+
+from __future__ import annotations
+
+from raft_tls.connections import SecureConnections
+from raft_tls.credentials import Credentials
+from raft_tls.session import Failure, Step, TlsSession
+
+__all__ = ["Credentials", "Failure", "SecureConnections", "Step", "TlsSession"]

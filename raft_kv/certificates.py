@@ -1,7 +1,7 @@
 """Certificates for people who have no authority of their own: `raft-kv certs`.
 
 An authority signs certificates of nodes and of clients. Keys are on the curve P-256. A node's certificate names cluster
-and node in a URI, for the other nodes, and the hosts of its client port, for clients. It needs the package
+and node in a URI, for the other nodes, and the addresses of its client port, for clients. It needs the package
 `cryptography`, the extra `certs`.
 """
 
@@ -41,7 +41,7 @@ class CertsOptions:
 
     what: list[str] = attrs.field(factory=list)
     cluster: str = "raft-kv"
-    host: list[str] = attrs.field(factory=list)
+    address: list[str] = attrs.field(factory=list)
     directory: str = "certs"
     days: int = 0
     renew: bool = False
@@ -61,9 +61,9 @@ def run_certs(options: CertsOptions) -> int:
             if not number.isascii() or not number.isdigit():
                 raise SettingsError(f"a node id is a positive number, not {number!r}")
             check_node(int(number))
-            hosts = options.host or ["localhost", "127.0.0.1", "::1"]
+            addresses = options.address or ["localhost", "127.0.0.1", "::1"]
             written = make_node(
-                directory, options.cluster, int(number), hosts, days=options.days or 365, renew=options.renew
+                directory, options.cluster, int(number), addresses, days=options.days or 365, renew=options.renew
             )
         case ["client", name]:
             written = make_client(directory, name, days=options.days or 365, renew=options.renew)
@@ -101,16 +101,16 @@ def make_authority(directory: Path, cluster: str, days: int = _AUTHORITY_DAYS) -
 
 
 def make_node(
-    directory: Path, cluster: str, node: int, hosts: Sequence[str], *, days: int = 365, renew: bool = False
+    directory: Path, cluster: str, node: int, addresses: Sequence[str], *, days: int = 365, renew: bool = False
 ) -> list[Path]:
     """Make node-ID.crt and node-ID.key. With `renew`, replace the certificate and keep the key.
 
-    `hosts`: the names and addresses at which clients reach the node.
+    `addresses`: names of machines and IP addresses at which clients reach the node.
     """
     from cryptography import x509
 
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(node_uri(cluster, node))]
-    names += [_host(host) for host in hosts]
+    names += [_general_name(address) for address in addresses]
     return _make_leaf(directory, f"node-{node}", f"node {node} of {cluster}", names, days, renew=renew, serves=True)
 
 
@@ -193,15 +193,15 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _host(host: str) -> x509.GeneralName:
+def _general_name(address: str) -> x509.GeneralName:
     from cryptography import x509
 
     with suppress(ValueError):
-        return x509.IPAddress(ip_address(host))
+        return x509.IPAddress(ip_address(address))
     try:
-        return x509.DNSName(host)
+        return x509.DNSName(address)
     except ValueError:
-        raise SettingsError(f"a host is a name or an IP address, not {host!r}") from None
+        raise SettingsError(f"an address is the name of a machine or an IP address, not {address!r}") from None
 
 
 def _name(text: str) -> x509.Name:

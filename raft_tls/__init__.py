@@ -7,8 +7,17 @@ waits; the adapters do.
 
 from __future__ import annotations
 
-from raft_tls.connections import SecureConnections
-from raft_tls.credentials import Credentials
+from raft_tls.connections import SecureConnections, with_tls
+from raft_tls.credentials import LOOK_SECONDS, Credentials, credentials_of
 from raft_tls.session import Failure, Step, TlsSession
 
-__all__ = ["Credentials", "Failure", "SecureConnections", "Step", "TlsSession"]
+__all__ = [
+    "LOOK_SECONDS",
+    "Credentials",
+    "Failure",
+    "SecureConnections",
+    "Step",
+    "TlsSession",
+    "credentials_of",
+    "with_tls",
+]

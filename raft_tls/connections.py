@@ -12,7 +12,7 @@ without.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol, final
+from typing import Final, Protocol, TypeVar, final
 
 from raft_core.node.events import (
     BytesReceived,
@@ -31,7 +31,7 @@ from raft_tls.credentials import Credentials
 from raft_tls.failures import no_tls
 from raft_tls.session import TlsSession
 
-__all__ = ["SecureConnections"]
+__all__ = ["SecureConnections", "with_tls"]
 
 _REFUSAL: Final = encode_refusal(no_tls(b"", dialled=False).text)
 _MOST_PLAIN: Final = 1000
@@ -41,11 +41,30 @@ _MOST_PLAIN: Final = 1000
 class Sockets(Protocol):
     """An adapter's connections."""
 
-    def transmit(self, connection: ConnectionId, data: bytes) -> None: ...
+    def dial(self, number: ConnectionId, address: str) -> None: ...
 
-    def dial(self, connection: ConnectionId, address: str) -> None: ...
+    def transmit(self, number: ConnectionId, data: bytes) -> bool | None: ...
 
-    def disconnect(self, connection: ConnectionId) -> None: ...
+    def disconnect(self, number: ConnectionId) -> None: ...
+
+
+S = TypeVar("S", bound=Sockets)
+
+
+def with_tls(
+    credentials: Credentials | None, post: Callable[[NodeEvent], None], make: Callable[[Callable[[NodeEvent], None]], S]
+) -> tuple[S, S | SecureConnections]:
+    """Return an adapter's connections, and what the node uses: the same, or with credentials TLS above them.
+
+    `make` makes the connections, which report to its argument.
+    """
+    if credentials is None:
+        sockets = make(post)
+        return sockets, sockets
+    secure = SecureConnections(post, credentials)
+    sockets = make(secure.on_event)
+    secure.use(sockets)
+    return sockets, secure
 
 
 @final
@@ -58,7 +77,7 @@ class _Secure:
         self.session: Final = session
         self.address: Final = address  # the dialled one; "" if accepted
         self.busy = False  # a transmission is under way
-        self.node_waits = False  # the node waits for its `Transmitted`
+        self.node_waits = False
         self.given_up = False  # by the node, while a transmission is under way
         self.failed = False  # its bytes are ignored until the node or the other side closes it
         self.waiting: list[bytes] = []
@@ -84,29 +103,29 @@ class SecureConnections:
 
     # For the node.
 
-    def dial(self, connection: ConnectionId, address: str) -> None:
+    def dial(self, number: ConnectionId, address: str) -> None:
         """Open a connection."""
-        self._dialled[connection] = address
-        self._sockets.dial(connection, address)
+        self._dialled[number] = address
+        self._sockets.dial(number, address)
 
-    def transmit(self, connection: ConnectionId, data: bytes) -> None:
-        """Encrypt and send the bytes."""
-        secure = self._known.get(connection)
+    def transmit(self, number: ConnectionId, data: bytes) -> bool:
+        """Encrypt and send the bytes. Return whether the system has taken them; if not, `Transmitted` follows."""
+        secure = self._known.get(number)
         if secure is None:
-            self._sockets.transmit(connection, data)
-            return
-        secure.node_waits = True
-        self._send(connection, secure, secure.session.encrypt(data))
+            return bool(self._sockets.transmit(number, data))
+        self._send(number, secure, secure.session.encrypt(data))
+        secure.node_waits = secure.busy
+        return not secure.busy
 
-    def disconnect(self, connection: ConnectionId) -> None:
+    def disconnect(self, number: ConnectionId) -> None:
         """Close the connection; after a failed handshake, once the other side has been told why."""
-        self._dialled.pop(connection, None)
-        secure = self._known.get(connection)
+        self._dialled.pop(number, None)
+        secure = self._known.get(number)
         if secure is not None and secure.failed and secure.busy:
             secure.given_up = True
             return
-        self._known.pop(connection, None)
-        self._sockets.disconnect(connection)
+        self._known.pop(number, None)
+        self._sockets.disconnect(number)
 
     # For the adapter's connections.
 
@@ -189,7 +208,9 @@ class SecureConnections:
             data = b"".join(secure.waiting)
             secure.waiting.clear()
             self._send(number, secure, data)
-        elif secure.given_up:
+        if secure.busy:
+            return
+        if secure.given_up:
             self.disconnect(number)
         elif secure.node_waits:
             secure.node_waits = False
@@ -210,6 +231,5 @@ class SecureConnections:
         """Send the bytes after all earlier ones: at most one transmission is under way."""
         if secure.busy:
             secure.waiting.append(data)
-        elif data or secure.node_waits:
-            secure.busy = True
-            self._sockets.transmit(number, data)
+        elif data:
+            secure.busy = not self._sockets.transmit(number, data)

@@ -11,16 +11,21 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, final
 
 import attrs
 
 from raft_core.errors import SettingsError
+from raft_core.node.config import NodeConfig
 from raft_core.node.events import CertificateRead
 from raft_core.node.security import TLS, node_uri
 from raft_tls.failures import failure_of
 
-__all__ = ["Credentials"]
+__all__ = ["LOOK_SECONDS", "Credentials", "credentials_of"]
+
+LOOK_SECONDS: Final = 5.0
+"""How often adapters look whether the files have changed."""
 
 _NO_CHECK_TIME: Final = 0x200000
 """OpenSSL's X509_V_FLAG_NO_CHECK_TIME, without a name in `ssl`: an expired certificate is read too."""
@@ -52,6 +57,7 @@ class Credentials:
             raise SettingsError("TLS between nodes needs authorities: name the file with their certificates")
         self.tls: Final = tls
         self._identity = identity
+        self._looking = Lock()
         self._stamp = self._look_at_files()
         self._read = self._read_files()
         self._problem = ""
@@ -74,8 +80,12 @@ class Credentials:
     def look(self, *, again: bool = False) -> CertificateRead | None:
         """Read the files if they have changed, or in any case (`again`). Return the new state; None if unchanged.
 
-        Blocks for some milliseconds. No call may overlap another. Never raises: a problem is part of the state.
+        Blocks for some milliseconds. Never raises: a problem is part of the state.
         """
+        with self._looking:
+            return self._look(again=again)
+
+    def _look(self, *, again: bool) -> CertificateRead | None:
         try:
             stamp = self._look_at_files()
             if stamp == self._stamp and not again:
@@ -154,6 +164,11 @@ class Credentials:
             return _shake_hands(server, client)
         except (ssl.SSLError, ValueError) as failure:
             raise SettingsError(f"{self.tls.certificate} cannot be used: {failure}") from None
+
+
+def credentials_of(config: NodeConfig) -> Credentials | None:
+    """Read the files of a node's TLS; None without TLS. Blocks. Raise `SettingsError`."""
+    return None if config.tls is None else Credentials(config.tls, config.identity)
 
 
 def _load(context: ssl.SSLContext, tls: TLS) -> None:

@@ -36,6 +36,7 @@ from raft_core.ids import NO_NODE, NodeId
 from raft_core.membership import Members
 from raft_core.messages import AppendEntries, InstallSnapshot, ReadIndex
 from raft_core.node.cluster_time import ClusterTime
+from raft_core.node.connection_events import tell_peers
 from raft_core.node.events import (
     Answer,
     BytesReceived,
@@ -44,10 +45,6 @@ from raft_core.node.events import (
     CertificateRead,
     ChunkRead,
     ChunkStored,
-    ConnectionClosed,
-    ConnectionOpened,
-    ConnectionSecured,
-    DialFailed,
     Finished,
     Formed,
     JobFailed,
@@ -56,7 +53,6 @@ from raft_core.node.events import (
     NodeEvent,
     QueryAnswered,
     QueryFailed,
-    SecuringFailed,
     SnapshotBegun,
     SnapshotComplete,
     StopAsked,
@@ -229,25 +225,15 @@ class NodeCore:
                     self._clients.on_query_done(failed)
         elif type(event) is QueryAnswered:
             self._clients.on_query_done(event)
-        else:
+        elif not tell_peers(self._peers, event):
             self._on_rare_event(event)
 
     def _on_rare_event(self, event: NodeEvent) -> None:
         match event:
             case TimerFired():
                 self._wake_at = 0  # every call checks the time; an early timer uses up the wake-up as well
-            case ConnectionOpened():
-                self._peers.on_opened(event)
-            case ConnectionSecured():
-                self._peers.on_secured(event)
-            case SecuringFailed():
-                self._peers.on_securing_failed(event)
             case CertificateRead():
                 self._certificate.on_read(event)
-            case DialFailed():
-                self._peers.on_dial_failed(event)
-            case ConnectionClosed():
-                self._peers.on_closed(event)
             case CallCancelled(ticket):
                 self._clients.cancel(ticket)
             case QueryFailed():

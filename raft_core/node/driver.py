@@ -256,13 +256,15 @@ class Driver:
             assert_never(effect)
 
 
-def host_at(address: str, config: NodeConfig, recovered: Recovered, machine: StateMachine, seed: int) -> NodeCore:
+def host_at(
+    address: str, config: NodeConfig, recovered: Recovered, machine: StateMachine, seed: int, *, exposed: str = ""
+) -> NodeCore:
     """Return the `NodeCore` of a node listening at `address`.
 
-    Raise `CallerError` if the disk contradicts `config`, and `SettingsError` if it must not listen there without TLS.
+    `exposed`: `config.exposed` of the address. Raise `CallerError` if the disk contradicts `config`.
     """
     rng = Random(seed)
     core_rng = Random(int(rng.random() * 2**53))
     recorder = Recorder(max_bytes=config.recorder_bytes) if config.recorder_bytes else None
-    own = attrs.evolve(config.node_limits(address), exposed=config.exposed(address))
+    own = attrs.evolve(config.node_limits(address), exposed=exposed)
     return NodeCore(own, config.settings, recovered, preparer(machine), core_rng=core_rng, rng=rng, recorder=recorder)

@@ -67,14 +67,14 @@ class TLS:
         return self.mode == "require"
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches the host, as far as its text tells.
+def is_loopback(name: str) -> bool:
+    """Return whether only this machine reaches the name or IP address, as far as its text tells.
 
     A name other than localhost could be any machine's, so it counts as reachable by others.
     """
-    if host.lower().rstrip(".") == "localhost":
+    if name.lower().rstrip(".") == "localhost":
         return True
     try:
-        return ip_address(host.partition("%")[0]).is_loopback
+        return ip_address(name.partition("%")[0]).is_loopback
     except ValueError:
         return False

@@ -32,7 +32,7 @@ PINNED: dict[str, str] = {
         " MembershipRefused Node NodeConfig NodeLimits NodeStatus NotLeader Openable OutcomeUnknown"
         " PreparesWithWallTime QueueFull RaftError ReadConsistency RefusalReason Refused RemoveNode"
         " RequestError RoleChanged RoleName Settings SettingsError StateMachine StorageBroken Store"
-        " TransferInProgress UnknownReason WrongDirectory open_node serve"
+        " TLS TransferInProgress UnknownReason WrongDirectory open_node serve"
     ),
     "raft_anyio": (
         "AddLearner AddVoter Alarm AlarmKind CallerError Change ChangeMode Checksum DirectoryInUse DiskError"
@@ -40,7 +40,7 @@ PINNED: dict[str, str] = {
         " MembershipRefused Node NodeConfig NodeLimits NodeStatus NotLeader Openable OutcomeUnknown"
         " PreparesWithWallTime QueueFull RaftError ReadConsistency RefusalReason Refused RemoveNode"
         " RequestError RoleChanged RoleName Settings SettingsError StateMachine StorageBroken Store"
-        " TransferInProgress UnknownReason WrongDirectory open_node serve"
+        " TLS TransferInProgress UnknownReason WrongDirectory open_node serve"
     ),
     "raft_storage": (
         "BackupFile BackupUnusable FileStore Location MemoryStore PackageMissing PosixFiles Survivor UnknownStore"

@@ -20,10 +20,8 @@ def tell_peers(peers: Peers, event: NodeEvent) -> bool:
     match event:
         case ConnectionOpened():
             peers.on_opened(event)
-        case ConnectionSecured():
+        case ConnectionSecured() | SecuringFailed():
             peers.on_secured(event)
-        case SecuringFailed():
-            peers.on_securing_failed(event)
         case DialFailed():
             peers.on_dial_failed(event)
         case ConnectionClosed():

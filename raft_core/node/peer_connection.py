@@ -154,6 +154,12 @@ class Connection:
         self.requests = Queue()
         self.bulk = Queue()
 
+    def with_address(self, text: str) -> str:
+        """Return a text for an operator, with the dialled address while that may be wrong."""
+        if not self.dialled or self.greeted:
+            return text
+        return f"at {self.address}, where node {self.peer} was dialled: {text}"
+
     def failed_proof(self) -> bool:
         """Count a tick towards the deadline of a sign of life. Return whether it has passed."""
         self.proof_ticks -= 1

@@ -150,19 +150,15 @@ class Peers:
             connection.urgent.push(connection.link.hello())
         self._touch(connection)
 
-    def on_secured(self, event: ConnectionSecured) -> None:
-        """Take the names in the peer's certificate; refuse one that is not the dialled node's, or no node's."""
+    def on_secured(self, event: ConnectionSecured | SecuringFailed) -> None:
+        """Take the names in the peer's certificate; close if they are wrong, or TLS failed (the peer was told)."""
         connection = self._connections.get(event.connection)
         if connection is None or connection.closing:
             return
-        if (problem := connection.link.certified(event.names)) is not None:
-            self._on_broken(connection, problem)
-
-    def on_securing_failed(self, event: SecuringFailed) -> None:
-        """Count and report the failure, and close: the adapter has told the other side as much as TLS allows."""
-        connection = self._connections.get(event.connection)
-        if connection is not None and not connection.closing:
+        if type(event) is SecuringFailed:
             self._fail(connection, event.reason, event.text, b"")
+        elif (problem := connection.link.certified(event.names)) is not None:  # type: ignore[union-attr]
+            self._on_broken(connection, problem)
 
     def _on_accepted(self, identifier: ConnectionId) -> None:
         """Add an accepted connection; at a limit, close another one for it, or refuse it."""
@@ -298,10 +294,7 @@ class Peers:
     def _fail(self, connection: Connection, reason: Drop, text: str, last_words: bytes) -> None:
         """Send the reason, close, count; raise an alarm if an operator made a mistake."""
         self.drop(reason)
-        told = text
-        if connection.dialled and not connection.greeted:
-            told = f"at {connection.address}, where node {connection.peer} was dialled: {text}"
-        self._warn(reason, connection.peer, told)
+        self._warn(reason, connection.peer, connection.with_address(text))
         self._close_politely(connection, last_words, text)
 
     def _close_politely(self, connection: Connection, last_words: bytes, text: str) -> None:

@@ -145,7 +145,7 @@ def test_failed_handshakes_are_counted_told_once_and_closed() -> None:
     for number in (1, 3, 5):
         connection = ConnectionId(number)
         net.peers.on_opened(ConnectionOpened(connection, accepted=True))
-        net.peers.on_securing_failed(SecuringFailed(connection, Drop.BAD_CERTIFICATE, "expired"))
+        net.peers.on_secured(SecuringFailed(connection, Drop.BAD_CERTIFICATE, "expired"))
 
     assert net.peers.drops == {Drop.BAD_CERTIFICATE: 3}
     effects = net.effects()

@@ -157,7 +157,7 @@ class Peers:
             return
         if type(event) is SecuringFailed:
             self._fail(connection, event.reason, event.text, b"")
-        elif (problem := connection.link.certified(event.names)) is not None:  # type: ignore[union-attr]
+        elif (problem := connection.link.certified(event.names)) is not None:
             self._on_broken(connection, problem)
 
     def _on_accepted(self, identifier: ConnectionId) -> None:

@@ -26,14 +26,16 @@ _KINDS: Final = ("write", "read", "members", "transfer")
 def metrics_of(status: NodeStatus, *, certificates: Mapping[str, float] | None = None) -> list[Metric]:
     """Return the metrics of a node.
 
-    `certificates`: when each certificate of the node expires, by its use ("peer", "client"), in seconds since 1970.
+    `certificates`: when further certificates expire, by their use ("client"), in seconds since 1970; that for peers is
+    part of the status.
     """
     metrics = [*_standing(status), *_peers(status), *_requests(status), *_times(status)]
     if status.core is not None:
         metrics += [*_log(status.core), *_followers(status.core)]
-    if certificates:
+    expiries = {"peer": float(status.certificate_expires)} if status.certificate_expires else {}
+    if expiries := expiries | dict(certificates or {}):
         text = "When the certificate expires, in seconds since 1970."
-        metrics.append(number(_GAUGE, "raft_certificate_expiry_timestamp_seconds", text, certificates, "certificate"))
+        metrics.append(number(_GAUGE, "raft_certificate_expiry_timestamp_seconds", text, expiries, "certificate"))
     return metrics
 
 
@@ -78,10 +80,12 @@ def _peers(status: NodeStatus) -> Iterator[Metric]:
     connected = {str(peer.node): int(peer.connected) for peer in peers}
     heard = {str(peer.node): int(peer.heard) for peer in peers}
     queued = {str(peer.node): peer.queued_bytes for peer in peers}
+    secure = {str(peer.node): int(peer.secure) for peer in peers}
     text = "1 if this node's own connection to the peer is open."
     yield number(_GAUGE, "raft_peer_connected", text, connected, "peer")
     yield number(_GAUGE, "raft_peer_heard", "1 if the peer's connection to this node is open.", heard, "peer")
     yield number(_GAUGE, "raft_peer_queued_bytes", "Bytes waiting to be sent to the peer.", queued, "peer")
+    yield number(_GAUGE, "raft_peer_secure", "1 if all open connections with the peer use TLS.", secure, "peer")
 
 
 def _followers(core: Status) -> Iterator[Metric]:

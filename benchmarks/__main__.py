@@ -1,4 +1,4 @@
-"""`python -m benchmarks [core|wal|wire|store|cluster|simulator …] [--json FILE] [--quick] [--loop …]`.
+"""`python -m benchmarks [compare|core|wal|wire|store|cluster|simulator …] [--json FILE] [--quick] [--loop …]`.
 
 What lives here: the choice of parts and the table. Each part is a module with `measure(quick) -> dict[str, float]`.
 """
@@ -29,7 +29,7 @@ def main() -> int:
     about = "\n".join(f"  {name:10} {text}" for name, text in PARTS.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description=f"Take the library's figures. The parts:\n{about}",
+        description=f"Take the library's figures. The parts:\n{about}\n\nBeside etcd and others: compare --help",
         epilog="Machines are noisy: compare only what was measured in one run, and quote medians and ratios.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -42,6 +42,10 @@ def main() -> int:
     parser.add_argument(
         "--interrupt", choices=["sender", "receiver"], help="transfer: kill this side in the middle, and start it again"
     )
+    if sys.argv[1:2] == ["compare"]:
+        from benchmarks.compare import main as compare
+
+        return compare(sys.argv[2:])
     chosen = parser.parse_args()
     unknown = [part for part in chosen.parts if part not in PARTS]
     if unknown:

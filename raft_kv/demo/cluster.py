@@ -110,6 +110,8 @@ class Cluster:
     kept: bool = False
     held: int | None = None
     """A descriptor held by every server as long as it runs."""
+    python: Sequence[str] = (sys.executable,)
+    """The interpreter, with its options."""
 
     def __enter__(self) -> Cluster:
         return self
@@ -169,7 +171,7 @@ class Cluster:
             )
 
     def _command(self, member: Member) -> list[str]:
-        command = [sys.executable, "-m", "raft_kv", "serve", "--id", str(member.node), "--cluster", self.name]
+        command = [*self.python, "-m", "raft_kv", "serve", "--id", str(member.node), "--cluster", self.name]
         command += ["--listen", f"{_HOST}:{member.port}", "--peer-listen", member.peer_address]
         command += ["--data", f"{self.store}:{member.directory}", "--loop", self.loop, "--verbose", "--stop-at-eof"]
         for other in self.members.values():

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [compare|core|wal|wire|store|cluster|simulator …] [--json FILE] [--quick] [--loop …]`.
+"""`python -m benchmarks [compare|core|wal|wire|store|node|cluster|simulator …] [--json FILE] [--quick] [--loop …]`.
 
 What lives here: the choice of parts and the table. Each part is a module with `measure(quick) -> dict[str, float]`.
 """
@@ -20,6 +20,7 @@ PARTS = {
     "keys": "a snapshot of a million keys and of five, while entries are applied",
     "transfer": "a state of 1 GiB on its way to a new node while the cluster serves",
     "simulator": "simulated time per real time, checks after every step",
+    "node": "three embedded nodes in three processes, 256-byte commands",
     "cluster": "three durable processes on loopback, 256-byte values",
 }
 
@@ -36,7 +37,7 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", metavar="PART", help="which parts (default: all)")
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE as well")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: to see that it runs, not to quote")
-    parser.add_argument("--loop", default="trio", help="cluster: trio, asyncio, uvloop, or several with commas")
+    parser.add_argument("--loop", default="trio", help="cluster, node: trio, asyncio, uvloop, several with commas")
     parser.add_argument("--size", default="", help="transfer: bytes of the state, such as 256MiB (default: 1GiB)")
     parser.add_argument("--data", default="file:", help="transfer: the store, such as sqlite: or rocksdb:DIRECTORY")
     parser.add_argument(
@@ -53,7 +54,7 @@ def main() -> int:
     figures: dict[str, dict[str, float]] = {}
     for part in chosen.parts or list(PARTS):
         runs: list[tuple[str, dict[str, str]]] = [("", {})]
-        if part == "cluster":
+        if part in ("cluster", "node"):
             runs = [(loop, {"loop": loop}) for loop in chosen.loop.split(",")]
         if part == "transfer":
             runs = [("", {"size": chosen.size, "data": chosen.data, "interrupt": chosen.interrupt or ""})]

@@ -1,4 +1,6 @@
-"""Connections to peers: dialling, listening, and one reader and one writer task for each.
+"""Connections to peers on anyio's streams: dialling, listening, and one reader and one writer task for each.
+
+They serve on trio. On asyncio, `asyncio_connections` does the same without tasks.
 
 The tasks move bytes and report to the loop's inbox. The node decides on the meaning of the bytes, on dialling and on
 giving up a connection. A peer that stops reading holds up its own writer and nothing else.
@@ -90,10 +92,11 @@ class Connections:
         connection = self._known[number] = _Connection(number)
         self._group.start_soon(self._dial, connection, address)
 
-    def transmit(self, number: ConnectionId, data: bytes) -> None:
-        """Give the bytes to the writer; ignore them if the connection has just ended."""
+    def transmit(self, number: ConnectionId, data: bytes) -> bool:
+        """Give the bytes to the writer, which reports later; ignore them if the connection has just ended."""
         if (connection := self._known.get(number)) is not None:
             connection.outgoing.send_nowait(data)
+        return False
 
     def disconnect(self, number: ConnectionId) -> None:
         """End the connection at once, without a report."""

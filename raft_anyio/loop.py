@@ -1,5 +1,7 @@
 """`Loop`: a node's clock, timer and way back from its threads, by anyio. Its turns and waiting are in `NodeLoop`.
 
+It serves on trio; `asyncio_loop` does the same on asyncio without tasks.
+
 All other tasks and threads reach the node through the driver's inbox; there are no locks.
 """
 
@@ -16,17 +18,19 @@ import anyio
 import anyio.from_thread
 import anyio.lowlevel
 
-from raft_anyio.connections import Connections
 from raft_core.node.core import NodeCore
+from raft_core.node.driver import ConnectionTable
 from raft_core.node.events import NodeEvent, TimerFired
 from raft_core.node.loop import NodeLoop
 from raft_storage.workers import Workers
 
-__all__ = ["Loop"]
+__all__ = ["FROM_THREADS", "MILLISECOND", "NANOSECONDS", "Loop"]
 
-_NANOSECONDS: Final = 1_000_000_000
-_MILLISECOND: Final = 1_000_000
-_FROM_THREADS: Final = (
+NANOSECONDS: Final = 1_000_000_000
+"""Nanoseconds in a second."""
+MILLISECOND: Final = 1_000_000
+"""Nanoseconds in a millisecond."""
+FROM_THREADS: Final = (
     "from another thread, anyio.from_thread.run(node.propose, command), or on asyncio "
     "asyncio.run_coroutine_threadsafe(node.propose(command), loop)"
 )
@@ -38,21 +42,21 @@ class Loop(NodeLoop):
 
     def __init__(self, host: NodeCore, lanes: Workers) -> None:
         checkpoint = anyio.lowlevel.checkpoint
-        super().__init__(host, lanes, event=anyio.Event, checkpoint=checkpoint, here=_here, remedy=_FROM_THREADS)
+        super().__init__(host, lanes, event=anyio.Event, checkpoint=checkpoint, here=_here, remedy=FROM_THREADS)
         self._lanes: Final = lanes
         self._wake_at = math.inf
         self._alarm = anyio.CancelScope()
 
     def now(self) -> int:
         """Return the node's clock: nanoseconds on the event loop's own, which on trio can be virtual."""
-        return round(anyio.current_time() * _NANOSECONDS)
+        return round(anyio.current_time() * NANOSECONDS)
 
     def wake_at(self, at: int) -> None:
         """Post `TimerFired` at this time; replaces any earlier time."""
         # Whole ms, rounded up: uvloop's clock and timers are no finer, and an early one would spin.
-        self._wake_at = self._alarm.deadline = -(-at // _MILLISECOND) / 1000
+        self._wake_at = self._alarm.deadline = -(-at // MILLISECOND) / 1000
 
-    async def run(self, connections: Connections) -> None:
+    async def run(self, connections: ConnectionTable) -> None:
         """Run the node. When this returns, the node has ended and every caller is answered."""
         self._lanes.start(partial(self._post_from_thread, anyio.lowlevel.current_token()))
         await self.take_turns(connections, time.time_ns)

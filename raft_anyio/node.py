@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,8 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
+from raft_anyio.asyncio_connections import AsyncioConnections
+from raft_anyio.asyncio_loop import AsyncioLoop
 from raft_anyio.connections import Connections, Listener, listening
 from raft_anyio.loop import Loop
 from raft_core.effects import Alarm, RoleChanged
@@ -19,6 +22,7 @@ from raft_core.node.core import NodeCore
 from raft_core.node.driver import host_at
 from raft_core.node.events import StopAsked
 from raft_core.node.limits import NodeLimits
+from raft_core.node.loop import NodeLoop
 from raft_core.node.opening import Openable, opening_of
 from raft_core.state_machine import StateMachine
 from raft_storage.open import open_disk
@@ -33,7 +37,7 @@ class Node(NodeApi):
     `OutcomeUnknown`: it may or may not be carried out. See `NodeApi`.
     """
 
-    def __init__(self, host: NodeCore, loop: Loop, address: str) -> None:
+    def __init__(self, host: NodeCore, loop: NodeLoop, address: str) -> None:
         super().__init__(host, loop, address)
         self._loop: Final = loop
 
@@ -87,7 +91,7 @@ async def open_node(
         async with listening(config.listening_address) as (listener, address):
             seed = secrets.randbits(64) if seed is None else seed
             host = host_at(address, config, recovered, opening.machine, seed)
-            loop = Loop(host, lanes)
+            loop = AsyncioLoop(host, lanes) if _on_asyncio() else Loop(host, lanes)
             async with _running(Node(host, loop, address), loop, listener, config) as node, opening.attach(node):
                 yield node
     finally:
@@ -96,7 +100,7 @@ async def open_node(
 
 
 @asynccontextmanager
-async def _running(node: Node, loop: Loop, listener: Listener, config: NodeConfig) -> AsyncIterator[Node]:
+async def _running(node: Node, loop: Loop | AsyncioLoop, listener: Listener, config: NodeConfig) -> AsyncIterator[Node]:
     """Run the node's tasks during the block, in a shielded scope, so that a cancelled block still transfers leadership.
 
     The block's exception leaves unchanged, not in a group.
@@ -123,14 +127,31 @@ async def _running(node: Node, loop: Loop, listener: Listener, config: NodeConfi
 
 
 async def _tasks(
-    loop: Loop, listener: Listener, limits: NodeLimits, body: anyio.CancelScope, tasks: anyio.CancelScope
+    loop: Loop | AsyncioLoop,
+    listener: Listener,
+    limits: NodeLimits,
+    body: anyio.CancelScope,
+    tasks: anyio.CancelScope,
 ) -> None:
     with tasks:
-        async with anyio.create_task_group() as group:
-            connections = Connections(group, loop.driver.post, limits)
-            group.start_soon(connections.serve, listener)
-            group.start_soon(loop.keep_time)
-            await loop.run(connections)
-            group.cancel_scope.cancel()
+        if isinstance(loop, AsyncioLoop):
+            protocols = AsyncioConnections(loop.driver.post, limits)
+            async with protocols.serving(listener):
+                await loop.run(protocols)
+        else:
+            async with anyio.create_task_group() as group:
+                streams = Connections(group, loop.driver.post, limits)
+                group.start_soon(streams.serve, listener)
+                group.start_soon(loop.keep_time)
+                await loop.run(streams)
+                group.cancel_scope.cancel()
     if loop.driver.error is not None:
         body.cancel()
+
+
+def _on_asyncio() -> bool:
+    """Return whether the caller is a task of asyncio; otherwise it is one of trio."""
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False

@@ -1,13 +1,13 @@
-"""Connections to peers: dialling, listening, and one reader and one writer task for each.
+"""Connections to peers: dialling, listening, and one reading task for each.
 
-The tasks move bytes and report to the loop's inbox. The node decides on the meaning of the bytes, on dialling and on
-giving up a connection. A peer that stops reading holds up its own writer and nothing else.
+The loop itself sends; a task waits only for a peer that stops reading, which so holds up nothing else. Tasks report to
+the loop's inbox. The node decides on the meaning of the bytes, on dialling and on giving up a connection.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager, suppress
 from itertools import count
 from typing import Final
 
@@ -27,12 +27,11 @@ from raft_core.node.events import (
 )
 from raft_core.node.limits import NodeLimits
 from raft_core.node.reaching import dial_failure, listen_failure
-from raft_storage.forks import kept_from_children
+from raft_storage.forks import keep_from_children, kept_from_children, let_go
+from raft_trio.sockets import PeerSocket, PlainSocket
 
 __all__ = ["Connections", "listening"]
 
-_READ_BYTES: Final = 256 * 1024
-"""Largest `BytesReceived`, in bytes; bounds one peer's input to the inbox between two turns of the loop."""
 _BACKLOG: Final = 128
 
 
@@ -56,16 +55,32 @@ async def listening(address: str) -> AsyncIterator[tuple[list[trio.SocketListene
 
 
 class _Connection:
-    """The loop's part of one connection: the channel to its writer, and the scope that ends it."""
+    """The loop's part of one connection: its socket once it is open, and the scope of the task that reads."""
 
-    __slots__ = ("number", "outgoing", "scope", "waiting")
+    __slots__ = ("_socket", "number", "scope")
 
     def __init__(self, number: ConnectionId) -> None:
         self.number: Final = number
         self.scope: Final = trio.CancelScope()
-        self.outgoing: trio.MemorySendChannel[bytes]
-        self.waiting: trio.MemoryReceiveChannel[bytes]
-        self.outgoing, self.waiting = trio.open_memory_channel[bytes](1)  # one `Transmit` is under way at most
+        self._socket: PeerSocket | None = None
+
+    @property
+    def socket(self) -> PeerSocket | None:
+        """The open socket; None while dialling and after the end."""
+        return self._socket
+
+    def opened(self, peer: PeerSocket) -> None:
+        """Adopt the open socket."""
+        self._socket = peer
+        keep_from_children(peer.descriptor)
+
+    def end(self) -> None:
+        """Close the socket, and end the task. Harmless if repeated."""
+        peer, self._socket = self._socket, None
+        if peer is not None:
+            let_go(peer.descriptor)
+            peer.close()
+        self.scope.cancel()
 
 
 class Connections:
@@ -85,15 +100,30 @@ class Connections:
         connection = self._known[number] = _Connection(number)
         self._nursery.start_soon(self._dial, connection, address)
 
-    def transmit(self, number: ConnectionId, data: bytes) -> None:
-        """Give the bytes to the writer; ignore them if the connection has just ended."""
-        if (connection := self._known.get(number)) is not None:
-            connection.outgoing.send_nowait(data)
+    def transmit(self, number: ConnectionId, data: bytes) -> bool:
+        """Send the bytes at once. If the system does not take all, return False, and let a task send the rest."""
+        connection = self._known.get(number)
+        if connection is None or connection.socket is None:  # it has just ended
+            return False
+        try:
+            if connection.socket.send(data):
+                return True
+        except OSError:
+            self._lost(connection)
+        else:
+            self._nursery.start_soon(self._drain, connection, connection.socket)
+        return False
 
     def disconnect(self, number: ConnectionId) -> None:
         """End the connection at once, without a report."""
         if (connection := self._known.pop(number, None)) is not None:
-            connection.scope.cancel()
+            connection.end()
+
+    def _lost(self, connection: _Connection) -> None:
+        """End the connection and report it, unless its end was ordered."""
+        if self._known.pop(connection.number, None) is not None:
+            self._post(ConnectionClosed(connection.number))
+        connection.end()
 
     # Tasks.
 
@@ -106,18 +136,15 @@ class Connections:
             stream.socket.close()
             return
         try:
-            await self._accepted_one(stream)
+            connection = _Connection(ConnectionId(next(self._accepted)))
+            self._known[connection.number] = connection
+            with connection.scope:
+                await self._run(connection, stream, accepted=True)
         finally:
             self._open.leave()
 
-    async def _accepted_one(self, stream: trio.SocketStream) -> None:
-        connection = _Connection(ConnectionId(next(self._accepted)))
-        self._known[connection.number] = connection
-        with self._life_of(connection):
-            await self._run(connection, stream, accepted=True)
-
     async def _dial(self, connection: _Connection, address: str) -> None:
-        with self._life_of(connection):
+        with connection.scope:
             try:
                 host, port = split_address(address)
                 stream = await trio.open_tcp_stream(host, port)
@@ -127,39 +154,25 @@ class Connections:
                 return
             await self._run(connection, stream, accepted=False)
 
-    @contextmanager
-    def _life_of(self, connection: _Connection) -> Iterator[None]:
-        """Make the connection known, so that it can be ended from outside; forget it after the block."""
+    async def _run(self, connection: _Connection, stream: trio.SocketStream, *, accepted: bool) -> None:
+        """Serve the connection until it ends, and close it."""
+        peer = PlainSocket(stream)
+        connection.opened(peer)
         try:
-            with connection.scope:
-                yield
+            await trio.lowlevel.checkpoint_if_cancelled()  # given up while connecting: never opened
+            self._post(ConnectionOpened(connection.number, accepted))
+            with suppress(OSError, trio.ClosedResourceError):
+                while data := await peer.read():
+                    self._post(BytesReceived(connection.number, data))
+            self._lost(connection)
         finally:
             self._known.pop(connection.number, None)
+            connection.end()
 
-    async def _run(self, connection: _Connection, stream: trio.SocketStream, *, accepted: bool) -> None:
-        async with stream:
-            with kept_from_children(stream.socket.fileno()):
-                await self._carry(connection, stream, accepted=accepted)
-        if self._known.pop(connection.number, None) is not None:
-            self._post(ConnectionClosed(connection.number))
-
-    async def _carry(self, connection: _Connection, stream: trio.SocketStream, *, accepted: bool) -> None:
-        await trio.lowlevel.checkpoint_if_cancelled()  # given up while connecting: never opened
-        self._post(ConnectionOpened(connection.number, accepted))
-        async with trio.open_nursery() as both:
-            both.start_soon(self._write, connection, stream, both.cancel_scope)
-            await self._read(connection, stream)
-            both.cancel_scope.cancel()
-
-    async def _read(self, connection: _Connection, stream: trio.SocketStream) -> None:
-        with suppress(trio.BrokenResourceError):
-            while data := await stream.receive_some(_READ_BYTES):
-                self._post(BytesReceived(connection.number, bytes(data)))
-
-    async def _write(self, connection: _Connection, stream: trio.SocketStream, both: trio.CancelScope) -> None:
+    async def _drain(self, connection: _Connection, peer: PeerSocket) -> None:
         try:
-            async for data in connection.waiting:
-                await stream.send_all(data)
-                self._post(Transmitted(connection.number))
-        except trio.BrokenResourceError:
-            both.cancel()
+            await peer.drain()
+        except (OSError, trio.ClosedResourceError):
+            self._lost(connection)
+        else:
+            self._post(Transmitted(connection.number))

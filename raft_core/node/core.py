@@ -185,7 +185,7 @@ class NodeCore:
             self._leaving.look(self._now, leads=self._leads)
             self._settle()
         if not self._ended():
-            self._peers.flush()
+            self._peers.flush(hurry=self._phase is Phase.STOPPING)
             if self._core_stop is not None and not self._peers.answering:
                 self._end(self._failure, self._core_stop.text)
             else:

@@ -30,6 +30,7 @@ from raft_core.node.events import (
     Run,
     TimerFired,
     Transmit,
+    Transmitted,
     WakeAt,
 )
 from raft_core.node.jobs import Job, Lane, Ticket
@@ -62,8 +63,11 @@ class ConnectionTable(Protocol):
         """Connect to `address` and report the outcome under `number`."""
         ...
 
-    def transmit(self, number: ConnectionId, data: bytes) -> None:
-        """Send `data` on the connection, without waiting."""
+    def transmit(self, number: ConnectionId, data: bytes) -> bool:
+        """Send `data` on the connection, without waiting. Return whether the operating system has taken all of it.
+
+        If not, post `Transmitted` once it has.
+        """
         ...
 
     def disconnect(self, number: ConnectionId) -> None:
@@ -148,6 +152,7 @@ class Driver:
         self._loop: Final = loop
         lanes.measure(host.meter.work)
         self._inbox: list[NodeEvent] = [TimerFired()]  # so that the first turn comes, which starts the node
+        self._taken: list[NodeEvent] = []  # `Transmitted` of the last turn, for the next one, whenever it comes
         self._handled: Sequence[NodeEvent | NodeEffect] = ()  # of the present turn
         self.changes: Final = Feed[RoleChanged](_KEPT_CHANGES)
         self.alarms: Final = Feed[Alarm](_KEPT_ALARMS)
@@ -191,6 +196,8 @@ class Driver:
         What they cause in an inline lane waits for the next turn: one turn holds up the loop for one slice of time.
         """
         events, self._inbox = self._inbox, []
+        if self._taken:
+            events, self._taken = self._taken + events, []
         self._handle(events or [TimerFired()], connections, now, wall)
         self._run_inline(connections, wall)
 
@@ -230,10 +237,18 @@ class Driver:
         for ticket in self._host.tickets:
             yield ticket, Indeterminate(unknown, text)
 
+    def _transmitted(self, effect: Transmit) -> None:
+        """Report that the bytes are taken: in a turn of its own only if something waits for it."""
+        if effect.hurry:
+            self.post(Transmitted(effect.connection))
+        else:
+            self._taken.append(Transmitted(effect.connection))
+
     def _do(self, effect: NodeEffect, connections: ConnectionTable) -> None:
         """Carry out or start one effect, by type alone, hottest first."""
         if type(effect) is Transmit:
-            connections.transmit(effect.connection, effect.data)
+            if connections.transmit(effect.connection, effect.data):
+                self._transmitted(effect)
         elif type(effect) is Answer:
             cast(Caller, effect.ticket).deliver(effect.outcome)
         elif type(effect) is Run:

@@ -7,7 +7,8 @@ with a wall time and as the start of cluster time. The first call also returns w
 node causes.
 
     Dial        open a connection; report `ConnectionOpened` or `DialFailed`
-    Transmit    write these bytes; report `Transmitted`. At most one is under way per connection
+    Transmit    write these bytes; report `Transmitted`, at once if `hurry`, else with the next events at the
+                latest. At most one is under way per connection
     Disconnect  close the connection; no report
     WakeAt      call `handle` at this time at the latest; replaces any earlier `WakeAt`
     Run         queue the job in its lane. A lane's worker takes everything queued, calls
@@ -304,10 +305,15 @@ class Dial(Value, frozen=True):
 
 @final
 class Transmit(Value, frozen=True):
-    """Write these bytes to a connection; then report `Transmitted`."""
+    """Write these bytes to a connection; then report `Transmitted`.
+
+    `hurry`: something waits for the report. If not, and the operating system has taken the bytes, the report may wait
+    for the next call of `handle`, so that it costs no turn of its own.
+    """
 
     connection: ConnectionId
     data: bytes
+    hurry: bool = False
 
 
 @final

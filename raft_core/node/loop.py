@@ -151,11 +151,16 @@ class NodeLoop(ABC):
                 else:
                     self._woken = self._event()
                     await self._woken.wait()
-                self.driver.turn(connections, self.now(), wall())
-        except Exception as failure:  # a bug: end the node with the reason
-            self.driver.end(failure)
+                self.turn(connections, wall)
         finally:
             self.driver.end()
+
+    def turn(self, connections: ConnectionTable, wall: Callable[[], int]) -> None:
+        """Take one turn of the driver. If it raises, which is a bug, end the node with the reason."""
+        try:
+            self.driver.turn(connections, self.now(), wall())
+        except Exception as failure:
+            self.driver.end(failure)
 
 
 class _Caller:

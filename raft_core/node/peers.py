@@ -464,14 +464,15 @@ class Peers:
             connection.queued = True
             self._to_flush.append(connection)
 
-    def flush(self) -> None:
-        """Give waiting bytes to every connection that can take them."""
+    def flush(self, *, hurry: bool = False) -> None:
+        """Give waiting bytes to every connection that can take them. `hurry`: the node waits until they are taken."""
         waiting, self._to_flush = self._to_flush, []
         for connection in waiting:
             connection.queued = False
             data = connection.next_transmission(self._config.transmit_bytes)
             if data:
-                self._orders.effects.append(Transmit(connection.id, data))
+                waits = hurry or connection.closing or connection.queued_bytes > 0
+                self._orders.effects.append(Transmit(connection.id, data, waits))
             elif connection.closing and not connection.busy and connection.id in self._connections:
                 del self._connections[connection.id]
                 self._orders.effects.append(Disconnect(connection.id, "refused"))

@@ -37,6 +37,7 @@ from raft_core.node.events import (
     StopAsked,
     TimerFired,
     Transmit,
+    Transmitted,
     WakeAt,
 )
 from raft_core.node.jobs import DropReceived, Job, Lane
@@ -57,6 +58,7 @@ class SimulatedAdapter:
         self.told: list[object] = []
         self.inline: list[NodeEvent] = []
         self.inline_waiting = False
+        self.takes = False
         self.tickets: list[Caller] = []
         self.meter = Meter()
         self.driver = Driver(cast(NodeCore, self), self, self)
@@ -88,8 +90,9 @@ class SimulatedAdapter:
     def dial(self, number: ConnectionId, address: str) -> None:
         self.told.append(("dial", number, address))
 
-    def transmit(self, number: ConnectionId, data: bytes) -> None:
+    def transmit(self, number: ConnectionId, data: bytes) -> bool:
         self.told.append(("transmit", number, data))
+        return self.takes
 
     def disconnect(self, number: ConnectionId) -> None:
         self.told.append(("disconnect", number))
@@ -123,6 +126,33 @@ def test_every_effect_is_done_in_order() -> None:
         ("disconnect", 2),
         "tell",
     ]
+
+
+def test_taken_bytes_are_reported_with_the_next_events_and_cost_no_turn() -> None:
+    around = SimulatedAdapter()
+    around.takes = True
+    told = around.turn(Transmit(ConnectionId(2), b"x"))
+    assert ("transmit", 2, b"x") in told
+    assert "wake" not in told
+    around.driver.post(StopAsked())
+    around.turn()
+    assert around.heard[-1] == [Transmitted(ConnectionId(2)), StopAsked()]
+
+
+def test_bytes_something_waits_for_are_reported_in_a_turn_of_their_own() -> None:
+    around = SimulatedAdapter()
+    around.takes = True
+    assert "wake" in around.turn(Transmit(ConnectionId(2), b"x", hurry=True))
+    assert around.driver.waiting
+    around.turn()
+    assert around.heard[-1] == [Transmitted(ConnectionId(2))]
+
+
+def test_bytes_that_are_not_taken_are_reported_by_the_adapter() -> None:
+    around = SimulatedAdapter()
+    around.turn(Transmit(ConnectionId(2), b"x", hurry=True))
+    around.turn()
+    assert around.heard[-1] == [TimerFired()]
 
 
 def test_the_host_hears_first_of_its_start_then_of_what_came_and_otherwise_of_the_timer() -> None:

@@ -138,7 +138,8 @@ def test_one_transmission_at_a_time_and_the_urgent_lane_first() -> None:
     assert net.effects() == []
 
     net.peers.on_transmitted(Transmitted(connection))
-    assert net.effects() == [Transmit(connection, encode_message(heartbeat()) + encode_message(second))]
+    both = encode_message(heartbeat()) + encode_message(second)
+    assert net.effects() == [Transmit(connection, both, hurry=True)]  # the third waits for the report
     net.peers.on_transmitted(Transmitted(connection))
     assert net.effects() == [Transmit(connection, encode_message(third))]
     net.peers.on_transmitted(Transmitted(connection))
@@ -161,7 +162,8 @@ def test_a_large_frame_goes_out_in_pieces_with_nothing_in_between() -> None:
         sent += net.effects()
 
     data = [first, large[400:800], large[800:], encode_message(heartbeat(2)) + small]
-    assert sent == [Transmit(connection, piece) for piece in data]
+    *waited_for, last = data
+    assert sent == [*(Transmit(connection, piece, hurry=True) for piece in waited_for), Transmit(connection, last)]
 
 
 def silences(net: Net, ticks: int, *, heard: ConnectionId | None = None) -> list[ConnectionId]:

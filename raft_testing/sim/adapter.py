@@ -83,9 +83,10 @@ class SimulatedAdapter:
         """Dial on the simulated network."""
         self._network.dial(self._node, number, address)
 
-    def transmit(self, number: ConnectionId, data: bytes) -> None:
-        """Send on the simulated network."""
+    def transmit(self, number: ConnectionId, data: bytes) -> bool:
+        """Send on the simulated network, which reports later."""
         self._network.transmit(self._node, number, data)
+        return False
 
     def disconnect(self, number: ConnectionId) -> None:
         """Close on the simulated network."""

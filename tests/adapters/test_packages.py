@@ -56,7 +56,7 @@ def modules(package: object) -> dict[str, Path]:
 
 def test_both_packages_have_the_same_files_and_export_the_same_names() -> None:
     shared = modules(raft_trio).keys() & modules(raft_anyio).keys()
-    assert shared == {"__init__.py", "connections.py", "loop.py", "node.py"}
+    assert shared == {"__init__.py", "connections.py", "loop.py", "node.py", "serving.py"}
     assert raft_trio.__all__ == raft_anyio.__all__
 
 

@@ -12,7 +12,7 @@ from itertools import accumulate
 from typing import final
 
 from raft_core.entries import ENTRY_OVERHEAD, START, Entry, LogPosition
-from raft_core.errors import invariant
+from raft_core.errors import InvariantBroken, invariant
 from raft_core.ids import Index, Term
 
 __all__ = ["Log"]
@@ -30,22 +30,18 @@ class Log:
     same for few and for many entries.
     """
 
-    __slots__ = ("_before", "_entries", "_totals", "base", "last_index", "last_term")
+    __slots__ = ("_before", "_entries", "_totals", "base", "last_index", "last_term", "size")
 
     def __init__(self, base: LogPosition = START, entries: Sequence[Entry] = ()) -> None:
         self.base = base
         self._entries: list[Entry] = []
         self._totals: list[int] = []  # per entry: total bytes up to it, including `_before`
         self._before = 0  # the total before the first held entry
+        self.size = 0  # bytes of all held entries
         self.last_index: Index = base.index
         self.last_term: Term = base.term
         if entries:
             self.append(entries)
-
-    @property
-    def size(self) -> int:
-        """Bytes of all held entries."""
-        return self._totals[-1] - self._before if self._totals else 0
 
     def size_between(self, after: Index, upto: Index) -> int:
         """Return the bytes of the entries after `after` up to `upto`; both must be held or the base."""
@@ -89,17 +85,22 @@ class Log:
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Append `entries` after the last one."""
-        invariant(entries[0].index == self.last_index + 1, "appended entries follow the last entry")
-        invariant(entries[0].term >= self.last_term, "terms never fall along the log")
+        first, last = entries[0], entries[-1]
+        if first.index != self.last_index + 1:
+            raise InvariantBroken("appended entries follow the last entry")
+        if first.term < self.last_term:
+            raise InvariantBroken("terms never fall along the log")
         self._entries.extend(entries)
-        total = self._totals[-1] if self._totals else self._before
-        if len(entries) == 1:
-            self._totals.append(total + len(entries[0].data) + ENTRY_OVERHEAD)
+        total = self._before + self.size
+        if first is last:
+            total += len(first.data) + ENTRY_OVERHEAD
+            self._totals.append(total)
         else:
             sizes = [len(entry.data) + ENTRY_OVERHEAD for entry in entries]
             sizes[0] += total
             self._totals.extend(accumulate(sizes))
-        last = entries[-1]
+            total = self._totals[-1]
+        self.size = total - self._before
         self.last_index = last.index
         self.last_term = last.term
 
@@ -134,12 +135,18 @@ class Log:
 
     def slice(self, first: Index, last: Index, max_bytes: int) -> tuple[Entry, ...]:
         """Return entries `first` to `last`, as many as fit into `max_bytes`, at least one; all must be held."""
-        start, end = first - self.base.index - 1, last - self.base.index
-        if end - start > 1:
-            spent = self._totals[start - 1] if start else self._before
-            fit = bisect_right(self._totals, spent + max_bytes, start, end)
-            end = fit if fit > start else start + 1
-        return tuple(self._entries[start:end])
+        return self.page(Index(first - 1), last, max_bytes)[0] if first <= last else ()
+
+    def page(self, after: Index, upto: Index, max_bytes: int) -> tuple[tuple[Entry, ...], int]:
+        """Return the entries after `after` up to `upto`, and their bytes: as many as fit, at least one."""
+        totals, base = self._totals, self.base.index
+        start, end = after - base, upto - base
+        spent = totals[start - 1] if start else self._before
+        if end - start == 1:
+            return (self._entries[start],), totals[start] - spent
+        fit = bisect_right(totals, spent + max_bytes, start, end)
+        end = fit if fit > start else start + 1
+        return tuple(self._entries[start:end]), totals[end - 1] - spent
 
     def first_conflict(self, entries: Sequence[Entry]) -> int:
         """Return how many of `entries`, from the first on, are already in the log; the next is new or conflicts."""
@@ -176,6 +183,8 @@ class Log:
     def _find_end(self) -> None:
         if self._entries:
             last = self._entries[-1]
+            self.size = self._totals[-1] - self._before
             self.last_index, self.last_term = last.index, last.term
         else:
+            self.size = 0
             self.last_index, self.last_term = self.base.index, self.base.term

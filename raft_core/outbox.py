@@ -17,7 +17,7 @@ from collections import deque
 from typing import Final, final
 
 from raft_core.effects import Effect, Persist, Send
-from raft_core.entries import HardState, SnapshotMeta
+from raft_core.entries import Entry, HardState, SnapshotMeta
 from raft_core.errors import CallerError
 from raft_core.ids import NO_INDEX, NO_WRITE, Index, NodeId, Term, WriteId
 from raft_core.log import Log
@@ -37,6 +37,7 @@ class Outbox:
 
     __slots__ = (
         "_cap",
+        "_changed",
         "_commit_written",
         "_discards",
         "_drop_before",
@@ -73,6 +74,7 @@ class Outbox:
         self._settled = durable_index
         self._hard_write = NO_WRITE  # the last write with term and vote
         self._hard_dirty = False
+        self._changed = False  # something other than new entries waits for the next write
         self._commit_written = commit_written  # the commit index last handed to the disk
         self._truncate = NO_INDEX
         self._snapshot: SnapshotMeta | None = None
@@ -84,11 +86,12 @@ class Outbox:
 
     def touch_hard(self) -> None:
         """Include term and vote in the next write: they changed."""
-        self._hard_dirty = True
+        self._hard_dirty = self._changed = True
 
     def truncate(self, first: Index) -> None:
         """Truncate the disk's log from `first` on, if any of these entries were handed to the disk."""
         if first <= self.written_last:
+            self._changed = True
             self._truncate = first if not self._truncate or first < self._truncate else self._truncate
             self.written_last = Index(first - 1)
             if first <= self.durable_index:
@@ -100,6 +103,7 @@ class Outbox:
         With `discard` the log ends at it, and until the switch is durable only entries up to `cap` count.
         """
         self._snapshot = meta
+        self._changed = True
         if discard:
             self.written_last = meta.index
             self._truncate = NO_INDEX
@@ -109,6 +113,7 @@ class Outbox:
     def drop_before(self, index: Index) -> None:
         """Let the disk drop all entries before `index`."""
         self._drop_before = index
+        self._changed = True
 
     # Sending.
 
@@ -122,9 +127,14 @@ class Outbox:
 
     def promise_entries(self, to: NodeId, message: Message, upto: Index) -> None:
         """Send once term, vote and the entries up to `upto` are durable."""
-        rests_on = self._next() if self._hard_dirty else self._hard_write
-        holder = self._holder(upto)
-        self._promise(to, message, holder if holder > rests_on else rests_on)
+        rests_on = self._hard_write
+        if self._hard_dirty or upto > self.written_last:
+            rests_on = self._next()
+        elif self._changed or upto > self.durable_index:
+            holder = self._holder(upto)
+            if holder > rests_on:
+                rests_on = holder
+        self._promise(to, message, rests_on)
 
     def promise_all(self, to: NodeId, message: Message, log: Log) -> None:
         """Send once term, vote and the whole log are durable."""
@@ -132,17 +142,17 @@ class Outbox:
 
     def everything(self, log: Log) -> WriteId:
         """Return the write which makes the whole present state durable."""
-        return self._next() if self._dirty(log) else self.issued
+        return self._next() if self._changed or log.last_index > self.written_last else self.issued
 
     def _promise(self, to: NodeId, message: Message, rests_on: WriteId) -> None:
         if self.failed:
             return
         if rests_on <= self.durable:
             self.effects.append(Send(to, message))
-        else:
-            if len(self.held) >= MOST_HELD:
-                del self.held[0]
-            self.held.append((rests_on, Send(to, message)))
+            return
+        if len(self.held) >= MOST_HELD:
+            del self.held[0]
+        self.held.append((rests_on, Send(to, message)))
 
     def _holder(self, upto: Index) -> WriteId:
         """Return the write with the entry at `upto`; `NO_WRITE` if this entry is already durable."""
@@ -158,71 +168,57 @@ class Outbox:
     def _next(self) -> WriteId:
         return WriteId(self.issued + 1)
 
-    def _dirty(self, log: Log) -> bool:
-        return (
-            self._hard_dirty
-            or log.last_index > self.written_last
-            or self._truncate > 0
-            or self._snapshot is not None
-            or self._drop_before > 0
-        )
-
     # The end of a step.
 
     def finish(self, log: Log, term: Term, vote: NodeId, commit: Index, now: int) -> list[Effect]:
         """Return the step's effects, with a `Persist` in front if there is anything to write."""
-        if (
-            log.last_index > self.written_last
-            or self._hard_dirty
-            or self._truncate
-            or self._snapshot is not None
-            or self._drop_before
-        ):
-            self._flush(log, HardState(term, vote, commit), now)
+        if self._changed or log.last_index > self.written_last:
+            self._write(log, term, vote, commit, now)
         effects, self.effects = self.effects, []
         return effects
 
-    def _flush(self, log: Log, hard: HardState, now: int) -> None:
+    def _write(self, log: Log, term: Term, vote: NodeId, commit: Index, now: int) -> None:
         if self.failed:
             return
-        urgent = self._hard_dirty or self._truncate or self._snapshot is not None
-        if not urgent and self.size_under_way >= self.max_bytes:
+        truncate, snapshot, last = self._truncate, self._snapshot, log.last_index
+        rewrites = bool(truncate) or snapshot is not None
+        if not rewrites and not self._hard_dirty and self.size_under_way >= self.max_bytes:
             return  # the disk is busy: a later write takes these entries
-        write = self._next()
-        first = Index(self.written_last + 1)
-        entries = log.slice(first, log.last_index, NO_LIMIT) if log.last_index >= first else ()
-        persist = Persist(
-            write,
-            hard if self._hard_dirty or hard.commit > self._commit_written else None,
-            self._truncate,
-            entries,
-            self._snapshot,
-            self._drop_before,
-        )
+        entries: tuple[Entry, ...] = ()
+        size, after = 0, self.written_last
+        if last > after:
+            entries, size = log.page(after, last, NO_LIMIT)
+        hard: HardState | None = None
+        if self._hard_dirty or commit > self._commit_written:
+            hard = HardState(term, vote, commit)
+        write = WriteId(self.issued + 1)
         self.issued = write
         self.issued_at.append((write, now))
-        if self._hard_dirty:
-            self._hard_write = write
-        self._commit_written = max(self._commit_written, hard.commit)
-        if entries or self._truncate or self._snapshot is not None:
-            cap = Index(self._truncate - 1) if self._truncate else NO_LIMIT
-            size = log.size_between(self.written_last, log.last_index) if entries else 0
+        if commit > self._commit_written:
+            self._commit_written = commit
+        self.effects.insert(0, Persist(write, hard, truncate, entries, snapshot, self._drop_before))
+        self.written_last = last
+        if entries or rewrites:
+            # With `_discards` all entries up to the snapshot depend on this write.
+            first = NO_INDEX if self._discards else Index(after + 1)
+            cap = self._cap
+            if truncate and truncate <= cap:
+                cap = Index(truncate - 1)
             self.size_under_way += size
-            if self._cap < cap:
-                cap = self._cap
-            if self._discards:
-                first = NO_INDEX  # all entries up to the snapshot depend on this write
-            self._under_way.append(LogWrite(write, first, log.last_index, cap, size))
+            self._under_way.append(LogWrite(write, first, last, cap, size))
             if cap < self.durable_index:
                 self.durable_index = cap
-        self.written_last = log.last_index
-        self._hard_dirty = False
-        self._truncate = NO_INDEX
+        if self._changed:
+            self._all_written(write)
+
+    def _all_written(self, write: WriteId) -> None:
+        """Begin to collect the contents of the next write."""
+        if self._hard_dirty:
+            self._hard_write = write
+        self._changed = self._hard_dirty = self._discards = False
+        self._truncate = self._drop_before = NO_INDEX
         self._snapshot = None
-        self._drop_before = NO_INDEX
         self._cap = NO_LIMIT
-        self._discards = False
-        self.effects.insert(0, persist)
 
     # Reports of the disk.
 
@@ -233,14 +229,15 @@ class Outbox:
         if upto <= self.durable:
             return
         self.durable = upto
-        while self.issued_at and self.issued_at[0][0] <= upto:
-            self.issued_at.popleft()
-        while self._under_way and self._under_way[0].write <= upto:
-            done = self._under_way.popleft()
+        issued_at, under_way = self.issued_at, self._under_way
+        while issued_at and issued_at[0][0] <= upto:
+            issued_at.popleft()
+        while under_way and under_way[0].write <= upto:
+            done = under_way.popleft()
             self._settled = done.last
             self.size_under_way -= done.size
         index = self._settled
-        for write in self._under_way:
+        for write in under_way:
             if write.cap < index:
                 index = write.cap
         self.durable_index = index
@@ -248,13 +245,12 @@ class Outbox:
             self._release(upto)
 
     def _release(self, upto: WriteId) -> None:
-        still: list[tuple[WriteId, Send]] = []
-        for rests_on, send in self.held:
+        held, self.held = self.held, []
+        for rests_on, send in held:
             if rests_on <= upto:
                 self.effects.append(send)
             else:
-                still.append((rests_on, send))
-        self.held = still
+                self.held.append((rests_on, send))
 
     def fail(self) -> None:
         """Drop all held messages; hold and write nothing from now on."""

@@ -15,7 +15,7 @@ from typing import Final, final
 
 from raft_core.ids import NO_INDEX, Incarnation, Index, NodeId, ReadId
 
-__all__ = ["UNMARKED", "Progress", "ProgressState"]
+__all__ = ["PROBE", "REPLICATE", "SNAPSHOT", "UNMARKED", "Progress", "ProgressState"]
 
 UNMARKED: Final = Index(-1)
 
@@ -26,6 +26,11 @@ class ProgressState(StrEnum):
     PROBE = "probe"
     REPLICATE = "replicate"
     SNAPSHOT = "snapshot"
+
+
+PROBE: Final = ProgressState.PROBE
+REPLICATE: Final = ProgressState.REPLICATE
+SNAPSHOT: Final = ProgressState.SNAPSHOT
 
 
 @final
@@ -60,7 +65,7 @@ class Progress:
     ) -> None:
         self.node = node
         self.incarnation = incarnation
-        self.state = ProgressState.PROBE
+        self.state = PROBE
         self.match: Index = NO_INDEX  # its durable log equals ours up to here
         self.next: Index = following
         self.probe_sent = False  # PROBE: wait for the reply
@@ -89,9 +94,9 @@ class Progress:
     @property
     def paused(self) -> bool:
         """True if only a heartbeat may be sent now."""
-        if self.state is ProgressState.REPLICATE:
+        if self.state is REPLICATE:
             return self.full
-        if self.state is ProgressState.PROBE:
+        if self.state is PROBE:
             return self.probe_sent
         return True
 
@@ -101,7 +106,7 @@ class Progress:
 
     def sent(self, last: Index, size: int) -> None:
         """Note one message sent, with `size` bytes of entries up to `last`."""
-        if self.state is ProgressState.PROBE:
+        if self.state is PROBE:
             self.probe_sent = True
             return
         self.next = Index(last + 1)
@@ -110,8 +115,9 @@ class Progress:
 
     def acknowledged(self, match: Index) -> bool:
         """Raise match to `match` and free the window up to it. Return whether match rose."""
-        while self.inflight and self.inflight[0][0] <= match:
-            self.inflight_bytes -= self.inflight.popleft()[1]
+        inflight = self.inflight
+        while inflight and inflight[0][0] <= match:
+            self.inflight_bytes -= inflight.popleft()[1]
         if match <= self.match:
             return False
         self.match = match
@@ -124,9 +130,9 @@ class Progress:
 
         `next` never falls to `match` or below (rule 4.4).
         """
-        if self.state is ProgressState.SNAPSHOT:
+        if self.state is SNAPSHOT:
             return False
-        if self.state is ProgressState.REPLICATE:
+        if self.state is REPLICATE:
             if at <= self.match:
                 return False
         elif at != self.next - 1:
@@ -137,18 +143,18 @@ class Progress:
 
     def become_probe(self) -> None:
         """Probe for the log's end, one message at a time; after a snapshot, begin after its index."""
-        after = max(self.match, self.pending) if self.state is ProgressState.SNAPSHOT else self.match
-        self._enter(ProgressState.PROBE)
+        after = max(self.match, self.pending) if self.state is SNAPSHOT else self.match
+        self._enter(PROBE)
         self.next = Index(after + 1)
 
     def become_replicate(self) -> None:
         """Pipeline appends from `match` on."""
-        self._enter(ProgressState.REPLICATE)
+        self._enter(REPLICATE)
         self.next = Index(self.match + 1)
 
     def become_snapshot(self, pending: Index) -> None:
         """Wait for the transfer of the snapshot at `pending`."""
-        self._enter(ProgressState.SNAPSHOT)
+        self._enter(SNAPSHOT)
         self.pending = pending
         self.next = Index(pending + 1)
 

@@ -10,7 +10,7 @@ from raft_core._moved import moved_names
 from raft_core.ids import MAX_INT63, Index, NodeId
 from raft_core.membership import Members
 
-__all__ = ["NO_LIMIT", "Verdict", "committed_index", "quorum_reached", "vote_verdict"]
+__all__ = ["NO_LIMIT", "Verdict", "committed_index", "majority_index", "quorum_reached", "vote_verdict"]
 
 NO_LIMIT: Final = Index(MAX_INT63)
 """The commit index of an empty voter set, which restricts nothing."""
@@ -34,10 +34,18 @@ def committed_index(members: Members, acked: Callable[[NodeId], Index]) -> Index
 
 
 def _majority_index(voters: tuple[NodeId, ...], acked: Callable[[NodeId], Index]) -> Index:
-    count = len(voters)
-    if count == 0:
+    return majority_index([acked(node) for node in voters])
+
+
+def majority_index(acked: list[Index]) -> Index:
+    """Return the highest index that a majority has acknowledged, given one index per voter; it sorts the list.
+
+    Example: of [5, 7, 9] it is 7. Without voters it is `NO_LIMIT`.
+    """
+    if not acked:
         return NO_LIMIT
-    return sorted([acked(node) for node in voters])[(count - 1) // 2]
+    acked.sort()
+    return acked[(len(acked) - 1) // 2]
 
 
 def quorum_reached(members: Members, agrees: Callable[[NodeId], bool]) -> bool:

@@ -23,8 +23,8 @@ from raft_core.messages import (
     TransferRefused,
     VoteKind,
 )
-from raft_core.progress import UNMARKED, Progress, ProgressState
-from raft_core.quorum import NO_LIMIT, committed_index, quorum_reached
+from raft_core.progress import PROBE, REPLICATE, SNAPSHOT, UNMARKED, Progress
+from raft_core.quorum import NO_LIMIT, committed_index, majority_index, quorum_reached
 from raft_core.requests import ChangeMembership, LeaveJoint, Read, TransferLeadership
 from raft_core.roles.leadership_transfer import LeadershipTransfer
 from raft_core.roles.membership_change import MembershipChange
@@ -46,6 +46,7 @@ class Leader(Role):
     __slots__ = (
         "beat_ticks",
         "change",
+        "leader",
         "quorum_ticks",
         "reading",
         "replication",
@@ -56,6 +57,7 @@ class Leader(Role):
 
     def __init__(self, server: Server) -> None:
         self.server = server
+        self.leader: NodeId = server.me
         self.replication = Replication(server)
         self.reading = Reading(server, self.replication)
         self.change = MembershipChange(server, self.replication)
@@ -63,11 +65,6 @@ class Leader(Role):
         self.beat_ticks = 0
         self.quorum_ticks = 0
         self.stall_told = False
-
-    @property
-    def leader(self) -> NodeId:
-        """This node's id."""
-        return self.server.me
 
     @property
     def log_hold(self) -> Index:
@@ -112,7 +109,7 @@ class Leader(Role):
             return RefusalReason.STOPPING
         if self.succession.handover is not None:
             return RefusalReason.TRANSFERRING
-        if not self.server.members.is_voter(self.server.me):
+        if not self.replication.leader_votes:
             return RefusalReason.REMOVED  # thesis 4.2.2: it commits its own removal and takes no proposals
         return None
 
@@ -126,41 +123,43 @@ class Leader(Role):
         if peer.incarnation != incarnation:
             self.server.alarm(AlarmKind.WRONG_INCARNATION, sender, "an answer from another disk than the member's")
             return None
-        peer.active = True
-        peer.heard_at = self.server.now
         return peer
 
     def on_append_reply(self, reply: AppendReply) -> Transition | None:
         """Advance match and next on success, move next back by whole terms on rejection (§5.3)."""
+        server = self.server
         peer = self._peer(reply.sender, reply.incarnation)
         if peer is None:
             return None
-        if reply.match > self.server.log.last_index or reply.read > self.reading.queue.last_round:
-            self.server.alarm(AlarmKind.MALFORMED, reply.sender, "an acknowledgement of what we have not sent")
+        peer.active = True
+        peer.heard_at = server.now
+        match = reply.match
+        if match > server.log.last_index or reply.read > self.reading.queue.last_round:
+            server.alarm(AlarmKind.MALFORMED, reply.sender, "an acknowledgement of what we have not sent")
             return None
         if not reply.ok:
             self._rejected(peer, reply)
             return None
-        news = peer.acknowledged(reply.match)
+        news = peer.acknowledged(match)
         if reply.purpose is HEARTBEAT:
             self._heartbeat_answered(peer, reply, news=news)
         else:
-            peer.acked_at = self.server.now
-            if peer.state is ProgressState.PROBE:
+            peer.acked_at = server.now
+            if peer.state is PROBE:
                 peer.become_replicate()
         return self._advanced(peer, news=news)
 
     def _advanced(self, peer: Progress, *, news: bool) -> Transition | None:
         """Act on a follower's progress: end its snapshot state, commit, send more, continue a transfer."""
-        if peer.state is ProgressState.SNAPSHOT and news:
-            self._maybe_arrived(peer)
-        if news and peer.match > self.server.commit:
-            arrow = self._commit()
-            if arrow is not None:
-                return arrow
-        self.replication.fill(peer)
-        self.replication.announce(peer)
-        if news and self.succession.target == peer.node:
+        if news:
+            if peer.state is SNAPSHOT:
+                self._maybe_arrived(peer)
+            if peer.match > self.server.commit:
+                arrow = self._commit()
+                if arrow is not None:
+                    return arrow
+        self.replication.follow_up(peer)
+        if news and self.succession.handover is not None and self.succession.target == peer.node:
             self.succession.order_if_ready()
             self._spend_lease()
         return None
@@ -181,9 +180,9 @@ class Leader(Role):
             self.replication.fill(peer)
 
     def _heartbeat_answered(self, peer: Progress, reply: AppendReply, *, news: bool) -> None:
-        if peer.state is ProgressState.PROBE:
+        if peer.state is PROBE:
             peer.probe_sent = False  # rules 5.1, 5.3: one more probe, empty if there is nothing new
-        elif peer.state is ProgressState.REPLICATE and peer.match_at_beat != UNMARKED:
+        elif peer.state is REPLICATE and peer.match_at_beat != UNMARKED:
             match_then, peer.match_at_beat = peer.match_at_beat, UNMARKED
             if peer.inflight and peer.match == match_then:
                 self.replication.empty_append(peer)  # rule 5.2: the whole window may be lost
@@ -196,16 +195,18 @@ class Leader(Role):
         peer = self._peer(reply.sender, reply.incarnation)
         if peer is None:
             return None
+        peer.active = True
+        peer.heard_at = self.server.now
         if reply.match > self.server.log.last_index:
             self.server.alarm(AlarmKind.MALFORMED, reply.sender, "an acknowledgement of what we have not sent")
             return None
         if not reply.ok:
-            if peer.state is ProgressState.SNAPSHOT and peer.pending == reply.index:
+            if peer.state is SNAPSHOT and peer.pending == reply.index:
                 peer.snapshot_failed()
             return None
         news = peer.acknowledged(reply.match)
         peer.acked_at = self.server.now
-        if peer.state is ProgressState.SNAPSHOT and peer.match >= self.server.log.base.index:
+        if peer.state is SNAPSHOT and peer.match >= self.server.log.base.index:
             peer.become_replicate()  # its log end is known: no probe needed
         return self._advanced(peer, news=news)
 
@@ -221,9 +222,9 @@ class Leader(Role):
         A restarted receiver has forgotten the offer, a running one continues. End a leadership transfer to the peer.
         """
         progress = self.replication.progress.get(peer)
-        if progress is not None and progress.state is ProgressState.REPLICATE:
+        if progress is not None and progress.state is REPLICATE:
             progress.become_probe()
-        elif progress is not None and progress.state is ProgressState.SNAPSHOT:
+        elif progress is not None and progress.state is SNAPSHOT:
             progress.snapshot_failed()
         if self.succession.target == peer:
             return self.succession.failed()  # rule 11.3: at once, not after a timeout
@@ -234,15 +235,16 @@ class Leader(Role):
         progress = self.replication.progress.get(peer)
         if progress is None:
             return
-        if progress.state is ProgressState.SNAPSHOT:
+        if progress.state is SNAPSHOT:
             self.replication.repeat_offer(progress)
-        elif progress.state is ProgressState.PROBE:
+        elif progress.state is PROBE:
             progress.probe_sent = False
             self.replication.fill(progress)
 
     def on_persisted(self) -> Transition | None:
         """Count our own entries as acknowledged, now durable (rule 3.2)."""
-        self.replication.offer_when_durable()
+        if self.replication.offers_wait:
+            self.replication.offer_when_durable()
         if self.server.outbox.durable_index > self.server.commit:
             return self._commit()
         return None
@@ -259,7 +261,13 @@ class Leader(Role):
     def _commit(self) -> Transition | None:
         """Commit entries of our own term by counting, and older ones with them (§5.4.2, figure 8)."""
         server = self.server
-        index = committed_index(server.members, self.acked)
+        if server.configurations.members.outgoing:
+            index = committed_index(server.members, self.acked)
+        else:  # as `committed_index`, without a call per voter
+            acked = [server.outbox.durable_index] if self.replication.leader_votes else []
+            for peer in self.replication.voting:
+                acked.append(peer.match)
+            index = majority_index(acked)
         if index <= server.commit or index == NO_LIMIT or server.log.term_at(index) != server.term:
             return None
         return self._commit_to(index)
@@ -268,11 +276,14 @@ class Leader(Role):
         server = self.server
         server.commit_to(index)
         self.reading.settled = True
-        may_leave = self.succession.handover is None  # else the successor leaves it, or we do after a failure
-        arrow = self._members_moved() if may_leave and self.change.leave_if_committed() else None
+        arrow: Transition | None = None
+        if server.configurations.members.outgoing:
+            may_leave = self.succession.handover is None  # else the successor leaves it, or we do after a failure
+            arrow = self._members_moved() if may_leave and self.change.leave_if_committed() else None
         self.replication.announce_all()
-        self.reading.begin_if_wanted()
-        if arrow is None and not server.members.is_voter(server.me) and not self.change.pending:
+        if self.reading.queue.waiting:
+            self.reading.begin_if_wanted()
+        if arrow is None and not self.replication.leader_votes and not self.change.pending:
             return self._leave()  # thesis 4.2.2: our removal is committed
         return arrow
 

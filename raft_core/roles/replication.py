@@ -5,16 +5,19 @@ It keeps one `Progress` per follower and builds the messages from it. Commit dec
 
 from __future__ import annotations
 
-from typing import final
+from typing import Final, final
 
-from raft_core.effects import AlarmKind
-from raft_core.entries import SnapshotMeta
+from raft_core.effects import AlarmKind, Send
+from raft_core.entries import Entry, SnapshotMeta
 from raft_core.ids import NO_INDEX, Index, MessageId, NodeId, ReadId, Term
 from raft_core.messages import COMMIT_UPDATE, DATA, HEARTBEAT, AppendEntries, InstallSnapshot
-from raft_core.progress import Progress, ProgressState
+from raft_core.progress import PROBE, REPLICATE, SNAPSHOT, Progress
 from raft_core.server import Server
 
 __all__ = ["Replication"]
+
+NO_READ: Final = ReadId(0)
+"""In appends: only a heartbeat's reply confirms reads."""
 
 
 @final
@@ -26,14 +29,28 @@ class Replication:
     knows that 9 is committed, or for a few election timeouts if C is down.
     """
 
-    __slots__ = ("_announcement", "_shared", "_shared_last", "departing", "offers_wait", "progress", "server")
+    __slots__ = (
+        "_announcement",
+        "_shared",
+        "_shared_last",
+        "_shared_size",
+        "departing",
+        "leader_votes",
+        "offers_wait",
+        "progress",
+        "server",
+        "voting",
+    )
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.progress: dict[NodeId, Progress] = {}
+        self.voting: list[Progress] = []  # those of the incoming voters
+        self.leader_votes = False  # this node is a voter, in either half
         self.departing: dict[NodeId, tuple[Index, int]] = {}  # (index of the removal, tick to stop at)
         self._shared: AppendEntries | None = None  # the last append built, shared by followers at one index
         self._shared_last: Index = NO_INDEX
+        self._shared_size = 0
         self.offers_wait = False  # a follower needs a snapshot whose switch is not durable
         self._announcement: AppendEntries | None = None  # the last commit update built, also shared
         self.follow_members()
@@ -59,6 +76,8 @@ class Replication:
                 )
         kept = {*wanted, *self.departing}
         self.progress = {node: self.progress[node] for node in sorted(self.progress) if node in kept}
+        self.voting = [self.progress[node] for node in members.voters if node != server.me]
+        self.leader_votes = members.is_voter(server.me)
 
     def drop_departed(self) -> None:
         """Forget departing nodes which know of their removal, or whose time is over."""
@@ -79,8 +98,7 @@ class Replication:
         """Send to `peer` as much as its window allows; a probe even without new entries."""
         log = self.server.log
         while not peer.paused:
-            probing = peer.state is ProgressState.PROBE
-            if peer.next > log.last_index and not probing:
+            if peer.next > log.last_index and peer.state is not PROBE:
                 return
             if peer.next <= log.base.index and log.term_at(Index(peer.next - 1)) is None:
                 self.offer_snapshot(peer)
@@ -102,18 +120,20 @@ class Replication:
             self._shared, self._shared_last = message, log.last_index
         entries = message.entries
         last = entries[-1].index if entries else prev
-        server.outbox.send(peer.node, message)
-        peer.sent(last, log.size_between(prev, last))
+        server.outbox.effects.append(Send(peer.node, message))
+        peer.sent(last, self._shared_size)
         peer.commit_sent = server.commit if server.commit < last else last
 
     def _build(self, prev: Index) -> AppendEntries:
         server, log = self.server, self.server.log
         term = log.term_at(prev)
         assert term is not None  # fill() offers a snapshot if `prev` is compacted
-        entries = log.slice(Index(prev + 1), log.last_index, server.settings.max_message_bytes)
-        read = ReadId(0)
+        entries: tuple[Entry, ...] = ()
+        self._shared_size = 0
+        if prev < log.last_index:
+            entries, self._shared_size = log.page(prev, log.last_index, server.settings.max_message_bytes)
         return AppendEntries(
-            server.term, server.me, server.next_message(), DATA, prev, term, server.commit, read, entries
+            server.term, server.me, server.next_message(), DATA, prev, term, server.commit, NO_READ, entries
         )
 
     def empty_append(self, peer: Progress) -> None:
@@ -126,13 +146,20 @@ class Replication:
             return
         server.outbox.send(
             peer.node,
-            AppendEntries(server.term, server.me, server.next_message(), DATA, prev, term, server.commit, ReadId(0)),
+            AppendEntries(server.term, server.me, server.next_message(), DATA, prev, term, server.commit, NO_READ),
         )
 
     def announce_all(self) -> None:
         """Send new entries and the commit index to each follower."""
         for peer in self.progress.values():
+            self.follow_up(peer)
+
+    def follow_up(self, peer: Progress) -> None:
+        """Send new entries and the commit index to `peer`, if it lacks any."""
+        server = self.server
+        if peer.next <= server.log.last_index or peer.state is not REPLICATE:
             self.fill(peer)
+        if peer.commit_sent < server.commit:
             self.announce(peer)
 
     def announce(self, peer: Progress) -> None:
@@ -145,7 +172,7 @@ class Replication:
         commit = server.commit
         sent = Index(peer.next - 1)
         reach = commit if commit < sent else sent
-        if peer.state is not ProgressState.REPLICATE or peer.commit_sent >= reach:
+        if peer.state is not REPLICATE or peer.commit_sent >= reach:
             return
         shared = self._announcement
         if shared is None or shared.prev_index != sent or shared.commit != commit or shared.term != server.term:
@@ -153,10 +180,10 @@ class Replication:
             if term is None:
                 return
             shared = AppendEntries(
-                server.term, server.me, server.next_message(), COMMIT_UPDATE, sent, term, commit, ReadId(0)
+                server.term, server.me, server.next_message(), COMMIT_UPDATE, sent, term, commit, NO_READ
             )
             self._announcement = shared
-        server.outbox.send(peer.node, shared)
+        server.outbox.effects.append(Send(peer.node, shared))
         peer.commit_sent = reach
 
     def heartbeat_all(self, read: ReadId) -> MessageId:
@@ -199,7 +226,7 @@ class Replication:
     def offer_snapshot(self, peer: Progress) -> None:
         """Offer the snapshot to `peer`, which needs compacted entries, if it was heard lately (rule 6.1)."""
         server = self.server
-        if peer.state is ProgressState.REPLICATE:
+        if peer.state is REPLICATE:
             peer.become_probe()
         lately, meta = peer.heard_within(server.settings.election_ticks, server.now), server.snapshots.to_offer
         if not lately or meta is None:
@@ -215,7 +242,7 @@ class Replication:
             return
         self.offers_wait = False
         for peer in self.progress.values():
-            if peer.state is ProgressState.PROBE and peer.next <= self.server.log.base.index:
+            if peer.state is PROBE and peer.next <= self.server.log.base.index:
                 peer.probe_sent = False
                 self.fill(peer)
 
@@ -235,7 +262,7 @@ class Replication:
     def tick_snapshots(self, elapsed: int) -> None:
         """Fail transfers without progress for `snapshot_ticks`, whatever their duration (rule 6.2); repeat offers."""
         for peer in self.progress.values():
-            if peer.state is not ProgressState.SNAPSHOT:
+            if peer.state is not SNAPSHOT:
                 continue
             before, peer.idle_ticks = peer.idle_ticks, peer.idle_ticks + elapsed
             patience = self.server.settings.election_ticks
@@ -249,5 +276,5 @@ class Replication:
     @property
     def log_hold(self) -> Index:
         """The oldest snapshot being transferred, 0 if none. The log after it is kept for its receiver."""
-        pending = [peer.pending for peer in self.progress.values() if peer.state is ProgressState.SNAPSHOT]
+        pending = [peer.pending for peer in self.progress.values() if peer.state is SNAPSHOT]
         return min(pending, default=NO_INDEX)

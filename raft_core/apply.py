@@ -49,45 +49,43 @@ class ApplyPipeline:
         while self.applying < limit and len(self.pages) < 2 and not outbox.failed:
             if self.applying < self.log.base.index:
                 return  # a snapshot must be restored first
-            page = self.log.slice(Index(self.applying + 1), limit, self.settings.max_apply_bytes)
-            size = self.log.size_between(self.applying, page[-1].index)
-            self.applying = page[-1].index
+            page, size = self.log.page(self.applying, limit, self.settings.max_apply_bytes)
+            first, last = page[0].index, page[-1].index
+            self.applying = last
             commands = tuple([(entry.index, entry.data) for entry in page if entry.kind is COMMAND])
             others: tuple[Index, ...] = ()
             if len(commands) < len(page):
                 others = tuple([entry.index for entry in page if entry.kind is not COMMAND])
-            self.pages.append(Page(self.applying, size, others=others))
-            outbox.effects.append(Apply(self.applying, commands, self.requests.wanted(page[0].index, self.applying)))
+            self.pages.append(Page(last, size, others))
+            wanted = self.requests.wanted(first, last) if self.requests.queue else ()
+            outbox.effects.append(Apply(last, commands, wanted))
 
     def on_applied(self, report: Applied) -> int:
         """Answer the clients of the applied entries. Return the bytes of the pages that are done."""
-        upto = report.upto
+        upto, pages = report.upto, self.pages
         results: Sequence[bytes | None] = report.results
-        if upto <= self.applied or not self.pages or self.pages[0].restore or upto > self.applying:
+        if upto <= self.applied or not pages or pages[0].restore or upto > self.applying:
             raise CallerError(f"Applied({upto}) does not answer an Apply: {self.applied} is applied already")
-        others = self._others_up_to(upto)
+        size = 0
+        others: list[Index] = []  # the no-ops and configurations among these entries
+        while pages and not pages[0].restore:
+            page = pages[0]
+            if page.others:
+                others += [index for index in page.others if self.applied < index <= upto]
+            if page.last > upto:
+                break
+            size += page.size
+            pages.popleft()
         if results:
             count = upto - self.applied - len(others)
             if len(results) != count:
                 raise CallerError(f"Applied({upto}) has {len(results)} results for {count} commands")
             if others:
                 results = _per_entry(report.results, self.applied, others)
-        size = 0
-        while self.pages and not self.pages[0].restore and self.pages[0].last <= upto:
-            size += self.pages.popleft().size
         self.applied = upto
-        self.requests.applied(upto, results, self.outbox.effects.append)
+        if self.requests.queue:
+            self.requests.applied(upto, results, self.outbox.effects.append)
         return size
-
-    def _others_up_to(self, upto: Index) -> list[Index]:
-        """Return the no-ops and configurations that are reported as applied with a report up to `upto`."""
-        others: list[Index] = []
-        for page in self.pages:
-            if page.others:
-                others += [index for index in page.others if self.applied < index <= upto]
-            if page.last >= upto:
-                break
-        return others
 
     # Snapshots.
 

@@ -342,13 +342,14 @@ class MembershipHistory:
     configuration at its own index.
     """
 
-    __slots__ = ("_held", "index", "members")
+    __slots__ = ("_held", "index", "members", "several")
 
     def __init__(self, index: Index = NO_INDEX, members: Members | None = None) -> None:
         self._held: list[tuple[Index, Members]] = []
         self.index = index  # where the configuration in force was appended
         self.members = members if members is not None else Members()
         self._held.append((self.index, self.members))
+        self.several = False  # more than one is remembered
 
     def held(self) -> tuple[tuple[Index, Members], ...]:
         """Return all remembered configurations, oldest first."""
@@ -358,6 +359,7 @@ class MembershipHistory:
         """Put `members` in force, appended at `index`."""
         self._held.append((index, members))
         self.index, self.members = index, members
+        self.several = True
 
     def truncate_from(self, index: Index) -> bool:
         """Remove the configurations from `index` on. Return whether the one in force changed."""
@@ -366,17 +368,20 @@ class MembershipHistory:
             self._held.pop()
             changed = True
         self.index, self.members = self._held[-1]
+        self.several = len(self._held) > 1
         return changed
 
     def forget_before(self, applied: Index) -> None:
         """Keep only the newest configuration up to `applied`, and those after it."""
         while len(self._held) > 1 and self._held[1][0] <= applied:
             del self._held[0]
+        self.several = len(self._held) > 1
 
     def reset(self, index: Index, members: Members) -> None:
         """Replace all configurations by a snapshot's."""
         self._held = [(index, members)]
         self.index, self.members = index, members
+        self.several = False
 
     def at(self, index: Index) -> tuple[Index, Members]:
         """Return the configuration in force at `index`, and the index of its entry."""

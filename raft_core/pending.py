@@ -22,21 +22,21 @@ __all__ = ["PendingProposals"]
 class PendingProposals:
     """A queue in log order. Invariant: no entry belongs to two proposals."""
 
-    __slots__ = ("_queue",)
+    __slots__ = ("queue",)
 
     def __init__(self) -> None:
-        self._queue: deque[PendingProposal] = deque()
+        self.queue: deque[PendingProposal] = deque()  # oldest first
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self.queue)
 
     def waiting(self) -> tuple[PendingProposal, ...]:
         """Return all pending proposals, oldest first."""
-        return tuple(self._queue)
+        return tuple(self.queue)
 
     def wait(self, waiting: PendingProposal) -> None:
         """Add a pending proposal."""
-        self._queue.append(waiting)
+        self.queue.append(waiting)
 
     def wanted(self, first: Index, last: Index) -> tuple[tuple[Index, Index], ...]:
         """Return the entries `first` … `last` with a waiting request, as ascending pairs of first and last index.
@@ -44,7 +44,7 @@ class PendingProposals:
         Neighbouring requests share a pair. The cost is linear in the requests up to `last`.
         """
         pairs: list[tuple[Index, Index]] = []
-        for waiting in self._queue:
+        for waiting in self.queue:
             if waiting.first > last:
                 break
             if waiting.last < first:
@@ -63,7 +63,7 @@ class PendingProposals:
         None is in the place of an entry that is no command: a membership change has no result.
         """
         start = upto - len(results) + 1  # the index that results[0] belongs to
-        queue = self._queue
+        queue = self.queue
         while queue and queue[0].first <= upto:
             head = queue[0]
             last = head.last if head.last <= upto else upto
@@ -82,10 +82,10 @@ class PendingProposals:
     def truncated_from(self, index: Index, committed: Index, respond: Callable[[Respond], None]) -> None:
         """Answer the proposals truncated from `index` on: refused up to `committed`, else indeterminate."""
         cut: list[PendingProposal] = []
-        while self._queue and self._queue[-1].last >= index:
-            last = self._queue.pop()
+        while self.queue and self.queue[-1].last >= index:
+            last = self.queue.pop()
             if last.first < index:
-                self._queue.append(PendingProposal(last.request, last.offset, last.first, Index(index - 1)))
+                self.queue.append(PendingProposal(last.request, last.offset, last.first, Index(index - 1)))
                 last = PendingProposal(last.request, last.offset + index - last.first, index, last.last)
             cut.append(last)
         for waiting in reversed(cut):
@@ -97,6 +97,6 @@ class PendingProposals:
 
     def give_up(self, outcome: Outcome, respond: Callable[[Respond], None]) -> None:
         """Answer all pending proposals with `outcome`."""
-        while self._queue:
-            waiting = self._queue.popleft()
+        while self.queue:
+            waiting = self.queue.popleft()
             respond(Respond(waiting.request, outcome, waiting.offset, waiting.last - waiting.first + 1))

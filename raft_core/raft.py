@@ -77,6 +77,7 @@ __all__ = ["Raft"]
 
 Role: TypeAlias = Follower | PreCandidate | Candidate | Leader
 
+LEADER: Final = RoleName.LEADER
 _MESSAGES: Final = frozenset(get_args(Message))
 
 
@@ -152,27 +153,26 @@ class Raft:
         except BaseException as failure:
             self._dead = f"an earlier step raised {type(failure).__name__}: {failure}"
             raise
-        server = self._server
-        if server.stopping and not self._dead and self._role.name is not RoleName.LEADER and not len(server.requests):
+        server, announced = self._server, self._announced
+        if server.stopping and not self._dead and self._role.name is not LEADER and not server.requests.queue:
             self._finish(StopReason.REQUESTED, "")
-        announced = self._announced
-        role, leader = self._role.name, self._role.leader
-        if announced.term != server.term or announced.leader != leader or announced.role is not role:
-            self._announced = RoleChanged(role, server.term, leader)
+        role = self._role
+        if announced.term != server.term or announced.leader != role.leader or announced.role is not role.name:
+            self._announced = RoleChanged(role.name, server.term, role.leader)
             server.outbox.effects.append(self._announced)
         return server.outbox.finish(server.log, server.term, server.vote, server.commit, server.now)
 
     # Dispatch by exact type, most frequent first; `match` on classes costs twice as much.
 
     def _dispatch(self, event: Event) -> None:
-        kind = type(event)
-        server = self._server
-        if kind is AppendReply or kind is AppendEntries:
-            self._receive(event)  # type: ignore[arg-type]
+        arrow: Transition | None = None
+        if type(event) is AppendReply or type(event) is AppendEntries:
+            self._receive(event)
         elif type(event) is Persisted:
-            self._persisted(event)
+            self._server.on_persisted(event.upto)
+            arrow = self._role.on_persisted()
         elif type(event) is Applied:
-            server.on_applied(event)
+            self._server.on_applied(event)
         elif type(event) is Proposed:
             self._role.on_proposed(event)
         elif type(event) is Tick:
@@ -181,6 +181,8 @@ class Raft:
             self._requested(RequestId(event.id), event.request)
         else:
             self._dispatch_rare(event)
+        if arrow is not None:
+            self._move(arrow)
 
     def _dispatch_rare(self, event: Event) -> None:
         server, role = self._server, self._role
@@ -225,27 +227,29 @@ class Raft:
 
     def _receive(self, message: Message) -> None:
         """Apply the term rule (§5.1, figure 2 "All Servers"), then pass the message to the role."""
-        server = self._server
-        if message.sender <= NO_NODE or message.sender == server.me:
-            server.alarm(
-                AlarmKind.MALFORMED, message.sender, "a message that claims to come from nobody or from ourselves"
-            )
+        server, sender, term = self._server, message.sender, message.term
+        if sender <= NO_NODE or sender == server.me:
+            server.alarm(AlarmKind.MALFORMED, sender, "a message that claims to come from nobody or from ourselves")
             return
-        if (wrong := malformed(message)) is not None:
-            server.alarm(AlarmKind.MALFORMED, message.sender, wrong)
+        wrong = malformed(message)
+        if wrong is not None:
+            server.alarm(AlarmKind.MALFORMED, sender, wrong)
             return
-        if type(message) is RequestVote and message.term >= server.term and self._role.ignores_vote(message):
+        if type(message) is RequestVote and term >= server.term and self._role.ignores_vote(message):
             return
-        if message.term < server.term:
-            server.answer_old(message)
-            return
-        if message.term > server.term and not speaks_of_future(message):
-            if not self._believes_term(message):
+        if term != server.term:
+            if term < server.term:
+                server.answer_old(message)
                 return
-            leader = message.sender if isinstance(message, AppendEntries | InstallSnapshot) else NO_NODE
-            server.enter_term(message.term)
-            self._move(StepDown(leader))
-        self._deliver(message)
+            if not speaks_of_future(message):
+                if not self._believes_term(message):
+                    return
+                leader = sender if isinstance(message, AppendEntries | InstallSnapshot) else NO_NODE
+                server.enter_term(term)
+                self._move(StepDown(leader))
+        arrow = self._deliver(message)
+        if arrow is not None:
+            self._move(arrow)
 
     def _believes_term(self, message: Message) -> bool:
         """Return whether the message may raise our term: not one out of reach, nor a non-member's answer."""
@@ -260,38 +264,39 @@ class Raft:
             return False
         return may_raise_term(message, known=known)
 
-    def _deliver(self, message: Message) -> None:
+    def _deliver(self, message: Message) -> Transition | None:
         role = self._role
-        arrow: Transition | None = None
+        if type(message) is AppendReply:
+            return role.on_append_reply(message)
         if type(message) is AppendEntries:
             arrow = role.on_append_entries(message)
-            if arrow is not None:
-                self._move(arrow)  # the candidacy is over; the new follower handles the same message
-                arrow = self._role.on_append_entries(message)
-        elif type(message) is AppendReply:
-            arrow = role.on_append_reply(message)
-        elif type(message) is RequestVote:
-            arrow = role.on_request_vote(message)
-        elif type(message) is VoteReply:
-            arrow = role.on_vote_reply(message)
-        elif type(message) is InstallSnapshot:
+            if arrow is None:
+                return None
+            self._move(arrow)  # the candidacy is over; the new follower handles the same message
+            return self._role.on_append_entries(message)
+        if type(message) is RequestVote:
+            return role.on_request_vote(message)
+        if type(message) is VoteReply:
+            return role.on_vote_reply(message)
+        if type(message) is InstallSnapshot:
             arrow = role.on_install_snapshot(message)
-            if arrow is not None:
-                self._move(arrow)
-                arrow = self._role.on_install_snapshot(message)
-        elif type(message) is SnapshotReply:
-            arrow = role.on_snapshot_reply(message)
-        elif type(message) is TimeoutNow:
-            arrow = role.on_timeout_now(message)
-        elif type(message) is TransferRefused:
-            arrow = role.on_transfer_refused(message)
-        elif type(message) is ReadIndex:
+            if arrow is None:
+                return None
+            self._move(arrow)
+            return self._role.on_install_snapshot(message)
+        if type(message) is SnapshotReply:
+            return role.on_snapshot_reply(message)
+        if type(message) is TimeoutNow:
+            return role.on_timeout_now(message)
+        if type(message) is TransferRefused:
+            return role.on_transfer_refused(message)
+        if type(message) is ReadIndex:
             role.on_read_index(message)
-        elif type(message) is ReadIndexReply:
+            return None
+        if type(message) is ReadIndexReply:
             role.on_read_index_reply(message)
-        else:
-            assert_never(message)
-        self._move(arrow)
+            return None
+        assert_never(message)
 
     # Moving between roles.
 
@@ -323,12 +328,7 @@ class Raft:
             follower.elapsed, follower.timeout = old.elapsed, old.timeout
         self._role = follower
 
-    # Reports of the adapter.
-
-    def _persisted(self, event: Persisted) -> None:
-        server = self._server
-        server.on_persisted(event.upto)
-        self._move(self._role.on_persisted())
+    # Time.
 
     def _tick(self, event: Tick) -> None:
         if event.elapsed < 1:

@@ -20,7 +20,7 @@ from raft_core.effects import (
     UnknownReason,
 )
 from raft_core.entries import MEMBERS, START, Entry, LogPosition, SnapshotMeta
-from raft_core.errors import LogLost, invariant
+from raft_core.errors import InvariantBroken, LogLost, invariant
 from raft_core.events import Applied, Restored
 from raft_core.ids import MAX_INT63, NO_INDEX, NO_NODE, Index, MessageId, NodeId, RequestId, Term, WriteId
 from raft_core.membership import Members, MembershipHistory
@@ -73,6 +73,8 @@ class Server:
         "hurry_priority",
         "identity",
         "log",
+        "log_free_below",
+        "loyal_ticks",
         "loyalty",
         "me",
         "messages_made",
@@ -98,6 +100,8 @@ class Server:
         self.term: Term = recovered.hard.term  # never falls
         self.vote: NodeId = recovered.hard.vote  # never changes within a term once given
         self.log = log_at_start(settings, recovered)
+        # A log up to this size surely has room for one more message.
+        self.log_free_below = settings.log_max_bytes - settings.max_message_bytes - settings.max_entry_bytes
         base = snapshot.index if snapshot else NO_INDEX
         self.commit: Index = max(recovered.hard.commit, recovered.applied, base)  # never falls
         self.configurations = MembershipHistory()
@@ -114,6 +118,9 @@ class Server:
         longest = -(-LONGEST_LEASE // settings.tick_nanoseconds) if self.members.leases else 0
         # Ticks for which a lease may still depend on us; at the start, on promises made before a restart.
         self.loyalty = 1 + max(settings.election_ticks, longest)
+        # After hearing a leader we keep our `lease_promise`, and any promise made before a restart, for two ticks more
+        # than the lease: one since the first tick is partial, one for a tick already due but delivered late.
+        self.loyal_ticks = settings.election_ticks + 2
         # Tick at which the requests left from our leadership become indeterminate; -1: none. Example: A leads, appends
         # x for a client and is deposed by B. B may still commit x: A waits for this until `give_up_at`.
         self.give_up_at = -1
@@ -174,14 +181,6 @@ class Server:
         are.
         """
         return self.loyalty > 0 and (self.members.leases or self.members.empty)
-
-    def stay_loyal(self) -> None:
-        """Keep our `lease_promise` from now on, after hearing a leader, and any promise made before a restart.
-
-        This takes two ticks more than the lease: one since the first tick is partial, one for a tick already due but
-        delivered late by a slow loop.
-        """
-        self.loyalty = max(self.loyalty, self.settings.election_ticks + 2)
 
     @property
     def may_campaign(self) -> bool:
@@ -330,7 +329,8 @@ class Server:
         """Raise the commit index to `index` and order the apply of entries that are also durable here."""
         if index <= self.commit:
             return
-        invariant(index <= self.log.last_index, "only what the log holds can be committed")
+        if index > self.log.last_index:
+            raise InvariantBroken("only what the log holds can be committed")
         self.commit = index
         self.pipeline.order(index)
 
@@ -354,8 +354,10 @@ class Server:
     def on_persisted(self, upto: WriteId) -> None:
         """Release the messages that waited for the write, and order what the machine may do now."""
         self.outbox.persisted(upto)
-        self.snapshots.restore_if_durable()
-        self.pipeline.order(self.commit)
+        if self.snapshots.installing is not None:
+            self.snapshots.restore_if_durable()
+        if self.pipeline.applying < self.commit:
+            self.pipeline.order(self.commit)
 
     def on_applied(self, report: Applied) -> None:
         """Answer the clients of applied entries and waiting reads; take a snapshot if one is due."""
@@ -369,10 +371,15 @@ class Server:
         self._after_progress()
 
     def _after_progress(self) -> None:
-        self.configurations.forget_before(self.pipeline.applied)
-        self.pipeline.answer_reads()
-        self.pipeline.order(self.commit)
-        self.snapshots.take_if_due(self.now)
+        pipeline, snapshots = self.pipeline, self.snapshots
+        if self.configurations.several:
+            self.configurations.forget_before(pipeline.applied)
+        if pipeline.reads:
+            pipeline.answer_reads()
+        if pipeline.applying < self.commit:
+            pipeline.order(self.commit)
+        if pipeline.applied >= snapshots.due_at or snapshots.bytes_since_snapshot >= self.settings.snapshot_bytes:
+            snapshots.take_if_free(self.now)
 
     # The end.
 

@@ -15,7 +15,7 @@ from raft_core.outbox import Outbox
 from raft_core.recovered import Recovered
 from raft_core.settings import Settings
 
-__all__ = ["Snapshots", "base_after_snapshot", "crowded", "log_at_start", "snapshot_due"]
+__all__ = ["Snapshots", "base_after_snapshot", "crowded", "log_at_start"]
 
 _MOST_DOUBLINGS: Final = 7
 """Upper limit of the exponent by which a failed snapshot's retry delay grows: about a minute by default."""
@@ -28,6 +28,7 @@ class Snapshots:
     __slots__ = (
         "bytes_since_snapshot",
         "configurations",
+        "due_at",
         "failures",
         "installing",
         "log",
@@ -55,7 +56,8 @@ class Snapshots:
         self.outbox = outbox
         self.pipeline = pipeline
         self.configurations = configurations
-        self.newest = newest  # the one that the disk was switched to last
+        self.newest: SnapshotMeta | None = None  # the one that the disk was switched to last
+        self.due_at: Index = Index(settings.snapshot_entries)  # take one when this index is applied
         self.write = NO_WRITE  # the write that switches to `newest`
         self.bytes_since_snapshot = 0  # applied since `newest`
         self.pending: Index = NO_INDEX  # a TakeSnapshot not yet reported
@@ -63,6 +65,12 @@ class Snapshots:
         self.retry_at = 0  # tick of the next attempt after a failure
         self.receiving: ReceiveSnapshot | None = None  # an incoming transfer under way
         self.installing: tuple[WriteId, SnapshotMeta] | None = None  # restore when this write is durable
+        if newest is not None:
+            self._switched_to(newest)
+
+    def _switched_to(self, newest: SnapshotMeta) -> None:
+        self.newest = newest
+        self.due_at = Index(newest.index + self.settings.snapshot_entries)
 
     @property
     def index(self) -> Index:
@@ -80,10 +88,9 @@ class Snapshots:
 
     # Our own.
 
-    def take_if_due(self, now: int) -> None:
-        """Order a snapshot if enough was applied since the last one."""
-        since = self.pipeline.applied - self.index
-        if self.pending == NO_INDEX and snapshot_due(self.settings, since, self.bytes_since_snapshot):
+    def take_if_free(self, now: int) -> None:
+        """Order a snapshot unless one is being taken: enough was applied since the last one."""
+        if self.pending == NO_INDEX:
             self._take(now)
 
     def on_requested(self, index: Index, now: int) -> None:
@@ -121,7 +128,7 @@ class Snapshots:
         self.pending = NO_INDEX
         if self.outbox.failed or not self.log.matches(meta.index, meta.term):
             return
-        self.newest = meta
+        self._switched_to(meta)
         self.failures = 0
         self.outbox.switch(meta, discard=False, cap=NO_INDEX)
         self.write = self.outbox.everything(self.log)
@@ -155,7 +162,7 @@ class Snapshots:
 
     def install(self, meta: SnapshotMeta, cap: Index) -> None:
         """Switch the disk to a received snapshot, in place of the whole log. `cap`: see `Outbox.switch`."""
-        self.newest = meta
+        self._switched_to(meta)
         self.pending = NO_INDEX
         self.bytes_since_snapshot = 0
         self.outbox.switch(meta, discard=True, cap=cap)
@@ -168,11 +175,6 @@ class Snapshots:
             meta = self.installing[1]
             self.installing = None
             self.pipeline.restore(meta)
-
-
-def snapshot_due(settings: Settings, entries_since: int, bytes_since: int) -> bool:
-    """Return whether enough was applied since the last snapshot to take another."""
-    return entries_since >= settings.snapshot_entries or bytes_since >= settings.snapshot_bytes
 
 
 def crowded(settings: Settings, log: Log) -> bool:

@@ -22,8 +22,8 @@ class Page(Value, frozen=True, array_like=True):
 
     last: Index
     size: int
-    restore: bool = False
     others: tuple[Index, ...] = ()
+    restore: bool = False
 
 
 @final

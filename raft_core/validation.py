@@ -41,20 +41,25 @@ TERM_STEP: Final = 1 << 20
 """Small enough to need 2**42 messages for the rest of the range."""
 
 
+_LEADER_OF_0: Final = "a leader of term 0, in which no node was ever elected"
+_CONTRADICTS_ITSELF: Final = "an append that contradicts itself"
+
+
 def malformed(message: Message) -> str | None:
     """Return how `message` contradicts itself; None if it does not."""
-    kind = type(message)
-    if message.term <= 0 and kind in (AppendEntries, InstallSnapshot):
-        return "a leader of term 0, in which no node was ever elected"
-    if kind is AppendReply:
-        if message.hint_term > message.term:  # type: ignore[union-attr]
+    if type(message) is AppendReply:
+        if message.hint_term > message.term:
             return "a rejection that names a later term than its own"
         return None
-    if kind is AppendEntries:
-        return None if _well_formed(message) else "an append that contradicts itself"  # type: ignore[arg-type]
-    if isinstance(message, RequestVote) and message.last.term > message.term:
+    if type(message) is AppendEntries:
+        if message.term <= 0:
+            return _LEADER_OF_0
+        if message.entries:
+            return None if _well_formed(message) else _CONTRADICTS_ITSELF
+        return None if message.prev_term <= message.term else _CONTRADICTS_ITSELF
+    if type(message) is RequestVote and message.last.term > message.term:
         return "a candidate whose log is of a later term than its election"
-    if isinstance(message, InstallSnapshot):
+    if type(message) is InstallSnapshot:
         return _malformed_offer(message)
     return None
 
@@ -63,16 +68,19 @@ def _well_formed(request: AppendEntries) -> bool:
     """Return whether indexes are consecutive, terms never fall, and configurations decode (rule 4.5)."""
     index, term = request.prev_index, request.prev_term
     for entry in request.entries:
-        if entry.index != index + 1 or entry.term < term:
+        index += 1  # type: ignore[assignment]
+        if entry.index != index or entry.term < term:
             return False
+        term = entry.term
         if entry.kind is MEMBERS and not Members.readable(entry.data):
             return False
-        index, term = entry.index, entry.term
-    return term <= request.term and (request.purpose is DATA or not request.entries)
+    return term <= request.term and request.purpose is DATA
 
 
 def _malformed_offer(offer: InstallSnapshot) -> str | None:
     meta = offer.meta
+    if offer.term <= 0:
+        return _LEADER_OF_0
     if meta.term > offer.term:
         return "a snapshot of a later term than its leader's"
     if meta.index <= 0 or meta.members_index > meta.index:

@@ -86,10 +86,11 @@ class PreCandidate(Role):
     """Asks whether a majority would vote for this node, without changing term or vote."""
 
     name: Final = RoleName.PRE_CANDIDATE
-    __slots__ = ("campaign", "elapsed", "hurry", "server", "timeout")
+    __slots__ = ("campaign", "elapsed", "hurry", "leader", "server", "timeout")
 
     def __init__(self, server: Server, hurry: int) -> None:
         self.server = server
+        self.leader: NodeId = NO_NODE
         self.hurry = hurry
         self.elapsed = 0
         self.timeout = server.election_timeout()
@@ -153,10 +154,11 @@ class Candidate(Role):
     """Asks for votes in a new term. Its own vote counts once durable, like any other (rule 1.1)."""
 
     name: Final = RoleName.CANDIDATE
-    __slots__ = ("campaign", "elapsed", "hurry", "own_write", "server", "timeout")
+    __slots__ = ("campaign", "elapsed", "hurry", "leader", "own_write", "server", "timeout")
 
     def __init__(self, server: Server, hurry: int, *, transfer: bool) -> None:
         self.server = server
+        self.leader: NodeId = NO_NODE
         self.hurry = hurry
         self.elapsed = 0
         self.timeout = server.settings.short_ticks + server.short_timeout() if hurry else server.election_timeout()

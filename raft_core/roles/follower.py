@@ -119,20 +119,22 @@ class Follower(Role):
 
     def _hear(self, leader: NodeId) -> bool:
         """Note contact with the leader. Return False if another node leads this term: one of the two is faulty."""
+        server = self.server
         if self.leader != leader:
             if self.leader != NO_NODE:
-                kind = AlarmKind.TWO_LEADERS if self.server.knows(leader) else AlarmKind.MALFORMED
-                self.server.alarm(kind, leader, "two nodes claim to lead one term; the second is ignored")
+                kind = AlarmKind.TWO_LEADERS if server.knows(leader) else AlarmKind.MALFORMED
+                server.alarm(kind, leader, "two nodes claim to lead one term; the second is ignored")
                 return False
             self.leader = leader
         self.elapsed = 0
         self.heard = True
-        self.server.stay_loyal()
+        if server.loyalty < server.loyal_ticks:
+            server.loyalty = server.loyal_ticks
         if self.suspect or self.hurry:
             self.suspect = False
             self.hurry = 0
-            self.timeout = self.server.election_timeout()
-        self.server.hurry_priority = 0
+            self.timeout = server.election_timeout()
+        server.hurry_priority = 0
         return True
 
     # Votes.
@@ -190,13 +192,17 @@ class Follower(Role):
         held = 0 if request.prev_index == log.last_index else log.first_conflict(entries)
         if held == len(entries):
             return True
-        entries = entries[held:]
+        if held:
+            entries = entries[held:]
         first = entries[0].index
         if first <= log.last_index:
             if first <= server.commit:
                 self._conflict(request)
                 return False
             self._truncate(first, request.commit)
+        if log.size <= server.log_free_below:
+            server.append(entries)
+            return True
         taken = self._room(entries, request.commit)
         if taken:
             server.append(entries[:taken])
@@ -216,8 +222,6 @@ class Follower(Role):
         """
         server = self.server
         free = server.settings.log_max_bytes - server.log.size
-        if free >= server.settings.max_message_bytes + server.settings.max_entry_bytes:
-            return len(entries)
         for count, entry in enumerate(entries):
             free -= len(entry.data) + ENTRY_OVERHEAD
             if free < 0 and entry.kind is COMMAND and (entry.term == server.term or entry.index <= committed):
@@ -237,8 +241,10 @@ class Follower(Role):
         server = self.server
         if verified > self.verified:
             self.verified = verified
-        server.commit_to(request.commit if request.commit < verified else verified)
-        if server.commit >= request.commit:
+        commit = request.commit
+        if server.commit < commit and server.commit < verified:
+            server.commit_to(commit if commit < verified else verified)
+        if server.commit >= commit:
             self.fresh_at = server.now
         if request.purpose is not COMMIT_UPDATE:
             server.outbox.promise_entries(request.sender, server.append_reply(request, verified), verified)

@@ -31,11 +31,8 @@ class Role:
 
     __slots__ = ()
     server: Server
-
-    @property
-    def leader(self) -> NodeId:
-        """The leader of our term as far as known, or `NO_NODE`."""
-        return NO_NODE
+    leader: NodeId
+    """The leader of our term as far as known, or `NO_NODE`."""
 
     @property
     def log_hold(self) -> Index:

@@ -33,11 +33,10 @@ MOST_HELD: Final = 10_000
 
 @final
 class Outbox:
-    """Effects in order of their creation; `finish` puts the step's one `Persist` in front."""
+    """Effects in order of their creation, and what the step's one `Persist` will contain (`write`)."""
 
     __slots__ = (
         "_cap",
-        "_changed",
         "_commit_written",
         "_discards",
         "_drop_before",
@@ -47,6 +46,7 @@ class Outbox:
         "_snapshot",
         "_truncate",
         "_under_way",
+        "changed",
         "durable",
         "durable_index",
         "effects",
@@ -74,7 +74,7 @@ class Outbox:
         self._settled = durable_index
         self._hard_write = NO_WRITE  # the last write with term and vote
         self._hard_dirty = False
-        self._changed = False  # something other than new entries waits for the next write
+        self.changed = False  # something waits for the next write: new entries, or one of the following
         self._commit_written = commit_written  # the commit index last handed to the disk
         self._truncate = NO_INDEX
         self._snapshot: SnapshotMeta | None = None
@@ -86,12 +86,12 @@ class Outbox:
 
     def touch_hard(self) -> None:
         """Include term and vote in the next write: they changed."""
-        self._hard_dirty = self._changed = True
+        self._hard_dirty = self.changed = True
 
     def truncate(self, first: Index) -> None:
         """Truncate the disk's log from `first` on, if any of these entries were handed to the disk."""
         if first <= self.written_last:
-            self._changed = True
+            self.changed = True
             self._truncate = first if not self._truncate or first < self._truncate else self._truncate
             self.written_last = Index(first - 1)
             if first <= self.durable_index:
@@ -103,7 +103,7 @@ class Outbox:
         With `discard` the log ends at it, and until the switch is durable only entries up to `cap` count.
         """
         self._snapshot = meta
-        self._changed = True
+        self.changed = True
         if discard:
             self.written_last = meta.index
             self._truncate = NO_INDEX
@@ -113,7 +113,7 @@ class Outbox:
     def drop_before(self, index: Index) -> None:
         """Let the disk drop all entries before `index`."""
         self._drop_before = index
-        self._changed = True
+        self.changed = True
 
     # Sending.
 
@@ -130,7 +130,7 @@ class Outbox:
         rests_on = self._hard_write
         if self._hard_dirty or upto > self.written_last:
             rests_on = self._next()
-        elif self._changed or upto > self.durable_index:
+        elif self.changed or upto > self.durable_index:
             holder = self._holder(upto)
             if holder > rests_on:
                 rests_on = holder
@@ -142,7 +142,7 @@ class Outbox:
 
     def everything(self, log: Log) -> WriteId:
         """Return the write which makes the whole present state durable."""
-        return self._next() if self._changed or log.last_index > self.written_last else self.issued
+        return self._next() if self.changed else self.issued
 
     def _promise(self, to: NodeId, message: Message, rests_on: WriteId) -> None:
         if self.failed:
@@ -170,14 +170,8 @@ class Outbox:
 
     # The end of a step.
 
-    def finish(self, log: Log, term: Term, vote: NodeId, commit: Index, now: int) -> list[Effect]:
-        """Return the step's effects, with a `Persist` in front if there is anything to write."""
-        if self._changed or log.last_index > self.written_last:
-            self._write(log, term, vote, commit, now)
-        effects, self.effects = self.effects, []
-        return effects
-
-    def _write(self, log: Log, term: Term, vote: NodeId, commit: Index, now: int) -> None:
+    def write(self, log: Log, term: Term, vote: NodeId, commit: Index, now: int) -> None:
+        """Put a `Persist` of all that changed in front of the step's effects, unless the disk is busy."""
         if self.failed:
             return
         truncate, snapshot, last = self._truncate, self._snapshot, log.last_index
@@ -208,17 +202,16 @@ class Outbox:
             self._under_way.append(LogWrite(write, first, last, cap, size))
             if cap < self.durable_index:
                 self.durable_index = cap
-        if self._changed:
-            self._all_written(write)
-
-    def _all_written(self, write: WriteId) -> None:
-        """Begin to collect the contents of the next write."""
+        self.changed = False
         if self._hard_dirty:
+            self._hard_dirty = False
             self._hard_write = write
-        self._changed = self._hard_dirty = self._discards = False
-        self._truncate = self._drop_before = NO_INDEX
-        self._snapshot = None
-        self._cap = NO_LIMIT
+        self._drop_before = NO_INDEX
+        if rewrites:
+            self._truncate = NO_INDEX
+            self._snapshot = None
+            self._cap = NO_LIMIT
+            self._discards = False
 
     # Reports of the disk.
 

@@ -142,47 +142,64 @@ class Raft:
         """
         if self._dead:
             raise RaftStopped(f"this core is finished ({self._dead}); open the store again and build a new one from it")
+        server, kind = self._server, type(event)
         try:
             if not self._started:
                 self._started = True
-                self._server.start()
-            if event is not None:
+                server.start()
+            arrow: Transition | None = None
+            # By exact type, the most frequent first; `match` on classes costs twice as much.
+            if kind is AppendEntries:
+                if self._admits(event):  # type: ignore[arg-type]
+                    arrow = self._role.on_append_entries(event)  # type: ignore[arg-type]
+                    if arrow is not None:
+                        self._move(arrow)  # the candidacy is over; the new follower handles the same message
+                        arrow = self._role.on_append_entries(event)  # type: ignore[arg-type]
+            elif kind is Persisted:
+                server.on_persisted(event.upto)  # type: ignore[union-attr]
+                arrow = self._role.on_persisted()
+            elif kind is Applied:
+                server.on_applied(event)  # type: ignore[arg-type]
+            elif kind is AppendReply:
+                if self._admits(event):  # type: ignore[arg-type]
+                    arrow = self._role.on_append_reply(event)  # type: ignore[arg-type]
+            elif kind is Proposed:
+                self._role.on_proposed(event)  # type: ignore[arg-type]
+            elif event is not None:
                 self._dispatch(event)
+            if arrow is not None:
+                self._move(arrow)
         except LogLost as lost:
             self._finish(StopReason.LOG_LOST, str(lost))
         except BaseException as failure:
             self._dead = f"an earlier step raised {type(failure).__name__}: {failure}"
             raise
-        server, announced = self._server, self._announced
         if server.stopping and not self._dead and self._role.name is not LEADER and not server.requests.queue:
             self._finish(StopReason.REQUESTED, "")
-        role = self._role
+        if server.role_touched:
+            self._announce()
+        outbox = server.outbox
+        if outbox.changed:
+            outbox.write(server.log, server.term, server.vote, server.commit, server.now)
+        effects, outbox.effects = outbox.effects, []
+        return effects
+
+    def _announce(self) -> None:
+        """Report the role, the term and the leader, if one of them differs from the last report."""
+        server, role, announced = self._server, self._role, self._announced
+        server.role_touched = False
         if announced.term != server.term or announced.leader != role.leader or announced.role is not role.name:
             self._announced = RoleChanged(role.name, server.term, role.leader)
             server.outbox.effects.append(self._announced)
-        return server.outbox.finish(server.log, server.term, server.vote, server.commit, server.now)
-
-    # Dispatch by exact type, most frequent first; `match` on classes costs twice as much.
 
     def _dispatch(self, event: Event) -> None:
-        arrow: Transition | None = None
-        if type(event) is AppendReply or type(event) is AppendEntries:
-            self._receive(event)
-        elif type(event) is Persisted:
-            self._server.on_persisted(event.upto)
-            arrow = self._role.on_persisted()
-        elif type(event) is Applied:
-            self._server.on_applied(event)
-        elif type(event) is Proposed:
-            self._role.on_proposed(event)
-        elif type(event) is Tick:
+        """Handle an event of the less frequent types."""
+        if type(event) is Tick:
             self._tick(event)
         elif type(event) is Requested:
             self._requested(RequestId(event.id), event.request)
         else:
             self._dispatch_rare(event)
-        if arrow is not None:
-            self._move(arrow)
 
     def _dispatch_rare(self, event: Event) -> None:
         server, role = self._server, self._role
@@ -226,30 +243,43 @@ class Raft:
     # Messages.
 
     def _receive(self, message: Message) -> None:
-        """Apply the term rule (§5.1, figure 2 "All Servers"), then pass the message to the role."""
-        server, sender, term = self._server, message.sender, message.term
+        """Pass a message to the role, unless the term rule or its contents forbid it."""
+        if type(message) is RequestVote and message.term >= self._server.term and self._ignores(message):
+            return
+        if self._admits(message):
+            self._move(self._deliver(message))
+
+    def _ignores(self, request: RequestVote) -> bool:
+        """Return whether the role ignores a well-formed vote request, which then raises no term (rule 2.4)."""
+        stranger = request.sender <= NO_NODE or request.sender == self._server.me
+        return not stranger and malformed(request) is None and self._role.ignores_vote(request)
+
+    def _admits(self, message: Message) -> bool:
+        """Apply the term rule (§5.1, figure 2 "All Servers"). Return whether the role handles the message."""
+        server, sender = self._server, message.sender
         if sender <= NO_NODE or sender == server.me:
             server.alarm(AlarmKind.MALFORMED, sender, "a message that claims to come from nobody or from ourselves")
-            return
+            return False
         wrong = malformed(message)
         if wrong is not None:
             server.alarm(AlarmKind.MALFORMED, sender, wrong)
-            return
-        if type(message) is RequestVote and term >= server.term and self._role.ignores_vote(message):
-            return
-        if term != server.term:
-            if term < server.term:
-                server.answer_old(message)
-                return
-            if not speaks_of_future(message):
-                if not self._believes_term(message):
-                    return
-                leader = sender if isinstance(message, AppendEntries | InstallSnapshot) else NO_NODE
-                server.enter_term(term)
-                self._move(StepDown(leader))
-        arrow = self._deliver(message)
-        if arrow is not None:
-            self._move(arrow)
+            return False
+        return message.term == server.term or self._admits_term(message)
+
+    def _admits_term(self, message: Message) -> bool:
+        """Answer a message of an older term; enter the term of a newer one, if its sender may raise ours."""
+        server, term = self._server, message.term
+        if term < server.term:
+            server.answer_old(message)
+            return False
+        if speaks_of_future(message):
+            return True
+        if not self._believes_term(message):
+            return False
+        leader = message.sender if isinstance(message, AppendEntries | InstallSnapshot) else NO_NODE
+        server.enter_term(term)
+        self._move(StepDown(leader))
+        return True
 
     def _believes_term(self, message: Message) -> bool:
         """Return whether the message may raise our term: not one out of reach, nor a non-member's answer."""
@@ -266,14 +296,6 @@ class Raft:
 
     def _deliver(self, message: Message) -> Transition | None:
         role = self._role
-        if type(message) is AppendReply:
-            return role.on_append_reply(message)
-        if type(message) is AppendEntries:
-            arrow = role.on_append_entries(message)
-            if arrow is None:
-                return None
-            self._move(arrow)  # the candidacy is over; the new follower handles the same message
-            return self._role.on_append_entries(message)
         if type(message) is RequestVote:
             return role.on_request_vote(message)
         if type(message) is VoteReply:
@@ -296,6 +318,7 @@ class Raft:
         if type(message) is ReadIndexReply:
             role.on_read_index_reply(message)
             return None
+        assert type(message) is not AppendEntries and type(message) is not AppendReply, "`step` handles these"
         assert_never(message)
 
     # Moving between roles.
@@ -304,6 +327,7 @@ class Raft:
         """Follow the arrow, and each further arrow of a new role's `begin`, until a role stays."""
         while arrow is not None:
             old = self._role
+            self._server.role_touched = True
             invariant(type(arrow) in LEGAL[old.name], "the role figure has no such arrow")
             old.resign()
             if type(arrow) is StepDown:

@@ -83,6 +83,7 @@ class Server:
         "pipeline",
         "requests",
         "rng",
+        "role_touched",
         "settings",
         "snapshots",
         "stopping",
@@ -126,6 +127,7 @@ class Server:
         self.give_up_at = -1
         self.hurry_priority = 0  # failed campaigns since a leader was heard; each halves a low priority's delay
         self.stopping = False
+        self.role_touched = False  # role, term or leader may have changed in this step
 
     def start(self) -> None:
         """Order what a restart needs: the snapshot's restore, the replay of what is committed.
@@ -226,6 +228,7 @@ class Server:
         invariant(term > self.term, "terms only rise")
         self.term = term
         self.vote = vote
+        self.role_touched = True
         self.outbox.touch_hard()
 
     def answer_vote(self, request: RequestVote, leader: NodeId) -> bool:
@@ -296,6 +299,7 @@ class Server:
     def append(self, entries: tuple[Entry, ...]) -> None:
         """Append `entries` after the last one. Configurations among them take effect at once (thesis 4.1)."""
         self.log.append(entries)
+        self.outbox.changed = True
         for entry in entries:
             if entry.kind is MEMBERS:
                 self._note_members(entry)

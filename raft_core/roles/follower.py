@@ -93,6 +93,7 @@ class Follower(Role):
 
     def _forget(self) -> None:
         self.leader = NO_NODE
+        self.server.role_touched = True
         self.refuse_reads()
 
     def on_campaign(self) -> Transition | None:
@@ -126,6 +127,7 @@ class Follower(Role):
                 server.alarm(kind, leader, "two nodes claim to lead one term; the second is ignored")
                 return False
             self.leader = leader
+            server.role_touched = True
         self.elapsed = 0
         self.heard = True
         if server.loyalty < server.loyal_ticks:

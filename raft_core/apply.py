@@ -54,7 +54,7 @@ class ApplyPipeline:
             self.applying = last
             commands = tuple([(entry.index, entry.data) for entry in page if entry.kind is COMMAND])
             others: tuple[Index, ...] = ()
-            if len(commands) < len(page):
+            if last - first >= len(commands):
                 others = tuple([entry.index for entry in page if entry.kind is not COMMAND])
             self.pages.append(Page(last, size, others))
             wanted = self.requests.wanted(first, last) if self.requests.queue else ()
@@ -62,26 +62,26 @@ class ApplyPipeline:
 
     def on_applied(self, report: Applied) -> int:
         """Answer the clients of the applied entries. Return the bytes of the pages that are done."""
-        upto, pages = report.upto, self.pages
+        upto, pages, applied = report.upto, self.pages, self.applied
         results: Sequence[bytes | None] = report.results
-        if upto <= self.applied or not pages or pages[0].restore or upto > self.applying:
-            raise CallerError(f"Applied({upto}) does not answer an Apply: {self.applied} is applied already")
+        if upto <= applied or not pages or pages[0].restore or upto > self.applying:
+            raise CallerError(f"Applied({upto}) does not answer an Apply: {applied} is applied already")
         size = 0
         others: list[Index] = []  # the no-ops and configurations among these entries
-        while pages and not pages[0].restore:
+        while pages:
             page = pages[0]
             if page.others:
-                others += [index for index in page.others if self.applied < index <= upto]
-            if page.last > upto:
+                others += [index for index in page.others if applied < index <= upto]
+            if page.last > upto or page.restore:
                 break
             size += page.size
             pages.popleft()
         if results:
-            count = upto - self.applied - len(others)
-            if len(results) != count:
-                raise CallerError(f"Applied({upto}) has {len(results)} results for {count} commands")
+            if len(results) != upto - applied - len(others):
+                text = f"{len(results)} results for {upto - applied - len(others)} commands"
+                raise CallerError(f"Applied({upto}) has {text}")
             if others:
-                results = _per_entry(report.results, self.applied, others)
+                results = _per_entry(report.results, applied, others)
         self.applied = upto
         if self.requests.queue:
             self.requests.applied(upto, results, self.outbox.effects.append)

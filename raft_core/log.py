@@ -90,17 +90,16 @@ class Log:
             raise InvariantBroken("appended entries follow the last entry")
         if first.term < self.last_term:
             raise InvariantBroken("terms never fall along the log")
-        self._entries.extend(entries)
-        total = self._before + self.size
         if first is last:
-            total += len(first.data) + ENTRY_OVERHEAD
-            self._totals.append(total)
+            self._entries.append(first)
+            self.size += len(first.data) + ENTRY_OVERHEAD
+            self._totals.append(self._before + self.size)
         else:
+            self._entries.extend(entries)
             sizes = [len(entry.data) + ENTRY_OVERHEAD for entry in entries]
-            sizes[0] += total
+            sizes[0] += self._before + self.size
             self._totals.extend(accumulate(sizes))
-            total = self._totals[-1]
-        self.size = total - self._before
+            self.size = self._totals[-1] - self._before
         self.last_index = last.index
         self.last_term = last.term
 
@@ -139,11 +138,12 @@ class Log:
 
     def page(self, after: Index, upto: Index, max_bytes: int) -> tuple[tuple[Entry, ...], int]:
         """Return the entries after `after` up to `upto`, and their bytes: as many as fit, at least one."""
-        totals, base = self._totals, self.base.index
-        start, end = after - base, upto - base
+        start = after - self.base.index
+        if upto - after == 1:
+            entry = self._entries[start]
+            return (entry,), len(entry.data) + ENTRY_OVERHEAD
+        totals, end = self._totals, upto - self.base.index
         spent = totals[start - 1] if start else self._before
-        if end - start == 1:
-            return (self._entries[start],), totals[start] - spent
         fit = bisect_right(totals, spent + max_bytes, start, end)
         end = fit if fit > start else start + 1
         return tuple(self._entries[start:end]), totals[end - 1] - spent

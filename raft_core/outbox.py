@@ -46,6 +46,7 @@ class Outbox:
         "_snapshot",
         "_truncate",
         "_under_way",
+        "_urgent",
         "changed",
         "durable",
         "durable_index",
@@ -81,17 +82,18 @@ class Outbox:
         self._drop_before = NO_INDEX
         self._cap: Index = NO_LIMIT
         self._discards = False
+        self._urgent = False  # term, vote, a truncation or a snapshot wait: not even a busy disk delays them
 
     # Contents of the next write.
 
     def touch_hard(self) -> None:
         """Include term and vote in the next write: they changed."""
-        self._hard_dirty = self.changed = True
+        self._hard_dirty = self._urgent = self.changed = True
 
     def truncate(self, first: Index) -> None:
         """Truncate the disk's log from `first` on, if any of these entries were handed to the disk."""
         if first <= self.written_last:
-            self.changed = True
+            self._urgent = self.changed = True
             self._truncate = first if not self._truncate or first < self._truncate else self._truncate
             self.written_last = Index(first - 1)
             if first <= self.durable_index:
@@ -103,7 +105,7 @@ class Outbox:
         With `discard` the log ends at it, and until the switch is durable only entries up to `cap` count.
         """
         self._snapshot = meta
-        self.changed = True
+        self._urgent = self.changed = True
         if discard:
             self.written_last = meta.index
             self._truncate = NO_INDEX
@@ -127,10 +129,11 @@ class Outbox:
 
     def promise_entries(self, to: NodeId, message: Message, upto: Index) -> None:
         """Send once term, vote and the entries up to `upto` are durable."""
+        if upto > self.written_last or self._hard_dirty:
+            self._promise(to, message, self._next())
+            return
         rests_on = self._hard_write
-        if self._hard_dirty or upto > self.written_last:
-            rests_on = self._next()
-        elif self.changed or upto > self.durable_index:
+        if self._urgent or upto > self.durable_index:
             holder = self._holder(upto)
             if holder > rests_on:
                 rests_on = holder
@@ -172,46 +175,46 @@ class Outbox:
 
     def write(self, log: Log, term: Term, vote: NodeId, commit: Index, now: int) -> None:
         """Put a `Persist` of all that changed in front of the step's effects, unless the disk is busy."""
-        if self.failed:
-            return
-        truncate, snapshot, last = self._truncate, self._snapshot, log.last_index
-        rewrites = bool(truncate) or snapshot is not None
-        if not rewrites and not self._hard_dirty and self.size_under_way >= self.max_bytes:
-            return  # the disk is busy: a later write takes these entries
+        if self.failed or (self.size_under_way >= self.max_bytes and not self._urgent):
+            return  # a busy disk gets these entries with a later write
+        after, last = self.written_last, log.last_index
         entries: tuple[Entry, ...] = ()
-        size, after = 0, self.written_last
+        size = 0
         if last > after:
             entries, size = log.page(after, last, NO_LIMIT)
         hard: HardState | None = None
-        if self._hard_dirty or commit > self._commit_written:
+        if commit > self._commit_written or self._hard_dirty:
             hard = HardState(term, vote, commit)
+            self._commit_written = commit
         write = WriteId(self.issued + 1)
         self.issued = write
         self.issued_at.append((write, now))
-        if commit > self._commit_written:
-            self._commit_written = commit
-        self.effects.insert(0, Persist(write, hard, truncate, entries, snapshot, self._drop_before))
+        self.effects.insert(0, Persist(write, hard, self._truncate, entries, self._snapshot, self._drop_before))
+        self.changed = False
+        self._drop_before = NO_INDEX
         self.written_last = last
-        if entries or rewrites:
-            # With `_discards` all entries up to the snapshot depend on this write.
-            first = NO_INDEX if self._discards else Index(after + 1)
+        self.size_under_way += size
+        if self._urgent:
+            self._write_urgent(write, after, last, size)
+        elif entries:
+            self._under_way.append(LogWrite(write, Index(after + 1), last, NO_LIMIT, size))
+
+    def _write_urgent(self, write: WriteId, after: Index, last: Index, size: int) -> None:
+        """Note a write of term and vote, or one that rewrites the disk's log."""
+        if self._hard_dirty:
+            self._hard_write = write
+        if size or self._truncate or self._snapshot is not None:
+            first = NO_INDEX if self._discards else Index(after + 1)  # all entries up to the snapshot depend on it
             cap = self._cap
-            if truncate and truncate <= cap:
-                cap = Index(truncate - 1)
-            self.size_under_way += size
+            if self._truncate and self._truncate <= cap:
+                cap = Index(self._truncate - 1)
             self._under_way.append(LogWrite(write, first, last, cap, size))
             if cap < self.durable_index:
                 self.durable_index = cap
-        self.changed = False
-        if self._hard_dirty:
-            self._hard_dirty = False
-            self._hard_write = write
-        self._drop_before = NO_INDEX
-        if rewrites:
-            self._truncate = NO_INDEX
-            self._snapshot = None
-            self._cap = NO_LIMIT
-            self._discards = False
+        self._urgent = self._hard_dirty = self._discards = False
+        self._truncate = NO_INDEX
+        self._snapshot = None
+        self._cap = NO_LIMIT
 
     # Reports of the disk.
 

@@ -63,17 +63,22 @@ class PendingProposals:
         None is in the place of an entry that is no command: a membership change has no result.
         """
         start = upto - len(results) + 1  # the index that results[0] belongs to
+        gaps = type(results) is list and None in results
         queue = self.queue
-        while queue and queue[0].first <= upto:
+        while queue:
             head = queue[0]
-            last = head.last if head.last <= upto else upto
+            first, last = head.first, head.last
+            if first > upto:
+                return
+            if last > upto:
+                last = upto
             found: tuple[bytes, ...] = ()
-            if results and head.first >= start:
-                found = tuple(results[head.first - start : last - start + 1])  # type: ignore[arg-type]
-                if None in found:
+            if results and first >= start:
+                found = tuple(results[first - start : last - start + 1])  # type: ignore[arg-type]
+                if gaps:
                     found = tuple([result for result in found if result is not None])
-            count = last - head.first + 1
-            respond(Respond(head.request, Success(head.first, found), head.offset, count))
+            count = last - first + 1
+            respond(Respond(head.request, Success(first, found), head.offset, count))
             if last == head.last:
                 queue.popleft()
             else:

@@ -156,7 +156,7 @@ class Raft:
                         self._move(arrow)  # the candidacy is over; the new follower handles the same message
                         arrow = self._role.on_append_entries(event)  # type: ignore[arg-type]
             elif kind is Persisted:
-                server.on_persisted(event.upto)  # type: ignore[union-attr]
+                server.on_persisted(event.upto)  # type: ignore[union-attr, arg-type]
                 arrow = self._role.on_persisted()
             elif kind is Applied:
                 server.on_applied(event)  # type: ignore[arg-type]
@@ -318,7 +318,8 @@ class Raft:
         if type(message) is ReadIndexReply:
             role.on_read_index_reply(message)
             return None
-        assert type(message) is not AppendEntries and type(message) is not AppendReply, "`step` handles these"
+        assert type(message) is not AppendEntries, "`step` passes it on itself"
+        assert type(message) is not AppendReply, "`step` passes it on itself"
         assert_never(message)
 
     # Moving between roles.

@@ -6,6 +6,7 @@ It survives a change of role, and its methods are the same in every role. Nothin
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Final, final
 
 from raft_core.apply import ApplyPipeline
@@ -19,7 +20,7 @@ from raft_core.effects import (
     StopReason,
     UnknownReason,
 )
-from raft_core.entries import MEMBERS, START, Entry, LogPosition, SnapshotMeta
+from raft_core.entries import MEMBERS, START, Entry, LogPosition, SnapshotMeta, seal_commands
 from raft_core.errors import InvariantBroken, LogLost, invariant
 from raft_core.events import Applied, Restored
 from raft_core.ids import MAX_INT63, NO_INDEX, NO_NODE, Index, MessageId, NodeId, RequestId, Term, WriteId
@@ -37,7 +38,7 @@ from raft_core.messages import (
     VoteReply,
 )
 from raft_core.outbox import Outbox
-from raft_core.pending import PendingProposals
+from raft_core.pending import PendingProposal, PendingProposals
 from raft_core.recovered import RESTART_TEXT, Recovered
 from raft_core.settings import LONGEST_LEASE, Settings, unfit
 from raft_core.snapshots import Snapshots, log_at_start
@@ -69,6 +70,7 @@ class Server:
         "boot",
         "commit",
         "configurations",
+        "first_message",
         "give_up_at",
         "hurry_priority",
         "identity",
@@ -115,6 +117,7 @@ class Server:
         self.pipeline = ApplyPipeline(settings, self.log, self.outbox, self.requests, recovered.applied)
         self.snapshots = Snapshots(settings, self.log, self.outbox, self.pipeline, self.configurations, snapshot)
         self.messages_made = 0
+        self.first_message = (recovered.boot & _BOOTS) << 40
         self.now = 0  # ticks, pauses included
         longest = -(-LONGEST_LEASE // settings.tick_nanoseconds) if self.members.leases else 0
         # Ticks for which a lease may still depend on us; at the start, on promises made before a restart.
@@ -154,9 +157,9 @@ class Server:
         The count takes 40 bits, the boot the 23 above; both wrap around. Ids are compared for equality only, and no
         id is remembered for 2**23 boots or 2**40 later messages.
         """
-        self.messages_made += 1
-        boot, count = self.boot & _BOOTS, self.messages_made & _MESSAGES
-        return MessageId((boot << 40) + count)
+        made = self.messages_made + 1
+        self.messages_made = made
+        return MessageId(self.first_message + (made & _MESSAGES))
 
     def draw(self, most: int) -> int:
         """Return a random number from 1 to `most`."""
@@ -252,12 +255,15 @@ class Server:
 
     # Replies.
 
-    def append_reply(self, request: AppendEntries, match: Index, *, lease: int = 0) -> AppendReply:
+    def append_reply(self, request: AppendEntries, match: Index) -> AppendReply:
         """Return an acknowledgement of entries up to `match`."""
-        incarnation, read = self.identity.incarnation, request.read
-        return AppendReply(
-            self.term, self.me, incarnation, request.id, request.purpose, read, match, ok=True, lease=lease
-        )
+        incarnation = self.identity.incarnation
+        return AppendReply(self.term, self.me, incarnation, request.id, request.purpose, request.read, match)
+
+    def heartbeat_reply(self, request: AppendEntries, match: Index, lease: int) -> AppendReply:
+        """Return the reply to a heartbeat, with a promise for `lease` nanoseconds."""
+        head = (self.term, self.me, self.identity.incarnation, request.id, request.purpose, request.read)
+        return AppendReply(*head, match, lease=lease)
 
     def append_rejection(self, request: AppendEntries, hint: LogPosition = START) -> AppendReply:
         """Return a rejection of an append, with the last position at which the logs can still be equal."""
@@ -304,6 +310,14 @@ class Server:
             if entry.kind is MEMBERS:
                 self._note_members(entry)
                 self._look_at_settings()
+
+    def append_commands(self, request: RequestId, offset: int, commands: Sequence[bytes]) -> None:
+        """Append these commands, items of the request from `offset` on, and note that the request waits for them."""
+        log = self.log
+        first = Index(log.last_index + 1)
+        log.append(seal_commands(first, self.term, commands, self.settings.checksum))
+        self.outbox.changed = True
+        self.requests.queue.append(PendingProposal(request, offset, first, log.last_index))
 
     def _look_at_settings(self) -> None:
         """Raise an alarm if our settings do not suit the cluster just joined, again at every membership change.

@@ -170,9 +170,9 @@ class Follower(Role):
             return None
         if not self._hear(request.sender):
             return None
-        server, log = self.server, self.server.log
-        entries, prev = request.entries, request.prev_index
-        verified = Index(prev + len(entries))
+        server = self.server
+        log, entries, prev = server.log, request.entries, request.prev_index
+        verified = Index(prev + len(entries)) if entries else prev
         if prev != log.last_index or request.prev_term != log.last_term:
             if prev < server.commit:
                 self._overlap_commit(request, verified)
@@ -190,21 +190,24 @@ class Follower(Role):
 
         Return whether all entries are now in the log.
         """
-        server, log, entries = self.server, self.server.log, request.entries
-        held = 0 if request.prev_index == log.last_index else log.first_conflict(entries)
-        if held == len(entries):
-            return True
-        if held:
+        server, entries = self.server, request.entries
+        log = server.log
+        held = 0
+        if request.prev_index != log.last_index:
+            held = log.first_conflict(entries)
+            if held == len(entries):
+                return True
             entries = entries[held:]
-        first = entries[0].index
-        if first <= log.last_index:
-            if first <= server.commit:
-                self._conflict(request)
-                return False
-            self._truncate(first, request.commit)
+            first = entries[0].index
+            if first <= log.last_index:
+                if first <= server.commit:
+                    self._conflict(request)
+                    return False
+                self._truncate(first, request.commit)
         if log.size <= server.log_free_below:
             server.append(entries)
             return True
+        first = entries[0].index
         taken = self._room(entries, request.commit)
         if taken:
             server.append(entries[:taken])
@@ -240,11 +243,10 @@ class Follower(Role):
 
     def _accept(self, request: AppendEntries, verified: Index) -> None:
         """Note that our log equals the leader's up to `verified`, and acknowledge no more (rules 3.4, 3.5)."""
-        server = self.server
+        server, commit = self.server, request.commit
         if verified > self.verified:
             self.verified = verified
-        commit = request.commit
-        if server.commit < commit and server.commit < verified:
+        if server.commit < commit:
             server.commit_to(commit if commit < verified else verified)
         if server.commit >= commit:
             self.fresh_at = server.now
@@ -331,7 +333,7 @@ class Follower(Role):
         match = self.verified if self.verified < durable else durable
         # After a restart a node learns from its disk of leases: with an empty one it promises nothing.
         lease = server.settings.lease_promise if server.members.leases and durable else 0
-        reply = server.append_reply(request, match, lease=lease)
+        reply = server.heartbeat_reply(request, match, lease)
         server.outbox.promise_term(request.sender, reply)
 
     # Snapshots.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from raft_core.effects import Refusal, RefusalReason, Respond
-from raft_core.entries import ENTRY_OVERHEAD, seal_commands
+from raft_core.entries import ENTRY_OVERHEAD
 from raft_core.ids import RequestId
 from raft_core.server import Server
 from raft_core.snapshots import crowded
@@ -21,21 +21,19 @@ def uncommitted_bytes(server: Server) -> int:
 
 def append_commands(server: Server, request: RequestId, commands: Sequence[bytes]) -> None:
     """Append the commands for which there is room and refuse the rest."""
-    if crowded(server.settings, server.log):
+    settings, log = server.settings, server.log
+    if crowded(settings, log):
         server.snapshots.make_room(server.now)
-    if _fits(server, commands):
-        _append(server, request, 0, commands)
+    # The usual case, checked with totals only. A log within the limit for uncommitted entries need not be looked at.
+    bare = sum(map(len, commands))
+    size = bare + ENTRY_OVERHEAD * len(commands)
+    most = settings.max_uncommitted_bytes
+    room = log.size + size <= most or uncommitted_bytes(server) + size <= most
+    small = bare <= settings.max_entry_bytes or max(map(len, commands)) <= settings.max_entry_bytes
+    if room and small and log.size + size <= settings.log_max_bytes and commands:
+        server.append_commands(request, 0, commands)
     else:
         _append_what_fits(server, request, commands)
-
-
-def _fits(server: Server, commands: Sequence[bytes]) -> bool:
-    """Return whether all commands can be appended: the usual case, checked with totals only."""
-    settings, log = server.settings, server.log
-    lengths = [len(command) for command in commands]
-    size = sum(lengths) + ENTRY_OVERHEAD * len(commands)
-    room = min(settings.max_uncommitted_bytes - uncommitted_bytes(server), settings.log_max_bytes - log.size)
-    return size <= room and max(lengths, default=0) <= settings.max_entry_bytes
 
 
 def _append_what_fits(server: Server, request: RequestId, commands: Sequence[bytes]) -> None:
@@ -60,16 +58,10 @@ def _append_what_fits(server: Server, request: RequestId, commands: Sequence[byt
             uncommitted += size
             free -= size
             continue
-        _append(server, request, start, taken)
+        if taken:
+            server.append_commands(request, start, taken)
         server.respond(Respond(request, Refusal(refusal), place))
         taken = []
         start = place + 1
-    _append(server, request, start, taken)
-
-
-def _append(server: Server, request: RequestId, offset: int, commands: Sequence[bytes]) -> None:
-    if not commands:
-        return
-    entries = seal_commands(server.log.last_index + 1, server.term, commands, server.settings.checksum)
-    server.append(entries)
-    server.requests.wait(PendingProposal(request, offset, entries[0].index, entries[-1].index))
+    if taken:
+        server.append_commands(request, start, taken)

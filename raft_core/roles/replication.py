@@ -91,14 +91,18 @@ class Replication:
 
     def fill_all(self) -> None:
         """Send to each follower as much as its window allows."""
+        last = self.server.log.last_index
         for peer in self.progress.values():
-            self.fill(peer)
+            if peer.next <= last or peer.state is not REPLICATE:
+                self.fill(peer)
 
     def fill(self, peer: Progress) -> None:
         """Send to `peer` as much as its window allows; a probe even without new entries."""
         log = self.server.log
-        while not peer.paused:
-            if peer.next > log.last_index and peer.state is not PROBE:
+        while True:
+            if peer.next > log.last_index and peer.state is REPLICATE:
+                return
+            if peer.paused:
                 return
             if peer.next <= log.base.index and log.term_at(Index(peer.next - 1)) is None:
                 self.offer_snapshot(peer)

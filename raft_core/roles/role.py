@@ -9,7 +9,7 @@ from __future__ import annotations
 from raft_core.effects import RefusalReason
 from raft_core.entries import SnapshotMeta
 from raft_core.events import Proposed, SnapshotProgress
-from raft_core.ids import NO_INDEX, NO_NODE, Index, NodeId, RequestId
+from raft_core.ids import NO_INDEX, Index, NodeId, RequestId
 from raft_core.messages import (
     AppendReply,
     ReadIndex,

@@ -16,6 +16,7 @@ from raft_core.entries import COMMAND, MEMBERS, Entry, HardState, LogPosition, S
 from raft_core.events import Applied, CampaignRequested, Event, Persisted, Restored, Tick
 from raft_core.ids import Incarnation, Index, MessageId, NodeId, ReadId, Term, WriteId
 from raft_core.invariants import check
+from raft_core.log import Log
 from raft_core.membership import Members
 from raft_core.messages import (
     DATA,
@@ -28,6 +29,7 @@ from raft_core.messages import (
     VoteKind,
     VoteReply,
 )
+from raft_core.outbox import Outbox
 from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered
 from raft_core.settings import Settings
@@ -45,6 +47,14 @@ def apply_of(made: Sequence[Entry], *wanted: tuple[int, int]) -> Apply:
     """The order to apply these entries: only the commands among them reach the machine."""
     commands = tuple((entry.index, entry.data) for entry in made if entry.kind is COMMAND)
     return Apply(made[-1].index, commands, tuple((Index(first), Index(last)) for first, last in wanted))
+
+
+def finish(outbox: Outbox, log: Log, hard: HardState, now: int = 0) -> list[Effect]:
+    """End a step as `Raft.step` does."""
+    if outbox.changed:
+        outbox.write(log, hard.term, hard.vote, hard.commit, now)
+    effects, outbox.effects = outbox.effects, []
+    return effects
 
 
 def noop(index: int, term: int) -> Entry:

@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import pytest
 
-from raft_core.entries import Entry, HardState, SnapshotMeta
+from raft_core.effects import Effect, TakeSnapshot
+from raft_core.entries import ENTRY_OVERHEAD, Entry, HardState, SnapshotMeta
 from raft_core.errors import CallerError
+from raft_core.events import Applied
 from raft_core.ids import NO_INDEX, Index, NodeId, Term
 from raft_core.log import Log
 from raft_core.membership import Members
 from raft_core.recovered import Identity, Recovered
 from raft_core.settings import Settings
-from raft_core.snapshots import base_after_snapshot, crowded, log_at_start, snapshot_due
-from tests.core.helpers import entries
+from raft_core.snapshots import base_after_snapshot, crowded, log_at_start
+from tests.core.helpers import core, entries
 
+APPLIED = Applied(Index(5))
 LOG = Log(entries=entries(*[(n, 1) for n in range(1, 21)]))  # each of 35 or 36 bytes
 
 
 def test_a_snapshot_is_due_after_enough_entries_or_enough_bytes() -> None:
-    settings = Settings(snapshot_entries=10, snapshot_bytes=1000)
+    def order(settings: Settings) -> list[Effect]:
+        return [
+            effect
+            for effect in core(log=[1] * 4, commit=5, settings=settings).step(APPLIED)
+            if type(effect) is TakeSnapshot
+        ]
 
-    assert not snapshot_due(settings, 9, 999)
-    assert snapshot_due(settings, 10, 0)
-    assert snapshot_due(settings, 0, 1000)
+    taken = [TakeSnapshot(SnapshotMeta(Index(5), Term(1), Members.initial([1, 2, 3]), Index(1)))]
+    size = LOG.size_between(Index(1), Index(5)) + len(Members.initial([1, 2, 3]).encode()) + ENTRY_OVERHEAD
+
+    assert order(Settings(snapshot_entries=5)) == taken
+    assert order(Settings(snapshot_entries=6)) == []
+    assert order(Settings(snapshot_bytes=size)) == taken
+    assert order(Settings(snapshot_bytes=size + 1)) == []
 
 
 def test_a_tail_is_kept_behind_a_snapshot() -> None:

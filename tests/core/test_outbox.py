@@ -12,7 +12,7 @@ from raft_core.log import Log
 from raft_core.membership import Members
 from raft_core.messages import TimeoutNow
 from raft_core.outbox import MOST_HELD, Outbox
-from tests.core.helpers import entries
+from tests.core.helpers import entries, finish
 
 HARD = HardState(Term(2), NodeId(3), Index(0))
 
@@ -26,13 +26,14 @@ class Bench:
 
     def append(self, *pairs: tuple[int, int]) -> None:
         self.log.append(entries(*pairs))
+        self.outbox.changed = True
 
     def truncate(self, first: int) -> None:
         self.log.truncate_from(Index(first))
         self.outbox.truncate(Index(first))
 
     def finish(self, now: int = 0) -> list[Effect]:
-        return self.outbox.finish(self.log, HARD.term, HARD.vote, HARD.commit, now)
+        return finish(self.outbox, self.log, HARD, now)
 
     def persisted(self, upto: int) -> list[Effect]:
         self.outbox.persisted(WriteId(upto))

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from raft_core.effects import Persist, Send
-from raft_core.entries import Entry, SnapshotMeta
+from raft_core.entries import Entry, HardState, SnapshotMeta
 from raft_core.ids import Index, MessageId, NodeId, Term, WriteId
 from raft_core.log import Log
 from raft_core.membership import Members
 from raft_core.messages import TimeoutNow
 from raft_core.outbox import Outbox
+from tests.core.helpers import finish
 from tests.profiles import stateful
 
 PEER: Final = NodeId(2)
@@ -161,6 +162,7 @@ class OutboxBesideDisk(RuleBasedStateMachine):
         first = len(self.terms) + 1
         if count:
             self.log.append([Entry.make(index, self.term, b"x") for index in range(first, first + count)])
+            self.outbox.changed = True
             self.terms += (self.term,) * count
 
     def _say(self, messages: Messages, ends: bool = True) -> None:
@@ -186,7 +188,7 @@ class OutboxBesideDisk(RuleBasedStateMachine):
     # The end of a step, and the disk.
 
     def finish(self) -> None:
-        effects = self.outbox.finish(self.log, Term(self.term), NodeId(self.vote), Index(self.commit), 0)
+        effects = finish(self.outbox, self.log, HardState(Term(self.term), NodeId(self.vote), Index(self.commit)))
         if effects and isinstance(write := effects[0], Persist):
             self._issue(write)
             del effects[0]

@@ -260,8 +260,8 @@ MUTANTS: Final = (
         "A follower commits up to its last index instead of the last verified one.",
         _FOLLOWER,
         "Follower._accept",
-        "request.commit if request.commit < verified else verified",
-        "min(request.commit, server.log.last_index)",
+        "commit if commit < verified else verified",
+        "min(commit, server.log.last_index)",
         _COMMIT,
     ),
     Mutant(
@@ -304,9 +304,9 @@ MUTANTS: Final = (
         "committed-index-off-by-one",
         "The quorum's index is taken one place too high.",
         "raft_core/quorum.py",
-        "_majority_index",
-        "(count - 1) // 2",
-        "count // 2",
+        "majority_index",
+        "(len(acked) - 1) // 2",
+        "len(acked) // 2",
         _QUORUM,
     ),
     Mutant(
@@ -395,15 +395,16 @@ MUTANTS: Final = (
         "older-terms-accepted",
         "Messages of an older term are processed after all.",
         "raft_core/raft.py",
-        "Raft._receive",
+        "Raft._admits_term",
         """
-        if message.term < server.term:
+        if term < server.term:
             server.answer_old(message)
-            return
+            return False
         """,
         """
-        if message.term < server.term:
+        if term < server.term:
             server.answer_old(message)
+            return True
         """,
         _APPEND,
     ),
@@ -598,7 +599,7 @@ MUTANTS: Final = (
         "A leader that is no member any more leads on.",
         _LEADER,
         "Leader._commit_to",
-        "arrow is None and (not server.members.is_voter(server.me)) and (not self.change.pending)",
+        "arrow is None and (not self.replication.leader_votes) and (not self.change.pending)",
         "False",
         _REMOVAL,
     ),
@@ -742,17 +743,17 @@ MUTANTS: Final = (
         "An acknowledgement does not wait for its entries.",
         _OUTBOX,
         "Outbox.promise_entries",
-        "holder if holder > rests_on else rests_on",
-        "rests_on",
+        "self._promise(to, message, self._next())",
+        "self._promise(to, message, self._next() if self._hard_dirty else self._hard_write)",
         _DISK,
     ),
     Mutant(
         "overwritten-entries-count-as-durable",
         "What is about to be overwritten counts as durable (the ABA of asynchronous writes).",
         _OUTBOX,
-        "Outbox._flush",
-        "Index(self._truncate - 1) if self._truncate else NO_LIMIT",
-        "NO_LIMIT",
+        "Outbox._write_urgent",
+        "cap = Index(self._truncate - 1)",
+        "pass",
         _DISK,
     ),
     Mutant(
@@ -1329,19 +1330,19 @@ MUTANTS: Final = (
     Mutant(
         "promise-shortened-by-heartbeat",
         "The first heartbeat after a restart ends what a voter may have promised before it.",
-        _SERVER,
-        "Server.stay_loyal",
-        "max(self.loyalty, self.settings.election_ticks + 2)",
-        "self.settings.election_ticks + 2",
+        _FOLLOWER,
+        "Follower._hear",
+        "server.loyalty < server.loyal_ticks",
+        "True",
         (_READING,),
     ),
     Mutant(
         "late-tick-shortens-promise",
         "A tick that was due before the leader was heard counts against what was promised then.",
         _SERVER,
-        "Server.stay_loyal",
-        "self.settings.election_ticks + 2",
-        "self.settings.election_ticks + 1",
+        "Server.__init__",
+        "settings.election_ticks + 2",
+        "settings.election_ticks + 1",
         (_READING,),
     ),
     Mutant(

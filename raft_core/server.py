@@ -38,10 +38,11 @@ from raft_core.messages import (
     VoteReply,
 )
 from raft_core.outbox import Outbox
-from raft_core.pending import PendingProposal, PendingProposals
+from raft_core.pending import PendingProposals
 from raft_core.recovered import RESTART_TEXT, Recovered
 from raft_core.settings import LONGEST_LEASE, Settings, unfit
 from raft_core.snapshots import Snapshots, log_at_start
+from raft_core.state_values import PendingProposal
 
 __all__ = ["Server"]
 

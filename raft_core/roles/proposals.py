@@ -9,7 +9,6 @@ from raft_core.entries import ENTRY_OVERHEAD
 from raft_core.ids import RequestId
 from raft_core.server import Server
 from raft_core.snapshots import crowded
-from raft_core.state_values import PendingProposal
 
 __all__ = ["append_commands", "uncommitted_bytes"]
 

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable
 import attrs
 import pytest
 
-from raft_core.entries import HardState
-from raft_core.ids import NO_NODE, NodeId
+from raft_core.ids import NO_NODE, Index, NodeId, Term
 from raft_core.log import Log
 from raft_core.messages import RequestVote
 from raft_core.outbox import Outbox
@@ -94,13 +93,13 @@ def test_a_counterexample_can_be_drawn_and_read(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_leader_that_counts_what_its_disk_has_not_written_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    flush = Outbox._flush
+    write = Outbox.write
 
-    def hasty(outbox: Outbox, log: Log, hard: HardState, now: int) -> None:
-        flush(outbox, log, hard, now)
+    def hasty(outbox: Outbox, log: Log, term: Term, vote: NodeId, commit: Index, now: int) -> None:
+        write(outbox, log, term, vote, commit, now)
         outbox.durable_index = log.last_index
 
-    monkeypatch.setattr(Outbox, "_flush", hasty)
+    monkeypatch.setattr(Outbox, "write", hasty)
     report = explore(Bounds(elections=1, values=1))
     assert report.counterexample is not None
     assert report.counterexample.violation.startswith("durability")

@@ -42,6 +42,10 @@ class ServeConfig:
     """Address for Redis clients. There are no passwords: every client that can connect may read and write."""
     peer_listen: str = "127.0.0.1:7379"
     """Address for the other nodes."""
+    health: str = ""
+    """Address for supervisors, Prometheus and browsers, "host:port" or a port of this machine; empty: none."""
+    health_nodes: str = ""
+    """URLs of the health ports of other nodes, separated by commas; the page shows them too."""
     advertise: str = ""
     """Address at which the other nodes can dial this one; empty: the address it listens on."""
     peers: Mapping[int, str] = attrs.field(factory=dict)
@@ -98,16 +102,29 @@ class ServeConfig:
 
     def _check_addresses(self) -> None:
         named = {"listen": self.listen, "peer-listen": self.peer_listen, "advertise": self.advertise}
+        named |= {"health": self.health_address} if self.health else {}
         named |= {f"the address of peer {node}": address for node, address in self.peers.items()}
         for name, address in named.items():
             if address or name != "advertise":
                 _check_address(name, address)
+        for url in self.health_urls:
+            _check_url(url)
         clients = split_address(self.listen)
         if not clients[1]:
             return
         for name, address in named.items():
             if name != "listen" and address and split_address(address) == clients:
                 raise SettingsError(f"{name} cannot be {address}: that is the address for clients (listen)")
+
+    @property
+    def health_address(self) -> str:
+        """The address of the health port; a port without a host is one of this machine."""
+        return f"127.0.0.1:{self.health}" if self.health.isdigit() else self.health
+
+    @property
+    def health_urls(self) -> tuple[str, ...]:
+        """The URLs of other nodes' health ports."""
+        return tuple(url.strip().rstrip("/") for url in self.health_nodes.split(",") if url.strip())
 
     @property
     def directory(self) -> str:
@@ -165,6 +182,13 @@ def _check_address(name: str, address: str) -> None:
         raise SettingsError(f"{name}: {failure}") from None
 
 
+def _check_url(url: str) -> None:
+    scheme, sign, address = url.partition("://")
+    if scheme not in ("http", "https") or not sign:
+        raise SettingsError(f"health-nodes: {url!r} is no URL like http://10.0.0.7:8379")
+    _check_address("health-nodes", address)
+
+
 # Options.
 
 
@@ -175,6 +199,19 @@ OPTIONS: Final = with_variables(
     Option(name="cluster", metavar="NAME", help="the cluster's name, the same on all nodes", default="raft-kv"),
     Option(name="listen", metavar="HOST:PORT", help="address for Redis clients", default="127.0.0.1:6379"),
     Option(name="peer-listen", metavar="HOST:PORT", help="address for the other nodes", default="127.0.0.1:7379"),
+    Option(
+        name="health",
+        metavar="[HOST:]PORT",
+        help="address for supervisors, Prometheus and browsers: /livez /readyz /metrics and a page; see"
+        " docs/monitoring.md",
+        default="none",
+    ),
+    Option(
+        name="health-nodes",
+        metavar="URL,URL",
+        help="health ports of the other nodes, as http://HOST:PORT: the page shows these nodes too",
+        default="none",
+    ),
     Option(
         name="advertise",
         metavar="HOST:PORT",

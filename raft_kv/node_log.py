@@ -53,16 +53,16 @@ class NodeLog:
 
     # The node.
 
-    def started(self, listen: str, peer_address: str) -> None:
+    def started(self, listen: str, peer_address: str, health: str = "") -> None:
         """Log that the server accepts clients at `listen` and peers at `peer_address`."""
         self._peer_address = peer_address
         config = self._config
         text = (
             f"raft-kv {version()} started: cluster {config.cluster}, clients at {listen}, peers at {peer_address}, "
-            f"data in {config.directory}, loop {config.loop}"
+            f"data in {config.directory}, loop {config.loop}" + (f", health at http://{health}/" if health else "")
         )
         details = {"version": version(), "cluster": config.cluster, "data": config.directory, "loop": config.loop}
-        self._write("started", text, listen=listen, peer_listen=peer_address, **details)
+        self._write("started", text, listen=listen, peer_listen=peer_address, health=health, **details)
 
     def role_changed(self, change: RoleChanged) -> None:
         """Log another role, term or leader."""

@@ -24,6 +24,7 @@ from raft_kv.client_connection import ClientConnection, ClientTable, Turns
 from raft_kv.client_sockets import ClientSockets
 from raft_kv.config import ServeConfig
 from raft_kv.event_loop import EventLoop, event_loop
+from raft_kv.health.port import HealthPort, health_port
 from raft_kv.output_buffer import CHECK_INTERVAL
 from raft_kv.service import DRAIN_SECONDS, OBSERVE_SECONDS, QUIET_LOOK, Service
 from raft_kv.state_machine import KeyValueMachine
@@ -57,25 +58,35 @@ async def serve(config: ServeConfig) -> None:
 
     Raise `SettingsError`, `DiskError`, and `OSError` if an address cannot be used.
     """
-    machine = KeyValueMachine()
     with anyio.open_signal_receiver(*stop_signals()) as signals:
-        async with _open_node(config, machine) as node:
-            listener = await _listener(config.listen)
-            bound = listener.extra(SocketAttribute.local_address)
-            assert isinstance(bound, tuple)
-            service = Service(config, machine, join_address(bound[0], bound[1]), node.address)
-            async with listener, anyio.create_task_group() as group:
-                server = _Server(service, node, event_loop(config.loop, group), listener)
-                group.start_soon(server.stop_on_signal, signals)
-                group.start_soon(server.report_alarms)
-                group.start_soon(server.report_changes)
-                group.start_soon(server.observe_node)
-                group.start_soon(server.look_after_clients)
-                server.listen()
-                service.ready(node)
-                await server.serve_until_finished()
-                group.cancel_scope.cancel()
-        service.log.stopped()
+        async with health_port(config.health_address, config.health_urls) as health:
+            await _serve(config, signals, health)
+
+
+async def _serve(config: ServeConfig, signals: AsyncIterator[signal.Signals], health: HealthPort | None) -> None:
+    machine = KeyValueMachine()
+    async with _open_node(config, machine) as node:
+        listener = await _listener(config.listen)
+        bound = listener.extra(SocketAttribute.local_address)
+        assert isinstance(bound, tuple)
+        service = Service(config, machine, join_address(bound[0], bound[1]), node.address)
+        if health is not None:
+            service.health = health.address
+            health.attach(service, node)
+        async with listener, anyio.create_task_group() as group:
+            server = _Server(service, node, event_loop(config.loop, group), listener)
+            group.start_soon(server.stop_on_signal, signals)
+            group.start_soon(server.report_alarms)
+            group.start_soon(server.report_changes)
+            group.start_soon(server.observe_node)
+            group.start_soon(server.look_after_clients)
+            server.listen()
+            service.ready(node)
+            await server.serve_until_finished()
+            group.cancel_scope.cancel()
+        if health is not None:
+            health.detach("the node has ended")
+    service.log.stopped()
 
 
 def _open_node(config: ServeConfig, machine: KeyValueMachine) -> AbstractAsyncContextManager[Node]:
@@ -155,18 +166,20 @@ class _Server:
 
     async def report_alarms(self) -> None:
         async for alarm in self._node.alarms():
-            self._service.log.alarm(alarm)
+            self._service.alarm(alarm)
 
     async def report_changes(self) -> None:
         async for change in self._node.changes():
-            self._service.log.role_changed(change)
-            self._service.log.observe(self._node.status)
+            self._service.role_changed(change, self._node)
 
     async def observe_node(self) -> None:
-        """Log events which the node does not report."""
+        """Log events which the node does not report, and note the rates of each second."""
+        slept = 0.0
         while not self._service.leaving:
-            self._service.log.observe(self._node.status)
+            self._service.observe(self._node, slept=slept)
+            began = anyio.current_time()
             await anyio.sleep(OBSERVE_SECONDS)
+            slept = anyio.current_time() - began
 
     async def look_after_clients(self) -> None:
         """Disconnect clients that have stopped reading, and keep garbage collection short."""

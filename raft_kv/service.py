@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import count
-from pathlib import Path
 from typing import Final, Protocol, final
 
 import attrs
 
+from raft_core.effects import Alarm, RoleChanged
 from raft_core.node.api import NodeApi
 from raft_core.node.config import join_address
+from raft_core.node.meter import Histogram
 from raft_kv.client_session import Session
 from raft_kv.client_session_values import SessionLimits
 from raft_kv.clients import RequestBook
 from raft_kv.config import ServeConfig
 from raft_kv.garbage import leave_out
+from raft_kv.health.history import History
+from raft_kv.health.process import memory_in_use, memory_peak
 from raft_kv.keyspace import Millis
 from raft_kv.log_output import print_line
 from raft_kv.node_log import NodeLog
@@ -91,24 +92,6 @@ def _ends_of(connection: Ends) -> tuple[bytes, bytes]:
     return ends[0], ends[1]
 
 
-def _memory() -> int:
-    """Return the bytes of memory in use by this process; the peak if the system does not report it."""
-    with suppress(OSError, ValueError, IndexError):
-        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-    return _memory_peak()
-
-
-def _memory_peak() -> int:
-    """Return the peak of memory in use by this process, in bytes; 0 if the system does not report it."""
-    with suppress(ImportError, OSError):
-        import resource
-
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return 0
-
-
 def _local_clock() -> Millis:
     return time.monotonic_ns() // 1_000_000
 
@@ -131,6 +114,10 @@ class Service:
     """One for each connection."""
     leaving: bool = False
     """The server stops: no further command is read."""
+    health: str = ""
+    """Address of the health port, empty without one."""
+    history: History = attrs.field(factory=History)
+    loop_delays: Histogram = attrs.field(factory=Histogram)
     received: int = 0
     commands: int = 0
     log: NodeLog = attrs.field(init=False)
@@ -178,6 +165,30 @@ class Service:
         """Return whether no request is open and no output waits."""
         return not any(output.busy for output in self.outputs)
 
+    @property
+    def all_commands(self) -> int:
+        """The number of commands received."""
+        return self.commands + sum(output.session.client.commands for output in self.outputs)
+
+    def role_changed(self, change: RoleChanged, node: NodeApi) -> None:
+        """Log and remember another role, term or leader."""
+        self.log.role_changed(change)
+        self.history.role_changed(time.time(), change)
+        self.log.observe(node.status)
+
+    def alarm(self, alarm: Alarm) -> None:
+        """Log and remember an alarm."""
+        self.log.alarm(alarm)
+        self.history.alarm(time.time(), alarm)
+
+    def observe(self, node: NodeApi, *, slept: float = 0.0) -> None:
+        """Log and remember the node's state. `slept`: seconds since the last time, which was to be a second ago."""
+        status = node.status
+        self.log.observe(status)
+        self.history.observe(time.time(), status, self.all_commands, memory_in_use())
+        if slept:
+            self.loop_delays.add(max(0, int((slept - OBSERVE_SECONDS) * 1e9)))
+
     def status(self, node: NodeApi) -> ServerStatus:
         """Return the whole node's state at this moment."""
         census = self.machine.census()
@@ -194,17 +205,17 @@ class Service:
             uptime_seconds=int(time.monotonic() - self._started),
             connections=len(self.outputs),
             connections_received=self.received,
-            commands=self.commands + sum(output.session.client.commands for output in self.outputs),
+            commands=self.all_commands,
             max_clients=self.config.max_clients,
-            memory=_memory(),
-            memory_peak=_memory_peak(),
+            memory=memory_in_use(),
+            memory_peak=memory_peak(),
             keys=census.keys,
             expiring=census.expiring,
         )
 
     def ready(self, node: NodeApi) -> None:
         """Log that clients can connect now. With a log of text, also print it to standard output."""
-        self.log.started(self.listen, self.peer_address)
+        self.log.started(self.listen, self.peer_address, self.health)
         self.log.observe(node.status)
         config = self.config
         if config.log_format == "text":

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, final
@@ -105,6 +105,8 @@ class Cluster:
     name: str = "demo"
     overrides: Sequence[str] = ()
     """`--set` values for every node."""
+    flags: Mapping[int, Sequence[str]] = attrs.field(factory=dict)
+    """More flags of single nodes."""
     members: dict[int, Member] = attrs.field(factory=dict)
     founders: tuple[int, ...] = ()
     kept: bool = False
@@ -181,7 +183,7 @@ class Cluster:
             command.append("--join")
         for override in self.overrides:
             command += ["--set", override]
-        return command
+        return [*command, *self.flags.get(member.node, ())]
 
     def kill(self, node: int) -> None:
         """SIGKILL: no last word, no last sync. Returns when the process is gone."""

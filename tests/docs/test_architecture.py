@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "msgspec",
         "trio",
         "anyio",
+        "h11",
         "hiredis",
         "rich",
     },

@@ -68,7 +68,7 @@ class Measured:
     `reads`: requests of local callers, from the turn that takes one to its answer, whatever the outcome.
 
     `requests`: answered requests of local callers, as (kind, outcome, reason, number). Kinds are "write", "read",
-    "members" and "transfer"; outcomes are "done", "refused" and "indeterminate"; the reason of "done" is empty.
+    "members", "transfer" and "backup"; outcomes are "done", "refused" and "indeterminate"; "done" has no reason.
 
     `snapshots`: how many this node has made; the duration (nanoseconds) and size (bytes) are those of the last one.
     """

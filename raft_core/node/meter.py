@@ -16,10 +16,11 @@ from raft_core.node.events import Answered
 from raft_core.node.jobs import Lane
 from raft_core.node.measured import BOUNDS, HistogramValue, Measured
 from raft_core.raft import Raft
-from raft_core.requests import Propose, Read, Request, TransferLeadership
+from raft_core.requests import NodeRequest, OpenBackup, Propose, Read, ReadBackup, TransferLeadership
 
 __all__ = ["Histogram", "Meter", "WorkTimes"]
 
+_KINDS: Final[dict[type, str]] = {TransferLeadership: "transfer", OpenBackup: "backup", ReadBackup: "backup"}
 _MOST_OPEN: Final = 4096
 """Batches measured until they are committed. Without a majority they pile up; those beyond are not measured."""
 
@@ -125,7 +126,7 @@ class Meter:
 
     # Requests.
 
-    def answered(self, request: Request, outcome: Answered, duration: int) -> None:
+    def answered(self, request: NodeRequest, outcome: Answered, duration: int) -> None:
         """Count and measure the answer to a local caller's request."""
         kind = "write"
         if type(request) is Propose:
@@ -134,7 +135,7 @@ class Meter:
             kind = "read"
             self._reads.add(duration)
         else:
-            kind = "transfer" if type(request) is TransferLeadership else "members"
+            kind = _KINDS.get(type(request), "members")
         if type(outcome) is Success:
             key = (kind, "done", "")
         else:

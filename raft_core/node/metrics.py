@@ -20,7 +20,7 @@ __all__ = ["metrics_of"]
 _GAUGE: Final = MetricKind.GAUGE
 _COUNTER: Final = MetricKind.COUNTER
 _SECOND: Final = 1_000_000_000
-_KINDS: Final = ("write", "read", "members", "transfer")
+_KINDS: Final = ("write", "read", "members", "transfer", "backup")
 
 
 def metrics_of(status: NodeStatus, *, certificates: Mapping[str, float] | None = None) -> list[Metric]:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
@@ -40,6 +41,9 @@ class Watched:
         except HTTPError as failure:
             with failure:
                 return failure.code, failure.read().decode()
+
+    def is_ready(self, node: int) -> bool:
+        return self.get(node, "/readyz?timeout=5")[0] == 200
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +81,7 @@ def test_health_port_through_the_loss_of_a_majority(watched: Watched, tmp_path: 
 
     for node in (1, 2, 3):
         assert watched.get(node, "/livez") == (200, "ok\n")
-        assert wait_until(lambda node=node: watched.get(node, "/readyz?timeout=5")[0] == 200, 20.0)
+        assert wait_until(partial(watched.is_ready, node), 20.0)
 
     status, text = watched.get(2, "/metrics")
     samples = {

@@ -15,7 +15,8 @@ HOST = b"Host: here\r\n\r\n"
 
 def replies(data: bytes, *methods: str) -> list[tuple[int, bytes]]:
     """Status and body of each reply, as an HTTP client reads them."""
-    client, found, body = h11.Connection(h11.CLIENT), [], b""
+    client, body = h11.Connection(h11.CLIENT), b""
+    found: list[tuple[int, bytes]] = []
     for method in methods:
         client.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))
         client.send(h11.EndOfMessage())

@@ -13,7 +13,7 @@ from anyio.abc import ByteStream
 
 from raft_core.errors import Refused
 from raft_core.node.status import Phase
-from raft_kv.health import port as module
+from raft_kv.health.http_session import HttpAnswer, HttpRequest
 from raft_kv.health.port import MOST_CONNECTIONS, PATIENCE, HealthPort
 
 
@@ -243,8 +243,8 @@ async def test_port_of_a_network_answers_under_any_name() -> None:
 @pytest.mark.parametrize(("origin", "shared"), [("http://10.0.0.2:8379", True), ("http://evil.example", False)])
 def test_only_pages_of_named_nodes_may_read(origin: str, shared: bool) -> None:
     port = opened(others=("http://10.0.0.2:8379",))
-    request = module.HttpRequest("GET", "/status.json", {}, {"origin": origin})
-    given = dict(port._shared(request, module.HttpAnswer(200)).headers)
+    request = HttpRequest("GET", "/status.json", {}, {"origin": origin})
+    given = dict(port._shared(request, HttpAnswer(200)).headers)
     assert (given.get("Access-Control-Allow-Origin") == origin) is shared
 
 

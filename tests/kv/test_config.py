@@ -175,6 +175,8 @@ SAMPLES = {
     "cluster": ("from-flag", "from-variable"),
     "listen": ("h:1", "h:2"),
     "peer-listen": ("h:3", "h:4"),
+    "health": ("h:7", "8379"),
+    "health-nodes": ("http://h:7,http://i:7", "https://h:8"),
     "advertise": ("h:5", "h:6"),
     "peer": ("2=i:1", "2=i:2"),
     "data": ("flag", "variable"),

@@ -204,13 +204,11 @@ OPTIONS: Final = with_variables(
         metavar="[HOST:]PORT",
         help="address for supervisors, Prometheus and browsers: /livez /readyz /metrics and a page; see"
         " docs/monitoring.md",
-        default="none",
     ),
     Option(
         name="health-nodes",
         metavar="URL,URL",
         help="health ports of the other nodes, as http://HOST:PORT: the page shows these nodes too",
-        default="none",
     ),
     Option(
         name="advertise",

@@ -8,11 +8,14 @@ from raft_objects.errors import (
     CommandCrashed,
     CommandError,
     CommandFailed,
+    CommandHeld,
     CommandRefused,
     NotDeterministic,
+    ReplicasDiffer,
     SessionExpired,
     VersionUnknown,
 )
+from raft_objects.held import Held
 from raft_objects.machine import Objects
 from raft_objects.opening import opening
 
@@ -23,10 +26,13 @@ __all__ = [
     "CommandCrashed",
     "CommandError",
     "CommandFailed",
+    "CommandHeld",
     "CommandRefused",
+    "Held",
     "NotDeterministic",
     "Objects",
     "Query",
+    "ReplicasDiffer",
     "Replicated",
     "SessionExpired",
     "Since",

@@ -85,6 +85,10 @@ class Site(Protocol):
         """Enable a version of the objects."""
         ...
 
+    async def skip(self, index: int, *, timeout: float = 30.0) -> None:
+        """Skip the command at which all replicas hold."""
+        ...
+
 
 @final
 @attrs.define(eq=False)

@@ -8,8 +8,10 @@ __all__ = [
     "CommandCrashed",
     "CommandError",
     "CommandFailed",
+    "CommandHeld",
     "CommandRefused",
     "NotDeterministic",
+    "ReplicasDiffer",
     "SessionExpired",
     "VersionUnknown",
 ]
@@ -36,6 +38,14 @@ class SessionExpired(OutcomeUnknown):
 
 class CommandFailed(RaftError):
     """A command raised what was not declared, at a known index; the node ends. `__cause__` is the exception."""
+
+
+class CommandHeld(OutcomeUnknown):
+    """The cluster holds at a command that raised what it does not declare; this one is applied later or never."""
+
+
+class ReplicasDiffer(CallerError):
+    """The cluster skips a command that this replica has carried out: its code differs. The node ends."""
 
 
 class NotDeterministic(CallerError):

@@ -2,6 +2,7 @@
 
     command     kind u8 | time u64 | version u16 | MessagePack [object, method, {parameter: value}]
     enable      kind u8 | time u64 | version u16
+    skip        kind u8 | time u64 | 0 u16 | index u64
     query       MessagePack [object, method, {parameter: value}]
     reply       MessagePack [kind, value ...]
 
@@ -33,12 +34,13 @@ from raft_core.sessions import SessionLimits, Sessions
 from raft_core.state_machine import StateMachine
 from raft_objects.codec import Codec, classes_in, copied
 from raft_objects.declare import OPENERS, Command, Moment, Query, Replicated, Site
-from raft_objects.errors import CommandError, CommandFailed, NotDeterministic, VersionUnknown
+from raft_objects.errors import CommandError, CommandFailed, NotDeterministic, ReplicasDiffer, VersionUnknown
 from raft_objects.fields import copy_fields, fields_of, set_fields
 from raft_objects.guard import watched
+from raft_objects.held import Held, require_held
 from raft_objects.snapshots import Head, read_snapshot, written_snapshot
 
-__all__ = ["Entry", "Listener", "Objects", "ReplyKind", "encode_enable", "objects_of"]
+__all__ = ["Entry", "Listener", "Objects", "ReplyKind", "encode_enable", "encode_skip", "objects_of"]
 
 T = TypeVar("T", bound=Replicated)
 Listener = Callable[[str, list[Hashable] | None], None]
@@ -46,7 +48,9 @@ Listener = Callable[[str, list[Hashable] | None], None]
 in whatever thread applies."""
 
 _HEAD: Final = Struct("<BQH")
-_CALL, _ENABLE, _BEGIN = range(3)
+_INDEX: Final = Struct("<Q")
+_CALL, _ENABLE, _BEGIN, _SKIP = range(4)
+_MOST_SKIPPED: Final = 100
 _DECLARED: Final = (CommandError, ValueError, LookupError, TypeError)
 _MACHINE_BOUND: Final = (MemoryError, RecursionError)  # how deep or how much is up to the process: never a result
 _HIGHEST_VERSION: Final = 65_535
@@ -61,6 +65,8 @@ class ReplyKind(enum.IntEnum):
     NOT_ENABLED = 3
     CRASHED = 4
     ENABLED = 5
+    HELD = 6
+    SKIPPED = 7
 
 
 @final
@@ -84,8 +90,9 @@ class Objects(StateMachine):
 
     `version`: the highest version that this code knows; raise it with every new command, parameter or field, and mark
     those with it. `on_error`: what becomes of an exception that no command declares: "stop" ends the node with the
-    command's name and index, "result" takes the changes back and raises `CommandCrashed` at the caller. `development`:
-    look for clocks, global random numbers and fields that no snapshot can hold, at several times the cost.
+    command's name and index, "result" takes the changes back and raises `CommandCrashed` at the caller, "hold" takes
+    them back and applies nothing more until `skip` (see `raft_objects.held`). `development`: look for clocks, global
+    random numbers and fields that no snapshot can hold, at several times the cost.
     """
 
     def __init__(
@@ -93,14 +100,14 @@ class Objects(StateMachine):
         objects: Mapping[str, Replicated] | None = None,
         *,
         version: int = 1,
-        on_error: Literal["stop", "result"] = "stop",
+        on_error: Literal["stop", "result", "hold"] = "stop",
         development: bool = False,
         sessions: SessionLimits | None = None,
     ) -> None:
         if not 1 <= version <= _HIGHEST_VERSION:
             raise CallerError(f"a version is a number from 1 to {_HIGHEST_VERSION}, not {version}")
-        if on_error not in ("stop", "result"):
-            raise CallerError(f'on_error is "stop" or "result", not {on_error!r}')
+        if on_error not in ("stop", "result", "hold"):
+            raise CallerError(f'on_error is "stop", "result" or "hold", not {on_error!r}')
         self.version: Final = version
         self.listener: Listener | None = None
         self._on_error = on_error
@@ -112,6 +119,8 @@ class Objects(StateMachine):
         self._enabled = 1
         self._begun = False
         self._now = 0
+        self._held: Held | None = None
+        self._skipped: tuple[int, ...] = ()
         self._unclaimed: dict[str, list[bytes]] = {}  # objects in a snapshot that this code does not have
         for name, one in (objects or {}).items():
             self.add(name, one)
@@ -178,6 +187,21 @@ class Objects(StateMachine):
             raise CallerError("the objects are not open")
         await self._site.enable(version, timeout=timeout)
 
+    async def skip(self, index: int, *, timeout: float = 30.0) -> None:
+        """Skip the command at `index`, at which all replicas hold (see `held`), by an entry of the log.
+
+        The commands behind it are then applied. Only a leader that holds there accepts it, else `Refused` is raised. A
+        replica that has carried the command out (its code differs) ends with `ReplicasDiffer`.
+        """
+        if self._site is None:
+            raise CallerError("the objects are not open")
+        await self._site.skip(index, timeout=timeout)
+
+    @property
+    def held(self) -> Held | None:
+        """The command at which this replica holds, with `on_error="hold"`; None: it goes on."""
+        return self._held
+
     @property
     def enabled(self) -> int:
         """The version enabled in the log, as this replica knows it."""
@@ -217,22 +241,41 @@ class Objects(StateMachine):
     # The state machine.
 
     def prepare(self, command: bytes, now: int) -> bytes:
-        """Stamp cluster time into the command."""
+        """Stamp cluster time into the command. Raise `CommandFailed`, which refuses it, while the leader holds."""
         if len(command) < _HEAD.size:
             return command
         kind, _, needs = _HEAD.unpack_from(command)
+        held = self._held
+        if kind == _SKIP:
+            require_held(held, _index_in(command))
+        elif held is not None:
+            raise CommandFailed(held.text)
         return _HEAD.pack(kind, min(max(now, 0), MAX_INT63), needs) + command[_HEAD.size :]
 
     def latest_time(self) -> int:
         """Return the latest time in any command applied so far, in nanoseconds."""
-        return self._now
+        return self._now if self._held is None else max(self._now, self._held.latest)
 
     def apply(self, index: int, command: bytes) -> bytes:
-        """Apply a command and return the reply."""
+        """Apply a command and return the reply. While this replica holds, keep the command for later."""
         if len(command) < _HEAD.size:
             return _reply(ReplyKind.UNKNOWN)
         kind, stamp, needs = _HEAD.unpack_from(command)
-        self._now = max(self._now, stamp)
+        held = self._held
+        if held is not None:
+            if kind != _SKIP or _index_in(command) != held.index:
+                held.keep(index, command, stamp)
+                return _reply(ReplyKind.HELD, held.index)
+            self._held = None
+            self._skipped = (*self._skipped, held.index)[-_MOST_SKIPPED:]
+            for later, kept in held.kept:
+                self.apply(later, kept)  # one of them may hold anew, and keeps the rest
+        if self._held is None:
+            self._now = max(self._now, stamp)
+        else:
+            self._held.latest = max(self._held.latest, stamp)
+        if kind == _SKIP:
+            return self._skip(index, _index_in(command))
         if kind in (_ENABLE, _BEGIN):
             return self._enable(needs, index, only_first=kind == _BEGIN)
         self._begun = True
@@ -264,6 +307,14 @@ class Objects(StateMachine):
         self._begun = True
         return _reply(ReplyKind.ENABLED, self._enabled)
 
+    def _skip(self, index: int, skipped: int) -> bytes:
+        if skipped not in self._skipped:
+            raise ReplicasDiffer(
+                f"the entry at {index} skips the command at {skipped}, which this replica has carried out: its code"
+                " differs from that of the others. Start it with theirs, or empty its directory and let it join again"
+            )
+        return _reply(ReplyKind.SKIPPED, skipped)
+
     def _decoded(self, body: bytes) -> tuple[Entry, str, dict[str, Any]] | None:
         """Return object, method and arguments; None if they are not of these objects, for whatever reason."""
         try:
@@ -279,7 +330,7 @@ class Objects(StateMachine):
         instance, binding = entry.instance, entry.instance._binding
         label = f"{entry.name}.{method.name}"
         undo = type(instance).undo if method.undo is None else method.undo
-        before = copy_fields(instance) if undo or self._on_error == "result" else None
+        before = copy_fields(instance) if undo or self._on_error != "stop" else None
         here = get_ident()
         binding.moments[here] = moment = Moment(index, self._now, self._enabled, entry.name)
         try:
@@ -298,10 +349,13 @@ class Objects(StateMachine):
             if self._on_error == "stop":
                 raise CommandFailed(
                     f"the command {label} at index {index} raised {type(failure).__name__}, which it does not declare."
-                    ' Mend it, or start all nodes with on_error="result"'
+                    ' Mend it, or start all nodes with on_error="hold" and skip it'
                 ) from failure
             reply = _reply(ReplyKind.CRASHED, type(failure).__name__)
             self._take_back(instance, before)
+            if self._on_error == "hold":
+                self._held = Held(index, label, failure)
+                return _reply(ReplyKind.HELD, index)
         finally:
             del binding.moments[here]
         if self.listener is not None:
@@ -324,7 +378,9 @@ class Objects(StateMachine):
         return _reply(ReplyKind.RAISED, type(failure).__name__, arguments)
 
     def query(self, request: bytes) -> bytes:
-        """Answer a query; an error it declares is its answer."""
+        """Answer a query; an error it declares is its answer. Raise `CommandFailed` while this replica holds."""
+        if self._held is not None:
+            raise CommandFailed(self._held.text)
         found = self._decoded(request)
         method = found[0].queries.get(found[1]) if found is not None else None
         if found is None or method is None:
@@ -350,9 +406,14 @@ class Objects(StateMachine):
             del binding.moments[here]
 
     def snapshot(self) -> Iterable[bytes]:
-        """Return the chunks of all fields of this moment; they are encoded later."""
+        """Return the chunks of all fields of this moment; they are encoded later.
+
+        Raise `CommandFailed` while this replica holds: mended code must find the command in the log.
+        """
+        if self._held is not None:
+            raise CommandFailed(self._held.text)
         held = {name: (entry.codec, copy_fields(entry.instance)) for name, entry in self._entries.items()}
-        return written_snapshot(Head(self._enabled, self._begun, self._now), held, dict(self._unclaimed))
+        return written_snapshot(Head(self._enabled, self._begun, self._now, self._skipped), held, dict(self._unclaimed))
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace all fields. A field that the snapshot lacks begins as `__init__` made it."""
@@ -364,6 +425,7 @@ class Objects(StateMachine):
                 " start the newer release here"
             )
         self._enabled, self._begun, self._now = head.enabled, head.begun, head.now
+        self._held, self._skipped = None, tuple(head.skipped)
         self._unclaimed = contents.unclaimed
         for name, entry in self._entries.items():
             set_fields(entry.instance, {**copied(entry.initial), **contents.fields.get(name, {})})
@@ -386,6 +448,16 @@ def objects_of(given: Replicated | Objects) -> Objects:
 def encode_enable(version: int, *, only_first: bool = False) -> bytes:
     """Return the command that enables a version; `only_first`: only if nothing was applied before it."""
     return _HEAD.pack(_BEGIN if only_first else _ENABLE, 0, version)
+
+
+def encode_skip(index: int) -> bytes:
+    """Return the command that skips the one at `index`."""
+    return _HEAD.pack(_SKIP, 0, 0) + _INDEX.pack(index)
+
+
+def _index_in(skip: bytes) -> int:
+    """Return the index in a command that skips; 0 if it has none."""
+    return int(_INDEX.unpack_from(skip, _HEAD.size)[0]) if len(skip) == _HEAD.size + _INDEX.size else 0
 
 
 def _reply(kind: ReplyKind, *parts: Any) -> bytes:

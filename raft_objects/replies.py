@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from raft_objects.errors import CommandCrashed, CommandError, CommandRefused
+from raft_core.effects import UnknownReason
+from raft_objects.errors import CommandCrashed, CommandError, CommandHeld, CommandRefused
 from raft_objects.machine import Entry, ReplyKind
 
 __all__ = ["result_of"]
@@ -33,6 +34,9 @@ def result_of(entry: Entry, method: str, data: bytes) -> Any:
         )
     if kind == ReplyKind.CRASHED:
         raise CommandCrashed(f"{label} raised {rest[0]}, which it does not declare; its changes were taken back")
+    if kind == ReplyKind.HELD:
+        text = f"the cluster holds at index {rest[0]}, where a command failed; {label} is applied later or never"
+        raise CommandHeld(UnknownReason.MACHINE_FAILED, text)
     raise ValueError(f"a reply of kind {kind} is of a newer release")
 
 

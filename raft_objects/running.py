@@ -30,7 +30,7 @@ from raft_core.node.config import NodeConfig, check_timeout
 from raft_core.sessions import Expired, Full, Registered, Reply, Result, decode_reply, encode_register
 from raft_objects.declare import Command, Query, Replicated
 from raft_objects.errors import CommandRefused, SessionExpired
-from raft_objects.machine import Objects, encode_enable, objects_of
+from raft_objects.machine import Objects, encode_enable, encode_skip, objects_of
 from raft_objects.notices import Notices, Waiter
 from raft_objects.replies import result_of
 from raft_objects.session import SessionNumbers
@@ -128,6 +128,11 @@ class Running:
         if version > self.objects.version:
             raise CommandRefused("version_unknown", f"this process knows version {self.objects.version} only")
         await self._once(encode_enable(version), anyio.current_time() + timeout)
+
+    async def skip(self, index: int, *, timeout: float = 30.0) -> None:
+        """Skip the command at `index`. See `Objects.skip`."""
+        self._require_thread()
+        await self._once(encode_skip(index), anyio.current_time() + timeout)
 
     def _require_thread(self) -> None:
         if get_ident() != self._thread:

@@ -2,7 +2,7 @@
 
     snapshot    record ...
     record      length u32 | MessagePack
-    first       [format, enabled, begun, now]
+    first       [format, enabled, begun, now, [index ...]]    of the commands that were skipped
     field       [object, field, value]
     portion     [object, field, tag, [part ...]]        of a sharded container, as many as it takes
 
@@ -38,6 +38,7 @@ class Head:
     enabled: int
     begun: bool
     now: int
+    skipped: tuple[int, ...] = ()
 
 
 @attrs.frozen
@@ -69,7 +70,7 @@ def _records(
     head: Head, held: Mapping[str, tuple[Codec, Mapping[str, Any]]], unclaimed: Mapping[str, list[bytes]]
 ) -> Iterator[bytes]:
     encode = msgspec.msgpack.Encoder().encode
-    yield encode([_FORMAT, head.enabled, head.begun, head.now])
+    yield encode([_FORMAT, head.enabled, head.begun, head.now, head.skipped])
     for name in sorted([*held, *unclaimed]):
         if name in unclaimed:
             yield from unclaimed[name]

@@ -35,7 +35,7 @@ from raft_kv.client_session_values import (
 )
 from raft_kv.client_transaction import TransactionState, sweeps
 from raft_kv.clients import Client, RequestBook
-from raft_kv.commands import READ, SESSION, WRITE, Command, look_up
+from raft_kv.commands import READ, SESSION, WRITE, Command, look_up, plain
 from raft_kv.commands.connection import check_database
 from raft_kv.keyspace import Keyspace, Millis
 from raft_kv.local import Later, answer_locally, once_of
@@ -84,6 +84,8 @@ class Session:
     client: Client = attrs.field(init=False)
     _parser: RequestParser = attrs.field(init=False)
     _queue: deque[Request] = attrs.field(factory=deque, init=False)
+    _queued_bytes: int = attrs.field(default=0, init=False)
+    """Upper bound on the bytes of the requests in the queue."""
     _open: Open | None = attrs.field(default=None, init=False)
     _transactions: TransactionState = attrs.field(init=False)
     _said: list[SessionEffect] = attrs.field(factory=list, init=False)
@@ -117,6 +119,7 @@ class Session:
 
     def _parse(self, data: bytes) -> None:
         """Parse `data` and the bytes left before; queue at most one batch of requests."""
+        self._queued_bytes = len(data) + self._parser.held_bytes + (self._queued_bytes if self._queue else 0)
         requests = self._parser.feed(data, self.limits.batch_calls)
         self.client.commands += len(requests)
         self._queue.extend(requests)
@@ -194,10 +197,14 @@ class Session:
             self._transactions.spoil()
             self._replies.append(encode_failure(call.text))
             return None
+        command = plain(call)
+        if command is not None and self._transactions.queued is None and not self.client.misplaced:
+            self.client.last_command = command.word
+            return self._batch(command, now)
         try:
             call = self._queue[0] = translate(call, self.scripts)
             command = look_up(call)
-            self.client.last_command = command.name.encode()
+            self.client.last_command = command.word
         except CommandError as failure:
             self._queue.popleft()
             self._transactions.spoil()
@@ -214,19 +221,23 @@ class Session:
             self._queue.popleft()
             self._collect(command, call)
             return None
-        if WRITE in command.flags:
-            calls = self._gather(WRITE)
-            self._open = Writing(len(calls))
-            return Propose(entries.encode_entry(Calls(self.client.protocol, calls)))
-        if READ in command.flags:
-            reading = self._open = Reading(self._gather(READ))
-            return self._read(reading.calls, now)
+        if command.flags & _TOUCH_KEYS:
+            return self._batch(command, now)
         self._queue.popleft()
         try:
             return self._alone(command, call, now)
         except CommandError as failure:
             self._replies.append(encode_failure(str(failure)))
             return None
+
+    def _batch(self, command: Command, now: Millis) -> SessionEffect:
+        """Send the first command of the queue, which is a read or a write, with those that may follow in its batch."""
+        if WRITE in command.flags:
+            calls = self._gather(WRITE)
+            self._open = Writing(len(calls))
+            return Propose(entries.encode_entry(Calls(self.client.protocol, calls)))
+        reading = self._open = Reading(self._gather(READ))
+        return self._read(reading.calls, now)
 
     def _out_of_place(self, command: Command, call: list[bytes]) -> str | None:
         """Return an error while the connection has selected a database which does not exist."""
@@ -245,22 +256,25 @@ class Session:
         """Take a batch of commands with `flag` from the head of the queue."""
         calls: list[list[bytes]] = []
         size = 0
-        queue = self._queue
-        while queue and len(calls) < self.limits.batch_calls:
+        queue, limit = self._queue, self.limits.batch_calls
+        few_bytes = self._queued_bytes <= self.limits.batch_bytes
+        while queue and len(calls) < limit:
             call = queue[0]
-            if isinstance(call, ParseFailure | TooLarge):
+            if type(call) is not list:
                 break
-            if calls:
+            command = plain(call)
+            if calls and (command is None or flag not in command.flags):
                 following = self._following(call, flag)
                 if following is None:
                     break
                 call = following
-            size += sum(map(len, call))
-            if calls and size > self.limits.batch_bytes:
-                break
+            if not few_bytes:
+                size += sum(map(len, call))
+                if calls and size > self.limits.batch_bytes:
+                    break
             queue.popleft()
             calls.append(call)
-            if sweeps(call):
+            if command is None and sweeps(call):
                 break
         return calls
 

@@ -1,8 +1,14 @@
 """`RequestParser`: the bytes of a client in, its commands out.
 
-hiredis parses any reply, however deeply nested, and reserves memory before the items have arrived. So a gate reads the
-lengths first, refuses those out of bounds before memory is used, and hands over only whole requests. A request is an
-array of bulk strings, or a line of words.
+A request is an array of bulk strings, or a line of words. Nearly all bytes are small, complete arrays: these are split
+at their line breaks, and taken as they are where every part has the length that was announced. For example
+
+    *2 CRLF $3 CRLF GET CRLF $1 CRLF a CRLF
+
+has the parts `*2`, `$3`, `GET`, `$1` and `a`. An argument which contains a line break has more parts, whose lengths do
+not fit; so it is left, with everything behind it, to the general way. There hiredis parses: any reply, however deeply
+nested, and it reserves memory before the items have arrived. So a gate reads the lengths first, refuses those out of
+bounds before memory is used, and hands over only whole requests.
 
 A request that violates the protocol does not lose the good ones before it: they are returned, with the failure as the
 last item, and the parser ignores all further input. A valid request above this server's limits is skipped without being
@@ -82,6 +88,10 @@ _FOREIGN: Final = (b"post", b"host:")
 _WORD: Final = re.compile(
     rb"""(?P<plain>[^\s"']*)(?:"(?P<double>(?:[^"\\]|\\.)*)"|'(?P<single>(?:[^'\\]|\\.)*)')?(?=\s|\Z)""", re.DOTALL
 )
+_SMALL_BYTES: Final = 64 * 1024
+"""At most so many bytes are split at their line breaks."""
+_COUNTS: Final = {b"*%d" % count: count for count in range(1, 65)}
+_LENGTHS: Final = {b"$%d" % length: length for length in range(1024)}
 _ESCAPE: Final = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 _LETTERS: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
 
@@ -103,8 +113,14 @@ class RequestParser:
     """Bytes skipped of a too long inline request; 0 if none is being skipped."""
     _failure: ParseFailure | None = attrs.field(default=None, init=False)
 
+    _small: int = attrs.field(init=False)
+    """So many bytes exceed no limit, whatever they are."""
+
     more: bool = attrs.field(default=False, init=False)
     """The last call stopped at `most`: complete requests may be left in the buffer."""
+
+    def __attrs_post_init__(self) -> None:
+        self._small = min(_SMALL_BYTES, self.limits.bulk_bytes, self.limits.request_bytes)
 
     @property
     def held_bytes(self) -> int:
@@ -121,6 +137,11 @@ class RequestParser:
         if self._failure is not None:
             return requests
         buffer = self._buffer
+        if not buffer and len(data) <= self._small:
+            data = _split(data, requests, most)
+            most -= len(requests)
+            if not data:
+                return requests
         buffer += data
         size = len(buffer)
         start = run = arrays = 0  # so many arrays lie complete between `run` and `start`, for hiredis to parse at once
@@ -306,6 +327,25 @@ class RequestParser:
             self._failure = ParseFailure("")
             return None
         return words or None
+
+
+def _split(data: bytes, requests: list[Request], most: int) -> bytes:
+    """Append up to `most` requests from the beginning of `data`; return the bytes behind them."""
+    parts = data.split(b"\r\n")
+    sizes = list(map(len, parts))
+    lengths = list(map(_LENGTHS.get, parts))
+    place, last = 0, len(parts) - 1  # the last part is not complete
+    while len(requests) < most:
+        end = place + 1 + 2 * _COUNTS.get(parts[place], last)
+        if end > last:
+            break
+        if lengths[place + 1 : end : 2] != sizes[place + 2 : end : 2] and any(
+            parts[at] != b"$%d" % sizes[at + 1] for at in range(place + 1, end, 2)
+        ):
+            break
+        requests.append(parts[place + 2 : end : 2])
+        place = end
+    return b"\r\n".join(parts[place:]) if place else data
 
 
 def split_inline(line: bytes) -> list[bytes] | None:

@@ -28,6 +28,7 @@ from raft_kv.long_values import Long
 from raft_kv.once import AppliedOnce
 from raft_kv.resp import (
     NULL_ARRAY,
+    OK,
     CommandError,
     Failure,
     array_header,
@@ -49,6 +50,7 @@ _READ_BYTES: Final = MAX_REPLY_BYTES
 _RESULT_BYTES: Final = 4 * 1024 * 1024
 """Bytes of the replies to one entry, sent to a follower in one frame. A constant, because every replica must produce
 the same result."""
+_OK: Final = encode(OK, 2)
 _TOO_LONG: Final = encode_failure("ERR carried out, but the replies to one log entry would be too long to be sent")
 _WORK: Final = 1024 * 1024 * 1024
 """Bytes copied by the commands of one entry or transaction, before the last command. A few bytes can cause much work:
@@ -221,6 +223,9 @@ def _within(keyspace: Keyspace, call: list[bytes], protocol: int, room: int) -> 
         reply = look_up(call).run(keyspace, call)
     except CommandError as failure:
         reply = Failure(str(failure))
+    if reply is OK:
+        keyspace.work += len(_OK)
+        return _OK
     values = reply if type(reply) is list else [reply]
     if sum([len(value) for value in values if isinstance(value, bytes | Long)]) > room:
         null = len(encode(None, protocol))
@@ -237,7 +242,10 @@ def _calls(keyspace: Keyspace, calls: list[list[bytes]], protocol: int, room: in
     replies: list[bytes] = []
     keyspace.work = 0
     for call in calls:
-        reply = _within(keyspace, call, protocol, room) if keyspace.work <= _WORK else _TOO_MUCH
+        if keyspace.work > _WORK:
+            reply = _TOO_MUCH
+        else:
+            reply = _within(keyspace, call, protocol, room)
         if len(reply) > room:
             reply = _TOO_LONG
         room -= len(reply)

@@ -12,7 +12,7 @@ from typing import Final
 from raft_kv.commands import comparing, connection, deadlines, keys, strings
 from raft_kv.commands.table import INTERNAL, READ, SESSION, WRITE, Command, unknown_command, wrong_arity
 
-__all__ = ["LISTED", "READ", "SESSION", "TABLE", "WRITE", "Command", "look_up"]
+__all__ = ["LISTED", "READ", "SESSION", "TABLE", "WRITE", "Command", "look_up", "plain"]
 
 _MODULES: Final = (connection.COMMANDS, strings.COMMANDS, keys.COMMANDS, deadlines.COMMANDS, comparing.COMMANDS)
 
@@ -24,6 +24,27 @@ LISTED: Final = {name: command for name, command in TABLE.items() if INTERNAL no
 _BY_ANY_CASE: Final[dict[bytes, Command]] = {
     spelling: command for name, command in TABLE.items() for spelling in (name, name.upper())
 }
+
+
+_TRANSLATED: Final = frozenset({"eval", "evalsha"})
+_SWEEPING: Final = frozenset({"keys", "scan"})
+_SHORT: Final = 4
+_PLAIN: Final[dict[bytes, Command]] = {
+    spelling: command
+    for spelling, command in _BY_ANY_CASE.items()
+    if command.flags & {READ, WRITE} and command.name not in _TRANSLATED | _SWEEPING
+}
+
+
+def plain(call: Sequence[bytes]) -> Command | None:
+    """Return the command in one look, if `call` is a valid short read or write that enters the log as it is.
+
+    None does not say that it is not.
+    """
+    command = _PLAIN.get(call[0])
+    if command is None or len(call) > _SHORT:  # SET with more than four words may be translated
+        return None
+    return command if len(call) == command.arity or -len(call) <= command.arity < 0 else None
 
 
 def look_up(call: Sequence[bytes]) -> Command:

@@ -70,6 +70,7 @@ class Command:
     first: int = 0
     last: int = 0
     step: int = 0
+    word: bytes = attrs.field(init=False, default=attrs.Factory(lambda self: self.name.encode(), takes_self=True))
 
     @classmethod
     def row(cls, name: str, arity: int, flags: str, run: Handler, keys: tuple[int, int, int] = (0, 0, 0)) -> Command:

@@ -57,6 +57,33 @@ def test_garbage_gives_requests_of_words_and_at_most_one_failure_which_is_final(
         assert parser.feed(array(b"PING")) == []
 
 
+_WORDS = st.one_of(st.binary(max_size=8), st.sampled_from([b"\r\n", b"a\r\n$1", b"$3", b"*2", b"x" * 1500]))
+_PIECES = st.one_of(
+    st.lists(_WORDS, min_size=1, max_size=4).map(lambda words: array(*words)),
+    st.sampled_from([b"PING\r\n", b"*0\r\n", b"*1\r\n$x\r\n", b"*1\r\n$4\r\nPI", b"\r\n", b"*2\r\n$1\r\na\r\n", b"*x"]),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(_PIECES, max_size=6), st.integers(1, 5))
+def test_parts_that_fit_are_the_requests_that_the_general_way_finds(pieces: list[bytes], most: int) -> None:
+    """A parser that holds one byte already takes the general way."""
+    data = b"".join(pieces)
+    quick, general = RequestParser(), RequestParser()
+    at_once = quick.feed(data, most)
+    while quick.more:
+        at_once += quick.feed(b"", most)
+    slowly = general.feed(data[:1]) + general.feed(data[1:])
+    assert at_once == slowly
+    assert quick.held_bytes == general.held_bytes
+
+
+def test_requests_split_at_line_breaks_obey_small_limits_too() -> None:
+    large = array(b"SET", b"a", b"x" * 101)
+    found = parsed(array(b"PING") + large + array(b"PING"))
+    assert [type(request) for request in found] == [list, TooLarge, list]
+
+
 def test_a_good_request_before_a_bad_one_is_not_lost() -> None:
     requests = parsed(array(b"GET", b"a") + b"*1\r\n:5\r\n")
     assert requests[0] == [b"GET", b"a"]

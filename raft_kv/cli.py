@@ -30,7 +30,7 @@ from raft_kv import config as serving
 from raft_kv.backup_commands import BACKUP_COMMANDS
 from raft_kv.certs_command import CERTS_COMMAND
 from raft_kv.cli_command import KINDS_TEXT, Command, collect
-from raft_kv.config import LOOPS, ServeConfig, given_values, serve_config
+from raft_kv.config import FASTEST_LOOP, LOOPS, ServeConfig, fastest_loop, given_values, serve_config
 from raft_kv.doctor.options import DOCTOR
 from raft_kv.fd_limit import most_open_files, within_descriptors
 from raft_kv.log_output import LOG, flush, log_to_stderr, print_error
@@ -152,7 +152,7 @@ _DEMO_OPTIONS: Final = with_variables(
         old_name="data-dir",
     ),
     Option(name="keep", help="leave the cluster running at the end", default="false"),
-    Option(name="loop", metavar="LOOP", help=f"the servers' event loop: {', '.join(LOOPS)}", default="trio"),
+    Option(name="loop", metavar="LOOP", help=f"the servers' event loop: {', '.join(LOOPS)}", default=FASTEST_LOOP),
     Option(
         name="story",
         metavar="|".join(_STORIES),
@@ -316,7 +316,7 @@ class _Demo:
     clients: int = 16
     data: str = ""
     keep: bool = False
-    loop: str = "trio"
+    loop: str = attrs.field(factory=fastest_loop)
     story: str = "failover"
 
     def __attrs_post_init__(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -21,12 +22,28 @@ from raft_kv.log_output import FORMATS, LEVELS
 from raft_kv.options import Option, ValueAt, Values, known_names, register, structure, with_variables
 from raft_storage.location import parse_location, store_class
 
-__all__ = ["LOOPS", "OPTIONS", "REDIS_ROLES", "ServeConfig", "check_name", "given_values", "serve_config"]
+__all__ = [
+    "FASTEST_LOOP",
+    "LOOPS",
+    "OPTIONS",
+    "REDIS_ROLES",
+    "ServeConfig",
+    "check_name",
+    "fastest_loop",
+    "given_values",
+    "serve_config",
+]
 
 LOOPS: Final = ("trio", "asyncio", "uvloop")
+FASTEST_LOOP: Final = "uvloop if it is installed, else trio"
 REDIS_ROLES: Final = ("master", "raft")
 _LEADER_WAIT: Final = 1 * SECOND
 """Without a leader a client gets an error after this time, so that it can try another node."""
+
+
+def fastest_loop() -> str:
+    """Return the fastest event loop that is installed."""
+    return "trio" if find_spec("uvloop") is None else "uvloop"
 
 
 @final
@@ -54,7 +71,7 @@ class ServeConfig:
     """The data directory, or a location such as sqlite:PATH; empty: raft-kv-<id> in the working directory."""
     join: bool = False
     """Join an existing cluster (see RAFT ADD). Without it, the peers bootstrap a new cluster."""
-    loop: str = "trio"
+    loop: str = attrs.field(factory=fastest_loop)
     """The event loop, one of `LOOPS`."""
     request_timeout: float = 5.0
     """Seconds after which a request without an outcome is answered by an error."""
@@ -228,7 +245,7 @@ OPTIONS: Final = with_variables(
         help="join an existing cluster (see RAFT ADD); without it, the listed peers bootstrap a new cluster",
         default="false",
     ),
-    Option(name="loop", metavar="LOOP", help=f"the event loop: {', '.join(LOOPS)}", default="trio"),
+    Option(name="loop", metavar="LOOP", help=f"the event loop: {', '.join(LOOPS)}", default=FASTEST_LOOP),
     Option(
         name="request-timeout",
         metavar="SECONDS",

@@ -282,8 +282,16 @@ def test_no_two_options_share_a_variable() -> None:
 def test_shown_defaults_are_the_defaults() -> None:
     plain = made({}, {})
     for option in OPTIONS:
-        if option.default and option.name not in ("advertise", "data"):
+        if option.default and option.name not in ("advertise", "data", "loop"):
             assert getattr(made({option.field: option.default}, {}), option.field) == getattr(plain, option.field)
+
+
+def test_default_loop_is_fastest_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raft_kv.config.find_spec", lambda name: object() if name == "uvloop" else None)
+    assert made({}, {}).loop == "uvloop"
+    monkeypatch.setattr("raft_kv.config.find_spec", lambda name: None)
+    assert made({}, {}).loop == "trio"
+    assert made({"loop": "asyncio"}, {}).loop == "asyncio"
 
 
 @pytest.mark.parametrize(

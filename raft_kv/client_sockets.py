@@ -16,18 +16,28 @@ import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from time import monotonic
 from typing import Final, final
 
+from raft_core.node.status import Drop
 from raft_kv.client_connection import ClientConnection, Transport, Turns
 from raft_kv.output_buffer import OutputBuffer
 from raft_kv.service import ACCEPT_PAUSE, KEEPALIVE, READ_BYTES, TOO_MANY
+from raft_tls import Credentials, Failure, TlsFailed, TlsSession, TlsSocket
 
 __all__ = ["ClientSockets"]
 
+_HANDSHAKE_SECONDS: Final = 10.0
+"""Time for a client's TLS handshake."""
+_MOST_HANDSHAKES: Final = 1000
+"""Clients in their TLS handshake at any time; for a further one the oldest is closed."""
+_NO_TLS: Final = b"-ERR this port takes nothing but TLS: connect with TLS (redis-cli --tls)\r\n"
 _ACCEPTS: Final = 64
 """Connections accepted in one pass of the loop: two or three milliseconds."""
 _PIECES: Final = 8
 """Pieces written for one client before the others have their turn."""
+_TOO_SLOW: Final = Failure(Drop.TLS_FAILED, f"the TLS handshake was not done after {_HANDSHAKE_SECONDS:g} s")
+_TOO_MANY_HANDSHAKES: Final = Failure(Drop.TLS_FAILED, f"more than {_MOST_HANDSHAKES} clients are in their handshake")
 _READ: Final = selectors.EVENT_READ
 _WRITE: Final = selectors.EVENT_WRITE
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -38,7 +48,7 @@ class ClientSockets:
     """Listening sockets, and the sockets of their clients.
 
     `admit` returns the connection for a new client, or None above the limit. `later` has a function called after so
-    many seconds.
+    many seconds. `refused` takes note of a client whose TLS failed. With `credentials` clients use TLS.
     """
 
     def __init__(
@@ -47,8 +57,13 @@ class ClientSockets:
         admit: Callable[[socket.socket], OutputBuffer | None],
         connect: Callable[[OutputBuffer, Transport], ClientConnection],
         later: Callable[[float, Callable[[], None]], object],
+        refused: Callable[[OutputBuffer, Failure], None],
+        credentials: Credentials | None = None,
     ) -> None:
         self._turns: Final = turns
+        self.refused: Final = refused
+        self._credentials: Final = credentials
+        self.handshakes: Final[dict[_SocketTransport, float]] = {}
         self._admit: Final = admit
         self._connect: Final = connect
         self._later: Final = later
@@ -111,7 +126,25 @@ class ClientSockets:
                     accepted.send(TOO_MANY)
                 continue
             _set_options(accepted)
-            _SocketTransport(self, accepted, output, self._connect)
+            if self._credentials is None:
+                _SocketTransport(self, accepted, output, self._connect)
+            else:
+                self._shake_hands(self._credentials, accepted, output)
+
+    def _shake_hands(self, credentials: Credentials, accepted: socket.socket, output: OutputBuffer) -> None:
+        """Serve the client with TLS. A handshake is bounded in time, and all together in number."""
+        allowed = not credentials.tls.required
+        session = TlsSession(credentials.server, server=True, plain_allowed=allowed, refusal=_NO_TLS)
+        if len(self.handshakes) >= _MOST_HANDSHAKES:
+            next(iter(self.handshakes)).give_up(_TOO_MANY_HANDSHAKES)
+        transport = _SocketTransport(self, TlsSocket(accepted, session), output, self._connect)
+        self.handshakes[transport] = monotonic()
+
+    def look_after_handshakes(self) -> None:
+        """Close the connections whose handshake takes too long; to be called every few seconds."""
+        late = monotonic() - _HANDSHAKE_SECONDS
+        for transport in [each for each, since in self.handshakes.items() if since < late]:
+            transport.give_up(_TOO_SLOW)
 
 
 def _set_options(accepted: socket.socket) -> None:
@@ -132,12 +165,12 @@ class _SocketTransport:
     def __init__(
         self,
         sockets: ClientSockets,
-        accepted: socket.socket,
+        accepted: socket.socket | TlsSocket,
         output: OutputBuffer,
         connect: Callable[[OutputBuffer, Transport], ClientConnection],
     ) -> None:
         self._sockets: Final = sockets
-        self._socket: Final = accepted
+        self._socket: Final[socket.socket | TlsSocket] = accepted
         self._output: Final = output
         self._piece = b""  # being written
         self._rest = memoryview(b"")  # of it
@@ -175,14 +208,29 @@ class _SocketTransport:
         try:
             size = self._socket.recv_into(buffer)
         except (BlockingIOError, InterruptedError):
+            self._look_at_handshake()
+            return
+        except TlsFailed as failed:
+            self.give_up(failed.failure)
             return
         except OSError:
             self._lost()
             return
+        self._look_at_handshake()
         if size:
             connection.received(buffer[:size].tobytes())
         else:
             connection.input_ended()
+
+    def _look_at_handshake(self) -> None:
+        handshakes = self._sockets.handshakes
+        if handshakes and type(self._socket) is TlsSocket and self._socket.settled:
+            handshakes.pop(self, None)
+
+    def give_up(self, failure: Failure) -> None:
+        """Close the connection, because its TLS failed."""
+        self._sockets.refused(self._output, failure)
+        self._lost()
 
     def _flush(self) -> None:
         """Write as much as the system takes now."""
@@ -250,5 +298,6 @@ class _SocketTransport:
         """Close the socket."""
         if not self._closed:
             self._closed = True
+            self._sockets.handshakes.pop(self, None)
             self._watch(0)
             self._socket.close()

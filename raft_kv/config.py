@@ -17,6 +17,7 @@ from raft_core.errors import SettingsError
 from raft_core.node.address_book import is_everywhere
 from raft_core.node.config import NodeConfig, split_address
 from raft_core.node.limits import SECOND, NodeLimits, check_node
+from raft_core.node.security import TLS, is_loopback
 from raft_core.settings import Settings
 from raft_kv.log_output import FORMATS, LEVELS
 from raft_kv.options import Option, ValueAt, Values, known_names, register, structure, with_variables
@@ -27,6 +28,7 @@ __all__ = [
     "LOOPS",
     "OPTIONS",
     "REDIS_ROLES",
+    "TLS_MODES",
     "ServeConfig",
     "check_name",
     "fastest_loop",
@@ -37,6 +39,7 @@ __all__ = [
 LOOPS: Final = ("trio", "asyncio", "uvloop")
 FASTEST_LOOP: Final = "uvloop if it is installed, else trio"
 REDIS_ROLES: Final = ("master", "raft")
+TLS_MODES: Final = ("require", "accept", "off")
 _LEADER_WAIT: Final = 1 * SECOND
 """Without a leader a client gets an error after this time, so that it can try another node."""
 
@@ -56,7 +59,7 @@ class ServeConfig:
     cluster: str = "raft-kv"
     """The cluster's name, written into the data directory."""
     listen: str = "127.0.0.1:6379"
-    """Address for Redis clients. There are no passwords: every client that can connect may read and write."""
+    """Address for Redis clients."""
     peer_listen: str = "127.0.0.1:7379"
     """Address for the other nodes."""
     health: str = ""
@@ -69,6 +72,22 @@ class ServeConfig:
     """The peer addresses of the other nodes."""
     data: str = ""
     """The data directory, or a location such as sqlite:PATH; empty: raft-kv-<id> in the working directory."""
+    tls_certificate: str = ""
+    """PEM file with this node's certificate, for peers and clients; empty: no TLS. See `raft_core.node.security`."""
+    tls_key: str = ""
+    """PEM file with its private key."""
+    tls_authorities: str = ""
+    """PEM file with the authorities that sign the certificates of all nodes."""
+    tls_client_authorities: str = ""
+    """PEM file with the authorities of clients' certificates; empty: a client needs none."""
+    tls_peers: str = ""
+    """Mode of TLS at the port for peers, one of `TLS_MODES`; empty: require, if there is a certificate."""
+    tls_clients: str = ""
+    """The same at the port for clients."""
+    tls_minimum: str = "1.3"
+    """Lowest version of TLS, 1.3 or 1.2."""
+    insecure: bool = False
+    """Allow a port without TLS to which other machines can connect."""
     join: bool = False
     """Join an existing cluster (see RAFT ADD). Without it, the peers bootstrap a new cluster."""
     loop: str = attrs.field(factory=fastest_loop)
@@ -99,6 +118,8 @@ class ServeConfig:
             ("redis-role", self.redis_role, REDIS_ROLES),
             ("log-format", self.log_format, FORMATS),
             ("log-level", self.log_level, LEVELS),
+            ("tls-peers", self.tls_peers or "off", TLS_MODES),
+            ("tls-clients", self.tls_clients or "off", TLS_MODES),
         ):
             if value not in choices:
                 raise SettingsError(f"{name} is one of {', '.join(choices)}, not {value!r}")
@@ -115,6 +136,7 @@ class ServeConfig:
             raise SettingsError(f"data must be a location, such as /var/lib/raft-kv or sqlite:PATH, not {self.data!r}")
         store_class(parse_location(self.directory))
         self._check_addresses()
+        self._check_security()
         self.node_config()
 
     def _check_addresses(self) -> None:
@@ -132,6 +154,44 @@ class ServeConfig:
         for name, address in named.items():
             if name != "listen" and address and split_address(address) == clients:
                 raise SettingsError(f"{name} cannot be {address}: that is the address for clients (listen)")
+
+    def _check_security(self) -> None:
+        """Raise `SettingsError` if a port without TLS would be open to other machines."""
+        if not self.tls_certificate:
+            for name in ("tls_key", "tls_authorities", "tls_client_authorities", "tls_peers", "tls_clients"):
+                if getattr(self, name) not in ("", "off"):
+                    raise SettingsError(f"{name.replace('_', '-')} is of no use without tls-certificate")
+        elif not self.tls_key:
+            raise SettingsError("tls-certificate needs tls-key, the file with its private key")
+        for name, address, tls in (
+            ("listen", self.listen, self.client_tls()),
+            ("peer-listen", self.peer_listen, self.peer_tls()),
+        ):
+            if tls is None and not self.insecure and not is_loopback(split_address(address)[0]):
+                raise SettingsError(
+                    f"{name} {address} is open to other machines, and without TLS each of them could read and change "
+                    "the data: give a certificate (--tls-certificate, --tls-key, --tls-authorities; raft-kv certs "
+                    "makes them), listen at 127.0.0.1, or say --insecure if the network is trusted"
+                )
+
+    def peer_tls(self) -> TLS | None:
+        """Return the TLS of the port for peers, None without."""
+        return self._tls(self.tls_peers, self.tls_authorities)
+
+    def client_tls(self) -> TLS | None:
+        """Return the TLS of the port for clients, None without."""
+        return self._tls(self.tls_clients, self.tls_client_authorities)
+
+    def _tls(self, mode: str, authorities: str) -> TLS | None:
+        if not self.tls_certificate or mode == "off":
+            return None
+        return TLS(
+            certificate=self.tls_certificate,
+            key=self.tls_key,
+            authorities=authorities,
+            mode=mode or "require",
+            minimum=self.tls_minimum,
+        )
 
     @property
     def health_address(self) -> str:
@@ -163,6 +223,8 @@ class ServeConfig:
             {**self.peers, self.id: own},
             cluster=self.cluster,
             join=self.join,
+            tls=self.peer_tls(),
+            insecure=self.insecure,
             data=self.directory,
             listen=self.peer_listen if own != self.peer_listen or self.advertise else "",
             settings=self.settings,
@@ -239,6 +301,36 @@ OPTIONS: Final = with_variables(
         metavar="LOCATION",
         help="the node's data, created if missing: PATH, file:PATH, sqlite:PATH, rocksdb:PATH or mdbx:PATH",
         default="raft-kv-ID",
+    ),
+    Option(
+        name="tls-certificate",
+        metavar="FILE",
+        help="PEM file with this node's certificate, which names cluster and node: raft://CLUSTER/ID",
+    ),
+    Option(name="tls-key", metavar="FILE", help="PEM file with its private key"),
+    Option(name="tls-authorities", metavar="FILE", help="PEM file with the authorities of the nodes' certificates"),
+    Option(
+        name="tls-client-authorities",
+        metavar="FILE",
+        help="PEM file with the authorities of clients' certificates; without it, a client needs no certificate",
+    ),
+    Option(
+        name="tls-peers",
+        metavar="|".join(TLS_MODES),
+        help="TLS at the port for peers; accept, only while moving to TLS, takes both",
+        default="require with a certificate, else off",
+    ),
+    Option(
+        name="tls-clients",
+        metavar="|".join(TLS_MODES),
+        help="TLS at the port for clients",
+        default="require with a certificate, else off",
+    ),
+    Option(name="tls-minimum", metavar="VERSION", help="lowest version of TLS: 1.3 or 1.2", default="1.3"),
+    Option(
+        name="insecure",
+        help="allow ports without TLS to which other machines can connect: each can read and change the data",
+        default="false",
     ),
     Option(
         name="join",

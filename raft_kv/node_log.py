@@ -1,8 +1,8 @@
 """`NodeLog`: one line in the log for each event in the life of a node.
 
 Events: `started`, `role_changed`, `members_changed`, `peer_found`, `peer_lost`, `snapshot`, `alarm`, `stopping`,
-`stopped`, `client_defect`; on level debug also `client_connected` and `client_left`. Events which a node does not
-report are found by comparing its status with the one before.
+`stopped`, `insecure`, `certificate`, `client_refused`, `client_defect`; on level debug also `client_connected` and
+`client_left`. Events which a node does not report are found by comparing its status with the one before.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from raft_core.status import Status
 from raft_kv.config import ServeConfig
 from raft_kv.log_output import LOG
 from raft_kv.version import version
+from raft_tls import Failure
 
 __all__ = ["NodeLog"]
 
@@ -139,6 +140,20 @@ class NodeLog:
     def client_left(self, number: int) -> None:
         """Log that a client's connection is closed."""
         self._write_at(logging.DEBUG, "client_left", f"client {number} left", client=number)
+
+    def client_refused(self, address: bytes, failure: Failure) -> None:
+        """Log a client whose TLS failed."""
+        text = f"refused a client from {address.decode('utf-8', 'replace')}: {failure.text}"
+        self._write_at(logging.WARNING, "client_refused", text, reason=failure.reason.value)
+
+    def certificates_read(self, name: str) -> None:
+        """Log that the certificates were read anew on a signal."""
+        self._write("certificate", f"{name}: read certificates anew")
+
+    def insecure(self, listen: str) -> None:
+        """Log that clients from other machines need no TLS."""
+        text = f"this server listens for clients at {listen} and does not require TLS (insecure): every machine that"
+        self._write_at(logging.WARNING, "insecure", f"{text} reaches the port can read and change the data")
 
     def client_defect(self, number: int) -> None:
         """Log the exception being handled, which ends a client's connection."""

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
+from anyio import to_thread
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.stapled import MultiListener
 
@@ -29,6 +30,7 @@ from raft_kv.output_buffer import CHECK_INTERVAL
 from raft_kv.service import DRAIN_SECONDS, OBSERVE_SECONDS, QUIET_LOOK, Service
 from raft_kv.state_machine import KeyValueMachine
 from raft_kv.stopping import stop_signals, transfer_leadership
+from raft_tls import LOOK_SECONDS, Credentials
 
 if TYPE_CHECKING:  # each loop imports only its own adapter
     import raft_anyio
@@ -54,7 +56,7 @@ def run(config: ServeConfig) -> None:
 
 
 async def serve(config: ServeConfig) -> None:
-    """Serve until SIGTERM, SIGINT, SIGHUP or the node's end, then transfer leadership and return.
+    """Serve until SIGTERM, SIGINT, SIGHUP (without TLS) or the node's end, then transfer leadership and return.
 
     Raise `SettingsError`, `DiskError`, and `OSError` if an address cannot be used.
     """
@@ -66,6 +68,8 @@ async def serve(config: ServeConfig) -> None:
 async def _serve(config: ServeConfig, signals: AsyncIterator[signal.Signals], health: HealthPort | None) -> None:
     machine = KeyValueMachine()
     async with _open_node(config, machine) as node:
+        client_tls = config.client_tls()
+        credentials = None if client_tls is None else await to_thread.run_sync(Credentials, client_tls)
         listener = await _listener(config.listen)
         bound = listener.extra(SocketAttribute.local_address)
         assert isinstance(bound, tuple)
@@ -74,12 +78,13 @@ async def _serve(config: ServeConfig, signals: AsyncIterator[signal.Signals], he
             service.health = health.address
             health.attach(service, node)
         async with listener, anyio.create_task_group() as group:
-            server = _Server(service, node, event_loop(config.loop, group), listener)
+            server = _Server(service, node, event_loop(config.loop, group), listener, credentials)
             group.start_soon(server.stop_on_signal, signals)
             group.start_soon(server.report_alarms)
             group.start_soon(server.report_changes)
             group.start_soon(server.observe_node)
             group.start_soon(server.look_after_clients)
+            group.start_soon(server.look_after_certificates)
             server.listen()
             service.ready(node)
             await server.serve_until_finished()
@@ -111,16 +116,22 @@ async def _listener(address: str) -> _Listener:
 class _Server:
     """The tasks of one server. Its clients have none."""
 
-    __slots__ = ("_listener", "_loop", "_node", "_service", "_sockets", "_table")
+    __slots__ = ("_credentials", "_listener", "_loop", "_node", "_service", "_sockets", "_table")
 
-    def __init__(self, service: Service, node: Node, loop: EventLoop, listener: _Listener) -> None:
+    def __init__(
+        self, service: Service, node: Node, loop: EventLoop, listener: _Listener, credentials: Credentials | None
+    ) -> None:
+        self._credentials: Final = credentials
         self._listener: Final = listener
         self._service: Final = service
         self._node: Final = node
         self._loop: Final = loop
         turns = Turns(loop.soon)
         self._table: Final = ClientTable(node, service, turns)
-        self._sockets: Final = ClientSockets(turns, service.admit, partial(ClientConnection, self._table), loop.later)
+        connect = partial(ClientConnection, self._table)
+        self._sockets: Final = ClientSockets(
+            turns, service.admit, connect, loop.later, refused=service.refuse, credentials=credentials
+        )
 
     def listen(self) -> None:
         """Accept clients from now on."""
@@ -147,8 +158,14 @@ class _Server:
     # Around the clients.
 
     async def stop_on_signal(self, signals: AsyncIterator[signal.Signals]) -> None:
-        """Stop the server cleanly, in bounded time, at the first signal; later ones change nothing."""
+        """Stop the server cleanly, in bounded time, at the first signal; later ones change nothing.
+
+        With TLS, SIGHUP has the certificates read anew instead.
+        """
         async for number in signals:
+            if number.name == "SIGHUP" and self._service.config.tls_certificate:
+                await self._read_certificates()
+                continue
             self._service.log.stopping(number.name)
             await transfer_leadership(self._node)
             await self._see_clients_off()
@@ -181,9 +198,29 @@ class _Server:
             await anyio.sleep(OBSERVE_SECONDS)
             slept = anyio.current_time() - began
 
+    async def _read_certificates(self) -> None:
+        self._service.log.certificates_read("SIGHUP")
+        await self._node.reread_certificates()
+        if self._credentials is not None:
+            state = await to_thread.run_sync(partial(self._credentials.look, again=True))
+            if state is not None:
+                self._service.certificate_read(state)
+
+    async def look_after_certificates(self) -> None:
+        """Read the certificate for clients anew when its files change. The node does so with its own."""
+        if self._credentials is None:
+            return
+        self._service.certificate_read(self._credentials.state)
+        while True:
+            self._service.look_at_certificate()
+            await anyio.sleep(LOOK_SECONDS)
+            if (state := await to_thread.run_sync(self._credentials.look)) is not None:
+                self._service.certificate_read(state)
+
     async def look_after_clients(self) -> None:
         """Disconnect clients that have stopped reading, and keep garbage collection short."""
         while True:
             self._service.look_after_memory()
             await anyio.sleep(CHECK_INTERVAL)
             self._table.look_after()
+            self._sockets.look_after_handshakes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from itertools import count
 from typing import Final, Protocol, final
@@ -13,8 +14,12 @@ import attrs
 
 from raft_core.effects import Alarm, RoleChanged
 from raft_core.node.api import NodeApi
-from raft_core.node.config import join_address
+from raft_core.node.config import join_address, split_address
+from raft_core.node.events import CertificateRead
 from raft_core.node.meter import Histogram
+from raft_core.node.outputs import Outputs
+from raft_core.node.own_certificate import OwnCertificate
+from raft_core.node.security import is_loopback
 from raft_kv.client_session import Session
 from raft_kv.client_session_values import SessionLimits
 from raft_kv.clients import RequestBook
@@ -31,6 +36,7 @@ from raft_kv.scripts import Scripts
 from raft_kv.state_machine import KeyValueMachine
 from raft_kv.status import ServerStatus, status_of_node
 from raft_kv.version import version
+from raft_tls import Failure
 
 __all__ = [
     "ACCEPT_PAUSE",
@@ -119,16 +125,21 @@ class Service:
     history: History = attrs.field(factory=History)
     loop_delays: Histogram = attrs.field(factory=Histogram)
     received: int = 0
+    refused: Counter[str] = attrs.field(factory=Counter)
+    """Clients refused, by reason."""
     commands: int = 0
     log: NodeLog = attrs.field(init=False)
     _limits: SessionLimits = attrs.field(init=False)
     _scripts: Scripts = attrs.field(factory=Scripts)
     _clients: RequestBook = attrs.field(factory=lambda: RequestBook(_local_clock))
     _started: float = attrs.field(factory=time.monotonic)
+    _alarms: Outputs = attrs.field(factory=Outputs)
+    _certificate: OwnCertificate = attrs.field(init=False)
     _numbers: count[int] = attrs.field(factory=lambda: count(1))
 
     def __attrs_post_init__(self) -> None:
         self.log = NodeLog(self.config)
+        self._certificate = OwnCertificate(self._alarms)
         entry = self.config.settings.max_entry_bytes
         requests = RequestLimits(bulk_bytes=entry, request_bytes=max(RequestLimits().request_bytes, 2 * entry))
         batch = min(SessionLimits().batch_bytes, entry // 4)
@@ -155,6 +166,26 @@ class Service:
         self.log.client_left(output.session.number)
         self._clients.by_number.pop(output.session.number, None)
         self.commands += output.session.client.commands
+
+    def refuse(self, output: OutputBuffer, failure: Failure) -> None:
+        """Count and log a client whose TLS failed; `leave` follows."""
+        self.refused[failure.reason.value] += 1
+        self.log.client_refused(output.session.client.address, failure)
+
+    def certificate_read(self, state: CertificateRead) -> None:
+        """Note when the certificate for clients expires. A problem with its files becomes an alarm."""
+        self._certificate.on_read(state)
+        self.look_at_certificate()
+
+    def look_at_certificate(self) -> None:
+        """Log an alarm before the certificate for clients expires; to be called every few seconds.
+
+        If peers see the same certificate, the node's own alarms are enough.
+        """
+        self._certificate.look(time.monotonic_ns(), time.time_ns())
+        for alarm in self._alarms.taken():
+            if isinstance(alarm, Alarm) and self.config.peer_tls() is None:
+                self.log.alarm(alarm)
 
     def look_after_memory(self) -> None:
         """Keep garbage collections short; to be called every few seconds."""
@@ -192,8 +223,9 @@ class Service:
     def status(self, node: NodeApi) -> ServerStatus:
         """Return the whole node's state at this moment."""
         census = self.machine.census()
+        seen = node.status
         return attrs.evolve(
-            status_of_node(node.status, node.explain()),
+            status_of_node(seen, node.explain()),
             version=version(),
             loop=self.config.loop,
             all_masters=self.config.redis_role == "master",
@@ -209,6 +241,8 @@ class Service:
             max_clients=self.config.max_clients,
             memory=memory_in_use(),
             memory_peak=memory_peak(),
+            refused=tuple(sorted(self.refused.items())),
+            certificate_expires=min(filter(None, (self._certificate.expires, seen.certificate_expires)), default=0),
             keys=census.keys,
             expiring=census.expiring,
         )
@@ -216,6 +250,9 @@ class Service:
     def ready(self, node: NodeApi) -> None:
         """Log that clients can connect now. With a log of text, also print it to standard output."""
         self.log.started(self.listen, self.peer_address, self.health)
+        tls = self.config.client_tls()
+        if (tls is None or not tls.required) and not is_loopback(split_address(self.listen)[0]):
+            self.log.insecure(self.listen)
         self.log.observe(node.status)
         config = self.config
         if config.log_format == "text":

@@ -28,6 +28,7 @@ class PeerStatus:
     node: int
     address: str = ""
     connected: bool = False
+    secure: bool = False
     state: str = ""
     match: int = 0
     next: int = 0
@@ -63,6 +64,8 @@ class ServerStatus:
     reasons: tuple[str, ...] = ()
     """One sentence for each thing that waits."""
     drops: tuple[tuple[str, int], ...] = ()
+    certificate_expires: int = 0
+    """When the first of the server's certificates expires: seconds since 1970, 0 without TLS."""
 
     # The process.
     version: str = ""
@@ -81,6 +84,8 @@ class ServerStatus:
     all_masters: bool = True
     """Whether every node is a master for Redis clients, because every node accepts writes."""
     max_clients: int = 0
+    refused: tuple[tuple[str, int], ...] = ()
+    """Clients refused, by reason."""
     memory: int = 0
     """Bytes of memory in use by the process."""
     memory_peak: int = 0
@@ -138,6 +143,7 @@ def _peers(status: NodeStatus) -> tuple[PeerStatus, ...]:
             node=node,
             address=connection.address if connection is not None else addresses.get(node, ""),
             connected=connection is not None and connection.connected,
+            secure=connection is not None and connection.secure,
         )
         if follower is not None:
             peer = attrs.evolve(

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import anyio
@@ -26,6 +27,7 @@ from raft_core.node.loop import NodeLoop
 from raft_core.node.opening import Openable, opening_of
 from raft_core.state_machine import StateMachine
 from raft_storage.open import open_disk
+from raft_tls import LOOK_SECONDS, Credentials, credentials_of, with_tls
 
 __all__ = ["Node", "open_node"]
 
@@ -37,9 +39,10 @@ class Node(NodeApi):
     `OutcomeUnknown`: it may or may not be carried out. See `NodeApi`.
     """
 
-    def __init__(self, host: NodeCore, loop: NodeLoop, address: str) -> None:
+    def __init__(self, host: NodeCore, loop: NodeLoop, address: str, credentials: Credentials | None = None) -> None:
         super().__init__(host, loop, address)
         self._loop: Final = loop
+        self.credentials: Final = credentials
 
     def changes(self) -> AsyncIterator[RoleChanged]:
         """Yield role, term and leader: the last announcement, if any, then each new one until the node ends.
@@ -67,6 +70,16 @@ class Node(NodeApi):
         self._loop.driver.post(StopAsked())
         await self._loop.wait_ended()
 
+    async def reread_certificates(self) -> None:
+        """Read the files of `NodeConfig.tls` now; changed ones are read by themselves within some seconds.
+
+        Problems are alarms. Connections that exist are not affected.
+        """
+        self._loop.require_loop()
+        if self.credentials is not None:
+            state = await anyio.to_thread.run_sync(partial(self.credentials.look, again=True))
+            self._loop.driver.post_all([] if state is None else [state])
+
     async def wait_finished(self) -> None:
         """Wait until the node has stopped or failed (then `open_node` raises). Removal alone does not end it."""
         await self._loop.wait_ended()
@@ -86,13 +99,18 @@ async def open_node(
     """
     opening = opening_of(machine)
     with anyio.CancelScope(shield=True):
+        credentials = await anyio.to_thread.run_sync(credentials_of, config)
         recovered, lanes = await anyio.to_thread.run_sync(open_disk, config, opening.machine)
     try:
         async with listening(config.listening_address) as (listener, address):
             seed = secrets.randbits(64) if seed is None else seed
-            host = host_at(address, config, recovered, opening.machine, seed)
+            exposed = config.exposed(address)
+            host = host_at(address, config, recovered, opening.machine, seed, exposed=exposed)
             loop = AsyncioLoop(host, lanes) if _on_asyncio() else Loop(host, lanes)
-            async with _running(Node(host, loop, address), loop, listener, config) as node, opening.attach(node):
+            async with (
+                _running(Node(host, loop, address, credentials), loop, listener, config) as node,
+                opening.attach(node),
+            ):
                 yield node
     finally:
         with anyio.CancelScope(shield=True):
@@ -109,7 +127,7 @@ async def _running(node: Node, loop: Loop | AsyncioLoop, listener: Listener, con
     patience = config.shutdown_timeout
     async with anyio.create_task_group() as group:
         body, tasks = anyio.CancelScope(), anyio.CancelScope(shield=True)
-        group.start_soon(_tasks, loop, listener, config.limits, body, tasks)
+        group.start_soon(_tasks, loop, listener, config.limits, node.credentials, body, tasks)
         try:
             with body:
                 yield node
@@ -130,21 +148,24 @@ async def _tasks(
     loop: Loop | AsyncioLoop,
     listener: Listener,
     limits: NodeLimits,
+    credentials: Credentials | None,
     body: anyio.CancelScope,
     tasks: anyio.CancelScope,
 ) -> None:
     with tasks:
-        if isinstance(loop, AsyncioLoop):
-            protocols = AsyncioConnections(loop.driver.post, limits)
-            async with protocols.serving(listener):
-                await loop.run(protocols)
-        else:
-            async with anyio.create_task_group() as group:
-                streams = Connections(group, loop.driver.post, limits)
+        async with anyio.create_task_group() as group:
+            if credentials is not None:
+                group.start_soon(_watch, credentials, loop)
+            if isinstance(loop, AsyncioLoop):
+                protocols, above = with_tls(credentials, loop.driver.post, partial(AsyncioConnections, limits=limits))
+                async with protocols.serving(listener):
+                    await loop.run(above)
+            else:
+                streams, table = with_tls(credentials, loop.driver.post, partial(Connections, group, limits=limits))
                 group.start_soon(streams.serve, listener)
                 group.start_soon(loop.keep_time)
-                await loop.run(streams)
-                group.cancel_scope.cancel()
+                await loop.run(table)
+            group.cancel_scope.cancel()
     if loop.driver.error is not None:
         body.cancel()
 
@@ -155,3 +176,11 @@ def _on_asyncio() -> bool:
         return asyncio.current_task() is not None
     except RuntimeError:
         return False
+
+
+async def _watch(credentials: Credentials, loop: NodeLoop) -> None:
+    """Read certificates anew when their files change, in a thread, until cancelled."""
+    while True:
+        await anyio.sleep(LOOK_SECONDS)
+        if (state := await anyio.to_thread.run_sync(credentials.look)) is not None:
+            loop.driver.post(state)

@@ -43,7 +43,7 @@ class Sockets(Protocol):
 
     def dial(self, number: ConnectionId, address: str) -> None: ...
 
-    def transmit(self, number: ConnectionId, data: bytes) -> bool | None: ...
+    def transmit(self, number: ConnectionId, data: bytes) -> bool: ...
 
     def disconnect(self, number: ConnectionId) -> None: ...
 
@@ -112,7 +112,7 @@ class SecureConnections:
         """Encrypt and send the bytes. Return whether the system has taken them; if not, `Transmitted` follows."""
         secure = self._known.get(number)
         if secure is None:
-            return bool(self._sockets.transmit(number, data))
+            return self._sockets.transmit(number, data)
         self._send(number, secure, secure.session.encrypt(data))
         secure.node_waits = secure.busy
         return not secure.busy
@@ -190,12 +190,15 @@ class SecureConnections:
 
     def _dial_without_tls(self, number: ConnectionId, address: str) -> None:
         """Remember that the address has no TLS; the node dials again after its back-off."""
-        if len(self._plain_at) >= _MOST_PLAIN:
-            self._plain_at.clear()
-        self._plain_at[address] = None
+        self._remember_plain(address)
         self._known.pop(number, None)
         self._sockets.disconnect(number)
         self._post(DialFailed(number, "the other side does not use TLS: it is dialled again without"))
+
+    def _remember_plain(self, address: str) -> None:
+        if len(self._plain_at) >= _MOST_PLAIN:
+            self._plain_at.clear()
+        self._plain_at[address] = None
 
     def _on_transmitted(self, event: Transmitted) -> None:
         number = event.connection
@@ -224,8 +227,12 @@ class SecureConnections:
                 self._post(event)
             return
         failure = secure.session.lost()
-        early = failure is not None and secure.address  # the node has not heard of this connection
-        self._post(DialFailed(number, failure.text) if early and failure is not None else event)
+        if failure is None or not secure.address:
+            self._post(event)
+            return
+        if not self._required and not secure.session.heard:  # closed without an answer: perhaps it has no TLS
+            self._remember_plain(secure.address)
+        self._post(DialFailed(number, failure.text))
 
     def _send(self, number: ConnectionId, secure: _Secure, data: bytes) -> None:
         """Send the bytes after all earlier ones: at most one transmission is under way."""

@@ -79,6 +79,11 @@ class TlsSession:
         """True once plain bytes can be sent, with or without TLS."""
         return self._state in (_State.OPEN, _State.PLAIN)
 
+    @property
+    def heard(self) -> bool:
+        """True once the other side has sent anything."""
+        return self._state is not _State.FIRST
+
     def start(self) -> bytes:
         """Return the first bytes of a dialling end."""
         return self._shake().send

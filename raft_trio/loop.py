@@ -15,10 +15,10 @@ from typing import Final
 import trio
 
 from raft_core.node.core import NodeCore
+from raft_core.node.driver import ConnectionTable
 from raft_core.node.events import NodeEvent, TimerFired
 from raft_core.node.loop import NodeLoop
 from raft_storage.workers import Workers
-from raft_trio.connections import Connections
 
 __all__ = ["Loop"]
 
@@ -45,7 +45,7 @@ class Loop(NodeLoop):
         """Post `TimerFired` at this time; replaces any earlier time."""
         self._wake_at = self._alarm.deadline = at / _NANOSECONDS
 
-    async def run(self, connections: Connections) -> None:
+    async def run(self, connections: ConnectionTable) -> None:
         """Run the node. When this returns, the node has ended and every caller is answered."""
         self._lanes.start(partial(self._post_from_thread, trio.lowlevel.current_trio_token()))
         await self.take_turns(connections, time.time_ns)

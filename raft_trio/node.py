@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import trio
@@ -19,6 +20,7 @@ from raft_core.node.limits import NodeLimits
 from raft_core.node.opening import Openable, opening_of
 from raft_core.state_machine import StateMachine
 from raft_storage.open import open_disk
+from raft_tls import LOOK_SECONDS, Credentials, credentials_of, with_tls
 from raft_trio.connections import Connections, listening
 from raft_trio.loop import Loop
 
@@ -32,9 +34,10 @@ class Node(NodeApi):
     `OutcomeUnknown`: it may or may not be carried out. See `NodeApi`.
     """
 
-    def __init__(self, host: NodeCore, loop: Loop, address: str) -> None:
+    def __init__(self, host: NodeCore, loop: Loop, address: str, credentials: Credentials | None = None) -> None:
         super().__init__(host, loop, address)
         self._loop: Final = loop
+        self.credentials: Final = credentials
 
     def changes(self) -> AsyncIterator[RoleChanged]:
         """Yield role, term and leader: the last announcement, if any, then each new one until the node ends.
@@ -62,6 +65,16 @@ class Node(NodeApi):
         self._loop.driver.post(StopAsked())
         await self._loop.wait_ended()
 
+    async def reread_certificates(self) -> None:
+        """Read the files of `NodeConfig.tls` now; changed ones are read by themselves within some seconds.
+
+        Problems are alarms. Connections that exist are not affected.
+        """
+        self._loop.require_loop()
+        if self.credentials is not None:
+            state = await trio.to_thread.run_sync(partial(self.credentials.look, again=True))
+            self._loop.driver.post_all([] if state is None else [state])
+
     async def wait_finished(self) -> None:
         """Wait until the node has stopped or failed (then `open_node` raises). Removal alone does not end it."""
         await self._loop.wait_ended()
@@ -81,13 +94,18 @@ async def open_node(
     """
     opening = opening_of(machine)
     with trio.CancelScope(shield=True):
+        credentials = await trio.to_thread.run_sync(credentials_of, config)
         recovered, lanes = await trio.to_thread.run_sync(open_disk, config, opening.machine)
     try:
         async with listening(config.listening_address) as (listeners, address):
             seed = secrets.randbits(64) if seed is None else seed
-            host = host_at(address, config, recovered, opening.machine, seed)
+            exposed = config.exposed(address)
+            host = host_at(address, config, recovered, opening.machine, seed, exposed=exposed)
             loop = Loop(host, lanes)
-            async with _running(Node(host, loop, address), loop, listeners, config) as node, opening.attach(node):
+            async with (
+                _running(Node(host, loop, address, credentials), loop, listeners, config) as node,
+                opening.attach(node),
+            ):
                 yield node
     finally:
         with trio.CancelScope(shield=True):
@@ -106,7 +124,7 @@ async def _running(
     patience = config.shutdown_timeout
     async with trio.open_nursery() as nursery:
         body, tasks = trio.CancelScope(), trio.CancelScope(shield=True)
-        nursery.start_soon(_tasks, loop, listeners, config.limits, body, tasks)
+        nursery.start_soon(_tasks, loop, listeners, config.limits, node.credentials, body, tasks)
         try:
             with body:
                 yield node
@@ -127,15 +145,27 @@ async def _tasks(
     loop: Loop,
     listeners: list[trio.SocketListener],
     limits: NodeLimits,
+    credentials: Credentials | None,
     body: trio.CancelScope,
     tasks: trio.CancelScope,
 ) -> None:
     with tasks:
         async with trio.open_nursery() as nursery:
-            connections = Connections(nursery, loop.driver.post, limits)
+            make = partial(Connections, nursery, limits=limits)
+            connections, table = with_tls(credentials, loop.driver.post, make)
+            if credentials is not None:
+                nursery.start_soon(_watch, credentials, loop)
             nursery.start_soon(connections.serve, listeners)
             nursery.start_soon(loop.keep_time)
-            await loop.run(connections)
+            await loop.run(table)
             nursery.cancel_scope.cancel()
     if loop.driver.error is not None:
         body.cancel()
+
+
+async def _watch(credentials: Credentials, loop: Loop) -> None:
+    """Read certificates anew when their files change, in a thread, until cancelled."""
+    while True:
+        await trio.sleep(LOOK_SECONDS)
+        if (state := await trio.to_thread.run_sync(credentials.look)) is not None:
+            loop.driver.post(state)

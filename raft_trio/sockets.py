@@ -71,6 +71,7 @@ class PlainSocket:
     async def drain(self) -> None:
         """Wait until the operating system has taken everything."""
         while self._rest:
+            self._check_open()
             await trio.lowlevel.wait_writable(self._socket)
             try:
                 self._rest = self._rest[self._socket.send(self._rest) :]
@@ -80,11 +81,17 @@ class PlainSocket:
     async def read(self) -> bytes:
         """Wait for bytes and return them; b"" at the end."""
         while True:
+            self._check_open()
             await trio.lowlevel.wait_readable(self._socket)
             try:
                 return self._socket.recv(_READ_BYTES)
             except BlockingIOError:  # reported readable without need
                 continue
+
+    def _check_open(self) -> None:
+        """Raise `trio.ClosedResourceError` if what the task itself has just reported led to closing the socket."""
+        if not self._open:
+            raise trio.ClosedResourceError
 
     def close(self) -> None:
         """Close the socket at once."""

@@ -14,7 +14,7 @@ from raft_kv import certificates
 
 __all__ = ["CLUSTER", "files", "tls"]
 
-CLUSTER: Final = "raft"
+CLUSTER: Final = "test"
 _HOLDER: Final[list[tempfile.TemporaryDirectory[str]]] = []
 
 

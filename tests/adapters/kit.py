@@ -26,6 +26,7 @@ from raft_core.ids import Index
 from raft_core.membership import Change, ChangeMode, Members
 from raft_core.node.config import NodeConfig
 from raft_core.node.limits import MILLISECOND, SECOND, NodeLimits
+from raft_core.node.security import TLS
 from raft_core.node.status import NodeStatus
 from raft_core.recovered import Identity, Recovered
 from raft_core.requests import ReadConsistency
@@ -71,6 +72,7 @@ class AnyNode(Protocol):
     async def leave_joint(self, *, timeout: float | None = None) -> object: ...
     async def transfer(self, to: int = 0, *, timeout: float | None = None) -> object: ...
     async def stop(self) -> None: ...
+    async def reread_certificates(self) -> None: ...
     async def wait_finished(self) -> None: ...
 
 
@@ -267,6 +269,7 @@ class Cluster:
         self.settings = SETTINGS
         self.host = HOST
         self.founders: tuple[int, ...] = ()
+        self.tls: dict[int, TLS] = {}
         self._tasks: anyio.abc.TaskGroup | None = None
 
     @property
@@ -332,6 +335,7 @@ class Cluster:
             settings=self.settings,
             limits=self.host,
             recorder_bytes=1 << 20,
+            tls=self.tls.get(number),
         )
 
     async def _host_node(

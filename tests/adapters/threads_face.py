@@ -106,6 +106,9 @@ class ThreadsFace:
     async def stop(self) -> None:
         await self._call(self._node.stop)
 
+    async def reread_certificates(self) -> None:
+        """The example has no TLS."""
+
     async def wait_finished(self) -> None:
         raise AssertionError("this adapter only stops")
 

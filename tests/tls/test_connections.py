@@ -35,28 +35,31 @@ class End:
         self.dialled: list[tuple[ConnectionId, str]] = []
         self.closed: list[ConnectionId] = []
         self.under_way = 0
+        self.fast = False  # the system takes everything at once
         self.layer = SecureConnections(self.heard.append, Credentials(own))
         self.layer.use(self)
 
-    def dial(self, connection: ConnectionId, address: str) -> None:
-        self.dialled.append((connection, address))
+    def dial(self, number: ConnectionId, address: str) -> None:
+        self.dialled.append((number, address))
 
-    def transmit(self, connection: ConnectionId, data: bytes) -> None:
-        assert connection not in self.closed
+    def transmit(self, number: ConnectionId, data: bytes) -> bool:
+        assert number not in self.closed
         assert self.under_way == 0, "one transmission at a time"
-        self.under_way += 1
         self.wire.append(data)
+        self.under_way += not self.fast
+        return self.fast
 
-    def disconnect(self, connection: ConnectionId) -> None:
-        self.closed.append(connection)
+    def disconnect(self, number: ConnectionId) -> None:
+        self.closed.append(number)
 
     def sent(self, number: ConnectionId) -> bytes:
         """The bytes that left, reported to the layer as sent."""
         data = b""
-        while self.under_way:
-            data += self.wire.pop()
-            self.under_way -= 1
-            self.layer.on_event(Transmitted(number))
+        while self.wire:
+            data += self.wire.pop(0)
+            if self.under_way:
+                self.under_way -= 1
+                self.layer.on_event(Transmitted(number))
         return data
 
     def news(self) -> list[NodeEvent]:
@@ -93,8 +96,8 @@ def test_nodes_see_certificates_and_then_plain_bytes() -> None:
     one, two = End(tls("node-1")), End(tls("node-2"))
     connect(one, two)
 
-    assert one.news() == [ConnectionSecured(DIALLED, ("raft://raft/2",)), ConnectionOpened(DIALLED, accepted=False)]
-    assert two.news() == [ConnectionOpened(ACCEPTED, accepted=True), ConnectionSecured(ACCEPTED, ("raft://raft/1",))]
+    assert one.news() == [ConnectionSecured(DIALLED, ("raft://test/2",)), ConnectionOpened(DIALLED, accepted=False)]
+    assert two.news() == [ConnectionOpened(ACCEPTED, accepted=True), ConnectionSecured(ACCEPTED, ("raft://test/1",))]
     one.layer.transmit(DIALLED, b"hello" * 1000)
     carry(one, two)
     assert one.news() == [Transmitted(DIALLED)]
@@ -106,6 +109,17 @@ def test_nodes_see_certificates_and_then_plain_bytes() -> None:
     assert one.news() == [ConnectionClosed(DIALLED)]
     two.layer.disconnect(ACCEPTED)
     assert two.closed == [ACCEPTED]
+
+
+def test_bytes_that_the_system_takes_at_once_are_not_reported_again() -> None:
+    one, two = End(tls("node-1")), End(tls("node-2"))
+    one.fast = two.fast = True
+    connect(one, two)
+    one.news()
+    assert one.layer.transmit(DIALLED, b"hello") is True
+    carry(one, two)
+    assert one.news() == []
+    assert two.news()[-1] == BytesReceived(ACCEPTED, b"hello")
 
 
 def test_refused_certificate_is_reported_on_both_sides_after_the_alert_is_sent() -> None:
@@ -154,6 +168,7 @@ def test_while_moving_a_peer_without_tls_is_dialled_again_without_and_later_with
     assert [type(event) for event in one.news()] == [DialFailed]
     assert one.closed == [DIALLED]
     one.under_way = 0
+    one.wire.clear()
 
     again = ConnectionId(4)
     one.layer.dial(again, "n2")
@@ -165,6 +180,7 @@ def test_while_moving_a_peer_without_tls_is_dialled_again_without_and_later_with
 
     one.news()
     one.under_way = 0
+    one.wire.clear()
     one.closed.clear()
     two = End(tls("node-2"))
     connect(one, two)

@@ -46,8 +46,8 @@ def test_nodes_learn_each_others_names_however_bytes_are_cut(piece: int) -> None
 
     of_dialler, of_server = talk(dialling, accepting, piece)
 
-    assert [step.names for step in of_dialler if step.names is not None] == [("raft://raft/2",)]
-    assert [step.names for step in of_server if step.names is not None] == [("raft://raft/1",)]
+    assert [step.names for step in of_dialler if step.names is not None] == [("raft://test/2",)]
+    assert [step.names for step in of_server if step.names is not None] == [("raft://test/1",)]
     data = bytes(range(256)) * 2000
     sealed = dialling.encrypt(data)
     assert data[:64] not in sealed

@@ -276,6 +276,7 @@ def sockets(world: World) -> Iterator[tuple[ClientSockets, tuple[str, int], list
         world.service.admit,
         lambda output, transport: ClientConnection(world.table, output, transport),
         lambda seconds, work: later.append((seconds, work)),
+        refused=world.service.refuse,
     )
     with socket.create_server(("127.0.0.1", 0), backlog=200) as listener:
         found.listen([listener])

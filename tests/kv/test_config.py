@@ -13,6 +13,7 @@ from raft_core.errors import SettingsError
 from raft_core.ids import MAX_INT63, NodeId
 from raft_core.node.config import NodeConfig
 from raft_core.node.limits import NodeLimits
+from raft_core.node.security import TLS
 from raft_kv import cli
 from raft_kv.cli import main
 from raft_kv.config import OPTIONS, ServeConfig, given_values, serve_config
@@ -30,6 +31,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[ServeConfig]:
 
 def test_flags_make_a_configuration(served: list[ServeConfig]) -> None:
     flags = "--id 2 --cluster c --listen h:1 --peer-listen h:2 --peer 1=h:3 --peer 3=h:4 --data d --loop uvloop"
+    flags += " --insecure"
     settings = "--set election_ticks=70 --set pre-vote=false --set checksum=sha3-256 --set leader_wait=7"
     assert main(["serve", *flags.split(), *settings.split(), "--request-timeout", "2.5", "--verbose"]) == 0
     (config,) = served
@@ -45,7 +47,8 @@ def test_flags_make_a_configuration(served: list[ServeConfig]) -> None:
 def test_a_file_says_the_same_and_flags_win_over_it(served: list[ServeConfig], tmp_path: Path) -> None:
     path = tmp_path / "node.toml"
     path.write_text(
-        'id = 4\npeer-listen = "h:2"\njoin = true\n[peers]\n1 = "h:3"\n[settings]\nelection_ticks = 60\n'
+        'id = 4\npeer-listen = "h:2"\ninsecure = true\njoin = true\n[peers]\n1 = "h:3"\n'
+        "[settings]\nelection_ticks = 60\n"
         "lease-reads = false\n[host]\ntick = 20_000_000\n"
     )
     assert main(["serve", "--config", str(path), "--set", "heartbeat_ticks=6", "--data", "x"]) == 0
@@ -59,7 +62,7 @@ def test_one_file_with_all_peers_serves_each_node(served: list[ServeConfig], tmp
     path = tmp_path / "all.toml"
     path.write_text('[peers]\n1 = "a:7379"\n2 = "b:7379"\n3 = "c:7379"\n')
     for node, host in ((1, "a"), (2, "b"), (3, "c")):
-        flags = ["--config", str(path), "--id", str(node), "--peer-listen", f"{host}:7379"]
+        flags = ["--config", str(path), "--id", str(node), "--peer-listen", f"{host}:7379", "--insecure"]
         assert main(["serve", *flags]) == 0
     assert [sorted(config.node_config().members) for config in served] == [[1, 2, 3]] * 3
     assert not list(tmp_path.glob("raft-kv-*"))
@@ -179,6 +182,13 @@ SAMPLES = {
     "health-nodes": ("http://h:7,http://i:7", "https://h:8"),
     "advertise": ("h:5", "h:6"),
     "peer": ("2=i:1", "2=i:2"),
+    "tls-certificate": ("flag.crt", "variable.crt"),
+    "tls-key": ("flag.key", "variable.key"),
+    "tls-authorities": ("flag.ca", "variable.ca"),
+    "tls-client-authorities": ("flag.ca", "variable.ca"),
+    "tls-peers": ("accept", "off"),
+    "tls-clients": ("off", "accept"),
+    "tls-minimum": ("1.2", "1.3"),
     "data": ("flag", "variable"),
     "loop": ("asyncio", "uvloop"),
     "request-timeout": ("1.5", "2.5"),
@@ -189,8 +199,10 @@ SAMPLES = {
     "set": ("election_ticks=77", "election_ticks=78"),
 }
 """For each option two values; one is not its default."""
-SWITCHES = ("join", "stop-at-eof", "verbose")
+SWITCHES = ("insecure", "join", "stop-at-eof", "verbose")
 FIELDS = {"peer": "peers", "set": "settings"}
+SECURE = {f"RAFT_KV_TLS_{name}": name for name in ("CERTIFICATE", "KEY", "AUTHORITIES")}
+"""Without these, a node listens on loopback only, and other options of TLS are of no use."""
 
 
 def made(flags: dict[str, object], environ: dict[str, str]) -> ServeConfig:
@@ -210,14 +222,16 @@ def test_flag_overrides_variable_which_overrides_file_which_overrides_default(na
     flag, variable = SAMPLES[name]
     field = FIELDS.get(name, name.replace("-", "_"))
     given: object = [flag] if name in FIELDS else flag
-    environ = {f"RAFT_KV_{name.replace('-', '_').upper()}": variable}
+    own = f"RAFT_KV_{name.replace('-', '_').upper()}"
+    others = {"RAFT_KV_INSECURE": "true", **{key: given for key, given in SECURE.items() if key != own}}
+    environ = {**others, own: variable}
 
     def value(config: ServeConfig) -> object:
         found: object = getattr(config, field)
         return found
 
     by_flag, by_variable = (
-        made({name.replace("-", "_"): given}, {}),
+        made({name.replace("-", "_"): given}, others),
         serve_config(given_values({}, {"RAFT_KV_ID": "1", **environ})),
     )
     both = made({name.replace("-", "_"): given}, environ)
@@ -228,7 +242,7 @@ def test_flag_overrides_variable_which_overrides_file_which_overrides_default(na
     number = name in ("id", "max-clients", "request-timeout")
     text = f"[{table}]\n{key} = '{flag.partition('=')[2]}'" if table else f"{name} = {flag if number else repr(flag)}"
     path.write_text(text if name == "id" else f"id = 1\n{text}")
-    only_file = serve_config(given_values({"config": str(path)}, {}))
+    only_file = serve_config(given_values({"config": str(path)}, others))
     assert value(only_file) == value(by_flag)
     assert value(serve_config(given_values({}, {"RAFT_KV_CONFIG": str(path), **environ}))) == value(by_variable)
 
@@ -241,6 +255,42 @@ def test_switch_can_be_turned_on_by_a_variable_and_off_by_a_flag(name: str, serv
     assert main(["serve", f"--no-{name}"], environ) == 0
     assert main(["serve"], {**environ, variable: ""}) == 0
     assert [getattr(config, field) for config in served] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ("--listen 10.0.0.1:6379", "listen"),
+        ("--peer-listen 0.0.0.0:7379", "peer-listen"),
+        ("--listen 10.0.0.1:6379 --tls-certificate c --tls-key k --tls-authorities a --tls-clients off", "listen"),
+        ("--tls-certificate c", "tls-key"),
+        ("--tls-key k", "tls-certificate"),
+        ("--tls-peers accept", "tls-certificate"),
+        ("--tls-certificate c --tls-key k", "authorities"),
+        ("--tls-certificate c --tls-key k --tls-authorities a --tls-minimum 1.1", "TLS"),
+        ("--tls-certificate c --tls-key k --tls-authorities a --tls-peers perhaps", "tls-peers"),
+    ],
+)
+def test_port_is_not_open_to_others_without_tls_unless_insecure(
+    flags: str, name: str, served: list[ServeConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--id", "1", *flags.split()]) == 2
+    assert name in capsys.readouterr().err
+    assert not served
+    if "listen" in name:
+        assert main(["serve", "--id", "1", *flags.split(), "--insecure"]) == 0
+
+
+def test_certificate_secures_both_ports(served: list[ServeConfig]) -> None:
+    flags = "--id 1 --listen h:1 --peer-listen h:2 --tls-certificate c --tls-key k --tls-authorities a"
+    assert main(["serve", *flags.split()]) == 0
+    assert main(["serve", *flags.split(), "--tls-client-authorities", "b", "--tls-peers", "accept"]) == 0
+    first, second = served
+    assert first.peer_tls() == TLS(certificate="c", key="k", authorities="a")
+    assert first.client_tls() == TLS(certificate="c", key="k")
+    assert first.node_config().tls == first.peer_tls()
+    assert second.peer_tls() == TLS(certificate="c", key="k", authorities="a", mode="accept")
+    assert second.client_tls() == TLS(certificate="c", key="k", authorities="b")
 
 
 def test_variable_takes_several_values(served: list[ServeConfig]) -> None:
@@ -282,7 +332,7 @@ def test_no_two_options_share_a_variable() -> None:
 def test_shown_defaults_are_the_defaults() -> None:
     plain = made({}, {})
     for option in OPTIONS:
-        if option.default and option.name not in ("advertise", "data", "loop"):
+        if option.default and option.name not in ("advertise", "data", "loop", "tls-peers", "tls-clients"):
             assert getattr(made({option.field: option.default}, {}), option.field) == getattr(plain, option.field)
 
 

@@ -155,7 +155,7 @@ def test_data_are_verified_and_damage_is_told(tmp_path: Path) -> None:
         ("[settings]\nelection_ticks = 10\nheartbeat_ticks = 5", "settings", Level.WARNING),
         ("[settings]\nelection_ticks = 1000", "settings", Level.WARNING),
         ("[settings]\nlog_max_bytes = 1000000", "settings", Level.WARNING),
-        ('peer-listen = "0.0.0.0:7379"', "address", Level.WRONG),
+        ('peer-listen = "0.0.0.0:7379"\ninsecure = true', "address", Level.WRONG),
         ('[peers]\n2 = "10.0.0.2:7379"\n3 = "10.0.0.3:7379"', "address", Level.WRONG),
         ('[peers]\n2 = "127.0.0.1:7380"', "members", Level.WARNING),
         ('listen = "nonsense"', "configuration", Level.WRONG),

@@ -1,4 +1,4 @@
-"""`connected_socket`: connect on asyncio to the first address of a host that answers (RFC 6555, "happy eyeballs")."""
+"""`connected_socket`: connect on asyncio to the first address of a name that answers (RFC 6555, "happy eyeballs")."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Address = tuple[Any, ...]
 
 
 async def connected_socket(host: str, port: int) -> socket.socket:
-    """Return a connected socket that does not block. Raise `OSError` if no address of the host answers."""
+    """Return a connected socket that does not block. Raise `OSError` if no address of the name answers."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     winner: list[socket.socket] = []

@@ -195,7 +195,7 @@ class ServeConfig:
 
     @property
     def health_address(self) -> str:
-        """The address of the health port; a port without a host is one of this machine."""
+        """The address of the health port; a port alone is one of this machine."""
         return f"127.0.0.1:{self.health}" if self.health.isdigit() else self.health
 
     @property

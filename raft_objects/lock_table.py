@@ -52,7 +52,7 @@ class LockState:
 
 
 class LockTable(LeaseTable):
-    """Locks by name; a name exists while somebody is in it or waits."""
+    """Locks by name; a name exists while it is held or waited for."""
 
     classes = (*LeaseTable.classes, LockState, Place)
 

@@ -137,7 +137,7 @@ class Semaphore:
         return await self._locks.acquire(self.name, share=share, size=self.size, timeout=timeout)
 
     async def try_acquire(self, share: int = 1) -> Held | None:
-        """Take a share if it is free now and nobody waits; else return None."""
+        """Take a share if it is free now and none waits; else return None."""
         return await self._locks.try_acquire(self.name, share=share, size=self.size)
 
     async def release(self, held: Held) -> None:

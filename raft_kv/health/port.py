@@ -239,7 +239,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _names_this_host(host: str) -> bool:
-    """Return whether a Host header is an address or localhost: a page of another site cannot name us so.
+    """Return whether the header `Host` is an address or localhost: a page of another site cannot name us so.
 
     A site may let its own name point to this machine (DNS rebinding); its pages then ask us under that name.
     """

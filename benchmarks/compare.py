@@ -84,13 +84,13 @@ def calibration_ms() -> float:
 
 
 @contextmanager
-def started(words: Sequence[str], directory: Path) -> Iterator[list[System]]:
+def started(words: Sequence[str], directory: Path, tools: Path) -> Iterator[list[System]]:
     """Start all systems, and stop (SIGSTOP) all of them; name those that are missing."""
     systems: list[System] = []
     try:
         for word in words:
             try:
-                systems.append(system_named(word, directory, directory))
+                systems.append(system_named(word, directory, tools))
             except Missing as missing:
                 say(f"{word} is left out: {missing}")
             else:
@@ -260,13 +260,13 @@ def main(arguments: Sequence[str]) -> int:
         place = Path(directory)
         save: Callable[[], None] = lambda: _write(chosen.json, runs) if chosen.json else None  # noqa: E731
         if shapes and systems:
-            with started(systems, place / "shapes") as running:
+            with started(systems, place / "shapes", place) as running:
                 first = 1 + max((run.repetition for run in runs if run.shape in {s.name for s in shapes}), default=0)
                 for repetition in range(first, first + chosen.repetitions):
                     runs += measure_shapes(running, shapes, repetition, 1, chosen.seconds)
                     save()
         for word in systems if extras else ():
-            with started([word], place / "extras") as running:
+            with started([word], place / "extras", place) as running:
                 for system in running:
                     system.thaw()
                     for extra in extras:

@@ -7,8 +7,8 @@ hash seed or on the machine.
 Every step is short, however many keys there are. A key is gone at its deadline; its memory is freed in portions, with
 the entries that follow: a fixed number per entry, and two more for each new key, so that dead records never outnumber
 the keys that once lived. `clear` starts anew and frees the old keys in portions too. Values are never changed in place;
-a change puts a new `Record`. A snapshot keeps the shards as they are; a shard that is changed meanwhile is copied
-first.
+a change puts a new `Record`. A snapshot copies nothing: while it is being written, a change first keeps the key's
+record of before for it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Final, final
+from weakref import ReferenceType, ref
 
 import attrs
 
@@ -52,24 +53,44 @@ class NeedsClock(Exception):  # not an error: the clock has to be moved first
 
 @final
 class Frozen:
-    """All keys at one moment, to be read once, from any thread."""
+    """All keys at one moment, to be read once, from any thread, while the keyspace is changed.
 
-    __slots__ = ("_moment", "_records", "_time", "count")
+    `records` are the keyspace's own; `kept` has, by shard, the records that were changed or removed since. A change
+    keeps the old record first, and a reader looks at the present record first. So it never misses a change: if it saw
+    the new record of a key, the old one was kept before.
+    """
 
-    def __init__(self, moment: Moment, records: list[dict[bytes, Record]], time: Millis, count: int) -> None:
+    __slots__ = ("__weakref__", "_created", "_kept", "_moment", "_records", "_time", "count", "done")
+
+    def __init__(
+        self, moment: Moment, records: list[dict[bytes, Record]], time: Millis, count: int, created: int
+    ) -> None:
         self._moment = moment
         self._records = records
+        self._kept: Final[list[dict[bytes, Record]]] = [{} for _ in records]
         self._time = time
+        self._created: Final = created
         self.count: Final = count
+        self.done = False  # everything was read
+
+    def keep(self, number: int, key: bytes, record: Record) -> None:
+        """Keep a record of shard `number` that is about to be changed, unless it is younger than this moment."""
+        if record.born <= self._created:
+            self._kept[number].setdefault(key, record)
 
     def __iter__(self) -> Iterator[tuple[bytes, Record]]:
         """Iterate over keys and records, in the order of creation."""
         for key, born in places(self._moment):
-            record = self._records[shard_number(key)].get(key)
+            number = shard_number(key)
+            present = self._records[number].get(key)
+            record = self._kept[number].get(key, present)
             if record is not None and record.born == born and not 0 < record.deadline <= self._time:
                 yield key, record
+        self.done = True
         while self._records:  # freeing all of them at once would take long
             self._records.pop()
+        while self._kept:
+            self._kept.pop()
 
 
 @final
@@ -129,6 +150,8 @@ class Keyspace:
     """Shards with dead records, and some without them."""
     _passed: list[tuple[Millis, Version]] = attrs.field(factory=list, init=False)
     """While there are dead records: pairs of time and entry, for each entry whose time let keys expire."""
+    _frozen: list[ReferenceType[Frozen]] = attrs.field(factory=list, init=False)
+    """Moments that are still being read, and some that are not."""
     _garbage: deque[object] = attrs.field(factory=deque, init=False)
     """Objects left by `clear`, to be freed in portions."""
 
@@ -183,15 +206,17 @@ class Keyspace:
     def _free(self, count: int) -> None:
         """Free so many dead records; not visible from outside."""
         while count > 0 and self.dead:
-            shard = self._shards[self._with_dead[0]]
+            number = self._with_dead[0]
+            shard = self._shards[number]
             some = shard.due[: min(count, shard.dead)]
             if len(some) == shard.dead:
                 self._with_dead.popleft()
             if not some:
                 continue
-            records = shard.own()
             for _, key in some:
-                self._order.removed(records.pop(key).born)
+                if self._frozen:
+                    self._keep(number, key, shard.records[key])
+                self._order.removed(shard.records.pop(key).born)
             del shard.due[: len(some)]
             shard.dead -= len(some)
             self._freed(shard, some[-1][0], len(some))
@@ -228,11 +253,14 @@ class Keyspace:
             return
         number = shard_number(key)
         shard = self._shards[number]
-        records = shard.own()
+        records = shard.records
         old = records.get(key)
-        if old is not None and 0 < old.deadline <= self.time:
-            self._drop_dead(shard, key, old)
-            old = None
+        if old is not None:
+            if self._frozen:
+                self._keep(number, key, old)
+            if 0 < old.deadline <= self.time:
+                self._drop_dead(shard, key, old)
+                old = None
         if old is None:
             self.keys_created += 1
             self.size += 1
@@ -259,14 +287,17 @@ class Keyspace:
 
     def remove(self, key: bytes) -> bool:
         """Remove the key. Return whether it existed."""
-        shard = self._shards[shard_number(key)]
+        number = shard_number(key)
+        shard = self._shards[number]
         record = shard.records.get(key)
         if record is None:
             return False
+        if self._frozen:
+            self._keep(number, key, record)
         if 0 < record.deadline <= self.time:
             self._drop_dead(shard, key, record)
             return False
-        del shard.own()[key]
+        del shard.records[key]
         self.size -= 1
         if record.deadline:
             self.expiring -= 1
@@ -277,7 +308,7 @@ class Keyspace:
 
     def _drop_dead(self, shard: Shard, key: bytes, record: Record) -> None:
         """Free this dead record."""
-        del shard.own()[key]
+        del shard.records[key]
         shard.drop_due(record.deadline, key)
         self._order.removed(record.born)
         self._freed(shard, record.deadline, 1)
@@ -344,9 +375,26 @@ class Keyspace:
 
     def freeze(self) -> Frozen:
         """Return all keys at this moment. The cost is by shard, not by key."""
-        for shard in self._shards:
-            shard.shared = True
-        return Frozen(self._order.moment(), [shard.records for shard in self._shards], self.time, self.size)
+        records = [shard.records for shard in self._shards]
+        frozen = Frozen(self._order.moment(), records, self.time, self.size, self.keys_created)
+        self._frozen = [*self._still_read(), ref(frozen)]
+        return frozen
+
+    def _still_read(self) -> list[ReferenceType[Frozen]]:
+        moments = ((one, one()) for one in self._frozen)
+        return [one for one, moment in moments if moment is not None and not moment.done]
+
+    def _keep(self, number: int, key: bytes, record: Record) -> None:
+        """Keep a record that is about to be changed for the moments that are still being read."""
+        unread = False
+        for one in self._frozen:
+            moment = one()
+            if moment is None or moment.done:
+                unread = True
+            else:
+                moment.keep(number, key, record)
+        if unread:
+            self._frozen = self._still_read()
 
     def tombstones(self) -> list[Version]:
         """Return the last entry to remove a key, for each shard: WATCH needs it for a key that came and went."""

@@ -43,24 +43,16 @@ Due: TypeAlias = "tuple[Millis, bytes]"
 class Shard:
     """Invariant: `due` holds each record's deadline, ascending; the first `dead` of them have passed."""
 
-    __slots__ = ("dead", "due", "next_due", "records", "shared", "tombstone")
+    __slots__ = ("dead", "due", "next_due", "records", "tombstone")
 
     def __init__(self, tombstone: Version = 0) -> None:
         self.records: dict[bytes, Record] = {}
-        self.shared = False  # a snapshot reads `records`: copy them before a change
         self.due: list[Due] = []
         self.dead = 0
         self.tombstone = (
             tombstone  # the last entry that deleted one of these keys, expired ones that are still held left out
         )
         self.next_due: Millis = 0  # at or before the first deadline still to come; 0: there is none
-
-    def own(self) -> dict[bytes, Record]:
-        """Return the records, for changes."""
-        if self.shared:
-            self.records = dict(self.records)
-            self.shared = False
-        return self.records
 
     def add_due(self, deadline: Millis, key: bytes) -> bool:
         """Add the key's deadline, which has not passed. Return whether `next_due` has fallen."""

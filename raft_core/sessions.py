@@ -327,6 +327,11 @@ class Sessions:
         body = _HEAD.size + (_NAMES.size if request[:1] == bytes([_COMMAND]) else 0)
         return bool(is_long(request) or is_long(request[body:]))
 
+    def snapshot_is_long(self) -> bool:
+        """Return whether the inner machine's copy for a snapshot takes long."""
+        snapshot_is_long = getattr(self._machine, "snapshot_is_long", None)
+        return snapshot_is_long is not None and bool(snapshot_is_long())
+
     def query(self, request: bytes) -> bytes:
         """Return the inner machine's answer."""
         return self._machine.query(request)

@@ -10,7 +10,10 @@ longer call blocks the whole node. If only a few calls are long, a machine may h
     def is_long(self, request: bytes) -> bool: ...
 
 which returns True for a command (as returned by `prepare`) or a query of more than a few milliseconds, judged by its
-bytes alone. Such a call runs in a thread, and later calls wait for it.
+bytes alone. Such a call runs in a thread, and later calls wait for it. The same holds for `snapshot`, if the copy that
+it makes takes long, and a method of this name says so:
+
+    def snapshot_is_long(self) -> bool: ...
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ import msgspec
 from raft_core.errors import CallerError
 from raft_objects.shards import ShardedDict, ShardedSortedList
 
-__all__ = ["MAX_DEPTH", "Codec", "Since", "classes_in", "copied"]
+__all__ = ["FIXED", "MAX_DEPTH", "Codec", "Since", "classes_in", "copied", "field_names"]
 
 MAX_DEPTH: Final = 64
 """Deepest nesting of a value."""
@@ -33,7 +33,8 @@ _LIST, _TUPLE, _SET, _FROZENSET, _DICT, _DEQUE, _INT, _DATETIME = range(8)
 _DATE, _TIME, _DELTA, _UUID, _DECIMAL, _ENUM, _OBJECT = range(8, 15)
 _SHARDED_DICT, _SHARDED_SORTED_LIST = range(15, 17)
 _PLAIN: Final = frozenset({type(None), bool, float, str, bytes})
-_FIXED: Final = _PLAIN | {int, datetime, date, time, timedelta, UUID, Decimal}
+FIXED: Final = _PLAIN | {int, datetime, date, time, timedelta, UUID, Decimal}
+"""Types whose values never change and hold no others."""
 _MISSING: Final = object()
 
 
@@ -77,7 +78,7 @@ class Codec:
     def needs(self, value: object) -> int:
         """Return the highest version that a field set in `value` asks for; 1 if none does."""
         kind = type(value)
-        if kind in _FIXED:
+        if kind in FIXED:
             return 1
         if isinstance(value, dict | ShardedDict):
             return max((self.needs(part) for pair in value.items() for part in pair), default=1)
@@ -186,7 +187,7 @@ def _since(hint: Any) -> int:
 
 
 def _plain(default: object) -> bool:
-    return type(default) in _FIXED or isinstance(default, enum.Enum)
+    return type(default) in FIXED or isinstance(default, enum.Enum)
 
 
 def _same(value: object, default: object) -> bool:
@@ -264,14 +265,14 @@ _CONTAINERS: Final[Mapping[int, Callable[[list[Any]], Any]]] = {
 def copied(value: Any) -> Any:
     """Return a copy that shares no mutable part with `value`. Aliases within it become copies of their own."""
     kind = type(value)
-    if kind in _FIXED or isinstance(value, enum.Enum):
+    if kind in FIXED or isinstance(value, enum.Enum):
         return value
     if kind is dict:
-        if _FIXED.issuperset(map(type, value.values())):
-            return dict(value) if _FIXED.issuperset(map(type, value)) else {copied(k): v for k, v in value.items()}
+        if FIXED.issuperset(map(type, value.values())):
+            return dict(value) if FIXED.issuperset(map(type, value)) else {copied(k): v for k, v in value.items()}
         return {copied(key): copied(part) for key, part in value.items()}
     if kind in (list, set, frozenset, tuple):
-        return kind(value) if _FIXED.issuperset(map(type, value)) else kind(map(copied, value))
+        return kind(value) if FIXED.issuperset(map(type, value)) else kind(map(copied, value))
     if kind is deque:
         return deque(map(copied, value))
     if kind is ShardedDict or kind is ShardedSortedList:
@@ -283,6 +284,13 @@ def copied(value: Any) -> Any:
     else:
         raise CallerError(f"a field holds a {kind.__name__}, which cannot be copied or kept in a snapshot")
     return kind(**{argument: copied(getattr(value, name)) for argument, name in names})
+
+
+def field_names(kind: type) -> tuple[str, ...]:
+    """Return the names of the fields of an attrs class or dataclass; none of any other class."""
+    if attrs.has(kind):
+        return tuple(field.name for field in attrs.fields(kind))
+    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else ()
 
 
 def classes_in(hint: Any) -> list[type]:

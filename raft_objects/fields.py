@@ -7,8 +7,9 @@ from typing import Any
 
 from raft_objects.codec import copied
 from raft_objects.declare import Replicated
+from raft_objects.portions import copied_in_portions
 
-__all__ = ["copy_fields", "fields_of", "set_fields"]
+__all__ = ["copy_fields", "copy_for_snapshot", "fields_of", "set_fields"]
 
 _OWN = frozenset({"_binding", "__weakref__", "__dict__", "__orig_class__"})
 
@@ -28,6 +29,11 @@ def fields_of(instance: Replicated) -> dict[str, Any]:
 def copy_fields(instance: Replicated) -> dict[str, Any]:
     """Return copies of the fields, which later commands do not change."""
     return {name: copied(value) for name, value in fields_of(instance).items()}
+
+
+def copy_for_snapshot(instance: Replicated) -> dict[str, Any]:
+    """Return copies of the fields to be encoded: large containers in portions."""
+    return {name: copied_in_portions(value) for name, value in fields_of(instance).items()}
 
 
 def set_fields(instance: Replicated, fields: Mapping[str, Any]) -> None:

@@ -35,9 +35,10 @@ from raft_core.state_machine import StateMachine
 from raft_objects.codec import Codec, classes_in, copied
 from raft_objects.declare import OPENERS, Command, Moment, Query, Replicated, Site
 from raft_objects.errors import CommandError, CommandFailed, NotDeterministic, ReplicasDiffer, VersionUnknown
-from raft_objects.fields import copy_fields, fields_of, set_fields
+from raft_objects.fields import copy_fields, copy_for_snapshot, fields_of, set_fields
 from raft_objects.guard import watched
 from raft_objects.held import Held, require_held
+from raft_objects.portions import is_large
 from raft_objects.snapshots import Head, read_snapshot, written_snapshot
 
 __all__ = ["Entry", "Listener", "Objects", "ReplyKind", "encode_enable", "encode_skip", "objects_of"]
@@ -405,6 +406,10 @@ class Objects(StateMachine):
         finally:
             del binding.moments[here]
 
+    def snapshot_is_long(self) -> bool:
+        """Return whether the copy of all fields takes long, so that a thread makes it while commands wait."""
+        return is_large({name: fields_of(entry.instance) for name, entry in self._entries.items()})
+
     def snapshot(self) -> Iterable[bytes]:
         """Return the chunks of all fields of this moment; they are encoded later.
 
@@ -412,7 +417,7 @@ class Objects(StateMachine):
         """
         if self._held is not None:
             raise CommandFailed(self._held.text)
-        held = {name: (entry.codec, copy_fields(entry.instance)) for name, entry in self._entries.items()}
+        held = {name: (entry.codec, copy_for_snapshot(entry.instance)) for name, entry in self._entries.items()}
         return written_snapshot(Head(self._enabled, self._begun, self._now, self._skipped), held, dict(self._unclaimed))
 
     def restore(self, chunks: Iterable[bytes]) -> None:

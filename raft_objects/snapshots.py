@@ -4,7 +4,7 @@
     record      length u32 | MessagePack
     first       [format, enabled, begun, now, [index ...]]    of the commands that were skipped
     field       [object, field, value]
-    portion     [object, field, tag, [part ...]]        of a sharded container, as many as it takes
+    portion     [object, field, tag, [part ...]]        of a sharded or large container, as many as it takes
 
 Equal states give equal bytes. Objects that this code does not have are kept as records, and written again.
 """
@@ -21,6 +21,7 @@ import msgspec
 
 from raft_objects.codec import Codec
 from raft_objects.errors import VersionUnknown
+from raft_objects.portions import Portions, extended, let_others_run, packed_portions
 from raft_objects.shards import SHARD, ShardedDict, ShardedSortedList
 
 __all__ = ["Contents", "Head", "read_snapshot", "written_snapshot"]
@@ -81,12 +82,17 @@ def _records(
                 pairs = value.items()
                 while portion := [codec.pack(part) for pair in islice(pairs, SHARD) for part in pair]:
                     yield encode([name, field, _DICT, portion])
+                    let_others_run()
                 yield encode([name, field, _DICT, []])
             elif isinstance(value, ShardedSortedList):
                 entries = iter(value)
                 while portion := [codec.pack(part) for part in islice(entries, SHARD)]:
                     yield encode([name, field, _SORTED, portion])
+                    let_others_run()
                 yield encode([name, field, _SORTED, []])
+            elif isinstance(value, Portions):
+                for portion in packed_portions(value, codec):
+                    yield encode([name, field, value.tag, portion])
             else:
                 yield encode([name, field, codec.pack(value)])
 
@@ -110,6 +116,7 @@ def read_snapshot(chunks: Iterable[bytes], codecs: Mapping[str, Codec]) -> Conte
             continue
         tag, packed = parts
         portion = [codec.unpack(part) for part in packed]
+        let_others_run()
         if tag == _DICT:
             table: ShardedDict[Any, Any] = fields.setdefault(field, ShardedDict())
             for key, value in zip(portion[::2], portion[1::2], strict=True):
@@ -119,7 +126,7 @@ def read_snapshot(chunks: Iterable[bytes], codecs: Mapping[str, Codec]) -> Conte
             for entry in portion:
                 line.add(entry)
         else:
-            raise ValueError(f"a portion of {name}.{field} has the unknown tag {tag}")
+            fields[field] = extended(fields.get(field), tag, portion)
     return contents
 
 

@@ -63,6 +63,7 @@ class JobRunner:
         self._store = store
         self._machine = machine
         self._is_long: Callable[[bytes], bool] | None = getattr(machine, "is_long", None)
+        self._snapshot_is_long: Callable[[], bool] | None = getattr(machine, "snapshot_is_long", None)
         self._machine_blocks = machine_blocks
         self._machine_failed = False
         self._readers: dict[tuple[int, int], SnapshotReader] = {}
@@ -98,16 +99,14 @@ class JobRunner:
             return bool(job.commands) and self._says_long(job.commands[0][1])
         if type(job) is Query:
             return self._says_long(job.request)
+        if type(job) is TakeSnapshot:
+            return self._snapshot_is_long is not None and _certainly(self._snapshot_is_long)
         return type(job) is Restore
 
     def _says_long(self, request: bytes) -> bool:
         """Return the machine's answer. A request for which it raises is not long: `apply` will judge it."""
-        if self._is_long is None:
-            return False
-        try:
-            return bool(self._is_long(request))
-        except Exception:  # user code, called in the loop: it must not end the loop
-            return False
+        is_long = self._is_long
+        return is_long is not None and _certainly(lambda: is_long(request))
 
     def run(self, lane: Lane, jobs: Sequence[Job]) -> list[NodeEvent]:
         """Run all jobs and return their reports, in order. After a failure that ends the lane, skip the rest."""
@@ -427,6 +426,14 @@ class _Applied:
         if self.last != NO_INDEX:
             reports.append(Applied(self.last, tuple(self._results) if self._wanted else ()))
             self.last, self._results, self._wanted, self.size = NO_INDEX, [], False, 0
+
+
+def _certainly(says: Callable[[], bool]) -> bool:
+    """Return whether a machine's method says yes. An exception means no: it is user code, called in the loop."""
+    try:
+        return bool(says())
+    except Exception:
+        return False
 
 
 def _never() -> bool:

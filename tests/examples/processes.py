@@ -13,11 +13,11 @@ from typing import Final
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 
 
-def started(name: str, *arguments: str) -> subprocess.Popen[str]:
-    """Start an example, with its output to be read line by line."""
+def started(name: str, *arguments: str, out: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    """Start an example, with its output to be read line by line, or in the file `out`."""
     return subprocess.Popen(
         [sys.executable, str(EXAMPLES / name), *arguments],
-        stdout=subprocess.PIPE,
+        stdout=out,
         stderr=subprocess.STDOUT,
         text=True,
         env={"PYTHONPATH": str(EXAMPLES.parent), "PATH": os.defpath, "PYTHONUNBUFFERED": "1"},

@@ -1,9 +1,11 @@
-"""The counters, the lock service and the feature flags: started, used, and ended by the signals that a service gets."""
+"""Counters, locks, feature flags and the scheduler: started, used, and ended by the signals that a service gets."""
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,3 +115,24 @@ def test_feature_flag_reaches_another_process(tmp_path: Path) -> None:
         for node in nodes:
             node.send_signal(signal.SIGTERM)
         assert [line_with(node, "ended") for node in nodes] == 2 * ["ended in order"]
+
+
+@pytest.mark.slow
+def test_scheduled_job_runs_once_in_the_cluster(tmp_path: Path) -> None:
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    told = tmp_path / "told"
+    with told.open("ab") as out:
+        nodes = [
+            started("scheduler.py", str(node), str(tmp_path / str(node)), *addresses, out=out.fileno())
+            for node in (1, 2)
+        ]
+    with ended(*nodes):
+        deadline = time.monotonic() + 60
+        while told.read_text().count("measure of") < 4 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for node in nodes:
+            node.send_signal(signal.SIGTERM)
+        assert [node.wait(30) for node in nodes] == [0, 0]
+    due = re.findall(r"measure of (\S+) on node \d", told.read_text())
+    assert len(due) >= 4
+    assert sorted(set(due)) == sorted(due)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
+import anyio
+import anyio.abc
 import pytest
 
+from raft_kv.demo.cluster import free_ports
 from raft_objects import CommandRefused, Objects, Replicated, Since, VersionUnknown, command
 from raft_objects.machine import encode_enable
+from raft_objects.running import open_objects
 
+from .cluster import BACKENDS, config, run
 from .samples import Driver, Orders
 
 
@@ -156,3 +162,39 @@ def test_object_that_code_lacks_is_kept_in_snapshots() -> None:
     without.restore(objects.snapshot())
 
     assert b"".join(without.snapshot()).count(b"orders") >= 1
+
+
+def test_nodes_are_upgraded_one_by_one_while_all_serve(tmp_path: Path) -> None:
+    """Old and new nodes in one cluster: what is new is refused everywhere until all run it and it is enabled."""
+    ports = free_ports(3)
+    leave = {number: anyio.Event() for number in (1, 2, 3)}
+    left = {number: anyio.Event() for number in (1, 2, 3)}
+
+    async def node(number: int, counter: Old | New, *, task_status: anyio.abc.TaskStatus[Objects]) -> None:
+        objects = Objects({"counter": counter}, version=2 if isinstance(counter, New) else 1)
+        async with open_objects(config(number, ports, tmp_path), objects):
+            task_status.started(objects)
+            await leave[number].wait()
+        left[number].set()
+
+    async def test() -> None:
+        async with anyio.create_task_group() as group:
+            for number in (1, 2, 3):
+                await group.start(node, number, old := Old())
+            assert await old.add(0) == 0
+            for number in (1, 2, 3):
+                leave[number].set()
+                await left[number].wait()
+                leave[number] = anyio.Event()
+                counter = New()
+                objects = await group.start(node, number, counter)
+                assert await counter.add(1) == number
+                with pytest.raises(CommandRefused):
+                    await counter.double()
+            await objects.enable(2)
+            assert await counter.double() == 6
+            with pytest.raises(CommandRefused):
+                await counter.clear()
+            group.cancel_scope.cancel()
+
+    run(BACKENDS[0], test)

@@ -72,13 +72,14 @@ class PendingProposals:
                 return
             if last > upto:
                 last = upto
-            found: tuple[bytes, ...] = ()
+            found: tuple[bytes | None, ...] = ()
             if results and first >= start:
-                found = tuple(results[first - start : last - start + 1])  # type: ignore[arg-type]
+                found = tuple(results[first - start : last - start + 1])
                 if gaps:
                     found = tuple([result for result in found if result is not None])
             count = last - first + 1
-            respond(Respond(head.request, Success(first, found), head.offset, count))
+            outcome = Success(first, found)  # type: ignore[arg-type]  # no None is left
+            respond(Respond(head.request, outcome, head.offset, count))
             if last == head.last:
                 queue.popleft()
             else:

@@ -1,7 +1,7 @@
 """The wire between nodes: `frames` cut the stream, `codec` decodes and checks, `handshake` runs the connection."""
 
-from raft_core.wire.codec import Refuse, WireValue, decode, encode_message, encode_payload, encode_refusal
-from raft_core.wire.frames import FRAME_OVERHEAD, BadFrame, Frame, FrameKind, FrameReader, encode_frame
+from raft_core.wire.codec import WireValue, decode, encode_message, encode_payload, encode_refusal
+from raft_core.wire.frames import FRAME_OVERHEAD, FrameKind, FrameReader, encode_frame
 from raft_core.wire.handshake import (
     Greeted,
     Limits,
@@ -12,7 +12,18 @@ from raft_core.wire.handshake import (
     MessageReceived,
     PayloadReceived,
 )
-from raft_core.wire.payloads import WIRE_VERSION, Chunk, Forward, ForwardReply, Hello, Payload, Pull
+from raft_core.wire.payloads import (
+    WIRE_VERSION,
+    BadFrame,
+    Chunk,
+    Forward,
+    ForwardReply,
+    Frame,
+    Hello,
+    Payload,
+    Pull,
+    Refuse,
+)
 
 __all__ = [
     "FRAME_OVERHEAD",

@@ -10,7 +10,7 @@ checksums, every number fits 63 bits, and a configuration keeps its own rules.
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias, TypeVar, assert_never, final
+from typing import Final, TypeAlias, TypeVar, assert_never
 
 import msgspec
 
@@ -33,20 +33,21 @@ from raft_core.messages import (
     VoteReply,
 )
 from raft_core.requests import ChangeMembership, LeaveJoint, Propose, TransferLeadership
-from raft_core.structs import Value
-from raft_core.wire.frames import Frame, FrameKind, encode_frame
+from raft_core.wire.frames import FrameKind, encode_frame
 from raft_core.wire.payloads import (
     Chunk,
     Forward,
     ForwardReply,
+    Frame,
     Hello,
+    HelloVersion,
     Payload,
     Pull,
+    Refuse,
 )
 
 __all__ = [
     "MAX_REFUSAL",
-    "Refuse",
     "WireValue",
     "decode",
     "decode_version",
@@ -61,27 +62,13 @@ MAX_REFUSAL: Final = 500
 _GROUP: Final = GroupId(0)
 
 
-@final
-class Refuse(Value, frozen=True, array_like=True):
-    """The sender's reason for closing the connection, for the peer's operator."""
-
-    text: str
-
-
-@final
-class _Version(Value, frozen=True, array_like=True):
-    """The first field of every hello of every version."""
-
-    version: int
-
-
 WireValue: TypeAlias = Message | Payload | Refuse
 """Every value that a frame can hold."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _MESSAGE: Final[msgspec.msgpack.Decoder[Message]] = msgspec.msgpack.Decoder(Message)
 _HELLO: Final = msgspec.msgpack.Decoder(Hello)
-_VERSION: Final = msgspec.msgpack.Decoder(_Version)
+_VERSION: Final = msgspec.msgpack.Decoder(HelloVersion)
 _REFUSE: Final = msgspec.msgpack.Decoder(Refuse)
 _FORWARD: Final = msgspec.msgpack.Decoder(Forward)
 _FORWARD_REPLY: Final = msgspec.msgpack.Decoder(ForwardReply)

@@ -26,9 +26,9 @@ from struct import Struct
 from typing import Final, NamedTuple, final
 
 from raft_core.ids import GroupId
-from raft_core.structs import Value
+from raft_core.wire.payloads import BadFrame, Frame
 
-__all__ = ["FRAME_OVERHEAD", "MAGIC", "BadFrame", "Frame", "FrameKind", "FrameReader", "encode_frame"]
+__all__ = ["FRAME_OVERHEAD", "MAGIC", "FrameKind", "FrameReader", "encode_frame"]
 
 MAGIC: Final = b"\xf5R"
 FRAME_OVERHEAD: Final = 20
@@ -50,22 +50,6 @@ class FrameKind(IntEnum):
     FORWARD_REPLY = 5
     PULL = 6
     CHUNK = 7
-
-
-@final
-class Frame(Value, frozen=True):
-    """A whole frame with valid checksums. `kind` is a plain number: it may be unknown to this release."""
-
-    kind: int
-    group: GroupId
-    payload: bytes
-
-
-@final
-class BadFrame(Value, frozen=True):
-    """The stream has no valid frame from here on; the last value returned by a reader."""
-
-    text: str
 
 
 def encode_frame(kind: int, group: GroupId, payload: bytes) -> bytes:

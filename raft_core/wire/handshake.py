@@ -23,9 +23,9 @@ from raft_core.messages import Message
 from raft_core.settings import Settings
 from raft_core.structs import Value
 from raft_core.wire.certificates import stranger_in
-from raft_core.wire.codec import Refuse, decode, decode_version, encode_payload, encode_refusal
-from raft_core.wire.frames import BadFrame, Frame, FrameKind, FrameReader
-from raft_core.wire.payloads import WIRE_VERSION, Chunk, Forward, ForwardReply, Hello, Pull
+from raft_core.wire.codec import decode, decode_version, encode_payload, encode_refusal
+from raft_core.wire.frames import FrameKind, FrameReader
+from raft_core.wire.payloads import WIRE_VERSION, BadFrame, Chunk, Forward, ForwardReply, Frame, Hello, Pull, Refuse
 
 __all__ = [
     "Greeted",

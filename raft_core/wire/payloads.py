@@ -1,4 +1,4 @@
-"""Payloads between nodes besides the protocol's messages: greetings, forwarded requests, snapshot chunks.
+"""The values of the wire besides the protocol's messages: frames, greetings, forwarded requests, snapshot chunks.
 
 Plain values. A frame's kind byte tells which of these, or a `Message`, its payload is.
 """
@@ -8,18 +8,22 @@ from __future__ import annotations
 from typing import Final, TypeAlias, final
 
 from raft_core.effects import RefusalReason, UnknownReason
-from raft_core.ids import ClusterId, Incarnation, Index, NodeId, Term
+from raft_core.ids import ClusterId, GroupId, Incarnation, Index, NodeId, Term
 from raft_core.requests import Forwarded
 from raft_core.structs import Value
 
 __all__ = [
     "WIRE_VERSION",
+    "BadFrame",
     "Chunk",
     "Forward",
     "ForwardReply",
+    "Frame",
     "Hello",
+    "HelloVersion",
     "Payload",
     "Pull",
+    "Refuse",
 ]
 
 WIRE_VERSION: Final = 1
@@ -100,6 +104,36 @@ class Chunk(Value, frozen=True, array_like=True):
     size: int
     data: bytes
     gone: bool = False
+
+
+@final
+class Frame(Value, frozen=True):
+    """A whole frame with valid checksums. `kind` is a plain number: it may be unknown to this release."""
+
+    kind: int
+    group: GroupId
+    payload: bytes
+
+
+@final
+class BadFrame(Value, frozen=True):
+    """The stream has no valid frame from here on; the last value returned by a reader."""
+
+    text: str
+
+
+@final
+class Refuse(Value, frozen=True, array_like=True):
+    """The sender's reason for closing the connection, for the peer's operator."""
+
+    text: str
+
+
+@final
+class HelloVersion(Value, frozen=True, array_like=True):
+    """The first field of every hello of every version."""
+
+    version: int
 
 
 Payload: TypeAlias = Hello | Forward | ForwardReply | Pull | Chunk

@@ -44,7 +44,8 @@ from raft_core.raft import Raft
 from raft_core.recovered import Recovered
 from raft_core.settings import Settings
 from raft_core.wire.codec import decode
-from raft_core.wire.frames import Frame, FrameKind
+from raft_core.wire.frames import FrameKind
+from raft_core.wire.payloads import Frame
 from raft_storage.file_store import FileStore
 from raft_storage.memory_store import MemoryStore
 

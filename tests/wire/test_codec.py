@@ -36,7 +36,6 @@ from raft_core.messages import (
 from raft_core.requests import ChangeMembership, LeaveJoint, Propose, TransferLeadership
 from raft_core.wire.codec import (
     MAX_REFUSAL,
-    Refuse,
     WireValue,
     decode,
     decode_version,
@@ -44,8 +43,8 @@ from raft_core.wire.codec import (
     encode_payload,
     encode_refusal,
 )
-from raft_core.wire.frames import BadFrame, Frame, FrameKind, FrameReader, encode_frame
-from raft_core.wire.payloads import Chunk, Forward, ForwardReply, Hello, Payload, Pull
+from raft_core.wire.frames import FrameKind, FrameReader, encode_frame
+from raft_core.wire.payloads import BadFrame, Chunk, Forward, ForwardReply, Frame, Hello, Payload, Pull, Refuse
 
 # Strategies. Numbers reach the limits of what may travel.
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raft_core.ids import GroupId
-from raft_core.wire.frames import FRAME_OVERHEAD, MAGIC, BadFrame, Frame, FrameKind, FrameReader, encode_frame
+from raft_core.wire.frames import FRAME_OVERHEAD, MAGIC, FrameKind, FrameReader, encode_frame
+from raft_core.wire.payloads import BadFrame, Frame
 
 FRAMES = st.builds(
     Frame, st.integers(0, 255), st.integers(0, 2**32 - 1).map(GroupId), st.binary(max_size=200) | st.just(bytes(70_000))

@@ -11,8 +11,9 @@ The rest of a running node is in `raft_core.node`, the formats of wire and disk 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from raft_core import raft as _raft
 from raft_core._moved import moved_names
 from raft_core.effects import (
     Alarm,
@@ -61,7 +62,11 @@ from raft_core.settings import Settings
 from raft_core.state_machine import StateMachine
 from raft_core.status import Status
 
+COMPILED: Final = not _raft.__file__.endswith(".py")
+"""Whether the modules of logic are compiled. They do the same in either case."""
+
 __all__ = [
+    "COMPILED",
     "AddLearner",
     "AddVoter",
     "Alarm",

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import final
 
+from raft_core.compiled import mypyc_attr
 from raft_core.effects import Apply, ReadReady, Respond, Restore
 from raft_core.entries import COMMAND, SnapshotMeta
 from raft_core.errors import CallerError
@@ -24,6 +25,7 @@ from raft_core.state_values import Page
 __all__ = ["ApplyPipeline"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @final
 class ApplyPipeline:
     """What the machine was ordered to do and has reported. Invariant: applied <= applying <= commit, and durable."""

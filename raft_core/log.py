@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import final
 
+from raft_core.compiled import mypyc_attr
 from raft_core.entries import ENTRY_OVERHEAD, START, Entry, LogPosition
 from raft_core.errors import InvariantBroken, invariant
 from raft_core.ids import Index, Term
@@ -22,6 +23,7 @@ def _term_of(entry: Entry) -> Term:
     return entry.term
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @final
 class Log:
     """Consecutive entries after `base`; terms never fall along it (§5.3).

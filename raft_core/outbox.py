@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, final
 
+from raft_core.compiled import mypyc_attr
 from raft_core.effects import Effect, Persist, Send
 from raft_core.entries import Entry, HardState, SnapshotMeta
 from raft_core.errors import CallerError
@@ -31,6 +32,7 @@ MOST_HELD: Final = 10_000
 """Most messages held while the disk hangs; beyond it the oldest is dropped, as if the network had lost it."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @final
 class Outbox:
     """Effects in order of their creation, and what the step's one `Persist` will contain (`write`)."""

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import final
 
+from raft_core.compiled import mypyc_attr
 from raft_core.effects import Indeterminate, Outcome, Refusal, RefusalReason, Respond, Success, UnknownReason
 from raft_core.ids import Index
 from raft_core.state_values import PendingProposal
@@ -18,6 +19,7 @@ from raft_core.state_values import PendingProposal
 __all__ = ["PendingProposals"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @final
 class PendingProposals:
     """A queue in log order. Invariant: no entry belongs to two proposals."""

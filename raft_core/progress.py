@@ -13,6 +13,7 @@ from collections import deque
 from enum import StrEnum
 from typing import Final, final
 
+from raft_core.compiled import mypyc_attr
 from raft_core.ids import NO_INDEX, Incarnation, Index, NodeId, ReadId
 
 __all__ = ["PROBE", "REPLICATE", "SNAPSHOT", "UNMARKED", "Progress", "ProgressState"]
@@ -33,6 +34,7 @@ REPLICATE: Final = ProgressState.REPLICATE
 SNAPSHOT: Final = ProgressState.SNAPSHOT
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @final
 class Progress:
     """Invariant: match < next. A window entry is (last index of the message, its bytes), oldest first."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Final, TypeAlias, assert_never, final, get_args
 
 from raft_core import state_codec
+from raft_core.compiled import mypyc_attr
 from raft_core.effects import (
     AlarmKind,
     Effect,
@@ -81,6 +82,7 @@ LEADER: Final = RoleName.LEADER
 _MESSAGES: Final = frozenset(get_args(Message))
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @final
 class Raft:
     """One member of one cluster. Equal settings, disk, random numbers and events give equal effects, byte for byte.

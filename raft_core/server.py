@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final, final
 
 from raft_core.apply import ApplyPipeline
+from raft_core.compiled import mypyc_attr
 from raft_core.effects import (
     Alarm,
     AlarmKind,
@@ -60,6 +61,7 @@ _TOLD_AT_THE_END: Final = {
 """Outcomes of the proposals and reads still waiting when the core stops."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @final
 class Server:
     """Shared state. Invariants: snapshot <= applied <= applying <= commit <= last index, and applying <= durable.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, final
 
 from raft_core.apply import ApplyPipeline
+from raft_core.compiled import mypyc_attr
 from raft_core.effects import ReceiveSnapshot, TakeSnapshot
 from raft_core.entries import START, LogPosition, SnapshotMeta
 from raft_core.errors import CallerError
@@ -21,6 +22,7 @@ _MOST_DOUBLINGS: Final = 7
 """Upper limit of the exponent by which a failed snapshot's retry delay grows: about a minute by default."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @final
 class Snapshots:
     """The newest snapshot, one being taken, one being received, and one being installed."""

@@ -71,7 +71,7 @@ def _copy(thing: Any, seen: dict[int, Any]) -> Any:
         rng.setstate(thing.getstate())
         seen[id(thing)] = rng
         return rng
-    twin = object.__new__(kind)
+    twin = kind.__new__(kind)  # type: ignore[call-overload]
     seen[id(thing)] = twin
     for name in _fields(kind):
         setattr(twin, name, _copy(getattr(thing, name), seen))

@@ -160,7 +160,7 @@ class ShardedDict(Generic[K, V]):
 
 
 _NO_INDEX: Final[dict[Any, int]] = {}
-"""Stands for the index of a copy that nobody has looked anything up in: most are encoded and dropped."""
+"""Stands for the index of a copy in which nothing was looked up: most are encoded and dropped."""
 
 
 @final

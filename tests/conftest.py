@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
+from raft_core import COMPILED
 from tests import profiles
 
 _TIMED: Final = ("adapters", "compatibility", "examples", "kv")
@@ -51,6 +52,14 @@ class _ProcessesTogether(LoadScopeScheduling):  # type: ignore[misc]  # it has n
     def _split_scope(self, nodeid: str) -> str:
         folder = nodeid.removeprefix("tests/").partition("/")[0]
         return "processes" if folder in _TIMED else nodeid
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests that need interpreted modules where these are compiled."""
+    if COMPILED:
+        for item in items:
+            if item.get_closest_marker("interpreted"):
+                item.add_marker(pytest.mark.skip(reason="the modules of logic are compiled here"))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _ProcessesTogether:

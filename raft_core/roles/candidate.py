@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final, final
 
+from raft_core.compiled import mypyc_attr
 from raft_core.effects import AlarmKind, RoleName
 from raft_core.ids import NO_NODE, NodeId, Term, WriteId
 from raft_core.messages import AppendEntries, InstallSnapshot, RequestVote, TimeoutNow, VoteKind, VoteReply
@@ -18,6 +19,7 @@ from raft_core.server import Server
 __all__ = ["Candidate", "PreCandidate"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @final
 class Campaign:
     """The votes of one (pre-)election, keyed by voter: a set, never a counter (rule 1.4)."""
@@ -81,6 +83,7 @@ def campaign_anew(server: Server) -> Transition | None:
     return BecomePreCandidate() if server.settings.pre_vote else BecomeCandidate()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @final
 class PreCandidate(Role):
     """Asks whether a majority would vote for this node, without changing term or vote."""
@@ -149,6 +152,7 @@ class PreCandidate(Role):
         return BecomeCandidate(transfer=True) if known else None  # rule 2.10: no pre-vote on the leader's order
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @final
 class Candidate(Role):
     """Asks for votes in a new term. Its own vote counts once durable, like any other (rule 1.1)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final, final
 
+from raft_core.compiled import mypyc_attr
 from raft_core.effects import AlarmKind, ReceiveSnapshot, RefusalReason, RoleName
 from raft_core.entries import COMMAND, ENTRY_OVERHEAD, Entry, SnapshotMeta
 from raft_core.errors import LogLost
@@ -38,6 +39,7 @@ LOST_TEXT: Final = (
 )
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @final
 class Follower(Role):
     """Invariant: `verified` is at most the last index, and the log equals the leader's up to `verified`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, final
 
+from raft_core.compiled import mypyc_attr
 from raft_core.effects import AlarmKind, RefusalReason, RoleName
 from raft_core.entries import Entry
 from raft_core.events import Proposed, SnapshotProgress
@@ -38,6 +39,7 @@ from raft_core.server import Server
 __all__ = ["Leader"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @final
 class Leader(Role):
     """The leader of one term. Invariant: it only appends, and in its own term (fig. 3, Leader Append-Only)."""

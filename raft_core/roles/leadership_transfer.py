@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import final
 
+from raft_core.compiled import mypyc_attr
 from raft_core.effects import Indeterminate, RefusalReason, Respond, Success, UnknownReason
 from raft_core.ids import NO_NODE, MessageId, NodeId, RequestId
 from raft_core.messages import TimeoutNow, TransferRefused
@@ -17,6 +18,7 @@ from raft_core.server import Server
 __all__ = ["LeadershipTransfer", "TransferAttempt"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @final
 class TransferAttempt:
     """One transfer to `target`: first it catches up, then it gets TimeoutNow. `age` in ticks."""
@@ -31,6 +33,7 @@ class TransferAttempt:
         self.orders: list[MessageId] = []  # ids of the TimeoutNow messages, oldest first
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @final
 class LeadershipTransfer:
     """At most one transfer is under way. `leaving`: this leader must go, so a failed transfer means stepping down."""

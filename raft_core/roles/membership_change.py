@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import final
 
+from raft_core.compiled import mypyc_attr
 from raft_core.effects import Indeterminate, Refusal, RefusalReason, Respond, UnknownReason
 from raft_core.entries import MEMBERS, Entry
 from raft_core.ids import NO_INDEX, RequestId
@@ -20,6 +21,7 @@ from raft_core.state_values import PendingProposal
 __all__ = ["MembershipChange"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @final
 class MembershipChange:
     """`waiting` is the request for a joint change, answered when the joint configuration is left."""

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import final
 
+from raft_core.compiled import mypyc_attr
 from raft_core.effects import AlarmKind, RefusalReason
 from raft_core.ids import NO_NODE, Index, MessageId, NodeId, ReadId, RequestId
 from raft_core.messages import AppendReply, ReadIndex, ReadIndexReply
@@ -29,6 +30,7 @@ from raft_core.state_values import ReadRound, WaitingRead
 __all__ = ["ReadQueue", "Reading"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @final
 class ReadQueue:
     """The reads waiting for the next round, and the round under way."""
@@ -74,6 +76,7 @@ class ReadQueue:
         return reads
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @final
 class Reading:
     """`settled`: an entry of this term is committed; before, the true commit index is unknown (§8)."""

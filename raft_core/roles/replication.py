@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final, final
 
+from raft_core.compiled import mypyc_attr
 from raft_core.effects import AlarmKind, Send
 from raft_core.entries import Entry, SnapshotMeta
 from raft_core.ids import NO_INDEX, Index, MessageId, NodeId, ReadId, Term
@@ -20,6 +21,7 @@ NO_READ: Final = ReadId(0)
 """In appends: only a heartbeat's reply confirms reads."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @final
 class Replication:
     """The followers in order of their ids, members and departing nodes.

@@ -6,6 +6,7 @@ follow, or None.
 
 from __future__ import annotations
 
+from raft_core.compiled import mypyc_attr
 from raft_core.effects import RefusalReason
 from raft_core.entries import SnapshotMeta
 from raft_core.events import Proposed, SnapshotProgress
@@ -26,6 +27,7 @@ from raft_core.server import Server
 __all__ = ["Role"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Role:
     """What a role does unless it says otherwise."""
 

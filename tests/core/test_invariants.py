@@ -358,6 +358,7 @@ def test_a_core_that_was_tampered_with_is_found_out_by_the_line_for_it(text: str
     assert str(broken.value) == text
 
 
+@pytest.mark.interpreted
 def test_every_line_has_been_seen_to_fail() -> None:
     tree = ast.parse(Path(invariants.__file__).read_text(encoding="utf-8"))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]

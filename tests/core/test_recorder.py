@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from raft_core import COMPILED
 from raft_core.effects import Effect, RoleName
 from raft_core.errors import CallerError, SettingsError
 from raft_core.events import CampaignRequested, Event, Persisted, Proposed, Requested, StopRequested, Tick
@@ -48,6 +49,8 @@ class RecordedNode:
 
 def recorded_life(seed: int, **limits: int) -> tuple[Cluster, list[RecordedNode]]:
     """A cluster goes through elections, writes, reads, changes of members, snapshots, losses and a transfer."""
+    if COMPILED:
+        pytest.skip("compiled modules take no double of a core")
     rng = random.Random(seed)
     cluster = Cluster(3, settings=with_settings(snapshot_entries=4, keep_entries=1), seed=seed)
     nodes = [RecordedNode(node, **limits) for node in cluster.nodes.values()]

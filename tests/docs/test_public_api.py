@@ -19,7 +19,7 @@ from tests.docs.moved import MOVED
 
 PINNED: dict[str, str] = {
     "raft_core": (
-        "AddLearner AddVoter Alarm Applied Apply CallerError CampaignRequested ChangeMembership Effect Event"
+        "AddLearner AddVoter Alarm Applied Apply COMPILED CallerError CampaignRequested ChangeMembership Effect Event"
         " Indeterminate LeaveJoint MachineFailed Members Outcome PeerConnected PeerUnreachable Persist"
         " Persisted Proposed Raft RaftError Read ReadConsistency ReadReady ReceiveSnapshot Recovered Refusal"
         " RemoveNode Requested Respond Restore Restored RoleChanged Send Settings SettingsError SnapshotFailed"

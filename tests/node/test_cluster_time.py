@@ -327,6 +327,7 @@ class Following:
         return self._known
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize(
     ("following", "expected"),
     [
@@ -350,6 +351,7 @@ def test_entries_bring_the_time_of_a_known_leader_whose_log_is_ours(following: F
     assert time.read(100) == expected
 
 
+@pytest.mark.interpreted
 def test_snapshot_brings_a_smaller_time_and_no_larger_one() -> None:
     """Its stamps are not applied yet, and the log is not the leader's until it is installed."""
     time = ClusterTime()
@@ -363,6 +365,7 @@ def test_snapshot_brings_a_smaller_time_and_no_larger_one() -> None:
     assert time.read(100) == 9_000
 
 
+@pytest.mark.interpreted
 def test_node_hears_the_time_of_an_offered_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[int] = []
     hear = ClusterTime.hear

@@ -246,6 +246,7 @@ def test_so_much_cannot_be_under_way_that_a_dead_line_is_never_noticed() -> None
     assert silences(net, 1, heard=theirs) == [ours]
 
 
+@pytest.mark.interpreted
 def test_an_append_to_several_followers_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     net = Net()
     net.peers.dial_due()

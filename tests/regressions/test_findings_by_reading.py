@@ -193,6 +193,7 @@ class Stalled:
     reads_wait_for_disk = True
 
 
+@pytest.mark.interpreted
 def test_reads_refused_for_a_hanging_disk_leave_nothing_to_look_through() -> None:
     """Every turn of the loop looked at all of them again, for as long as the disk hung."""
     desk = Desk()

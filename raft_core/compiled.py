@@ -1,0 +1,21 @@
+"""What the modules of logic need to be compiled with mypyc, and what says whether they are.
+
+Each class whose objects are parts of a core's state is marked `@mypyc_attr(allow_interpreted_subclasses=True)`: of
+such a class an object can be made without calling `__init__`, which `state_codec` does for copies, and tests can
+subclass it. Interpreted, the mark does nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mypy_extensions import mypyc_attr as mypyc_attr
+else:
+
+    def mypyc_attr(**settings):
+        """Return a decorator that changes nothing: only the compiler reads the settings."""
+        return lambda kind: kind
+
+
+__all__ = ["mypyc_attr"]

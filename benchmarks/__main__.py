@@ -11,6 +11,7 @@ import json
 import platform
 import sys
 import time
+from pathlib import Path
 
 PARTS = {
     "core": "three cores in one process, 64-byte entries, no disk",
@@ -43,6 +44,7 @@ def main() -> int:
     parser.add_argument(
         "--interrupt", choices=["sender", "receiver"], help="transfer: kill this side in the middle, and start it again"
     )
+    parser.add_argument("--peer", action="store_true", help="core: beside etcd/raft, which is built for it (needs Go)")
     if sys.argv[1:2] == ["compare"]:
         from benchmarks.compare import main as compare
 
@@ -51,6 +53,10 @@ def main() -> int:
     unknown = [part for part in chosen.parts if part not in PARTS]
     if unknown:
         parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    if chosen.peer:
+        if chosen.parts != ["core"]:
+            parser.error("--peer belongs to the part core alone")
+        return beside_peer(quick=chosen.quick, json_file=chosen.json)
     figures: dict[str, dict[str, float]] = {}
     for part in chosen.parts or list(PARTS):
         runs: list[tuple[str, dict[str, str]]] = [("", {})]
@@ -69,6 +75,22 @@ def main() -> int:
         machine = {"python": platform.python_version(), "system": platform.platform()}
         with open(chosen.json, "w", encoding="utf-8") as file:
             json.dump({"machine": machine, "figures": figures}, file, indent=2, ensure_ascii=False)
+    return 0
+
+
+def beside_peer(*, quick: bool, json_file: str | None) -> int:
+    """Print the core's figures beside those of etcd/raft, or what is missing for it."""
+    from benchmarks.core_peer import compare, table
+    from benchmarks.load.build import Missing
+
+    try:
+        found = compare(quick=quick)
+    except Missing as missing:
+        print(missing, file=sys.stderr)
+        return 1
+    print(table(found))
+    if json_file:
+        Path(json_file).write_text(json.dumps(found, indent=2, ensure_ascii=False), encoding="utf-8")
     return 0
 
 

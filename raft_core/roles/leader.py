@@ -260,16 +260,19 @@ class Leader(Role):
         peer = self.replication.progress.get(node)
         return peer.match if peer is not None else Index(0)
 
+    def quorum_index(self) -> Index:
+        """Return the highest index that a quorum durably holds; `NO_LIMIT` without voters."""
+        server, replication = self.server, self.replication
+        if server.configurations.members.outgoing:
+            return committed_index(server.members, self.acked)
+        acked = [server.outbox.durable_index] if replication.leader_votes else []  # without a call per voter
+        for peer in replication.voting:
+            acked.append(peer.match)
+        return majority_index(acked)
+
     def _commit(self) -> Transition | None:
         """Commit entries of our own term by counting, and older ones with them (§5.4.2, figure 8)."""
-        server = self.server
-        if server.configurations.members.outgoing:
-            index = committed_index(server.members, self.acked)
-        else:  # as `committed_index`, without a call per voter
-            acked = [server.outbox.durable_index] if self.replication.leader_votes else []
-            for peer in self.replication.voting:
-                acked.append(peer.match)
-            index = majority_index(acked)
+        server, index = self.server, self.quorum_index()
         if index <= server.commit or index == NO_LIMIT or server.log.term_at(index) != server.term:
             return None
         return self._commit_to(index)

@@ -212,12 +212,11 @@ def a_committed_entry_goes_with_a_snapshot(patch: pytest.MonkeyPatch) -> str:
 
 @shows("a commit is durable on a majority of each half", "without a durable majority")
 def a_leader_counts_what_its_disk_has_not_written(patch: pytest.MonkeyPatch) -> str:
-    acked = Leader.acked
+    def broken(leader: Leader) -> Index:
+        me, last = leader.server.me, leader.server.log.last_index
+        return committed_index(leader.server.members, lambda node: last if node == me else leader.acked(node))
 
-    def broken(leader: Leader, node: NodeId) -> Index:
-        return leader.server.log.last_index if node == leader.server.me else acked(leader, node)
-
-    patch.setattr(Leader, "acked", broken)
+    patch.setattr(Leader, "quorum_index", broken)
     stage = Stage()
     stage.elect(1, lost=[3])
     stage.seats[1].held = True

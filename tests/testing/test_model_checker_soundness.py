@@ -130,20 +130,21 @@ def vote_for_any_log(patch: pytest.MonkeyPatch) -> None:
 
 
 def count_what_is_not_durable(patch: pytest.MonkeyPatch) -> None:
-    acked = Leader.acked
+    def broken(leader: Leader) -> Index:
+        me, last = leader.server.me, leader.server.log.last_index
+        return committed_index(leader.server.members, lambda node: last if node == me else leader.acked(node))
 
-    def broken(leader: Leader, node: NodeId) -> Index:
-        return leader.server.log.last_index if node == leader.server.me else acked(leader, node)
-
-    patch.setattr(Leader, "acked", broken)
+    patch.setattr(Leader, "quorum_index", broken)
 
 
 def count_one_who_is_removed(patch: pytest.MonkeyPatch) -> None:
-    def broken(members: Members, acked: Callable[[NodeId], Index]) -> Index:
-        acks = sorted([acked(NodeId(FIRST_NODE + place)) for place in range(members.highest_id - FIRST_NODE + 1)])
+    def broken(leader: Leader) -> Index:
+        members = leader.server.members
+        nodes = [NodeId(FIRST_NODE + place) for place in range(members.highest_id - FIRST_NODE + 1)]
+        acks = sorted([leader.acked(node) for node in nodes])
         return acks[len(acks) - len(members.voters) // 2 - 1]
 
-    patch.setattr("raft_core.roles.leader.committed_index", broken)
+    patch.setattr(Leader, "quorum_index", broken)
 
 
 def release_only_what_rests_on_the_last(patch: pytest.MonkeyPatch) -> None:

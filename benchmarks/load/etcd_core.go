@@ -1,10 +1,10 @@
-// Command etcd_raft measures etcd/raft as benchmarks/core.py measures raft_core: three nodes in one process, no disk.
+// Command etcd_core measures etcd/raft as benchmarks/core.py measures raft_core: three nodes in one process, no disk.
 //
 // Messages are passed in memory, writes are durable at once, and committed entries are counted. It prints one JSON
 // object: microseconds of processor time per entry, from its proposal until all three nodes have applied it, and the
 // SHA-256 of all commands in the log, which must be equal on all nodes.
 //
-// benchmarks/etcd_raft.py builds and runs it (GOPATH mode, with Debian's golang-etcd-server-dev).
+// benchmarks/core_peer.py runs it.
 package main
 
 import (

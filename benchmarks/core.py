@@ -57,24 +57,22 @@ class Trio:
         assert self.nodes[1].status.leads
 
     def give(self, node: Raft, event: Event) -> None:
-        queue = self.queue
-        queue.append((node, event))
-        nodes = self.nodes
+        nodes, queue = self.nodes, self.queue
+        put, take = queue.append, queue.popleft
+        put((node, event))
         while queue:
-            node, event = queue.popleft()
+            node, event = take()
             for effect in node.step(event):
                 kind = type(effect)
                 if kind is Send:
                     message = effect.message  # type: ignore[union-attr]
-                    if self.encoded:
-                        message = self._over_the_wire(message)
-                    queue.append((nodes[effect.to], message))  # type: ignore[union-attr]
+                    put((nodes[effect.to], self._over_the_wire(message) if self.encoded else message))  # type: ignore[union-attr]
                 elif kind is Persist:
-                    queue.append((node, Persisted(effect.write)))  # type: ignore[union-attr]
+                    put((node, Persisted(effect.write)))  # type: ignore[union-attr]
                 elif kind is Apply:
                     count = len(effect.commands)  # type: ignore[union-attr]
                     self.applied += count
-                    queue.append((node, Applied(effect.upto, (b"",) * count)))  # type: ignore[union-attr]
+                    put((node, Applied(effect.upto, (b"",) * count)))  # type: ignore[union-attr]
                 elif kind is Respond:
                     self.answered += effect.count  # type: ignore[union-attr]
 

@@ -149,28 +149,30 @@ class Raft:
             if not self._started:
                 self._started = True
                 server.start()
-            arrow: Transition | None = None
+            arrow: Transition | None
             # By exact type, the most frequent first; `match` on classes costs twice as much.
             if kind is AppendEntries:
                 if self._admits(event):  # type: ignore[arg-type]
                     arrow = self._role.on_append_entries(event)  # type: ignore[arg-type]
                     if arrow is not None:
                         self._move(arrow)  # the candidacy is over; the new follower handles the same message
-                        arrow = self._role.on_append_entries(event)  # type: ignore[arg-type]
+                        self._move(self._role.on_append_entries(event))  # type: ignore[arg-type]
             elif kind is Persisted:
                 server.on_persisted(event.upto)  # type: ignore[union-attr, arg-type]
                 arrow = self._role.on_persisted()
+                if arrow is not None:
+                    self._move(arrow)
             elif kind is Applied:
                 server.on_applied(event)  # type: ignore[arg-type]
             elif kind is AppendReply:
                 if self._admits(event):  # type: ignore[arg-type]
                     arrow = self._role.on_append_reply(event)  # type: ignore[arg-type]
+                    if arrow is not None:
+                        self._move(arrow)
             elif kind is Proposed:
                 self._role.on_proposed(event)  # type: ignore[arg-type]
             elif event is not None:
                 self._dispatch(event)
-            if arrow is not None:
-                self._move(arrow)
         except LogLost as lost:
             self._finish(StopReason.LOG_LOST, str(lost))
         except BaseException as failure:

@@ -98,8 +98,9 @@ class Leader(Role):
         """Append the commands for which there is room, send them at once, refuse the rest (§5.3, thesis 10.2.1)."""
         request, commands = RequestId(event.request), event.commands
         server = self.server
-        reason = self._closed()
-        if reason is not None:
+        if server.stopping or self.succession.handover is not None or not self.replication.leader_votes:
+            reason = self._closed()
+            assert reason is not None
             server.refuse(request, reason, leader=self.succession.target, count=len(commands))
             return
         append_commands(server, request, commands)
@@ -117,21 +118,17 @@ class Leader(Role):
 
     # Replies.
 
-    def _peer(self, sender: NodeId, incarnation: int) -> Progress | None:
-        """Return the follower a reply counts for; None for non-members and for another disk under the same id."""
-        peer = self.replication.progress.get(sender)
-        if peer is None:
-            return None
-        if peer.incarnation != incarnation:
+    def _not_counted(self, peer: Progress | None, sender: NodeId) -> None:
+        """Ignore a reply of a non-member; raise an alarm at one from another disk under a member's id."""
+        if peer is not None:
             self.server.alarm(AlarmKind.WRONG_INCARNATION, sender, "an answer from another disk than the member's")
-            return None
-        return peer
 
     def on_append_reply(self, reply: AppendReply) -> Transition | None:
         """Advance match and next on success, move next back by whole terms on rejection (§5.3)."""
         server = self.server
-        peer = self._peer(reply.sender, reply.incarnation)
-        if peer is None:
+        peer = self.replication.progress.get(reply.sender)
+        if peer is None or peer.incarnation != reply.incarnation:
+            self._not_counted(peer, reply.sender)
             return None
         peer.active = True
         peer.heard_at = server.now
@@ -194,8 +191,9 @@ class Leader(Role):
 
     def on_snapshot_reply(self, reply: SnapshotReply) -> Transition | None:
         """Continue with appends after an installed or unneeded snapshot; offer a failed one again later (§7)."""
-        peer = self._peer(reply.sender, reply.incarnation)
-        if peer is None:
+        peer = self.replication.progress.get(reply.sender)
+        if peer is None or peer.incarnation != reply.incarnation:
+            self._not_counted(peer, reply.sender)
             return None
         peer.active = True
         peer.heard_at = self.server.now

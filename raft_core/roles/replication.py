@@ -102,9 +102,10 @@ class Replication:
         """Send to `peer` as much as its window allows; a probe even without new entries."""
         log = self.server.log
         while True:
-            if peer.next > log.last_index and peer.state is REPLICATE:
-                return
-            if peer.paused:
+            if peer.state is REPLICATE:
+                if peer.next > log.last_index or peer.full:
+                    return
+            elif peer.paused:
                 return
             if peer.next <= log.base.index and log.term_at(Index(peer.next - 1)) is None:
                 self.offer_snapshot(peer)
@@ -120,7 +121,6 @@ class Replication:
             or message.prev_index != prev
             or self._shared_last != log.last_index
             or message.commit != server.commit
-            or message.term != server.term
         ):
             message = self._build(prev)
             self._shared, self._shared_last = message, log.last_index
@@ -181,7 +181,7 @@ class Replication:
         if peer.state is not REPLICATE or peer.commit_sent >= reach:
             return
         shared = self._announcement
-        if shared is None or shared.prev_index != sent or shared.commit != commit or shared.term != server.term:
+        if shared is None or shared.prev_index != sent or shared.commit != commit:
             term = server.log.term_at(sent)
             if term is None:
                 return

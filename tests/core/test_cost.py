@@ -34,7 +34,7 @@ def calls_of_proposals(batch: int) -> float:
 
 def test_entry_alone_takes_few_calls() -> None:
     """13 steps of three cores. It was 305 before each event was handled in one pass."""
-    assert calls_of_proposals(1) <= 140
+    assert calls_of_proposals(1) <= 137
 
 
 def test_batch_takes_no_call_per_entry() -> None:

@@ -32,6 +32,9 @@ class Set(Replicated, Generic[T]):
     @command
     def add(self, item: T) -> bool:
         """Put an item in. Return whether it was missing."""
+        return self._add(item)
+
+    def _add(self, item: T) -> bool:
         if item in self.items:
             return False
         self.items[item] = None
@@ -40,6 +43,9 @@ class Set(Replicated, Generic[T]):
     @command
     def discard(self, item: T) -> bool:
         """Take an item out. Return whether it was there."""
+        return self._discard(item)
+
+    def _discard(self, item: T) -> bool:
         if item not in self.items:
             return False
         del self.items[item]

@@ -1,0 +1,1 @@
+"""The recipes' workloads for the simulator, and what each recipe promises."""

@@ -10,7 +10,7 @@ from raft_testing.rng import Rng
 from raft_testing.workloads.registers import Asked
 
 from .leased import Client, LeasedWorkload
-from .workload import LEASE, USABLE, Recipe, Seen
+from .workload import LEASE, Recipe, Seen
 
 __all__ = ["BARRIERS"]
 
@@ -54,23 +54,27 @@ def wrong(found: list[Seen], last: Objects) -> list[str]:
 
     All who pass in a round waited when the last of them came: not before `begin`, when the last of those who were told
     had asked first, and not after `end`, when the first was told. Whoever else is to be counted must have asked before
-    `end`, must not have left before `begin`, must not have passed in another round, and its lease must have lasted.
+    `end`, must not have left before `begin`, must not have passed in another round, and its lease must have lasted, in
+    the cluster time that the log has for its commands.
     """
     arrived: dict[tuple[str, str], int] = {}
     client_of: dict[tuple[str, str], str] = {}
     left: dict[tuple[str, str], int] = {}
     rounds: dict[tuple[str, int], dict[str, int]] = {}
     passed: dict[tuple[str, str], set[int]] = {}
-    latest: dict[str, int] = {}
+    renewed: dict[str, int] = {}
+    came: dict[tuple[str, str], int] = {}
     for one in found:
         if "client" in one.given:
-            latest[one.given["client"]] = max(latest.get(one.given["client"], 0), one.latest)
+            renewed[one.given["client"]] = max(renewed.get(one.given["client"], 0), one.stamp)
         if one.kind == "leave" and one.told is not None:
             left.setdefault((one.given["name"], one.given["owner"]), one.told)
         if one.kind != "arrive_numbered":
             continue
         key = one.given["name"], one.given["owner"]
         arrived[key] = min(arrived.get(key, one.asked), one.asked)
+        if one.stamp:
+            came[key] = min(came.get(key, one.stamp), one.stamp)
         client_of[key] = one.given["client"]
         if one.told is not None and not isinstance(one.result, Exception) and one.result:
             passed.setdefault(key, set()).add(one.result)
@@ -80,6 +84,7 @@ def wrong(found: list[Seen], last: Objects) -> list[str]:
     for (name, number), told in rounds.items():
         begin = max(arrived[name, owner] for owner in told)
         end = min(told.values())
+        completed = max(came[name, owner] for owner in told)
         others = {
             owner
             for (where, owner), asked in arrived.items()
@@ -88,7 +93,7 @@ def wrong(found: list[Seen], last: Objects) -> list[str]:
             and asked < end
             and (name, owner) not in passed
             and left.get((name, owner), begin) >= begin
-            and latest[client_of[name, owner]] + LEASE / USABLE >= begin
+            and renewed[client_of[name, owner]] + LEASE > completed
         }
         if len(told) > PARTIES[name]:
             wrong.append(f"{name}: {sorted(told)} passed in round {number}")

@@ -112,7 +112,10 @@ class ObjectWorkload:
 
 @attrs.frozen
 class Seen:
-    """An operation as its client saw it. `result`: None also where there was no answer; then `told` is None."""
+    """An operation as its client saw it. `result`: None also where there was no answer; then `told` is None.
+
+    `stamp`: cluster time at which it was carried out; 0 for reads and for what never was.
+    """
 
     kind: str
     key: str
@@ -120,6 +123,7 @@ class Seen:
     asked: int
     told: int | None
     result: Any
+    stamp: int = 0
 
     @property
     def latest(self) -> int:
@@ -188,8 +192,10 @@ class Mixture:
             if one.fate is Fate.ANSWERED:
                 assert isinstance(one.result, bytes)
                 told, result = one.returned_at, workload.decoded(one.key, one.kind, one.result)
-            given = workload.arguments(one.argument)
-            found.append(Seen(one.kind.removeprefix(_READ), str(one.key), given, one.invoked_at, told, result))
+            given, kind = workload.arguments(one.argument), one.kind.removeprefix(_READ)
+            assert isinstance(one.argument, bytes)
+            stamp = int.from_bytes(one.argument[1:9], "little") if kind == one.kind else 0
+            found.append(Seen(kind, str(one.key), given, one.invoked_at, told, result, stamp))
         return found
 
     def wrong(self, found: list[Seen], last: Objects) -> list[str]:

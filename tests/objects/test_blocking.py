@@ -20,8 +20,21 @@ import pytest
 from raft_core.errors import CallerError, MachineBroken, OutcomeUnknown, RequestError
 from raft_kv.demo.cluster import free_ports
 from raft_objects import Objects, Replicated, blocking, command, query
+from raft_objects.barrier_table import BarrierTable
+from raft_objects.barriers import Barrier, Barriers
+from raft_objects.counters import Counter
 from raft_objects.lock_table import LockTable
-from raft_objects.locks import Locks
+from raft_objects.locks import Election, Locks, ReadWriteLock, Semaphore
+from raft_objects.map_table import MapTable
+from raft_objects.maps import Map
+from raft_objects.occurrences import Every
+from raft_objects.queue_table import QueueTable
+from raft_objects.queues import PriorityQueue
+from raft_objects.rate_table import RateTable
+from raft_objects.rates import RateLimiter
+from raft_objects.schedule_table import Run, ScheduleTable
+from raft_objects.schedules import Schedule, Schedules
+from raft_objects.sets import Set
 
 from .cluster import config
 from .samples import Bank, Broke, Driver
@@ -238,3 +251,40 @@ def test_interrupt_ends_the_call_and_the_node_in_order(tmp_path: Path) -> None:
     out, err = done.communicate(timeout=60)
 
     assert (done.returncode, out, err) == (0, "interrupted 1\n", "")
+
+
+def test_every_recipe_serves_threads(tmp_path: Path) -> None:
+    objects = Objects()
+    locks = Locks(objects.add("locks", LockTable()))
+    queue = PriorityQueue(objects.add("jobs", QueueTable[str]()))
+    settings = Map(objects.add("settings", MapTable[str]()))
+    counter = objects.add("counter", Counter())
+    tags = objects.add("tags", Set[str]())
+    barrier = Barrier(Barriers(objects.add("barriers", BarrierTable())), "b", 2)
+    limiter = RateLimiter(objects.add("rates", RateTable()), "r", rate=0.001, burst=1)
+    schedule = Schedule(Schedules(objects.add("schedules", ScheduleTable())), "tick", Every(0.05))
+
+    with blocking.open_objects(config(1, free_ports(1), tmp_path), objects) as cluster:
+        with cluster.using(Semaphore(locks, "s", 2).hold()), cluster.using(ReadWriteLock(locks, "r").reading()):
+            assert len(locks._table.locks) == 2
+        with cluster.using(Election(locks, "e").campaign()) as leading:
+            assert leading.token == 3
+        for priority in (2, 1):
+            cluster.call(queue.put, f"job {priority}", priority=priority)
+        with cluster.using(queue.taking()) as message:
+            assert message.item == "job 1"
+        assert cluster.call(settings.compare_and_set, "colour", "red", expected=0) == 1
+        assert cluster.call(counter.add, 5) == 5
+        assert cluster.call(tags.add, "new")
+        other = threading.Thread(target=cluster.call, args=(barrier.wait,))
+        other.start()
+        assert cluster.call(barrier.wait) == 1
+        other.join()
+        assert cluster.call(limiter.try_acquire)
+        assert not cluster.call(limiter.try_acquire)
+
+        async def once(run: Run) -> None:
+            raise LookupError(run.attempt)  # ends `run`
+
+        with pytest.raises(LookupError):
+            cluster.call(schedule.run, once)

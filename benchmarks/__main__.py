@@ -20,6 +20,7 @@ PARTS = {
     "store": "every store side by side, 256-byte entries, on a real disk",
     "keys": "a snapshot of a million keys and of five, while entries are applied",
     "transfer": "a state of 1 GiB on its way to a new node while the cluster serves",
+    "locks": "locks of raft_objects on three durable nodes, beside etcd's",
     "simulator": "simulated time per real time, checks after every step",
     "node": "three embedded nodes in three processes, 256-byte commands",
     "cluster": "three durable processes on loopback, 256-byte values",

@@ -197,6 +197,7 @@ class AsyncioConnections:
                 accepted, _ = listener.accept()
                 if self._open.enter():
                     accepted.setblocking(False)
+                    accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     self._start(self._accept(accepted))
                 else:
                     accepted.close()

@@ -63,6 +63,8 @@ async def _connect(loop: asyncio.AbstractEventLoop, family: int, address: _Addre
     connection = socket.socket(family, socket.SOCK_STREAM)
     try:
         connection.setblocking(False)
+        # asyncio does this by itself only for sockets that name the protocol TCP, which neither these nor accepted do.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await loop.sock_connect(connection, address)
     except BaseException:
         connection.close()

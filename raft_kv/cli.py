@@ -35,6 +35,7 @@ from raft_kv.doctor.options import DOCTOR
 from raft_kv.fd_limit import most_open_files, within_descriptors
 from raft_kv.log_output import LOG, flush, log_to_stderr, print_error
 from raft_kv.options import Option, Values, add_flags, unused, with_variables
+from raft_kv.ping import PING
 from raft_kv.stopping import stop_when_input_ends
 from raft_kv.version import version
 
@@ -410,5 +411,6 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "certs": CERTS_COMMAND,
     **BACKUP_COMMANDS,
     "doctor": DOCTOR,
+    "ping": PING,
 }
 """All subcommands by name."""

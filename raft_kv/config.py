@@ -5,6 +5,7 @@ Values come from flags, environment variables `RAFT_KV_*`, or a TOML file, in th
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -21,6 +22,7 @@ from raft_core.node.security import TLS, is_loopback
 from raft_core.settings import Settings
 from raft_kv.log_output import FORMATS, LEVELS
 from raft_kv.options import Option, ValueAt, Values, known_names, register, structure, with_variables
+from raft_kv.ordinals import fill_in
 from raft_storage.location import parse_location, store_class
 
 __all__ = [
@@ -337,6 +339,12 @@ OPTIONS: Final = with_variables(
         help="join an existing cluster (see RAFT ADD); without it, the listed peers bootstrap a new cluster",
         default="false",
     ),
+    Option(
+        name="dns",
+        metavar="NAME:PORT",
+        help="with --expect: the nodes' domain and peer port, where host NAME-0 is node 1, NAME-1 node 2, and so on",
+    ),
+    Option(name="expect", metavar="N", help="with --dns: the first N nodes found the cluster, later ones join"),
     Option(name="loop", metavar="LOOP", help=f"the event loop: {', '.join(LOOPS)}", default=FASTEST_LOOP),
     Option(
         name="request-timeout",
@@ -419,6 +427,7 @@ def _pair(text: str, origin: str) -> tuple[str, str]:
 def serve_config(given: Values | Mapping[str, Any]) -> ServeConfig:
     """Return the configuration. Raise `SettingsError`, with the origin of each value that is wrong."""
     values = given if isinstance(given, Values) else Values(dict(given))
+    fill_in(values, socket.gethostname())
     if "id" not in values.tree:
         raise SettingsError("this node's id is missing: give --id, RAFT_KV_ID, or id in the file of --config")
     host = values.tree.setdefault("host", {})

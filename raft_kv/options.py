@@ -124,6 +124,11 @@ class Values:
         self.tree.pop(table, None)
         self.origins = {names: origin for names, origin in self.origins.items() if names[0] != table}
 
+    def take_out(self, name: str) -> object:
+        """Remove a plain value and return it; "" if it was not given."""
+        self.origins.pop((name,), None)
+        return self.tree.pop(name, "")
+
     def at(self, names: Names) -> object:
         """Return the value in this place."""
         value: Any = self.tree

@@ -85,8 +85,10 @@ async def _serve(config: ServeConfig, signals: AsyncIterator[signal.Signals], he
             group.start_soon(server.observe_node)
             group.start_soon(server.look_after_clients)
             group.start_soon(server.look_after_certificates)
+            group.start_soon(server.report_to_supervisor)
             server.listen()
             service.ready(node)
+            service.supervisor.ready(f"clients at {service.listen}, peers at {node.address}")
             await server.serve_until_finished()
             group.cancel_scope.cancel()
         if health is not None:
@@ -167,6 +169,7 @@ class _Server:
                 await self._read_certificates()
                 continue
             self._service.log.stopping(number.name)
+            self._service.supervisor.stopping()
             await transfer_leadership(self._node)
             await self._see_clients_off()
             await self._node.stop()
@@ -188,6 +191,13 @@ class _Server:
     async def report_changes(self) -> None:
         async for change in self._node.changes():
             self._service.role_changed(change, self._node)
+
+    async def report_to_supervisor(self) -> None:
+        """Say at intervals that the loop turns, if the service manager wants to hear it."""
+        supervisor = self._service.supervisor
+        while supervisor.watchdog_seconds:
+            supervisor.alive()
+            await anyio.sleep(supervisor.watchdog_seconds)
 
     async def observe_node(self) -> None:
         """Log events which the node does not report, and note the rates of each second."""

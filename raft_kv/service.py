@@ -35,6 +35,7 @@ from raft_kv.resp_parser import RequestLimits
 from raft_kv.scripts import Scripts
 from raft_kv.state_machine import KeyValueMachine
 from raft_kv.status import ServerStatus, status_of_node
+from raft_kv.supervisor import Supervisor
 from raft_kv.version import version
 from raft_tls import Failure
 
@@ -120,10 +121,14 @@ class Service:
     """One for each connection."""
     leaving: bool = False
     """The server stops: no further command is read."""
+<<<<<<< HEAD
     health: str = ""
     """Address of the health port, empty without one."""
     history: History = attrs.field(factory=History)
     loop_delays: Histogram = attrs.field(factory=Histogram)
+=======
+    supervisor: Supervisor = attrs.field(factory=Supervisor)
+>>>>>>> cbe87a6 (Run under systemd, in containers and on Kubernetes)
     received: int = 0
     refused: Counter[str] = attrs.field(factory=Counter)
     """Clients refused, by reason."""

@@ -1,0 +1,83 @@
+"""`raft-kv ping`: is a node alive, or ready? For health checks of containers, and for scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any, Final
+
+import attrs
+
+from raft_core.errors import SettingsError
+from raft_core.node.config import split_address
+from raft_kv.cli_command import Command, collect
+from raft_kv.options import Option, with_variables
+
+__all__ = ["PING", "PingOptions", "run_ping"]
+
+_DESCRIPTION: Final = """\
+Ask a node whether it is alive: its event loop turns and it answers clients. With --ready, whether
+it can serve: it answers a linearizable read, so a majority is there.
+
+Exit status 0: yes. 1: no; the message says why. Restart a node that is not alive, and never one
+that is only not ready: without a majority a restart helps nothing.
+"""
+_OPTIONS: Final = with_variables(
+    "RAFT_KV_PING_",
+    Option(
+        name="address", metavar="HOST:PORT", help="address for clients", default="127.0.0.1:6379", positional=True,
+        repeated=True,
+    ),
+    Option(name="ready", help="ask for a linearizable read", default="false"),
+    Option(name="timeout", metavar="SECONDS", help="time for the answer", default="2"),
+)  # fmt: skip
+
+
+@attrs.frozen(kw_only=True)
+class PingOptions:
+    """The options of `raft-kv ping`. Raise `SettingsError` if values are invalid."""
+
+    address: list[str] = attrs.field(factory=lambda: ["127.0.0.1:6379"])
+    ready: bool = False
+    timeout: float = 2.0
+
+    def __attrs_post_init__(self) -> None:
+        if len(self.address) != 1:
+            raise SettingsError(f"name one address, not {len(self.address)}")
+        split_address(self.address[0])
+        if not 0 < self.timeout < 1e6:
+            raise SettingsError(f"timeout must be a positive number of seconds, not {self.timeout}")
+
+
+def run_ping(options: PingOptions) -> int:
+    """Ask the node; print the answer. Return the exit status."""
+    from raft_kv.log_output import print_error, print_line
+    from raft_kv.node_client import Failed, NodeConnection
+
+    (address,) = options.address
+    try:
+        with closing(NodeConnection(split_address(address), options.timeout)) as node:
+            reply = node.say("DBSIZE") if options.ready else node.say("PING")
+    except Failed as failure:
+        print_error(f"raft-kv: {address}: {failure}")
+        return 1
+    text = str(reply)
+    alive = reply == b"PONG" or (not options.ready and text.startswith("NOAUTH"))
+    if alive or (options.ready and isinstance(reply, int)):
+        print_line("ready" if options.ready else "alive")
+        return 0
+    print_error(f"raft-kv: {address}: {text}")
+    return 1
+
+
+def _ping(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
+    return run_ping(collect(_OPTIONS, flags, environ, PingOptions))
+
+
+PING: Final = Command(
+    help="ask whether a node is alive, or ready",
+    description=_DESCRIPTION,
+    options=_OPTIONS,
+    execute=_ping,
+)
+"""The command."""

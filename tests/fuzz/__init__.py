@@ -1,0 +1,1 @@
+"""Fuzzers of everything that reads bytes from a network, a client or a disk: `python -m tests.fuzz --seconds 60`."""

@@ -203,6 +203,8 @@ SWITCHES = ("insecure", "join", "stop-at-eof", "verbose")
 FIELDS = {"peer": "peers", "set": "settings"}
 SECURE = {f"RAFT_KV_TLS_{name}": name for name in ("CERTIFICATE", "KEY", "AUTHORITIES")}
 """Without these, a node listens on loopback only, and other options of TLS are of no use."""
+SOURCES = {"config", "dns", "expect"}
+"""Options from which others are filled in; see `tests/kv/test_deploy.py`."""
 
 
 def made(flags: dict[str, object], environ: dict[str, str]) -> ServeConfig:
@@ -212,9 +214,9 @@ def made(flags: dict[str, object], environ: dict[str, str]) -> ServeConfig:
 
 def test_every_option_of_serve_is_tried_here_and_is_a_field() -> None:
     names = {option.name for option in OPTIONS}
-    assert names == {*SAMPLES, *SWITCHES, "config"}
+    assert names == {*SAMPLES, *SWITCHES, *SOURCES}
     fields = {field.name for field in attrs.fields(ServeConfig)} - {"host"}
-    assert {FIELDS.get(name, name.replace("-", "_")) for name in names} - {"config"} == fields
+    assert {FIELDS.get(name, name.replace("-", "_")) for name in names} - SOURCES == fields
 
 
 @pytest.mark.parametrize("name", SAMPLES)

@@ -21,7 +21,7 @@ from typing import Final, final
 from raft_core.effects import Persist
 from raft_core.entries import SnapshotMeta
 from raft_core.errors import CallerError, DirectoryInUse, DiskError, StorageBroken
-from raft_core.ids import NO_NODE, ClusterId, NodeId, WriteId
+from raft_core.ids import NO_INDEX, NO_NODE, ClusterId, NodeId, WriteId
 from raft_core.membership import Members
 from raft_core.recovered import Identity, Recovered, check_founding, formation
 from raft_core.store import SnapshotReader, SnapshotWriter
@@ -39,6 +39,10 @@ __all__ = ["FileStore"]
 
 SEGMENT_BYTES: Final = 8 * 1024 * 1024
 MERGE_BYTES: Final = 1024 * 1024
+_MOST_UNLINKED: Final = 2
+"""Most segments deleted with one write: each takes the file system some milliseconds, and the write waits for it. A
+write begins one segment at most, so what is obsolete does not pile up. (A million small entries, dropped at once: half
+a second in one write before.)"""
 _PREPARED_AT: Final = 4
 """The next segment is prepared when one part in so many of this one is written."""
 
@@ -63,6 +67,7 @@ class FileStore:
         self._file: File | None = None
         self._room = 0
         self._anchored = NOWHERE
+        self._needed_from = NO_INDEX  # the entries before it may be deleted: a durable write says so
         self._next = NextSegment(files, segment_bytes, background)
         for name in plan.rubbish:
             files.unlink(name)
@@ -70,7 +75,8 @@ class FileStore:
         self._begin_segment(plan.header, list(plan.changes))
         for name in plan.obsolete:
             files.unlink(name)
-        self._drop_segments()
+        self._needed_from = self._outline.first
+        self._drop_segments(len(self._kept))
         self._recovered: Recovered | None = plan.recovered(self._identity)
 
     @classmethod
@@ -161,7 +167,8 @@ class FileStore:
         self._append(header, self._changes(batch))
         if self._outline.snapshot is not header.snapshot and self._outline.snapshot is not None:
             self._shelf.switch(self._outline.snapshot)
-        self._drop_segments()
+        self._needed_from = self._outline.first
+        self._drop_segments(_MOST_UNLINKED)
 
     def _changes(self, batch: Sequence[Persist]) -> list[Body]:
         """Return the changes to write. A caller's error in it breaks the store: half of the batch may be counted."""
@@ -207,7 +214,7 @@ class FileStore:
             write_new(self._files, ANCHOR, sealed(Anchor(self._boot, at)))
             file = self._create_segment(header.sequence, framed, room)
         except NoSpace:
-            if not self._shelf.make_way():  # room of a snapshot that is being written
+            if not (self._drop_segments(len(self._kept)) + self._shelf.make_way()):  # or a snapshot being written
                 self._next.drop()  # the node ends, and needs room to start again
                 raise
             write_new(self._files, ANCHOR, sealed(Anchor(self._boot, at)))
@@ -243,10 +250,16 @@ class FileStore:
             raise
         return file
 
-    def _drop_segments(self) -> None:
-        """Delete segments whose entries are all below `drop_before`: later segments repeat all else in them."""
-        while len(self._kept) > 1 and self._kept[1].next <= self._outline.first:
+    def _drop_segments(self, most: int) -> int:
+        """Delete segments whose entries are all below `drop_before`: later segments repeat all else in them.
+
+        Return how many were deleted, `most` at most, the oldest first; the next writes delete the others.
+        """
+        dropped = 0
+        while dropped < most and len(self._kept) > 1 and self._kept[1].next <= self._needed_from:
             self._files.unlink(segment_name(self._kept.pop(0).sequence))
+            dropped += 1
+        return dropped
 
     # Snapshots.
 

@@ -85,6 +85,33 @@ def test_the_tail_before_a_snapshot_is_recovered_again_and_again(tmp_path: Path,
     assert ([entry.index for entry in recovered.covered], indexes(recovered)) == ([42, 43], [44, 45])
 
 
+def segments(directory: Path) -> int:
+    return len([path for path in directory.iterdir() if path.suffix == ".log"])
+
+
+def test_obsolete_segments_are_deleted_a_few_with_each_write(tmp_path: Path) -> None:
+    """Deleting them all at once held up one write for half a second after a million entries."""
+    store = open_at(tmp_path)
+    store.recover()
+    for first in range(1, 200, 10):
+        store.write([append(first, first + 9, size=6000)])
+    before = segments(tmp_path)
+    assert before >= 15
+    with_snapshot(store, 199, b"state")
+    counts = [segments(tmp_path)]
+    while len(counts) < 12:
+        store.write([Persist(WriteId(500 + len(counts)), hard=HardState(Term(2), commit=Index(len(counts))))])
+        counts.append(segments(tmp_path))
+    store.close()
+
+    assert counts[0] == before - 2
+    assert max(one - other for one, other in zip(counts, counts[1:], strict=False)) <= 2
+    assert counts[-1] <= 3
+    store = open_at(tmp_path)
+    assert indexes(store.recover()) == [200]
+    store.close()
+
+
 # Every store keeps its word.
 
 

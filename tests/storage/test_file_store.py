@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,7 @@ def test_obsolete_segments_are_deleted_a_few_with_each_write(tmp_path: Path) -> 
     store.close()
 
     assert counts[0] == before - 2
-    assert max(one - other for one, other in zip(counts, counts[1:], strict=False)) <= 2
+    assert max(one - other for one, other in pairwise(counts)) <= 2
     assert counts[-1] <= 3
     store = open_at(tmp_path)
     assert indexes(store.recover()) == [200]

@@ -189,12 +189,15 @@ def test_manifest_lets_nodes_find_each_other_before_they_are_ready() -> None:
 def test_manifest_probes_liveness_without_a_quorum_and_readiness_with_one() -> None:
     (server,) = manifests()["StatefulSet raft-kv"]["spec"]["template"]["spec"]["containers"]
 
-    assert server["livenessProbe"]["exec"]["command"] == ["raft-kv", "ping"]
-    assert server["readinessProbe"]["exec"]["command"] == ["raft-kv", "ping", "--ready"]
+    ports = {port["name"]: port["containerPort"] for port in server["ports"]}
+    environ = {each["name"]: each.get("value") for each in server["env"]}
+    assert environ["RAFT_KV_HEALTH"] == f"0.0.0.0:{ports['health']}"
+    assert (
+        server["livenessProbe"]["httpGet"] == server["startupProbe"]["httpGet"] == {"path": "/livez", "port": "health"}
+    )
+    assert server["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "health"}
     assert server["securityContext"]["readOnlyRootFilesystem"] is True
-    assert {port["containerPort"] for port in server["ports"]} == {
-        int(port) for port in container()["EXPOSE"][0].split()
-    }
+    assert {ports["redis"], ports["peers"]} == {int(port) for port in container()["EXPOSE"][0].split()}
     mounts = {mount["mountPath"] for mount in server["volumeMounts"]}
     assert mounts == set(container()["VOLUME"])
 

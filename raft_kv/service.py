@@ -121,14 +121,11 @@ class Service:
     """One for each connection."""
     leaving: bool = False
     """The server stops: no further command is read."""
-<<<<<<< HEAD
     health: str = ""
     """Address of the health port, empty without one."""
     history: History = attrs.field(factory=History)
     loop_delays: Histogram = attrs.field(factory=Histogram)
-=======
     supervisor: Supervisor = attrs.field(factory=Supervisor)
->>>>>>> cbe87a6 (Run under systemd, in containers and on Kubernetes)
     received: int = 0
     refused: Counter[str] = attrs.field(factory=Counter)
     """Clients refused, by reason."""

@@ -98,7 +98,7 @@ def _unsealed(data: bytes) -> _EngineFile:
         raise WrongDirectory(f"{ENGINE} has format {version}, this library reads {ROWS_VERSION}: use a newer library")
     try:
         return msgspec.msgpack.decode(body, type=_EngineFile)
-    except msgspec.MsgspecError as failure:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as failure:
         raise LogDamaged(ENGINE, _SEAL.size, f"cannot be decoded: {failure}", RESTORE_REMEDY) from None
 
 

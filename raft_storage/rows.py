@@ -122,7 +122,7 @@ def newest_state_in(data: bytes) -> int:
                 version == ROWS_VERSION
                 and zlib.crc32(body, zlib.crc32(data[start : start + _STATE.size - 4])) == checksum
             ):
-                with suppress(msgspec.MsgspecError):
+                with suppress(msgspec.MsgspecError, UnicodeDecodeError):
                     newest = max(newest, msgspec.msgpack.decode(body, type=RowState).newest.number)
         start = data.find(_STATE_MAGIC, start + 1)
     return newest
@@ -177,7 +177,7 @@ class _Reader:
             )
         try:
             state = msgspec.msgpack.decode(content, type=RowState)
-        except msgspec.MsgspecError as failure:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as failure:
             raise self._damage(f"the state cannot be decoded: {failure}") from None
         theirs = Identity(state.node, state.cluster, state.incarnation)
         if theirs != self.identity:

@@ -104,7 +104,7 @@ def _unsealed(name: str, magic: bytes, data: bytes, kind: type[_Sealed]) -> _Sea
         raise WrongDirectory(f"{name} has format {version}, this library reads {FORMAT_VERSION}: use a newer library")
     try:
         return msgspec.msgpack.decode(body, type=kind)
-    except msgspec.MsgspecError as failure:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as failure:
         raise LogDamaged(name, _SEAL.size, f"cannot be decoded: {failure}", RESTORE_REMEDY) from None
 
 

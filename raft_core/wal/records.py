@@ -81,5 +81,5 @@ def decode(payload: bytes) -> tuple[Body, ...]:
     """Return the records of one batch. Raise `RecordsUndecodable`."""
     try:
         return _DECODER.decode(payload)
-    except msgspec.MsgspecError as failure:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as failure:
         raise RecordsUndecodable(str(failure)) from None

@@ -110,7 +110,7 @@ def _read_layout(file: File) -> _Layout:
         raise WrongDirectory(f"{file.name} has format {version}, this library reads {FORMAT_VERSION}")
     try:
         layout = _Layout(msgspec.msgpack.decode(body, type=SnapshotHeader))
-    except msgspec.MsgspecError as failure:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as failure:
         raise _damaged(file, len(head), f"the header cannot be decoded: {failure}") from None
     if layout.header.meta.members.problem() is not None or layout.header.chunk_bytes <= 0:
         raise _damaged(file, len(head), "the header contradicts itself")

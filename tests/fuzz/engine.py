@@ -90,7 +90,7 @@ def mutated(data: bytes, others: Sequence[bytes], words: Sequence[bytes], rng: r
         elif kind == 5:
             size = rng.choice((1, 2, 4, 8))
             number = rng.choice(_NUMBERS) % (1 << 8 * size)
-            buffer[at : at + size] = number.to_bytes(size, rng.choice(("big", "little")))  # type: ignore[arg-type]
+            buffer[at : at + size] = number.to_bytes(size, rng.choice(("big", "little")))
         elif kind == 6:
             buffer[at:end] = b"%d" % rng.choice((-1, *_NUMBERS))
         elif kind == 7 and words:
@@ -153,7 +153,11 @@ def fuzz(target: Target, seconds: float, rng: random.Random, *, most: int = 1 <<
     pending = list(target.seeds)
     end = time.monotonic() + seconds
     while report.executions < most and len(report.failures) < 5 and (pending or time.monotonic() < end):
-        data = pending.pop() if pending else mutated(rng.choice(corpus), corpus, target.words, rng)
+        data = (
+            pending.pop()
+            if pending
+            else mutated(rng.choice(corpus or target.seeds), corpus or target.seeds, target.words, rng)
+        )
         report.executions += 1
         before = len(lines.seen)
         problem = ""

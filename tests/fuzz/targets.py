@@ -353,7 +353,7 @@ def _entries() -> list[bytes]:
     calls = [[b"SET", b"k", b"v", b"EXAT", b"99"], [b"INCR", b"n"], [b"MGET", b"k", b"n"], [b"SCAN", b"0"]]
     made = [
         log_format.encode_entry(log_format.Calls(3, calls)),
-        log_format.encode_entry(log_format.Transaction([(b"k", 0)], calls, 2)),
+        log_format.encode_entry(log_format.Transaction(2, [(b"k", 0)], calls)),
         log_format.encode_entry(log_format.Once(1, 1, 2, False, [], calls[:1])),
         log_format.encode_entry(log_format.OpenSession()),
         log_format.encode_query(log_format.Query(2, [], calls, False), 5),

@@ -114,6 +114,24 @@ def test_backup_continues_although_a_newer_snapshot_replaces_its_own() -> None:
     assert isinstance(refused, Refused)
 
 
+def test_snapshot_is_given_away_only_once_the_disk_is_switched_to_it() -> None:
+    """After a crash before the switch, other bytes could be stored under the same index and term."""
+    cluster = formed()
+    propose(cluster, b"a")
+    leader = cluster.leader()
+    assert leader is not None
+    follower = next(node for node in cluster.nodes.values() if node is not leader)
+    cluster.run(SECOND)
+    follower.stall_disk(True)
+    ticket = asked(cluster, follower, OpenBackup())
+    cluster.run(SECOND // 4)
+    assert ticket not in follower.answers
+
+    follower.stall_disk(False)
+    cluster.run_until(lambda: ticket in follower.answers)
+    assert isinstance(follower.answers[ticket], bytes)
+
+
 def test_caller_is_told_when_the_snapshot_cannot_be_taken() -> None:
     class Unwilling(LogMachine):
         def snapshot(self) -> object:  # type: ignore[override]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -14,8 +15,9 @@ from rich.text import Text
 from raft_core.errors import SettingsError
 from raft_core.node.config import split_address
 from raft_kv.config import ServeConfig, given_values, serve_config
+from raft_kv.doctor.certificates import check_certificate
 from raft_kv.doctor.disk import DiskFacts, check_data, check_disk, look_at_disk
-from raft_kv.doctor.finding import Finding, Level, exit_status, right, wrong
+from raft_kv.doctor.finding import Finding, Level, exit_status, right, warning, wrong
 from raft_kv.doctor.nodes import check_nodes, examine
 from raft_kv.doctor.settings import check_settings, election_seconds, room_needed
 from raft_kv.log_output import print_line
@@ -82,6 +84,22 @@ def _locally(options: DoctorOptions, environ: Mapping[str, str]) -> list[Finding
         findings += check_disk(facts, needed=needed, election=election)
     if config is not None:
         findings += check_settings(config, sync=facts.sync if facts is not None else 0.0)
+        findings += _certificates(config)
+    return findings
+
+
+def _certificates(config: ServeConfig) -> list[Finding]:
+    """Return the findings about the certificates of both ports, or their absence."""
+    findings: list[Finding] = []
+    peers, clients, now = config.peer_tls(), config.client_tls(), time.time()
+    if peers is not None:
+        findings += check_certificate("peers", peers, (config.cluster, config.id), now)
+    if clients is not None:
+        findings += check_certificate("clients", clients, None, now)
+    if config.insecure and (peers is None or clients is None):
+        text = "ports without TLS are open to the network"
+        remedy = "give the node a certificate (raft-kv certs), unless every machine there may read and write"
+        findings.append(warning("certificate", "insecure = true", text, remedy))
     return findings
 
 

@@ -211,6 +211,7 @@ def test_arguments_of_the_manifest_make_each_pod_one_founder(ordinal: int) -> No
     for name, value in zip(words[::2], words[1::2], strict=True):
         values.put((name.removeprefix("--"),), value, name)
     values.put(("peer_listen",), "0.0.0.0:7379", "")
+    values.put(("insecure",), {each["name"]: each.get("value") for each in server["env"]}["RAFT_KV_INSECURE"], "")
 
     fill_in(values, f"raft-kv-{ordinal}")
 

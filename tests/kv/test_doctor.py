@@ -158,6 +158,8 @@ def test_data_are_verified_and_damage_is_told(tmp_path: Path) -> None:
         ('peer-listen = "0.0.0.0:7379"\ninsecure = true', "address", Level.WRONG),
         ('[peers]\n2 = "10.0.0.2:7379"\n3 = "10.0.0.3:7379"', "address", Level.WRONG),
         ('[peers]\n2 = "127.0.0.1:7380"', "members", Level.WARNING),
+        ("insecure = true", "certificate", Level.WARNING),
+        ('listen = "10.0.0.1:6379"', "configuration", Level.WRONG),
         ('listen = "nonsense"', "configuration", Level.WRONG),
         ("elections = 3", "configuration", Level.WRONG),
     ],

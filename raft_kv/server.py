@@ -191,6 +191,7 @@ class _Server:
     async def report_changes(self) -> None:
         async for change in self._node.changes():
             self._service.role_changed(change, self._node)
+            self._service.supervisor.status(f"{change.role.value} in term {change.term}, leader {change.leader or '?'}")
 
     async def report_to_supervisor(self) -> None:
         """Say at intervals that the loop turns, if the service manager wants to hear it."""

@@ -98,6 +98,7 @@ def test_server_tells_its_manager_that_it_is_ready_alive_and_stopping(
             assert client.recv(100) == b"+PONG\r\n"
         while not any(b"leader" in each for each in seen) or seen.count(b"WATCHDOG=1") < 3:
             seen.append(received.recv(1000))
+            assert len(seen) < 300
 
         server.send_signal(signal.SIGSTOP)  # a loop that hangs: the manager hears nothing, and would restart it
         while select.select([received], [], [], 0.5)[0]:

@@ -175,9 +175,9 @@ class Keyspace:
             self._free(_PORTION)
         if self._garbage:
             self._garbage.popleft()
-        for _ in range(_TIDIED):
-            if not self._order.tidy():
-                break
+        left = _TIDIED
+        while left and self._order.tidy():
+            left -= 1
 
     def _pass(self) -> None:
         """Let keys expire whose deadline has come. The cost is bounded by the number of shards."""

@@ -141,6 +141,7 @@ QUERY: Final = bytes([_QUERY])
 _OPEN_SESSION: Final = 8
 _ONCE: Final = 9
 _HEADER: Final = struct.Struct(">BQ")
+_HEADER_BYTES: Final = _HEADER.size
 _ANSWER: Final = struct.Struct(">BI")
 ANSWER_HEAD: Final = _ANSWER.size
 """Bytes of an answer before its replies."""
@@ -178,7 +179,7 @@ def stamp(entry: bytes, now: Millis) -> bytes:
 def decode_entry(entry: bytes) -> tuple[Millis, Command]:
     """Return the time and the command of an entry. Raise `Undecodable`."""
     kind, time = _header(entry)
-    body = memoryview(entry)[_HEADER.size :]
+    body = memoryview(entry)[_HEADER_BYTES:]
     try:
         if kind == _CALLS:
             return time, _DECODE_CALLS.decode(body)
@@ -216,7 +217,7 @@ def decode_query(request: bytes) -> tuple[Millis, Query | Versions]:
 
 
 def _header(data: bytes) -> tuple[int, Millis]:
-    if len(data) < _HEADER.size:
+    if len(data) < _HEADER_BYTES:
         raise Undecodable("too short")
     kind, time = _HEADER.unpack_from(data)
     if time > _LATEST:

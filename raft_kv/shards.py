@@ -6,9 +6,9 @@ one checksum, their deadlines in order, and the last removal of a key.
 
 from __future__ import annotations
 
-import zlib
 from bisect import bisect_left, insort
 from typing import Final, TypeAlias, final
+from zlib import crc32
 
 import msgspec
 
@@ -22,7 +22,7 @@ SHARDS: Final = 1024
 
 def shard_number(key: bytes) -> int:
     """Return the number of the key's shard; the same on every machine."""
-    return zlib.crc32(key) % SHARDS
+    return crc32(key) % SHARDS
 
 
 @final

@@ -51,6 +51,7 @@ _RESULT_BYTES: Final = 4 * 1024 * 1024
 """Bytes of the replies to one entry, sent to a follower in one frame. A constant, because every replica must produce
 the same result."""
 _OK: Final = encode(OK, 2)
+_OK_SIZE: Final = len(_OK)
 _TOO_LONG: Final = encode_failure("ERR carried out, but the replies to one log entry would be too long to be sent")
 _WORK: Final = 1024 * 1024 * 1024
 """Bytes copied by the commands of one entry or transaction, before the last command. A few bytes can cause much work:
@@ -114,10 +115,11 @@ class KeyValueMachine:
             return encode_failure(f"ERR this log entry could not be read: {failure}")
         keyspace = self.keyspace
         keyspace.advance(time, index)
-        self.once.advance(keyspace.time)
+        if self.once.sessions:
+            self.once.advance(keyspace.time)
         if type(decoded) is Calls:
-            protocol = decoded.protocol
-            return b"".join(_calls(keyspace, decoded.calls, protocol, _RESULT_BYTES))
+            replies = _calls(keyspace, decoded.calls, decoded.protocol, _RESULT_BYTES)
+            return replies[0] if len(replies) == 1 else b"".join(replies)
         if type(decoded) is Transaction:
             return _transaction(keyspace, decoded.watched, decoded.calls, decoded.protocol, _RESULT_BYTES)
         if type(decoded) is Once:
@@ -224,7 +226,7 @@ def _within(keyspace: Keyspace, call: list[bytes], protocol: int, room: int) -> 
     except CommandError as failure:
         reply = Failure(str(failure))
     if reply is OK:
-        keyspace.work += len(_OK)
+        keyspace.work += _OK_SIZE
         return _OK
     values = reply if type(reply) is list else [reply]
     if sum([len(value) for value in values if isinstance(value, bytes | Long)]) > room:
@@ -242,13 +244,11 @@ def _calls(keyspace: Keyspace, calls: list[list[bytes]], protocol: int, room: in
     replies: list[bytes] = []
     keyspace.work = 0
     for call in calls:
-        if keyspace.work > _WORK:
-            reply = _TOO_MUCH
-        else:
-            reply = _within(keyspace, call, protocol, room)
-        if len(reply) > room:
-            reply = _TOO_LONG
-        room -= len(reply)
+        reply = _within(keyspace, call, protocol, room) if keyspace.work <= _WORK else _TOO_MUCH
+        size = len(reply)
+        if size > room:
+            reply, size = _TOO_LONG, len(_TOO_LONG)
+        room -= size
         replies.append(reply)
     return replies
 

@@ -244,20 +244,32 @@ class ClientConnection:
     # One step of the session.
 
     def _receive(self, data: bytes) -> None:
-        self._guarded(lambda: self._session.receive(data, self._table.clock()))
+        if self._gone:
+            return
+        try:
+            self._go_on(self._session.receive(data, self._table.clock()))
+        except Exception:
+            self._defect()
 
     def _take(self, outcome: Answered) -> None:
-        self._guarded(lambda: self._outcome(outcome))
-
-    def _outcome(self, outcome: Answered) -> list[SessionEffect]:
-        table = self._table
-        if type(outcome) is Success:
-            return self._session.answered(outcome.results[0] if outcome.results else b"", table.clock())
+        if self._gone:
+            return
         try:
-            data = table.node.result(outcome)
+            if type(outcome) is Success:
+                data = outcome.results[0] if outcome.results else b""
+                self._go_on(self._session.answered(data, self._table.clock()))
+            else:
+                self._go_on(self._other_outcome(outcome))
+        except Exception:
+            self._defect()
+
+    def _other_outcome(self, outcome: Answered) -> list[SessionEffect]:
+        now = self._table.clock()
+        try:
+            data = self._table.node.result(outcome)
         except (Refused, OutcomeUnknown) as failure:
-            return self._session.failed(failure, table.clock())
-        return self._session.answered(data, table.clock())
+            return self._session.failed(failure, now)
+        return self._session.answered(data, now)
 
     def _resume(self) -> None:
         self._guarded(lambda: self._session.resume(self._table.clock()))
@@ -267,34 +279,37 @@ class ClientConnection:
         self._guarded(lambda: self._session.inspected(table.service.status(table.node), table.clock()))
 
     def _guarded(self, step: Callable[[], list[SessionEffect] | None]) -> None:
-        """Do one step and what follows from it. A defect which one client meets ends its connection, not the node."""
+        """Do a step that is rare, and what follows from it."""
         if self._gone:
             return
         try:
-            effects = step()
-            while effects is not None:
-                effects = self._carry_out(effects)
+            self._go_on(step())
         except Exception:
-            self._table.service.log.client_defect(self._session.number)
-            self.abort()
+            self._defect()
 
-    def _carry_out(self, effects: list[SessionEffect]) -> list[SessionEffect] | None:
-        """Write what the session sends, and begin its order. Return its next effects, None if they have to come."""
+    def _defect(self) -> None:
+        """End this connection, and not the node, for a defect which its client met."""
+        self._table.service.log.client_defect(self._session.number)
+        self.abort()
+
+    def _go_on(self, effects: list[SessionEffect] | None) -> None:
+        """Write what the session sends, and begin its order, until an order has to be waited for."""
         output = self.output
-        order = output.take(effects)
-        if output.unsent:
-            self._transport.write()
-        if self._gone:
-            return None
-        if output.over_limit:
-            self.busy = self._blocked = True
-            self._held = order
-            return None
-        if order is not None:
+        while effects is not None:
+            order = output.take(effects)
+            if output.unsent:
+                self._transport.write()
+                if self._gone:
+                    return
+                if output.over_limit:
+                    self.busy = self._blocked = True
+                    self._held = order
+                    return
+            if order is None:
+                self._rest()
+                return
             self.busy = True
-            return self._begin(order)
-        self._rest()
-        return None
+            effects = self._begin(order)
 
     def _rest(self) -> None:
         """Take input again, unless this was the last answer."""

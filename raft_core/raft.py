@@ -63,6 +63,7 @@ from raft_core.messages import (
     TransferRefused,
     VoteReply,
 )
+from raft_core.quiet import quiet_ticks
 from raft_core.recovered import Recovered, check_founding
 from raft_core.requests import Read, ReadConsistency, SingleRequest
 from raft_core.roles.candidate import Candidate, PreCandidate
@@ -463,6 +464,11 @@ class Raft:
     def status(self) -> Status:
         """A frozen snapshot of this node's state: term, role, indexes, peers."""
         return picture(self._server, self._role)
+
+    @property
+    def quiet_ticks(self) -> int:
+        """In how many of the next ticks nothing happens, provided that no other event comes before them."""
+        return 0 if self.stopped else quiet_ticks(self._server, self._role)
 
     def explain(self, *, index: Index | None = None, peer: NodeId | None = None) -> tuple[Explanation, ...]:
         """Explain delays.

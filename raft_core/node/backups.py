@@ -46,6 +46,11 @@ class Backups:
         """True if someone waits for a snapshot."""
         return bool(self._waiting)
 
+    @property
+    def open_or_waiting(self) -> bool:
+        """True while a snapshot is open for a backup, or waited for."""
+        return bool(self._waiting) or self._used_at is not None
+
     def open(self, ticket: Ticket, request: OpenBackup) -> None:
         """Begin a backup: everything committed before it was requested is applied here."""
         if request.index > 0:

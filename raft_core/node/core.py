@@ -75,6 +75,7 @@ from raft_core.node.picture import load_of, picture_of
 from raft_core.node.requests import RequestBook
 from raft_core.node.snapshot_transfer import Receiving, Serving
 from raft_core.node.status import Drop, Load, NodeStatus, Phase
+from raft_core.node.ticks import Ticks
 from raft_core.raft import Raft
 from raft_core.recorder import Recorder
 from raft_core.recovered import Recovered
@@ -142,8 +143,8 @@ class NodeCore:
         self._late_reads: list[ReadIndex] = []
         self._now = 0
         self._wall = 0
-        self._last_tick = 0
-        self._ticks = 0
+        self._ticks = Ticks(config.tick)
+        self._swept_at = 0
         self._wake_at = 0
         self._stop_at = 0
         self._failure: RaftError | None = None
@@ -158,7 +159,9 @@ class NodeCore:
             return self._after_the_end(events)
         self._set_time(now)
         self._wall = wall
-        self._slept = self._now - self._last_tick >= self._config.tick
+        if (quiet := self._ticks.pass_quiet(self._now)) > 0:
+            self._pass_quiet(quiet)
+        self._slept = self._ticks.due(self._now)
         if not self._started:
             self._start()
             self._settle()
@@ -321,7 +324,7 @@ class NodeCore:
 
     def _start(self) -> None:
         self._started = True
-        self._last_tick = self._now
+        self._ticks.start(self._now)
         self._notices.at_start()
         if self._handshake.ready:
             self._build_core(self._recovered)
@@ -423,12 +426,13 @@ class NodeCore:
 
     def _pass_time(self) -> None:
         """Pass all elapsed ticks as one event. Check members, connections and notices at the same rate."""
-        elapsed = (self._now - self._last_tick) // self._config.tick
-        if elapsed <= 0 or self._ended():
+        if self._ended():
             return
-        self._last_tick += elapsed * self._config.tick
-        before, self._ticks = self._ticks, self._ticks + elapsed
-        if before // _RETRY_TICKS != self._ticks // _RETRY_TICKS:
+        before = self._ticks.count
+        elapsed = self._ticks.pass_all(self._now)
+        if not elapsed:
+            return
+        if before // _RETRY_TICKS != self._ticks.count // _RETRY_TICKS:
             self._retry_held = True
         if self._raft is not None and self._core_stop is None:
             self._orders.events.append(Tick(elapsed))
@@ -442,7 +446,8 @@ class NodeCore:
         self._clients.backups.on_tick()
         self._notices.look(self._now, self._raft)
         self._certificate.look(self._now, self._wall)
-        if before // _SWEEP_TICKS != self._ticks // _SWEEP_TICKS:
+        if self._ticks.count - self._swept_at >= _SWEEP_TICKS:
+            self._swept_at = self._ticks.count
             self._clients.sweep()
         self._settle()
 
@@ -456,8 +461,23 @@ class NodeCore:
             self._clients.on_members(members, self._recovered.identity.node)
             self._peers.on_members(members)
 
+    def _pass_quiet(self, ticks: int) -> None:
+        """Pass ticks in which nothing is due, each for itself: the node could sleep, but counts as awake."""
+        self._orders.events.extend([Tick()] * ticks)
+        self._settle()
+        self._peers.pass_quiet(ticks)
+
+    def _quiet_ticks(self) -> int:
+        """Return in how many of the next ticks nothing is due."""
+        if self._raft is None or self._phase is not Phase.RUNNING or self._core_stop is not None:
+            return 0
+        if self._clients.busy or self._receiving.active or self._late_reads:
+            return 0
+        quiet = self._raft.quiet_ticks
+        return min(quiet, self._peers.quiet_ticks()) if quiet else 0
+
     def _wish_to_wake(self) -> None:
-        at = self._last_tick + self._config.tick
+        at = self._ticks.plan(self._quiet_ticks())
         if at != self._wake_at:
             self._wake_at = at
             self._orders.effects.append(WakeAt(at))

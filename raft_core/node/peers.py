@@ -118,15 +118,10 @@ class Peers:
 
     def dial_due(self) -> None:
         """Dial every peer that has an address and no connection, unless its back-off is still running."""
-        wanted = {*self._members, *self._config.peers, *self._accepted}
-        if not self._members:  # no configuration known yet: make ourselves known everywhere
-            wanted.update(node for node, _ in self.addresses.known())
-        for peer in sorted(wanted):
+        for peer in sorted(self._wanted()):
+            if peer in self._dialled or not self._redial.due(peer, self.now):
+                continue
             address = self.addresses.of(peer)
-            if peer == self._identity.node or peer in self._dialled or not address:
-                continue
-            if not self._redial.due(peer, self.now):
-                continue
             identifier = ConnectionId(self._next_dial)
             self._next_dial += 2
             link = self._link(dialer=True, peer=peer)
@@ -135,6 +130,14 @@ class Peers:
             self._connections[identifier] = connection
             self._dialled[peer] = connection
             self._orders.effects.append(Dial(identifier, address))
+
+    def _wanted(self) -> set[NodeId]:
+        """Return the peers to be dialled: those with an address that belong to us or have dialled us."""
+        wanted = {*self._members, *self._config.peers, *self._accepted}
+        if not self._members:  # no configuration known yet: make ourselves known everywhere
+            wanted.update(node for node, _ in self.addresses.known())
+        wanted.discard(self._identity.node)
+        return {peer for peer in wanted if self.addresses.of(peer)}
 
     def on_opened(self, event: ConnectionOpened) -> None:
         """Send the greeting on a dialled connection; on an accepted one, wait for the peer's."""
@@ -506,6 +509,25 @@ class Peers:
         for node in self._strangers.past(self.now, self._accepted):
             self._forget_stranger(node)
         self.dial_due()
+
+    def quiet_ticks(self) -> int:
+        """Return in how many of the next ticks `on_tick` only counts. 0 while a peer is missing or being met."""
+        if len(self._strangers) or any(node not in self._dialled for node in self._wanted()):
+            return 0
+        quiet = self._patience.ping
+        for connection in self._connections.values():
+            if connection.closing or not connection.greeted or connection.proof_ticks:
+                return 0
+            silence = self._patience.silence(connection, heard=connection.peer in self._accepted)
+            quiet = min(quiet, silence - connection.silent_ticks)
+            if connection.dialled:
+                quiet = min(quiet, self._patience.ping - connection.silent_ticks % self._patience.ping - 1)
+        return quiet
+
+    def pass_quiet(self, ticks: int) -> None:
+        """Count ticks in which nothing else was to be done."""
+        for connection in self._connections.values():
+            connection.silent_ticks += ticks
 
     # For people.
 

@@ -95,6 +95,11 @@ class RequestBook:
         return list(self._tickets)
 
     @property
+    def busy(self) -> bool:
+        """True while a request or a backup waits for something: deadlines and retries are looked at in every tick."""
+        return self.count > 0 or self._outside is not None or self.backups.open_or_waiting
+
+    @property
     def batches(self) -> int:
         """Return the number of requests with the core."""
         return len(self._batches)

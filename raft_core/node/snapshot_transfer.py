@@ -89,6 +89,11 @@ class Receiving:
         self._incoming: _Incoming | None = None
         self.now = 0
 
+    @property
+    def active(self) -> bool:
+        """True while a snapshot is being fetched."""
+        return self._incoming is not None
+
     def begin(self, sender: NodeId, meta: SnapshotMeta) -> None:
         """Fetch this snapshot, instead of any other."""
         incoming = self._incoming

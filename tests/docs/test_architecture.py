@@ -128,6 +128,7 @@ ORDER = (
     "roles.leader",
     "status",
     "explain",
+    "quiet",
     "state_codec",
     "raft",
     "invariants",

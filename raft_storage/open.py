@@ -11,6 +11,7 @@ from raft_core.ids import Index
 from raft_core.node.config import NodeConfig
 from raft_core.node.job_runner import JobRunner
 from raft_core.node.raising import broken_call
+from raft_core.node.sync_patience import SyncPatience
 from raft_core.recovered import Recovered
 from raft_core.state_machine import StateMachine, require_machine
 from raft_core.store import Store
@@ -31,7 +32,7 @@ def open_disk(config: NodeConfig, machine: StateMachine) -> tuple[Recovered, Wor
     try:
         recovered = attrs.evolve(store.recover(), applied=_index_held(machine))
         work = JobRunner(store, machine, machine_blocks=config.machine_blocks)
-        return recovered, Workers(store, work, f"node {config.node}")
+        return recovered, Workers(store, work, f"node {config.node}", SyncPatience())
     except BaseException:
         store.close()
         raise

@@ -33,7 +33,9 @@ from raft_core.node.events import JobFailed, NodeEvent, TimerFired
 from raft_core.node.job_runner import JobRunner
 from raft_core.node.jobs import Job, Lane
 from raft_core.node.meter import WorkTimes
+from raft_core.node.sync_patience import SyncPatience
 from raft_core.store import Store
+from raft_storage.short_wait import ShortWait
 
 __all__ = ["Report", "Workers"]
 
@@ -47,7 +49,8 @@ Report: TypeAlias = Callable[[list[NodeEvent]], object]
 class Workers:
     """Every lane of one node, and the store below them."""
 
-    def __init__(self, store: Store, work: JobRunner, name: str) -> None:
+    def __init__(self, store: Store, work: JobRunner, name: str, patience: SyncPatience | None = None) -> None:
+        self._wait: Final = None if patience is None else ShortWait(patience)
         self._store: Final = store
         self._work: Final = work
         self._report: Report = _nobody
@@ -75,22 +78,31 @@ class Workers:
 
     def put(self, lane: Lane, job: Job) -> None:
         """Queue the job behind its lane's others. For the loop."""
+        if lane is Lane.WRITE:
+            if self._wait is not None:
+                self._wait.begin()
+            self._workers[lane].put(job)
+            return
         inline = self._inline.get(lane)
         if inline is None:
             self._workers[lane].put(job)
         else:
             inline.jobs.append(job)
 
+    def late(self) -> list[NodeEvent]:
+        """Return the reports that were not passed to `report`, which only woke the loop. For the loop."""
+        return [] if self._wait is None else self._wait.late()
+
     def run_inline(self) -> list[NodeEvent]:
         """Run the queued jobs of lanes without a thread, as many as fit into a slice of time; return their reports.
 
-        For the loop.
+        Also wait a moment for the writes queued in this turn, if the disk is fast (`SyncPatience`). For the loop.
         """
         events: list[NodeEvent] = []
         for lane in self._inline.values():
             if lane.jobs or lane.away:
                 events += lane.run()
-        return events
+        return events if self._wait is None else events + self._wait.take()
 
     @property
     def inline_waiting(self) -> bool:
@@ -102,7 +114,7 @@ class Workers:
         if lane is Lane.APPLY:
             self._run_machine(jobs)
             return
-        self._hand_over(lane, lambda: self._work.run(lane, jobs))
+        self._hand_over(lane, lambda: self._work.run(lane, jobs), len(jobs))
 
     def _run_machine(self, jobs: list[Job]) -> None:
         """Report the machine's jobs in parts of bounded size."""
@@ -113,7 +125,7 @@ class Workers:
         while queue:
             self._hand_over(Lane.APPLY, lambda: self._work.run_machine(queue, _Slice()))
 
-    def _hand_over(self, lane: Lane, work: Callable[[], list[NodeEvent]]) -> None:
+    def _hand_over(self, lane: Lane, work: Callable[[], list[NodeEvent]], jobs: int = 1) -> None:
         began = time.perf_counter_ns()
         try:
             events = work()
@@ -124,6 +136,10 @@ class Workers:
             error.__cause__ = failure
             events = [JobFailed(lane, error)]
         self.took(lane, began, events)
+        if lane is Lane.WRITE and self._wait is not None:
+            if not self._wait.give(events, jobs, time.perf_counter_ns() - began):
+                self._report([TimerFired()])
+            return
         inline = self._inline.get(lane)
         if inline is None:
             self._report(events)

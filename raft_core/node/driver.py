@@ -82,6 +82,10 @@ class LaneQueues(Protocol):
         """Queue the job for the lane's worker."""
         ...
 
+    def late(self) -> list[NodeEvent]:
+        """Return the reports that woke the loop, but did not go through its inbox."""
+        ...
+
     def run_inline(self) -> list[NodeEvent]:
         """Do the queued jobs of inline lanes and return their reports."""
         ...
@@ -196,6 +200,7 @@ class Driver:
         What they cause in an inline lane waits for the next turn: one turn holds up the loop for one slice of time.
         """
         events, self._inbox = self._inbox, []
+        events += self._lanes.late()
         if self._taken:
             events, self._taken = self._taken + events, []
         self._handle(events or [TimerFired()], connections, now, wall)

@@ -102,6 +102,10 @@ class SimulatedAdapter:
         else:
             self._node.lanes.queue_job(lane, job)
 
+    def late(self) -> list[NodeEvent]:
+        """Return nothing: all reports go through the inbox."""
+        return []
+
     def run_inline(self) -> list[NodeEvent]:
         """Return the reports of the loop's own jobs in a slice of time; none if the node died meanwhile.
 

@@ -83,6 +83,10 @@ class SimulatedAdapter:
     def now(self) -> int:
         return 5
 
+    def late(self) -> list[NodeEvent]:
+        """Return nothing: all reports go through the inbox."""
+        return []
+
     def run_inline(self) -> list[NodeEvent]:
         events, self.inline = self.inline, []
         return events

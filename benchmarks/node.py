@@ -70,6 +70,9 @@ def measure(quick: bool = False, loop: str = "trio") -> dict[str, float]:
         for callers in (64, 1000):
             figures |= _with_cost(f"put, {callers} callers", nodes, leader, "many", callers, seconds)
         figures |= _with_cost("read in sequence", nodes, leader, "reads", rounds)
+        gaps = [_leader(nodes).order("handover")[1] for _ in range(5 if quick else 20)]
+        for name in gaps[0]:
+            figures[f"handover, {name}, median"] = statistics.median(gap[name] for gap in gaps)
         before = [node.seconds() for node in nodes]
         time.sleep(_IDLE_SECONDS)
         spent = [now.seconds() - then for now, then in zip(nodes, before, strict=True)]
@@ -162,6 +165,8 @@ async def _carry_out(node: Any, word: str, numbers: list[float]) -> tuple[int, d
         return await _in_sequence(lambda: node.propose(_COMMAND), int(numbers[0]))
     if word == "reads":
         return await _in_sequence(lambda: node.read(b""), int(numbers[0]))
+    if word == "handover":
+        return await _hand_over(node)
     return await _many(node, int(numbers[0]), numbers[1])
 
 
@@ -173,6 +178,16 @@ async def _in_sequence(call: Any, rounds: int) -> tuple[int, dict[str, float]]:
         took.append((time.perf_counter() - begin) * 1000)
     percentiles = statistics.quantiles(took, n=100)
     return rounds, {"p50, ms": percentiles[49], "p99, ms": percentiles[98]}
+
+
+async def _hand_over(node: Any) -> tuple[int, dict[str, float]]:
+    """Transfer leadership; the next put, made here, is forwarded to the new leader."""
+    begin = time.perf_counter()
+    await node.transfer()
+    transferred = time.perf_counter()
+    await node.propose(_COMMAND)
+    ended = time.perf_counter()
+    return 1, {"transfer, ms": (transferred - begin) * 1000, "until a put is acknowledged, ms": (ended - begin) * 1000}
 
 
 async def _many(node: Any, callers: int, seconds: float) -> tuple[int, dict[str, float]]:

@@ -30,7 +30,17 @@ from raft_core.effects import (
     TakeSnapshot,
 )
 from raft_core.errors import CallerError, RaftError
-from raft_core.events import Applied, Event, PeerConnected, Persisted, Restored, SnapshotFailed, SnapshotTaken, Tick
+from raft_core.events import (
+    Applied,
+    CampaignRequested,
+    Event,
+    PeerConnected,
+    Persisted,
+    Restored,
+    SnapshotFailed,
+    SnapshotTaken,
+    Tick,
+)
 from raft_core.explain import Explanation
 from raft_core.ids import NO_NODE, NodeId
 from raft_core.membership import Members
@@ -344,6 +354,8 @@ class NodeCore:
         self._orders.events.clear()  # messages received before the core existed
         self._orders.events.append(None)  # a step without an event: a replay must not wait for one
         self._orders.events.extend(PeerConnected(peer) for peer in self._peers.connected_peers())
+        if tuple(self._raft.members.all_voters) == (recovered.identity.node,):
+            self._orders.events.append(CampaignRequested())  # nobody else can lead, so there is nobody to wait for
 
     def _settle(self) -> None:
         """Step the core until no event is left, and carry out its effects."""

@@ -52,6 +52,19 @@ def test_a_single_node_forms_alone() -> None:
     assert cluster.wait(leader, leader.propose(b"a")) == [b"ok:a"]
 
 
+def test_a_node_that_is_alone_leads_without_waiting_for_an_election_timeout() -> None:
+    cluster = Cluster(1)
+    cluster.start()
+    leader = cluster.elect()
+    cluster.wait(leader, leader.propose(b"a"))
+    cluster.crash(leader.id)
+    leader.start()
+    begun = cluster.now
+
+    assert cluster.wait(leader, leader.ask(b"a"))
+    assert cluster.now - begun < leader.settings.election_ticks * leader.config.tick // 10
+
+
 def test_a_command_can_be_proposed_anywhere_and_is_prepared_once_on_the_leader() -> None:
     cluster = Cluster(3)
     cluster.start()

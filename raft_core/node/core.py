@@ -12,8 +12,6 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final, assert_never, final
 
-import attrs
-
 from raft_core.effects import (
     Alarm,
     AlarmKind,
@@ -41,8 +39,7 @@ from raft_core.events import (
     SnapshotTaken,
     Tick,
 )
-from raft_core.explain import Explanation
-from raft_core.ids import NO_NODE, NodeId
+from raft_core.ids import NO_NODE
 from raft_core.membership import Members
 from raft_core.messages import AppendEntries, InstallSnapshot, ReadIndex
 from raft_core.node.cluster_time import ClusterTime
@@ -71,7 +68,7 @@ from raft_core.node.events import (
     WakeAt,
 )
 from raft_core.node.handshake import Handshake
-from raft_core.node.jobs import Lane, StoreSnapshot, Ticket
+from raft_core.node.jobs import Lane, StoreSnapshot
 from raft_core.node.leaving import Leaving
 from raft_core.node.limits import NodeLimits
 from raft_core.node.meter import Meter
@@ -81,11 +78,11 @@ from raft_core.node.outputs import Outputs
 from raft_core.node.own_certificate import OwnCertificate
 from raft_core.node.peer_connection import Connection
 from raft_core.node.peers import Peers
-from raft_core.node.picture import load_of, picture_of
 from raft_core.node.requests import RequestBook
 from raft_core.node.snapshot_transfer import Receiving, Serving
-from raft_core.node.status import Drop, Load, NodeStatus, Phase
+from raft_core.node.status import Drop, Phase
 from raft_core.node.ticks import Ticks
+from raft_core.node.view import NodeView
 from raft_core.raft import Raft
 from raft_core.recorder import Recorder
 from raft_core.recovered import Recovered
@@ -106,7 +103,7 @@ _RETRY_TICKS: Final = 5
 
 
 @final
-class NodeCore:
+class NodeCore(NodeView):
     """One node.
 
     `rng` is the node's generator, `core_rng` the core's; `machine_prepare` is `preparer` of the machine. `step`
@@ -135,7 +132,7 @@ class NodeCore:
         self._orders = Outputs()
         self._peers = Peers(config, settings, recovered.identity, self._orders, rng)
         self._handshake = Handshake(config, settings, recovered, self._orders, self._peers)
-        self.meter: Final = Meter()
+        self.meter = Meter()
         self._clients = RequestBook(config, settings, self._orders, self._peers, machine_prepare, self.meter)
         self._leaving = Leaving(config, self._orders, self._clients, self._peers)
         self._receiving = Receiving(config, self._orders, self._peers)
@@ -199,7 +196,7 @@ class NodeCore:
             self._settle()
         if not self._ended():
             self._peers.flush(hurry=self._phase is Phase.STOPPING)
-            if self._core_stop is not None and not self._peers.answering:
+            if self._core_stop is not None and not self._peers.table.answering:
                 self._end(self._failure, self._core_stop.text)
             else:
                 self._wish_to_wake()
@@ -353,7 +350,7 @@ class NodeCore:
         self._standing = RoleChanged(RoleName.FOLLOWER, recovered.hard.term, NO_NODE)
         self._orders.events.clear()  # messages received before the core existed
         self._orders.events.append(None)  # a step without an event: a replay must not wait for one
-        self._orders.events.extend(PeerConnected(peer) for peer in self._peers.connected_peers())
+        self._orders.events.extend(PeerConnected(peer) for peer in self._peers.table.connected_peers())
         if tuple(self._raft.members.all_voters) == (recovered.identity.node,):
             self._orders.events.append(CampaignRequested())  # nobody else can lead, so there is nobody to wait for
 
@@ -477,7 +474,7 @@ class NodeCore:
         """Pass ticks in which nothing is due, each for itself: the node could sleep, but counts as awake."""
         self._orders.events.extend([Tick()] * ticks)
         self._settle()
-        self._peers.pass_quiet(ticks)
+        self._peers.table.pass_quiet(ticks)
 
     def _quiet_ticks(self) -> int:
         """Return in how many of the next ticks nothing is due."""
@@ -515,40 +512,3 @@ class NodeCore:
     def _refuse_client(self, event: NodeEvent) -> None:
         if type(event) is Call:
             self._orders.effects.append(Answer(event.ticket, ended(self._failure)))
-
-    # For people.
-
-    def recording(self) -> bytes:
-        """Return the core's recorded events for `raft_testing.trace.replay`. Raise `CallerError` without a recorder."""
-        if self._recorder is None:
-            raise CallerError("this node records nothing: give it a recorder (recorder_bytes of its configuration)")
-        return self._recorder.dump()
-
-    def explain(self) -> tuple[Explanation, ...]:
-        """Explain everything that waits in the core, with the reason. Empty before the core exists."""
-        return () if self._raft is None else self._raft.explain()
-
-    def address_of(self, node: NodeId) -> str:
-        """Return the address at which the node is dialled, "" if unknown."""
-        return self._peers.addresses.of(node)
-
-    @property
-    def tickets(self) -> list[Ticket]:
-        """Return the tickets of all callers that wait for an answer."""
-        return self._clients.tickets
-
-    def cluster_time(self, now: int) -> int:
-        """Return the cluster's time in nanoseconds when this node's clock shows `now`; 0 if unknown."""
-        return self._time.read(max(now, self._now))
-
-    @property
-    def load(self) -> Load:
-        """Return the numbers of waiting requests and bytes."""
-        return load_of(self._peers, self._clients)
-
-    @property
-    def status(self) -> NodeStatus:
-        """Return a frozen snapshot of the node's state."""
-        identity, peers, clients = self._recovered.identity, self._peers, self._clients
-        seen = picture_of(identity, self._phase, self._standing, self._raft, peers, clients, self.meter)
-        return attrs.evolve(seen, certificate_expires=self._certificate.expires)

@@ -81,4 +81,4 @@ class Leaving:
         self._clients.close(RefusalReason.STOPPING)
 
     def _drained(self, now: int) -> bool:
-        return now >= self._linger_until and not self._clients.count and not self._peers.answering
+        return now >= self._linger_until and not self._clients.count and not self._peers.table.answering

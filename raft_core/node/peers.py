@@ -36,6 +36,7 @@ from raft_core.node.limits import NodeLimits
 from raft_core.node.outputs import Outputs
 from raft_core.node.patience import Patience
 from raft_core.node.peer_connection import Connection, Frames, status_of
+from raft_core.node.peer_table import PeerTable
 from raft_core.node.status import Drop, PeerStatus
 from raft_core.node.strangers import RoguePeers
 from raft_core.node.unreached import CLOSED_UNGREETED, NO_CONNECTION, NO_GREETING, Unreached
@@ -74,6 +75,7 @@ class Peers:
         self._connections: dict[ConnectionId, Connection] = {}
         self._dialled: dict[NodeId, Connection] = {}
         self._accepted: dict[NodeId, Connection] = {}  # greeted; the newest of each peer
+        self.table = PeerTable(self._connections, self._dialled, self._accepted)
         self._redial = Backoff(config, rng)
         self._next_dial = 2
         self._members: tuple[NodeId, ...] = ()
@@ -440,27 +442,10 @@ class Peers:
         connection.requests.push(frame)
         self._touch(connection)
 
-    @property
-    def answering(self) -> bool:
-        """True if a reply to a peer is still unsent."""
-        return any(
-            not connection.closing and (connection.requests.bytes or connection.busy or connection.mid_frame)
-            for connection in self._accepted.values()
-        )
-
-    def connected_peers(self) -> tuple[NodeId, ...]:
-        """Return the peers that can receive messages, sorted."""
-        return tuple(sorted(peer for peer, connection in self._dialled.items() if connection.greeted))
-
     def standing_greetings(self) -> list[Hello]:
         """Return the greetings received on our open, dialled connections."""
         greetings = [connection.link.greeting for connection in self._dialled.values()]
         return [hello for hello in greetings if hello is not None]
-
-    def accepted_from(self, peer: NodeId) -> ConnectionId | None:
-        """Return the connection dialled by the peer, which carries its questions."""
-        connection = self._accepted.get(peer)
-        return None if connection is None else connection.id
 
     def _touch(self, connection: Connection) -> None:
         if not connection.queued:
@@ -514,20 +499,7 @@ class Peers:
         """Return in how many of the next ticks `on_tick` only counts. 0 while a peer is missing or being met."""
         if len(self._strangers) or any(node not in self._dialled for node in self._wanted()):
             return 0
-        quiet = self._patience.ping
-        for connection in self._connections.values():
-            if connection.closing or not connection.greeted or connection.proof_ticks:
-                return 0
-            silence = self._patience.silence(connection, heard=connection.peer in self._accepted)
-            quiet = min(quiet, silence - connection.silent_ticks)
-            if connection.dialled:
-                quiet = min(quiet, self._patience.ping - connection.silent_ticks % self._patience.ping - 1)
-        return quiet
-
-    def pass_quiet(self, ticks: int) -> None:
-        """Count ticks in which nothing else was to be done."""
-        for connection in self._connections.values():
-            connection.silent_ticks += ticks
+        return self.table.quiet_ticks(self._patience)
 
     # For people.
 
@@ -538,8 +510,3 @@ class Peers:
             status_of(peer, self.addresses.of(peer), self._dialled.get(peer), self._accepted.get(peer), self._errors)
             for peer in sorted(known)
         )
-
-    @property
-    def most_queued(self) -> int:
-        """Return the bytes waiting for the peer with the most."""
-        return max([connection.queued_bytes for connection in self._dialled.values()], default=0)

@@ -15,7 +15,7 @@ __all__ = ["load_of", "picture_of"]
 
 def load_of(peers: Peers, clients: RequestBook) -> Load:
     """Return the load of these parts of a node."""
-    return Load(clients.count, clients.bytes, clients.forwarded, peers.most_queued)
+    return Load(clients.count, clients.bytes, clients.forwarded, peers.table.most_queued)
 
 
 def picture_of(

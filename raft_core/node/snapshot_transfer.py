@@ -251,7 +251,7 @@ class Serving:
         if event.text:
             about = (meta.index, meta.term)
             self._warnings.alarm(AlarmKind.SNAPSHOT_STUCK, about, event.peer, event.text, self._peers.now)
-        connection: ConnectionId | None = self._peers.accepted_from(event.peer)
+        connection: ConnectionId | None = self._peers.table.accepted_from(event.peer)
         if connection is None:
             self._peers.drop(Drop.ANSWER_LOST)
             return

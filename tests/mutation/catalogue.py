@@ -1386,8 +1386,8 @@ MUTANTS: Final = (
         "A node that is asked to stop ends while requests that it passed on are open.",
         "raft_core/node/leaving.py",
         "Leaving._drained",
-        "now >= self._linger_until and (not self._clients.count) and (not self._peers.answering)",
-        "now >= self._linger_until and (not self._peers.answering)",
+        "now >= self._linger_until and (not self._clients.count) and (not self._peers.table.answering)",
+        "now >= self._linger_until and (not self._peers.table.answering)",
         ("tests/node/test_leaving.py",),
     ),
     Mutant(

@@ -463,7 +463,7 @@ def test_who_is_refused_does_not_take_the_place_of_the_node_whose_number_it_has(
     effects += stage.tell(after=10 * SECOND)
 
     assert Disconnect(good, "the peer dialled again") not in effects
-    assert stage.host._peers.accepted_from(OTHER) == good
+    assert stage.host._peers.table.accepted_from(OTHER) == good
     assert "elsewhere" not in {effect.address for effect in effects if isinstance(effect, Dial)}
     assert PeerUnreachable(OTHER) not in stage.script.heard(), "nobody was lost"
 

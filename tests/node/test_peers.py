@@ -157,7 +157,7 @@ def test_a_large_frame_goes_out_in_pieces_with_nothing_in_between() -> None:
     first = encode_message(heartbeat(1)) + large[:400]
     sent = [*net.effects()]
     net.peers.send(OTHER, heartbeat(2))
-    while net.peers.most_queued:
+    while net.peers.table.most_queued:
         net.peers.on_transmitted(Transmitted(connection))
         sent += net.effects()
 
@@ -394,7 +394,7 @@ def test_the_newest_connection_that_a_peer_dialled_wins() -> None:
     new = net.accept(3)
 
     assert Disconnect(old, "the peer dialled again") in net.effects()
-    assert net.peers.accepted_from(OTHER) == new
+    assert net.peers.table.accepted_from(OTHER) == new
     assert net.peers.on_bytes(old, encode_message(heartbeat())) == []
 
 
@@ -727,7 +727,7 @@ def test_a_configuration_that_names_another_disk_closes_the_connection() -> None
     net.peers.on_members(Members.initial([1, 2, 3], incarnations=disks))
 
     assert [e.connection for e in net.effects() if isinstance(e, Disconnect)] == [bad]
-    assert net.peers.accepted_from(OTHER) == good
+    assert net.peers.table.accepted_from(OTHER) == good
     assert net.events() == [PeerUnreachable(THIRD)]
 
 

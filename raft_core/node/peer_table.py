@@ -1,0 +1,68 @@
+"""`PeerTable`: the connections of one node, by number and by peer. It answers questions and decides nothing."""
+
+from __future__ import annotations
+
+from typing import final
+
+from raft_core.ids import NodeId
+from raft_core.node.events import ConnectionId
+from raft_core.node.patience import Patience
+from raft_core.node.peer_connection import Connection
+
+__all__ = ["PeerTable"]
+
+
+@final
+class PeerTable:
+    """All connections, those that this node dialled, and of the accepted ones the newest greeted one of each peer."""
+
+    __slots__ = ("_accepted", "_connections", "_dialled")
+
+    def __init__(
+        self,
+        connections: dict[ConnectionId, Connection],
+        dialled: dict[NodeId, Connection],
+        accepted: dict[NodeId, Connection],
+    ) -> None:
+        self._connections = connections
+        self._dialled = dialled
+        self._accepted = accepted
+
+    @property
+    def answering(self) -> bool:
+        """True if a reply to a peer is still unsent."""
+        return any(
+            not connection.closing and (connection.requests.bytes or connection.busy or connection.mid_frame)
+            for connection in self._accepted.values()
+        )
+
+    def connected_peers(self) -> tuple[NodeId, ...]:
+        """Return the peers that can receive messages, sorted."""
+        return tuple(sorted(peer for peer, connection in self._dialled.items() if connection.greeted))
+
+    def accepted_from(self, peer: NodeId) -> ConnectionId | None:
+        """Return the connection dialled by the peer, which carries its questions."""
+        connection = self._accepted.get(peer)
+        return None if connection is None else connection.id
+
+    @property
+    def most_queued(self) -> int:
+        """Return the bytes waiting for the peer with the most."""
+        return max([connection.queued_bytes for connection in self._dialled.values()], default=0)
+
+    def quiet_ticks(self, patience: Patience) -> int:
+        """Return in how many of the next ticks every connection only counts. 0 while one is being met or closed."""
+        quiet = patience.ping
+        for connection in self._connections.values():
+            if connection.closing or not connection.greeted or connection.proof_ticks:
+                return 0
+            silence = patience.silence(connection, heard=connection.peer in self._accepted)
+            quiet = min(quiet, silence - connection.silent_ticks)
+            if connection.dialled:
+                quiet = min(quiet, patience.ping - connection.silent_ticks % patience.ping - 1)
+        return quiet
+
+    def pass_quiet(self, ticks: int) -> None:
+        """Count ticks in which nothing else was to be done."""
+        for connection in self._connections.values():
+            connection.silent_ticks += ticks

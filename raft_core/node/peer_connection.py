@@ -68,6 +68,10 @@ class Queue:
             into.append(frame)
         self.bytes -= taken
 
+    def drop_last(self) -> None:
+        """Discard the newest frame."""
+        self.bytes -= len(self.frames.pop())
+
     def clear(self) -> int:
         """Discard all frames; return their number."""
         count = len(self.frames)
@@ -124,6 +128,7 @@ class Connection:
         "proof_ticks",
         "queued",
         "requests",
+        "rides",
         "silent_ticks",
         "urgent",
     )
@@ -144,6 +149,7 @@ class Connection:
         self.closing = False  # close once everything queued is sent
         self.busy = False  # a Transmit is under way: at most one at a time
         self.queued = False  # listed for `flush` before `handle` returns
+        self.rides = False  # the only frame of `bulk` is an announcement that waits for company (`Riders`)
         self.silent_ticks = 0
         self.proof_ticks = 0  # ticks left for a sign of life; 0: none required
         self.handed = 0  # bytes given to the operating system; invariant: arrived <= handed
@@ -203,6 +209,7 @@ class Connection:
         data = self._next_piece(portion) if self.mid_frame else self._next_frames(portion)
         if data:
             self.busy = True
+            self.rides = False
             self.handed += len(data)
         return data
 

@@ -37,6 +37,7 @@ from raft_core.node.outputs import Outputs
 from raft_core.node.patience import Patience
 from raft_core.node.peer_connection import Connection, Frames, status_of
 from raft_core.node.peer_table import PeerTable
+from raft_core.node.riders import Riders
 from raft_core.node.status import Drop, PeerStatus
 from raft_core.node.strangers import RoguePeers
 from raft_core.node.unreached import CLOSED_UNGREETED, NO_CONNECTION, NO_GREETING, Unreached
@@ -82,6 +83,7 @@ class Peers:
         self._member_incarnations: dict[NodeId, Incarnation] = {}  # shared with every link
         self._to_flush: list[Connection] = []
         self._frames = Frames()
+        self._riders = Riders()
         self._errors: dict[NodeId, str] = {}
         self._warnings = AlarmLimiter(orders)
         self._introduction = Hello(WIRE_VERSION, identity.cluster, identity.node, identity.incarnation)
@@ -203,7 +205,8 @@ class Peers:
             connection.busy = False
             if connection.mid_frame:
                 connection.silent_ticks = 0  # it progresses within a frame; a dead line stops once it is full
-            self._touch(connection)
+            if connection.closing or connection.queued_bytes:
+                self._touch(connection)
 
     def on_bytes(self, identifier: ConnectionId, data: bytes) -> list[tuple[Connection, LinkEvent]]:
         """Queue messages for the core. Return the rest, also messages that came with a greeting: it may be refused."""
@@ -383,6 +386,8 @@ class Peers:
             self.drop(Drop.NOT_CONNECTED)
             return
         frame = self._frames.of(message)
+        if self._riders.rides(connection, message, frame, self.now):
+            return
         if is_urgent(message):
             lane = connection.urgent
             if len(lane.frames) >= self._config.urgent_frames:
@@ -454,6 +459,8 @@ class Peers:
 
     def flush(self, *, hurry: bool = False) -> None:
         """Give waiting bytes to every connection that can take them. `hurry`: the node waits until they are taken."""
+        for connection in self._riders.due(self.now, hurry=hurry):
+            self._touch(connection)
         waiting, self._to_flush = self._to_flush, []
         for connection in waiting:
             connection.queued = False
@@ -467,6 +474,11 @@ class Peers:
         self._frames.clear()
 
     # Time.
+
+    @property
+    def flush_at(self) -> int:
+        """The time at which `flush` has something to send, whatever comes; 0: none."""
+        return self._riders.until
 
     def on_tick(self) -> None:
         """Give up connections without a timely greeting or silent for too long; dial due peers."""

@@ -16,6 +16,8 @@ import raft_anyio
 import raft_trio
 from raft_core.effects import RoleName
 from raft_core.errors import OutcomeUnknown
+from raft_core.ids import Incarnation, NodeId
+from raft_core.membership import Members
 from raft_core.node.limits import MILLISECOND
 from raft_storage.file_store import FileStore
 
@@ -45,16 +47,25 @@ def own_term_applied(node: AnyNode) -> bool:
 
 
 def run(
-    test: Callable[[AnyNode, Valve, MockClock], Coroutine[Any, Any, None]], open_node: OpenNode, directory: Path
+    test: Callable[[AnyNode, Valve, MockClock], Coroutine[Any, Any, None]],
+    open_node: OpenNode,
+    directory: Path,
+    founders: tuple[int, ...] = (1,),
 ) -> None:
-    """Run the test with a cluster of one on a clock that stands still."""
+    """Run the test with the first node of a cluster on a clock that stands still."""
     cluster = Cluster(open_node, directory)
-    cluster.founders = (1,)
+    cluster.founders = founders
     cluster.settings = attrs.evolve(cluster.settings, stall_ticks=0)
     cluster.host = attrs.evolve(cluster.host, tick=10 * MILLISECOND)
     clock = MockClock()
 
     async def main() -> None:
+        if len(founders) > 1:  # the others are never up: the cluster was founded before
+            store = FileStore.open(directory / "1", node=1, cluster="test", segment_bytes=1 << 14)
+            store.recover()
+            disks = {NodeId(node): Incarnation(node) for node in founders} | {NodeId(1): store.identity.incarnation}
+            store.form(Members.initial(founders, incarnations=disks))
+            store.close()
         valve = Valve(FileStore.open(directory / "1", node=1, cluster="test", segment_bytes=1 << 14))
         async with open_node(cluster.config(1, valve), Ledger(), seed=1) as node:
             try:
@@ -76,24 +87,27 @@ def test_a_node_stands_for_election_after_its_timeout_and_not_before(open_node: 
     async def stands(node: AnyNode, valve: Valve, clock: MockClock) -> None:
         ticks = 0
         await until(lambda: node.status.core)
-        while node.status.role is not RoleName.LEADER:
-            assert node.status.term == 1 or node.status.role is not RoleName.FOLLOWER
-            if node.status.role is RoleName.FOLLOWER:
-                ticks += 1
-                clock.jump(TICK)
+        while node.status.role is RoleName.FOLLOWER:
+            ticks += 1
+            clock.jump(TICK)
             await settled()
         assert 40 <= ticks <= 81
 
-    run(stands, open_node, tmp_path)
+    run(stands, open_node, tmp_path, founders=(1, 2))
+
+
+def test_a_node_that_is_alone_leads_while_time_stands(open_node: OpenNode, tmp_path: Path) -> None:
+    async def leads(node: AnyNode, valve: Valve, clock: MockClock) -> None:
+        await until(lambda: node.status.role is RoleName.LEADER)
+        assert clock.current_time() < TICK
+
+    run(leads, open_node, tmp_path)
 
 
 def test_time_goes_on_when_the_timer_and_something_else_come_at_once(open_node: OpenNode, tmp_path: Path) -> None:
     async def goes_on(node: AnyNode, valve: Valve, clock: MockClock) -> None:
         await until(lambda: node.status.core)
-        while node.status.role is not RoleName.LEADER:
-            if node.status.role is RoleName.FOLLOWER:  # a candidate waits for its disk, not for time
-                clock.jump(TICK)
-            await settled()
+        await until(lambda: node.status.role is RoleName.LEADER)
         await until(lambda: own_term_applied(node))  # by a thread; before, commands wait and would be refused
         valve.open.clear()
         given_up = 0

@@ -122,8 +122,8 @@ class Peers:
 
     def dial_due(self) -> None:
         """Dial every peer that has an address and no connection, unless its back-off is still running."""
-        for peer in sorted(self._wanted()):
-            if peer in self._dialled or not self._redial.due(peer, self.now):
+        for peer in self._missing():
+            if not self._redial.due(peer, self.now):
                 continue
             address = self.addresses.of(peer)
             identifier = ConnectionId(self._next_dial)
@@ -135,13 +135,14 @@ class Peers:
             self._dialled[peer] = connection
             self._orders.effects.append(Dial(identifier, address))
 
-    def _wanted(self) -> set[NodeId]:
-        """Return the peers to be dialled: those with an address that belong to us or have dialled us."""
+    def _missing(self) -> list[NodeId]:
+        """Return the peers that belong to us or have dialled us, have an address and are not dialled; sorted."""
         wanted = {*self._members, *self._config.peers, *self._accepted}
         if not self._members:  # no configuration known yet: make ourselves known everywhere
             wanted.update(node for node, _ in self.addresses.known())
+        wanted -= self._dialled.keys()
         wanted.discard(self._identity.node)
-        return {peer for peer in wanted if self.addresses.of(peer)}
+        return sorted(peer for peer in wanted if self.addresses.of(peer))
 
     def on_opened(self, event: ConnectionOpened) -> None:
         """Send the greeting on a dialled connection; on an accepted one, wait for the peer's."""
@@ -509,7 +510,7 @@ class Peers:
 
     def quiet_ticks(self) -> int:
         """Return in how many of the next ticks `on_tick` only counts. 0 while a peer is missing or being met."""
-        if len(self._strangers) or any(node not in self._dialled for node in self._wanted()):
+        if len(self._strangers) or self._missing():
             return 0
         return self.table.quiet_ticks(self._patience)
 

@@ -1357,10 +1357,10 @@ MUTANTS: Final = (
     Mutant(
         "late-loop-reads-by-lease",
         "A loop that is late by less than two ticks answers another node's read before it has counted them.",
-        "raft_core/node/core.py",
-        "NodeCore.handle",
-        "self._config.tick",
-        "2 * self._config.tick",
+        "raft_core/node/ticks.py",
+        "Ticks.due",
+        "self._length",
+        "2 * self._length",
         (_UNLIKE,),
     ),
     Mutant(

@@ -487,8 +487,8 @@ class NodeCore(NodeView):
 
     def _wish_to_wake(self) -> None:
         at = self._ticks.plan(self._quiet_ticks())
-        if 0 < self._peers.flush_at < at:
-            at = self._peers.flush_at
+        if 0 < self._peers.riders.until < at:
+            at = self._peers.riders.until
         if at != self._wake_at:
             self._wake_at = at
             self._orders.effects.append(WakeAt(at))

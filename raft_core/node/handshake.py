@@ -47,7 +47,7 @@ class Handshake:
 
     def on_greeted(self, connection: Connection, hello: Hello) -> RaftError | bool:
         """Return whether the peer is welcome on this connection, or the error that ends this node."""
-        judgement = self.bootstrap.judge(hello, self._peers.standing_greetings())
+        judgement = self.bootstrap.judge(hello, self._peers.table.standing_greetings())
         if judgement.verdict is Verdict.REFUSE:
             self._peers.refuse(connection, Drop.WRONG_FOUNDING, judgement.text)
             return False

@@ -8,6 +8,7 @@ from raft_core.ids import NodeId
 from raft_core.node.events import ConnectionId
 from raft_core.node.patience import Patience
 from raft_core.node.peer_connection import Connection
+from raft_core.wire.payloads import Hello
 
 __all__ = ["PeerTable"]
 
@@ -44,6 +45,11 @@ class PeerTable:
         """Return the connection dialled by the peer, which carries its questions."""
         connection = self._accepted.get(peer)
         return None if connection is None else connection.id
+
+    def standing_greetings(self) -> list[Hello]:
+        """Return the greetings received on our open, dialled connections."""
+        greetings = [connection.link.greeting for connection in self._dialled.values()]
+        return [hello for hello in greetings if hello is not None]
 
     @property
     def most_queued(self) -> int:

@@ -83,7 +83,7 @@ class Peers:
         self._member_incarnations: dict[NodeId, Incarnation] = {}  # shared with every link
         self._to_flush: list[Connection] = []
         self._frames = Frames()
-        self._riders = Riders()
+        self.riders = Riders()
         self._errors: dict[NodeId, str] = {}
         self._warnings = AlarmLimiter(orders)
         self._introduction = Hello(WIRE_VERSION, identity.cluster, identity.node, identity.incarnation)
@@ -387,7 +387,7 @@ class Peers:
             self.drop(Drop.NOT_CONNECTED)
             return
         frame = self._frames.of(message)
-        if self._riders.rides(connection, message, frame, self.now):
+        if self.riders.rides(connection, message, frame, self.now):
             return
         if is_urgent(message):
             lane = connection.urgent
@@ -448,11 +448,6 @@ class Peers:
         connection.requests.push(frame)
         self._touch(connection)
 
-    def standing_greetings(self) -> list[Hello]:
-        """Return the greetings received on our open, dialled connections."""
-        greetings = [connection.link.greeting for connection in self._dialled.values()]
-        return [hello for hello in greetings if hello is not None]
-
     def _touch(self, connection: Connection) -> None:
         if not connection.queued:
             connection.queued = True
@@ -460,7 +455,7 @@ class Peers:
 
     def flush(self, *, hurry: bool = False) -> None:
         """Give waiting bytes to every connection that can take them. `hurry`: the node waits until they are taken."""
-        for connection in self._riders.due(self.now, hurry=hurry):
+        for connection in self.riders.due(self.now, hurry=hurry):
             self._touch(connection)
         waiting, self._to_flush = self._to_flush, []
         for connection in waiting:
@@ -475,11 +470,6 @@ class Peers:
         self._frames.clear()
 
     # Time.
-
-    @property
-    def flush_at(self) -> int:
-        """The time at which `flush` has something to send, whatever comes; 0: none."""
-        return self._riders.until
 
     def on_tick(self) -> None:
         """Give up connections without a timely greeting or silent for too long; dial due peers."""

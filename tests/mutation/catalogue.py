@@ -1016,8 +1016,8 @@ MUTANTS: Final = (
     Mutant(
         "counts-greetings-that-waited-at-the-door",
         "A founder counts what was said on connections that others opened, perhaps before its plan changed.",
-        "raft_core/node/peers.py",
-        "Peers.standing_greetings",
+        "raft_core/node/peer_table.py",
+        "PeerTable.standing_greetings",
         "self._dialled.values()",
         "(*self._dialled.values(), *self._accepted.values())",
         ("tests/node/test_peers.py",),
@@ -1027,10 +1027,10 @@ MUTANTS: Final = (
         "A node of another founding takes the place of the one whose number it has: it is dialled instead.",
         "raft_core/node/handshake.py",
         "Handshake.on_greeted",
-        "judgement = self.bootstrap.judge(hello, self._peers.standing_greetings())",
+        "judgement = self.bootstrap.judge(hello, self._peers.table.standing_greetings())",
         """
         self._peers.welcome(connection, hello)
-        judgement = self.bootstrap.judge(hello, self._peers.standing_greetings())
+        judgement = self.bootstrap.judge(hello, self._peers.table.standing_greetings())
         """,
         ("tests/node/test_decisions.py",),
     ),

@@ -402,12 +402,12 @@ def test_only_what_was_said_on_connections_that_we_opened_stands() -> None:
     """On others it may have been said long before it arrived."""
     net = Net()
     net.accept(1)
-    assert net.peers.standing_greetings() == []
+    assert net.peers.table.standing_greetings() == []
     net.peers.dial_due()
     net.greet()
-    assert net.peers.standing_greetings() == [HELLO]
+    assert net.peers.table.standing_greetings() == [HELLO]
     net.peers.greet_anew("tests")
-    assert net.peers.standing_greetings() == []
+    assert net.peers.table.standing_greetings() == []
 
 
 def test_our_connection_to_a_peer_that_came_back_is_made_anew_if_it_is_old() -> None:

@@ -37,14 +37,14 @@ def test_append_takes_the_place_of_a_waiting_announcement() -> None:
 def test_newer_announcement_replaces_an_older_one_and_waits_no_longer() -> None:
     net, connection = greeted()
     net.peers.send(OTHER, announcement(3))
-    until = net.peers.flush_at
+    until = net.peers.riders.until
     net.peers.now += RIDE // 2
     net.peers.send(OTHER, announcement(4))
     assert net.effects() == []
-    assert net.peers.flush_at == until
+    assert net.peers.riders.until == until
     net.peers.now = until
     assert net.effects() == [Transmit(connection, encode_message(announcement(4)))]
-    assert net.peers.flush_at == 0
+    assert net.peers.riders.until == 0
 
 
 def test_anything_else_for_the_peer_takes_the_announcement_along() -> None:

@@ -23,6 +23,7 @@ import anyio
 import anyio.to_thread
 
 from raft_core.effects import RoleName
+from raft_core.errors import RequestError
 from raft_core.ids import Index
 
 __all__ = ["measure"]
@@ -165,6 +166,8 @@ async def _carry_out(node: Any, word: str, numbers: list[float]) -> tuple[int, d
         return await _in_sequence(lambda: node.propose(_COMMAND), int(numbers[0]))
     if word == "reads":
         return await _in_sequence(lambda: node.read(b""), int(numbers[0]))
+    if word == "outlive":
+        return await _outlive(node)
     if word == "handover":
         return await _hand_over(node)
     return await _many(node, int(numbers[0]), numbers[1])
@@ -178,6 +181,17 @@ async def _in_sequence(call: Any, rounds: int) -> tuple[int, dict[str, float]]:
         took.append((time.perf_counter() - begin) * 1000)
     percentiles = statistics.quantiles(took, n=100)
     return rounds, {"p50, ms": percentiles[49], "p99, ms": percentiles[98]}
+
+
+async def _outlive(node: Any) -> tuple[int, dict[str, float]]:
+    """Repeat a put until it is acknowledged: the leader has just been killed."""
+    begin = time.perf_counter()
+    while True:
+        try:
+            await node.propose(_COMMAND, timeout=5.0)
+        except RequestError:
+            continue
+        return 1, {"until a put is acknowledged, ms": (time.perf_counter() - begin) * 1000}
 
 
 async def _hand_over(node: Any) -> tuple[int, dict[str, float]]:

@@ -179,6 +179,17 @@ class Server:
         patience = (self.settings.priority * self.settings.short_ticks) >> self.hurry_priority
         return self.draw(self.settings.short_ticks) + patience
 
+    def turn_to_stand(self, gone: NodeId) -> int:
+        """Return the ticks until this node stands after the connection to its leader `gone` broke.
+
+        The voters take turns, so that two that notice it at once do not split the votes. Example, with 4 `short_ticks`:
+        1 led; 2 stands after 1 tick, 3 after 3, and 4 later than `short_ticks`, at a random time.
+        """
+        turn = 1 + 2 * sum(voter < self.me for voter in self.members.all_voters if voter != gone)
+        if turn > self.settings.short_ticks:
+            return self.settings.short_ticks + self.short_timeout()
+        return turn + ((self.settings.priority * self.settings.short_ticks) >> self.hurry_priority)
+
     @property
     def bound(self) -> bool:
         """True while a leader may hold a lease that counts on this node (thesis 6.4.1).

@@ -111,7 +111,7 @@ class Follower(Role):
             return None
         self.suspect = True
         leased = server.loyalty if server.members.leases else 0
-        self.timeout = min(self.timeout, self.elapsed + leased + server.short_timeout())
+        self.timeout = min(self.timeout, self.elapsed + leased + server.turn_to_stand(peer))
         return None
 
     def on_forget_leader(self) -> None:

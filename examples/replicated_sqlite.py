@@ -26,7 +26,7 @@ from typing import Any
 
 import trio
 
-from raft_trio import Node, NodeConfig, OutcomeUnknown, Refused, StateMachine, open_node
+from raft_trio import Node, NodeConfig, OutcomeUnknown, Refused, StateMachine, serve
 
 DATES = ("date", "time", "datetime", "julianday", "strftime", "unixepoch")
 REFUSED = ("random", "randomblob", "changes", "total_changes", "last_insert_rowid", "load_extension")
@@ -173,7 +173,7 @@ class _Own:
         self.machine.ours = False
 
 
-async def serve(node: Node, stream: trio.SocketStream) -> None:
+async def answer_lines(node: Node, stream: trio.SocketStream) -> None:
     """Answer one client, line by line."""
     pending = b""
     async with stream:
@@ -196,9 +196,15 @@ async def main(number: int, folder: Path, *ports: int) -> None:
     port = ports[number + 2]
     folder.mkdir(exist_ok=True)
     config = NodeConfig(number, members, cluster="sql", data=f"sqlite:{folder / 'raft'}", machine_blocks=True)
-    async with open_node(config, SqlMachine(str(folder / "state.sqlite"))) as node:
+    machine = SqlMachine(str(folder / "state.sqlite"))
+
+    async def app(node: Node) -> None:
         print(f"node {number} is here; clients connect to 127.0.0.1:{port}", flush=True)
-        await trio.serve_tcp(partial(serve, node), port, host="127.0.0.1")
+        await trio.serve_tcp(partial(answer_lines, node), port, host="127.0.0.1")
+
+    await serve(config, machine, app)
+    machine.close()
+    print(f"node {number} ended in order", flush=True)
 
 
 if __name__ == "__main__":

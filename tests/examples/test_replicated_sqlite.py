@@ -168,6 +168,9 @@ def test_three_processes_lose_nothing_when_one_is_killed(tmp_path: Path) -> None
         rows = [said(ports[node], "SELECT * FROM t ORDER BY number") for node in (1, 2, 3)]
         assert rows[0] == rows[1] == rows[2]
         assert {row[1] for row in rows[0]} >= {0, 1, 2, 3, 4, 5, 6, 15, 18}
+        for process in nodes.values():
+            process.terminate()
+        assert [process.wait(30) for process in nodes.values()] == [0, 0, 0]
 
 
 # Under the simulator.

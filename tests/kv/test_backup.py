@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from raft_core.backup_format import BackupReader
+from raft_core.membership import Members
 from raft_kv.backup import VerifyOptions, run_verify
 from raft_kv.cli import main
 from raft_kv.demo.cluster import Cluster
@@ -16,7 +17,7 @@ from raft_kv.node_client import NodeConnection, wait_until
 from raft_kv.snapshot_format import SnapshotUnreadable, count_keys
 from raft_kv.state_machine import KeyValueMachine
 from raft_storage import Location, restore_backup, verify_backup
-from raft_storage.migration import migrate
+from raft_storage.location import KINDS
 
 KEYS = 20_000
 PAGE = 500
@@ -168,13 +169,12 @@ def test_verify_tells_keys_and_leaves_every_store_as_it_was(
     assert run_verify(VerifyOptions(file=[str(place / "quiet")])) == 0
     assert f"{len(after):,} keys" in capsys.readouterr().err
 
-    source = Location("file", str(tmp_path / "file"))
-    restore_backup(place / "quiet", source, node=7, cluster="other")
-    for kind in ("file", "sqlite", "rocksdb", "mdbx"):
+    for kind in KINDS:
         location = Location(kind, str(tmp_path / kind))
-        if kind != "file":
-            migrate(source, location)
-            (tmp_path / "file" / "moved").unlink()
+        _, recovered = restore_backup(place / "quiet", location, node=7, cluster="other")
+        assert recovered.snapshot == header.meta
+        assert recovered.hard.term == header.meta.term + 1
+        assert Members.decode(recovered.entries[-1].data).voters == (7,)
         files = {path: path.read_bytes() for path in Path(location.directory).rglob("*") if path.is_file()}
         assert main(["verify", str(location)], {}) == 0
         assert f"{len(after):,} keys" in capsys.readouterr().err

@@ -34,6 +34,7 @@ from raft_kv.config import FASTEST_LOOP, LOOPS, ServeConfig, fastest_loop, given
 from raft_kv.doctor.options import DOCTOR
 from raft_kv.fd_limit import most_open_files, within_descriptors
 from raft_kv.log_output import LOG, flush, log_to_stderr, print_error
+from raft_kv.node_client import TLS_VARIABLES, use_tls
 from raft_kv.options import Option, Values, add_flags, unused, with_variables
 from raft_kv.ping import PING
 from raft_kv.stopping import stop_when_input_ends
@@ -63,17 +64,22 @@ examples:
 
   the first of three (start the other two likewise, each with its own id and addresses):
       raft-kv serve --id 1 --listen 10.0.0.1:6379 --peer-listen 10.0.0.1:7379 \\
-          --peer 2=10.0.0.2:7379 --peer 3=10.0.0.3:7379 --data /var/lib/raft-kv
+          --peer 2=10.0.0.2:7379 --peer 3=10.0.0.3:7379 --data /var/lib/raft-kv \\
+          --tls-certificate node-1.crt --tls-key node-1.key --tls-authorities ca.crt
 
   a fourth that joins them (then run on any node, in redis-cli: RAFT ADD 4 10.0.0.4:7379):
       raft-kv serve --id 4 --join --listen 10.0.0.4:6379 --peer-listen 10.0.0.4:7379 \\
-          --peer 1=10.0.0.1:7379 --data /var/lib/raft-kv
+          --peer 1=10.0.0.1:7379 --data /var/lib/raft-kv \\
+          --tls-certificate node-4.crt --tls-key node-4.key --tls-authorities ca.crt
 
   the first of three, as a file for --config:
       id = 1
       listen = "10.0.0.1:6379"
       peer-listen = "10.0.0.1:7379"
       data = "sqlite:/var/lib/raft-kv"
+      tls-certificate = "/etc/raft-kv/node-1.crt"
+      tls-key = "/etc/raft-kv/node-1.key"
+      tls-authorities = "/etc/raft-kv/ca.crt"
       [peers]
       2 = "10.0.0.2:7379"
       3 = "10.0.0.3:7379"
@@ -82,10 +88,11 @@ examples:
 
   the first of three, as variables (spaces or commas separate several values):
       RAFT_KV_ID=1 RAFT_KV_LISTEN=10.0.0.1:6379 RAFT_KV_PEER_LISTEN=10.0.0.1:7379 \\
-          RAFT_KV_PEER=2=10.0.0.2:7379,3=10.0.0.3:7379 RAFT_KV_DATA=/var/lib/raft-kv raft-kv serve
+          RAFT_KV_PEER=2=10.0.0.2:7379,3=10.0.0.3:7379 RAFT_KV_DATA=/var/lib/raft-kv RAFT_KV_INSECURE=true raft-kv serve
 
-There are no passwords and no encryption: listen only on networks in which every machine may
-read and write. SIGTERM, SIGINT and SIGHUP transfer the leadership and stop the node cleanly.
+Without TLS a node listens on 127.0.0.1 only, unless --insecure allows other addresses. raft-kv certs
+makes certificates; docs/security.md is the guide. SIGTERM and SIGINT transfer the leadership and
+stop the node cleanly; so does SIGHUP without TLS, and with TLS it has the certificates read anew.
 """
 _STATUS: Final = """\
 Show how nodes of a raft-kv cluster stand: one row for each node, then the members, then
@@ -93,6 +100,8 @@ everything that waits, in sentences.
 
 Exit status, for scripts: 0 if a node that answered knows a leader, 1 if no node answered,
 3 if nodes answered and none knows a leader. With --watch, the status of the last look.
+
+With RAFT_KV_CLIENT_TLS_AUTHORITIES=FILE it uses TLS, as do the other commands that connect to nodes.
 """
 _STATUS_EXAMPLES: Final = """\
 examples:
@@ -207,6 +216,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     flags = vars(_parser().parse_args(words))
     command = COMMANDS[flags.pop("command")]
     try:
+        use_tls(environ)
         return command.execute(flags, environ)
     except SettingsError as failure:
         return _complain(2, str(failure))
@@ -286,7 +296,8 @@ def _failed(text: str) -> int:
 
 
 def _variables() -> list[str]:
-    return [option.variable for command in COMMANDS.values() for option in command.options if option.variable]
+    options = (option for command in COMMANDS.values() for option in command.options)
+    return [*TLS_VARIABLES, *(option.variable for option in options if option.variable)]
 
 
 def _run(config: ServeConfig, warnings: Sequence[str] = ()) -> None:

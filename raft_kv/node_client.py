@@ -7,15 +7,28 @@ own, and drops the first word of an error, which is the one that matters.
 from __future__ import annotations
 
 import socket
+import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Final, TypeAlias, final
 
 import attrs
 import hiredis
 
-__all__ = ["Address", "Failed", "NodeConnection", "NodeReport", "node_status", "report_of", "wait_until"]
+from raft_core.errors import SettingsError
+
+__all__ = [
+    "TLS_VARIABLES",
+    "Address",
+    "Failed",
+    "NodeConnection",
+    "NodeReport",
+    "node_status",
+    "report_of",
+    "use_tls",
+    "wait_until",
+]
 
 Address: TypeAlias = tuple[str, int]
 _READ_BYTES: Final = 256 * 1024
@@ -23,6 +36,30 @@ _READ_BYTES: Final = 256 * 1024
 
 class Failed(Exception):  # named for what happened, as the library's errors are
     """The node was unreachable or did not answer in time; the outcome of the request is unknown."""
+
+
+TLS_VARIABLES: Final = ("RAFT_KV_CLIENT_TLS_AUTHORITIES", "RAFT_KV_CLIENT_TLS_CERTIFICATE", "RAFT_KV_CLIENT_TLS_KEY")
+"""Environment variables of all commands that connect to nodes: files for TLS. With the first one, they use TLS."""
+_tls: ssl.SSLContext | None = None
+
+
+def use_tls(environ: Mapping[str, str]) -> None:
+    """Have every later `NodeConnection` of this process use TLS if the variables say so. Raise `SettingsError`."""
+    global _tls
+    authorities, certificate, key = (environ.get(name, "") for name in TLS_VARIABLES)
+    _tls = None
+    if not authorities:
+        if certificate or key:
+            raise SettingsError(f"{TLS_VARIABLES[0]} is missing: the file with the authorities of the nodes")
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(authorities)
+        if certificate:
+            context.load_cert_chain(certificate, key or None)
+    except OSError as failure:
+        raise SettingsError(f"cannot use the files of {', '.join(TLS_VARIABLES)}: {failure}") from None
+    _tls = context
 
 
 @final
@@ -34,8 +71,11 @@ class NodeConnection:
     def __init__(self, address: Address, timeout: float = 2.0) -> None:
         self._reader: Final = hiredis.Reader()
         try:
-            self._socket: Final = socket.create_connection(address, timeout)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            plain = socket.create_connection(address, timeout)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket: Final = plain if _tls is None else _tls.wrap_socket(plain, server_hostname=address[0])
+        except ssl.SSLError as failure:
+            raise Failed(f"TLS with {address[0]} failed: {failure.reason or failure}") from None
         except OSError as failure:
             raise Failed(str(failure)) from None
 

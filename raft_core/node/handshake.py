@@ -19,7 +19,7 @@ from raft_core.node.status import Drop
 from raft_core.recovered import Recovered
 from raft_core.settings import Settings
 from raft_core.wire.handshake import LinkBroken, LinkFault
-from raft_core.wire.payloads import WIRE_VERSION, Hello
+from raft_core.wire.payloads import HIGHEST_VERSION, WIRE_VERSION, Hello
 
 __all__ = ["Handshake"]
 
@@ -98,6 +98,7 @@ class Handshake:
                 founders=founders,
                 address=self._config.address,
                 founding=self.bootstrap.founding,
+                highest=HIGHEST_VERSION,
             )
         )
 

@@ -25,7 +25,7 @@ from raft_core.structs import Value
 from raft_core.wire.certificates import stranger_in
 from raft_core.wire.codec import decode, decode_version, encode_payload, encode_refusal
 from raft_core.wire.frames import FrameKind, FrameReader
-from raft_core.wire.payloads import WIRE_VERSION, BadFrame, Chunk, Forward, ForwardReply, Frame, Hello, Pull, Refuse
+from raft_core.wire.payloads import BadFrame, Chunk, Forward, ForwardReply, Frame, Hello, Pull, Refuse
 
 __all__ = [
     "Greeted",
@@ -133,6 +133,7 @@ class Link:
         "_reader",
         "dialer",
         "greeting",
+        "version",
     )
 
     def __init__(
@@ -156,6 +157,8 @@ class Link:
         self.dialer: Final = dialer
         self.greeting: Hello | None = None
         """The peer's hello, once accepted."""
+        self.version = mine.version
+        """The wire version of this connection: once greeted, the highest that both sides speak."""
 
     @property
     def peer(self) -> NodeId:
@@ -251,19 +254,30 @@ class Link:
             return LinkBroken(LinkFault.OUT_OF_ORDER, f"the first frame must be a hello, not one of kind {frame.kind}")
         try:
             version = decode_version(frame.payload)
-            if version != WIRE_VERSION:
-                # The rest of another version's hello may have any shape, and is ignored.
-                text = f"the other side speaks wire version {version}, this node version {WIRE_VERSION}"
-                return LinkBroken(LinkFault.WRONG_VERSION, f"{text}; run releases that share one on all nodes")
+            if version > self._highest:  # written in a version unknown here, so its shape is unknown too
+                return self._no_common_version(version, version)
             hello = decode(frame)
         except FrameError as failure:
             return LinkBroken(LinkFault.BAD_FRAME, str(failure))
         assert type(hello) is Hello
+        highest = max(hello.highest, hello.version)
+        if highest < self._mine.version:
+            return self._no_common_version(version, highest)
+        self.version = min(self._highest, highest)
         problem = self._problem_of(hello)
         if problem is not None:
             return problem
         self.greeting = hello
         return Greeted(hello)
+
+    @property
+    def _highest(self) -> int:
+        return max(self._mine.highest, self._mine.version)
+
+    def _no_common_version(self, lowest: int, highest: int) -> LinkBroken:
+        theirs, ours = _versions(lowest, highest), _versions(self._mine.version, self._highest)
+        text = f"the other side speaks wire version {theirs}, this node version {ours}"
+        return LinkBroken(LinkFault.WRONG_VERSION, f"{text}; run releases that share one on all nodes")
 
     def _problem_of(self, hello: Hello) -> LinkBroken | None:
         """Return the first reason not to talk to the sender, or None."""
@@ -292,6 +306,10 @@ class Link:
             remedy = "a node that lost its disk, or founded a cluster alone, must be removed and join under a new id"
             return LinkBroken(LinkFault.WRONG_INCARNATION, f"{text} names ({expected}); {remedy}")
         return None
+
+
+def _versions(lowest: int, highest: int) -> str:
+    return str(lowest) if highest == lowest else f"{lowest} to {highest}"
 
 
 def _short(name: str) -> str:

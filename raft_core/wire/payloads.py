@@ -13,6 +13,7 @@ from raft_core.requests import Forwarded
 from raft_core.structs import Value
 
 __all__ = [
+    "HIGHEST_VERSION",
     "WIRE_VERSION",
     "BadFrame",
     "Chunk",
@@ -27,6 +28,9 @@ __all__ = [
 ]
 
 WIRE_VERSION: Final = 1
+"""The lowest wire version that this release speaks."""
+HIGHEST_VERSION: Final = 1
+"""The highest one. Two nodes talk in the highest that both speak."""
 
 
 @final
@@ -35,8 +39,9 @@ class Hello(Value, frozen=True, array_like=True):
 
     `to_incarnation`: the incarnation that the sender expects there by its configuration, 0 if unknown. `address`: where
     the sender can be dialled; `known`: other addresses it knows. `formed`: its disk has been part of a cluster.
-    `founders`: while not `formed`, the founders it is configured with, sorted; empty for a joiner. `version` is always
-    the first field, so that a later version can be recognised.
+    `founders`: while not `formed`, the founders it is configured with, sorted; empty for a joiner. `version` is the
+    lowest wire version that the sender speaks, and the one in which the hello itself is written. It is always the first
+    field, so that a later version can be recognised.
     """
 
     version: int
@@ -54,6 +59,8 @@ class Hello(Value, frozen=True, array_like=True):
     founder that has not formed: its plan, with incarnations once all are known. Others can object before anything is
     written, and write the same once every founder has sent it.
     """
+    highest: int = 0
+    """The highest wire version that the sender speaks; 0 from a release that knows only `version`, its lowest."""
 
 
 @final

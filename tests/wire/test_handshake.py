@@ -313,3 +313,36 @@ def test_no_sequence_of_frames_raises(frames: list[tuple[int, bytes]], after_hel
     events = link.receive(stream)
     assert all(not isinstance(event, LinkBroken) for event in events[:-1])
     assert link.broken == (bool(events) and isinstance(events[-1], LinkBroken))
+
+
+# Versions.
+
+
+def ranged(lowest: int, highest: int, *, sender: int = 1) -> Hello:
+    return Hello(lowest, ClusterId("blue"), NodeId(sender), Incarnation(11), highest=highest)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "agreed"),
+    [
+        ((1, 0), (1, 1), 1),  # release 0.1.0
+        ((1, 1), (1, 1), 1),
+        ((1, 2), (1, 1), 1),
+        ((1, 2), (1, 3), 2),
+        ((2, 4), (1, 3), 3),
+        ((1, 0), (1, 5), 1),
+    ],
+)
+def test_two_nodes_talk_in_the_highest_version_that_both_speak(
+    theirs: tuple[int, int], ours: tuple[int, int], agreed: int
+) -> None:
+    link = Link(ranged(*ours, sender=2), dialer=False)
+    (greeted,) = link.receive(Link(ranged(*theirs), dialer=True).hello())
+    assert isinstance(greeted, Greeted)
+    assert link.version == agreed
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [((2, 3), (1, 1)), ((1, 0), (2, 3)), ((1, 2), (3, 3))])
+def test_nodes_without_a_common_version_part(theirs: tuple[int, int], ours: tuple[int, int]) -> None:
+    link = Link(ranged(*ours, sender=2), dialer=False)
+    assert the_fault(link.receive(Link(ranged(*theirs), dialer=True).hello())).fault is LinkFault.WRONG_VERSION

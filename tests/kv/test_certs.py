@@ -1,0 +1,65 @@
+"""`raft-kv certs`: the files it makes are those that nodes and clients take; nothing is replaced by mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from raft_core.node.security import TLS
+from raft_kv.cli import main
+from raft_kv.node_client import TLS_VARIABLES, use_tls
+from raft_tls import Credentials
+from tests.certificates import files
+
+
+def certs(directory: Path, *words: str) -> int:
+    return main(["certs", *words, "--directory", str(directory)], {})
+
+
+def test_made_files_are_taken_by_a_node(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert certs(tmp_path, "init", "--cluster", "a b") == 0
+    assert certs(tmp_path, "node", "7", "--cluster", "a b", "--address", "10.0.0.7", "--address", "kv7") == 0
+    assert certs(tmp_path, "client", "alice") == 0
+    wrote = {Path(line.split()[-1]).name for line in capsys.readouterr().out.splitlines()}
+    assert wrote == {"ca.crt", "ca.key", "node-7.crt", "node-7.key", "client-alice.crt", "client-alice.key"}
+    assert {path.stat().st_mode & 0o077 for path in tmp_path.glob("*.key")} == {0}
+
+    tls = TLS(certificate=tmp_path / "node-7.crt", key=tmp_path / "node-7.key", authorities=tmp_path / "ca.crt")
+    assert Credentials(tls, ("a b", 7)).state.expires > 0
+
+
+def test_existing_files_stay_and_renewal_keeps_the_key(tmp_path: Path) -> None:
+    certs(tmp_path, "init")
+    certs(tmp_path, "node", "1")
+    key, certificate = (tmp_path / "node-1.key").read_bytes(), (tmp_path / "node-1.crt").read_bytes()
+    assert certs(tmp_path, "init") == 2
+    assert certs(tmp_path, "node", "1") == 2
+    assert (tmp_path / "node-1.crt").read_bytes() == certificate
+    assert certs(tmp_path, "node", "1", "--renew") == 0
+    assert (tmp_path / "node-1.key").read_bytes() == key
+    assert (tmp_path / "node-1.crt").read_bytes() != certificate
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("words", [[], ["node"], ["node", "x"], ["node", "0"], ["client", "a/b"], ["nonsense"]])
+def test_wrong_words_are_refused(words: list[str], tmp_path: Path) -> None:
+    certs(tmp_path, "init")
+    assert certs(tmp_path, *words) == 2
+
+
+def test_nothing_is_signed_without_an_authority(tmp_path: Path) -> None:
+    assert certs(tmp_path, "node", "1") == 2
+
+
+def test_variables_of_tls_are_checked_before_a_command_connects(capsys: pytest.CaptureFixture[str]) -> None:
+    authorities, certificate, key = TLS_VARIABLES
+    own = files() / "client-alice"
+    environ = {authorities: str(files() / "ca.crt"), certificate: f"{own}.crt", key: f"{own}.key"}
+    try:
+        use_tls(environ)
+        assert main(["status"], {certificate: "x"}) == 2
+        assert authorities in capsys.readouterr().err
+        assert main(["status"], {authorities: "/nonexistent"}) == 2
+    finally:
+        use_tls({})

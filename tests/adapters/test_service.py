@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import attrs
 import pytest
 
+from raft_core.backup_format import BackupReader
 from raft_core.effects import RoleChanged, RoleName
 from raft_core.errors import CallerError, MembershipRefused, NotLeader, OutcomeUnknown, Refused, RequestError
 from raft_core.events import Proposed
@@ -15,7 +18,7 @@ from raft_core.node.limits import MILLISECOND
 from raft_core.requests import ReadConsistency
 from raft_testing.trace.replay import replay
 
-from .kit import Cluster, eventually
+from .kit import Cluster, Ledger, eventually
 
 
 @pytest.mark.also_threads
@@ -256,3 +259,20 @@ async def test_a_running_node_tells_what_its_core_was_told_and_a_replay_agrees(c
     assert told.faithful
     assert told.end.role is RoleName.LEADER
     assert any(isinstance(event, Proposed) for event in told.events)
+
+
+async def test_backup_of_a_follower_has_what_was_just_acknowledged(cluster: Cluster) -> None:
+    await cluster.start_all(3)
+    await cluster.write(b"a")
+    await cluster.write(b"b")
+    follower: Any = (await cluster.followers())[0]
+    reader, states = BackupReader(), list[bytes]()
+
+    async for piece in follower.backup(label="test", timeout=10.0):
+        states += reader.feed(piece)
+
+    header = reader.close()
+    assert (header.node, header.label) == (follower.status.node, "test")
+    restored = Ledger()
+    restored.restore(states)
+    assert restored.commands == [b"a", b"b"]

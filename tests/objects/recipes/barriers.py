@@ -49,55 +49,55 @@ class BarrierWorkload(LeasedWorkload):
         return self.call(self.it.arrive_numbered, name, mine.lease, f"o{number}", PARTIES[name], number)
 
 
-def wrong(found: list[Seen], last: Objects) -> list[str]:
+def wrong(found: list[Seen], end: Objects) -> list[str]:
     """Return rounds in which too many passed, or for which too few can have waited at one moment.
 
-    All who pass in a round waited when the last of them came: not before `begin`, when the last of those who were told
-    had asked first, and not after `end`, when the first was told. Whoever else is to be counted must have asked before
-    `end`, must not have left before `begin`, must not have passed in another round, and its lease must have lasted, in
-    the cluster time that the log has for its commands.
+    All who pass in a round waited when the last of them came: not before `first`, when the last of those who were told
+    had come, and not after `last`, when the first was told, in the log's time. Whoever else is to be counted must have
+    come until then, must not have left before or have passed in another round since, and its lease must have lasted.
     """
-    arrived: dict[tuple[str, str], int] = {}
+    steps: dict[tuple[str, str], list[tuple[int, str]]] = {}
     client_of: dict[tuple[str, str], str] = {}
-    left: dict[tuple[str, str], int] = {}
     rounds: dict[tuple[str, int], dict[str, int]] = {}
     passed: dict[tuple[str, str], set[int]] = {}
+    told_at: dict[tuple[str, str], list[int]] = {}
     renewed: dict[str, int] = {}
-    came: dict[tuple[str, str], int] = {}
     for one in found:
         if "client" in one.given:
             renewed[one.given["client"]] = max(renewed.get(one.given["client"], 0), one.stamp)
-        if one.kind == "leave" and one.told is not None:
-            left.setdefault((one.given["name"], one.given["owner"]), one.told)
-        if one.kind != "arrive_numbered":
+        if one.kind not in ("arrive_numbered", "leave"):
             continue
         key = one.given["name"], one.given["owner"]
-        arrived[key] = min(arrived.get(key, one.asked), one.asked)
         if one.stamp:
-            came[key] = min(came.get(key, one.stamp), one.stamp)
+            steps.setdefault(key, []).append((one.stamp, one.kind))
+        if one.kind == "leave":
+            continue
         client_of[key] = one.given["client"]
         if one.told is not None and not isinstance(one.result, Exception) and one.result:
             passed.setdefault(key, set()).add(one.result)
+            told_at.setdefault(key, []).append(one.stamp)
             told = rounds.setdefault((key[0], one.result), {})
-            told[key[1]] = min(told.get(key[1], one.told), one.told)
+            told[key[1]] = min(told.get(key[1], one.stamp), one.stamp)
     wrong = [f"{key} passed in rounds {sorted(numbers)}" for key, numbers in passed.items() if len(numbers) > 1]
     for (name, number), told in rounds.items():
-        begin = max(arrived[name, owner] for owner in told)
-        end = min(told.values())
-        completed = max(came[name, owner] for owner in told)
+        first, last = max(min(steps[name, owner])[0] for owner in told), min(told.values())
         others = {
             owner
-            for (where, owner), asked in arrived.items()
+            for (where, owner), mine in steps.items()
             if where == name
             and owner not in told
-            and asked < end
-            and (name, owner) not in passed
-            and left.get((name, owner), begin) >= begin
-            and renewed[client_of[name, owner]] + LEASE > completed
+            and any(
+                kind == "arrive_numbered"
+                and came <= last
+                and not any(other == "leave" and came < left < first for left, other in mine)
+                and not any(came <= heard for heard in told_at.get((name, owner), ()))
+                for came, kind in mine
+            )
+            and renewed[client_of[name, owner]] + LEASE > first
         }
         if len(told) > PARTIES[name]:
             wrong.append(f"{name}: {sorted(told)} passed in round {number}")
-        if len(told) + len(others) < PARTIES[name] or begin > end:
+        if len(told) + len(others) < PARTIES[name] or first > last:
             wrong.append(f"{name}: {sorted(told)} passed in round {number}, and others were not there")
     return wrong
 

@@ -1,9 +1,10 @@
-"""Compile the modules of logic with mypyc where a C compiler works: the only thing that pyproject.toml cannot say.
+"""Compile the modules of logic with mypyc if that is wanted: the only thing that pyproject.toml cannot say.
 
-`RAFT_COMPILE` decides: `0` gives a pure wheel, `1` fails where compiling is not possible, and without it the build
-compiles if it can and says why if it cannot. Compiled and interpreted modules do the same; `raft_core.COMPILED` tells
-which are in use. Do not compile in place (`build_ext --inplace`): Python prefers a compiled module to its source, so
-later changes of the source would have no effect.
+`RAFT_COMPILE` decides. Without it, or with `0`, the build is pure Python and takes a second. `1` compiles, which takes
+one or two minutes, and fails where that is not possible. `auto` compiles if it can, and says why if it cannot.
+Compiled and interpreted modules do the same; `raft_core.COMPILED` tells which are in use. Do not compile in place
+(`build_ext --inplace`): Python prefers a compiled module to its source, so later changes of the source would have no
+effect.
 """
 
 from __future__ import annotations
@@ -99,7 +100,9 @@ def compiler_works() -> bool:
 
 def extensions() -> list[Extension]:
     """Return the compiled modules; none where they are not wanted, or not possible and not demanded."""
-    if WISH == "0" or not {"bdist_wheel", "build_ext"} & set(sys.argv) or "editable_wheel" in sys.argv:
+    if WISH not in ("", "0", "1", "auto"):
+        raise SystemExit(f"RAFT_COMPILE is {WISH!r}: it may be 0, 1 or auto")
+    if WISH in ("", "0") or not {"bdist_wheel", "build_ext"} & set(sys.argv) or "editable_wheel" in sys.argv:
         return []
     if WISH != "1" and not compiler_works():
         return []

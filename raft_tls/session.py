@@ -164,5 +164,9 @@ class TlsSession:
 
 
 def _uris(tls: ssl.SSLObject) -> tuple[str, ...]:
-    names = (tls.getpeercert() or {}).get("subjectAltName", ())
+    """Return the URIs in the other side's certificate; none if its names are not text."""
+    try:
+        names = (tls.getpeercert() or {}).get("subjectAltName", ())
+    except ValueError:
+        return ()
     return tuple(str(name[1]) for name in names if name[0] == "URI")

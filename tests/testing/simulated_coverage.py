@@ -43,6 +43,7 @@ EXCLUDED: Final = {
 
 OMITTED: Final = {
     "raft_core/node/home.py": "a simulation has one thread and no event loop, so that no call comes from another one",
+    "raft_core/node/sync_patience.py": "a simulation has no thread that writes, so that no loop waits for one",
     "raft_core/testing/*": "says where it went",
     "raft_core/host/*": "says where it went",
     "raft_core/machine.py": "says where it went",

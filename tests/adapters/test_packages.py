@@ -70,7 +70,7 @@ def test_package_exports_what_methods_of_node_take_and_raise(package: Any) -> No
     raised = {name for name in errors.__all__ if name not in ("PeerError", "FrameError", "RaftStopped", "invariant")}
     plain = {"AsyncGenerator", "AsyncIterator", "Callable", "Done", "Mapping", "None", "PathLike", "Reply", "Self"}
     plain |= {"Sequence"}
-    inner = {"Answered", "Asking", "Caller", "Loop", "NodeCore", "NodeLoop", "NodeRequest", "Request"}
+    inner = {"Answered", "Asking", "Caller", "Credentials", "Loop", "NodeCore", "NodeLoop", "NodeRequest", "Request"}
 
     assert needed - plain - inner <= set(package.__all__)
     assert raised <= set(package.__all__)

@@ -91,8 +91,9 @@ examples:
           RAFT_KV_PEER=2=10.0.0.2:7379,3=10.0.0.3:7379 RAFT_KV_DATA=/var/lib/raft-kv RAFT_KV_INSECURE=true raft-kv serve
 
 Without TLS a node listens on 127.0.0.1 only, unless --insecure allows other addresses. raft-kv certs
-makes certificates; docs/security.md is the guide. SIGTERM and SIGINT transfer the leadership and
-stop the node cleanly; so does SIGHUP without TLS, and with TLS it has the certificates read anew.
+makes certificates; docs/security.md is the guide. Without users (ACL SETUSER, or --users) every client
+that can connect may read and write. SIGTERM and SIGINT transfer the leadership and stop the node
+cleanly; so does SIGHUP without TLS, and with TLS it has the certificates read anew.
 """
 _STATUS: Final = """\
 Show how nodes of a raft-kv cluster stand: one row for each node, then the members, then
@@ -384,7 +385,24 @@ def _migrate(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     return run_migrate(values.tree["from"], values.tree["to"])
 
 
+def _hash_password(_flags: Mapping[str, Any], _environ: Mapping[str, str]) -> int:
+    from raft_kv.users.command import run_hash_password
+
+    return run_hash_password()
+
+
 COMMANDS: Final[Mapping[str, Command]] = {
+    "hash-password": Command(
+        help="hash a password for a file of users",
+        description="""\
+Read a password from standard input, without showing it on a terminal, and print its hash: a rule
+for a line of the file of --users, such as
+
+    user alice on #scrypt:14:8:1:… ~orders:* +@read +@write
+""",
+        options=(),
+        execute=_hash_password,
+    ),
     "serve": Command(
         help="run one node",
         description=_SERVE,

@@ -31,17 +31,19 @@ from raft_kv.client_session_values import (
     Disconnect,
     Inspect,
     LeaveJoint,
+    OffLoop,
     Pause,
     Propose,
     Read,
     SessionEffect,
     TransferLeadership,
+    Wait,
 )
 from raft_kv.keyspace import Millis
 from raft_kv.output_buffer import OutputBuffer
 from raft_kv.service import Service, cluster_clock
 
-__all__ = ["PASS_SECONDS", "ClientConnection", "ClientTable", "Transport", "Turns"]
+__all__ = ["PASS_SECONDS", "ClientConnection", "ClientTable", "Threads", "Transport", "Turns"]
 
 PASS_SECONDS: Final = 0.005
 """Work for clients in one pass of the loop; one client's turn, some two milliseconds, may exceed it."""
@@ -119,12 +121,25 @@ class Turns:
                 return
 
 
+class Threads(Protocol):
+    """The way to work that takes long, and to later."""
+
+    def do(self, work: Callable[[], bytes], done: Callable[[bytes], None]) -> None:
+        """Do the work in a thread; call `done` in the loop with its result, b"" if it raised."""
+        ...
+
+    def later(self, seconds: float, work: Callable[[], None]) -> None:
+        """Call `work` in the loop after so many seconds."""
+        ...
+
+
 @final
 class ClientTable:
     """All connections of one server by the numbers of their sessions, and what they share."""
 
-    def __init__(self, node: NodeApi, service: Service, turns: Turns) -> None:
+    def __init__(self, node: NodeApi, service: Service, turns: Turns, threads: Threads) -> None:
         self.node: Final = node
+        self.threads: Final = threads
         self.service: Final = service
         self.turns: Final = turns
         self.timeout: Final = service.config.request_timeout
@@ -278,6 +293,9 @@ class ClientConnection:
         table = self._table
         self._guarded(lambda: self._session.inspected(table.service.status(table.node), table.clock()))
 
+    def _worked(self, data: bytes) -> None:
+        self._guarded(lambda: self._session.answered(data, self._table.clock()))
+
     def _guarded(self, step: Callable[[], list[SessionEffect] | None]) -> None:
         """Do a step that is rare, and what follows from it."""
         if self._gone:
@@ -331,6 +349,12 @@ class ClientConnection:
             return None
         if type(order) is Inspect:
             self._table.turns.later(self._inspect)
+            return None
+        if type(order) is OffLoop:
+            self._table.threads.do(order.work, self._worked)
+            return None
+        if type(order) is Wait:
+            self._table.threads.later(order.seconds, partial(self._worked, b""))
             return None
         if type(order) is Disconnect:
             self._table.disconnect(order.clients)

@@ -34,19 +34,25 @@ from raft_kv.client_session_values import (
     SessionLimits,
 )
 from raft_kv.client_transaction import TransactionState, sweeps
+from raft_kv.client_users import Begun, ClientUser
 from raft_kv.clients import Client, RequestBook
 from raft_kv.commands import READ, SESSION, WRITE, Command, look_up, plain
 from raft_kv.commands.connection import check_database
+from raft_kv.commands.table import ADMIN
 from raft_kv.keyspace import Keyspace, Millis
-from raft_kv.local import Later, answer_locally, once_of
+from raft_kv.local import Later, answer_locally, is_once, once_of
 from raft_kv.log_format import Answered, Calls, Clock, Once, OpenSession, Query, Transaction, Versions
 from raft_kv.open_requests import (
     Administering,
+    Authenticating,
     BackingUp,
+    Confirming,
     Executing,
     Inspecting,
     Open,
     Reading,
+    Refusing,
+    SettingUser,
     Watching,
     Writing,
     failure_replies,
@@ -55,6 +61,8 @@ from raft_kv.resp import OK, CommandError, Reply, Simple, encode, encode_failure
 from raft_kv.resp_parser import ParseFailure, Request, RequestParser, TooLarge
 from raft_kv.scripts import Scripts, translate
 from raft_kv.status import ServerStatus
+from raft_kv.users.access import Access
+from raft_kv.users.acl import credentials
 
 __all__ = ["Session"]
 
@@ -81,6 +89,8 @@ class Session:
     """Scripts loaded by clients of this node."""
     clients: RequestBook = attrs.field(factory=RequestBook)
     """All clients of this node."""
+    access: Access = attrs.field(factory=Access)
+    """The users of this node."""
     client: Client = attrs.field(init=False)
     _parser: RequestParser = attrs.field(init=False)
     _queue: deque[Request] = attrs.field(factory=deque, init=False)
@@ -92,10 +102,14 @@ class Session:
     """Effects to be returned before `_replies`."""
     _replies: list[bytes] = attrs.field(factory=list, init=False)
     _closed: bool = attrs.field(default=False, init=False)
+    _user: ClientUser = attrs.field(init=False)
+    _checks: bool = attrs.field(default=False, init=False)
+    """There are users, so rights are checked."""
 
     def __attrs_post_init__(self) -> None:
         self.client = Client(self.number, self.scripts)
         self._parser = RequestParser(self.limits.requests)
+        self._user = ClientUser(self.client, self.access)
         self._transactions = TransactionState(self.limits)
 
     @property
@@ -133,6 +147,8 @@ class Session:
     def failed(self, error: Refused | OutcomeUnknown, now: Millis) -> list[SessionEffect]:
         """Take the failure of the open request: answer every command it carried with the error."""
         waiting, self._open = self._open, None
+        if type(waiting) is Confirming:
+            self._queue.popleft()
         self._replies.append(failure_replies(waiting, error))
         return self._proceed(now)
 
@@ -156,6 +172,7 @@ class Session:
     def _proceed(self, now: Millis, effect: SessionEffect | None = None) -> list[SessionEffect]:
         """Take commands from the queue until one has to be waited for."""
         left = self.limits.turn_cost
+        self._checks = self.access.on
         while effect is None and self._open is None and not self._closed:
             if left <= 0:
                 effect = Pause() if self._queue or self._parser.more else None
@@ -197,11 +214,13 @@ class Session:
             self._transactions.spoil()
             self._replies.append(encode_failure(call.text))
             return None
-        command = plain(call)
+        command = None if self._checks else plain(call)
         if command is not None and self._transactions.queued is None and not self.client.misplaced:
             self.client.last_command = command.word
             return self._batch(command, now)
         try:
+            if self._checks:
+                self._user.check(call, in_transaction=self._transactions.queued is not None)
             call = self._queue[0] = translate(call, self.scripts)
             command = look_up(call)
             self.client.last_command = command.word
@@ -215,7 +234,10 @@ class Session:
             self._transactions.spoil()
             self._replies.append(encode_failure(refusal))
             return None
-        if _is_once(call):
+        if ADMIN in command.flags and self.access.must_confirm(command, call):
+            self._open = Confirming()
+            return Read(entries.encode_query(Versions([]), 0))
+        if is_once(call):
             return self._once(call, now)
         if self._transactions.queued is not None and command.name not in _AT_ONCE_IN_TRANSACTION:
             self._queue.popleft()
@@ -235,7 +257,7 @@ class Session:
         if WRITE in command.flags:
             calls = self._gather(WRITE)
             self._open = Writing(len(calls))
-            return Propose(entries.encode_entry(Calls(self.client.protocol, calls)))
+            return self._propose(Calls(self.client.protocol, calls))
         reading = self._open = Reading(self._gather(READ))
         return self._read(reading.calls, now)
 
@@ -248,7 +270,7 @@ class Session:
             except CommandError as failure:
                 self.client.misplaced = True
                 return str(failure)
-        elif self.client.misplaced and (command.flags & _TOUCH_KEYS or command.name in _BEGIN or _is_once(call)):
+        elif self.client.misplaced and (command.flags & _TOUCH_KEYS or command.name in _BEGIN or is_once(call)):
             return "ERR this connection has selected a database that does not exist; there is one, SELECT 0"
         return None
 
@@ -262,7 +284,7 @@ class Session:
             call = queue[0]
             if type(call) is not list:
                 break
-            command = plain(call)
+            command = None if self._checks else plain(call)
             if calls and (command is None or flag not in command.flags):
                 following = self._following(call, flag)
                 if following is None:
@@ -281,13 +303,26 @@ class Session:
     def _following(self, call: list[bytes], flag: str) -> list[bytes] | None:
         """Return `call` as it enters the log; None if it may not join a batch with `flag`."""
         try:
+            if self._checks:
+                self.access.table.check(self.client.user, look_up(call), call)
             translated = translate(call, self.scripts)
             return translated if _may_follow(translated, flag) else None
         except CommandError:
             return None
 
     def _read(self, calls: list[list[bytes]], now: Millis) -> Read:
-        return Read(entries.encode_query(Query(self.client.protocol, [], calls, False), now))
+        return Read(entries.encode_query(Query(self.client.protocol, [], calls, False, self.client.user or b""), now))
+
+    def _propose(self, command: Calls | Transaction | Once) -> Propose:
+        return self._user.proposal(command, checks=self._checks)
+
+    def _begin(self, begun: Begun | Reply) -> SessionEffect | None:
+        """Begin what a command about users needs, or give its reply."""
+        if type(begun) is Begun:
+            self._open = begun.waiting
+            return begun.effect
+        self._say(begun)
+        return None
 
     # Commands outside of batches.
 
@@ -296,6 +331,12 @@ class Session:
             self._say(command.run(_NOTHING, call))
             return None
         match command.name:
+            case "auth" if self._checks and len(call) <= 3:
+                return self._begin(self._user.authenticate(*credentials(call[1:])))
+            case "hello" if self._checks:
+                return self._begin(self._user.hello(call))
+            case "acl":
+                return self._begin(self._user.acl(call, checks=self._checks))
             case "quit":
                 self._say(OK)
                 return self._close()
@@ -336,7 +377,7 @@ class Session:
             self._collect(command, inner)
             return None
         self._open = Writing(1, once=True)
-        return Propose(entries.encode_entry(Once(*identity, self.client.protocol, False, [], [inner])))
+        return self._propose(Once(*identity, self.client.protocol, False, [], [inner]))
 
     # Transactions.
 
@@ -369,14 +410,14 @@ class Session:
         protocol = self.client.protocol
         if transaction.once is not None:
             self._open = Writing(1, once=True)
-            return Propose(entries.encode_entry(Once(*transaction.once, protocol, True, watched, transaction.calls)))
+            return self._propose(Once(*transaction.once, protocol, True, watched, transaction.calls))
         if transaction.writes:
             self._open = Writing(1)
-            return Propose(entries.encode_entry(Transaction(protocol, watched, transaction.calls)))
+            return self._propose(Transaction(protocol, watched, transaction.calls))
         if not watched and not transaction.calls:
             self._say(())
             return None
-        query = Query(protocol, watched, transaction.calls, True)
+        query = Query(protocol, watched, transaction.calls, True, self.client.user or b"")
         self._open = Executing(query)
         return Read(entries.encode_query(query, now))
 
@@ -403,6 +444,16 @@ class Session:
             return self._close() if waiting.closes else None
         if isinstance(waiting, BackingUp):
             self._say(data)
+            return None
+        if isinstance(waiting, Authenticating):
+            return self._begin(self._user.on_password(waiting, right=data == b"1"))
+        if isinstance(waiting, Refusing):
+            self._replies.append(encode_failure(waiting.text))
+            return None
+        if isinstance(waiting, SettingUser):
+            return self._begin(self._user.on_hashed(waiting, data, checks=self._checks))
+        if isinstance(waiting, Confirming):
+            self.access.confirmed = True
             return None
         if isinstance(waiting, Inspecting):
             raise AssertionError("a status is answered by `inspected`")
@@ -459,10 +510,6 @@ def _open_for(answer: Later, call: list[bytes]) -> Open:
     if isinstance(answer.effect, Inspect):
         return Inspecting(call)
     return BackingUp() if isinstance(answer.effect, BackUp) else Administering(answer.reply, answer.closes)
-
-
-def _is_once(call: list[bytes]) -> bool:
-    return call[0].lower() == b"raft" and call[1].lower() == b"once"
 
 
 def _may_follow(call: list[bytes], flag: str) -> bool:

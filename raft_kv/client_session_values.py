@@ -6,6 +6,7 @@ The server carries out every effect in order. An effect that asks for something 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias, final
 
 import attrs
@@ -23,6 +24,7 @@ __all__ = [
     "Disconnect",
     "Inspect",
     "LeaveJoint",
+    "OffLoop",
     "Pause",
     "Propose",
     "Read",
@@ -30,6 +32,7 @@ __all__ = [
     "SessionEffect",
     "SessionLimits",
     "TransferLeadership",
+    "Wait",
 ]
 
 
@@ -124,6 +127,20 @@ class TransferLeadership(Value, frozen=True):
 
 
 @final
+class OffLoop(Value, frozen=True, eq=False, gc=True):
+    """Do this work, which takes long, in a thread; answer with its result."""
+
+    work: Callable[[], bytes]
+
+
+@final
+class Wait(Value, frozen=True):
+    """Answer with b"" after so many seconds."""
+
+    seconds: float
+
+
+@final
 class Pause(Value, frozen=True):
     """Let the others have their turns, then call `Session.resume`."""
 
@@ -140,4 +157,6 @@ SessionEffect: TypeAlias = (
     | TransferLeadership
     | Disconnect
     | Pause
+    | OffLoop
+    | Wait
 )

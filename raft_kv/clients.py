@@ -42,12 +42,15 @@ class Client:
     commands: int = 0
     """Requests sent."""
     last_command: bytes = b""
+    user: bytes | None = None
+    """The user as which it has authenticated."""
 
     def reset(self) -> None:
         """Reset the state of the connection (RESET)."""
         self.protocol = 2
         self.name = b""
         self.misplaced = False
+        self.user = None
 
 
 @final
@@ -226,7 +229,7 @@ def _kill_filter(client: Client, option: bytes, value: bytes) -> _Wanted:
         normal = _is_normal(value)
         return lambda _: normal
     if option == b"USER":
-        return lambda _: value == b"default"
+        return lambda one: value == (one.user or b"default")
     if option == b"MAXAGE":
         oldest = client.seen - integer(value) * 1000
         return lambda one: one.since <= oldest

@@ -23,6 +23,10 @@ from raft_core.settings import Settings
 from raft_kv.log_output import FORMATS, LEVELS
 from raft_kv.options import Option, ValueAt, Values, known_names, register, structure, with_variables
 from raft_kv.ordinals import fill_in
+from raft_kv.resp import CommandError
+from raft_kv.sizes import bytes_of
+from raft_kv.users.access import read_users
+from raft_kv.users.table import UserTable
 from raft_storage.location import parse_location, store_class
 
 __all__ = [
@@ -61,13 +65,15 @@ class ServeConfig:
     cluster: str = "raft-kv"
     """The cluster's name, written into the data directory."""
     listen: str = "127.0.0.1:6379"
-    """Address for Redis clients."""
+    """Address for Redis clients. Without users, every client that can connect may read and write."""
     peer_listen: str = "127.0.0.1:7379"
     """Address for the other nodes."""
     health: str = ""
     """Address for supervisors, Prometheus and browsers, "host:port" or a port of this machine; empty: none."""
     health_nodes: str = ""
     """URLs of the health ports of other nodes, separated by commas; the page shows them too."""
+    users: str = ""
+    """A file of users, one a line as ACL LIST prints them; empty: users are kept in the log (ACL SETUSER)."""
     advertise: str = ""
     """Address at which the other nodes can dial this one; empty: the address it listens on."""
     peers: Mapping[int, str] = attrs.field(factory=dict)
@@ -98,6 +104,12 @@ class ServeConfig:
     """Seconds after which a request without an outcome is answered by an error."""
     max_clients: int = 10_000
     """Client connections at any time."""
+    max_clients_per_address: int = 0
+    """The same from one address; 0: no limit."""
+    max_connection_rate: float = 0.0
+    """New connections per second from one address; 0: no limit."""
+    max_memory: str = ""
+    """Memory of keys and values, such as 512mb or 2gb, above which writes are refused; empty: no limit."""
     stop_at_eof: bool = False
     """Stop when standard input ends, as on SIGTERM, so that no node outlives a parent which holds the other end."""
     redis_role: str = "master"
@@ -129,6 +141,9 @@ class ServeConfig:
             raise SettingsError(f"request-timeout must be a positive number of seconds, not {self.request_timeout}")
         if self.max_clients < 1:
             raise SettingsError(f"max-clients must be at least 1, not {self.max_clients}")
+        if self.max_clients_per_address < 0 or not self.max_connection_rate >= 0:
+            raise SettingsError("max-clients-per-address and max-connection-rate are at least 0")
+        bytes_of(self.max_memory)
         if self.join and not self.peers:
             raise SettingsError("join needs the address of at least one peer: --peer ID=HOST:PORT")
         for node in (self.id, *self.peers):
@@ -194,6 +209,23 @@ class ServeConfig:
             mode=mode or "require",
             minimum=self.tls_minimum,
         )
+
+    def users_table(self) -> UserTable | None:
+        """Return the users of the file; None without one. Raise `SettingsError`."""
+        if not self.users:
+            return None
+        try:
+            table = read_users(Path(self.users).read_text("utf-8").splitlines())
+        except (OSError, UnicodeDecodeError, CommandError) as failure:
+            raise SettingsError(f"users: {self.users}: {failure}") from None
+        if not table.grants:
+            raise SettingsError(f"users: {self.users} has no user in it")
+        return table
+
+    @property
+    def max_memory_bytes(self) -> int:
+        """The limit on memory in bytes, 0 without one."""
+        return bytes_of(self.max_memory)
 
     @property
     def health_address(self) -> str:
@@ -292,6 +324,11 @@ OPTIONS: Final = with_variables(
         help="health ports of the other nodes, as http://HOST:PORT: the page shows these nodes too",
     ),
     Option(
+        name="users",
+        metavar="FILE",
+        help="a file of users, read at the start; without it, users are made by ACL SETUSER and kept in the log",
+    ),
+    Option(
         name="advertise",
         metavar="HOST:PORT",
         help="address at which the other nodes can dial this one",
@@ -353,6 +390,18 @@ OPTIONS: Final = with_variables(
         default="5",
     ),
     Option(name="max-clients", metavar="N", help="client connections at any time", default="10000"),
+    Option(name="max-clients-per-address", metavar="N", help="the same from one address; 0: no limit", default="0"),
+    Option(
+        name="max-connection-rate",
+        metavar="N",
+        help="new connections per second from one address; 0: no limit",
+        default="0",
+    ),
+    Option(
+        name="max-memory",
+        metavar="SIZE",
+        help="memory of keys and values, such as 512mb or 2gb; writes beyond it are refused (OOM)",
+    ),
     Option(
         name="redis-role",
         metavar="|".join(REDIS_ROLES),

@@ -42,6 +42,17 @@ _HEAP: Final = 8 * SHARDS
 """The heap of the shards' next deadlines is rebuilt above this size."""
 
 
+_KEY_BYTES: Final = 200
+"""Memory of a key besides its name and value."""
+_EMPTIED: Final = 1 << 62
+"""More than any state: after FLUSHALL, the rest of its entry may grow."""
+
+
+def footprint(key: bytes, value: Value) -> int:
+    """Return the bytes of memory that a key takes, about."""
+    return _KEY_BYTES + len(key) + len(value)
+
+
 def kind_name(kind: Kind) -> str:
     """Return the reply of TYPE for a value of this kind."""
     return _KIND_NAMES[kind]
@@ -138,6 +149,12 @@ class Keyspace:
     """True while answering a query, whose reply may differ between replicas."""
     work: int = attrs.field(default=0, init=False)
     """Bytes that the commands of this entry or transaction have copied, at most; the state machine limits it."""
+    held_bytes: int = attrs.field(default=0, init=False)
+    """Bytes of all records held, expired ones too until they are freed (see `footprint`). Replicas differ in it."""
+    growth: int = attrs.field(default=0, init=False)
+    """Bytes by which living records have grown in this entry; the same on every replica."""
+    allowance: int | None = None
+    """Bytes by which living records may grow in this entry; None: any number."""
     longest: int = attrs.field(default=0, init=False)
     """Upper bound on the bytes of a value, not replicated: it tells when lengths have to be checked."""
     left_out: int = attrs.field(default=0, init=False)
@@ -168,6 +185,7 @@ class Keyspace:
     def advance(self, time: Millis, index: Version) -> None:
         """Begin entry `index` at `time`: every key expires whose deadline has come."""
         self.index = index
+        self.growth, self.allowance = 0, None
         if time > self.time:
             self.time = time
             self._pass()
@@ -214,9 +232,12 @@ class Keyspace:
             if not some:
                 continue
             for _, key in some:
+                gone = shard.records[key]
                 if self._frozen:
-                    self._keep(number, key, shard.records[key])
-                self._order.removed(shard.records.pop(key).born)
+                    self._keep(number, key, gone)
+                del shard.records[key]
+                self.held_bytes -= footprint(key, gone.value)
+                self._order.removed(gone.born)
             del shard.due[: len(some)]
             shard.dead -= len(some)
             self._freed(shard, some[-1][0], len(some))
@@ -271,6 +292,9 @@ class Keyspace:
                 self.expiring -= 1
                 if old.deadline != deadline:
                     shard.drop_due(old.deadline, key)
+        grown = _KEY_BYTES + len(key) + len(value) if old is None else len(value) - len(old.value)
+        self.growth += grown
+        self.held_bytes += grown
         records[key] = Record(kind, value, self.index, deadline, born)
         if len(value) > self.longest:
             self.longest = len(value)
@@ -298,6 +322,8 @@ class Keyspace:
             self._drop_dead(shard, key, record)
             return False
         del shard.records[key]
+        self.growth -= footprint(key, record.value)
+        self.held_bytes -= footprint(key, record.value)
         self.size -= 1
         if record.deadline:
             self.expiring -= 1
@@ -309,6 +335,7 @@ class Keyspace:
     def _drop_dead(self, shard: Shard, key: bytes, record: Record) -> None:
         """Free this dead record."""
         del shard.records[key]
+        self.held_bytes -= footprint(key, record.value)
         shard.drop_due(record.deadline, key)
         self._order.removed(record.born)
         self._freed(shard, record.deadline, 1)
@@ -321,7 +348,8 @@ class Keyspace:
         self._garbage.extend(old)
         self._garbage.extend(self._order.blocks())
         self._order = CreationOrder(self._stands)
-        self.size = self.expiring = self.dead = self.left_out = 0
+        self.size = self.expiring = self.dead = self.left_out = self.held_bytes = 0
+        self.growth = -_EMPTIED if lived else self.growth
         self._due, self._passed = [], []
         self._with_dead.clear()
 
@@ -408,6 +436,7 @@ class Keyspace:
         shard = self._shards[number]
         shard.records[key] = record
         self.longest = max(self.longest, len(record.value))
+        self.held_bytes += footprint(key, record.value)
         self._order.add(key, record.born)
         self.size += 1
         if record.deadline:

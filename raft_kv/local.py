@@ -34,7 +34,7 @@ from raft_kv.status import ServerStatus
 from raft_kv.status_replies import REDIS_VERSION, info_text, role_reply, status_map
 from raft_kv.version import version
 
-__all__ = ["Later", "answer_locally", "once_of"]
+__all__ = ["Later", "answer_locally", "is_once", "once_of"]
 
 
 @final
@@ -285,6 +285,11 @@ def _backup(word: bytes, numbers: list[bytes]) -> BackupRequest:
         case b"read", [index, term, piece]:
             return ReadBackup(index, term, piece)
     raise syntax_error()
+
+
+def is_once(call: list[bytes]) -> bool:
+    """Return whether this is RAFT ONCE."""
+    return call[0].lower() == b"raft" and call[1].lower() == b"once"
 
 
 def once_of(call: list[bytes], *, in_transaction: bool) -> tuple[tuple[int, int], list[bytes]]:

@@ -2,16 +2,19 @@
 
 A log entry is one of
 
-    byte 0      kind: 1 calls, 2 transaction, 3 clock, 8 open a client session, 9 apply once
+    byte 0      kind: 1 calls, 2 transaction, 3 clock, 8 open a client session, 9 apply once, 10 change a user,
+                11 delete users, 12 an entry on behalf of a user, 13 an entry with an allowance of memory
     bytes 1-8   cluster time in milliseconds, big endian; written by `stamp`, on the leader
     bytes 9-    msgpack: [protocol, calls] or [protocol, watched, calls]; nothing for kinds 3 and 8;
-                [session, sequence, protocol, together, watched, calls] for kind 9
+                [session, sequence, protocol, together, watched, calls] for kind 9; [name, rules] for kind 10;
+                [names] for kind 11. For kind 12 not msgpack: length of the user's name (1 byte), name, kind and body
+                of the entry inside. For kind 13: the allowance (8 bytes, big endian), kind and body of the entry inside
 
 and a query is one of
 
     byte 0      kind: 4 calls, 5 versions
     bytes 1-8   cluster time in milliseconds as the asking node knows it; 0: answer by the log's time alone
-    bytes 9-    msgpack: [protocol, watched, calls, together] or [keys]
+    bytes 9-    msgpack: [protocol, watched, calls, together, user] or [keys]
 
 The answer to an entry is the RESP bytes of its replies, in order. The answer to a query of kind 4 is one byte (1:
 stopped early, at a deadline that only the asking node has seen pass), the number of calls answered as four bytes big
@@ -34,15 +37,20 @@ __all__ = [
     "LONG_ANSWER",
     "QUERY",
     "Answered",
+    "Bounded",
     "Calls",
+    "ChangeUser",
     "Clock",
     "Command",
+    "DeleteUsers",
+    "OnBehalf",
     "Once",
     "OpenSession",
     "Query",
     "Transaction",
     "Undecodable",
     "Versions",
+    "bounded",
     "decode_answer",
     "decode_entry",
     "decode_query",
@@ -51,6 +59,7 @@ __all__ = [
     "encode_entry",
     "encode_query",
     "encode_versions",
+    "on_behalf",
     "stamp",
 ]
 
@@ -104,6 +113,37 @@ class Once(msgspec.Struct, frozen=True, array_like=True):
 
 
 @final
+class ChangeUser(msgspec.Struct, frozen=True, array_like=True):
+    """Make or change a user by these rules; passwords in them are hashed."""
+
+    name: bytes
+    rules: list[bytes]
+
+
+@final
+class DeleteUsers(msgspec.Struct, frozen=True, array_like=True):
+    """Delete users."""
+
+    names: list[bytes]
+
+
+@final
+class OnBehalf(msgspec.Struct, frozen=True):
+    """A command on behalf of a user, whose rights the machine checks; an empty name: of no user."""
+
+    user: bytes
+    command: Calls | Transaction | Clock | OpenSession | Once | ChangeUser | DeleteUsers
+
+
+@final
+class Bounded(msgspec.Struct, frozen=True):
+    """A command that may make the state grow by so many bytes; then further writes are refused, except deletions."""
+
+    allowance: int
+    command: Calls | Transaction | Clock | OpenSession | Once | ChangeUser | DeleteUsers | OnBehalf
+
+
+@final
 class Query(msgspec.Struct, frozen=True, array_like=True):
     """Reading commands; `together`: answered as one transaction, or not at all."""
 
@@ -111,6 +151,8 @@ class Query(msgspec.Struct, frozen=True, array_like=True):
     watched: Watched
     calls: list[Call]
     together: bool
+    user: bytes = b""
+    """Who asks; empty: no user."""
 
 
 @final
@@ -129,7 +171,9 @@ class Answered(msgspec.Struct, frozen=True):
     replies: bytes
 
 
-Command: TypeAlias = Calls | Transaction | Clock | OpenSession | Once
+Command: TypeAlias = Calls | Transaction | Clock | OpenSession | Once | ChangeUser | DeleteUsers | OnBehalf | Bounded
+
+_Plain: TypeAlias = Calls | Transaction | Clock | OpenSession | Once | ChangeUser | DeleteUsers
 
 _CALLS: Final = 1
 _TRANSACTION: Final = 2
@@ -140,6 +184,11 @@ QUERY: Final = bytes([_QUERY])
 """The first byte of a query."""
 _OPEN_SESSION: Final = 8
 _ONCE: Final = 9
+_CHANGE_USER: Final = 10
+_DELETE_USERS: Final = 11
+_ON_BEHALF: Final = 12
+_BOUNDED: Final = 13
+_ALLOWANCE: Final = struct.Struct(">Q")
 _HEADER: Final = struct.Struct(">BQ")
 _HEADER_BYTES: Final = _HEADER.size
 _ANSWER: Final = struct.Struct(">BI")
@@ -153,6 +202,8 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODE_CALLS: Final = msgspec.msgpack.Decoder(Calls)
 _DECODE_TRANSACTION: Final = msgspec.msgpack.Decoder(Transaction)
 _DECODE_ONCE: Final = msgspec.msgpack.Decoder(Once)
+_DECODE_CHANGE: Final = msgspec.msgpack.Decoder(ChangeUser)
+_DECODE_DELETE: Final = msgspec.msgpack.Decoder(DeleteUsers)
 _DECODE_QUERY: Final = msgspec.msgpack.Decoder(Query)
 _DECODE_VERSIONS: Final = msgspec.msgpack.Decoder(Versions)
 _DECODE_ANSWER: Final = msgspec.msgpack.Decoder(list[int])
@@ -166,7 +217,27 @@ def encode_entry(command: Command) -> bytes:
         return _HEADER.pack(_TRANSACTION, 0) + _ENCODER.encode(command)
     if type(command) is Once:
         return _HEADER.pack(_ONCE, 0) + _ENCODER.encode(command)
+    if type(command) is ChangeUser:
+        return _HEADER.pack(_CHANGE_USER, 0) + _ENCODER.encode(command)
+    if type(command) is DeleteUsers:
+        return _HEADER.pack(_DELETE_USERS, 0) + _ENCODER.encode(command)
+    if type(command) is Bounded:
+        return bounded(encode_entry(command.command), command.allowance)
+    if type(command) is OnBehalf:
+        return on_behalf(encode_entry(command.command), command.user)
     return _HEADER.pack(_OPEN_SESSION if type(command) is OpenSession else _CLOCK, 0)
+
+
+def on_behalf(entry: bytes, user: bytes) -> bytes:
+    """Return the entry, not yet stamped, on behalf of this user; names have at most 255 bytes."""
+    inner = entry[:1] + entry[_HEADER.size :]
+    return _HEADER.pack(_ON_BEHALF, 0) + bytes([len(user)]) + user + inner
+
+
+def bounded(entry: bytes, allowance: int) -> bytes:
+    """Return the entry, not yet stamped, with this allowance."""
+    inner = entry[:1] + entry[_HEADER.size :]
+    return _HEADER.pack(_BOUNDED, 0) + _ALLOWANCE.pack(allowance) + inner
 
 
 def stamp(entry: bytes, now: Millis) -> bytes:
@@ -180,19 +251,46 @@ def decode_entry(entry: bytes) -> tuple[Millis, Command]:
     """Return the time and the command of an entry. Raise `Undecodable`."""
     kind, time = _header(entry)
     body = memoryview(entry)[_HEADER_BYTES:]
+    if kind == _CALLS:  # by far the most
+        try:
+            return time, _DECODE_CALLS.decode(body)
+        except msgspec.MsgspecError as failure:
+            raise Undecodable(str(failure)) from None
+    if kind != _BOUNDED:
+        return time, _perhaps_on_behalf(kind, body)
+    start = _ALLOWANCE.size
+    if len(body) <= start:
+        raise Undecodable("too short")
+    return time, Bounded(_ALLOWANCE.unpack_from(body)[0], _perhaps_on_behalf(body[start], body[start + 1 :]))
+
+
+def _perhaps_on_behalf(kind: int, body: memoryview) -> _Plain | OnBehalf:
+    if kind != _ON_BEHALF:
+        return _decoded(kind, body)
+    start = 1 + body[0] if len(body) else 0
+    if not 0 < start < len(body):
+        raise Undecodable("too short")
+    return OnBehalf(bytes(body[1:start]), _decoded(body[start], body[start + 1 :]))
+
+
+def _decoded(kind: int, body: memoryview) -> _Plain:
     try:
         if kind == _CALLS:
-            return time, _DECODE_CALLS.decode(body)
+            return _DECODE_CALLS.decode(body)
         if kind == _TRANSACTION:
-            return time, _DECODE_TRANSACTION.decode(body)
+            return _DECODE_TRANSACTION.decode(body)
         if kind == _ONCE:
-            return time, _DECODE_ONCE.decode(body)
+            return _DECODE_ONCE.decode(body)
+        if kind == _CHANGE_USER:
+            return _DECODE_CHANGE.decode(body)
+        if kind == _DELETE_USERS:
+            return _DECODE_DELETE.decode(body)
     except msgspec.MsgspecError as failure:
         raise Undecodable(str(failure)) from None
     if kind == _CLOCK and not len(body):
-        return time, Clock()
+        return Clock()
     if kind == _OPEN_SESSION and not len(body):
-        return time, OpenSession()
+        return OpenSession()
     raise Undecodable(f"an entry of unknown kind {kind}")
 
 

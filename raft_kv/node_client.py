@@ -6,6 +6,7 @@ own, and drops the first word of an error, which is the one that matters.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import time
@@ -78,6 +79,17 @@ class NodeConnection:
             raise Failed(f"TLS with {address[0]} failed: {failure.reason or failure}") from None
         except OSError as failure:
             raise Failed(str(failure)) from None
+        self._authenticate()
+
+    def _authenticate(self) -> None:
+        """Authenticate with REDISCLI_AUTH, the variable of redis-cli, as the user of REDISCLI_USER, if it is set."""
+        password = os.environ.get("REDISCLI_AUTH")
+        if not password:
+            return
+        reply = self.say("AUTH", os.environ.get("REDISCLI_USER", "default"), password)
+        if isinstance(reply, hiredis.ReplyError):
+            self.close()
+            raise Failed(str(reply))
 
     def say(self, *words: bytes | str | int) -> object:
         """Send a request; return the reply. An error reply is returned as a `hiredis.ReplyError`, not raised."""

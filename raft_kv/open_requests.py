@@ -13,11 +13,15 @@ from raft_kv.resp import OK, Reply, encode_failure
 
 __all__ = [
     "Administering",
+    "Authenticating",
     "BackingUp",
+    "Confirming",
     "Executing",
     "Inspecting",
     "Open",
     "Reading",
+    "Refusing",
+    "SettingUser",
     "Watching",
     "Writing",
     "failure_replies",
@@ -83,7 +87,50 @@ class BackingUp:
     """Waiting for a piece of a backup, which is the reply."""
 
 
-Open: TypeAlias = Writing | Reading | Executing | Watching | Inspecting | Administering | BackingUp
+@final
+@attrs.frozen
+class Authenticating:
+    """Waiting for the check of a password. `then`: the rest of HELLO, to be answered if it is right."""
+
+    user: bytes
+    then: list[bytes] | None = None
+
+
+@final
+@attrs.frozen
+class Refusing:
+    """Waiting until this error may be sent."""
+
+    text: str
+
+
+@final
+@attrs.frozen
+class SettingUser:
+    """Waiting for the hashes of passwords in the rules of ACL SETUSER."""
+
+    user: bytes
+
+
+@final
+@attrs.frozen
+class Confirming:
+    """The first command of the queue waits for a read that confirms the users of this node."""
+
+
+Open: TypeAlias = (
+    Writing
+    | Reading
+    | Executing
+    | Watching
+    | Inspecting
+    | Administering
+    | BackingUp
+    | Authenticating
+    | Refusing
+    | SettingUser
+    | Confirming
+)
 
 
 def failure_replies(waiting: Open | None, error: Refused | OutcomeUnknown) -> bytes:

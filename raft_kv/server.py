@@ -7,7 +7,7 @@ bytes, a `Session` understands them, and `ClientConnection` carries its requests
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from importlib.util import find_spec
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
 from anyio import to_thread
-from anyio.abc import SocketAttribute, SocketStream
+from anyio.abc import SocketAttribute, SocketStream, TaskGroup
 from anyio.streams.stapled import MultiListener
 
 from raft_core.errors import SettingsError
@@ -26,6 +26,7 @@ from raft_kv.client_sockets import ClientSockets
 from raft_kv.config import ServeConfig
 from raft_kv.event_loop import EventLoop, event_loop
 from raft_kv.health.port import HealthPort, health_port
+from raft_kv.log_output import LOG
 from raft_kv.output_buffer import CHECK_INTERVAL
 from raft_kv.service import DRAIN_SECONDS, OBSERVE_SECONDS, QUIET_LOOK, Service
 from raft_kv.state_machine import KeyValueMachine
@@ -40,6 +41,8 @@ if TYPE_CHECKING:  # each loop imports only its own adapter
 
 __all__ = ["run", "serve"]
 
+_HASHING_THREADS: Final = 2
+"""Also the bound on memory and processor for hashing passwords: 16 MiB each."""
 _Listener: TypeAlias = MultiListener[SocketStream]
 
 
@@ -78,7 +81,8 @@ async def _serve(config: ServeConfig, signals: AsyncIterator[signal.Signals], he
             service.health = health.address
             health.attach(service, node)
         async with listener, anyio.create_task_group() as group:
-            server = _Server(service, node, event_loop(config.loop, group), listener, credentials)
+            loop, threads = event_loop(config.loop, group), _Threads(group)
+            server = _Server(service, node, loop, listener, credentials, threads)
             group.start_soon(server.stop_on_signal, signals)
             group.start_soon(server.report_alarms)
             group.start_soon(server.report_changes)
@@ -115,13 +119,49 @@ async def _listener(address: str) -> _Listener:
         raise listen_failure(address, failure) from failure
 
 
+class _Threads:
+    """A few threads for work that takes long, such as hashing a password. Its tasks are in `group`."""
+
+    __slots__ = ("_group", "_limit")
+
+    def __init__(self, group: TaskGroup) -> None:
+        self._group: Final = group
+        self._limit: Final = anyio.CapacityLimiter(_HASHING_THREADS)
+
+    def do(self, work: Callable[[], bytes], done: Callable[[bytes], None]) -> None:
+        """Do the work in a thread; call `done` in the loop with its result, b"" if it raised."""
+        self._group.start_soon(self._do, work, done)
+
+    async def _do(self, work: Callable[[], bytes], done: Callable[[bytes], None]) -> None:
+        try:
+            data = await to_thread.run_sync(work, limiter=self._limit)
+        except Exception:  # a defect that one client meets must not end the node
+            LOG.exception("work for a client failed; please report it")
+            data = b""
+        done(data)
+
+    def later(self, seconds: float, work: Callable[[], None]) -> None:
+        """Call `work` in the loop after so many seconds."""
+        self._group.start_soon(self._later, seconds, work)
+
+    async def _later(self, seconds: float, work: Callable[[], None]) -> None:
+        await anyio.sleep(seconds)
+        work()
+
+
 class _Server:
     """The tasks of one server. Its clients have none."""
 
     __slots__ = ("_credentials", "_listener", "_loop", "_node", "_service", "_sockets", "_table")
 
     def __init__(
-        self, service: Service, node: Node, loop: EventLoop, listener: _Listener, credentials: Credentials | None
+        self,
+        service: Service,
+        node: Node,
+        loop: EventLoop,
+        listener: _Listener,
+        credentials: Credentials | None,
+        threads: _Threads,
     ) -> None:
         self._credentials: Final = credentials
         self._listener: Final = listener
@@ -129,7 +169,7 @@ class _Server:
         self._node: Final = node
         self._loop: Final = loop
         turns = Turns(loop.soon)
-        self._table: Final = ClientTable(node, service, turns)
+        self._table: Final = ClientTable(node, service, turns, threads)
         connect = partial(ClientConnection, self._table)
         self._sockets: Final = ClientSockets(
             turns, service.admit, connect, loop.later, refused=service.refuse, credentials=credentials

@@ -20,6 +20,7 @@ from raft_core.node.meter import Histogram
 from raft_core.node.outputs import Outputs
 from raft_core.node.own_certificate import OwnCertificate
 from raft_core.node.security import is_loopback
+from raft_kv.admission import Admission
 from raft_kv.client_session import Session
 from raft_kv.client_session_values import SessionLimits
 from raft_kv.clients import RequestBook
@@ -36,6 +37,7 @@ from raft_kv.scripts import Scripts
 from raft_kv.state_machine import KeyValueMachine
 from raft_kv.status import ServerStatus, status_of_node
 from raft_kv.supervisor import Supervisor
+from raft_kv.users.access import Access
 from raft_kv.version import version
 from raft_tls import Failure
 
@@ -99,6 +101,10 @@ def _ends_of(connection: Ends) -> tuple[bytes, bytes]:
     return ends[0], ends[1]
 
 
+def _host_of(address: bytes) -> bytes:
+    return address.rpartition(b":")[0]
+
+
 def _local_clock() -> Millis:
     return time.monotonic_ns() // 1_000_000
 
@@ -131,6 +137,8 @@ class Service:
     """Clients refused, by reason."""
     commands: int = 0
     log: NodeLog = attrs.field(init=False)
+    access: Access = attrs.field(init=False)
+    admission: Admission = attrs.field(init=False)
     _limits: SessionLimits = attrs.field(init=False)
     _scripts: Scripts = attrs.field(factory=Scripts)
     _clients: RequestBook = attrs.field(factory=lambda: RequestBook(_local_clock))
@@ -142,6 +150,9 @@ class Service:
     def __attrs_post_init__(self) -> None:
         self.log = NodeLog(self.config)
         self._certificate = OwnCertificate(self._alarms)
+        self.access = Access(self.machine, self.config.users_table())
+        self.admission = Admission(self.config.max_clients_per_address, self.config.max_connection_rate)
+        self.machine.max_memory = self.config.max_memory_bytes
         entry = self.config.settings.max_entry_bytes
         requests = RequestLimits(bulk_bytes=entry, request_bytes=max(RequestLimits().request_bytes, 2 * entry))
         batch = min(SessionLimits().batch_bytes, entry // 4)
@@ -151,10 +162,13 @@ class Service:
         """Return the output buffer of a new connection, or None above the limit; `leave` ends it."""
         if len(self.outputs) >= self.config.max_clients:
             return None
+        ends = _ends_of(connection)
+        if not self.admission.enter(_host_of(ends[0])):
+            return None
         self.received += 1
-        session = Session(next(self._numbers), self._limits, self._scripts, self._clients)
+        session = Session(next(self._numbers), self._limits, self._scripts, self._clients, self.access)
         client = session.client
-        client.address, client.local_address = _ends_of(connection)
+        client.address, client.local_address = ends
         client.since = client.seen = self._clients.clock()
         self._clients.by_number[session.number] = client
         output = OutputBuffer(session)
@@ -164,7 +178,9 @@ class Service:
 
     def leave(self, output: OutputBuffer) -> None:
         """Note that the connection is gone."""
-        self.outputs.discard(output)
+        if output in self.outputs:
+            self.outputs.discard(output)
+            self.admission.leave(_host_of(output.session.client.address))
         self.log.client_left(output.session.number)
         self._clients.by_number.pop(output.session.number, None)
         self.commands += output.session.client.commands
@@ -241,6 +257,11 @@ class Service:
             connections_received=self.received,
             commands=self.all_commands,
             max_clients=self.config.max_clients,
+            clients_refused=self.admission.refused,
+            logins_failed=self.access.failures,
+            commands_denied=self.access.refusals,
+            max_memory=self.config.max_memory_bytes,
+            data_memory=self.machine.keyspace.held_bytes,
             memory=memory_in_use(),
             memory_peak=memory_peak(),
             refused=tuple(sorted(self.refused.items())),

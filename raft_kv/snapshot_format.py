@@ -15,6 +15,7 @@ import msgspec
 from raft_kv.keyspace import Frozen, Keyspace, Kind, Millis, Record, Version
 from raft_kv.long_values import LONG_BYTES, Long, portion
 from raft_kv.once import ClientSession
+from raft_kv.users.rules import User
 
 __all__ = ["SnapshotHead", "SnapshotUnreadable", "count_keys", "read_snapshot", "write_snapshot"]
 
@@ -40,6 +41,8 @@ class SnapshotHead(msgspec.Struct, frozen=True, array_like=True):
     sessions: list[msgspec.Raw] = []
     """Each a pair of a number and a `ClientSession`, the least recently used first, encoded and decoded one by one so
     that no step takes long. Trailing, and absent from snapshots of releases that knew no sessions."""
+    users: list[User] = []
+    """Trailing, and absent from snapshots of releases that knew no users."""
 
 
 @final
@@ -57,9 +60,11 @@ class _Stored(msgspec.Struct, frozen=True, gc=False, array_like=True):
         return Record(self.kind, value, self.version, self.deadline, self.born)
 
 
-def write_snapshot(space: Keyspace, sessions: Mapping[int, ClientSession]) -> Iterator[bytes]:
+def write_snapshot(
+    space: Keyspace, sessions: Mapping[int, ClientSession], users: Iterable[User] = ()
+) -> Iterator[bytes]:
     """Return an iterator over the chunks of a snapshot of this moment, to be driven from any thread."""
-    head = SnapshotHead(space.time, space.index, space.keys_created, space.tombstones(), space.size)
+    head = SnapshotHead(space.time, space.index, space.keys_created, space.tombstones(), space.size, users=list(users))
     return _write(head, list(sessions.items()), space.freeze())
 
 
@@ -97,8 +102,8 @@ def _long_block(key: bytes, record: Record, encoder: msgspec.msgpack.Encoder) ->
     yield tail
 
 
-def read_snapshot(chunks: Iterable[bytes]) -> tuple[dict[int, ClientSession], Keyspace]:
-    """Return the client sessions and the keys of a snapshot. Raise `SnapshotUnreadable`."""
+def read_snapshot(chunks: Iterable[bytes]) -> tuple[dict[int, ClientSession], Keyspace, list[User]]:
+    """Return the client sessions, the keys and the users of a snapshot. Raise `SnapshotUnreadable`."""
     blocks = _blocks(chunks)
     decoder = msgspec.msgpack.Decoder(list[tuple[bytes, _Stored]])
     try:
@@ -120,7 +125,7 @@ def read_snapshot(chunks: Iterable[bytes]) -> tuple[dict[int, ClientSession], Ke
         raise SnapshotUnreadable(str(failure)) from None
     if space.size != head.count:
         raise SnapshotUnreadable(f"{head.count} keys were announced, {space.size} came")
-    return sessions, space
+    return sessions, space, head.users
 
 
 def count_keys(chunks: Iterable[bytes]) -> int:

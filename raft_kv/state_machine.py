@@ -12,8 +12,9 @@ an expired key is not shown because the cluster was idle, and only the leader's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final, final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Final, TypeAlias, final
 
 import attrs
 import msgspec
@@ -23,7 +24,20 @@ from raft_kv import log_format as entries
 from raft_kv.commands import WRITE, look_up
 from raft_kv.commands.strings import MAX_REPLY_BYTES
 from raft_kv.keyspace import Keyspace, NeedsClock, Version
-from raft_kv.log_format import Answered, Calls, Clock, Once, OpenSession, Query, Transaction, Undecodable
+from raft_kv.log_format import (
+    Answered,
+    Bounded,
+    Calls,
+    ChangeUser,
+    Clock,
+    DeleteUsers,
+    OnBehalf,
+    Once,
+    OpenSession,
+    Query,
+    Transaction,
+    Undecodable,
+)
 from raft_kv.long_values import Long
 from raft_kv.once import AppliedOnce
 from raft_kv.resp import (
@@ -38,10 +52,14 @@ from raft_kv.resp import (
     long_parts,
 )
 from raft_kv.snapshot_format import read_snapshot, write_snapshot
+from raft_kv.users.rules import RuleError
+from raft_kv.users.table import UserTable
 from raft_kv.wall_times import in_cluster_time
 
 __all__ = ["Census", "KeyValueMachine"]
 
+_Guard: TypeAlias = Callable[[Sequence[bytes]], str]
+"""Returns the error for a call that its user may not make, "" for one that it may."""
 _MILLION: Final = 1_000_000
 _ANSWER_BYTES: Final = 4 * 1024 * 1024
 """A query stops after this many bytes of replies, and is repeated for the rest."""
@@ -57,6 +75,12 @@ _WORK: Final = 1024 * 1024 * 1024
 """Bytes copied by the commands of one entry or transaction, before the last command. A few bytes can cause much work:
 each APPEND to a long value and each GET of one copies it. Every replica would pause for as long, and again at every
 restart. A constant, the same on every replica."""
+_OUT_OF_MEMORY: Final = encode_failure("OOM command not allowed when used memory > 'maxmemory'.")
+_SHRINKS: Final = frozenset({
+    "del", "delex", "delifeq", "expire", "expireat", "flushall", "flushdb", "getdel", "persist", "pexpire", "pexpireat",
+    "raft.once", "raft.script", "unlink",
+})  # fmt: skip
+"""Writes that Redis allows when memory is short. Those of locks (scripts) must be able to give locks back."""
 _TOO_MUCH: Final = encode_failure("ERR not carried out: the commands before it took too much work; send fewer at once")
 
 
@@ -90,6 +114,9 @@ class KeyValueMachine:
 
     keyspace: Keyspace = attrs.field(factory=Keyspace)
     once: AppliedOnce = attrs.field(factory=AppliedOnce)
+    users: UserTable = attrs.field(factory=UserTable)
+    max_memory: int = 0
+    """Bytes that the state may take, judged where this node leads; 0: no limit."""
 
     def init(self) -> Index:
         """Return 0: this machine is in memory only, rebuilt from snapshot and log."""
@@ -101,7 +128,10 @@ class KeyValueMachine:
 
     def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
         """Return the entry stamped with cluster time, and cluster times in place of its commands' wall times."""
-        return self.prepare(in_cluster_time(command, (wall - now) // _MILLION), now)
+        command = in_cluster_time(command, (wall - now) // _MILLION)
+        if self.max_memory:  # judged here and written into the entry, so that every replica refuses the same commands
+            command = entries.bounded(command, max(0, self.max_memory - self.keyspace.held_bytes))
+        return self.prepare(command, now)
 
     def latest_time(self) -> int:
         """Return the log's time in nanoseconds; 0 before the first entry."""
@@ -117,29 +147,57 @@ class KeyValueMachine:
         keyspace.advance(time, index)
         if self.once.sessions:
             self.once.advance(keyspace.time)
+        guard: _Guard | None = None
+        if type(decoded) is not Calls or self.users.grants:
+            user = b""
+            if type(decoded) is Bounded:
+                keyspace.allowance, decoded = decoded.allowance, decoded.command
+            if type(decoded) is OnBehalf:
+                user, decoded = decoded.user, decoded.command
+            guard = self._guard(user)
         if type(decoded) is Calls:
-            replies = _calls(keyspace, decoded.calls, decoded.protocol, _RESULT_BYTES)
+            replies = _calls(keyspace, decoded.calls, decoded.protocol, _RESULT_BYTES, guard)
             return replies[0] if len(replies) == 1 else b"".join(replies)
         if type(decoded) is Transaction:
-            return _transaction(keyspace, decoded.watched, decoded.calls, decoded.protocol, _RESULT_BYTES)
+            return _transaction(keyspace, decoded.watched, decoded.calls, decoded.protocol, _RESULT_BYTES, guard)
         if type(decoded) is Once:
-            return self._apply_once(decoded)
+            return self._apply_once(decoded, guard)
+        if type(decoded) is ChangeUser or type(decoded) is DeleteUsers:
+            return self._change_users(decoded, guard)
         if type(decoded) is OpenSession:
             self.once.open(index, keyspace.time)
             return encode(index, 2)
         assert type(decoded) is Clock
         return b""
 
-    def _apply_once(self, command: Once) -> bytes:
+    def _guard(self, user: bytes) -> _Guard | None:
+        """Return the check of each call of an entry or a query; None while there are no users."""
+        return partial(self.users.refusal, user or None) if self.users.grants else None
+
+    def _change_users(self, command: ChangeUser | DeleteUsers, guard: _Guard | None) -> bytes:
+        """Return the reply to ACL SETUSER or ACL DELUSER."""
+        deletes = type(command) is DeleteUsers
+        if guard is not None and (refusal := guard([b"acl", b"deluser" if deletes else b"setuser"])):
+            return encode_failure(refusal)
+        try:
+            if type(command) is DeleteUsers:
+                return encode(self.users.delete(command.names), 2)
+            assert type(command) is ChangeUser
+            self.users.change(command.name, command.rules)
+        except RuleError as failure:
+            return encode_failure(f"ERR {failure}")
+        return encode(OK, 2)
+
+    def _apply_once(self, command: Once, guard: _Guard | None) -> bytes:
         """Return the reply of the command's first sending, which is now or was earlier."""
         keyspace, session, sequence = self.keyspace, command.session, command.sequence
         known = self.once.recall(session, sequence, keyspace.time)
         if known is not None:
             return known
         if command.together:
-            reply = _transaction(keyspace, command.watched, command.calls, command.protocol, _RESULT_BYTES)
+            reply = _transaction(keyspace, command.watched, command.calls, command.protocol, _RESULT_BYTES, guard)
         else:
-            reply = b"".join(_calls(keyspace, command.calls[:1], command.protocol, _RESULT_BYTES))
+            reply = b"".join(_calls(keyspace, command.calls[:1], command.protocol, _RESULT_BYTES, guard))
         self.once.keep(session, sequence, reply)
         return reply
 
@@ -152,20 +210,21 @@ class KeyValueMachine:
         self.keyspace.query_time, self.keyspace.in_query = now, True
         try:
             if type(query) is Query:
-                return _answer(self.keyspace, query)
+                return _answer(self.keyspace, query, self._guard(query.user))
             return entries.encode_versions(_versions(self.keyspace, query.keys))
         finally:
             self.keyspace.query_time, self.keyspace.in_query = 0, False
 
     def snapshot(self) -> Iterator[bytes]:
         """Return an iterator over this moment's state. It is driven from any thread, while applying goes on."""
-        return write_snapshot(self.keyspace, self.once.sessions)
+        return write_snapshot(self.keyspace, self.once.sessions, self.users.users)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the state by the snapshot's. Raise `SnapshotUnreadable`; then nothing has changed."""
-        sessions, space = read_snapshot(chunks)
+        sessions, space, users = read_snapshot(chunks)
+        table = UserTable(users)  # before any change: it may find a rule of a later release
         old, self.keyspace = self.keyspace, space
-        self.once = AppliedOnce(sessions)
+        self.once, self.users = AppliedOnce(sessions), table
         old.let_go()
 
     def census(self) -> Census:
@@ -239,11 +298,20 @@ def _within(keyspace: Keyspace, call: list[bytes], protocol: int, room: int) -> 
     return encoded
 
 
-def _calls(keyspace: Keyspace, calls: list[list[bytes]], protocol: int, room: int) -> list[bytes]:
-    """Return the reply to each command; an error in place of a reply without room."""
+def _calls(
+    keyspace: Keyspace, calls: list[list[bytes]], protocol: int, room: int, guard: _Guard | None = None
+) -> list[bytes]:
+    """Return the reply to each command; an error in place of a reply without room, or where `guard` refuses."""
     replies: list[bytes] = []
     keyspace.work = 0
+    allowance = keyspace.allowance
     for call in calls:
+        if guard is not None and (refusal := guard(call)):
+            replies.append(encode_failure(refusal))
+            continue
+        if allowance is not None and keyspace.growth >= allowance and _grows(call):
+            replies.append(_OUT_OF_MEMORY)
+            continue
         reply = _within(keyspace, call, protocol, room) if keyspace.work <= _WORK else _TOO_MUCH
         size = len(reply)
         if size > room:
@@ -253,23 +321,37 @@ def _calls(keyspace: Keyspace, calls: list[list[bytes]], protocol: int, room: in
     return replies
 
 
+def _grows(call: list[bytes]) -> bool:
+    """Return whether the command may make the state grow: Redis refuses these when memory is short."""
+    try:
+        command = look_up(call)
+    except CommandError:
+        return False
+    return WRITE in command.flags and command.name not in _SHRINKS
+
+
 def _transaction(
-    keyspace: Keyspace, watched: list[tuple[bytes, Version]], calls: list[list[bytes]], protocol: int, room: int
+    keyspace: Keyspace,
+    watched: list[tuple[bytes, Version]],
+    calls: list[list[bytes]],
+    protocol: int,
+    room: int,
+    guard: _Guard | None = None,
 ) -> bytes:
     """Return the replies of a transaction, or the null reply if a watched key has changed."""
     if any(keyspace.version(key) != version for key, version in watched):
         return encode(NULL_ARRAY, protocol)
-    return array_header(len(calls)) + b"".join(_calls(keyspace, calls, protocol, room))
+    return array_header(len(calls)) + b"".join(_calls(keyspace, calls, protocol, room, guard))
 
 
-def _answer(keyspace: Keyspace, query: Query) -> bytes:
+def _answer(keyspace: Keyspace, query: Query, guard: _Guard | None) -> bytes:
     """Return the encoded replies to as many of the query's commands as possible; copy a long value once."""
     calls = [call if _only_reads(call) else [] for call in query.calls]
     if query.together:
         try:
             for key, _ in query.watched:
                 keyspace.find(key)  # one that is due has changed, and the log does not know it yet
-            replies_together = _transaction(keyspace, query.watched, calls, query.protocol, _READ_BYTES)
+            replies_together = _transaction(keyspace, query.watched, calls, query.protocol, _READ_BYTES, guard)
             return entries.encode_answer(Answered(False, len(calls), replies_together))
         except NeedsClock:
             return entries.encode_answer(Answered(True, 0, b""))
@@ -278,7 +360,8 @@ def _answer(keyspace: Keyspace, query: Query) -> bytes:
     due = False
     for call in calls:
         try:
-            reply = _call(keyspace, call, query.protocol)
+            refusal = guard(call) if guard is not None else ""
+            reply = encode_failure(refusal) if refusal else _call(keyspace, call, query.protocol)
         except NeedsClock:
             due = True
             break

@@ -86,6 +86,14 @@ class ServerStatus:
     max_clients: int = 0
     refused: tuple[tuple[str, int], ...] = ()
     """Clients refused, by reason."""
+    clients_refused: int = 0
+    """Connections refused by the limits on one address."""
+    logins_failed: int = 0
+    commands_denied: int = 0
+    """Commands refused because their user had no right to them."""
+    max_memory: int = 0
+    data_memory: int = 0
+    """Bytes that keys and values take, about."""
     memory: int = 0
     """Bytes of memory in use by the process."""
     memory_peak: int = 0

@@ -58,8 +58,9 @@ def _sections(status: ServerStatus) -> dict[str, list[tuple[str, object]]]:
             ("used_memory_rss_human", _human(status.memory)),
             ("used_memory_peak", status.memory_peak),
             ("used_memory_peak_human", _human(status.memory_peak)),
-            ("maxmemory", 0),
-            ("maxmemory_human", "0B"),
+            ("used_memory_dataset", status.data_memory),
+            ("maxmemory", status.max_memory),
+            ("maxmemory_human", _human(status.max_memory)),
             ("maxmemory_policy", "noeviction"),
         ],
         "persistence": [
@@ -72,6 +73,9 @@ def _sections(status: ServerStatus) -> dict[str, list[tuple[str, object]]]:
         "stats": [
             ("total_connections_received", status.connections_received),
             ("total_commands_processed", status.commands),
+            ("rejected_connections", status.clients_refused),
+            ("acl_access_denied_auth", status.logins_failed),
+            ("acl_access_denied_cmd", status.commands_denied),
             ("evicted_keys", 0),
             *((f"dropped_{name}", count) for name, count in status.drops),
         ],

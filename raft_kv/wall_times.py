@@ -16,7 +16,7 @@ from raft_kv import log_format as entries
 from raft_kv.commands.comparing import RAFT_SET
 from raft_kv.commands.table import INT64_MAX, integer
 from raft_kv.keyspace import Millis
-from raft_kv.log_format import Calls, Once, Transaction, Undecodable
+from raft_kv.log_format import Calls, OnBehalf, Once, Transaction, Undecodable
 from raft_kv.resp import CommandError
 
 __all__ = ["TOLERATED", "in_cluster_time"]
@@ -42,10 +42,12 @@ def in_cluster_time(entry: bytes, ahead: Millis) -> bytes:
         _, command = entries.decode_entry(entry)
     except Undecodable:
         return entry
-    if not isinstance(command, Calls | Transaction | Once):
+    inside = command.command if type(command) is OnBehalf else command
+    if not isinstance(inside, Calls | Transaction | Once):
         return entry
-    calls = [_moved(call, ahead) for call in command.calls]
-    return entries.encode_entry(msgspec.structs.replace(command, calls=calls))
+    calls = [_moved(call, ahead) for call in inside.calls]
+    moved = entries.encode_entry(msgspec.structs.replace(inside, calls=calls))
+    return entries.on_behalf(moved, command.user) if type(command) is OnBehalf else moved
 
 
 def _moved(call: list[bytes], ahead: Millis) -> list[bytes]:

@@ -49,6 +49,7 @@ COMMANDS: Final = (
     Command.row("ping", -1, "fast", _ping),
     Command.row("echo", 2, "fast", _echo),
     Command.row("select", 2, "fast", _select),
+    Command.row("acl", -2, "session admin", _not_here),
     Command.row("auth", -2, "session fast", _not_here),
     Command.row("hello", -1, "session fast", _not_here),
     Command.row("client", -2, "session", _not_here),

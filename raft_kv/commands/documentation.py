@@ -132,7 +132,7 @@ DOCUMENTATION: Final[dict[str, Documented]] = {
         ),
     ),
     # Connection.
-    "auth": _connection("1.0.0", "Authenticate; there are no passwords.", "[username] password"),
+    "auth": _connection("1.0.0", "Authenticate as a user.", "[username] password"),
     "client": _connection(
         "2.4.0",
         "Commands about clients.",
@@ -160,6 +160,20 @@ DOCUMENTATION: Final[dict[str, Documented]] = {
     "reset": _connection("6.2.0", "Make the connection as it was when it was new."),
     "select": _connection("1.0.0", "Select the database; there is one, 0.", "index"),
     # Server.
+    "acl": _server(
+        "6.0.0",
+        "Commands about users.",
+        cat=("6.0.0", "Return the categories, or the commands of one.", "[category]"),
+        deluser=("6.0.0", "Delete users, on all nodes.", "username..."),
+        genpass=("6.0.0", "Return a random password.", "[bits]"),
+        getuser=("6.0.0", "Return the rules of a user.", "username"),
+        help=("6.0.0", "Return a list of the subcommands.", ""),
+        list=("6.0.0", "Return all users with their rules.", ""),
+        log=("6.0.0", "Return the last refusals of this node, or forget them.", "[count | RESET]"),
+        setuser=("6.0.0", "Make or change a user, on all nodes.", "username [rule...]"),
+        users=("6.0.0", "Return the names of all users.", ""),
+        whoami=("6.0.0", "Return the user of this connection.", ""),
+    ),
     "command": _server(
         "2.8.13",
         "Return all commands.",

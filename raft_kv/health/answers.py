@@ -73,6 +73,13 @@ def server_metrics(status: ServerStatus, delays: HistogramValue) -> Iterator[Met
     yield number(gauge, "raft_kv_max_clients", "Most connections of clients that are allowed.", status.max_clients)
     text = "Connections of clients accepted."
     yield number(counter, "raft_kv_connections_received_total", text, status.connections_received)
+    text = "Connections refused by the limits on one address."
+    yield number(counter, "raft_kv_connections_refused_total", text, status.clients_refused)
+    yield number(counter, "raft_kv_logins_failed_total", "Wrong passwords and unknown users.", status.logins_failed)
+    text = "Commands refused because their user had no right to them."
+    yield number(counter, "raft_kv_commands_denied_total", text, status.commands_denied)
+    yield number(gauge, "raft_kv_data_bytes", "Memory of keys and values, about.", status.data_memory)
+    yield number(gauge, "raft_kv_max_memory_bytes", "Limit of that memory; 0 without one.", status.max_memory)
     yield number(counter, "raft_kv_commands_total", "Commands received from clients.", status.commands)
     yield histogram("raft_kv_loop_delay_seconds", "How late the event loop woke from sleeps of a second.", delays)
 

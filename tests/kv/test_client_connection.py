@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import cast
 
 import attrs
 import pytest
@@ -17,7 +18,7 @@ from raft_core.node.driver import Caller
 from raft_core.node.events import Answered
 from raft_core.node.outcomes import result_of
 from raft_kv import client_connection
-from raft_kv.client_connection import ClientConnection, ClientTable, Turns
+from raft_kv.client_connection import ClientConnection, ClientTable, Threads, Turns
 from raft_kv.client_session import Session
 from raft_kv.client_sockets import ClientSockets
 from raft_kv.config import ServeConfig
@@ -99,7 +100,7 @@ class World:
     def __attrs_post_init__(self) -> None:
         turns = Turns(self.due.append)
         turns.begin()
-        self.table = ClientTable(self.node, self.service, turns)
+        self.table = ClientTable(self.node, self.service, turns, cast(Threads, None))  # no password here
 
     def connect(self) -> tuple[ClientConnection, Wire]:
         output = self.service.admit(_Ends())

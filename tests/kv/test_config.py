@@ -179,6 +179,10 @@ SAMPLES = {
     "listen": ("h:1", "h:2"),
     "peer-listen": ("h:3", "h:4"),
     "health": ("h:7", "8379"),
+    "users": ("one", "two"),
+    "max-clients-per-address": ("13", "14"),
+    "max-connection-rate": ("3.5", "4.5"),
+    "max-memory": ("2mb", "3gb"),
     "health-nodes": ("http://h:7,http://i:7", "https://h:8"),
     "advertise": ("h:5", "h:6"),
     "peer": ("2=i:1", "2=i:2"),
@@ -241,7 +245,7 @@ def test_flag_overrides_variable_which_overrides_file_which_overrides_default(na
 
     path = tmp_path / "node.toml"
     table, _, key = {"peer": "peers.2", "set": "settings.election_ticks"}.get(name, "").partition(".")
-    number = name in ("id", "max-clients", "request-timeout")
+    number = name in ("id", "request-timeout") or (name.startswith("max-") and name != "max-memory")
     text = f"[{table}]\n{key} = '{flag.partition('=')[2]}'" if table else f"{name} = {flag if number else repr(flag)}"
     path.write_text(text if name == "id" else f"id = 1\n{text}")
     only_file = serve_config(given_values({"config": str(path)}, others))

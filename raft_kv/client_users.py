@@ -1,0 +1,104 @@
+"""`ClientUser`: the user of one session: its rights, AUTH, HELLO with AUTH, and ACL.
+
+No waiting here: a method returns the reply, or with `Begun` what has to be carried out first.
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+import attrs
+
+from raft_kv import log_format as entries
+from raft_kv.client_session_values import Inspect, OffLoop, Propose, SessionEffect, Wait
+from raft_kv.clients import Client
+from raft_kv.commands import look_up
+from raft_kv.local import is_once
+from raft_kv.log_format import Calls, ChangeUser, DeleteUsers, Once, Transaction
+from raft_kv.open_requests import Authenticating, Inspecting, Open, Refusing, SettingUser, Writing
+from raft_kv.resp import OK, CommandError, Reply
+from raft_kv.users.access import WRONG_PASSWORD, Access
+from raft_kv.users.acl import HELLO_WITHOUT_AUTH, acl_reply, decode_rules, hashing, hello_credentials
+
+__all__ = ["Begun", "ClientUser"]
+
+
+@final
+@attrs.frozen
+class Begun:
+    """A session waits for the outcome of `effect`; `waiting` says what for."""
+
+    waiting: Open
+    effect: SessionEffect
+
+
+@final
+class ClientUser:
+    """The user of one client. `checks`: there are users, so entries are made on behalf of one."""
+
+    __slots__ = ("_access", "_client")
+
+    def __init__(self, client: Client, access: Access) -> None:
+        self._client: Final = client
+        self._access: Final = access
+
+    def check(self, call: list[bytes], *, in_transaction: bool) -> None:
+        """Raise `CommandError` if the user may not do this; in RAFT ONCE, neither it nor the command inside."""
+        context = "multi" if in_transaction else "toplevel"
+        self._access.check(self._client.user, look_up(call), call, self._about, context)
+        if is_once(call) and len(call) > 4:
+            self.check(call[4:], in_transaction=in_transaction)
+
+    def proposal(self, command: Calls | Transaction | Once | ChangeUser | DeleteUsers, *, checks: bool) -> Propose:
+        """Return the effect that has the command applied."""
+        entry = entries.encode_entry(command)
+        if checks and not self._access.from_file:
+            entry = entries.on_behalf(entry, self._client.user or b"")
+        return Propose(entry)
+
+    # AUTH and HELLO.
+
+    def authenticate(self, name: bytes, password: bytes, then: list[bytes] | None = None) -> Begun:
+        """Begin the check of a password; `then`: the rest of HELLO."""
+        return Begun(Authenticating(name, then), OffLoop(self._access.password_check(name, password)))
+
+    def on_password(self, waiting: Authenticating, *, right: bool) -> Begun | Reply:
+        """Take the outcome of that check."""
+        client, access = self._client, self._access
+        address = client.address.rpartition(b":")[0]
+        if not right:
+            delay = access.login_failed(waiting.user, self._about, address)
+            return Begun(Refusing(WRONG_PASSWORD), Wait(delay))
+        client.user = waiting.user
+        access.login_succeeded(address)
+        return OK if waiting.then is None else Begun(Inspecting(waiting.then), Inspect())
+
+    def hello(self, call: list[bytes]) -> Begun:
+        """Answer HELLO where users count: first the password, then the rest. Raise `CommandError`."""
+        given = hello_credentials(call)
+        if given is not None:
+            return self.authenticate(*given)
+        if self._access.table.grant_of(self._client.user) is None:
+            raise CommandError(HELLO_WITHOUT_AUTH)
+        return Begun(Inspecting(call), Inspect())
+
+    # ACL.
+
+    def acl(self, call: list[bytes], *, checks: bool) -> Begun | Reply:
+        """Answer ACL. Raise `CommandError`."""
+        word = call[1].lower()
+        if word not in (b"setuser", b"deluser") or len(call) < 3:
+            return acl_reply(self._access, self._client.user, call)
+        if refusal := self._access.no_changes():
+            raise CommandError(refusal)
+        if word == b"deluser":
+            return Begun(Writing(1), self.proposal(DeleteUsers(call[2:]), checks=checks))
+        return Begun(SettingUser(call[2]), OffLoop(hashing(self._access, call[2], call[3:])))
+
+    def on_hashed(self, waiting: SettingUser, data: bytes, *, checks: bool) -> Begun:
+        """Take the rules with hashed passwords."""
+        return Begun(Writing(1), self.proposal(ChangeUser(waiting.user, decode_rules(data)), checks=checks))
+
+    @property
+    def _about(self) -> str:
+        return f"id={self._client.number} addr={self._client.address.decode('utf-8', 'replace')}"

@@ -1,0 +1,379 @@
+"""Users: nothing changes without them; with them, every client is held to its rights, on every way into the state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from raft_core.ids import Index
+from raft_kv.client_session_values import TransferLeadership
+from raft_kv.log_format import Calls, Query, encode_entry, encode_query, on_behalf
+from raft_kv.resp import CommandError
+from raft_kv.state_machine import KeyValueMachine
+from raft_kv.users import passwords
+from raft_kv.users.access import read_users
+from raft_kv.users.passwords import hash_password, matches
+from tests.kv.users.node import ADMIN, Node, Talker
+
+
+@pytest.fixture(autouse=True)
+def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "_COST", 10)
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    """A node with an administrator, root."""
+    node = Node()
+    assert node.connect().say(*ADMIN) == b"OK"
+    yield node
+    assert all(b"secret" not in entry for entry in node.entries)  # nor any other password that is spelled so
+
+
+@pytest.fixture
+def root(node: Node) -> Talker:
+    root = node.connect()
+    assert root.say(b"AUTH", b"root", b"secret") == b"OK"
+    return root
+
+
+def user(root: Talker, name: bytes, *rules: bytes) -> Talker:
+    """A client that has authenticated as a new user with these rules."""
+    assert root.say(b"ACL", b"SETUSER", name, b"on", b">pw-secret", *rules) == b"OK"
+    client = root.node.connect()
+    assert client.say(b"AUTH", name, b"pw-secret") == b"OK"
+    return client
+
+
+# Without users.
+
+
+def test_server_without_users_is_as_it_was() -> None:
+    node = Node()
+    client = node.connect()
+    assert client.say(b"SET", b"k", b"v") == b"OK"
+    assert client.say(b"AUTH", b"default", b"any") == b"OK"
+    assert client.say(b"AUTH", b"any").startswith("ERR AUTH <password> called without any password")
+    assert client.say(b"ACL", b"WHOAMI") == b"default"
+    assert client.say(b"ACL", b"LIST") == [b"user default on nopass ~* +@all"]
+    assert client.say(b"RAFT", b"TRANSFER") == b"OK"
+    assert node.asked == [TransferLeadership()]
+    assert node.entries[0] == node.machine.prepare(encode_entry(Calls(2, [[b"SET", b"k", b"v"]])), 10**18)
+
+
+@pytest.mark.parametrize("rules", [
+    (b"alice", b"on", b">pw", b"~*", b"+get"),  # no administrator
+    (b"alice", b"on", b"~*", b"+@all"),  # without a password it cannot authenticate
+    (b"alice", b">pw", b"~*", b"+@all"),  # off
+    (b"default", b"on", b">pw", b"~*", b"+@all", b"-raft"),
+])  # fmt: skip
+def test_first_user_must_be_administrator(rules: tuple[bytes, ...]) -> None:
+    node = Node()
+    client = node.connect()
+    assert "administrator" in client.say(b"ACL", b"SETUSER", *rules)
+    assert not node.machine.users.grants
+    assert client.say(b"SET", b"k", b"v") == b"OK"
+
+
+def test_default_user_is_off_once_there_are_users(node: Node) -> None:
+    stranger = node.connect()
+    for call in (
+        (b"GET", b"k"),
+        (b"SET", b"k", b"v"),
+        (b"RAFT", b"STATUS"),
+        (b"ACL", b"WHOAMI"),
+        (b"MULTI",),
+        (b"INFO",),
+    ):
+        assert stranger.say(*call) == "NOAUTH Authentication required."
+    assert stranger.say(b"HELLO", b"3").startswith("NOAUTH HELLO must be called")
+    assert stranger.say(b"RESET") == b"RESET"
+
+
+def test_default_user_works_as_requirepass_does() -> None:
+    node = Node()
+    node.connect().say(b"ACL", b"SETUSER", b"default", b"on", b">secret", b"~*", b"+@all")
+    client = node.connect()
+    assert client.say(b"GET", b"k") == "NOAUTH Authentication required."
+    assert client.say(b"AUTH", b"secret") == b"OK"
+    assert client.say(b"GET", b"k") is None
+
+
+def test_default_user_without_password_serves_strangers(root: Talker) -> None:
+    assert root.say(b"ACL", b"SETUSER", b"default", b"on", b"nopass", b"~public:*", b"+get") == b"OK"
+    stranger = root.node.connect()
+    assert stranger.say(b"GET", b"public:1") is None
+    assert stranger.say(b"GET", b"private").startswith("NOPERM")
+    assert stranger.say(b"SET", b"public:1", b"x").startswith("NOPERM")
+    assert stranger.say(b"ACL", b"SETUSER", b"eve", b"on").startswith("NOPERM")
+
+
+# AUTH and HELLO.
+
+
+def test_wrong_password_and_unknown_user_get_the_same_answer_late(node: Node) -> None:
+    client = node.connect()
+    answers = [client.say(b"AUTH", b"root", b"wrong"), client.say(b"AUTH", b"nobody", b"wrong")]
+    assert answers == ["WRONGPASS invalid username-password pair or user is disabled."] * 2
+    assert node.waited == [0.2, 0.4]
+    assert client.say(b"GET", b"k") == "NOAUTH Authentication required."
+    assert node.access.failures == 2
+
+
+def test_delay_grows_for_an_address_and_is_bounded(node: Node) -> None:
+    for number in range(8):
+        node.connect(b"10.0.0.9:%d" % number).say(b"AUTH", b"root", b"wrong")
+    assert node.waited == [0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0, 2.0]
+    node.connect(b"10.0.0.7:1").say(b"AUTH", b"root", b"wrong")
+    assert node.waited[-1] == 0.2
+    node.connect(b"10.0.0.9:9").say(b"AUTH", b"root", b"secret")
+    node.connect(b"10.0.0.9:9").say(b"AUTH", b"root", b"wrong")
+    assert node.waited[-1] == 0.2
+
+
+def test_disabled_user_cannot_authenticate(root: Talker) -> None:
+    user(root, b"bob", b"+get", b"~*")
+    assert root.say(b"ACL", b"SETUSER", b"bob", b"off") == b"OK"
+    assert root.node.connect().say(b"AUTH", b"bob", b"pw-secret").startswith("WRONGPASS")
+
+
+def test_hello_authenticates_and_names(node: Node) -> None:
+    client = node.connect()
+    assert client.say(b"HELLO", b"2", b"AUTH", b"root", b"wrong", b"SETNAME", b"me").startswith("WRONGPASS")
+    reply = client.say(b"HELLO", b"2", b"SETNAME", b"me", b"AUTH", b"root", b"secret")
+    assert reply[:2] == [b"server", b"redis"]
+    assert client.say(b"CLIENT", b"GETNAME") == b"me"
+    assert client.say(b"ACL", b"WHOAMI") == b"root"
+    assert client.say(b"RESET") == b"RESET"
+    assert client.say(b"GET", b"k") == "NOAUTH Authentication required."
+
+
+def test_commands_sent_behind_auth_are_held_to_its_outcome(node: Node) -> None:
+    first = node.connect().say_all((b"AUTH", b"root", b"secret"), (b"SET", b"k", b"1"), (b"GET", b"k"))
+    assert first == [b"OK", b"OK", b"1"]
+    second = node.connect().say_all((b"AUTH", b"root", b"wrong"), (b"SET", b"k", b"2"), (b"GET", b"k"))
+    assert [str(reply).split()[0] for reply in second] == ["WRONGPASS", "NOAUTH", "NOAUTH"]
+
+
+def test_password_that_was_right_costs_one_hash(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert node.connect().say(b"AUTH", b"root", b"secret") == b"OK"
+    monkeypatch.setattr("raft_kv.users.access.matches", lambda *_: pytest.fail("hashed again"))
+    assert node.connect().say(b"AUTH", b"root", b"secret") == b"OK"
+
+
+def test_password_that_was_changed_is_not_remembered(root: Talker) -> None:
+    assert root.say(b"ACL", b"SETUSER", b"root", b">new-secret", b"<secret") == b"OK"
+    assert root.node.connect().say(b"AUTH", b"root", b"secret").startswith("WRONGPASS")
+    assert root.node.connect().say(b"AUTH", b"root", b"new-secret") == b"OK"
+    assert "does not exist" in root.say(b"ACL", b"SETUSER", b"root", b"<secret")
+
+
+def test_hashes_are_salted_and_checked() -> None:
+    one, other = hash_password(b"x"), hash_password(b"x")
+    assert one != other
+    assert matches(b"x", [other, one]) == one
+    assert matches(b"y", [one, other]) == ""
+    assert matches(b"", []) == ""
+
+
+# Commands and keys.
+
+
+@pytest.mark.parametrize(("rules", "call", "allowed"), [
+    ((b"+get", b"~a*"), (b"GET", b"a1"), True),
+    ((b"+get", b"~a*"), (b"GET", b"b1"), False),
+    ((b"+get", b"~a*"), (b"SET", b"a1", b"x"), False),
+    ((b"+@read", b"~*"), (b"MGET", b"a", b"b"), True),
+    ((b"+@read", b"~a"), (b"MGET", b"a", b"b"), False),
+    ((b"+@write", b"~a*"), (b"MSET", b"a", b"b", b"a2", b"c"), True),
+    ((b"+@write", b"~a*"), (b"MSET", b"a", b"b", b"b", b"c"), False),
+    ((b"+@all", b"-@write", b"~*"), (b"DEL", b"a"), False),
+    ((b"+@all", b"-@dangerous", b"~*"), (b"FLUSHALL",), False),
+    ((b"+@all", b"-@dangerous", b"~*"), (b"KEYS", b"*"), False),
+    ((b"+@all", b"-@dangerous", b"~*"), (b"RAFT", b"TRANSFER"), False),
+    ((b"+@all", b"-@dangerous", b"~*"), (b"RAFT", b"SESSION"), True),
+    ((b"+@all", b"-@admin", b"~*"), (b"RAFT", b"BACKUP", b"OPEN"), False),
+    ((b"+@all", b"-@admin", b"~*"), (b"ACL", b"LIST"), False),
+    ((b"+@all", b"-@admin", b"~*"), (b"ACL", b"WHOAMI"), True),
+    ((b"+raft|status",), (b"RAFT", b"STATUS"), True),
+    ((b"+raft|status",), (b"RAFT", b"REMOVE", b"2"), False),
+    ((b"+raft", b"-raft|remove"), (b"RAFT", b"EXPLAIN"), True),
+    ((b"+raft", b"-raft|remove"), (b"RAFT", b"REMOVE", b"2"), False),
+    ((b"+@all", b"%R~a*"), (b"GET", b"a"), True),
+    ((b"+@all", b"%R~a*"), (b"SET", b"a", b"x"), False),
+    ((b"+@all", b"%W~a*"), (b"SET", b"a", b"x"), True),
+    ((b"+@all", b"%W~a*"), (b"SET", b"a", b"x", b"GET"), False),
+    ((b"+@all", b"%W~a*"), (b"GET", b"a"), False),
+    ((b"+@all", b"%W~a*"), (b"INCR", b"a"), False),
+    ((b"+@all", b"%R~a*", b"%W~a"), (b"INCR", b"a"), True),
+    ((b"+@all", b"%W~a*"), (b"GETDEL", b"a"), False),
+    ((b"+@all", b"%R~a", b"%W~b"), (b"RENAME", b"a", b"b"), False),
+    ((b"+@all", b"%R~*"), (b"WATCH", b"a"), True),
+    ((b"+@all", b"~b"), (b"WATCH", b"a"), False),
+    ((b"+@all", b"~a"), (b"EVALSHA", b"0" * 40, b"1", b"b"), False),
+    ((b"+@all", b"~a"), (b"RAFT", b"ONCE", b"1", b"1", b"SET", b"b", b"x"), False),
+    ((b"+@all", b"-set", b"~*"), (b"RAFT", b"ONCE", b"1", b"1", b"SET", b"b", b"x"), False),
+])  # fmt: skip
+def test_rules_decide(rules: tuple[bytes, ...], call: tuple[bytes, ...], allowed: bool, root: Talker) -> None:
+    client = user(root, b"bob", *rules)
+    entries = len(root.node.entries)
+    reply = client.say(*call)
+    assert str(reply).startswith("NOPERM") is not allowed
+    if not allowed:
+        assert len(root.node.entries) == entries
+
+
+def test_refused_command_leaves_its_batch_in_order(root: Talker) -> None:
+    client = user(root, b"bob", b"~a*", b"+set", b"+get")
+    replies = client.say_all(
+        (b"SET", b"a", b"1"), (b"SET", b"b", b"1"), (b"SET", b"a", b"2"), (b"GET", b"b"), (b"GET", b"a")
+    )
+    assert [str(reply).split()[0] for reply in replies] == ["b'OK'", "NOPERM", "b'OK'", "NOPERM", "b'2'"]
+
+
+def test_refused_command_spoils_transaction(root: Talker) -> None:
+    client = user(root, b"bob", b"~a*", b"+@all")
+    replies = client.say_all((b"MULTI",), (b"SET", b"a", b"1"), (b"SET", b"b", b"1"), (b"EXEC",))
+    assert replies[2].startswith("NOPERM")
+    assert replies[3].startswith("EXECABORT")
+    assert root.say(b"EXISTS", b"a", b"b") == 0
+
+
+def test_deleted_user_can_do_nothing_more(root: Talker) -> None:
+    client = user(root, b"bob", b"~*", b"+@all", b"-@admin")
+    assert client.say(b"SET", b"a", b"1") == b"OK"
+    assert root.say(b"ACL", b"DELUSER", b"bob", b"nobody") == 1
+    assert client.say(b"GET", b"a") == "NOAUTH Authentication required."
+    assert "last administrator" in root.say(b"ACL", b"DELUSER", b"root")
+
+
+# The machine decides too.
+
+
+def test_entry_of_node_that_does_not_know_the_users_yet_is_refused(node: Node) -> None:
+    """The node lags: it takes a command of a stranger, or of a user that is deleted, and proposes it."""
+    machine = node.machine
+    for entry in (
+        encode_entry(Calls(2, [[b"SET", b"k", b"v"]])),
+        on_behalf(encode_entry(Calls(2, [[b"SET", b"k", b"v"]])), b"bob"),
+        on_behalf(encode_entry(Calls(2, [[b"SET", b"k", b"v"]])), b""),
+    ):
+        assert machine.apply(Index(5), machine.prepare(entry, 10**18)).startswith(b"-NOAUTH")
+    for who in (b"", b"bob"):
+        reply = machine.query(encode_query(Query(2, [], [[b"GET", b"k"]], False, who), 0))
+        assert b"-NOAUTH" in reply
+    assert machine.keyspace.size == 0
+
+
+def test_right_taken_away_before_entry_applies_refuses_it(root: Talker) -> None:
+    client = user(root, b"bob", b"~*", b"+@all", b"-@admin")
+    proposed = client.session.receive(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n", 10**12)[0]
+    assert root.say(b"ACL", b"SETUSER", b"bob", b"-set") == b"OK"
+    reply = root.node.apply(proposed.command)  # type: ignore[union-attr]
+    assert reply.startswith(b"-NOPERM")
+
+
+def test_operators_command_waits_until_users_are_known(node: Node) -> None:
+    """A node that has just started has no users yet; the log may have some."""
+    fresh = Node()
+    client = fresh.connect()
+    effects = client.session.receive(b"*2\r\n$4\r\nRAFT\r\n$8\r\nTRANSFER\r\n", 10**12)
+    assert not fresh.asked
+    fresh.machine.users = node.machine.users  # the read returns after the log is applied
+    while (order := client._take(effects)) is not None:
+        effects = client._carry_out(order)
+    assert str(client.reader.gets()) == "NOAUTH Authentication required."
+    assert not fresh.asked
+
+
+def test_replicas_and_snapshot_have_the_same_users(root: Talker) -> None:
+    user(root, b"bob", b"~a*", b"%R~b*", b"+@read", b"-keys")
+    node = root.node
+    assert node.replay().users.users == node.machine.users.users
+    other = KeyValueMachine()
+    other.restore(node.machine.snapshot())
+    assert other.users.users == node.machine.users.users
+    assert b"".join(other.snapshot()) == b"".join(node.machine.snapshot())
+
+
+# ACL.
+
+
+def test_acl_shows_users_without_passwords(root: Talker) -> None:
+    user(root, b"bob", b"~a*", b"%W~b", b"+@read", b"-keys")
+    assert root.say(b"ACL", b"USERS") == [b"bob", b"root"]
+    found = root.say(b"ACL", b"GETUSER", b"bob")
+    shown = dict(zip(found[::2], found[1::2], strict=True))
+    assert shown[b"flags"] == [b"on"]
+    assert shown[b"commands"] == b"-@all +@read -keys"
+    assert shown[b"keys"] == b"~a* %W~b"
+    assert root.say(b"ACL", b"GETUSER", b"eve") is None
+    listed = root.say(b"ACL", b"LIST")
+    assert [line.split()[1] for line in listed] == [b"root", b"bob"]
+    again = read_users([line.decode() for line in listed])
+    assert again.users == root.node.machine.users.users
+
+
+def test_log_names_refusals(root: Talker) -> None:
+    client = user(root, b"bob", b"~a*", b"+get")
+    for _ in range(3):
+        client.say(b"GET", b"b")
+    client.say(b"SET", b"a", b"1")
+    root.node.connect().say(b"AUTH", b"bob", b"wrong-secret")
+    found = [dict(zip(item[::2], item[1::2], strict=True)) for item in root.say(b"ACL", b"LOG")]
+    assert [(item[b"reason"], item[b"object"], item[b"username"], item[b"count"]) for item in found] == [
+        (b"auth", b"AUTH", b"bob", 1), (b"command", b"set", b"bob", 1), (b"key", b"b", b"bob", 3),
+    ]  # fmt: skip
+    assert b"secret" not in repr(found).encode()
+    assert root.say(b"ACL", b"LOG", b"RESET") == b"OK"
+    assert root.say(b"ACL", b"LOG") == []
+
+
+def test_categories_hold_commands(root: Talker) -> None:
+    assert b"write" in root.say(b"ACL", b"CAT")
+    assert {b"set", b"del", b"expire"} <= set(root.say(b"ACL", b"CAT", b"write"))
+    assert b"raft|session" not in root.say(b"ACL", b"CAT", b"admin")
+    assert {b"raft|remove", b"acl|setuser"} <= set(root.say(b"ACL", b"CAT", b"admin"))
+    assert "Unknown category" in root.say(b"ACL", b"CAT", b"nothing")
+    one, other = root.say(b"ACL", b"GENPASS"), root.say(b"ACL", b"GENPASS")
+    assert len(one) == len(other) == 64
+    assert one != other
+    assert len(root.say(b"ACL", b"GENPASS", b"5")) == 2
+
+
+@pytest.mark.parametrize("rules", [
+    (b"+nothing",), (b"+@nothing",), (b"-raft|nothing",), (b"%X~a",), (b"%R",), (b"(+get)",), (b"hello",), (b"#abc",),
+    (b"",),
+    (b">",), (b"~" + b"a" * 600,), (b">a", b">b", b">c", b">d", b">e"), tuple(b"~%d" % n for n in range(300)),
+])  # fmt: skip
+def test_wrong_rules_change_nothing(rules: tuple[bytes, ...], root: Talker) -> None:
+    entries = len(root.node.entries)
+    assert root.say(b"ACL", b"SETUSER", b"bob", b"on", *rules).startswith("ERR")
+    assert len(root.node.entries) == entries
+    assert b"bob" not in root.say(b"ACL", b"USERS")
+
+
+def test_errors_show_no_password(root: Talker) -> None:
+    reply = root.say(b"ACL", b"SETUSER", b"bob", b">my-secret", b"+nothing")
+    assert "secret" not in reply
+    assert "secret" not in root.say(b"ACL", b"SETUSER", b"bob", b"#my-secret")
+
+
+def test_users_of_file_cannot_be_changed_by_commands() -> None:
+    table = read_users(["# users", "", f"user root on #{hash_password(b'secret')} ~* +@all", "user default off"])
+    node = Node(file=table)
+    client = node.connect()
+    assert client.say(b"AUTH", b"root", b"secret") == b"OK"
+    assert "file" in client.say(b"ACL", b"SETUSER", b"bob", b"on")
+    assert client.say(b"SET", b"k", b"v") == b"OK"
+    assert client.say(b"RAFT", b"TRANSFER") == b"OK"
+
+
+@pytest.mark.parametrize("lines", [
+    ["user root on >plain ~* +@all"], ["user"], ["root on ~* +@all"], ["user a on nopass ~* +@all", "user a"],
+    ["user a on nopass ~* +get"], ["user a on nopass ~* +nothing"],
+])  # fmt: skip
+def test_wrong_file_is_refused(lines: list[str]) -> None:
+    with pytest.raises(CommandError):
+        read_users(lines)

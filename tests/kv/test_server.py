@@ -196,7 +196,7 @@ def test_an_address_in_use_and_a_foreign_directory_are_refused_in_words(cluster:
     assert "--listen" in clients_taken.stderr
     assert f"127.0.0.1:{member.port}" in clients_taken.stderr
     for loop in ("trio", "asyncio"):
-        named = ["--listen", "no.such.machine.invalid:6379", "--loop", loop]
+        named = ["--listen", "no.such.machine.invalid:6379", "--loop", loop, "--insecure"]
         unresolved = serve("--id", "1", "--data", str(tmp_path / "x"), *named, "--peer-listen", f"127.0.0.1:{ports[0]}")
         assert unresolved.returncode == 1
         assert "--listen" in unresolved.stderr

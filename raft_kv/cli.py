@@ -38,6 +38,7 @@ from raft_kv.node_client import TLS_VARIABLES, use_tls
 from raft_kv.options import Option, Values, add_flags, unused, with_variables
 from raft_kv.ping import PING
 from raft_kv.stopping import stop_when_input_ends
+from raft_kv.users.file import users_of_file
 from raft_kv.version import version
 
 __all__ = ["COMMANDS", "main"]
@@ -277,17 +278,26 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     values = given_values(flags, environ)
     config = serve_config(values)
+    _check_users(config, values)
     warnings = [f"unknown environment variable {name} is ignored" for name in unused(_variables(), environ)]
     try:
         _run(config, warnings)
     except ListenFailed as failure:
-        name = "listen" if failure.address == config.listen else "peer_listen"
+        name = {config.listen: "listen", config.health_address: "health"}.get(failure.address, "peer_listen")
         return _failed(f"{values.origin((name,)) or '--' + name.replace('_', '-')}: {failure}")
     except DiskError as failure:
         return _failed(f"{values.origin(('data',)) or '--data'}: {failure}{_remedy(failure)}")
     except (OSError, RaftError) as failure:
         return _failed(str(failure) or type(failure).__name__)
     return 0
+
+
+def _check_users(config: ServeConfig, values: Values) -> None:
+    """Raise `SettingsError`, with the origin, if the file of users cannot be used: before anything is written."""
+    try:
+        users_of_file(config.users)
+    except SettingsError as failure:
+        raise SettingsError(f"{values.origin(('users',))}: {failure}") from None
 
 
 def _failed(text: str) -> int:

@@ -23,10 +23,7 @@ from raft_core.settings import Settings
 from raft_kv.log_output import FORMATS, LEVELS
 from raft_kv.options import Option, ValueAt, Values, known_names, register, structure, with_variables
 from raft_kv.ordinals import fill_in
-from raft_kv.resp import CommandError
 from raft_kv.sizes import bytes_of
-from raft_kv.users.access import read_users
-from raft_kv.users.table import UserTable
 from raft_storage.location import parse_location, store_class
 
 __all__ = [
@@ -183,12 +180,14 @@ class ServeConfig:
         for name, address, tls in (
             ("listen", self.listen, self.client_tls()),
             ("peer-listen", self.peer_listen, self.peer_tls()),
+            ("health", self.health_address, self.client_tls()),
         ):
-            if tls is None and not self.insecure and not is_loopback(split_address(address)[0]):
+            if address and tls is None and not self.insecure and not is_loopback(split_address(address)[0]):
+                what = "read the state of this node" if name == "health" else "read and change the data"
                 raise SettingsError(
-                    f"{name} {address} is open to other machines, and without TLS each of them could read and change "
-                    "the data: give a certificate (--tls-certificate, --tls-key, --tls-authorities; raft-kv certs "
-                    "makes them), listen at 127.0.0.1, or say --insecure if the network is trusted"
+                    f"{name} {address} is open to other machines, and without TLS each of them could {what}: give a "
+                    "certificate (--tls-certificate, --tls-key, --tls-authorities; raft-kv certs makes them), listen "
+                    "at 127.0.0.1, or say --insecure if the network is trusted"
                 )
 
     def peer_tls(self) -> TLS | None:
@@ -210,18 +209,6 @@ class ServeConfig:
             minimum=self.tls_minimum,
         )
 
-    def users_table(self) -> UserTable | None:
-        """Return the users of the file; None without one. Raise `SettingsError`."""
-        if not self.users:
-            return None
-        try:
-            table = read_users(Path(self.users).read_text("utf-8").splitlines())
-        except (OSError, UnicodeDecodeError, CommandError) as failure:
-            raise SettingsError(f"users: {self.users}: {failure}") from None
-        if not table.grants:
-            raise SettingsError(f"users: {self.users} has no user in it")
-        return table
-
     @property
     def max_memory_bytes(self) -> int:
         """The limit on memory in bytes, 0 without one."""
@@ -231,6 +218,21 @@ class ServeConfig:
     def health_address(self) -> str:
         """The address of the health port; a port alone is one of this machine."""
         return f"127.0.0.1:{self.health}" if self.health.isdigit() else self.health
+
+    @property
+    def health_uses_tls(self) -> bool:
+        """True if the health port speaks TLS: as the port for clients does, but never on a loopback address."""
+        return bool(self.health) and self.client_tls() is not None and not self._health_is_local
+
+    @property
+    def health_is_protected(self) -> bool:
+        """True if other machines can connect to the health port by TLS only, or not at all."""
+        tls = self.client_tls()
+        return self._health_is_local or (tls is not None and tls.required)
+
+    @property
+    def _health_is_local(self) -> bool:
+        return is_loopback(split_address(self.health_address)[0])
 
     @property
     def health_urls(self) -> tuple[str, ...]:

@@ -58,9 +58,10 @@ class NodeLog:
         """Log that the server accepts clients at `listen` and peers at `peer_address`."""
         self._peer_address = peer_address
         config = self._config
+        scheme = "https" if config.health_uses_tls else "http"
         text = (
             f"raft-kv {version()} started: cluster {config.cluster}, clients at {listen}, peers at {peer_address}, "
-            f"data in {config.directory}, loop {config.loop}" + (f", health at http://{health}/" if health else "")
+            f"data in {config.directory}, loop {config.loop}" + (f", health at {scheme}://{health}/" if health else "")
         )
         details = {"version": version(), "cluster": config.cluster, "data": config.directory, "loop": config.loop}
         self._write("started", text, listen=listen, peer_listen=peer_address, health=health, **details)
@@ -154,6 +155,11 @@ class NodeLog:
         """Log that clients from other machines need no TLS."""
         text = f"this server listens for clients at {listen} and does not require TLS (insecure): every machine that"
         self._write_at(logging.WARNING, "insecure", f"{text} reaches the port can read and change the data")
+
+    def insecure_health(self, address: str) -> None:
+        """Log that other machines need no TLS at the health port."""
+        text = f"the health port listens at {address} and does not require TLS (insecure): every machine that reaches"
+        self._write_at(logging.WARNING, "insecure", f"{text} it can read the state of this node")
 
     def client_defect(self, number: int) -> None:
         """Log the exception being handled, which ends a client's connection."""

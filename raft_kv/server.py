@@ -31,6 +31,8 @@ from raft_kv.output_buffer import CHECK_INTERVAL
 from raft_kv.service import DRAIN_SECONDS, OBSERVE_SECONDS, QUIET_LOOK, Service
 from raft_kv.state_machine import KeyValueMachine
 from raft_kv.stopping import stop_signals, transfer_leadership
+from raft_kv.users.file import users_of_file
+from raft_kv.users.table import UserTable
 from raft_tls import LOOK_SECONDS, Credentials
 
 if TYPE_CHECKING:  # each loop imports only its own adapter
@@ -64,21 +66,29 @@ async def serve(config: ServeConfig) -> None:
     Raise `SettingsError`, `DiskError`, and `OSError` if an address cannot be used.
     """
     with anyio.open_signal_receiver(*stop_signals()) as signals:
-        async with health_port(config.health_address, config.health_urls) as health:
-            await _serve(config, signals, health)
+        users, tls = users_of_file(config.users), config.client_tls()
+        credentials = None if tls is None else await to_thread.run_sync(Credentials, tls)
+        of_health = credentials if config.health_uses_tls else None
+        async with health_port(config.health_address, config.health_urls, of_health) as health:
+            await _serve(config, users, signals, health, credentials)
 
 
-async def _serve(config: ServeConfig, signals: AsyncIterator[signal.Signals], health: HealthPort | None) -> None:
+async def _serve(
+    config: ServeConfig,
+    users: UserTable | None,
+    signals: AsyncIterator[signal.Signals],
+    health: HealthPort | None,
+    credentials: Credentials | None,
+) -> None:
     machine = KeyValueMachine()
     async with _open_node(config, machine) as node:
-        client_tls = config.client_tls()
-        credentials = None if client_tls is None else await to_thread.run_sync(Credentials, client_tls)
         listener = await _listener(config.listen)
         bound = listener.extra(SocketAttribute.local_address)
         assert isinstance(bound, tuple)
-        service = Service(config, machine, join_address(bound[0], bound[1]), node.address)
+        service = Service(config, machine, join_address(bound[0], bound[1]), node.address, users)
         if health is not None:
             service.health = health.address
+            health.certificates = service.certificates
             health.attach(service, node)
         async with listener, anyio.create_task_group() as group:
             loop, threads = event_loop(config.loop, group), _Threads(group)

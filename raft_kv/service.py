@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Final, Protocol, final
 
@@ -38,6 +38,7 @@ from raft_kv.state_machine import KeyValueMachine
 from raft_kv.status import ServerStatus, status_of_node
 from raft_kv.supervisor import Supervisor
 from raft_kv.users.access import Access
+from raft_kv.users.table import UserTable
 from raft_kv.version import version
 from raft_tls import Failure
 
@@ -123,6 +124,8 @@ class Service:
     machine: KeyValueMachine
     listen: str
     peer_address: str
+    users: UserTable | None = None
+    """The users of the file of `config`; None if they are kept in the log."""
     outputs: set[OutputBuffer] = attrs.field(factory=set)
     """One for each connection."""
     leaving: bool = False
@@ -150,7 +153,7 @@ class Service:
     def __attrs_post_init__(self) -> None:
         self.log = NodeLog(self.config)
         self._certificate = OwnCertificate(self._alarms)
-        self.access = Access(self.machine, self.config.users_table())
+        self.access = Access(self.machine, self.users)
         self.admission = Admission(self.config.max_clients_per_address, self.config.max_connection_rate)
         self.machine.max_memory = self.config.max_memory_bytes
         entry = self.config.settings.max_entry_bytes
@@ -189,6 +192,15 @@ class Service:
         """Count and log a client whose TLS failed; `leave` follows."""
         self.refused[failure.reason.value] += 1
         self.log.client_refused(output.session.client.address, failure)
+
+    def refuse_at_health(self, host: str, failure: Failure) -> None:
+        """Count and log a client of the health port whose TLS failed."""
+        self.refused[failure.reason.value] += 1
+        self.log.client_refused(f"{host} at the health port".encode(), failure)
+
+    def certificates(self) -> Mapping[str, float]:
+        """Return when the certificate for clients expires, in seconds since 1970; nothing without one."""
+        return {"client": float(self._certificate.expires)} if self._certificate.expires else {}
 
     def certificate_read(self, state: CertificateRead) -> None:
         """Note when the certificate for clients expires. A problem with its files becomes an alarm."""
@@ -276,6 +288,8 @@ class Service:
         tls = self.config.client_tls()
         if (tls is None or not tls.required) and not is_loopback(split_address(self.listen)[0]):
             self.log.insecure(self.listen)
+        if self.health and not self.config.health_is_protected:
+            self.log.insecure_health(self.health)
         self.log.observe(node.status)
         config = self.config
         if config.log_format == "text":

@@ -21,6 +21,7 @@ from raft_core.errors import OutcomeUnknown, Refused
 from raft_core.node.config import join_address, split_address
 from raft_core.node.metrics import metrics_of
 from raft_core.node.reaching import listen_failure
+from raft_core.node.security import is_loopback
 from raft_core.node.status import Phase
 from raft_kv.health.answers import (
     Check,
@@ -35,7 +36,9 @@ from raft_kv.health.answers import (
 from raft_kv.health.http_session import HttpAnswer, HttpRequest, HttpSession
 from raft_kv.health.page import page_answer
 from raft_kv.health.process import process_figures, process_metrics
+from raft_kv.health.secure_stream import SecureStream
 from raft_kv.log_output import LOG
+from raft_tls import Credentials, Failure, TlsFailed
 
 if TYPE_CHECKING:
     import raft_anyio
@@ -68,14 +71,16 @@ class HealthPort:
     """The health port of one server. `attach` gives it the node once that is open, `detach` takes it away again.
 
     `others`: base URLs of the health ports of other nodes, which the page shows too; their pages may read this one.
-    `certificates` returns when each certificate of the node expires, in seconds since 1970.
+    `certificates` returns when each further certificate of the node expires, by its use, in seconds since 1970. With
+    `credentials` the port speaks TLS.
     """
 
-    def __init__(self, address: str, others: tuple[str, ...] = ()) -> None:
+    def __init__(self, address: str, others: tuple[str, ...] = (), credentials: Credentials | None = None) -> None:
         self.address: Final = address
+        self._credentials: Final = credentials
         self.certificates: Callable[[], Mapping[str, float]] = _no_certificates
         self._others: Final = others
-        self._local: Final = _is_loopback(split_address(address)[0])
+        self._local: Final = is_loopback(split_address(address)[0])
         self._service: Service | None = None
         self._node: Node | None = None
         self._ended = ""
@@ -109,7 +114,8 @@ class HealthPort:
             else:
                 group.start_soon(self._client, stream)
 
-    async def _client(self, stream: ByteStream) -> None:
+    async def _client(self, plain: ByteStream) -> None:
+        stream = plain if self._credentials is None else SecureStream(plain, self._credentials)
         if len(self._connections) >= MOST_CONNECTIONS:
             self._connections.pop(next(iter(self._connections))).cancel()
         self._numbers += 1
@@ -118,6 +124,11 @@ class HealthPort:
             with anyio.CancelScope() as scope:
                 self._connections[number] = scope
                 await self._converse(stream, number, scope)
+                if isinstance(stream, SecureStream):
+                    with anyio.move_on_after(PATIENCE):
+                        await stream.send_eof()
+        except TlsFailed as failed:
+            self._refused(plain, failed.failure)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError):
             pass
         except Exception:  # a defect that one request meets must not end the node
@@ -125,6 +136,11 @@ class HealthPort:
         finally:
             self._connections.pop(number, None)
             await anyio.aclose_forcefully(stream)
+
+    def _refused(self, plain: ByteStream, failure: Failure) -> None:
+        if self._service is not None:
+            address = plain.extra(SocketAttribute.remote_address, None)
+            self._service.refuse_at_health(str(address[0]) if isinstance(address, tuple) else "", failure)
 
     async def _converse(self, stream: ByteStream, number: int, scope: anyio.CancelScope) -> None:
         session = HttpSession()
@@ -175,6 +191,8 @@ class HealthPort:
             answer = history_answer(service.history)
         else:
             status = service.status(node)
+            peer = node.status.certificate_expires
+            expiry = {**({"peer": float(peer)} if peer else {}), **expiry}
             answer = status_answer(status, node.status.measured, service.history, self._others, expiry)
         return self._shared(request, answer)
 
@@ -231,13 +249,6 @@ def _seconds(text: str) -> float:
     return _READ_SECONDS
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _names_this_host(host: str) -> bool:
     """Return whether the header `Host` is an address or localhost: a page of another site cannot name us so.
 
@@ -255,8 +266,10 @@ def _names_this_host(host: str) -> bool:
 
 
 @asynccontextmanager
-async def health_port(address: str, others: tuple[str, ...] = ()) -> AsyncIterator[HealthPort | None]:
-    """Serve the health port at `address` during the block; without an address, yield None.
+async def health_port(
+    address: str, others: tuple[str, ...] = (), credentials: Credentials | None = None
+) -> AsyncIterator[HealthPort | None]:
+    """Serve the health port at `address` during the block, with credentials by TLS; without an address, yield None.
 
     Raise `ListenFailed` if the address cannot be used. The block's exception leaves unchanged, not in a group.
     """
@@ -270,7 +283,7 @@ async def health_port(address: str, others: tuple[str, ...] = ()) -> AsyncIterat
         raise listen_failure(address, failure) from failure
     bound = listener.extra(SocketAttribute.local_address)
     assert isinstance(bound, tuple)
-    port = HealthPort(join_address(str(bound[0]), int(bound[1])), others)
+    port = HealthPort(join_address(str(bound[0]), int(bound[1])), others, credentials)
     raised: BaseException | None = None
     async with anyio.create_task_group() as group:
         group.start_soon(port.serve, listener)

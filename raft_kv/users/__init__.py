@@ -1,7 +1,8 @@
 """Users of the key-value server: who may carry out which commands on which keys, in the terms of Redis's ACL.
 
 `passwords` hashes and checks passwords, `categories` names the commands, `rules` reads the rules of a user, `table`
-holds all users as replicated state, `access` decides for one node's clients, and `acl` answers ACL.
+holds all users as replicated state, `file` reads users from a file, `access` decides for one node's clients, and `acl`
+answers ACL.
 
 With no user in the table everything is allowed to everyone, as in a server without users. The first user must be an
 administrator, and from then on every client has to authenticate, unless a user named default allows otherwise.

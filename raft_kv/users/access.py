@@ -17,12 +17,11 @@ from typing import Final, Protocol, final
 import attrs
 
 from raft_kv.commands import Command
-from raft_kv.resp import CommandError
 from raft_kv.users.passwords import matches
-from raft_kv.users.rules import DEFAULT, RuleError, User, changed
+from raft_kv.users.rules import DEFAULT, User
 from raft_kv.users.table import Denied, UserTable, full_name
 
-__all__ = ["WRONG_PASSWORD", "Access", "LogItem", "read_users"]
+__all__ = ["WRONG_PASSWORD", "Access", "LogItem"]
 
 WRONG_PASSWORD: Final = "WRONGPASS invalid username-password pair or user is disabled."
 _KEPT: Final = 128
@@ -183,30 +182,3 @@ class Access:
     def age(self, item: LogItem) -> float:
         """Return the seconds since the item was made."""
         return max(0.0, self._clock() - item.created)
-
-
-def read_users(lines: Sequence[str]) -> UserTable:
-    """Return the users of a file's lines, each `user NAME RULE...`, as ACL LIST prints them. Raise `CommandError`.
-
-    Passwords must be hashed, as `raft-kv hash-password` prints them.
-    """
-    users: dict[bytes, User] = {}
-    for number, line in enumerate(lines, 1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        if words[0] != "user" or len(words) < 2:
-            raise CommandError(f"line {number}: a user is written as: user NAME on #HASH ~* +@all")
-        name = words[1].encode()
-        if name in users:
-            raise CommandError(f"line {number}: the user {words[1]} occurs twice")
-        if any(word.startswith((">", "<")) for word in words[2:]):
-            raise CommandError(f"line {number}: a password must be hashed; see raft-kv hash-password")
-        try:
-            users[name] = changed(User(name), [word.encode() for word in words[2:]])
-        except RuleError as failure:
-            raise CommandError(f"line {number}: {failure}") from None
-    table = UserTable(users.values())
-    if users and not any(grant.administers for grant in table.grants.values()):
-        raise CommandError("one user at least must be an administrator: on #HASH ~* +@all")
-    return table

@@ -268,6 +268,8 @@ def test_switch_can_be_turned_on_by_a_variable_and_off_by_a_flag(name: str, serv
     [
         ("--listen 10.0.0.1:6379", "listen"),
         ("--peer-listen 0.0.0.0:7379", "peer-listen"),
+        ("--health 0.0.0.0:8379", "health 0.0.0.0:8379"),
+        ("--health h:8379 --tls-certificate c --tls-key k --tls-authorities a --tls-clients off", "health h:8379"),
         ("--listen 10.0.0.1:6379 --tls-certificate c --tls-key k --tls-authorities a --tls-clients off", "listen"),
         ("--tls-certificate c", "tls-key"),
         ("--tls-key k", "tls-certificate"),
@@ -283,7 +285,7 @@ def test_port_is_not_open_to_others_without_tls_unless_insecure(
     assert main(["serve", "--id", "1", *flags.split()]) == 2
     assert name in capsys.readouterr().err
     assert not served
-    if "listen" in name:
+    if "listen" in name or "health" in name:
         assert main(["serve", "--id", "1", *flags.split(), "--insecure"]) == 0
 
 
@@ -292,11 +294,45 @@ def test_certificate_secures_both_ports(served: list[ServeConfig]) -> None:
     assert main(["serve", *flags.split()]) == 0
     assert main(["serve", *flags.split(), "--tls-client-authorities", "b", "--tls-peers", "accept"]) == 0
     first, second = served
+    assert not first.health_uses_tls
     assert first.peer_tls() == TLS(certificate="c", key="k", authorities="a")
     assert first.client_tls() == TLS(certificate="c", key="k")
     assert first.node_config().tls == first.peer_tls()
     assert second.peer_tls() == TLS(certificate="c", key="k", authorities="a", mode="accept")
     assert second.client_tls() == TLS(certificate="c", key="k", authorities="b")
+
+
+@pytest.mark.parametrize(("health", "clients", "secure", "protected"), [
+    ("h:3", "require", True, True), ("h:3", "accept", True, False), ("h:3", "off", False, False),
+    ("0.0.0.0:3", "require", True, True), ("8379", "require", False, True), ("localhost:3", "off", False, True),
+    ("[::1]:3", "accept", False, True),
+])  # fmt: skip
+def test_health_port_speaks_tls_on_addresses_of_a_network(
+    health: str, clients: str, secure: bool, protected: bool
+) -> None:
+    files = {"tls_certificate": "c", "tls_key": "k", "tls_authorities": "a"}
+    config = made({"health": health, "tls_clients": clients, **files}, {"RAFT_KV_INSECURE": "true"})
+    assert (config.health_uses_tls, config.health_is_protected) == (secure, protected)
+
+
+@pytest.mark.parametrize(("text", "reason"), [
+    (None, "cannot read"), ("", "no user"), ("user alice on +@all", "administrator"),
+    ("# all of them\n\nuser alice on nopass ~* +@all\nuser bob on +@nonsense", "line 4"),
+    ("user alice on nopass ~* +@all\nuser alice on", "line 2"), ("user alice on >secret ~* +@all", "line 1"),
+    ("alice on", "line 1"),
+])  # fmt: skip
+def test_file_of_users_is_checked_before_anything_is_written(
+    text: str | None, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    users, data = tmp_path / "users.acl", tmp_path / "data"
+    if text is not None:
+        users.write_text(text)
+    assert main(["serve", "--id", "1", "--data", str(data), "--users", str(users)], {}) == 2
+    told = capsys.readouterr().err
+    assert str(users) in told
+    assert reason in told
+    assert "secret" not in told
+    assert not data.exists()
 
 
 def test_variable_takes_several_values(served: list[ServeConfig]) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import ssl
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from urllib.error import HTTPError
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 import pytest
 import redis
@@ -18,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from raft_kv.demo.cluster import Cluster, free_ports
 from raft_kv.node_client import wait_until
+from tests.certificates import tls
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = (
@@ -127,3 +131,42 @@ def test_health_port_through_the_loss_of_a_majority(watched: Watched, tmp_path: 
         assert {node: row[4] for node, row in rows_of(page).items()} == {
             node: "this node" if node == alive else "unreachable" for node in (1, 2, 3)
         }
+
+
+def test_health_port_of_a_network_speaks_tls_and_shows_certificates(tmp_path: Path) -> None:
+    own, (clients, peers, health) = tls(), free_ports(3)
+    words = f"--id 1 --cluster test --listen 127.0.0.1:{clients} --peer-listen 127.0.0.1:{peers} --data {tmp_path}"
+    words += f" --tls-certificate {own.certificate} --tls-key {own.key} --tls-authorities {own.authorities}"
+    command = [sys.executable, "-m", "raft_kv", "serve", *words.split(), "--health", f"0.0.0.0:{health}"]
+    opener = build_opener(ProxyHandler({}), HTTPSHandler(context=ssl.create_default_context(cafile=own.authorities)))
+
+    def get(path: str) -> str:
+        try:
+            with opener.open(f"https://127.0.0.1:{health}{path}", timeout=10) as reply:
+                text: str = reply.read().decode()
+                return text
+        except OSError:
+            return ""
+
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert wait_until(lambda: get("/readyz").startswith("ok"), 20.0)
+            text, state = get("/metrics"), json.loads(get("/status.json"))
+            with pytest.raises(HTTPError) as refused:
+                OPENER.open(f"http://127.0.0.1:{health}/livez", timeout=10)
+            refused.value.close()
+            server.terminate()
+            assert server.stderr is not None
+            log = server.stderr.read()
+        finally:
+            server.kill()
+
+    family = next(each for each in text_string_to_metric_families(text) if "certificate_expiry" in each.name)
+    expiries = {sample.labels["certificate"]: sample.value for sample in family.samples}
+    assert set(expiries) == {"peer", "client"}
+    assert time.time() < expiries["client"] == expiries["peer"]
+    assert state["certificates"] == expiries
+    assert refused.value.code == 400
+    assert "at the health port" in log
+    assert f"https://0.0.0.0:{health}/" in log
+    assert "insecure" not in log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,9 +13,13 @@ import trio.testing
 from anyio.abc import ByteStream
 
 from raft_core.errors import Refused
-from raft_core.node.status import Phase
+from raft_core.node.security import TLS
+from raft_core.node.status import Drop, Phase
 from raft_kv.health.http_session import HttpAnswer, HttpRequest
 from raft_kv.health.port import MOST_CONNECTIONS, PATIENCE, HealthPort
+from raft_tls import Credentials, TlsSession
+from tests.certificates import tls
+from tests.kv.test_client_tls import trusting
 
 
 class Line(ByteStream):
@@ -266,3 +271,103 @@ async def test_page_may_load_nothing_from_elsewhere() -> None:
     assert "connect-src 'self' http://10.0.0.2:8379;" in policy
     assert "unsafe" not in policy
     assert b"http" not in body.replace(b"http://www.w3.org/2000/svg", b"")
+
+
+# TLS.
+
+
+class Browser:
+    """A client with TLS at a port; it sends one request and reads until the end."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.session = TlsSession(context, server=False)
+        self.plain = b""
+        self.ended = False
+        self.failure = ""
+
+    async def get(self, port: HealthPort, path: str) -> bytes:
+        line = Line(self.session.start())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(port._client, line)
+            asked = False
+            while not (line.closed or self.ended or self.failure):
+                await trio.testing.wait_all_tasks_blocked()
+                data, line.sent = line.sent, b""
+                step = self.session.receive(data)
+                self.plain += step.plain
+                self.ended, self.failure = step.ended, step.failure.text if step.failure else ""
+                more = step.send
+                if self.session.settled and not asked:
+                    asked = True
+                    more += self.session.encrypt(get(path, more="Connection: close\r\n"))
+                if more:
+                    line.put.send_nowait(more)
+            line.put.close()
+        return self.plain
+
+
+def secure_port(own: TLS) -> tuple[HealthPort, list[tuple[str, str]]]:
+    """A port with TLS, and the failures that its server is told of."""
+    refused: list[tuple[str, str]] = []
+    service = SimpleNamespace(
+        leaving=False, refuse_at_health=lambda host, failure: refused.append((host, failure.reason.value))
+    )
+    port = HealthPort("0.0.0.0:8379", credentials=Credentials(own))
+    port.attach(cast(Any, service), cast(Any, SimulatedNode()))
+    return port, refused
+
+
+@pytest.mark.trio
+async def test_client_with_tls_is_answered_and_told_of_the_end() -> None:
+    port, refused = secure_port(tls(authorities=""))
+    browser = Browser(trusting())
+    answered = await browser.get(port, "/livez")
+    assert answered.startswith(b"HTTP/1.1 200 ")
+    assert answered.endswith(b"\r\n\r\nok\n")
+    assert browser.ended
+    assert refused == []
+
+
+@pytest.mark.trio
+async def test_client_without_tls_is_told_and_counted() -> None:
+    port, refused = secure_port(tls(authorities=""))
+    status, text = await answer(port, "/livez")
+    assert status == 400
+    assert "https://" in text
+    assert refused == [("", Drop.NOT_TLS.value)]
+
+
+@pytest.mark.trio
+async def test_client_that_leaves_in_the_handshake_is_counted() -> None:
+    port, refused = secure_port(tls(authorities=""))
+    line = Line(TlsSession(trusting(), server=False).start())
+    line.put.close()
+    await port._client(line)
+    assert refused == [("", Drop.TLS_FAILED.value)]
+    assert line.closed
+
+
+@pytest.mark.trio
+async def test_while_moving_clients_without_tls_are_answered_too() -> None:
+    port, refused = secure_port(tls(authorities="", mode="accept"))
+    assert await answer(port, "/livez") == (200, "ok\n")
+    assert (await Browser(trusting()).get(port, "/livez")).endswith(b"ok\n")
+    assert refused == []
+
+
+@pytest.mark.trio
+async def test_client_needs_a_certificate_where_clients_of_the_server_do() -> None:
+    port, refused = secure_port(tls())
+    assert (await Browser(trusting()).get(port, "/livez")) == b""
+    assert (await Browser(trusting("client-alice")).get(port, "/livez")).endswith(b"ok\n")
+    assert refused == [("", Drop.BAD_CERTIFICATE.value)]
+
+
+@pytest.mark.trio
+async def test_handshake_that_dawdles_is_closed(autojump_clock: trio.testing.MockClock) -> None:
+    port, _ = secure_port(tls(authorities=""))
+    line = Line(TlsSession(trusting(), server=False).start()[:20])
+    began = trio.current_time()
+    await port._client(line)
+    assert trio.current_time() - began == pytest.approx(PATIENCE)
+    assert line.closed

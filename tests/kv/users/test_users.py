@@ -12,7 +12,7 @@ from raft_kv.log_format import Calls, Query, encode_entry, encode_query, on_beha
 from raft_kv.resp import CommandError
 from raft_kv.state_machine import KeyValueMachine
 from raft_kv.users import passwords
-from raft_kv.users.access import read_users
+from raft_kv.users.file import read_users
 from raft_kv.users.passwords import hash_password, matches
 from tests.kv.users.node import ADMIN, Node, Talker
 

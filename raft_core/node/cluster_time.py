@@ -77,10 +77,10 @@ class ClusterTime:
         """
         if term < self._term:
             return
-        known = self.read(now)
+        known = self._time + now - self._at if self._time else 0  # without the floor: a stamp is no clock that runs
         if not time:
             if brings and self._floor:
-                self._set(self._floor, now)
+                self._set(min(known, self._floor) if known else self._floor, now)
             return
         if not same:
             if term > self._term and time < known:

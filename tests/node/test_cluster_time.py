@@ -158,6 +158,23 @@ def test_entries_without_a_time_take_back_all_but_the_latest_known_stamp() -> No
     assert time.read(150) == 5_050
 
 
+def test_stamp_ahead_of_a_late_leader_does_not_begin_to_run() -> None:
+    """The leader's clock shows less than a stamp in our log; once it has applied that entry, its own stamps follow."""
+    time = ClusterTime()
+    time.log_shows(5_000, 0)
+    time.leader_says(Term(2), 4_000, 0)
+    for now in range(200, 2_200, 200):
+        time.leader_says(Term(2), 4_000 + now, now)
+        assert time.read(now) == max(5_000, 4_000 + now)
+    assert time.read(2_000) == 6_000
+
+    time = ClusterTime()
+    time.log_shows(5_000, 0)
+    time.leader_says(Term(2), 4_000, 0)
+    time.leader_says(Term(3), 0, 100, brings=True)
+    assert time.read(1_500) == 5_500
+
+
 def test_leader_tells_the_time_with_its_first_entries() -> None:
     """What it sends may hold an earlier leader's stamps, long before it stamps itself."""
     time = ClusterTime()

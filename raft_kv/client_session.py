@@ -311,7 +311,7 @@ class Session:
             return None
 
     def _read(self, calls: list[list[bytes]], now: Millis) -> Read:
-        return Read(entries.encode_query(Query(self.client.protocol, [], calls, False, self.client.user or b""), now))
+        return Read(entries.encode_query(Query(self.client.protocol, [], calls, False, self._user.name), now))
 
     def _propose(self, command: Calls | Transaction | Once) -> Propose:
         return self._user.proposal(command, checks=self._checks)
@@ -417,7 +417,7 @@ class Session:
         if not watched and not transaction.calls:
             self._say(())
             return None
-        query = Query(protocol, watched, transaction.calls, True, self.client.user or b"")
+        query = Query(protocol, watched, transaction.calls, True, self._user.name)
         self._open = Executing(query)
         return Read(entries.encode_query(query, now))
 

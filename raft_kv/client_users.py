@@ -52,9 +52,14 @@ class ClientUser:
     def proposal(self, command: Calls | Transaction | Once | ChangeUser | DeleteUsers, *, checks: bool) -> Propose:
         """Return the effect that has the command applied."""
         entry = entries.encode_entry(command)
-        if checks and not self._access.from_file:
-            entry = entries.on_behalf(entry, self._client.user or b"")
+        if checks and (self.name or not self._access.from_file):
+            entry = entries.on_behalf(entry, self.name)
         return Propose(entry)
+
+    @property
+    def name(self) -> bytes:
+        """The name that entries and queries carry."""
+        return self._access.in_the_name_of(self._client.user)
 
     # AUTH and HELLO.
 

@@ -1,8 +1,9 @@
 """`NodeLog`: one line in the log for each event in the life of a node.
 
 Events: `started`, `role_changed`, `members_changed`, `peer_found`, `peer_lost`, `snapshot`, `alarm`, `stopping`,
-`stopped`, `insecure`, `certificate`, `client_refused`, `client_defect`; on level debug also `client_connected` and
-`client_left`. Events which a node does not report are found by comparing its status with the one before.
+`stopped`, `insecure`, `certificate`, `client_refused`, `login_failed`, `client_defect`; on level debug
+also `client_connected` and `client_left`. Events which a node does not report are found by comparing its status with
+the one before.
 """
 
 from __future__ import annotations
@@ -146,6 +147,13 @@ class NodeLog:
         """Log a client whose TLS failed."""
         text = f"refused a client from {address.decode('utf-8', 'replace')}: {failure.text}"
         self._write_at(logging.WARNING, "client_refused", text, reason=failure.reason.value)
+
+    def login_failed(self, user: str, address: str, others: int) -> None:
+        """Log a wrong password, or an unknown user (`user` is ""), with the number of those that were not logged."""
+        whom = f"as {user!r}" if user else "as a user that does not exist"
+        more = f"; {others} more since the last such line" if others else ""
+        text = f"login {whom} from {address} failed{more}"
+        self._write_at(logging.WARNING, "login_failed", text, user=user, address=address, others=others)
 
     def certificates_read(self, name: str) -> None:
         """Log that the certificates were read anew on a signal."""

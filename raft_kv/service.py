@@ -154,6 +154,7 @@ class Service:
         self.log = NodeLog(self.config)
         self._certificate = OwnCertificate(self._alarms)
         self.access = Access(self.machine, self.users)
+        self.access.report = self.log.login_failed
         self.admission = Admission(self.config.max_clients_per_address, self.config.max_connection_rate)
         self.machine.max_memory = self.config.max_memory_bytes
         entry = self.config.settings.max_entry_bytes

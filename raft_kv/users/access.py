@@ -19,7 +19,7 @@ import attrs
 from raft_kv.commands import Command
 from raft_kv.users.passwords import matches
 from raft_kv.users.rules import DEFAULT, User
-from raft_kv.users.table import Denied, UserTable, full_name
+from raft_kv.users.table import VOUCHED, Denied, UserTable, full_name
 
 __all__ = ["WRONG_PASSWORD", "Access", "LogItem"]
 
@@ -30,6 +30,7 @@ _FIRST_DELAY: Final = 0.2
 _MOST_DELAY: Final = 2.0
 _ADDRESSES: Final = 4096
 _FORGIVEN_AFTER: Final = 60.0
+_BETWEEN_REPORTS: Final = 1.0
 _CONFIRMED_FIRST: Final = frozenset({
     "raft|add", "raft|backup", "raft|demote", "raft|leave", "raft|promote", "raft|remove", "raft|transfer",
 })  # fmt: skip
@@ -72,6 +73,8 @@ class Access:
     ) -> None:
         self.confirmed = machine is None
         self.obstacle: Callable[[], str] = lambda: ""
+        self.report: Callable[[str, str, int], None] = lambda _user, _address, _others: None
+        """Called once a second at most with a failed login, and how many others there were since the last call."""
         self.log: Final[deque[LogItem]] = deque(maxlen=_KEPT)
         self.failures = 0
         self.refusals = 0
@@ -81,24 +84,42 @@ class Access:
         self._clock: Final = clock
         self._numbers = 0
         self._secret: Final = secrets.token_bytes(32)
+        self._report_due = 0.0
+        self._unreported = 0
         self._known: Final[OrderedDict[bytes, None]] = OrderedDict()
         self._failed: Final[OrderedDict[bytes, tuple[int, float]]] = OrderedDict()
 
     @property
     def table(self) -> UserTable:
         """The users that count here."""
-        if self._file is not None:
-            return self._file
-        return self._none if self._machine is None else self._machine.users
+        return self.of_log if self._file is None else self._file
 
     @property
     def from_file(self) -> bool:
-        """True if users come from a file and cannot be changed by commands."""
+        """True if users come from a file, which no command changes."""
         return self._file is not None
 
+    @property
+    def of_log(self) -> UserTable:
+        """The users that the log has, and that commands change."""
+        return self._none if self._machine is None else self._machine.users
+
+    def in_the_name_of(self, user: bytes | None) -> bytes:
+        """Return the name that entries and queries of this user carry.
+
+        By a file's users rights are checked here alone. So the machine, whose own users the client does not know, is
+        told that it is `VOUCHED` for; if it has none, there is nothing to tell.
+        """
+        if self._file is None:
+            return user or b""
+        return VOUCHED if self.of_log.grants else b""
+
     def no_changes(self) -> str:
-        """Return the error for a change of users here; "" if they can be changed. `obstacle` knows another reason."""
-        if self._file is not None:
+        """Return the error for a change of users here; "" if they can be changed. `obstacle` knows another reason.
+
+        An administrator of a file may change users that the log has: the way back to a log whose passwords are lost.
+        """
+        if self._file is not None and not self.of_log.grants:
             return "ERR the users of this node come from a file: change the file on every node and restart it"
         return self.obstacle()
 
@@ -156,12 +177,22 @@ class Access:
         self.failures += 1
         self._note("auth", "toplevel", "AUTH", name, client)
         now = self._clock()
+        self._report_login(name, address, now)
         count, since = self._failed.pop(address, (0, now))
         count = 1 if now - since > _FORGIVEN_AFTER else count + 1
         self._failed[address] = (count, now)
         while len(self._failed) > _ADDRESSES:
             self._failed.popitem(last=False)
         return float(min(_MOST_DELAY, _FIRST_DELAY * 2 ** min(count - 1, 10)))
+
+    def _report_login(self, name: bytes, address: bytes, now: float) -> None:
+        """Report a failed login. An unknown name is not told: some people type their password there."""
+        if now < self._report_due:
+            self._unreported += 1
+            return
+        known = name in self.table.grants
+        others, self._unreported, self._report_due = self._unreported, 0, now + _BETWEEN_REPORTS
+        self.report(name.decode("utf-8", "replace") if known else "", address.decode("utf-8", "replace"), others)
 
     def login_succeeded(self, address: bytes) -> None:
         """Forget earlier failures from this address."""

@@ -65,7 +65,7 @@ def hashing(access: Access, name: bytes, rules: Sequence[bytes]) -> Callable[[],
 
     Everything but the passwords is checked at once, so that no hash is computed in vain.
     """
-    grant = access.table.grants.get(name)
+    grant = access.of_log.grants.get(name)
     user = User(name) if grant is None else grant.user
     plain = [rule for rule in rules if rule[:1] in (b">", b"<")]
     if any(not 1 < len(rule) <= MAX_PASSWORD_BYTES + 1 for rule in plain):

@@ -11,10 +11,13 @@ from raft_kv.commands.table import INTERNAL, Command
 from raft_kv.resp import CommandError
 from raft_kv.users.rules import DEFAULT, MAX_NAME_BYTES, Grant, RuleError, User, changed
 
-__all__ = ["ALWAYS", "NO_AUTH", "Denied", "UserTable", "full_name"]
+__all__ = ["ALWAYS", "NO_AUTH", "VOUCHED", "Denied", "UserTable", "full_name"]
 
 ALWAYS: Final = frozenset({"auth", "hello", "quit", "reset"})
 """Commands that everyone may carry out, also before AUTH."""
+VOUCHED: Final = b" "
+"""In place of a user's name in an entry or a query: the client's node takes its users from a file and has checked the
+rights by it, so the users of the log do not count. No user has this name, because names have no blanks."""
 _MOST_USERS: Final = 1000
 NO_AUTH: Final = "NOAUTH Authentication required."
 

@@ -112,6 +112,7 @@ def test_events_of_a_node_are_one_record_each(kept: Kept) -> None:
     log.started("h:6379", "h:7379")
     log.role_changed(RoleChanged(RoleName.FOLLOWER, Term(3), NodeId(2)))
     log.alarm(Alarm(AlarmKind.DISK_STALL, text="slow"))
+    log.login_failed("", "10.0.0.9", 7)
     log.stopping("SIGTERM")
     log.stopped()
 
@@ -121,11 +122,13 @@ def test_events_of_a_node_are_one_record_each(kept: Kept) -> None:
         ("started", "INFO", None),
         ("role_changed", "INFO", 3),
         ("alarm", "WARNING", 3),
+        ("login_failed", "WARNING", 3),
         ("stopping", "INFO", 3),
         ("stopped", "INFO", 3),
     ]
     assert (records[1]["role"], records[1]["leader"]) == ("follower", 2)
     assert records[2]["alarm"] == "disk_stall"
+    assert (records[3]["user"], records[3]["address"], records[3]["others"]) == ("", "10.0.0.9", 7)
 
 
 @pytest.mark.parametrize(

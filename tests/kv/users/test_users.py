@@ -14,6 +14,7 @@ from raft_kv.state_machine import KeyValueMachine
 from raft_kv.users import passwords
 from raft_kv.users.file import read_users
 from raft_kv.users.passwords import hash_password, matches
+from raft_kv.users.table import VOUCHED
 from tests.kv.users.node import ADMIN, Node, Talker
 
 
@@ -130,6 +131,19 @@ def test_delay_grows_for_an_address_and_is_bounded(node: Node) -> None:
     node.connect(b"10.0.0.9:9").say(b"AUTH", b"root", b"secret")
     node.connect(b"10.0.0.9:9").say(b"AUTH", b"root", b"wrong")
     assert node.waited[-1] == 0.2
+
+
+def test_failed_logins_are_reported_once_a_second_without_passwords(node: Node) -> None:
+    told: list[tuple[str, str, int]] = []
+    node.access.report = lambda user, address, others: told.append((user, address, others))
+    for name in (b"root", b"root", b"typed-password", b"root", b"root"):
+        assert node.connect().say(b"AUTH", name, b"wrong").startswith("WRONGPASS")
+    waited = [0.2, 0.4, 0.8, 1.6, 2.0]
+    assert node.waited == pytest.approx(waited)
+    assert told == [("root", "10.0.0.9", 0), ("root", "10.0.0.9", 2), ("root", "10.0.0.9", 0)]
+    node.waited.append(1.0)
+    node.connect().say(b"AUTH", b"typed-password", b"wrong")
+    assert told[3:] == [("", "10.0.0.9", 0)]
 
 
 def test_disabled_user_cannot_authenticate(root: Talker) -> None:
@@ -368,6 +382,39 @@ def test_users_of_file_cannot_be_changed_by_commands() -> None:
     assert "file" in client.say(b"ACL", b"SETUSER", b"bob", b"on")
     assert client.say(b"SET", b"k", b"v") == b"OK"
     assert client.say(b"RAFT", b"TRANSFER") == b"OK"
+
+
+def test_file_of_users_is_the_way_back_to_lost_passwords(root: Talker) -> None:
+    """A node with a file serves the file's users, not the log's. Its administrator gives those new passwords."""
+    node = root.node
+    assert root.say(b"SET", b"k", b"v") == b"OK"
+    table = read_users(
+        [f"user rescue on #{hash_password(b'found')} ~* +@all", f"user app on #{hash_password(b'x')} ~* +get"]
+    )
+    rescuing = Node(file=table, machine=node.machine, entries=node.entries)
+
+    rescue, app = rescuing.connect(), rescuing.connect()
+    assert rescue.say(b"AUTH", b"root", b"secret").startswith("WRONGPASS")
+    assert rescue.say(b"AUTH", b"rescue", b"found") == b"OK"
+    assert rescue.say_all([b"GET", b"k"], [b"SET", b"k", b"w"], [b"GET", b"k"]) == [b"v", b"OK", b"w"]
+    assert rescue.say_all([b"MULTI"], [b"SET", b"k", b"x"], [b"EXEC"])[-1] == [b"OK"]
+    assert rescue.say_all([b"MULTI"], [b"GET", b"k"], [b"EXEC"])[-1] == [b"x"]
+    assert app.say(b"AUTH", b"app", b"x") == b"OK"
+    assert app.say(b"GET", b"k") == b"x"
+    assert app.say(b"SET", b"k", b"y").startswith("NOPERM")
+    assert app.say(b"ACL", b"SETUSER", b"root", b">stolen").startswith("NOPERM")
+    assert rescue.say(b"ACL", b"SETUSER", b"root", b"resetpass", b">new") == b"OK"
+
+    for machine in (node.machine, node.replay()):
+        there = Node(machine=machine).connect()
+        assert there.say(b"AUTH", b"root", b"secret").startswith("WRONGPASS")
+        assert there.say(b"AUTH", b"root", b"new") == b"OK"
+        assert there.say_all([b"GET", b"k"], [b"ACL", b"USERS"]) == [b"x", [b"root"]]
+
+
+def test_no_client_can_be_vouched_for_by_its_name(root: Talker) -> None:
+    assert root.say(b"ACL", b"SETUSER", VOUCHED, b"on", b"nopass", b"+@all", b"~*").startswith("ERR")
+    assert root.node.connect().say(b"AUTH", VOUCHED, b"").startswith("WRONGPASS")
 
 
 @pytest.mark.parametrize("lines", [

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 import redis
@@ -16,6 +17,7 @@ from redis.retry import Retry
 
 from raft_kv.demo.cluster import Cluster
 from raft_kv.node_client import node_status, wait_until
+from raft_kv.users.passwords import hash_password
 
 ONCE = Retry(NoBackoff(), 0)
 SECRET = "correct-horse-battery"
@@ -38,7 +40,7 @@ def works(call: Callable[[], object]) -> bool:
     return True
 
 
-def test_users_of_a_cluster(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_users_of_a_cluster(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def client(node: int, user: str = "", password: str = SECRET) -> redis.Redis:
         address = cluster.members[node].address
         return redis.Redis(*address, username=user or None, password=password if user else None, protocol=3, retry=ONCE)
@@ -72,6 +74,7 @@ def test_users_of_a_cluster(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -
                 wrong.ping()
 
     check()
+    assert "login as 'app' from 127.0.0.1 failed" in cluster.members[1].log.read_text()
     for node in (1, 2, 3):
         cluster.kill(node)
     for node in (1, 2, 3):
@@ -87,6 +90,20 @@ def test_users_of_a_cluster(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -
         host, port = cluster.members[2].address
         command = ["redis-cli", "-h", host, "-p", str(port), "--user", "app", "get", "a:3"]
         assert subprocess.run(command, capture_output=True, check=True).stdout.strip() == b"y"
+
+    # All passwords are lost: a file of users on one node is the way back.
+    rescue = tmp_path / "rescue.acl"
+    rescue.write_text(f"user rescue on #{hash_password(b'found')} ~* +@all\n")
+    cluster.kill(3)
+    cluster.flags = {3: ("--users", str(rescue))}
+    cluster.start(3)
+    with client(3, "rescue", "found") as helper:
+        assert wait_until(partial(works, helper.dbsize), 20.0)
+        assert helper.get("a:3") == b"y"
+        assert helper.execute_command("ACL", "SETUSER", "root", "resetpass", ">new") == b"OK"
+    with client(1, "root", "new") as root:
+        assert wait_until(partial(works, root.ping), 10.0)
+        assert root.set("a:3", "z")
     for member in cluster.members.values():
         files = [member.log, *(path for path in member.directory.rglob("*") if path.is_file())]
         assert files

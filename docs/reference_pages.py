@@ -45,7 +45,14 @@ PAGES = {
         ],
     ),
 }
-SETTINGS = ("raft_core.node.config:NodeConfig", "raft_core.node.limits:NodeLimits", "raft_core.settings:Settings")
+SETTINGS = (
+    "raft_core.node.config:NodeConfig",
+    "raft_core.node.limits:NodeLimits",
+    "raft_core.settings:Settings",
+    "raft_core.node.security:TLS",
+    "raft_core.sessions:SessionLimits",
+)
+IN_NANOSECONDS = {"tick_nanoseconds", "lifetime", "leader_wait"}  # the others say so by their default
 UNITS = {"_KIB": "KiB", "_MIB": "MiB", "SECOND": "s", "MILLISECOND": "ms"}
 
 
@@ -151,12 +158,30 @@ def _settings() -> str:
     for path in SETTINGS:
         module, _, name = path.partition(":")
         kind = getattr(importlib.import_module(module), name)
-        parts += [f"## {name}\n", _doc(kind), "", "| field | type | default | meaning |", "| --- | --- | --- | --- |"]
+        parts += [
+            f"## {name}\n",
+            _doc(kind),
+            "",
+            "| field | type | unit | default | meaning |",
+            "| --- | --- | --- | --- | --- |",
+        ]
         for field, (annotation, default, text) in _fields(kind).items():
-            cells = (f"`{field}`", f"`{annotation}`", f"`{default}`" if default else "", " ".join(text.split()))
+            shown = f"`{default}`" if default else ""
+            cells = (f"`{field}`", f"`{annotation}`", _unit(field, default), shown, " ".join(text.split()))
             parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         parts.append("")
     return "\n".join(parts)
+
+
+def _unit(field: str, default: str) -> str:
+    """Return the unit of a setting; "" for a number of things, a text or a flag."""
+    if field in IN_NANOSECONDS or default.endswith(("ms", " s")):
+        return "ns"
+    if field == "lowest_rate":
+        return "bytes/s"
+    if field.endswith("_percent"):
+        return "%"
+    return next((unit for unit in ("ticks", "bytes") if field.endswith(f"_{unit}")), "")
 
 
 def _doc(thing: object) -> str:
@@ -173,4 +198,5 @@ def _signature(thing: object) -> str:
         text = str(inspect.signature(thing))  # type: ignore[arg-type]
     except (ValueError, TypeError):
         return "(...)"
+    text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)  # a default that is a class
     return re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)  # annotations are texts

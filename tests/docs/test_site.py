@@ -35,14 +35,21 @@ def test_reference_describes_every_public_name(tmp_path: Path) -> None:
 
 def test_settings_are_listed_with_default_and_meaning(tmp_path: Path) -> None:
     pages_module().write(tmp_path)
-    rows = re.findall(
-        r"^\| `(\w+)` \| (.*) \| (.*) \| (.+) \|$", (tmp_path / "settings.md").read_text("utf-8"), re.MULTILINE
-    )
+    text = (tmp_path / "settings.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \| (.*) \| (.+) \|$", text, re.MULTILINE)
 
-    assert {"election_ticks", "silence", "data"} <= {name for name, *_ in rows}
+    assert {"election_ticks", "silence", "data", "authorities", "lifetime"} <= {name for name, *_ in rows}
     assert len(rows) > 60
     for name, *_, meaning in rows:
         assert len(meaning) > 10, name
+    units = {name: unit for name, _, unit, *_ in rows}
+    for name, unit in {
+        "silence": "ns",
+        "leader_wait": "ns",
+        "election_ticks": "ticks",
+        "log_max_bytes": "bytes",
+    }.items():
+        assert units[name] == unit
 
 
 @pytest.mark.parametrize("page", sorted(page.stem for page in DOCS.glob("*.md")))

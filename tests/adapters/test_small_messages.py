@@ -38,10 +38,11 @@ def test_accepted_socket_sends_at_once(adapter: object, backend: str, tmp_path: 
     async def test() -> None:
         (port,) = free_ports(1)
         config = NodeConfig(1, {1: f"127.0.0.1:{port}"}, data=tmp_path)
-        async with adapter.open_node(config, Objects({"bank": Bank()}).machine):  # type: ignore[attr-defined]
+        async with adapter.open_node(config, Objects({"bank": Bank()}).machine) as node:  # type: ignore[attr-defined]
+            await node.ready()  # before, connections are closed as soon as they are greeted
             with socket.create_connection(("127.0.0.1", port)) as client:
                 mine = client.getsockname()
-                with anyio.fail_after(5):
+                with anyio.fail_after(60):
                     while not any(is_peer_of(one, mine) and has_no_delay(one) for one in gc.get_objects()):
                         await anyio.sleep(0.01)
 

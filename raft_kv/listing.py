@@ -8,9 +8,10 @@ from typing import Final
 
 from raft_kv import commands
 from raft_kv.commands.documentation import DOCUMENTATION, documentation_reply
-from raft_kv.commands.table import ADMIN, Call, Command, integer, syntax_error, unknown_subcommand, wrong_arity
+from raft_kv.commands.table import Call, Command, integer, syntax_error, unknown_subcommand, wrong_arity
 from raft_kv.glob import matcher
 from raft_kv.resp import CommandError, Encoded, Map, Reply, Simple, encode
+from raft_kv.users.categories import CATEGORIES, categories_of, in_category
 
 __all__ = ["answer_command"]
 
@@ -22,14 +23,6 @@ _HELP: Final = (
     "COMMAND INFO [<command> ...] -- the details of some commands.",
     "COMMAND LIST [FILTERBY MODULE <name>|ACLCAT <category>|PATTERN <pattern>] -- their names.",
 )
-_CATEGORIES: Final = {
-    "connection": "@connection",
-    "generic": "@keyspace",
-    "scripting": "@scripting",
-    "server": "@admin",
-    "string": "@string",
-    "transactions": "@transaction",
-}
 _SUBCOMMANDS: Final = frozenset({"count", "docs", "getkeys", "help", "info", "list"})
 
 
@@ -90,8 +83,9 @@ def _names(filters: Sequence[bytes]) -> Reply:
     if kind == b"MODULE":
         return []
     if kind == b"ACLCAT":
-        category = f"@{value.decode('utf-8', 'replace').lower()}"
-        return [name for name, command in commands.LISTED.items() if category in _categories(command)]
+        category = value.decode("utf-8", "replace").lower()
+        chosen = in_category(category) if category in CATEGORIES else frozenset()
+        return [name for name, command in commands.LISTED.items() if command.name in chosen]
     if kind == b"PATTERN":
         fits = matcher(value.lower())
         return [name for name in commands.LISTED if fits(name)]
@@ -112,23 +106,27 @@ def _keys(call: Call) -> Reply:
     return keys
 
 
-def _categories(command: Command) -> list[str]:
-    found = [_CATEGORIES[DOCUMENTATION[command.name].group]]
-    found += [f"@{word}" for flag, word in (("write", "write"), ("readonly", "read")) if flag in command.flags]
-    found.append("@fast" if "fast" in command.flags else "@slow")
-    if ADMIN in command.flags and "@admin" not in found:
-        found.append("@admin")
-    return found
+def _categories(name: str) -> list[Reply]:
+    return [Simple(f"@{category}") for category in categories_of(name)]
 
 
 def _row(command: Command) -> Reply:
     """Return ten items as in Redis 7; the last are categories, hints, key specifications and subcommands."""
     flags = [Simple(flag) for flag in sorted(command.flags) if flag != commands.SESSION]
     words = DOCUMENTATION[command.name].subcommands
-    subcommands: list[Reply] = [[f"{command.name}|{word}", -2, [], 0, 0, 0] for word in words]
-    categories = [Simple(category) for category in _categories(command)]
+    names = [f"{command.name}|{word}" for word in words]
+    subcommands: list[Reply] = [[name, -2, [], 0, 0, 0, _categories(name), [], [], []] for name in names]
     position = (command.first, command.last, command.step)
-    return [command.name, command.arity, flags, *position, categories, [], _key_specs(command), subcommands]
+    return [
+        command.name,
+        command.arity,
+        flags,
+        *position,
+        _categories(command.name),
+        [],
+        _key_specs(command),
+        subcommands,
+    ]
 
 
 def _key_specs(command: Command) -> Reply:

@@ -273,6 +273,7 @@ class Service:
             clients_refused=self.admission.refused,
             logins_failed=self.access.failures,
             commands_denied=self.access.refusals,
+            users=len(self.machine.users.grants),
             max_memory=self.config.max_memory_bytes,
             data_memory=self.machine.keyspace.held_bytes,
             memory=memory_in_use(),

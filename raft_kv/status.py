@@ -91,6 +91,8 @@ class ServerStatus:
     logins_failed: int = 0
     commands_denied: int = 0
     """Commands refused because their user had no right to them."""
+    users: int = 0
+    """Users that are kept in the log."""
     max_memory: int = 0
     data_memory: int = 0
     """Bytes that keys and values take, about."""

@@ -169,6 +169,8 @@ def status_map(status: ServerStatus) -> Reply:
             ("uptime_seconds", status.uptime_seconds),
             ("keys", status.keys),
             ("wall_milliseconds", status.wall),
+            ("users", status.users),
+            ("max_memory", status.max_memory),
             ("peers", tuple(_peer(peer) for peer in status.peers)),
         )
     )

@@ -75,6 +75,7 @@ def check_nodes(nodes: Sequence[Examined], version: str, dial: Dials = dials) ->
         return findings
     findings += _one_cluster(alive)
     findings += _versions(alive, version)
+    findings += _entries(alive)
     findings += [_clock(node) for node in alive]
     findings += _quorum(alive)
     findings += _members(alive)
@@ -126,6 +127,25 @@ def _versions(nodes: Sequence[Examined], version: str) -> Iterator[Finding]:
         yield note("versions", where, f"this program is {version}, the nodes are another release")
     else:
         yield right("versions", where, "all nodes that were asked run one release")
+
+
+def _entries(nodes: Sequence[Examined]) -> Iterator[Finding]:
+    """Find nodes that skip entries which others write. A release that knows users tells of them in its status."""
+    old = [node for node in nodes if "users" not in node.status]
+    uses = {
+        what
+        for node in nodes
+        for name, what in (("users", "users"), ("max_memory", "--max-memory"))
+        if node.status.get(name)
+    }
+    if old and uses:
+        yield wrong(
+            "entries",
+            ", ".join(f"node {node.status.get('node')} at {node.address}" for node in old),
+            f"its release does not know {' and '.join(sorted(uses))}, which others use: it skips such entries of the "
+            "log, checks no rights, and its copy of the data differs",
+            "stop this node, RAFT REMOVE it, and let a node of the newer release with an empty directory join",
+        )
 
 
 def _clock(node: Examined) -> Finding:

@@ -9,7 +9,7 @@ be added with its categories, but none may move to another category.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 from raft_kv.commands import LISTED, READ, WRITE, Command
@@ -79,6 +79,7 @@ def names_of(name: str) -> frozenset[str]:
     return frozenset(one for one in _names() if one == name or one.startswith(f"{name}|"))
 
 
+@lru_cache(maxsize=32)
 def in_category(category: str) -> frozenset[str]:
     """Return the full names of a category, or all of them for "all".
 
@@ -91,6 +92,6 @@ def in_category(category: str) -> frozenset[str]:
     return frozenset(name for name in chosen if names_of(name) <= chosen)
 
 
-def categories_of(name: str) -> frozenset[str]:
-    """Return the categories of a full name."""
-    return _names()[name]
+def categories_of(name: str) -> list[str]:
+    """Return the categories which hold the full name, in their order."""
+    return [category for category in CATEGORIES if name in in_category(category)]

@@ -37,6 +37,7 @@ def status(node: int, **changes: Any) -> dict[str, object]:
         "node": node, "cluster": "c", "role": "leader" if node == 1 else "follower", "term": 4, "leader": 1,
         "commit": 90, "applied": 90, "last_index": 90, "members_index": 1, "voters": [1, 2, 3], "outgoing": [],
         "learners": [], "listen": f"n{node}:6379", "version": "1.0", "wall_milliseconds": 10**12, "peers": peers,
+        "users": 0, "max_memory": 0,
     }  # fmt: skip
     return whole | changes
 
@@ -90,6 +91,22 @@ def test_broken_cluster_is_told_with_a_remedy(nodes: list[Examined], expected: s
     assert bad(findings) >= expected
     assert all(each.remedy for each in findings if each.level in (Level.WARNING, Level.WRONG))
     assert exit_status(findings) == (1 if Level.WRONG in {level for _, level in expected} else 3)
+
+
+def test_older_node_beside_users_or_a_limit_of_memory_is_told() -> None:
+    older = status(3)
+    del older["users"], older["max_memory"]
+
+    for changes in ({"users": 2}, {"max_memory": GIB}, {"users": 1, "max_memory": GIB}):
+        findings = judged(seen(status(1, **changes), status(2), older))
+
+        (told,) = [each for each in findings if each.check == "entries"]
+        assert told.level is Level.WRONG
+        assert "node 3" in told.subject
+        assert ("users" in told.text, "--max-memory" in told.text) == ("users" in changes, "max_memory" in changes)
+        assert told.remedy
+        assert bad(judged(seen(status(1, **changes), status(2, **changes)))) == set()
+    assert bad(judged(seen(status(1), status(2), older))) == set()
 
 
 def test_address_that_a_node_cannot_dial_is_told() -> None:

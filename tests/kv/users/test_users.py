@@ -356,6 +356,24 @@ def test_categories_hold_commands(root: Talker) -> None:
     assert len(root.say(b"ACL", b"GENPASS", b"5")) == 2
 
 
+def test_command_info_and_acl_agree_on_categories() -> None:
+    client = Node().connect()
+    held: dict[bytes, set[bytes]] = {}
+    for row in client.say(b"COMMAND"):
+        for name, categories in [(row[0], row[6]), *((each[0], each[6]) for each in row[9])]:
+            held[name] = set(categories)
+
+    every = client.say(b"ACL", b"CAT")
+    for category in every:
+        members = set(client.say(b"ACL", b"CAT", category))
+        assert members == {name for name, categories in held.items() if b"@" + category in categories}
+        listed = client.say(b"COMMAND", b"LIST", b"FILTERBY", b"ACLCAT", category)
+        assert set(listed) == {name for name in members if b"|" not in name}
+    assert client.say(b"COMMAND", b"LIST", b"FILTERBY", b"ACLCAT", b"all") == []
+    assert held[b"get"] == {b"@read", b"@string", b"@fast"}
+    assert held[b"raft|add"] == {b"@admin", b"@dangerous", b"@slow"}
+
+
 @pytest.mark.parametrize("rules", [
     (b"+nothing",), (b"+@nothing",), (b"-raft|nothing",), (b"%X~a",), (b"%R",), (b"(+get)",), (b"hello",), (b"#abc",),
     (b"",),

@@ -19,7 +19,7 @@ class ShortWait:
     def __init__(self, patience: SyncPatience) -> None:
         self._patience: Final = patience
         self._guard: Final = Lock()
-        self._done: Final = Lock()  # released by the thread when nothing is under way any more
+        self._done: Final = Lock()  # released by the thread when nothing is under way any more; held while a job is
         self._done.acquire()
         self._jobs = 0  # put, and not reported
         self._nanoseconds = 0  # the loop will wait for so long; 0: it will not
@@ -29,8 +29,14 @@ class ShortWait:
         """Count a job that is about to be queued. For the loop."""
         with self._guard:
             if not self._jobs:  # otherwise the disk is busy already
+                self._done.acquire(blocking=False)  # an earlier job of this turn may be done already
                 self._nanoseconds = self._patience.wait()
             self._jobs += 1
+
+    @property
+    def waiting(self) -> bool:
+        """True if `take` is to be called soon: the thread would not wake the loop. For the loop."""
+        return self._nanoseconds > 0 or bool(self._reports)
 
     def take(self) -> list[NodeEvent]:
         """Wait for the jobs queued in this turn, if that is worth it. Return all reports so far. For the loop."""

@@ -106,7 +106,9 @@ class Workers:
 
     @property
     def inline_waiting(self) -> bool:
-        """True if `run_inline` has left jobs for the loop's next turn. For the loop."""
+        """True if `run_inline` has something to do in the loop's next turn. For the loop."""
+        if self._wait is not None and self._wait.waiting:  # for a write queued after the last `run_inline`
+            return True
         return any(lane.jobs and not lane.away for lane in self._inline.values())
 
     def run(self, lane: Lane, jobs: list[Job]) -> None:

@@ -96,7 +96,7 @@ class LaneQueues(Protocol):
 
     @property
     def inline_waiting(self) -> bool:
-        """True if jobs of inline lanes are left for the next turn."""
+        """True if `run_inline` has something to do in the next turn, which nothing else may bring about."""
         ...
 
 
@@ -209,7 +209,8 @@ class Driver:
     def _run_inline(self, connections: ConnectionTable, wall: int) -> None:
         reports = self._lanes.run_inline()
         if reports and not self.ended:
-            self._handle(reports, connections, self._loop.now(), wall)  # the machine took time
+            taken, self._taken = self._taken, []  # or an answer would wait for the next turn, whenever that comes
+            self._handle(taken + reports, connections, self._loop.now(), wall)  # the machine took time
 
     def _handle(self, events: Sequence[NodeEvent], connections: ConnectionTable, now: int, wall: int) -> None:
         self._handled = events

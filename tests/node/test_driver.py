@@ -152,6 +152,15 @@ def test_bytes_something_waits_for_are_reported_in_a_turn_of_their_own() -> None
     assert around.heard[-1] == [Transmitted(ConnectionId(2))]
 
 
+def test_bytes_taken_in_a_turn_are_reported_before_the_inline_reports_of_that_turn() -> None:
+    """Otherwise the connection counts as busy, and an answer in those reports waits for an event of another cause."""
+    around = SimulatedAdapter()
+    around.takes = True
+    around.inline = [Persisted(WriteId(1))]
+    around.turn(Transmit(ConnectionId(2), b"x"))
+    assert around.heard[-1] == [Transmitted(ConnectionId(2)), Persisted(WriteId(1))]
+
+
 def test_bytes_that_are_not_taken_are_reported_by_the_adapter() -> None:
     around = SimulatedAdapter()
     around.turn(Transmit(ConnectionId(2), b"x", hurry=True))

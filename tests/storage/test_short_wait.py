@@ -45,6 +45,28 @@ def test_report_that_comes_in_time_is_taken_in_the_same_turn() -> None:
     assert meeting.take() == reports(1)
 
 
+def test_second_job_of_a_turn_begins_after_the_first_is_done() -> None:
+    meeting = ShortWait(fast())
+    for number in (1, 2):
+        meeting.begin()
+        assert meeting.give(reports(number), 1, 100 * MICROSECOND)
+    assert meeting.take() == reports(1, 2)
+    meeting.begin()
+    assert meeting.give(reports(3), 1, 100 * MICROSECOND)
+    assert meeting.take() == reports(3)
+
+
+def test_write_that_comes_after_the_wait_of_its_turn_brings_about_another_turn() -> None:
+    meeting = ShortWait(fast())
+    assert not meeting.waiting
+    meeting.begin()
+    assert meeting.waiting
+    assert meeting.give(reports(1), 1, 100 * MICROSECOND), "the thread wakes nothing"
+    assert meeting.waiting
+    assert meeting.take() == reports(1)
+    assert not meeting.waiting
+
+
 def test_loop_that_does_not_wait_is_woken_and_finds_the_reports_in_order() -> None:
     meeting = ShortWait(SyncPatience())
     meeting.begin()
@@ -128,6 +150,15 @@ def test_every_write_is_reported_once_and_in_order_while_the_disk_hangs_and_reco
     assert store.written == list(range(1, 400))
     assert seen == sorted(set(seen))
     assert longest < 0.5, "the loop waited for a disk that hangs"
+
+
+def test_lanes_ask_for_a_turn_for_a_write_that_was_queued_after_their_last_one() -> None:
+    lanes = workers(HangingStore())
+    lanes.start(lambda _events: None)
+    assert not lanes.inline_waiting
+    lanes.put(Lane.WRITE, Persist(WriteId(1)))
+    assert lanes.inline_waiting
+    lanes.close(5.0)
 
 
 def test_disk_failure_reaches_a_loop_that_waits() -> None:

@@ -272,7 +272,7 @@ def _check_snapshot(meta: SnapshotMeta) -> None:
 
 
 def _check_hello(hello: Hello) -> None:
-    numbers = hello.version | hello.sender | hello.incarnation | hello.to | hello.to_incarnation
+    numbers = hello.version | hello.sender | hello.incarnation | hello.to | hello.to_incarnation | hello.highest
     _require(_fits(numbers), "a number in a hello is out of range")
     _require(hello.sender > 0, "a hello names no sender")
     founders = hello.founders

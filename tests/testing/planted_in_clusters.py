@@ -24,7 +24,7 @@ from raft_core.node.leaving import Leaving
 from raft_core.node.limits import SECOND
 from raft_core.node.status import Load
 from raft_core.recovered import Recovered
-from raft_core.roles import proposals
+from raft_core.roles import leader
 from raft_core.roles.candidate import Campaign
 from raft_core.server import Server
 from raft_core.sessions import encode_plain
@@ -224,7 +224,9 @@ def too_many_requests_are_forwarded(patch: pytest.MonkeyPatch) -> str:
 
 def everything_is_appended(patch: pytest.MonkeyPatch, settings: Settings) -> str:
     """What is said where a leader does not look at its limits."""
-    patch.setattr(proposals, "_fits", lambda server, commands: True)
+    patch.setattr(
+        leader, "append_commands", lambda server, request, commands: server.append_commands(request, 0, commands)
+    )
     stage = Stage(settings=settings)
     stage.elect(1)
     stage.propose(1, *[bytes(1000)] * 20)

@@ -134,9 +134,7 @@ class Workers:
         except RaftError as failure:
             events = [JobFailed(lane, failure)]
         except BaseException as failure:  # a machine may raise SystemExit: the lane must not end silently
-            error = InvariantBroken(f"a job of the {lane.value} lane raised {type(failure).__name__}: {failure}")
-            error.__cause__ = failure
-            events = [JobFailed(lane, error)]
+            events = [_failed(lane, failure)]
         self.took(lane, began, events)
         if lane is Lane.WRITE and self._wait is not None:
             if not self._wait.give(events, jobs, time.perf_counter_ns() - began):
@@ -148,6 +146,10 @@ class Workers:
             return
         inline.back.put(events)  # the loop handles it in order with its own jobs and only has to be woken
         self._report([TimerFired()])
+
+    def died(self, lane: Lane, failure: BaseException) -> None:
+        """Report that the lane's thread ends: a node that waits for it would hang. For the lane's thread."""
+        self._report([_failed(lane, failure)])
 
     def close(self, seconds: float) -> None:
         """End every thread and close the store, within `seconds`. Blocks; queued jobs are dropped."""
@@ -167,6 +169,12 @@ class Workers:
 
 def _nobody(_events: list[NodeEvent]) -> None:
     """Ignore events: before `start` there are no jobs."""
+
+
+def _failed(lane: Lane, failure: BaseException) -> JobFailed:
+    error = InvariantBroken(f"a job of the {lane.value} lane raised {type(failure).__name__}: {failure}")
+    error.__cause__ = failure
+    return JobFailed(lane, error)
 
 
 def _join(thread: threading.Thread, give_up: float) -> bool:
@@ -245,7 +253,11 @@ class _Worker:
 
     def _main(self) -> None:
         while (first := self._queue.get()) is not None and not self._stopping:
-            self._lanes.run(self._lane, self._batch(first))
+            try:
+                self._lanes.run(self._lane, self._batch(first))
+            except BaseException as failure:  # a mistake in this module
+                self._lanes.died(self._lane, failure)
+                raise
 
     def _batch(self, first: Job) -> list[Job]:
         """Return everything queued: writes that wait together share one sync."""

@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import cast
 
+import pytest
+
 from raft_core.effects import Persist
 from raft_core.events import Persisted
 from raft_core.ids import WriteId
@@ -179,4 +181,22 @@ def test_disk_failure_reaches_a_loop_that_waits() -> None:
         assert time.monotonic() < deadline
         found += lanes.run_inline()
     assert [type(event).__name__ for event in found] == ["JobFailed"]
+    lanes.close(5.0)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_lane_whose_thread_dies_ends_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    def give(*_: object) -> bool:
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(ShortWait, "give", give)
+    lanes = workers(HangingStore())
+    told: list[NodeEvent] = []
+    lanes.start(told.extend)
+    lanes.put(Lane.WRITE, Persist(WriteId(1)))
+    deadline = time.monotonic() + 10
+    while not told:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert [type(event).__name__ for event in told] == ["JobFailed"]
     lanes.close(5.0)

@@ -1,0 +1,70 @@
+"""The time from the death of a leader's process to the next leader, in virtual time and at random moments."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from raft_core.node import MILLISECOND, SECOND
+
+from .cluster import Cluster
+
+SPLIT = 120 * MILLISECOND
+"""More than an election takes whose first vote is split."""
+USUAL = 25 * MILLISECOND
+
+
+def time_to_next_leader(cluster: Cluster) -> int:
+    """Kill the leader; return how long the survivors had none."""
+    leader = cluster.elect()
+    term, killed_at = leader.announced[-1].term, cluster.now
+    cluster.crash(leader.id)
+
+    def led_again() -> bool:
+        found = cluster.leader()
+        return found is not None and found.announced[-1].term > term
+
+    cluster.run_until(led_again)
+    return cluster.now - killed_at
+
+
+@pytest.mark.parametrize("loaded", [False, True], ids=["idle", "loaded"])
+def test_survivors_elect_soon_whenever_the_leader_is_killed(loaded: bool) -> None:
+    """Idle nodes sleep through quiet ticks; the node killed before has just come back, or is about to be told of it."""
+    rng = random.Random(7)
+    cluster = Cluster(3, seed=7)
+    cluster.start()
+    took: list[int] = []
+    for _ in range(40):
+        leader = cluster.elect()
+        end = cluster.now + rng.choice([rng.randrange(SECOND), rng.randrange(50 * MILLISECOND)])
+        while cluster.now < end:
+            if loaded:
+                for node in cluster.nodes.values():
+                    node.propose(b"x", timeout=SECOND)
+            cluster.run(min(rng.randrange(1, 20 * MILLISECOND), end - cluster.now))
+        took.append(time_to_next_leader(cluster))
+        cluster.run(rng.choice([0, 5 * MILLISECOND, 100 * MILLISECOND]))
+        leader.start()
+
+    assert max(took) < SPLIT, [round(one / MILLISECOND) for one in took]
+    assert sorted(took)[len(took) * 9 // 10] < USUAL
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_last_survivor_leads_soon_after_another_node_is_back(seed: int) -> None:
+    """Two of three are dead: there is no majority. The survivor's request reaches the first that comes back."""
+    cluster = Cluster(3, seed=seed)
+    cluster.start()
+    away = cluster.followers()[seed % 2]
+    cluster.crash(away.id)
+    cluster.run(SECOND)
+    cluster.crash(cluster.elect().id)
+    cluster.run((300 + 170 * seed) * MILLISECOND)
+    assert cluster.leader() is None
+    back_at = cluster.now
+    away.start()
+    cluster.run_until(lambda: cluster.leader() is not None)
+
+    assert cluster.now - back_at < SPLIT

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from pathlib import Path
 from raft_kv.demo.cluster import free_ports
 
 ROOT = Path(__file__).parents[2]
+PATIENCE = 60.0
 _PORT = re.compile(r"\b[78][12]\d\d\b")
 
 
@@ -27,7 +30,7 @@ class Reader:
         self.directory = directory
         ports = sorted(set(_PORT.findall(self.text)))
         self.ports = dict(zip(ports, free_ports(len(ports)), strict=True))
-        self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}  # a line is one write
 
     def own(self, text: str) -> str:
         """Return the text with ports that are free."""
@@ -98,7 +101,7 @@ class Terminals:
         self.reader = reader
         self.processes: list[subprocess.Popen[bytes]] = []
         self.readable, self.writable = os.pipe()
-        self.lines = os.fdopen(self.readable)
+        self._unread = b""
 
     def start(self, command: str) -> None:
         """Start `NAME=value ... program argument ...`."""
@@ -107,19 +110,31 @@ class Terminals:
         arguments = self.reader.arguments(" ".join(words[len(settings) :]))
         environment = {**self.reader.environment, **settings}
         directory = self.reader.directory
-        self.processes.append(subprocess.Popen(arguments, cwd=directory, env=environment, stdout=self.writable))
+        pipe = subprocess.PIPE  # for a program that waits for a key
+        process = subprocess.Popen(arguments, cwd=directory, env=environment, stdin=pipe, stdout=self.writable)
+        self.processes.append(process)
 
     def kill(self, number: int) -> None:
         self.processes[number - 1].kill()
         self.processes[number - 1].wait()
 
     def line(self, part: str) -> str:
-        """Return the next line that has `part`."""
-        return next(line for line in self.lines if part in line).strip()
+        """Return the next line that has `part`; fail after a minute without one."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            line, end, rest = self._unread.partition(b"\n")
+            if not end:
+                ready, _, _ = select.select([self.readable], [], [], max(0.0, deadline - time.monotonic()))
+                assert ready, f"no line with {part!r} within {PATIENCE} s, but {line!r}"
+                self._unread += os.read(self.readable, 65536)
+                continue
+            self._unread = rest
+            if part in line.decode():
+                return line.decode().strip()
 
     def close(self) -> None:
         for process in self.processes:
             process.kill()
-            process.wait()
+            process.communicate()
         os.close(self.writable)
-        self.lines.close()
+        os.close(self.readable)

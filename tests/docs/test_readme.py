@@ -1,43 +1,52 @@
-"""The README's examples do what the README says: they are run as they stand there."""
+"""The README's programs do what the README says: they are run as they stand there, as one cluster."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-README = Path(__file__).parents[2] / "README.md"
+from .reader import Reader
+
+SHORT = 20
+LONGEST = 1_400
+"""Words of two printed pages, with their code."""
 
 
-def example(name: str) -> str:
-    """The code block behind the mark `<!-- example: name -->`."""
-    found = re.search(rf"<!-- example: {name} -->\n```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
-    assert found, f"the README has no example {name}"
-    return found.group(1)
-
-
-def test_the_core_example_elects_a_leader_and_applies_everywhere() -> None:
-    done = subprocess.run([sys.executable, "-c", example("core")], capture_output=True, text=True, check=True)
+def test_the_core_example_elects_a_leader_and_applies_everywhere(tmp_path: Path) -> None:
+    example = Reader("embedding.md", tmp_path).block("example: core", "python")
+    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=True)
     assert "7 Success(first=3, results=(b'ok', b'ok'))" in done.stdout
     applied = [(3, b"hello"), (4, b"world")]
     assert f"leader {dict.fromkeys((1, 2, 3), applied)}" in done.stdout
 
 
-def test_the_trio_example_started_by_hand_forms_a_cluster_and_counts(tmp_path: Path) -> None:
-    script = tmp_path / "counter.py"
-    script.write_text(example("trio"), "utf-8")
-    nodes: list[subprocess.Popen[str]] = []
-    try:
-        for number in (1, 2, 3):
-            time.sleep(1.2 if nodes else 0)  # by hand, as a reader starts them
-            command = [sys.executable, "-u", str(script), str(number)]
-            nodes.append(subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True))
-        lines = [node.stdout.readline() for node in nodes if node.stdout is not None]
-    finally:
-        for node in nodes:
-            node.kill()
-            node.communicate()
-    totals = sorted(int(line.split()[1][2:-1]) for line in lines)
-    assert totals == [1, 2, 3], lines
+def test_quick_starts_on_three_event_loops_are_one_cluster(tmp_path: Path) -> None:
+    reader = Reader("../README.md", tmp_path)
+    programs = ["on_asyncio.py", "on_trio.py", "on_threads.py"]
+    for name in ["counter.py", *programs]:
+        reader.save(name)
+
+    with reader.terminals(*(f"python {name} {number}" for number, name in enumerate(programs, 1))) as nodes:
+        totals = [nodes.line("total") for _ in programs]
+
+    assert sorted(totals) == ["total 1", "total 2", "total 3"]
+
+
+def test_quick_starts_and_the_page_are_short(tmp_path: Path) -> None:
+    text = Reader("../README.md", tmp_path).text
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        assert len(block.splitlines()) <= SHORT
+    assert len(text.split()) <= LONGEST
+
+
+def test_figures_are_those_of_the_page_about_performance(tmp_path: Path) -> None:
+    rows = re.findall(r"^\| (.*) \| ([\d.]+x) \| (.* to .*) \|$", Reader("../README.md", tmp_path).text, re.MULTILINE)
+    page = Reader("performance.md", tmp_path).text
+
+    assert len(rows) > 2
+    for shape, ratio, spread in rows:
+        assert re.search(rf"^\| {re.escape(shape)} \|.*\| {re.escape(f'{ratio} ({spread})')} \|", page, re.MULTILINE), (
+            shape
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -56,3 +57,11 @@ def test_settings_are_listed_with_default_and_meaning(tmp_path: Path) -> None:
 def test_every_page_is_in_the_contents(page: str) -> None:
     if page != "index":
         assert re.search(rf"^{page}$", (DOCS / "index.md").read_text("utf-8"), re.MULTILINE)
+
+
+def test_install_lists_every_extra() -> None:
+    table = (DOCS / "index.md").read_text("utf-8").partition("| extra |")[2].partition("\n\n")[0]
+    first_cells = "".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE))
+    extras = tomllib.loads((DOCS.parent / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+
+    assert set(re.findall(r"`(\w+)`", first_cells)) == extras.keys()

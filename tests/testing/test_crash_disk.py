@@ -284,8 +284,8 @@ def test_a_check_that_kept_and_dropped_no_segment_says_so() -> None:
 
 @pytest.mark.slow
 def test_several_scripts_add_up() -> None:
-    report = crash_disk(open_store, scripts=3, seed=20, every=997)
-    assert report.counts["scripts"] == 3
+    report = crash_disk(open_store, scripts=2, seed=20, every=1999)
+    assert report.counts["scripts"] == 2
 
 
 # Planted bugs, each in a wrapper of the right store.

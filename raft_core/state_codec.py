@@ -21,7 +21,7 @@ import msgspec
 
 from raft_core.errors import CallerError
 
-__all__ = ["alike", "classes_of", "copied", "dump", "fingerprint", "load"]
+__all__ = ["alike", "classes_of", "copied", "dump", "field_names", "fingerprint", "load"]
 
 _T = TypeVar("_T")
 _ATOMS: Final = (int, str, bytes, type(None), Enum, msgspec.Struct, tuple, frozenset)
@@ -37,7 +37,7 @@ def _is_shared(kind: type) -> bool:
 _NAMES: Final[dict[type, tuple[str, ...]]] = {}
 
 
-def _fields(kind: Any) -> tuple[str, ...]:
+def field_names(kind: Any) -> tuple[str, ...]:
     """Return the names of an object's fields. A compiled class has no `__slots__`, but names its attributes."""
     names = _NAMES.get(kind)
     if names is None:
@@ -73,7 +73,7 @@ def _copy(thing: Any, seen: dict[int, Any]) -> Any:
         return rng
     twin = kind.__new__(kind)  # type: ignore[call-overload]
     seen[id(thing)] = twin
-    for name in _fields(kind):
+    for name in field_names(kind):
         setattr(twin, name, _copy(getattr(thing, name), seen))
     return twin
 
@@ -108,7 +108,7 @@ def _alike(one: Any, other: Any, seen: set[tuple[int, int]]) -> bool:
     seen.add((id(one), id(other)))
     if isinstance(one, random.Random):
         return bool(one.getstate() == other.getstate())
-    return all(_alike(getattr(one, name), getattr(other, name), seen) for name in _fields(kind))
+    return all(_alike(getattr(one, name), getattr(other, name), seen) for name in field_names(kind))
 
 
 def fingerprint(thing: object) -> bytes:
@@ -176,7 +176,7 @@ class _Dumper:
         self.seen[id(thing)] = len(self.seen)
         if isinstance(thing, random.Random):
             return ["rng", self.walk(thing.getstate())]
-        return ["object", self._name(thing), [self.walk(getattr(thing, name)) for name in _fields(type(thing))]]
+        return ["object", self._name(thing), [self.walk(getattr(thing, name)) for name in field_names(type(thing))]]
 
     def _name(self, thing: Any) -> str:
         name = type(thing).__name__
@@ -223,6 +223,6 @@ class _Loader:
         kind: Any = self.classes[dumped[1]]
         thing = kind.__new__(kind)
         self.seen.append(thing)
-        for name, value in zip(_fields(kind), dumped[2], strict=True):
+        for name, value in zip(field_names(kind), dumped[2], strict=True):
             setattr(thing, name, self.walk(value))
         return thing

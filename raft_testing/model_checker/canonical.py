@@ -19,6 +19,7 @@ import msgspec
 from raft_core.entries import MEMBERS, Entry
 from raft_core.ids import NodeId
 from raft_core.membership import Members
+from raft_core.state_codec import field_names
 
 __all__ = ["ALWAYS_LEFT_OUT", "FIRST_NODE", "LEFT_OUT", "Names", "Plain", "as_bytes", "plain", "renamed"]
 
@@ -124,7 +125,7 @@ def _fields(kind: Any) -> tuple[bool, tuple[str, ...]]:
         return False, tuple(kind.__struct_fields__)
     if attrs.has(kind):
         return False, tuple([field.name for field in attrs.fields(kind)])
-    return True, tuple(kind.__slots__)
+    return True, field_names(kind)
 
 
 @lru_cache(maxsize=1 << 12)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,39 @@ def test_signal_ends_node_and_application_in_order(
 
     assert told == ["running"]
     assert signal.getsignal(number) == before
+
+
+STUBBORN = """
+import sys
+import anyio, {package}
+from raft_core.node.config import NodeConfig
+from tests.objects.samples import Bank
+
+async def app(node):
+    await node.ready(timeout=20)
+    print("ready", flush=True)
+    try:
+        await anyio.sleep_forever()
+    finally:
+        print("cleaning", flush=True)
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep_forever()
+
+config = NodeConfig(1, {{1: "127.0.0.1:{port}"}}, data=sys.argv[1])
+anyio.run({package}.serve, config, Bank(), app, backend="{loop}")
+"""
+
+
+@backends
+def test_second_signal_ends_a_process_whose_application_does_not_end(backend: tuple[str, str], tmp_path: Path) -> None:
+    script = STUBBORN.format(package=backend[0], loop=backend[1], port=free_ports(1)[0])
+    command = [sys.executable, "-c", script, str(tmp_path / "data")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in ("ready", "cleaning"):
+            assert process.stdout.readline().strip() == line
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == -signal.SIGTERM
 
 
 @backends

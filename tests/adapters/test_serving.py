@@ -80,11 +80,14 @@ def test_second_signal_ends_a_process_whose_application_does_not_end(backend: tu
     script = STUBBORN.format(package=backend[0], loop=backend[1], port=free_ports(1)[0])
     command = [sys.executable, "-c", script, str(tmp_path / "data")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in ("ready", "cleaning"):
-            assert process.stdout.readline().strip() == line
-            process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == -signal.SIGTERM
+        try:
+            assert process.stdout is not None
+            for line in ("ready", "cleaning"):
+                assert process.stdout.readline().strip() == line
+                process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == -signal.SIGTERM
+        finally:
+            process.kill()
 
 
 @backends

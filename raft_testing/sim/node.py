@@ -14,14 +14,14 @@ from typing import Final, Protocol, final
 import attrs
 
 from raft_core.effects import Alarm, AlarmKind, Effect, RoleChanged, RoleName
-from raft_core.errors import DiskError, LogLost, RequestError
+from raft_core.errors import DiskError, LogLost
 from raft_core.events import Event
 from raft_core.ids import NO_NODE, Incarnation, NodeId
 from raft_core.node.api import NodeApi
 from raft_core.node.core import NodeCore
 from raft_core.node.descriptors import OpenAccepted
 from raft_core.node.driver import Driver
-from raft_core.node.events import Answered, ConnectionId, NodeEvent, Run, StopAsked, TimerFired, Transmit
+from raft_core.node.events import ConnectionId, NodeEvent, Run, StopAsked, TimerFired, Transmit
 from raft_core.node.job_runner import JobRunner
 from raft_core.node.jobs import Lane
 from raft_core.node.limits import SECOND, NodeLimits
@@ -33,7 +33,7 @@ from raft_core.state_machine import preparer
 from raft_core.store import Store
 from raft_testing.checkers.bounds import limits_of_node, queue_of_node
 from raft_testing.checkers.reference_model import ModelMismatch
-from raft_testing.checkers.requests import Reply, unfair
+from raft_testing.checkers.requests import Reply
 from raft_testing.checkers.safety import Watched
 from raft_testing.checkers.state_machine import CheckedStateMachine
 from raft_testing.disk.crash_disk import Call, CrashDisk, FaultKind, PowerLost
@@ -41,6 +41,7 @@ from raft_testing.disk.crash_disk import Fault as DiskFault
 from raft_testing.faults.state_machine import FailingStateMachine
 from raft_testing.rng import Rng
 from raft_testing.sim.adapter import SimulatedAdapter
+from raft_testing.sim.callers import Callers
 from raft_testing.sim.clock import NodeClock
 from raft_testing.sim.environment import Environment
 from raft_testing.sim.random_config import address_of, unlike
@@ -50,8 +51,6 @@ __all__ = ["WALL", "Death", "NodeObserver", "SimulatedNode"]
 
 WALL: Final = 1_700_000_000 * SECOND
 """What wall clocks show when a simulation begins, nearly."""
-_LATE: Final = 2
-"""So many ticks after a deadline a living node must have said something."""
 
 
 class Death(Enum):
@@ -150,9 +149,8 @@ class SimulatedNode:
         self._accepted = OpenAccepted(config)
         self._wake = 0
         self._handled_at = 0  # by its own clock
-        self._stop_asked = -1  # when it was asked to stop, by its own clock
         self._limits = limits_of_node(config, settings)
-        self._callers: dict[int, tuple[_Caller, Callable[[Reply], None], int]] = {}  # and the deadline
+        self._callers: Callers | None = None  # while it is alive
 
     @property
     def raft(self) -> Raft | None:
@@ -214,11 +212,12 @@ class SimulatedNode:
         )
         self._surroundings = SimulatedAdapter(self)
         self._driver = Driver(self.host, self._surroundings, self._surroundings)
+        self._callers = Callers(self, self._driver)
         self.face = NodeApi(self.host, self._surroundings, self.config.address)
         self.lanes = SimulatedWorkers(self)
         self._scheduled, self._wake, self._news = False, 0, (0, 0)
         self._accepted = OpenAccepted(self.config)
-        self.paused_until, self.crash_in, self._stop_asked = 0, -1, -1
+        self.paused_until, self.crash_in = 0, -1
         self.fault_struck = self.disk.capacity is not None
         self.harmed = False  # it opened with the same contents: the damage did not matter
         self.alive = True
@@ -313,9 +312,9 @@ class SimulatedNode:
         self.world.network.abandon(self, silently=silently)
         self.disk = self._after_power(clean=death is Death.POWER_CLEAN) if silently else self.disk.restart()
         self._observer.disk_left(self)
-        callers, self._callers = self._callers, {}
-        for _, caller, _ in callers.values():
-            caller(None)
+        callers, self._callers = self._callers, None
+        if callers is not None:
+            callers.abandon()
 
     def power_lost(self) -> None:
         """Die of a power loss in the middle of a disk call, and revive."""
@@ -343,8 +342,8 @@ class SimulatedNode:
 
     def stop(self) -> None:
         """Ask the node to end cleanly, like SIGTERM."""
-        if self._stop_asked < 0:
-            self._stop_asked = self.clock.at(self.world.now)
+        if self._callers is not None and self._callers.stop_asked < 0:
+            self._callers.stop_asked = self.clock.at(self.world.now)
         self.tell(StopAsked())
 
     def pause(self, duration: int) -> None:
@@ -471,53 +470,12 @@ class SimulatedNode:
 
     def call(self, ticket: int, request: NodeRequest, deadline: int, caller: Callable[[Reply], None]) -> None:
         """Make the request; the caller is told once."""
-        driver = self._driver
-        if driver is None or not self.alive:
+        if self._callers is None:
             caller(None)
-            return
-        waiting = _Caller(self, ticket, request, caller)
-        driver.call(waiting, request, deadline)
-        self._callers[ticket] = (waiting, caller, deadline)
-
-    def answered(self, waiting: _Caller, outcome: Answered) -> None:
-        """Tell the caller, once, and check the answers of a stopping node."""
-        driver = self._driver
-        if driver is None or self._callers.pop(waiting.ticket, None) is None:
-            return
-        reply: Reply
-        try:
-            reply = driver.result(outcome)
-        except RequestError as error:
-            reply = error
-        now, stop = self.clock.at(self.world.now), self._stop_asked
-        wrong = unfair(waiting.request, reply, self.config, now - waiting.asked_at, now - stop if stop >= 0 else -1)
-        self.world.require(not wrong, f"node {self.id} {wrong}")
-        waiting.caller(reply)
+        else:
+            self._callers.call(ticket, request, deadline, caller)
 
     def cancel(self, ticket: int) -> None:
         """Drop the caller. A living node has answered every caller whose deadline has passed."""
-        known = self._callers.pop(ticket, None)
-        if known is None or not self.alive or self._driver is None:
-            return
-        self._driver.leave(known[0])
-        late = (self._handled_at - known[2]) // self.config.tick if known[2] else 0
-        self.world.require(
-            late <= _LATE, f"node {self.id} left a request unanswered for {late} ticks after its deadline"
-        )
-
-
-class _Caller:
-    """The ticket of a call of a node in one of its lives."""
-
-    __slots__ = ("_node", "asked_at", "caller", "request", "ticket")
-
-    def __init__(self, node: SimulatedNode, ticket: int, request: NodeRequest, caller: Callable[[Reply], None]) -> None:
-        self._node = node
-        self.ticket = ticket
-        self.request = request
-        self.caller = caller
-        self.asked_at = node.clock.at(node.world.now)
-
-    def deliver(self, outcome: Answered) -> None:
-        """Give the caller the outcome."""
-        self._node.answered(self, outcome)
+        if self._callers is not None:
+            self._callers.cancel(ticket, self._handled_at)

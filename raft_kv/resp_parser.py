@@ -137,7 +137,7 @@ class RequestParser:
         if self._failure is not None:
             return requests
         buffer = self._buffer
-        if not buffer and len(data) <= self._small:
+        if not (buffer or self._passes_over) and len(data) <= self._small:
             data = _split(data, requests, most)
             most -= len(requests)
             if not data:

@@ -136,6 +136,42 @@ def test_a_request_that_is_too_large_is_passed_over_and_those_around_it_are_not(
     assert kinds == [[b"GET", b"a"], [b"PING"], TooLarge, [b"GET", b"b"], TooLarge, TooLarge, [b"PING"]]
 
 
+_HIDDEN = array(b"FLUSHALL")
+_HOLDERS = st.sampled_from([
+    array(b"SET", b"a", b"x" * 90 + _HIDDEN * 3),
+    array(*[b"x" * 70] * 4, _HIDDEN * 3),
+    b"SET a " + b"x" * 90 + _HIDDEN + b"\n",
+    array(b"GET", b"a"),
+    array(b"SET", b"a", b"\r\n" + _HIDDEN),
+    b"PING\r\n",
+])  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(_HOLDERS, max_size=4), st.lists(st.integers(1, 130), min_size=1, max_size=12))
+def test_the_same_requests_are_found_however_the_bytes_are_cut(pieces: list[bytes], cuts: list[int]) -> None:
+    """What lies in an argument is never taken for a request, not even in one that is passed over."""
+    data = b"".join(pieces)
+    slow = RequestParser(SMALL)
+    byte_by_byte = [request for place in range(len(data)) for request in slow.feed(data[place : place + 1])]
+    quick, found, place, turn = RequestParser(SMALL), list[Request](), 0, 0
+    while place < len(data):
+        size = cuts[turn % len(cuts)]
+        found += quick.feed(data[place : place + size], 2)
+        while quick.more:
+            found += quick.feed(b"", 2)
+        place, turn = place + size, turn + 1
+    assert found == byte_by_byte
+
+
+def test_a_request_within_one_that_is_passed_over_is_not_carried_out() -> None:
+    large = array(b"SET", b"a", b"x" * 101 + _HIDDEN)
+    parser, cut = RequestParser(SMALL), large.index(_HIDDEN)
+    assert parser.feed(large[:cut]) == []
+    found = parser.feed(large[cut:] + array(b"PING"))
+    assert [request for request in found if not isinstance(request, TooLarge)] == [[b"PING"]]
+
+
 def test_empty_requests_and_empty_lines_are_passed_over() -> None:
     assert parsed(b"*0\r\n*-1\r\n\r\n\n" + array(b"PING")) == [[b"PING"]]
     assert parsed(b"*-2\r\nPING\r\n" + array(b"GET", b"a") + b"*-99\r\n") == [[b"PING"], [b"GET", b"a"]]

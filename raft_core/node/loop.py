@@ -16,6 +16,7 @@ from raft_core.node.core import NodeCore
 from raft_core.node.driver import Caller, ConnectionTable, Driver, Feed, LaneQueues
 from raft_core.node.events import Answered
 from raft_core.node.home import Home
+from raft_core.node.outcomes import turn_error
 from raft_core.requests import NodeRequest, OpenBackup, ReadBackup
 
 __all__ = ["Event", "NodeLoop"]
@@ -156,11 +157,18 @@ class NodeLoop(ABC):
             self.driver.end()
 
     def turn(self, connections: ConnectionTable, wall: Callable[[], int]) -> None:
-        """Take one turn of the driver. If it raises, which is a bug, end the node with the reason."""
+        """Take one turn of the driver. If it raises, which is a bug, end the node with the reason.
+
+        What is no `Exception`, such as `SystemExit` of a machine, also goes on to the event loop. Asyncio may log it
+        and do nothing else, so the node ends here as well.
+        """
         try:
             self.driver.turn(connections, self.now(), wall())
         except Exception as failure:
             self.driver.end(failure)
+        except BaseException as failure:
+            self.driver.end(turn_error(failure))
+            raise
 
 
 class _Caller:

@@ -38,6 +38,7 @@ __all__ = [
     "failure_event",
     "result_of",
     "stop_error",
+    "turn_error",
 ]
 
 _R = RefusalReason
@@ -172,6 +173,13 @@ def core_error(failure: Exception, event: object) -> RaftError:
     if isinstance(failure, RaftError):
         return failure
     error = InvariantBroken(f"the core raised {described(failure)} at {type(event).__name__}")
+    error.__cause__ = failure
+    return error
+
+
+def turn_error(failure: BaseException) -> RaftError:
+    """Return the error of a node in whose turn something was raised that is no `Exception`."""
+    error = InvariantBroken(f"a turn of the node raised {described(failure)}")
     error.__cause__ = failure
     return error
 

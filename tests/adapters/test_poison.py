@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 import anyio
 import attrs
 import pytest
 
+import raft_anyio
 from raft_core.effects import RefusalReason, UnknownReason
-from raft_core.errors import MachineBroken, OutcomeUnknown, Refused, RequestError
+from raft_core.errors import InvariantBroken, MachineBroken, OutcomeUnknown, Refused, RequestError
 from raft_core.ids import Index
 from raft_core.node.config import NodeConfig
 
@@ -147,3 +149,31 @@ async def test_an_exception_that_cannot_be_shown_is_told_all_the_same(cluster: C
             await call
         assert told.value.reason == reason
         assert len(str(told.value)) < 1000
+
+
+@pytest.mark.parametrize("uvloop", [False, True])
+def test_a_machine_that_raises_more_than_an_exception_ends_its_node_on_asyncio(tmp_path: Path, *, uvloop: bool) -> None:
+    """The event loop logs what a callback raises, and goes on: the node must not hang behind it."""
+    if uvloop:
+        pytest.importorskip("uvloop")
+
+    class Fatal(BaseException):
+        pass
+
+    class Stubborn(Ledger):
+        def apply(self, index: Index, command: bytes) -> bytes:
+            raise Fatal
+
+    async def run() -> None:
+        config = NodeConfig(1, {1: "127.0.0.1:0"}, data=tmp_path / "1")
+        with anyio.fail_after(20):
+            async with raft_anyio.open_node(config, Stubborn()) as node:
+                await node.ready()
+                with pytest.raises(OutcomeUnknown) as told:
+                    await node.propose(b"a", timeout=10.0)
+                assert told.value.reason == UnknownReason.NODE_FAILED
+                await node.wait_finished()
+
+    with pytest.raises(InvariantBroken) as broken:
+        anyio.run(run, backend="asyncio", backend_options={"use_uvloop": uvloop})
+    assert isinstance(broken.value.__cause__, Fatal)

@@ -234,7 +234,9 @@ class ClientConnection:
     # For the node.
 
     def deliver(self, outcome: Answered) -> None:
-        """Take the outcome of the open request."""
+        """Take the outcome of the open request. Only the first one counts."""
+        if not self._asking:
+            return
         self._asking = False
         if self._table.turns.crowded:
             self._table.turns.later(partial(self._take, outcome))

@@ -137,6 +137,16 @@ def calls_of(request: requests.NodeRequest) -> list[list[bytes]]:
     return command.calls
 
 
+def test_outcome_that_comes_twice_is_written_once(world: World) -> None:
+    """A node that fails in the middle of a turn answers everyone who may wait, some twice."""
+    connection, wire = world.connect()
+    connection.received(b"SET a 1\r\n")
+    connection.deliver(DONE)
+    connection.deliver(DONE)
+    assert wire.written == [b"+OK\r\n"]
+    assert not wire.aborted
+
+
 def test_request_is_submitted_at_once_and_its_outcome_written_at_once(world: World) -> None:
     connection, wire = world.connect()
 

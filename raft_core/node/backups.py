@@ -10,7 +10,6 @@ disk is switched to it; only then is it offered, because a restart before the sw
 
 from __future__ import annotations
 
-from collections.abc import Container
 from typing import Final, final
 
 from raft_core.entries import SnapshotMeta
@@ -21,6 +20,7 @@ from raft_core.node.events import QueryFailed
 from raft_core.node.jobs import CloseBackups, Lane, ReadPiece, Ticket
 from raft_core.node.limits import SECOND
 from raft_core.node.outputs import Outputs
+from raft_core.node.pending_request import PendingRequest, Place
 from raft_core.raft import Raft
 from raft_core.requests import OpenBackup, ReadBackup
 
@@ -32,11 +32,11 @@ _IDLE: Final = 60 * SECOND
 
 @final
 class Backups:
-    """The backups of one node. `RequestBook` keeps their callers, and drops answers to those that have left."""
+    """The backups of one node. `RequestBook` has their requests, and drops answers to those that wait no more."""
 
     def __init__(self, orders: Outputs) -> None:
         self._orders = orders
-        self._waiting: list[tuple[Ticket, OpenBackup, Index]] = []  # for a snapshot at this index or later
+        self._waiting: list[tuple[PendingRequest, OpenBackup, Index]] = []  # for a snapshot at this index or later
         self._ordered = False  # since the last tick
         self._used_at: int | None = None  # None: no snapshot is open
         self.now = 0
@@ -51,38 +51,38 @@ class Backups:
         """True while a snapshot is open for a backup, or waited for."""
         return bool(self._waiting) or self._used_at is not None
 
-    def open(self, ticket: Ticket, request: OpenBackup) -> None:
+    def open(self, waiting: PendingRequest, request: OpenBackup) -> None:
         """Begin a backup: everything committed before it was requested is applied here."""
         if request.index > 0:
-            self._read(ticket, request.index, request.term, 0, request.label)
+            self._read(waiting, request.index, request.term, 0, request.label)
         else:
-            self._waiting.append((ticket, request, Index(0)))
+            self._waiting.append((waiting, request, Index(0)))
 
-    def read(self, ticket: Ticket, request: ReadBackup) -> None:
+    def read(self, waiting: PendingRequest, request: ReadBackup) -> None:
         """Read a piece of a backup that was opened before."""
-        self._read(ticket, request.index, request.term, request.piece)
+        self._read(waiting, request.index, request.term, request.piece)
 
     def _read(self, ticket: Ticket, index: int, term: int, piece: int, label: str = "") -> None:
         self._used_at = self.now
         meta = SnapshotMeta(Index(index), Term(term), Members())  # a store finds it by index and term
         self._orders.run(Lane.CHUNKS, ReadPiece(ticket, meta, piece, label))
 
-    def look(self, raft: Raft, callers: Container[Ticket]) -> None:
+    def look(self, raft: Raft) -> None:
         """Begin the backups for which there is a snapshot; order one for the others, at most once in a tick.
 
-        Forget those whose ticket is not among the `callers` any more.
+        Forget those whose request waits no more.
         """
         server = raft.server
         applied, newest = server.pipeline.applied, server.snapshots.to_offer
         waiting = [
-            (ticket, request, wanted or applied) for ticket, request, wanted in self._waiting if ticket in callers
+            (item, request, wanted or applied) for item, request, wanted in self._waiting if item.place is Place.MACHINE
         ]
         self._waiting = []
-        for ticket, request, wanted in waiting:
+        for item, request, wanted in waiting:
             if newest is not None and newest.index >= wanted:
-                self._read(ticket, newest.index, newest.term, 0, request.label)
+                self._read(item, newest.index, newest.term, 0, request.label)
             else:
-                self._waiting.append((ticket, request, wanted))
+                self._waiting.append((item, request, wanted))
         if self._waiting and not self._ordered:
             self._ordered = True
             self._orders.events.append(SnapshotRequested(max(wanted for _, _, wanted in self._waiting)))
@@ -90,7 +90,7 @@ class Backups:
     def on_snapshot_failed(self, text: str) -> list[QueryFailed]:
         """Return the refusals of those that wait for a snapshot: it could not be taken."""
         waiting, self._waiting = self._waiting, []
-        return [QueryFailed(ticket, text) for ticket, _, _ in waiting]
+        return [QueryFailed(item, text) for item, _, _ in waiting]
 
     def on_tick(self) -> None:
         """Let a snapshot be ordered again; close those from which nothing is read any more."""

@@ -7,7 +7,7 @@ or knows the meaning of an effect to the protocol.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from random import Random
 from typing import Final, Generic, Protocol, TypeVar, assert_never, cast, final
 
@@ -157,7 +157,9 @@ class Driver:
         lanes.measure(host.meter.work)
         self._inbox: list[NodeEvent] = [TimerFired()]  # so that the first turn comes, which starts the node
         self._taken: list[NodeEvent] = []  # `Transmitted` of the last turn, for the next one, whenever it comes
-        self._handled: Sequence[NodeEvent | NodeEffect] = ()  # of the present turn
+        self._handled: Iterable[
+            NodeEvent | NodeEffect
+        ] = ()  # of the present turn: events, then effects still to be done
         self.changes: Final = Feed[RoleChanged](_KEPT_CHANGES)
         self.alarms: Final = Feed[Alarm](_KEPT_ALARMS)
         self.ended = False
@@ -215,8 +217,8 @@ class Driver:
     def _handle(self, events: Sequence[NodeEvent], connections: ConnectionTable, now: int, wall: int) -> None:
         self._handled = events
         effects = self._host.handle(events, now, wall)
-        self._handled = effects
-        for effect in effects:
+        self._handled = left = iter(effects)  # a caller who has its answer may make the next call in this turn
+        for effect in left:
             self._do(effect, connections)
         self._handled = ()
 
@@ -234,10 +236,11 @@ class Driver:
     def _unanswered(self) -> Iterator[tuple[Ticket, Answered]]:
         """Yield the callers that wait when a turn failed, and their outcomes."""
         _, unknown, text = ending(self.error)
-        for value in self._handled:
+        left = list(self._handled)
+        for value in left:
             if type(value) is Answer:
                 yield value.ticket, value.outcome
-        for value in (*self._handled, *self._inbox):
+        for value in (*left, *self._inbox):
             if type(value) is Call:
                 yield value.ticket, Indeterminate(unknown, text)
         for ticket in self._host.tickets:

@@ -160,8 +160,8 @@ class ConnectionClosed(Value, frozen=True):
 class Call(Value, frozen=True, gc=True):
     """A caller made a request. It is answered once, by an `Answer` with its ticket, unless `CallCancelled` comes first.
 
-    `ticket`: any hashable object that no other waiting call has. `deadline`: nanoseconds on the node's clock, 0 for
-    none.
+    `ticket`: any hashable object that no other waiting call has; it may come again after the answer. `deadline`:
+    nanoseconds on the node's clock, 0 for none.
     """
 
     ticket: Ticket

@@ -54,7 +54,7 @@ class FormCluster(Value, frozen=True):
 
 @final
 class Query(Value, frozen=True, gc=True):
-    """Query the machine on behalf of `ticket`."""
+    """Query the machine. `ticket` names this request, and no later one of the same caller."""
 
     ticket: Ticket
     request: bytes
@@ -96,7 +96,7 @@ class DropReceived(Value, frozen=True):
 
 @final
 class ReadPiece(Value, frozen=True, gc=True):
-    """Read a piece of a backup of this snapshot for `ticket`. `label` is for the header, piece 0."""
+    """Read a piece of a backup of this snapshot for the request `ticket`. `label` is for the header, piece 0."""
 
     ticket: Ticket
     meta: SnapshotMeta

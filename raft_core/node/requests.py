@@ -364,7 +364,7 @@ class RequestBook:
             item.place is Place.CORE and item.ticket is not None and type(request) is Read and request.query is not None
         ):
             item.place = Place.MACHINE
-            self._orders.run(Lane.APPLY, Query(item.ticket, request.query))
+            self._orders.run(Lane.APPLY, Query(item, request.query))
 
     def _back_up(self, item: PendingRequest) -> None:
         """Pass on a request about a backup; it is answered like a query."""
@@ -372,19 +372,22 @@ class RequestBook:
             return
         item.place, backup = Place.MACHINE, item.backup
         if type(backup) is ReadBackup:
-            self.backups.read(item.ticket, backup)
+            self.backups.read(item, backup)
         elif type(backup) is OpenBackup:
-            self.backups.open(item.ticket, backup)
+            self.backups.open(item, backup)
 
     def look_at_backups(self, raft: Raft | None) -> None:
         """Begin the backups that waited for a snapshot, or have one taken."""
         if raft is not None and self.backups.waiting:
-            self.backups.look(raft, self._tickets)
+            self.backups.look(raft)
 
     def on_query_done(self, event: QueryAnswered | QueryFailed) -> None:
-        """Give the machine's answer, or its exception, to the caller."""
-        waiting = self._tickets.get(event.ticket)
-        if waiting is not None and waiting.place is Place.MACHINE:
+        """Give the machine's answer, or its exception, to the caller.
+
+        A query's ticket is its request: a caller that was answered at its deadline may have a further one here by now.
+        """
+        waiting = event.ticket
+        if type(waiting) is PendingRequest and waiting.place is Place.MACHINE:
             if type(event) is QueryAnswered:
                 self._answer(waiting, Success(NO_INDEX, (event.data,)))
             elif type(event) is QueryFailed:

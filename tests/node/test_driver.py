@@ -257,6 +257,27 @@ def test_turn_that_fails_leaves_no_caller_without_an_answer() -> None:
     assert answered.outcomes == [done(b"1")]
 
 
+def test_turn_that_fails_gives_no_answer_twice() -> None:
+    """A client's connection is the ticket of its every request: the answer to one must not come as that to the next."""
+
+    class Broken(SimulatedAdapter):
+        def dial(self, number: ConnectionId, address: str) -> None:
+            raise RuntimeError("no more tasks")
+
+    class Persistent(Caller):
+        def deliver(self, outcome: Answered) -> None:
+            super().deliver(outcome)
+            if not around.driver.ended:
+                around.driver.call(self, Propose(b"next"), 0)
+
+    around, caller = Broken(), Persistent()
+    with pytest.raises(RuntimeError) as failure:
+        around.turn(Answer(caller, done(b"1")), Dial(ConnectionId(2), "a:1"))
+    around.driver.end(failure.value)
+    text = "RuntimeError: no more tasks"
+    assert caller.outcomes == [done(b"1"), Indeterminate(UnknownReason.NODE_FAILED, text)]
+
+
 def test_the_first_error_of_a_node_is_the_one_that_counts() -> None:
     around, first = SimulatedAdapter(), ValueError("first")
     around.driver.end(first)

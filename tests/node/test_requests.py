@@ -105,6 +105,11 @@ class Desk:
         for call in calls:
             self.clients.on_call(call)
 
+    def queries(self) -> list[Query]:
+        runs = [effect for effect in self.orders.taken() if isinstance(effect, Run)]
+        assert all(run.lane is Lane.APPLY for run in runs)
+        return [run.job for run in runs if isinstance(run.job, Query)]
+
     def answers(self) -> list[Answer]:
         return [effect for effect in self.orders.taken() if isinstance(effect, Answer)]
 
@@ -402,15 +407,41 @@ def test_one_read_of_the_core_serves_all_that_wait() -> None:
 
     assert desk.flush() == [Requested(RequestId(1), Read())]
     desk.clients.on_respond(Respond(RequestId(1), ReadReady(Index(3))))
-    runs = [(e.lane, e.job) for e in desk.orders.taken() if isinstance(e, Run)]
-    assert runs == [(Lane.APPLY, Query(1, b"q1")), (Lane.APPLY, Query(2, b"q2"))]
-    desk.clients.on_query_done(QueryAnswered(2, b"two"))
-    desk.clients.on_query_done(QueryFailed(1, "the machine raised"))
+    first, second = desk.queries()
+    assert [first.request, second.request] == [b"q1", b"q2"]
+    desk.clients.on_query_done(QueryAnswered(second.ticket, b"two"))
+    desk.clients.on_query_done(QueryFailed(first.ticket, "the machine raised"))
     assert desk.clients._batches == {}
     answers = desk.answers()
     assert [answer.ticket for answer in answers] == [2, 1]
     assert result_of(answers[0].outcome) == b"two"
     assert "the machine raised" in str(desk.error_in(answers[1]))
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_late_answer_of_the_machine_is_not_taken_for_that_to_the_next_read_of_the_same_caller(cancelled: bool) -> None:
+    desk = Desk()
+    late = desk.now + SECOND
+    desk.client(ask(1, b"slow", deadline=late))
+    desk.flush()
+    desk.clients.on_respond(Respond(RequestId(1), ReadReady(Index(3))))
+    (slow,) = desk.queries()
+    if cancelled:
+        desk.clients.cancel(1)
+    else:
+        desk.at(late)
+        desk.clients.on_time()
+        assert type(desk.error()) is Refused
+
+    desk.client(ask(1, b"next"))
+    desk.flush()
+    desk.clients.on_respond(Respond(RequestId(2), ReadReady(Index(3))))
+    (following,) = desk.queries()
+    desk.clients.on_query_done(QueryAnswered(slow.ticket, b"of slow"))
+    assert desk.answers() == []
+    desk.clients.on_query_done(QueryAnswered(following.ticket, b"of next"))
+    (answer,) = desk.answers()
+    assert result_of(answer.outcome) == b"of next"
 
 
 def test_a_read_refused_for_want_of_a_leader_is_asked_again_until_its_deadline() -> None:

@@ -399,6 +399,7 @@ class Peers:
             self.drop(Drop.BULK_OVERFLOW, connection.bulk.clear() + 1)  # the rest is useless with a gap in it
             self._orders.events.append(PeerUnreachable(to))
         else:
+            connection.rides = False  # an announcement before it leaves with it, and is not the last frame any more
             connection.bulk.push(frame)
         self._touch(connection)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from raft_core.ids import Index, MessageId, ReadId, Term
-from raft_core.messages import COMMIT_UPDATE, AppendEntries
+from raft_core.ids import Incarnation, Index, MessageId, ReadId, Term
+from raft_core.messages import COMMIT_UPDATE, DATA, AppendEntries, AppendReply
 from raft_core.node.events import ConnectionId, Transmit, Transmitted
 from raft_core.node.limits import MILLISECOND
 from raft_core.node.riders import RIDE
@@ -56,6 +56,17 @@ def test_anything_else_for_the_peer_takes_the_announcement_along() -> None:
     net.peers.on_transmitted(Transmitted(connection))
     net.peers.now += 2 * RIDE
     assert net.effects() == []
+
+
+def test_append_takes_the_place_of_nothing_but_an_announcement() -> None:
+    """A reply of this node, which led and now follows, shares the lane and must not be lost."""
+    net, connection = greeted()
+    reply = AppendReply(Term(2), ME, Incarnation(1), MessageId(3), DATA, ReadId(0), Index(3))
+    net.peers.send(OTHER, announcement(3))
+    net.peers.send(OTHER, reply)
+    net.peers.send(OTHER, append(10))
+    frames = encode_message(announcement(3)) + encode_message(reply) + encode_message(append(10))
+    assert net.effects() == [Transmit(connection, frames)]
 
 
 def test_announcement_behind_data_is_sent_with_it() -> None:

@@ -196,8 +196,6 @@ class AsyncioConnections:
             while True:
                 accepted, _ = listener.accept()
                 if self._open.enter():
-                    accepted.setblocking(False)
-                    accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     self._start(self._accept(accepted))
                 else:
                     accepted.close()
@@ -215,6 +213,8 @@ class AsyncioConnections:
         """Make it a connection; `opened` and `lost` do the rest."""
         peer = _Peer(self, ConnectionId(next(self._accepted)), accepted=True)
         try:
+            accepted.setblocking(False)
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await self._loop.connect_accepted_socket(lambda: peer, accepted)
         except OSError:  # it is gone again
             accepted.close()

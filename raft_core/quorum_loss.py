@@ -25,6 +25,8 @@ from raft_core.validation import FAR_TERM
 __all__ = ["QuorumLossPlan", "Statement", "best_survivor", "log_end", "plan_quorum_loss_recovery"]
 
 _ENTRIES_PER_WRITE: Final = 1000
+_APART: Final = 1 << 20
+"""First terms of clusters founded on the same state; elections use up few. Far below `TERM_LEAP`."""
 
 
 @final
@@ -104,8 +106,7 @@ def plan_quorum_loss_recovery(survivor: Recovered, target: Identity) -> QuorumLo
     if target.cluster == survivor.identity.cluster:
         raise CallerError("the new cluster needs a new name, so that nodes of the old one are refused by it")
     last = log_end(survivor)
-    spent = survivor.hard.term > FAR_TERM  # not reached by elections: start again from the last entry's term
-    term = Term((last.term if spent else max(survivor.hard.term, last.term)) + 1)
+    term = _first_term(survivor, last, target)
     members = Members.initial(
         [target.node],
         incarnations={target.node: target.incarnation} if target.incarnation else {},
@@ -122,6 +123,18 @@ def plan_quorum_loss_recovery(survivor: Recovered, target: Identity) -> QuorumLo
     known = max(survivor.hard.commit, survivor.applied, base)
     statement = Statement(survivor.identity, target, old, last, known, base, founding.index)
     return QuorumLossPlan(statement, survivor.snapshot, tuple(writes))
+
+
+def _first_term(survivor: Recovered, last: LogPosition, target: Identity) -> Term:
+    """Return a term above the survivor's, and some way off that of any other cluster founded on the same state.
+
+    Two clusters of one name that count from the same term could hold different entries at one index and term, each
+    taking them for equal (§5.3). Example: a backup is restored on three machines under one name, and then the nodes are
+    joined. Their terms differ by the disk's number, so the logs conflict, and an alarm says so.
+    """
+    spent = survivor.hard.term > FAR_TERM  # not reached by elections: start again from the last entry's term
+    term = last.term if spent else max(survivor.hard.term, last.term)
+    return Term(term + 1 + (target.incarnation % _APART if term <= FAR_TERM else 0))
 
 
 def _members_of(recovered: Recovered) -> Members:

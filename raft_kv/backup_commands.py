@@ -28,7 +28,8 @@ Create a new cluster from a backup: one node, with all keys of the backup.
 
 The new cluster has a name of its own, so nodes of the old one cannot join it. Every byte of the
 backup is checked; a damaged, truncated or foreign file is refused, with the place, and nothing
-is left behind. Then start the node, and add others with empty directories and RAFT ADD.
+is left behind. Then start the node, and add others with empty directories and RAFT ADD: two
+nodes restored under one name are two clusters, which never become one.
 """
 _RESTORE_EXAMPLES: Final = """\
 example:

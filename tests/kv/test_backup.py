@@ -173,7 +173,7 @@ def test_verify_tells_keys_and_leaves_every_store_as_it_was(
         location = Location(kind, str(tmp_path / kind))
         _, recovered = restore_backup(place / "quiet", location, node=7, cluster="other")
         assert recovered.snapshot == header.meta
-        assert recovered.hard.term == header.meta.term + 1
+        assert recovered.hard.term > header.meta.term
         assert Members.decode(recovered.entries[-1].data).voters == (7,)
         files = {path: path.read_bytes() for path in Path(location.directory).rglob("*") if path.is_file()}
         assert main(["verify", str(location)], {}) == 0

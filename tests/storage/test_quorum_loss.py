@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from raft_core.effects import Apply, Persist, Restore, Send
-from raft_core.entries import Entry, HardState, SnapshotMeta
+from raft_core.entries import MEMBERS, Entry, HardState, SnapshotMeta
 from raft_core.errors import CallerError, DirectoryInUse, WrongDirectory
-from raft_core.events import Applied, CampaignRequested, Event, Persisted, Restored
-from raft_core.ids import ClusterId, Incarnation, Index, NodeId, Term, WriteId
+from raft_core.events import Applied, CampaignRequested, Event, Persisted, Proposed, Restored
+from raft_core.ids import ClusterId, Incarnation, Index, NodeId, RequestId, Term, WriteId
 from raft_core.membership import Members
 from raft_core.quorum_loss import best_survivor, log_end, plan_quorum_loss_recovery
 from raft_core.raft import Raft
@@ -177,6 +177,34 @@ def test_the_new_cluster_needs_a_new_name_and_the_survivor_a_past() -> None:
         plan_quorum_loss_recovery(formed, formed.identity)
     with pytest.raises(CallerError):
         plan_quorum_loss_recovery(Recovered.fresh(1), Identity(NodeId(1), ClusterId("new")))
+
+
+def a_life_of_its_own(survivor: Recovered, target: Identity, command: bytes) -> list[Entry]:
+    """The log of the cluster that is founded on the survivor, after it has elected its leader and taken a command."""
+    plan = plan_quorum_loss_recovery(survivor, target)
+    entries = tuple(entry for write in plan.writes for entry in write.entries)
+    hard = plan.writes[0].hard
+    assert hard is not None
+    raft = Raft.open(Recovered(target, hard, entries=entries), seed=1)
+    raft.step(CampaignRequested())
+    raft.step(Persisted(WriteId(1)))
+    raft.step(Proposed(RequestId(1), (command,)))
+    return [raft.log.entry(Index(index)) for index in range(1, raft.log.last_index + 1)]
+
+
+def test_clusters_founded_twice_on_the_same_state_have_no_two_entries_of_one_index_and_term() -> None:
+    """A name is used twice by mistake. Logs equal at one index and term count as equal (§5.3): none must be by chance.
+
+    Example: a backup is restored on three machines, instead of on one that the others join.
+    """
+    entries = (Entry.make(1, 1, TRIO.encode(), MEMBERS), Entry.make(2, 2, b"x"))
+    survivor = Recovered(Identity(NodeId(1), ClusterId("old")), HardState(Term(2), commit=Index(2)), entries=entries)
+    one = a_life_of_its_own(survivor, Identity(NodeId(1), ClusterId("new"), Incarnation(1 << 40)), b"one")
+    two = a_life_of_its_own(survivor, Identity(NodeId(2), ClusterId("new"), Incarnation(977)), b"two")
+    assert one[-1].data == b"one"
+    assert two[-1].data == b"two"
+    for ours, theirs in zip(one, two, strict=True):
+        assert ours == theirs or (ours.index == theirs.index and ours.term != theirs.term)
 
 
 def test_the_command_asks_first_then_does_it_and_leaves_a_statement(

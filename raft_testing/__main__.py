@@ -291,7 +291,10 @@ def _explore(arguments: argparse.Namespace) -> int:
     print(report.table())
     if report.counterexample is not None:
         found = report.counterexample
-        _write_page(arguments.page, lambda: draw(found.trace, found.violation))
+        _write_page(
+            arguments.page,
+            lambda: draw(found.trace, "model checker", f"python -m raft_testing explore --bounds {arguments.bounds}"),
+        )
     print(f"{seconds:.1f} s, {report.states / seconds:,.0f} states/s")
     return 0 if report.counterexample is None else 1
 

@@ -10,6 +10,7 @@ import msgspec
 from raft_core.effects import Effect, Send
 from raft_core.events import Event
 from raft_core.ids import NodeId
+from raft_core.messages import AppendEntries, InstallSnapshot, Message
 from raft_core.raft import Raft
 from raft_core.wire.codec import encode_message
 from raft_testing.trace.records import RecordKind, Tracer
@@ -46,11 +47,11 @@ class RunRecording:
             return
         received = 0
         if event is not None and hasattr(event, "sender"):
-            received = self._in_flight.get((event.sender, node, encode_message(event)), 0)  # type: ignore[arg-type]
+            received = self._in_flight.get((event.sender, node, _as_sent(event)), 0)  # type: ignore[arg-type]
         numbers = self._tracer.stepped(now, node, raft, event, effects, received)
         sends = [effect for effect in effects if isinstance(effect, Send)]
         for number, send in zip(numbers, sends, strict=True):
-            self._in_flight[node, send.to, encode_message(send.message)] = number
+            self._in_flight[node, send.to, _as_sent(send.message)] = number
 
     def restarted(self, now: int, node: NodeId) -> None:
         """Record the start of a process."""
@@ -71,3 +72,10 @@ class RunRecording:
         """Record the violation that ended the run."""
         if self._tracer is not None and self._tracer.records:
             self._tracer.violated(text, moment)
+
+
+def _as_sent(message: Message) -> bytes:
+    """Return the message as the core sent it: a leader's node adds the time on the way."""
+    if isinstance(message, AppendEntries | InstallSnapshot) and message.time:
+        message = msgspec.structs.replace(message, time=0)
+    return encode_message(message)

@@ -41,7 +41,7 @@ MUST_BE_SEEN: Final = (
 UNDECIDED: Final = f"history {Decision.UNDECIDED.value}"
 """Counted as seen where the checker of histories gave up."""
 
-_SHOWN: Final = 300
+_SHOWN: Final = 2000
 """Records of a trace on a page: the last ones, up to the violation."""
 _SHOWN_AFTER: Final = 10
 """Records after the violation, where the run went on."""
@@ -95,9 +95,10 @@ class SeedReport:
         return " ".join(part for part in (whole, self.options, self.subject) if part)
 
     def page(self) -> str:
-        """Return a self-contained HTML page of the last steps up to the violation, or of the run."""
+        """Return a self-contained HTML page of the last 2,000 events up to the violation, or of the run."""
         end = next((at for at, record in enumerate(self.trace, 1) if record.violation), len(self.trace))
-        return draw(self.trace[max(0, end - _SHOWN) : end + _SHOWN_AFTER], f"seed {self.seed}")
+        shown = self.trace[max(0, end - _SHOWN) : end + _SHOWN_AFTER]
+        return draw(shown, f"seed {self.seed}", self.command)
 
 
 @final

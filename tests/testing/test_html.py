@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from random import Random
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,14 +13,28 @@ import pytest
 from raft_core.effects import Effect, Persist, Send
 from raft_core.errors import CallerError
 from raft_core.events import CampaignRequested, Event, Persisted, Proposed, Tick
-from raft_core.ids import NodeId, RequestId
+from raft_core.ids import Index, NodeId, RequestId, Term
 from raft_core.membership import Members
 from raft_core.messages import Message
+from raft_core.node.limits import SECOND
 from raft_core.raft import Raft
 from raft_core.recovered import Recovered
 from raft_core.settings import Settings
+from raft_testing.__main__ import open_file_store
+from raft_testing.faults.catalogue import Profile
+from raft_testing.sim.runner import run_seed
+from raft_testing.trace.findings import NamedCommand, find_violations
 from raft_testing.trace.html import draw
-from raft_testing.trace.records import RecordKind, Tracer, TraceRecord, decode_trace, encode_trace
+from raft_testing.trace.records import (
+    NodePicture,
+    RecordKind,
+    Tracer,
+    TraceRecord,
+    TraceSend,
+    decode_trace,
+    encode_trace,
+)
+from raft_testing.trace.timeline import Fold, Timeline
 
 
 class Stage:
@@ -130,31 +146,40 @@ class Page(HTMLParser):
         return [attrs for _, attrs in self.tags if name in (attrs.get("class") or "").split()]
 
 
-def test_the_page_is_well_formed_and_fetches_nothing() -> None:
-    text = draw(random_trace(5, 300, seed=1))
+def model_of(text: str) -> dict[str, Any]:
+    """The data that the page's script draws from."""
+    model = text.partition('id="model">')[2].partition("</script>")[0]
+    decoded: dict[str, Any] = msgspec.json.decode(model)
+    return decoded
+
+
+def test_page_is_well_formed_and_fetches_nothing() -> None:
+    text = draw(random_trace(5, 300, seed=1), command="python -m raft_testing simulate")
     page = Page(text)
     assert page.open == []
     assert "://" not in text
+    assert "url(" not in text
     assert not [attrs for _, attrs in page.tags if "src" in attrs or str(attrs.get("href", "#"))[0] != "#"]
-    assert "@" not in text.partition("<svg")[0].replace("@media", "")
+    assert not re.findall(r"@[A-Z]+@", text)
 
 
-def test_the_page_has_a_column_per_node_and_a_row_per_record() -> None:
+def test_page_has_column_per_node_and_row_per_record() -> None:
     page = Page(draw(random_trace(5, 300, seed=1)))
     assert len(page.of_class("head")) == 5
+    assert [attrs["data-n"] for attrs in page.of_class("row")] == [
+        str(place) for place in range(len(page.of_class("row")))
+    ]
     assert len(page.of_class("row")) >= 300
 
 
-def test_every_delivered_message_is_an_arrow_and_lost_ones_are_marked() -> None:
+def test_messages_are_in_the_model_with_their_arrival_or_loss() -> None:
     stage = Stage(3)
     stage.step(NodeId(1), CampaignRequested())
     stage.deliver()
     stage.lose()
-    page = Page(draw(stage.tracer.records))
-    lost = [attrs["data-m"] for attrs in page.of_class("arrow") if "lost" in (attrs["class"] or "").split()]
-    pending = [attrs["data-m"] for attrs in page.of_class("pending")]
-    assert {attrs["data-m"] for attrs in page.of_class("arrow")} == {"1", "2", "3"}
-    assert (lost, pending) == (["2"], ["3"])
+    model = model_of(draw(stage.tracer.records))
+    assert [(number, column, to) for _, column, number, to, _, _ in model["sends"]] == [(1, 0, 1), (2, 0, 2), (3, 1, 0)]
+    assert [(kind, number) for _, kind, number, _, _ in model["records"] if number] == [("step", 1), ("loss", 2)]
 
 
 def test_crashes_restarts_and_the_violation_are_marked() -> None:
@@ -163,18 +188,75 @@ def test_crashes_restarts_and_the_violation_are_marked() -> None:
     assert len(page.of_class("crash")) == 1
     assert len(page.of_class("restart")) == 1
     assert len(page.of_class("violation")) == 1
-    assert text.count("state machine safety: nodes 1 and 3 applied different entries at 7") == 3
+    assert len(page.of_class("invariant")) == 1
+    assert text.count("state machine safety: nodes 1 and 3 applied different entries at 7") == 2
+
+
+def quiet(step: int, event: str = "tick", **more: Any) -> TraceRecord:
+    return TraceRecord(step, step, NodeId(1), event, picture=FOLLOWER, **more)
+
+
+FOLLOWER = NodePicture("follower", Term(2), NodeId(3), NodeId(3), Index(7), Index(7), Index(1), Index(7))
+
+
+def test_ticks_and_heartbeats_without_consequence_are_folded() -> None:
+    beat = TraceSend(1, NodeId(2), "heartbeat ok, match 7, term 2")
+    request = TraceSend(2, NodeId(2), "request pre-vote in term 3, log ends at 2/7")
+    trace = [
+        quiet(1, "started"),
+        quiet(2),
+        quiet(3, "from 3: heartbeat at 2/7, commit 7, term 2", sends=(beat,)),
+        quiet(4, "7 ticks at once"),
+        quiet(5, effects=("answer request 1: applied",)),
+        quiet(6, sends=(request,)),
+        msgspec.structs.replace(quiet(7), picture=msgspec.structs.replace(FOLLOWER, term=Term(3))),
+        quiet(8, violation="broken"),
+    ]
+    items = list(Timeline(trace).items())
+    assert [item.text if isinstance(item, Fold) else item.record.step for item in items] == [
+        *(1, "2 ticks, 1 heartbeat"),
+        *(5, 6, 7, 8),
+    ]
+
+
+def test_last_ten_rows_are_in_full_at_every_end() -> None:
+    trace = [quiet(step, f"durable up to write {step}") for step in range(60)]
+    trace[30] = msgspec.structs.replace(trace[30], violation="broken")
+    trace[29] = quiet(29)
+    full = [row.place for row in Timeline(trace).rows if row.full]
+    assert full == [*range(20, 29), 30, *range(50, 60)]
+
+
+def test_finding_names_nodes_and_commands() -> None:
+    effects = ('apply up to 7 [7 "set x" (96 bytes), 8 "set y"]',)
+    trace = [
+        TraceRecord(1, 1, NodeId(1), "from 2: append ok", effects=effects),
+        TraceRecord(2, 2, NodeId(2), 'from 1: append after 1/6 [2/7 "set z"], commit 6, term 2'),
+        TraceRecord(3, 3, NodeId(3), "tick", violation="node 1: another entry is committed at 7 than elsewhere\nmore"),
+        TraceRecord(4, 4, NodeId(3), "tick", violation="a client was answered 1 (command b'add')"),
+        TraceRecord(5, 5, NodeId(2), 'request 5: append "q"', violation="nodes 1, 2 and 3 differ"),
+    ]
+    first, second, third = find_violations(trace)
+    assert (first.place, first.nodes, first.more) == (2, (1,), "more")
+    assert first.commands == (
+        NamedCommand('7 "set x" (96 bytes)', (NodeId(1),)),
+        NamedCommand('7 "set z"', (NodeId(2),)),
+    )
+    assert (second.nodes, second.commands) == ((3,), (NamedCommand("b'add'"),))
+    assert third.nodes == (1, 2, 3)
 
 
 def test_hostile_texts_stay_texts() -> None:
-    record = TraceRecord(1, 1, NodeId(1), "</script><script>alert(1)</script>", violation="<u>&")
-    text = draw([record], title="<i>")
-    assert text.count("<script>") == 1
-    assert "<u>" not in text
-    assert "<i>" not in text
+    hostile = "</script><script>alert(1)</script>@MODEL@"
+    record = TraceRecord(1, 1, NodeId(1), hostile, violation="<u id=x>&", effects=(hostile,))
+    text = draw([record], title="<q>", command="<q>")
+    assert text.count("<script") == 3
+    assert "<u id" not in text
+    assert "<q>" not in text
+    assert model_of(text)["records"][0][4] == [hostile]
 
 
-def test_an_empty_trace_makes_an_empty_page() -> None:
+def test_empty_trace_makes_an_empty_page() -> None:
     assert Page(draw([])).open == []
 
 
@@ -183,3 +265,10 @@ def test_equal_steps_make_equal_traces() -> None:
     assert encode_trace(first) == encode_trace(second)
     changed = [msgspec.structs.replace(first[0], event="other"), *first[1:]]
     assert encode_trace(changed) != encode_trace(first)
+
+
+def test_messages_of_a_run_are_drawn_from_their_sender() -> None:
+    trace = run_seed(5, open_store=open_file_store, profile=Profile(chaos=10 * SECOND, operations=20), trace=True).trace
+    arrived = [record for record in trace if record.event.startswith("from ")]
+    assert arrived
+    assert sum(not record.message for record in arrived) < len(arrived) / 20

@@ -78,6 +78,8 @@ class RefusalReason(StrEnum):
     BAD_ID = "bad_id"
     WRONG_INCARNATION = "wrong_incarnation"
     NOT_HEARD_FROM = "not_heard_from"  # the node to be added has never connected: its incarnation is unknown
+    UNKNOWN_FEATURE = "unknown_feature"  # the leader's code does not have the feature to be enabled
+    FEATURE_MISSING = "feature_missing"  # a member, or the node to be added, does not have the feature, or is not heard
     NOT_A_VOTER = "not_a_voter"  # transfer target
     TARGET_UNREACHABLE = "target_unreachable"
     TRANSFER_FAILED = "transfer_failed"  # the target did not take over in time, or refused
@@ -167,6 +169,7 @@ class AlarmKind(StrEnum):
     TWO_CLUSTERS = "two_clusters"  # nodes of differently formed clusters
     REMOVED = "removed"  # this node was removed from the cluster
     INSECURE = "insecure"  # this node listens without TLS, or a connection's TLS or certificate was refused
+    FEATURE_MISSING = "feature_missing"  # a node does not have a feature that the cluster uses
     CERTIFICATE = "certificate"  # this node's certificate expires soon, or could not be read anew
 
 

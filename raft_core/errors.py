@@ -15,6 +15,7 @@ __all__ = [
     "CallerError",
     "DirectoryInUse",
     "DiskError",
+    "FeatureUnknown",
     "FrameError",
     "InvariantBroken",
     "LogDamaged",
@@ -50,6 +51,13 @@ class CallerError(RaftError):
 
 class SettingsError(CallerError):
     """A setting is out of range, or two settings contradict each other."""
+
+
+class FeatureUnknown(SettingsError):
+    """The log on this disk enables a feature that this node's code does not have: an older release than the last.
+
+    The node ends before it applies anything, and the disk is left as it is.
+    """
 
 
 class RaftStopped(CallerError):

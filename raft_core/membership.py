@@ -2,6 +2,10 @@
 
 Rules which need the log (one change at a time, first a commit in this term) are in `roles.membership_change`.
 
+A configuration also says which features its members may use (`Members.enabling`). One that enables none has the same
+bytes as in release 0.1.0. One that enables some cannot be read by 0.1.0, which would forget them, and then write a
+configuration without: it ends instead.
+
 A configuration takes effect when it is appended, and truncation undoes it. While `outgoing` is not empty the
 configuration is joint: every decision needs a majority of `voters` and one of `outgoing` (§6, thesis 4.3).
 """
@@ -17,6 +21,7 @@ import msgspec
 
 from raft_core._moved import moved_names
 from raft_core.errors import CallerError
+from raft_core.features import features_problem, missing_features, named
 from raft_core.ids import HIGHEST_FOUNDER, MAX_INT63, NO_INDEX, NODE_LEAP, Incarnation, Index, NodeId
 from raft_core.structs import Value
 
@@ -27,6 +32,7 @@ __all__ = [
     "ChangeError",
     "ChangeMode",
     "ChangeProblem",
+    "Level",
     "Members",
     "MembersUndecodable",
     "MembershipHistory",
@@ -84,6 +90,7 @@ class ChangeProblem(StrEnum):
     NOT_JOINT = "not_joint"
     BAD_ID = "bad_id"
     WRONG_INCARNATION = "wrong_incarnation"
+    NO_CHANGE = "no_change"
 
 
 @final
@@ -98,6 +105,20 @@ class MembersUndecodable(ValueError):
     """The bytes of a membership entry are not a valid configuration."""
 
 
+@final
+class Level(Value, frozen=True, array_like=True):
+    """The value of `Members.leases` while features are enabled: true if lease reads are allowed.
+
+    Release 0.1.0 expects a boolean there, so it cannot read such a configuration.
+    """
+
+    leases: bool
+    features: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return self.leases
+
+
 def _sorted(nodes: Iterable[NodeId]) -> tuple[NodeId, ...]:
     return tuple(sorted(set(nodes)))
 
@@ -110,7 +131,7 @@ class Members:
     `voters` decide; `outgoing` (not empty: joint) decide too until the joint configuration is left; `learners` receive
     the log without a vote; `learners_next` are outgoing voters to become learners on leaving; `promotable` are learners
     to become voters once caught up. `incarnations` pairs each node with its disk's number. `highest_id` is the highest
-    id ever used. `leases`: lease reads are allowed, fixed at formation.
+    id ever used. `leases`: lease reads are allowed, fixed at formation; a `Level` once features are enabled.
     """
 
     voters: tuple[NodeId, ...] = ()
@@ -121,7 +142,7 @@ class Members:
     auto_leave: bool = False
     incarnations: tuple[tuple[NodeId, Incarnation], ...] = ()
     highest_id: NodeId = NodeId(0)
-    leases: bool = False
+    leases: bool | Level = False
 
     @classmethod
     def initial(
@@ -131,14 +152,19 @@ class Members:
         learners: Iterable[int] = (),
         incarnations: Mapping[NodeId, Incarnation] | None = None,
         leases: bool = False,
+        features: Iterable[str] = (),
     ) -> Members:
-        """Return the configuration of a new cluster. Raise `CallerError` if it is invalid."""
+        """Return the configuration of a new cluster. Raise `CallerError` if it is invalid.
+
+        `features` are enabled from the start: all founding members have them.
+        """
+        enabled = tuple(sorted(set(features)))
         members = cls(
             voters=_sorted(NodeId(n) for n in voters),
             learners=_sorted(NodeId(n) for n in learners),
             incarnations=tuple(sorted((incarnations or {}).items())),
             highest_id=NodeId(max([0, *voters, *learners])),
-            leases=leases,
+            leases=Level(leases, enabled) if enabled else leases,
         )
         if (problem := members.problem()) is not None:
             raise CallerError(f"these members cannot form a cluster: {problem}")
@@ -157,6 +183,11 @@ class Members:
     def empty(self) -> bool:
         """True if there are no members: the node does not know its cluster yet."""
         return not self.voters and not self.learners
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features that the cluster may use once this configuration is committed, sorted."""
+        return self.leases.features if isinstance(self.leases, Level) else ()
 
     @property
     def nodes(self) -> tuple[NodeId, ...]:
@@ -222,6 +253,23 @@ class Members:
             auto_leave=False,
             incarnations=tuple(pair for pair in self.incarnations if pair[0] in stay),
         )
+
+    def enabling(self, features: Iterable[str]) -> Members | ChangeError:
+        """Return the configuration with `features` enabled as well. There is no way to disable one.
+
+        An entry of the log that needs a feature stays in the log and in snapshots for ever. If the feature could be
+        disabled, a node without it could join, and would meet that entry.
+        """
+        if self.joint:
+            return ChangeError(ChangeProblem.ALREADY_JOINT, "leave the joint configuration first")
+        new = missing_features(features, self.features)
+        if not new:
+            text = f"enabled already: {named(self.features)}" if self.features else "name at least one feature"
+            return ChangeError(ChangeProblem.NO_CHANGE, text)
+        enabled = tuple(sorted((*self.features, *new)))
+        if (problem := features_problem(enabled)) is not None:
+            return ChangeError(ChangeProblem.CONTRADICTORY, problem)
+        return attrs.evolve(self, leases=Level(bool(self.leases), enabled))
 
     def _target(self, changes: tuple[Change, ...]) -> Members | ChangeError:
         voters, learners, promotable = set(self.voters), set(self.learners), set(self.promotable)
@@ -291,15 +339,6 @@ class Members:
             raise MembersUndecodable(problem)
         return members
 
-    @classmethod
-    def readable(cls, data: bytes) -> bool:
-        """Return whether `decode` would succeed."""
-        try:
-            cls.decode(data)
-        except MembersUndecodable:
-            return False
-        return True
-
     def problem(self) -> str | None:
         """Return the first invariant of a configuration that does not hold, or None."""
         for name in ("voters", "outgoing", "learners", "learners_next", "promotable"):
@@ -321,6 +360,8 @@ class Members:
         known = tuple(node for node, _ in self.incarnations)
         if known != _sorted(known) or not set(known) <= set(self.nodes):
             return "incarnations must be sorted and belong to members"
+        if isinstance(self.leases, Level):
+            return features_problem(self.features) if self.features else "a level needs features"
         return None
 
 

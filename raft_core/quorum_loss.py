@@ -100,7 +100,7 @@ def plan_quorum_loss_recovery(survivor: Recovered, target: Identity) -> QuorumLo
 
     Raise `CallerError` if the survivor was never part of a cluster, or the cluster name is not new.
     """
-    old = _members_of(survivor)
+    old = survivor.members
     if old.empty:
         raise CallerError(f"node {survivor.identity.node} was never part of a cluster: there is nothing to salvage")
     if target.cluster == survivor.identity.cluster:
@@ -110,7 +110,8 @@ def plan_quorum_loss_recovery(survivor: Recovered, target: Identity) -> QuorumLo
     members = Members.initial(
         [target.node],
         incarnations={target.node: target.incarnation} if target.incarnation else {},
-        leases=old.leases,
+        leases=bool(old.leases),
+        features=old.features,
     )
     members = attrs.evolve(members, highest_id=max(old.highest_id, target.node))
     founding = Entry.make(last.index + 1, term, members.encode(), MEMBERS)
@@ -135,13 +136,6 @@ def _first_term(survivor: Recovered, last: LogPosition, target: Identity) -> Ter
     spent = survivor.hard.term > FAR_TERM  # not reached by elections: start again from the last entry's term
     term = last.term if spent else max(survivor.hard.term, last.term)
     return Term(term + 1 + (target.incarnation % _APART if term <= FAR_TERM else 0))
-
-
-def _members_of(recovered: Recovered) -> Members:
-    for entry in reversed(recovered.entries):
-        if entry.kind is MEMBERS:
-            return Members.decode(entry.data)
-    return recovered.snapshot.members if recovered.snapshot else Members()
 
 
 def _list(nodes: tuple[NodeId, ...]) -> str:

@@ -71,9 +71,17 @@ from raft_core.roles.follower import Follower
 from raft_core.roles.leader import Leader
 from raft_core.roles.transitions import LEGAL, BecomeCandidate, BecomeLeader, BecomePreCandidate, StepDown, Transition
 from raft_core.server import Server
-from raft_core.settings import Settings
+from raft_core.settings import Settings, check_features
 from raft_core.status import Status, picture
-from raft_core.validation import FAR_TERM, TERM_LEAP, malformed, may_raise_term, speaks_of_future, term_in_reach
+from raft_core.validation import (
+    FAR_TERM,
+    LACKS_FEATURE,
+    TERM_LEAP,
+    malformed,
+    may_raise_term,
+    speaks_of_future,
+    term_in_reach,
+)
 
 __all__ = ["Raft"]
 
@@ -100,6 +108,7 @@ class Raft:
         if recovered.identity.node <= 0:
             raise SettingsError(f"a node id is a positive number, not {recovered.identity.node}")
         self._server = Server(settings, recovered, rng)
+        check_features(settings, self._server.members)
         if unfit := self._server.unfit:
             raise SettingsError(unfit)
         self._role: Role = Follower(self._server, NO_NODE)
@@ -132,7 +141,8 @@ class Raft:
         """Return the core of the node whose disk holds `recovered`, as it starts or restarts.
 
         `seed` draws election timeouts, which must differ between nodes: a number, such as the node's id, or a
-        generator. `settings` may differ between nodes. Raise `SettingsError` for settings that do not suit the disk.
+        generator. `settings` may differ between nodes. Raise `SettingsError` for settings that do not suit the disk,
+        `FeatureUnknown` if its log enables a feature that `settings` does not name.
         """
         rng = random.Random(seed) if isinstance(seed, int) else seed
         return cls(settings if settings is not None else Settings(), recovered, rng)
@@ -265,9 +275,10 @@ class Raft:
         if sender <= NO_NODE or sender == server.me:
             server.alarm(AlarmKind.MALFORMED, sender, "a message that claims to come from nobody or from ourselves")
             return False
-        wrong = malformed(message)
+        wrong = malformed(message, server.settings.features)
         if wrong is not None:
-            server.alarm(AlarmKind.MALFORMED, sender, wrong)
+            kind = AlarmKind.FEATURE_MISSING if wrong is LACKS_FEATURE else AlarmKind.MALFORMED
+            server.alarm(kind, sender, wrong)
             return False
         return message.term == server.term or self._admits_term(message)
 
@@ -422,6 +433,14 @@ class Raft:
     def members(self) -> Members:
         """The configuration in force."""
         return self._server.members
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features that the cluster uses: those of the newest configuration known to be committed.
+
+        Whatever is proposed from now on comes after the entry that enabled them, whoever leads.
+        """
+        return self._server.features
 
     @property
     def commit(self) -> Index:

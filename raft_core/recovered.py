@@ -57,6 +57,14 @@ class Recovered:
         """True if this disk was part of a cluster: it holds a term, a snapshot or entries."""
         return bool(self.hard.term or self.snapshot or self.entries)
 
+    @property
+    def members(self) -> Members:
+        """The configuration in force on this disk; empty if it was never part of a cluster."""
+        for entry in reversed(self.entries):
+            if entry.kind is MEMBERS:
+                return Members.decode(entry.data)
+        return self.snapshot.members if self.snapshot else Members()
+
     @classmethod
     def fresh(cls, node: int, members: Members | None = None, *, boot: int = 1) -> Recovered:
         """Return an empty disk; with `members`, that of a node in a new cluster. Pass all nodes the same members.

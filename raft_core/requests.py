@@ -59,12 +59,15 @@ class Propose(Value, frozen=True, tag=1, array_like=True):
 class ChangeMembership(Value, frozen=True, tag=2, array_like=True):
     """Change the members. Answered once the change is committed and, unless `mode` is explicit, not joint any more.
 
-    `expected`: refuse unless the configuration in force was appended at this index; 0: any.
+    `expected`: refuse unless the configuration in force was appended at this index; 0: any. `features` are to be
+    enabled, in a change of its own: with it `changes` is empty. A leader of release 0.1.0 refuses that, because to it
+    the change names no node.
     """
 
     changes: tuple[Change, ...]
     mode: ChangeMode = ChangeMode.AUTO
     expected: int = NO_INDEX
+    features: tuple[str, ...] = ()
 
 
 @final

@@ -154,6 +154,16 @@ class Server:
         """The configuration in force: the last one in the log, committed or not."""
         return self.configurations.members
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features of the newest configuration known to be committed."""
+        return self.configurations.at(self.commit)[1].features
+
+    @property
+    def members_committed(self) -> bool:
+        """True if the configuration in force is known to be committed."""
+        return self.configurations.index <= self.commit
+
     def next_message(self) -> MessageId:
         """Return a message id not used before by this node, in this boot or an earlier one.
 
@@ -199,7 +209,7 @@ class Server:
         A's reads miss. A new voter without a configuration cannot know whether leases are in use and assumes they
         are.
         """
-        return self.loyalty > 0 and (self.members.leases or self.members.empty)
+        return self.loyalty > 0 and bool(self.members.leases or self.members.empty)
 
     @property
     def may_campaign(self) -> bool:

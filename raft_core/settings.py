@@ -6,15 +6,17 @@ should have the same settings. Differences cost availability, never safety, exce
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, final
 
 import attrs
 
 from raft_core.entries import Checksum
-from raft_core.errors import SettingsError
+from raft_core.errors import FeatureUnknown, SettingsError
+from raft_core.features import features_problem, missing_features, named
 from raft_core.membership import Members
 
-__all__ = ["LONGEST_LEASE", "Settings", "unfit"]
+__all__ = ["LONGEST_LEASE", "Settings", "check_features", "unfit", "unknown_features"]
 
 LONGEST_LEASE: Final = 1_000_000_000
 """Longest lease in nanoseconds. A restarted voter does not know its earlier promises, perhaps made with other
@@ -22,6 +24,10 @@ settings; so in a cluster with leases it grants no vote for this time."""
 
 _KIB: Final = 1024
 _MIB: Final = 1024 * 1024
+
+
+def _sorted(features: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(features))
 
 
 @final
@@ -103,6 +109,9 @@ class Settings:
     """A learner at most this many entries behind counts as caught up."""
     stall_ticks: int = 300
     """If the leader's oldest write is older, it transfers to a voter whose disk still answers; 0: never."""
+    features: tuple[str, ...] = attrs.field(default=(), converter=_sorted)
+    """Features of the application that this node's code has, such as ("shop-refunds",). The cluster uses one once all
+    members have it and an entry of the log says so: see `Members.features` and docs/operations.md."""
     answer_ticks: int = 0
     """Time a deposed leader waits for the outcome of its clients' entries; 0 means `election_ticks`."""
 
@@ -121,6 +130,8 @@ class Settings:
             raise SettingsError("short_ticks must not be above election_ticks")
         if self.lease_reads and not (self.check_quorum and self.pre_vote):
             raise SettingsError("lease_reads needs check_quorum and pre_vote: without them nothing protects a lease")
+        if (problem := features_problem(self.features)) is not None:
+            raise SettingsError(problem)
         if self.clock_drift_percent >= 100:
             raise SettingsError("clock_drift_percent must be below 100")
 
@@ -151,6 +162,22 @@ _LEAST: Final[dict[str, int]] = {
     "stall_ticks": 0,
     "answer_ticks": 0,
 }
+
+
+def unknown_features(settings: Settings, members: Members) -> str:
+    """Return why this node's code cannot take part in a cluster that uses these features; empty if it can."""
+    if not (unknown := missing_features(members.features, settings.features)):
+        return ""
+    return (
+        f"this cluster uses {named(unknown)}, which this node's release does not have: it cannot apply what the log "
+        "holds. Nothing was changed. Start the node with the release that it ran last, or a newer one"
+    )
+
+
+def check_features(settings: Settings, members: Members) -> None:
+    """Raise `FeatureUnknown` if the cluster uses a feature that this node's code does not have."""
+    if problem := unknown_features(settings, members):
+        raise FeatureUnknown(problem)
 
 
 def unfit(settings: Settings, members: Members) -> str:

@@ -65,6 +65,8 @@ class Status:
     waiting_requests: int = 0
     waiting_reads: int = 0
     peers: tuple[PeerStatus, ...] = ()
+    features: tuple[str, ...] = ()
+    """The features that the cluster uses (`Raft.features`)."""
 
     @property
     def leads(self) -> bool:
@@ -104,6 +106,7 @@ def picture(server: Server, role: Follower | PreCandidate | Candidate | Leader) 
         waiting_requests=len(server.requests),
         waiting_reads=reads,
         peers=peers,
+        features=server.features,
     )
 
 

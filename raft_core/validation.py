@@ -10,7 +10,7 @@ from typing import Final
 
 from raft_core.entries import MEMBERS
 from raft_core.ids import Term
-from raft_core.membership import Members
+from raft_core.membership import Members, MembersUndecodable
 from raft_core.messages import (
     DATA,
     AppendEntries,
@@ -24,6 +24,7 @@ from raft_core.messages import (
 
 __all__ = [
     "FAR_TERM",
+    "LACKS_FEATURE",
     "TERM_LEAP",
     "TERM_STEP",
     "malformed",
@@ -45,8 +46,15 @@ _LEADER_OF_0: Final = "a leader of term 0, in which no node was ever elected"
 _CONTRADICTS_ITSELF: Final = "an append that contradicts itself"
 
 
-def malformed(message: Message) -> str | None:
-    """Return how `message` contradicts itself; None if it does not."""
+LACKS_FEATURE: Final = "a configuration that enables a feature which this node does not have; start a newer release"
+
+
+def malformed(message: Message, features: tuple[str, ...] = ()) -> str | None:
+    """Return how `message` contradicts itself; None if it does not.
+
+    `LACKS_FEATURE` if it would put a configuration in force with features other than ours, `features`: this node could
+    not apply what follows. The leader's node refuses such a peer, so this protects all other ways in.
+    """
     if type(message) is AppendReply:
         if message.hint_term > message.term:
             return "a rejection that names a later term than its own"
@@ -55,29 +63,34 @@ def malformed(message: Message) -> str | None:
         if message.term <= 0:
             return _LEADER_OF_0
         if message.entries:
-            return None if _well_formed(message) else _CONTRADICTS_ITSELF
+            return _wrong_entries(message, features)
         return None if message.prev_term <= message.term else _CONTRADICTS_ITSELF
     if type(message) is RequestVote and message.last.term > message.term:
         return "a candidate whose log is of a later term than its election"
     if type(message) is InstallSnapshot:
-        return _malformed_offer(message)
+        return _malformed_offer(message, features)
     return None
 
 
-def _well_formed(request: AppendEntries) -> bool:
-    """Return whether indexes are consecutive, terms never fall, and configurations decode (rule 4.5)."""
+def _wrong_entries(request: AppendEntries, features: tuple[str, ...]) -> str | None:
+    """Check that indexes are consecutive, terms never fall, and configurations decode (rule 4.5)."""
     index, term = request.prev_index, request.prev_term
     for entry in request.entries:
         index += 1  # type: ignore[assignment]
         if entry.index != index or entry.term < term:
-            return False
+            return _CONTRADICTS_ITSELF
         term = entry.term
-        if entry.kind is MEMBERS and not Members.readable(entry.data):
-            return False
-    return term <= request.term and request.purpose is DATA
+        if entry.kind is MEMBERS:
+            try:
+                enabled = Members.decode(entry.data).features
+            except MembersUndecodable:
+                return _CONTRADICTS_ITSELF
+            if enabled and not set(enabled).issubset(features):
+                return LACKS_FEATURE
+    return None if term <= request.term and request.purpose is DATA else _CONTRADICTS_ITSELF
 
 
-def _malformed_offer(offer: InstallSnapshot) -> str | None:
+def _malformed_offer(offer: InstallSnapshot, features: tuple[str, ...]) -> str | None:
     meta = offer.meta
     if offer.term <= 0:
         return _LEADER_OF_0
@@ -87,6 +100,8 @@ def _malformed_offer(offer: InstallSnapshot) -> str | None:
         return "a snapshot whose places contradict each other"
     if not meta.members.voters or meta.members.problem() is not None:
         return "a snapshot whose configuration is none"
+    if not set(meta.members.features).issubset(features):
+        return LACKS_FEATURE
     return None
 
 

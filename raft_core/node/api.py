@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 from raft_core.errors import CallerError
 from raft_core.explain import Explanation
+from raft_core.features import features_problem
 from raft_core.ids import NO_INDEX, NO_NODE, Index, NodeId
 from raft_core.membership import Change, ChangeMode
 from raft_core.node.config import check_timeout
@@ -119,6 +120,15 @@ class NodeApi:
         self.__loop.require_thread()
         return self.__host.cluster_time(self.__loop.now())
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Return the features that the cluster uses, sorted: all members have them, for good.
+
+        Propose a command that needs a feature only if it is here. Then every node that ever applies it can.
+        """
+        self.__loop.require_thread()
+        return self.__host.features
+
     def explain(self) -> tuple[Explanation, ...]:
         """Explain everything that waits in this node's core, each with its reason and the nodes waited for."""
         self.__loop.require_thread()
@@ -179,6 +189,18 @@ class NodeApi:
         rule forbids the change, before anything was appended.
         """
         return self.__ask(ChangeMembership(tuple(changes), mode, Index(expected)), timeout)
+
+    def enable_features(self, *features: str, timeout: float | None = None) -> Done:
+        """Have the cluster use these features from now on; return when the entry that says so is committed.
+
+        Every member must be connected and have them (`Settings.features`). There is no way back: a node without them
+        cannot be part of the cluster any more. Raise `MembershipRefused` with the node and the feature that is missing,
+        before anything was appended, and `CallerError` if a name is not one.
+        """
+        names = tuple(sorted(set(features)))
+        if (problem := features_problem(names)) is not None or not names:
+            raise CallerError(problem or "name the features to enable")
+        return self.__ask(ChangeMembership((), features=names), timeout)
 
     def leave_joint(self, *, timeout: float | None = None) -> Done:
         """Leave the joint configuration made by an explicit change."""

@@ -15,6 +15,9 @@ majority of both. Now suppose A writes P and B writes Q. A received P from B on 
 adopted P: it opens all of them again then, and the dialled side speaks last. So B held P when A already did, and
 adopted Q after that. B received Q from A in the same way, so A adopted P after B adopted Q. Both cannot be true.
 
+*Features.* The complete plan enables the features that all founders have, by their greetings. A founder that is
+restarted with another release meanwhile has another plan, so nothing is written before all have greeted anew.
+
 *Not covered*: a founder that is restarted with another list of founders or other settings, while others write the plan
 that it sent before. That can make two clusters of one name. Nodes whose entries differ refuse each other and raise an
 alarm.
@@ -43,7 +46,7 @@ from raft_core.node.jobs import FormCluster, Lane
 from raft_core.node.limits import NodeLimits
 from raft_core.node.outputs import Outputs
 from raft_core.recovered import Recovered
-from raft_core.settings import Settings, unfit
+from raft_core.settings import Settings, unfit, unknown_features
 from raft_core.structs import Value
 from raft_core.wire.payloads import Hello
 
@@ -81,7 +84,18 @@ class Bootstrap:
     Before it exists, `founding` is a founder's plan, including the disks once all are known.
     """
 
-    __slots__ = ("_config", "_disks", "_me", "_orders", "_replaced", "_settings", "_writing", "founding", "ready")
+    __slots__ = (
+        "_config",
+        "_disks",
+        "_features",
+        "_me",
+        "_orders",
+        "_replaced",
+        "_settings",
+        "_writing",
+        "founding",
+        "ready",
+    )
 
     def __init__(self, config: NodeLimits, settings: Settings, recovered: Recovered, orders: Outputs) -> None:
         self._config = config
@@ -90,6 +104,7 @@ class Bootstrap:
         self._me = recovered.identity
         self._writing: Members | None = None
         self._disks: dict[NodeId, Incarnation] = {self._me.node: self._me.incarnation}
+        self._features: dict[NodeId, tuple[str, ...]] = {self._me.node: settings.features}
         self._replaced: set[tuple[NodeId, Incarnation]] = set()
         self.ready = recovered.formed or not config.founders
         self.founding = b""
@@ -151,7 +166,7 @@ class Bootstrap:
             if (node, disk) in self._replaced or len(self._replaced) >= _MOST_REPLACED:
                 return Judgement(Verdict.REFUSE, _replaced_text(node))
             self._replaced.add((node, known))
-        self._disks[node] = disk
+        self._disks[node], self._features[node] = disk, hello.features
         plan, before = self._plan(), self.founding
         self.founding = plan.encode()
         if self.founding != before:
@@ -167,7 +182,8 @@ class Bootstrap:
         if len(self._disks) < len(founders):
             return Members.initial(founders, leases=leases)
         disks = {node: disk for node, disk in self._disks.items() if disk}
-        return Members.initial(founders, incarnations=disks, leases=leases)
+        common = set(self._settings.features).intersection(*self._features.values())
+        return Members.initial(founders, incarnations=disks, leases=leases, features=common)
 
     def _write(self, members: Members) -> None:
         self._writing = members
@@ -184,7 +200,7 @@ class Bootstrap:
             if founders.is_member(me.node) and disk not in (0, me.incarnation):
                 return Judgement(Verdict.LOST, lost_text(me.node))
             if founders.is_member(me.node):
-                if problem := unfit(self._settings, founders):
+                if problem := unfit(self._settings, founders) or unknown_features(self._settings, founders):
                     return Judgement(Verdict.UNFIT, problem)
                 self._write(founders)
                 return _FINE

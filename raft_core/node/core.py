@@ -67,6 +67,7 @@ from raft_core.node.events import (
     Transmitted,
     WakeAt,
 )
+from raft_core.node.features import refuse_lacking
 from raft_core.node.handshake import Handshake
 from raft_core.node.jobs import Lane, StoreSnapshot
 from raft_core.node.leaving import Leaving
@@ -86,7 +87,7 @@ from raft_core.node.view import NodeView
 from raft_core.raft import Raft
 from raft_core.recorder import Recorder
 from raft_core.recovered import Recovered
-from raft_core.settings import Settings
+from raft_core.settings import Settings, check_features
 from raft_core.wire.handshake import Greeted, LinkBroken, LinkEvent, MessageReceived
 from raft_core.wire.payloads import Chunk, Forward, ForwardReply, Hello, Pull
 
@@ -108,8 +109,8 @@ class NodeCore(NodeView):
 
     `rng` is the node's generator, `core_rng` the core's; `machine_prepare` is `preparer` of the machine. `step`
     replaces `Raft.step`, to check each step, with the same effects. Raise `CallerError` if the configuration
-    contradicts the disk or the settings, and from `handle` if the adapter breaks the contract of `events.py`. No peer,
-    client, disk or machine makes it raise.
+    contradicts the disk or the settings (`FeatureUnknown`: the disk's last release was a newer one), and from `handle`
+    if the adapter breaks the contract of `events.py`. No peer, client, disk or machine makes it raise.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class NodeCore(NodeView):
         step: Callable[[Raft, Event | None], list[Effect]] = Raft.step,
         recorder: Recorder | None = None,
     ) -> None:
+        check_features(settings, recovered.members)
         self._config = config
         self._settings = settings
         self._recovered = recovered
@@ -143,6 +145,7 @@ class NodeCore(NodeView):
         self._phase = Phase.FORMING
         self._standing = RoleChanged(RoleName.FOLLOWER, recovered.hard.term, NO_NODE)
         self._members: Members | None = None
+        self._uncommitted_members = False
         self._time = ClusterTime()
         self._started = False
         self._retry_held = False
@@ -469,6 +472,10 @@ class NodeCore(NodeView):
             self._members = members
             self._clients.on_members(members, self._recovered.identity.node)
             self._peers.on_members(members)
+            self._uncommitted_members = True
+        if self._uncommitted_members:
+            self._uncommitted_members = not self._raft.server.members_committed
+            refuse_lacking(self._peers, self._raft.features)
 
     def _pass_quiet(self, ticks: int) -> None:
         """Pass ticks in which nothing is due, each for itself: the node could sleep, but counts as awake."""

@@ -28,7 +28,7 @@ __all__ = ["Handshake"]
 class Handshake:
     """Greetings and the bootstrap decision. `ready`: a core may be built."""
 
-    __slots__ = ("_config", "_formed", "_identity", "_peers", "bootstrap")
+    __slots__ = ("_config", "_features", "_formed", "_identity", "_peers", "bootstrap")
 
     def __init__(
         self, config: NodeLimits, settings: Settings, recovered: Recovered, orders: Outputs, peers: Peers
@@ -37,6 +37,7 @@ class Handshake:
         self._identity = recovered.identity
         self._peers = peers
         self._formed = recovered.formed
+        self._features = settings.features
         self.bootstrap = Bootstrap(config, settings, recovered, orders)
         self._introduce()
 
@@ -99,6 +100,7 @@ class Handshake:
                 address=self._config.address,
                 founding=self.bootstrap.founding,
                 highest=HIGHEST_VERSION,
+                features=self._features,
             )
         )
 

@@ -31,7 +31,7 @@ def metrics_of(status: NodeStatus, *, certificates: Mapping[str, float] | None =
     """
     metrics = [*_standing(status), *_peers(status), *_requests(status), *_times(status)]
     if status.core is not None:
-        metrics += [*_log(status.core), *_followers(status.core)]
+        metrics += [*_log(status.core), *_followers(status.core), *_features(status, status.core)]
     expiries = {"peer": float(status.certificate_expires)} if status.certificate_expires else {}
     if expiries := expiries | dict(certificates or {}):
         text = "When the certificate expires, in seconds since 1970."
@@ -111,6 +111,16 @@ def _followers(core: Status) -> Iterator[Metric]:
         for state in ProgressState
     ]
     yield Metric("raft_peer_state", _GAUGE, "1 for the state of replication to the follower.", tuple(samples))
+
+
+def _features(status: NodeStatus, core: Status) -> Iterator[Metric]:
+    own = set(status.features)
+    used = {feature: int(feature in core.features) for feature in sorted(own.union(core.features))}
+    text = "1 if the cluster uses the feature, 0 if this node has it and the cluster does not use it yet."
+    yield number(_GAUGE, "raft_feature_enabled", text, used, "feature")
+    lacking = {str(peer.node): len(own.difference(peer.features)) for peer in status.peers if peer.features is not None}
+    text = "How many of this node's features the connected peer does not have."
+    yield number(_GAUGE, "raft_peer_lacking_features", text, lacking, "peer")
 
 
 def _requests(status: NodeStatus) -> Iterator[Metric]:

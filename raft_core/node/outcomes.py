@@ -60,6 +60,8 @@ _MEMBERSHIP: Final = frozenset(
         _R.BAD_ID,
         _R.WRONG_INCARNATION,
         _R.NOT_HEARD_FROM,
+        _R.UNKNOWN_FEATURE,
+        _R.FEATURE_MISSING,
     }
 )
 
@@ -97,6 +99,8 @@ _REFUSALS: Final[dict[RefusalReason, str]] = {
     _R.NO_CHANGE: "the members already are as asked",
     _R.BAD_ID: "a node id is a positive number",
     _R.NOT_HEARD_FROM: "the node has not greeted yet; start it with the addresses of members, and ask again",
+    _R.UNKNOWN_FEATURE: "the leader does not have the feature; check its name, or start newer releases",
+    _R.FEATURE_MISSING: "a node does not have the feature; start it with a newer release",
     _R.WRONG_INCARNATION: "the node's disk is not known, or not the one that was named",
     _R.NOT_A_VOTER: "leadership can be handed only to another voter",
     _R.TARGET_UNREACHABLE: "the chosen successor cannot be reached",

@@ -240,4 +240,6 @@ def status_of(
     connected, queued = (False, 0) if out is None else (out.greeted, out.queued_bytes)
     both = [connection for connection in (out, accepted) if connection is not None and connection.greeted]
     secure = bool(both) and all(connection.link.secure for connection in both)
-    return PeerStatus(peer, address, connected, accepted is not None, queued, errors.get(peer, ""), secure)
+    hello = both[0].link.greeting if both else None
+    features = None if hello is None else hello.features
+    return PeerStatus(peer, address, connected, accepted is not None, queued, errors.get(peer, ""), secure, features)

@@ -51,6 +51,18 @@ class PeerTable:
         greetings = [connection.link.greeting for connection in self._dialled.values()]
         return [hello for hello in greetings if hello is not None]
 
+    def greeted(self) -> list[tuple[Connection, Hello]]:
+        """Return all connections in use, of either direction, with the peers' greetings."""
+        greeted = [(connection, connection.link.greeting) for connection in self._connections.values()]
+        return [(each, hello) for each, hello in greeted if hello is not None and each.greeted and not each.closing]
+
+    def features_of(self, peer: NodeId) -> tuple[str, ...] | None:
+        """Return the features of a connected peer, by its greetings; None if it is not connected."""
+        both = (self._dialled.get(peer), self._accepted.get(peer))
+        hellos = [each.link.greeting for each in both if each is not None and each.greeted]
+        found = [set(hello.features) for hello in hellos if hello is not None]
+        return tuple(sorted(set.intersection(*found))) if found else None
+
     @property
     def most_queued(self) -> int:
         """Return the bytes waiting for the peer with the most."""

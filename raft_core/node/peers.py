@@ -81,6 +81,7 @@ class Peers:
         self._next_dial = 2
         self._members: tuple[NodeId, ...] = ()
         self._member_incarnations: dict[NodeId, Incarnation] = {}  # shared with every link
+        self.required: list[str] = []  # the features that the cluster uses; shared with every link
         self._to_flush: list[Connection] = []
         self._frames = Frames()
         self.riders = Riders()
@@ -106,10 +107,7 @@ class Peers:
         self._strangers.on_members(self._members, self.now)
         self._member_incarnations.clear()
         self._member_incarnations.update(members.incarnations)
-        for connection in list(self._connections.values()):
-            greeting = connection.link.greeting
-            if greeting is None or not connection.greeted or connection.closing:
-                continue
+        for connection, greeting in self.table.greeted():
             if members.incarnation_of(greeting.sender) not in (0, greeting.incarnation):
                 self.drop(Drop.WRONG_INCARNATION)
                 self.close(connection, "the configuration names another disk for this peer")
@@ -374,9 +372,17 @@ class Peers:
     def _link(self, *, dialer: bool, peer: NodeId) -> Link:
         told = self._strangers.is_known if self._members else None
         mine = self.addresses.in_greeting(self._introduction, told)
-        needs = self._config.certificates
+        needs, required = self._config.certificates, self.required
         known, limits = self._member_incarnations, self._limits
-        return Link(mine, dialer=dialer, peer=peer, incarnations=known, limits=limits, needs_certificate=needs)
+        return Link(
+            mine,
+            dialer=dialer,
+            peer=peer,
+            incarnations=known,
+            limits=limits,
+            needs_certificate=needs,
+            required=required,
+        )
 
     # Output.
 

@@ -10,6 +10,7 @@ from enum import Enum, auto
 from typing import Final, final
 
 from raft_core.effects import RefusalReason
+from raft_core.features import features_problem
 from raft_core.ids import MAX_INT63
 from raft_core.membership import RemoveNode
 from raft_core.node.events import ConnectionId
@@ -30,7 +31,7 @@ class Place(Enum):
 
 
 def impossible(request: Request) -> str:
-    """Return the error in a number that cannot be encoded, and so not be refused by the leader; "" if there is none."""
+    """Return the error in a number or name that cannot be sent, and so not be refused by the leader; "" if none."""
     if type(request) is Propose:
         return ""
     if isinstance(request, ChangeMembership):
@@ -39,6 +40,8 @@ def impossible(request: Request) -> str:
                 return f"a node id is a positive 63-bit number, not {change.node}"
             if not isinstance(change, RemoveNode) and not 0 <= change.incarnation <= MAX_INT63:
                 return f"an incarnation is a 63-bit number, not {change.incarnation}"
+        if (problem := features_problem(request.features)) is not None:
+            return problem
         if not 0 <= request.expected <= MAX_INT63:
             return f"the index of a configuration is a 63-bit number, not {request.expected}"
     if isinstance(request, TransferLeadership) and not 0 <= request.to <= MAX_INT63:

@@ -26,6 +26,7 @@ def picture_of(
     peers: Peers,
     clients: RequestBook,
     meter: Meter,
+    features: tuple[str, ...],
 ) -> NodeStatus:
     """Return the present state of these parts of a node."""
     return NodeStatus(
@@ -44,4 +45,5 @@ def picture_of(
         forwarded=clients.forwarded,
         drops=tuple(sorted((reason.value, count) for reason, count in peers.drops.items())),
         measured=meter.value,
+        features=features,
     )

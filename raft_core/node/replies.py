@@ -21,6 +21,8 @@ _OLDER_REFUSALS: Final = {
     RefusalReason.DISK_STALLED: RefusalReason.STORAGE_FAILED,
     RefusalReason.NOT_A_MEMBER: RefusalReason.REMOVED,
     RefusalReason.NOT_HEARD_FROM: RefusalReason.WRONG_INCARNATION,
+    RefusalReason.UNKNOWN_FEATURE: RefusalReason.NO_CHANGE,
+    RefusalReason.FEATURE_MISSING: RefusalReason.NO_CHANGE,
     RefusalReason.QUERY_FAILED: RefusalReason.PREPARE_FAILED,
 }
 _OLDER_UNKNOWNS: Final = {

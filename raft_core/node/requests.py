@@ -18,10 +18,12 @@ from typing import Final, final
 from raft_core.effects import Indeterminate, ReadReady, Refusal, RefusalReason, Respond, Success, UnknownReason
 from raft_core.errors import CallerError
 from raft_core.events import Proposed, Requested
+from raft_core.features import missing_features, named
 from raft_core.ids import MAX_INT63, NO_INDEX, NO_NODE, Index, NodeId, RequestId
 from raft_core.membership import Members
 from raft_core.node.backups import Backups
 from raft_core.node.events import Answer, Answered, Call, ConnectionId, QueryAnswered, QueryFailed
+from raft_core.node.features import lacking_member
 from raft_core.node.forwards import Forwards
 from raft_core.node.jobs import Lane, Query, Ticket
 from raft_core.node.limits import SECOND, NodeLimits
@@ -81,6 +83,7 @@ class RequestBook:
         self.bytes = 0
         self.now = 0
         self._members = Members()  # the configuration in force; fills in missing incarnations
+        self._me = NO_NODE
         self._removed = ""  # why callers are no longer served
         self._outside: RefusalReason | None = None  # why a request cannot wait for a leader here
 
@@ -109,7 +112,7 @@ class RequestBook:
 
         A node outside it does not wait for a leader: it refuses requests that it cannot forward.
         """
-        self._members = members
+        self._members, self._me = members, node
         self._outside, self._removed = None, ""
         if not members.is_member(node):
             new = members.empty or node > members.highest_id
@@ -246,7 +249,14 @@ class RequestBook:
             if isinstance(changes, str):
                 self._await_greeting(item, changes)
                 return
-            request = ChangeMembership(changes, request.mode, request.expected)
+            request = ChangeMembership(changes, request.mode, request.expected, request.features)
+            lacking = lacking_member(request, self._members, self._me, self._peers.table)
+            if lacking is not None and lacking.heard:
+                self._refuse(item, RefusalReason.FEATURE_MISSING, text=lacking.text)
+                return
+            if lacking is not None:
+                self._await_greeting(item, lacking.text)
+                return
         self._orders.events.append(Requested(self._batch([item]), request))
 
     def number_anew(self) -> RequestId:
@@ -255,7 +265,7 @@ class RequestBook:
         return RequestId(self._last_request)
 
     def _await_greeting(self, item: PendingRequest, text: str) -> None:
-        """Hold the addition of a node that has not greeted yet: a node just started may greet within a moment."""
+        """Hold a change that needs the greeting of a node: one just started may greet within a moment."""
         if self.now - item.held_since >= _GREETING_WAIT:
             self._refuse(item, RefusalReason.NOT_HEARD_FROM, text=text)
             return
@@ -284,6 +294,12 @@ class RequestBook:
         if item.ticket is None:  # a peer's request: forwarded one hop only
             self._refuse(item, RefusalReason.NOT_LEADER, leader)
             return
+        if isinstance(item.request, ChangeMembership) and item.request.features:
+            theirs = self._peers.table.features_of(leader)
+            if theirs is not None and (lacking := missing_features(item.request.features, theirs)):
+                text = f"node {leader}, which leads, does not have {named(lacking)}; start it with a newer release"
+                self._refuse(item, RefusalReason.FEATURE_MISSING, leader, text)
+                return
         if leader != NO_NODE and self._forwards.send(item, leader, self.now):
             return
         self._full = leader != NO_NODE and len(self._forwards) >= self._config.max_forwarded

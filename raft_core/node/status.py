@@ -28,6 +28,7 @@ class Drop(StrEnum):
     WRONG_CLUSTER = "wrong_cluster"
     WRONG_PEER = "wrong_peer"
     WRONG_INCARNATION = "wrong_incarnation"
+    FEATURE_MISSING = "feature_missing"  # a node of a release without a feature that the cluster uses
     WRONG_FOUNDING = "wrong_founding"  # other founders, or another bootstrap of the same cluster
     REFUSED_BY_PEER = "refused_by_peer"
     WRONG_CERTIFICATE = "wrong_certificate"  # another node's certificate, or one that names no node
@@ -58,7 +59,7 @@ class Phase(StrEnum):
 class PeerStatus:
     """One peer. `connected`: we can send to it; `heard`: it has a connection to us.
 
-    `secure`: both use TLS, as far as they exist.
+    `secure`: both use TLS, as far as they exist. `features`: those of its last greeting, None while it has not greeted.
     """
 
     node: NodeId
@@ -68,6 +69,7 @@ class PeerStatus:
     queued_bytes: int
     last_error: str
     secure: bool = False
+    features: tuple[str, ...] | None = None
 
 
 @final
@@ -107,3 +109,5 @@ class NodeStatus:
     measured: Measured = Measured()
     certificate_expires: int = 0
     """When this node's certificate for peers expires: seconds since 1970, 0 without TLS."""
+    features: tuple[str, ...] = ()
+    """The features that this node's code has. Those that the cluster uses are in `core.features`."""

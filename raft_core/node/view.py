@@ -19,6 +19,7 @@ from raft_core.node.status import Load, NodeStatus, Phase
 from raft_core.raft import Raft
 from raft_core.recorder import Recorder
 from raft_core.recovered import Recovered
+from raft_core.settings import Settings
 
 __all__ = ["NodeView"]
 
@@ -35,6 +36,7 @@ class NodeView:
     _raft: Raft | None
     _recorder: Recorder | None
     _recovered: Recovered
+    _settings: Settings
     _standing: RoleChanged
     _time: ClusterTime
 
@@ -47,6 +49,11 @@ class NodeView:
     def explain(self) -> tuple[Explanation, ...]:
         """Explain everything that waits in the core, with the reason. Empty before the core exists."""
         return () if self._raft is None else self._raft.explain()
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Return the features that the cluster uses; see `Raft.features`."""
+        return () if self._raft is None else self._raft.features
 
     def address_of(self, node: NodeId) -> str:
         """Return the address at which the node is dialled, "" if unknown."""
@@ -70,5 +77,6 @@ class NodeView:
     def status(self) -> NodeStatus:
         """Return a frozen snapshot of the node's state."""
         identity, peers, clients = self._recovered.identity, self._peers, self._clients
-        seen = picture_of(identity, self._phase, self._standing, self._raft, peers, clients, self.meter)
+        own = self._settings.features
+        seen = picture_of(identity, self._phase, self._standing, self._raft, peers, clients, self.meter, own)
         return attrs.evolve(seen, certificate_expires=self._certificate.expires)

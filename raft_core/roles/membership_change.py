@@ -11,6 +11,7 @@ from typing import final
 from raft_core.compiled import mypyc_attr
 from raft_core.effects import Indeterminate, Refusal, RefusalReason, Respond, UnknownReason
 from raft_core.entries import MEMBERS, Entry
+from raft_core.features import missing_features, named
 from raft_core.ids import NO_INDEX, RequestId
 from raft_core.membership import AddVoter, ChangeError, ChangeMode, Members
 from raft_core.requests import ChangeMembership
@@ -50,6 +51,8 @@ class MembershipChange:
         if refusal is not None:
             server.respond(Respond(request, refusal))
             return False
+        if change.features:
+            return self._enable(request, change)
         target = server.members.changed(change.changes, change.mode)
         if isinstance(target, ChangeError):
             server.refuse(request, RefusalReason(target.kind.value), leader=server.me, text=target.text)
@@ -61,6 +64,27 @@ class MembershipChange:
         self._append(target, request if answer_now else None)
         if not answer_now:
             self.waiting = request
+        return True
+
+    def _enable(self, request: RequestId, change: ChangeMembership) -> bool:
+        """Append the configuration with these features enabled and return True, or refuse and return False.
+
+        The node has checked that all members have them.
+        """
+        server = self.server
+        if unknown := missing_features(change.features, server.settings.features):
+            text = f"this node, {server.me}, does not have {named(unknown)}"
+            server.refuse(request, RefusalReason.UNKNOWN_FEATURE, leader=server.me, text=text)
+            return False
+        if change.changes:
+            text = "enable features in a change of its own, without a change of members"
+            server.refuse(request, RefusalReason.CONTRADICTORY_CHANGE, leader=server.me, text=text)
+            return False
+        target = server.members.enabling(change.features)
+        if isinstance(target, ChangeError):
+            server.refuse(request, RefusalReason(target.kind.value), leader=server.me, text=target.text)
+            return False
+        self._append(target, request)
         return True
 
     def leave(self, request: RequestId, *, settled: bool) -> bool:

@@ -16,6 +16,7 @@ import msgspec
 
 from raft_core.entries import COMMAND, MEMBERS, Entry, SnapshotMeta, checksum_matches
 from raft_core.errors import FrameError
+from raft_core.features import features_problem
 from raft_core.ids import MAX_INT63, GroupId
 from raft_core.membership import Members, MembersUndecodable, RemoveNode
 from raft_core.messages import (
@@ -277,6 +278,8 @@ def _check_hello(hello: Hello) -> None:
     _require(hello.sender > 0, "a hello names no sender")
     founders = hello.founders
     _require(founders == tuple(sorted(set(founders))), "the founders in a hello are not sorted")
+    problem = features_problem(hello.features)
+    _require(problem is None, f"a hello is wrong: {problem}")
     for node in (*founders, *(node for node, _ in hello.known)):
         _require(0 < node <= MAX_INT63, "a node id in a hello is out of range")
     if hello.founding:
@@ -295,6 +298,8 @@ def _check_forward(forward: Forward) -> None:
         for change in request.changes:
             _require(-MAX_INT63 <= change.node <= MAX_INT63, "a node id is out of range")
             _require(isinstance(change, RemoveNode) or _fits(change.incarnation), "an incarnation is out of range")
+        problem = features_problem(request.features)
+        _require(problem is None, f"a forwarded change is wrong: {problem}")
     elif isinstance(request, TransferLeadership):
         _require(-MAX_INT63 <= request.to <= MAX_INT63, "a node id is out of range")
     elif isinstance(request, Propose | LeaveJoint):

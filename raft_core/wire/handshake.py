@@ -10,7 +10,7 @@ hello, a peer may send messages in its own name only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Final, TypeAlias, final
 
@@ -18,6 +18,7 @@ import attrs
 import msgspec
 
 from raft_core.errors import FrameError, SettingsError
+from raft_core.features import missing_features, named
 from raft_core.ids import NO_NODE, Incarnation, NodeId
 from raft_core.messages import Message
 from raft_core.settings import Settings
@@ -36,6 +37,7 @@ __all__ = [
     "LinkFault",
     "MessageReceived",
     "PayloadReceived",
+    "lacking_text",
 ]
 
 _KIB: Final = 1024
@@ -78,6 +80,7 @@ class LinkFault(StrEnum):
     WRONG_PEER = "wrong_peer"  # another node answers at the dialled address, or this node has dialled itself
     WRONG_INCARNATION = "wrong_incarnation"  # the right node with another disk
     WRONG_SENDER = "wrong_sender"  # a message in another node's name
+    FEATURE_MISSING = "feature_missing"  # the peer's code lacks a feature that the cluster uses
     WRONG_CERTIFICATE = "wrong_certificate"  # the certificate is another node's or none's, or there is none
     REFUSED = "refused"  # the peer closed and sent its reason
 
@@ -120,7 +123,8 @@ class Link:
 
     `peer` is the dialled node, `NO_NODE` on an accepted connection or if any node may answer. `incarnations` are those
     in our configuration, by node; a node missing there is not checked. The mapping may change: it is read when our
-    hello is written and when the peer's arrives. With `needs_certificate` no peer is greeted without `certified`.
+    hello is written and when the peer's arrives; so may `required`, the features that the cluster uses. With
+    `needs_certificate` no peer is greeted without `certified`.
     """
 
     __slots__ = (
@@ -131,6 +135,7 @@ class Link:
         "_needs_certificate",
         "_peer",
         "_reader",
+        "_required",
         "dialer",
         "greeting",
         "version",
@@ -145,10 +150,12 @@ class Link:
         incarnations: Mapping[NodeId, Incarnation] | None = None,
         limits: Limits | None = None,
         needs_certificate: bool = False,
+        required: Sequence[str] = (),
     ) -> None:
         limits = limits or Limits()
         self._names: tuple[str, ...] | None = None
         self._needs_certificate = needs_certificate
+        self._required = required
         self._mine = mine
         self._peer = peer
         self._incarnations: Mapping[NodeId, Incarnation] = {} if incarnations is None else incarnations
@@ -305,7 +312,14 @@ class Link:
             text = f"node {sender} comes with another disk (incarnation {hello.incarnation}) than the configuration"
             remedy = "a node that lost its disk, or founded a cluster alone, must be removed and join under a new id"
             return LinkBroken(LinkFault.WRONG_INCARNATION, f"{text} names ({expected}); {remedy}")
+        if lacking := missing_features(self._required, hello.features):
+            return LinkBroken(LinkFault.FEATURE_MISSING, lacking_text(sender, lacking))
         return None
+
+
+def lacking_text(node: NodeId, lacking: tuple[str, ...]) -> str:
+    """Return the reason for not talking to a node without features that the cluster uses, with the remedy."""
+    return f"node {node} does not have {named(lacking)}, which this cluster uses; start it with a newer release"
 
 
 def _versions(lowest: int, highest: int) -> str:

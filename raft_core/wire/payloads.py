@@ -61,6 +61,8 @@ class Hello(Value, frozen=True, array_like=True):
     """
     highest: int = 0
     """The highest wire version that the sender speaks; 0 from a release that knows only `version`, its lowest."""
+    features: tuple[str, ...] = ()
+    """The features that the sender's code has, sorted; none from release 0.1.0."""
 
 
 @final

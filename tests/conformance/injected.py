@@ -302,7 +302,7 @@ class Injection:
             config = named.get("config", named)
             if isinstance(config, Mapping) and config.get("voters"):
                 members = Members.initial(
-                    config["voters"], learners=config.get("learners") or (), leases=members.leases
+                    config["voters"], learners=config.get("learners") or (), leases=bool(members.leases)
                 )
                 place = index
         return SnapshotMeta(index, self._term_at(index) if term is None else term, members, place)

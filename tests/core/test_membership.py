@@ -299,7 +299,6 @@ BROKEN = [
 @pytest.mark.parametrize(("field", "members"), BROKEN)
 def test_a_configuration_that_breaks_its_own_rules_does_not_decode(field: str, members: Members) -> None:
     assert field in (members.problem() or "")
-    assert not Members.readable(members.encode())
     with pytest.raises(MembersUndecodable) as caught:
         Members.decode(members.encode())
     assert str(caught.value) == members.problem()
@@ -315,13 +314,8 @@ def test_a_configuration_that_breaks_its_own_rules_does_not_decode(field: str, m
     ],
 )
 def test_bytes_that_are_no_configuration_do_not_decode(data: bytes, reason: str) -> None:
-    assert not Members.readable(data)
     with pytest.raises(MembersUndecodable, match=reason):
         Members.decode(data)
-
-
-def test_what_decodes_is_readable() -> None:
-    assert all(Members.readable(members.encode()) for members in (Members(), THREE, FOUR, JOINT))
 
 
 # By random walks.

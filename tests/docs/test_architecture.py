@@ -99,6 +99,7 @@ ORDER = (
     "structs",
     "ids",
     "errors",
+    "features",
     "membership",
     "entries",
     "quorum",

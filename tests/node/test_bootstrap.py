@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from raft_core.entries import SnapshotMeta
@@ -319,3 +320,48 @@ def test_founder_with_a_wiped_disk_is_nothing_strange_to_those_it_founded_with()
     formed.formed(Recovered.fresh(1, MEMBERS))
 
     assert formed.judge(greeting(2, 99), []) == FINE
+
+
+# Features.
+
+
+def test_founders_enable_the_features_that_all_of_them_have() -> None:
+    orders = Outputs()
+    forming = Bootstrap(NodeLimits(founders=FOUNDERS), Settings(features=("a", "b", "c")), empty(), orders)
+    second = msgspec.structs.replace(greeting(2, 22), features=("b", "c"))
+    third = msgspec.structs.replace(greeting(3, 33), features=("a", "b"))
+    plan = Members.initial(FOUNDERS, incarnations=DISKS, features=("b",))
+
+    assert forming.founding == b"" or Members.decode(forming.founding).features == ()
+    assert forming.judge(second, [second]) == FINE
+    assert forming.judge(third, [second, third]) == AGREE
+
+    assert Members.decode(forming.founding) == plan
+    standing = [msgspec.structs.replace(hello, founding=plan.encode()) for hello in (second, third)]
+    assert forming.judge(standing[0], standing[:1]) == FINE
+    assert forming.judge(standing[1], standing) == FINE
+    assert jobs(orders) == [(Lane.WRITE, FormCluster(plan))]
+
+
+def test_a_founder_of_another_release_than_before_changes_the_plan_before_anything_is_written() -> None:
+    orders = Outputs()
+    forming = Bootstrap(NodeLimits(founders=FOUNDERS), Settings(features=("a",)), empty(), orders)
+    standing = [msgspec.structs.replace(greeting(node, disk), features=("a",)) for node, disk in ((2, 22), (3, 33))]
+    for hello in standing:
+        forming.judge(hello, standing)
+    assert Members.decode(forming.founding).features == ("a",)
+
+    assert forming.judge(greeting(2, 22), standing) == AGREE
+
+    assert forming.founding == PLAN, "as it is where a founder runs release 0.1.0"
+    assert jobs(orders) == []
+
+
+def test_a_founder_does_not_found_a_cluster_with_a_feature_that_it_lacks() -> None:
+    forming, orders = founder()
+    plan = Members.initial(FOUNDERS, incarnations=DISKS, features=("a",)).encode()
+
+    judgement = forming.judge(greeting(2, 22, formed=True, founding=plan), ())
+
+    assert judgement.verdict is Verdict.UNFIT
+    assert jobs(orders) == []

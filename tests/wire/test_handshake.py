@@ -346,3 +346,46 @@ def test_two_nodes_talk_in_the_highest_version_that_both_speak(
 def test_nodes_without_a_common_version_part(theirs: tuple[int, int], ours: tuple[int, int]) -> None:
     link = Link(ranged(*ours, sender=2), dialer=False)
     assert the_fault(link.receive(Link(ranged(*theirs), dialer=True).hello())).fault is LinkFault.WRONG_VERSION
+
+
+# Features.
+
+
+def test_a_peer_without_a_feature_that_the_cluster_uses_is_refused_and_told() -> None:
+    required: list[str] = []
+    ours = Link(msgspec.structs.replace(TWO, features=("blue", "red")), dialer=False, required=required)
+    required.append("red")  # enabled after the connection was made
+
+    broken = the_fault(ours.receive(Link(ONE, dialer=True).hello()))
+
+    assert broken.fault is LinkFault.FEATURE_MISSING
+    assert "node 1" in broken.text
+    assert "red" in broken.text
+    theirs = dialled()
+    told = the_fault(theirs.receive(ours.refusal(broken)))
+    assert told.fault is LinkFault.REFUSED
+    assert "red" in told.text
+
+
+def test_a_peer_with_all_features_that_the_cluster_uses_is_greeted() -> None:
+    hello = to_two(features=("blue", "red"))
+    link = Link(TWO, dialer=False, required=["red"])
+
+    assert link.receive(encode_payload(hello)) == [Greeted(hello)]
+
+
+@pytest.mark.parametrize(
+    "features", [("b", "a"), ("a", "a"), ("A",), ("",), ("a" * 65,), tuple(f"f{n:03}" for n in range(65))]
+)
+def test_features_in_a_hello_are_bounded_and_sorted(features: tuple[str, ...]) -> None:
+    assert the_fault(accepted().receive(encode_payload(to_two(features=features)))).fault is LinkFault.BAD_FRAME
+
+
+def test_a_hello_without_features_is_that_of_release_0_1_0() -> None:
+    raw = msgspec.msgpack.decode(msgspec.msgpack.encode(to_two()))
+    old = encode_frame(FrameKind.HELLO, GroupId(0), msgspec.msgpack.encode(raw[:-2]))
+
+    (greeting,) = accepted().receive(old)
+
+    assert isinstance(greeting, Greeted)
+    assert greeting.hello.features == ()

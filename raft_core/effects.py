@@ -98,6 +98,7 @@ class UnknownReason(StrEnum):
     DEADLINE = "deadline"
     TRANSFER_UNANSWERED = "transfer_unanswered"  # no reply from the successor to TimeoutNow
     FORWARD_LOST = "forward_lost"  # forwarded to the leader; the connection broke before the answer
+    RESULT_TOO_LARGE = "result_too_large"  # forwarded to the leader and carried out; no frame holds the result
 
 
 @final

@@ -31,7 +31,9 @@ MAX_DEPTH: Final = 64
 
 _LIST, _TUPLE, _SET, _FROZENSET, _DICT, _DEQUE, _INT, _DATETIME = range(8)
 _DATE, _TIME, _DELTA, _UUID, _DECIMAL, _ENUM, _OBJECT = range(8, 15)
-_SHARDED_DICT, _SHARDED_SORTED_LIST = range(15, 17)
+_SHARDED_DICT, _SHARDED_SORTED_LIST, _LONG_INT = range(15, 18)
+_SHORT_INT: Final = 10**4300
+"""Below it a whole number is written as a decimal text; Python makes none of more digits."""
 _PLAIN: Final = frozenset({type(None), bool, float, str, bytes})
 FIXED: Final = _PLAIN | {int, datetime, date, time, timedelta, UUID, Decimal}
 """Types whose values never change and hold no others."""
@@ -97,7 +99,7 @@ class Codec:
         if kind in _PLAIN:
             return value
         if kind is int:
-            return value if -(2**63) <= value < 2**63 else [_INT, str(value)]  # type: ignore[operator]
+            return value if -(2**63) <= value < 2**63 else _packed_int(value)  # type: ignore[operator, arg-type]
         if depth >= MAX_DEPTH:
             raise CallerError(f"a value is nested deeper than {MAX_DEPTH}, or contains itself")
         if (pack := _PACK.get(kind)) is not None:
@@ -143,6 +145,9 @@ class Codec:
         if tag in _TEXTS:
             (text,) = rest
             return _TEXTS[tag](text)
+        if tag == _LONG_INT:
+            (digits,) = rest
+            return int.from_bytes(digits, "little", signed=True)
         if tag == _DELTA:
             return timedelta(*rest)
         parts = [self.unpack(part, depth + 1) for part in rest]
@@ -193,6 +198,12 @@ def _plain(default: object) -> bool:
 def _same(value: object, default: object) -> bool:
     """Return whether the value is the default, type included: 1 is not True."""
     return type(value) is type(default) and value == default
+
+
+def _packed_int(value: int) -> list[Any]:
+    if abs(value) < _SHORT_INT:
+        return [_INT, str(value)]
+    return [_LONG_INT, value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)]
 
 
 # One entry per type that is written with a tag.

@@ -9,6 +9,8 @@ Promise: each addition that was acknowledged is in the value, once.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from raft_objects.declare import Replicated, command, query
 
 __all__ = ["Counter"]
@@ -18,6 +20,8 @@ class Counter(Replicated):
     """A whole number of any size. Open it as it is: it needs no handle."""
 
     undo = False
+    checks_types = True
+    errors: ClassVar[tuple[type[Exception], ...]] = (ArithmeticError,)
 
     def __init__(self, start: int = 0) -> None:
         self.count: int = start

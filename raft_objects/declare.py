@@ -141,6 +141,10 @@ class Replicated:
     """Further exceptions that commands raise on purpose."""
     classes: ClassVar[tuple[type, ...]] = ()
     """Further attrs classes, dataclasses and enums in the state, beside those in annotations."""
+    checks_types: ClassVar[bool] = False
+    """Whether a call raises `TypeError`, before anything is sent, if an argument annotated as `str`, `int`, `float` or
+    `bool` is none. A name that is a number, beside others that are texts, could be put into no sorted list.
+    """
 
     _binding: Binding
 
@@ -217,6 +221,7 @@ class _Method(Generic[P, R]):
             raise CallerError(f"{self.name}: parameters need names, so *args, **kwargs and / are not possible")
         self.signature: Final = inspect.Signature(rest)
         self._sinces: dict[str, int] | None = None
+        self._plain: dict[str, type] | None = None
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -224,6 +229,17 @@ class _Method(Generic[P, R]):
     def arguments(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         """Return the arguments by name. Raise `TypeError` as a call would."""
         return self.signature.bind(*args, **kwargs).arguments
+
+    def require_types(self, arguments: dict[str, Any]) -> None:
+        """Raise `TypeError` for an argument that is not of the plain type in its annotation. An int is a float."""
+        if self._plain is None:
+            hints = get_type_hints(self.function)
+            self._plain = {name: hint for name, hint in hints.items() if hint in (str, int, float, bool)}
+        for name, value in arguments.items():
+            wanted = self._plain.get(name)
+            if wanted is None or type(value) is wanted or (wanted is float and type(value) is int):
+                continue
+            raise TypeError(f"{self.name}: {name} is of type {wanted.__name__}, not {type(value).__name__}")
 
     def reachable_classes(self) -> list[type]:
         """Return the classes in the annotations. Raise `CallerError` if one cannot be resolved."""

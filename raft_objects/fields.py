@@ -37,8 +37,14 @@ def copy_for_snapshot(instance: Replicated) -> dict[str, Any]:
 
 
 def set_fields(instance: Replicated, fields: Mapping[str, Any]) -> None:
-    """Make `fields` the instance's fields; any other is removed."""
+    """Make `fields` the instance's fields; any other is removed.
+
+    Those that are not in slots change at once, for a thread that reads them meanwhile.
+    """
     for name in fields_of(instance).keys() - fields.keys():
         object.__delattr__(instance, name)
+    plain: dict[str, Any] = getattr(instance, "__dict__", {})
+    plain.update({name: value for name, value in fields.items() if name in plain})
     for name, value in fields.items():
-        object.__setattr__(instance, name, value)
+        if name not in plain:
+            object.__setattr__(instance, name, value)

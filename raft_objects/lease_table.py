@@ -34,6 +34,8 @@ class LeaseTable(Replicated):
     """Clients and their leases. Commands raise before they change anything, so nothing has to be copied."""
 
     undo = False
+    checks_types = True
+    errors: ClassVar[tuple[type[Exception], ...]] = (ArithmeticError,)
     classes: ClassVar[tuple[type, ...]] = (ClientLease,)
 
     def __init__(self) -> None:

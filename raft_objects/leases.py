@@ -7,6 +7,7 @@ local replica, confirmed by a command.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, TypeAlias, TypeVar, cast, final
@@ -28,6 +29,7 @@ _USABLE: Final = 0.9
 """Of a lease, counted from when its renewal was sent: the rest is for clocks that run unlike."""
 _RELEASE_TIMEOUT: Final = 5.0
 _PAUSE: Final = 0.05
+_LONGEST: Final = 1e9
 
 
 class LockLost(Exception):
@@ -38,31 +40,41 @@ class LockLost(Exception):
 class Held:
     """What is held: its name, its token for fencing, and `lost`."""
 
-    def __init__(self, name: str, token: int, owner: str, give_up: GiveUp) -> None:
+    def __init__(self, name: str, token: int, owner: str, give_up: GiveUp, is_over: Callable[[], bool]) -> None:
         self.name: Final = name
         self.token: Final = token
         self.lost: Final = anyio.Event()
         self.owner: Final = owner
         self.give_up: Final = give_up
+        self._is_over: Final = is_over
 
     def check(self) -> None:
-        """Raise `LockLost` if it is lost."""
-        if self.lost.is_set():
+        """Raise `LockLost` if it is lost.
+
+        This looks at the clock. So it also tells after the event loop was blocked for longer than the lease, when
+        `lost` could not be set yet. Any thread may call it.
+        """
+        if self.lost.is_set() or self._is_over():
             raise LockLost(f"{self.name} (token {self.token}) is lost: its lease could not be renewed in time")
 
 
 @final
 class Leases:
-    """The lease of this process on one table; `seconds` long. All recipes on the table share it."""
+    """The lease of this process on one table; `seconds` long. All recipes on the table share it.
+
+    A place that is given up while the cluster cannot be reached does not end with the lease if something else keeps
+    that alive. So the request is repeated in the background until it is answered, or until the lease is lost.
+    """
 
     def __init__(self, table: LeaseTable, seconds: float) -> None:
-        if not seconds > 0:
-            raise CallerError(f"a lease is a positive number of seconds, not {seconds}")
+        if not 0 < seconds <= _LONGEST:
+            raise CallerError(f"a lease is a positive number of seconds, {_LONGEST} at most, not {seconds}")
         self._table: Final = table
         self._seconds: Final = seconds
         self._client = ""
         self._opening: anyio.Lock | None = None
         self._valid_until = 0.0
+        self._over_at = 0.0  # the same moment by `time.monotonic`, for `Held.check` in any thread
         self._held: Final[dict[str, Held]] = {}
         self._users = 0
         self._renewing = False
@@ -85,38 +97,38 @@ class Leases:
             with anyio.fail_after(timeout):
                 while held is None:
                     with suppress(LeaseEnded):
-                        held = await self._stand_in_line(name, ask, give_up, wait=True)
+                        held = await self._stand_in_line(name, ask, give_up, wait=True, patient=True)
         finally:
             if held is None:
                 self._users -= 1
         return held
 
-    async def try_acquire(self, name: str, ask: Ask, give_up: GiveUp) -> Held | None:
-        """Take a place if there is one now; else return None."""
+    async def try_acquire(self, name: str, ask: Ask, give_up: GiveUp, *, patient: bool = False) -> Held | None:
+        """Take a place if there is one now; else return None. `patient`: wait for a lease through outages."""
         self._users += 1
         held: Held | None = None
         try:
             while True:  # the lease of an idle process has ended; that says nothing about the place
                 with suppress(LeaseEnded):
-                    held = await self._stand_in_line(name, ask, give_up, wait=False)
+                    held = await self._stand_in_line(name, ask, give_up, wait=False, patient=patient)
                     return held
         finally:
             if held is None:
                 self._users -= 1
 
     async def release(self, held: Held, give_up: GiveUp | None = None) -> None:
-        """Give the place back, by `give_up` if given; if the cluster cannot be reached now, its lease will end."""
+        """Give the place back, by `give_up` if given; in the background if the cluster cannot be reached now."""
         if self._held.pop(held.owner, None) is not None:
             self._users -= 1
         if not held.lost.is_set():
-            await _give_up(give_up or held.give_up, held.owner)
+            await self._give_up(self._client, held.owner, give_up or held.give_up)
 
-    async def _stand_in_line(self, name: str, ask: Ask, give_up: GiveUp, *, wait: bool) -> Held | None:
+    async def _stand_in_line(self, name: str, ask: Ask, give_up: GiveUp, *, wait: bool, patient: bool) -> Held | None:
         """Return the place once it is this owner's; None without `wait`. Raise `LeaseEnded` if the lease was lost.
 
         An owner who leaves without the place gives it up, unless it is known to have none.
         """
-        client, owner = await self._open(), secrets.token_hex(8)
+        client, owner = await self._open(patient=patient), secrets.token_hex(8)
         may_stand = True
         with self._running.waiting(self._table._binding.name, owner) as waiter:
             try:
@@ -135,11 +147,11 @@ class Leases:
                         continue
                     if client != self._client:
                         break
-                    self._valid_until = max(self._valid_until, sent + _USABLE * self._seconds)
+                    self._was_renewed(sent)
                     if token or not wait:
                         may_stand = False
                     if token:
-                        self._held[owner] = Held(name, token, owner, give_up)
+                        self._held[owner] = Held(name, token, owner, give_up, self._is_over)
                         return self._held[owner]
                     if not wait:
                         return None
@@ -147,22 +159,48 @@ class Leases:
                 raise LeaseEnded(client)
             finally:
                 if may_stand:
-                    await _give_up(give_up, owner)
+                    await self._give_up(client, owner, give_up)
 
-    async def _open(self) -> str:
-        """Return the client, with a lease that was valid a moment ago."""
+    async def _open(self, *, patient: bool) -> str:
+        """Return the client, with a lease that was valid a moment ago. `patient`: wait through outages."""
         if self._opening is None:
             self._opening = anyio.Lock()
         async with self._opening:
             if not self._client:
-                client = secrets.token_hex(8)
-                sent = anyio.current_time()
-                await self._table.open_client(client, round(self._seconds * 1e9))
-                self._client, self._valid_until = client, sent + _USABLE * self._seconds
+                client, sent = await self._opened(patient=patient)
+                self._valid_until = 0.0
+                self._was_renewed(sent)
+                self._client = client
             if not self._renewing:
                 self._renewing = True
                 self._running.tasks.start_soon(self._renew)
             return self._client
+
+    async def _opened(self, *, patient: bool) -> tuple[str, float]:
+        """Begin the lease of a new client. Return it, and when the request was sent.
+
+        Each attempt is for another client: a late one would end what this one holds by then.
+        """
+        while True:
+            client, sent = secrets.token_hex(8), anyio.current_time()
+            try:
+                await self._table.open_client(client, round(self._seconds * 1e9))
+            except (Refused, OutcomeUnknown) as failure:
+                if not patient or not may_pass(failure):
+                    raise
+                await anyio.sleep(_PAUSE)
+                continue
+            return client, sent
+
+    def _was_renewed(self, sent: float) -> None:
+        """Count the lease from when its renewal was sent."""
+        until = sent + _USABLE * self._seconds
+        if until > self._valid_until:
+            self._valid_until = until
+            self._over_at = time.monotonic() + until - anyio.current_time()
+
+    def _is_over(self) -> bool:
+        return time.monotonic() >= self._over_at
 
     async def _renew(self) -> None:
         """Renew the lease while it is used; what cannot be renewed in time is lost."""
@@ -175,7 +213,7 @@ class Leases:
                 with anyio.move_on_at(self._valid_until):
                     try:
                         await self._table.renew(client)
-                        self._valid_until = max(self._valid_until, sent + _USABLE * self._seconds)
+                        self._was_renewed(sent)
                     except LeaseEnded:
                         ended = True
                     except RequestError:
@@ -200,13 +238,33 @@ class Leases:
         self._held.clear()
         self._running.heard(self._table._binding.name, None)
 
+    async def _give_up(self, client: str, owner: str, give_up: GiveUp) -> None:
+        """Give a place up in the background, and wait some seconds for it.
 
-async def _give_up(give_up: GiveUp, owner: str) -> None:
-    with anyio.CancelScope(shield=True), anyio.move_on_after(_RELEASE_TIMEOUT):
+        It is a task of the node, not of the caller, whom asyncio may cancel a second time.
+        """
+        done = anyio.Event()
         try:
-            await give_up(owner)
-        except (RequestError, CallerError):
-            return  # the lease ends by itself
+            self._running.tasks.start_soon(self._give_up_until_done, client, owner, give_up, done)
+        except CallerError:  # the objects are closed: nothing renews the lease any more
+            return
+        with anyio.CancelScope(shield=True), anyio.move_on_after(_RELEASE_TIMEOUT):
+            await done.wait()
+
+    async def _give_up_until_done(self, client: str, owner: str, give_up: GiveUp, done: anyio.Event) -> None:
+        try:
+            while True:
+                try:
+                    await give_up(owner)
+                    return
+                except (Refused, OutcomeUnknown) as failure:
+                    if client != self._client or not may_pass(failure):
+                        return  # the lease has ended, or this node has
+                except CallerError:
+                    return
+                await anyio.sleep(_PAUSE)
+        finally:
+            done.set()
 
 
 async def while_held(held: Held, func: Callable[[], Awaitable[T]]) -> T:

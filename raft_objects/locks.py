@@ -201,4 +201,5 @@ class Election:
                 try:
                     return await while_held(held, lambda: func(held.token))
                 except LockLost:
-                    continue
+                    if not held.lost.is_set():
+                        raise  # of another lock, which `func` held

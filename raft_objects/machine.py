@@ -133,8 +133,8 @@ class Objects(StateMachine):
         arguments hold, beside those in annotations and in `Kind[Class]()`. Raise `CallerError` if something about it
         cannot be replicated.
         """
-        if not name or name in self._entries:
-            raise CallerError(f"an object needs a name of its own, not {name!r}")
+        if not isinstance(name, str) or not name or name in self._entries:
+            raise CallerError(f"an object needs a name of its own, a text, not {name!r}")
         if instance._binding.name:
             raise CallerError(f"the object was already added as {instance._binding.name!r}")
         kind = type(instance)
@@ -228,6 +228,8 @@ class Objects(StateMachine):
     def encode_call(self, name: str, method: Command[..., Any] | Query[..., Any], arguments: dict[str, Any]) -> bytes:
         """Return the bytes of a command or query. Raise `CallerError` for an argument of an unknown class."""
         entry = self._entries[name]
+        if entry.instance.checks_types:
+            method.require_types(arguments)
         packed = {key: entry.codec.pack(value) for key, value in arguments.items()}
         body = msgspec.msgpack.encode([name, method.name, packed])
         if isinstance(method, Query):
@@ -373,9 +375,11 @@ class Objects(StateMachine):
         arguments = []
         for argument in failure.args:
             try:
-                arguments.append(entry.codec.pack(argument))
-            except CallerError:
-                arguments.append(type(argument).__name__)
+                packed = entry.codec.pack(argument)
+                msgspec.msgpack.encode(packed)  # raises for half of a surrogate pair, which no UTF-8 can hold
+            except (CallerError, ValueError):
+                packed = type(argument).__name__
+            arguments.append(packed)
         return _reply(ReplyKind.RAISED, type(failure).__name__, arguments)
 
     def query(self, request: bytes) -> bytes:

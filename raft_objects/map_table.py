@@ -7,17 +7,17 @@ the next command, with a revision of its own; until then queries tell its deadli
 from __future__ import annotations
 
 from itertools import islice, takewhile
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import attrs
 
 from raft_objects.declare import Replicated, command, query
+from raft_objects.durations import nanoseconds
 from raft_objects.shards import ShardedDict, ShardedSortedList
 
 __all__ = ["Change", "Found", "MapTable"]
 
 V = TypeVar("V")
-_SECOND = 1_000_000_000
 _PORTION = 256
 """Keys that one command deletes because their time is over, so that none is long."""
 
@@ -47,6 +47,8 @@ class MapTable(Replicated, Generic[V]):
     """
 
     undo = False
+    checks_types = True
+    errors: ClassVar[tuple[type[Exception], ...]] = (ArithmeticError,)
     classes = (Found, Change)
 
     def __init__(self, *, history: int = 1000) -> None:
@@ -94,7 +96,7 @@ class MapTable(Replicated, Generic[V]):
     def scan(self, prefix: str = "", *, after: str = "", limit: int = 1000) -> list[tuple[str, Found[V]]]:
         """Return keys that begin with `prefix` and come after `after`, in order, `limit` at most."""
         keys = takewhile(lambda key: key.startswith(prefix), self.keys.since(max(prefix, after)))
-        later = (key for key in keys if key != after)
+        later = (key for key in keys if key != after or not after)  # "" is a key, too
         return [(key, self.items[key]) for key in islice(later, limit)]
 
     def _version(self, key: str) -> int:
@@ -102,10 +104,10 @@ class MapTable(Replicated, Generic[V]):
         return 0 if found is None else found.version
 
     def _set(self, key: str, value: V, ttl: float) -> int:
+        expires = self.now_ns + nanoseconds(ttl) if ttl > 0 else 0
         before = self.items.get(key)
         if before is not None and before.expires:
             self.deadlines.discard((before.expires, key))
-        expires = self.now_ns + round(ttl * _SECOND) if ttl > 0 else 0
         self._note(key, value)
         self.items[key] = Found(value, self.revision, expires)
         self.keys.add(key)
@@ -121,8 +123,9 @@ class MapTable(Replicated, Generic[V]):
         self._note(key, None)
 
     def _note(self, key: str, value: V | None) -> None:
+        # The change first: those who watch may read in another thread, and take a missing one for compacted.
+        self.changes[self.revision + 1] = Change(self.revision + 1, key, value)
         self.revision += 1
-        self.changes[self.revision] = Change(self.revision, key, value)
         while len(self.changes) > self.history:
             del self.changes[next(iter(self.changes))]
 

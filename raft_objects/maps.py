@@ -114,7 +114,8 @@ class Watch(Generic[V]):
 
     def _next_kept(self) -> Change[V] | None:
         """Return the next change with the prefix, and pass over those without."""
-        changes, last = self._table.changes, self._table.revision
+        last = self._table.revision  # first, because a thread may apply commands or a snapshot meanwhile
+        changes = self._table.changes
         if self.revision < last - len(changes):
             raise Compacted(f"changes after revision {self.revision} are not kept any more; the last is {last}")
         for revision in range(self.revision + 1, last + 1):

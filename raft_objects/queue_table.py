@@ -9,11 +9,12 @@ number: so what comes back comes before what was put later.
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import attrs
 
 from raft_objects.declare import Replicated, command, query
+from raft_objects.durations import nanoseconds, require_end
 from raft_objects.shards import ShardedDict, ShardedSortedList
 
 __all__ = ["Empty", "Message", "QueueTable", "StoredMessage"]
@@ -21,7 +22,6 @@ __all__ = ["Empty", "Message", "QueueTable", "StoredMessage"]
 T = TypeVar("T")
 _PORTION = 256
 """Hidden messages that one command makes ready, so that none is long."""
-_SECOND = 1_000_000_000
 
 
 @attrs.frozen
@@ -60,6 +60,8 @@ class QueueTable(Replicated, Generic[T]):
     """
 
     undo = False
+    checks_types = True
+    errors: ClassVar[tuple[type[Exception], ...]] = (ArithmeticError,)
     classes = (StoredMessage, Message, Empty)
 
     def __init__(self, *, attempts: int = 5) -> None:
@@ -74,6 +76,7 @@ class QueueTable(Replicated, Generic[T]):
     @command
     def put(self, item: T, *, delay: float = 0.0, priority: int = 0) -> int:
         """Add an item, ready at once or after `delay` seconds; return its number."""
+        require_end(delay)
         self._end_deliveries()
         self.last += 1
         self._return(self.last, StoredMessage(item, priority=priority), delay)
@@ -87,6 +90,7 @@ class QueueTable(Replicated, Generic[T]):
     def _take(self, visibility: float) -> Message[T] | Empty:
         if not visibility > 0:
             raise ValueError("a delivery is hidden for a positive number of seconds")
+        require_end(visibility)
         self._end_deliveries()
         if not self.ready:
             return Empty(self.hidden.first[0] if self.hidden.first else 0)
@@ -111,6 +115,7 @@ class QueueTable(Replicated, Generic[T]):
     @command
     def extend(self, number: int, receipt: int, visibility: float) -> bool:
         """Hide the delivery for `visibility` seconds from now. Return False if it has ended."""
+        require_end(visibility)
         self._end_deliveries()
         stored = self._out(number, receipt)
         if stored is None:
@@ -122,6 +127,7 @@ class QueueTable(Replicated, Generic[T]):
     @command
     def give_back(self, number: int, receipt: int, *, delay: float = 0.0) -> bool:
         """End the delivery: the message is ready again after `delay` seconds, or dead. Return False if it has ended."""
+        require_end(delay)
         self._end_deliveries()
         stored = self._out(number, receipt)
         if stored is None:
@@ -156,7 +162,7 @@ class QueueTable(Replicated, Generic[T]):
         return len(self.ready), len(self.hidden), len(self.dead)
 
     def _hide(self, number: int, stored: StoredMessage, seconds: float) -> None:
-        until = self.now_ns + round(seconds * _SECOND)
+        until = self.now_ns + nanoseconds(seconds)
         self.messages[number] = attrs.evolve(stored, until=until)
         self.hidden.add((until, number))
 

@@ -11,13 +11,13 @@ Promise: what was put is delivered until it is acknowledged, and what was acknow
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, Generic, TypeVar, cast
 
 import anyio
 
-from raft_core.errors import CallerError, OutcomeUnknown, Refused
-from raft_objects.queue_table import Message, QueueTable
+from raft_core.errors import CallerError, OutcomeUnknown, Refused, RequestError
+from raft_objects.queue_table import Empty, Message, QueueTable
 from raft_objects.running import Running, may_pass
 
 __all__ = ["DeliveryEnded", "PriorityQueue", "Queue"]
@@ -52,22 +52,31 @@ class Queue(Generic[T]):
         """Wait for a message and take it; acknowledge or give it back within `visibility` seconds.
 
         Raise `TimeoutError` after `timeout` seconds. Wait through outages of the cluster; raise `Refused` if this node
-        has ended. A message that arrives while this is cancelled comes back after `visibility`.
+        has ended. A message that arrives when this was cancelled is given back.
         """
-        name = self._table._binding.name
-        with anyio.fail_after(timeout), self._running.waiting(name, "ready") as waiter:
-            while True:
-                try:
-                    taken = await self._table.take(visibility)
-                except (Refused, OutcomeUnknown) as failure:
-                    if not may_pass(failure):
-                        raise
-                    await anyio.sleep(_PAUSE)
-                    continue
-                if isinstance(taken, Message):
-                    waiter.wake()  # passed on: the next in line learns what else is ready or due
-                    return taken
-                await waiter.wait(self._running.seconds_until(taken.due) if taken.due else None)
+        with anyio.fail_after(timeout), self._running.waiting(self._table._binding.name, "ready") as waiter:
+            try:
+                while True:
+                    try:
+                        taken = await self._running.undone_if_cancelled(
+                            lambda: self._table.take(visibility), self._give_back_if_any
+                        )
+                    except (Refused, OutcomeUnknown) as failure:
+                        if not may_pass(failure):
+                            raise
+                        await anyio.sleep(_PAUSE)
+                        continue
+                    if isinstance(taken, Message):
+                        return taken
+                    await waiter.wait(self._running.seconds_until(taken.due) if taken.due else None)
+            finally:
+                # Passed on, also if this is cancelled: it may have been the one who was woken for a message, or who
+                # knew when the next is due. The next in line looks again.
+                waiter.wake()
+
+    async def _give_back_if_any(self, taken: Message[T] | Empty) -> None:
+        if isinstance(taken, Message):
+            await self.give_back(taken)
 
     @asynccontextmanager
     async def taking(self, *, visibility: float = 30.0, timeout: float | None = None) -> AsyncIterator[Message[T]]:
@@ -79,7 +88,11 @@ class Queue(Generic[T]):
         try:
             yield message
         except BaseException:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(_GIVE_BACK_TIMEOUT):
+            with (
+                anyio.CancelScope(shield=True),
+                anyio.move_on_after(_GIVE_BACK_TIMEOUT),
+                suppress(RequestError, CallerError),  # it comes back by itself, and the block's own error counts
+            ):
                 await self.give_back(message)
             raise
         if not await self.acknowledge(message):

@@ -8,6 +8,8 @@ then sleeps: waiting costs no polling and its order is that of the log.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import attrs
 
 from raft_objects.declare import Replicated, command, query
@@ -31,6 +33,8 @@ class RateTable(Replicated):
     """Buckets by name; those that are full are forgotten."""
 
     undo = False
+    checks_types = True
+    errors: ClassVar[tuple[type[Exception], ...]] = (ArithmeticError,)
     classes = (Turn,)
 
     def __init__(self) -> None:

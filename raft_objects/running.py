@@ -11,12 +11,12 @@ ended unused is replaced, unless a command's outcome is open: then `SessionExpir
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
-from contextlib import AbstractContextManager, asynccontextmanager
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import partial
 from threading import get_ident
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, Protocol, TypeVar, final
 
 import anyio
 import anyio.abc
@@ -25,7 +25,7 @@ import anyio.lowlevel
 
 import raft_anyio
 from raft_core.effects import RefusalReason, UnknownReason
-from raft_core.errors import CallerError, OutcomeUnknown, RaftError, Refused
+from raft_core.errors import CallerError, OutcomeUnknown, RaftError, Refused, RequestError
 from raft_core.node.config import NodeConfig, check_timeout
 from raft_core.sessions import Expired, Full, Registered, Reply, Result, decode_reply, encode_register
 from raft_objects.declare import Command, Query, Replicated
@@ -37,6 +37,7 @@ from raft_objects.session import SessionNumbers
 
 __all__ = ["NodeLike", "Running", "attach", "may_pass", "open_objects"]
 
+T = TypeVar("T")
 _R, _U = RefusalReason, UnknownReason
 _AGAIN: Final = frozenset(
     {
@@ -54,6 +55,8 @@ _AGAIN: Final = frozenset(
 """Refusals after which the same node may take the request a little later."""
 _ENDED: Final = frozenset({_U.STOPPING, _U.MACHINE_FAILED, _U.NODE_FAILED, _U.STORAGE_FAILED})
 """This node is ending and will not take a repetition."""
+_FINAL: Final = _ENDED | {_U.RESULT_TOO_LARGE}
+"""A repetition would end the same way."""
 _PAUSE, _LONGEST_PAUSE = 0.005, 0.25
 _WINDOW: Final = 256
 """Commands of one process in flight at once; further ones wait their turn."""
@@ -84,9 +87,9 @@ class Running:
         self.node: Final = node
         self.objects: Final = objects
         self.tasks: Final = tasks
-        self.client: Final = secrets.token_hex(8)
         self._notices: Final = Notices()
         self._thread: Final = get_ident()
+        self._process: Final = os.getpid()
         self._token: Final = anyio.lowlevel.current_token()
         self._numbers: SessionNumbers | None = None
         self._entering: Final = anyio.Lock()
@@ -125,18 +128,23 @@ class Running:
 
         A process that does not know it ends. Raise `CommandRefused` if this one does not.
         """
-        if version > self.objects.version:
-            raise CommandRefused("version_unknown", f"this process knows version {self.objects.version} only")
+        self._require_thread()
+        check_timeout(timeout)
+        if not 1 <= version <= self.objects.version:
+            raise CommandRefused("version_unknown", f"this process knows versions 1 to {self.objects.version} only")
         await self._once(encode_enable(version), anyio.current_time() + timeout)
 
     async def skip(self, index: int, *, timeout: float = 30.0) -> None:
         """Skip the command at `index`. See `Objects.skip`."""
         self._require_thread()
+        check_timeout(timeout)
         await self._once(encode_skip(index), anyio.current_time() + timeout)
 
     def _require_thread(self) -> None:
         if get_ident() != self._thread:
             raise CallerError("objects are awaited in their node's event loop; from threads, use raft_objects.blocking")
+        if os.getpid() != self._process:
+            raise CallerError("the node lives in the process that was forked: open one here, after the fork")
 
     # What recipes use.
 
@@ -158,6 +166,45 @@ class Running:
     def wake(self, name: str, key: Hashable) -> None:
         """Wake one who waits for the key."""
         self._notices.wake(name, key)
+
+    def end(self) -> None:
+        """Refuse all who wait for a notice: the node ends."""
+        self._notices.end()
+
+    async def undone_if_cancelled(self, func: Callable[[], Awaitable[T]], undo: Callable[[T], Awaitable[object]]) -> T:
+        """Await `func()` in a task of the node. If the caller is cancelled meanwhile, await `undo(result)` there."""
+        results: list[T] = []
+        failures: list[Exception] = []
+        done, left = anyio.Event(), False
+
+        async def undo_quietly() -> None:
+            with suppress(RequestError, CallerError):
+                await undo(results[0])
+
+        async def call() -> None:
+            try:
+                results.append(await func())
+            except Exception as failure:
+                failures.append(failure)
+            finally:
+                done.set()
+            if left and results:
+                await undo_quietly()
+
+        self.tasks.start_soon(call)
+        try:
+            await done.wait()
+        except BaseException:
+            left = True
+            if results:  # it came in the moment of the cancellation, and `call` has ended
+                with suppress(RuntimeError):  # the node has ended as well
+                    self.tasks.start_soon(undo_quietly)
+            raise
+        if failures:
+            raise failures[0]
+        if not results:
+            raise OutcomeUnknown(_U.STOPPING, "the objects were closed before there was an answer")
+        return results[0]
 
     def _wake(self, name: str, keys: list[Hashable] | None) -> None:
         if keys is None:
@@ -240,17 +287,17 @@ class Running:
         unknown: list[OutcomeUnknown] | None = None,
     ) -> bytes:
         """Repeat until there is an answer or the deadline. `unknown`: collects outcomes that are open; None: a read."""
-        pause = _PAUSE
+        pause, refused = _PAUSE, ""
         while True:
             left = deadline - anyio.current_time()
             if left <= 0:
                 if unknown:
                     raise unknown[-1]
-                raise Refused(_R.DEADLINE, "the deadline passed before anything was done; it was not carried out")
+                raise Refused(_R.DEADLINE, f"the deadline passed and it was not carried out{refused}")
             try:
                 return await attempt(left)
             except OutcomeUnknown as failure:
-                if unknown is None or failure.reason in _ENDED:
+                if unknown is None or failure.reason in _FINAL:
                     raise
                 unknown.append(failure)
             except Refused as failure:
@@ -258,6 +305,7 @@ class Running:
                     if unknown:
                         raise unknown[-1] from failure
                     raise
+                refused = f"; it was refused until then: {failure}"
             await anyio.sleep(min(pause, max(0.0, deadline - anyio.current_time())))
             pause = min(2 * pause, _LONGEST_PAUSE)
 
@@ -265,7 +313,7 @@ class Running:
 def may_pass(failure: Refused | OutcomeUnknown) -> bool:
     """Return whether a recipe that waits should try again: the cluster is out of reach, and this node has not ended."""
     if isinstance(failure, OutcomeUnknown):
-        return failure.reason not in _ENDED
+        return failure.reason not in _FINAL
     return failure.reason in _AGAIN or failure.reason == _R.DEADLINE
 
 
@@ -280,7 +328,8 @@ def _reply(data: bytes) -> Reply:
 async def attach(node: NodeLike, objects: Objects) -> AsyncIterator[Running]:
     """Connect objects to a node, opened with `objects.machine`, for the block. Works with raft_trio and raft_anyio.
 
-    Calls in flight at the end of the block are cancelled; their commands may still be applied.
+    Calls in flight at the end of the block are cancelled; their commands may still be applied. Who waits for something
+    in another task, such as a message of a queue, is refused.
     """
     raised: BaseException | None = None
     async with anyio.create_task_group() as tasks:
@@ -295,6 +344,7 @@ async def attach(node: NodeLike, objects: Objects) -> AsyncIterator[Running]:
             objects.listener = None
             objects.connect(None)
             tasks.cancel_scope.cancel()
+            running.end()  # after it: tasks of the node are cancelled, those of others refused
     if raised is not None:
         raise raised
 

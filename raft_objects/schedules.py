@@ -125,7 +125,9 @@ class Schedules:
                 runs.append(run)
                 return run.token
 
-        held = await self._leases.try_acquire(name, ask, lambda owner: self._table.finish(name, owner, failed=True))
+        held = await self._leases.try_acquire(
+            name, ask, lambda owner: self._table.finish(name, owner, failed=True), patient=True
+        )
         return None if held is None else (held, runs[-1])
 
     async def _carry_out(self, name: str, func: Callable[[Run], Awaitable[object]], held: Held, run: Run) -> None:
@@ -134,7 +136,8 @@ class Schedules:
             await while_held(held, lambda: func(run))
             failed = False
         except LockLost:
-            return
+            if not held.lost.is_set():
+                raise  # of another lock, which `func` held
         finally:
             await self._leases.release(held, lambda owner: self._table.finish(name, owner, failed=failed))
 

@@ -119,6 +119,7 @@ _UNKNOWNS: Final[dict[UnknownReason, str]] = {
     _U.STORAGE_FAILED: "the node's storage failed before the outcome was known",
     _U.DEADLINE: "the deadline passed before the outcome was known; it may still be carried out",
     _U.FORWARD_LOST: "it was passed on to the leader, and the connection broke before the answer came",
+    _U.RESULT_TOO_LARGE: "it was passed on to the leader and carried out, but its result is too large to come back",
 }
 
 

@@ -28,6 +28,7 @@ _OLDER_REFUSALS: Final = {
 _OLDER_UNKNOWNS: Final = {
     UnknownReason.MACHINE_FAILED: UnknownReason.STORAGE_FAILED,
     UnknownReason.NODE_FAILED: UnknownReason.STORAGE_FAILED,
+    UnknownReason.RESULT_TOO_LARGE: UnknownReason.FORWARD_LOST,
 }
 
 
@@ -38,7 +39,7 @@ def reply_of(number: int, outcome: Answered, largest: int) -> ForwardReply:
         if len(result) <= largest:
             return ForwardReply(number, result=result)
         text = f"it was carried out, but its result of {len(result)} bytes is too large to be passed on"
-        return ForwardReply(number, unknown=UnknownReason.FORWARD_LOST, text=text)
+        outcome = Indeterminate(UnknownReason.RESULT_TOO_LARGE, text)
     if type(outcome) is Refusal:
         refused = _OLDER_REFUSALS.get(outcome.reason, outcome.reason)
         exact = "" if refused is outcome.reason else outcome.reason.value

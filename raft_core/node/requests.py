@@ -162,10 +162,10 @@ class RequestBook:
             self._refuse(waiting, self._closed)
         elif self._removed and waiting.ticket is not None:
             self._refuse(waiting, RefusalReason.REMOVED, text=self._removed)
+        elif waiting.size > self._settings.max_entry_bytes and not waiting.is_read:
+            self._refuse(waiting, RefusalReason.TOO_LARGE)  # first: one that never fits is not to be tried again
         elif full:
             self._refuse(waiting, RefusalReason.CLIENTS_FULL)
-        elif waiting.size > self._settings.max_entry_bytes and not waiting.is_read:
-            self._refuse(waiting, RefusalReason.TOO_LARGE)
         elif wrong := impossible(waiting.request):
             self._refuse(waiting, RefusalReason.BAD_ID, text=wrong)
         elif waiting.deadline and waiting.deadline <= self.now:

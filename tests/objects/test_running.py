@@ -13,7 +13,7 @@ from raft_core.errors import CallerError, OutcomeUnknown, Refused
 from raft_core.ids import Index
 from raft_core.sessions import SessionLimits
 from raft_kv.demo.cluster import free_ports
-from raft_objects import Objects, SessionExpired
+from raft_objects import Objects, Replicated, SessionExpired, command, query
 from raft_objects.running import NodeLike, attach, open_objects
 
 from .cluster import BACKENDS, backends, cluster, config, run
@@ -60,6 +60,44 @@ def test_new_cluster_begins_with_the_version_of_its_code(tmp_path: Path) -> None
                 await running.enable(4)
 
     run(BACKENDS[0], test)
+
+
+def test_value_that_is_too_large_is_told_at_once_on_every_node(tmp_path: Path) -> None:
+    """Of a command, and of a result that has to come from the leader: neither is tried again until the deadline."""
+
+    async def test() -> None:
+        async with cluster(BACKENDS[0], tmp_path, Large) as members:
+            told: list[str] = []
+            for member in members:
+                try:
+                    assert len(await member.object.give(40_000_000)) == 40_000_000
+                except OutcomeUnknown as failure:
+                    told.append(failure.reason)
+                with pytest.raises(Refused) as refused:
+                    await member.object.put(bytes(5_000_000))
+                assert refused.value.reason == "too_large"
+            assert told == ["result_too_large", "result_too_large"]
+            assert await members[0].object.count() == 3
+
+    run(BACKENDS[0], test, seconds=20.0)
+
+
+class Large(Replicated):
+    def __init__(self) -> None:
+        self.calls: int = 0
+
+    @command
+    def give(self, size: int) -> bytes:
+        self.calls += 1
+        return bytes(size)
+
+    @command
+    def put(self, data: bytes) -> None:
+        self.calls += 100
+
+    @query
+    def count(self) -> int:
+        return self.calls
 
 
 def test_error_in_the_block_leaves_unchanged(tmp_path: Path) -> None:

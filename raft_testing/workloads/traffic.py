@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
+from typing import Final, final
 
 import msgspec
 
-from raft_core.node.limits import SECOND
+from raft_core.node.limits import MILLISECOND, SECOND
 from raft_testing.faults.catalogue import Profile
 from raft_testing.linearizability.history import HistoryRecorder, Operation, OperationId
 from raft_testing.sim.node import SimulatedNode
@@ -15,6 +15,9 @@ from raft_testing.sim.world import World
 from raft_testing.workloads.registers import Asked, ReadsTheLog, Workload
 
 __all__ = ["Traffic"]
+
+_LEAST: Final = MILLISECOND
+"""Least time to think. With none at all, clients that wait would hold virtual time for ever."""
 
 
 @final
@@ -54,7 +57,7 @@ class Traffic:
         left = self._profile.operations - self.operations
         if not self._faults_ended and left > 0:
             spread = (self._profile.chaos - self._world.now) * self._profile.clients // left
-            self.think = max(self.think // 4, min(self.think, spread))
+            self.think = max(_LEAST, self.think // 4, min(self.think, spread))
         return self.operations
 
     def may_begin(self) -> bool:

@@ -81,6 +81,20 @@ def test_a_cluster_without_faults_answers_everything_at_once(monkeypatch: pytest
     assert seed.seen["outcome unknown to a client"] == 0
 
 
+def test_clients_that_wait_do_not_hold_virtual_time() -> None:
+    simulation = Simulation(
+        0, machine=RegisterMachine, workload=RegisterWorkload(), open_store=open_file_store, profile=SHORT
+    )
+    traffic = simulation.traffic
+    simulation.world.now = SHORT.chaos  # as a client comes at the very end, behind the schedule
+
+    while not traffic.complete:
+        traffic.next_operation()
+
+    assert not traffic.may_begin()
+    assert traffic.think > 0
+
+
 def test_reads_by_lease_are_linearizable_while_all_clocks_run_alike() -> None:
     profile = attrs.evolve(SHORT, leases=True)
     faults = frozenset(Fault) - {Fault.CLOCK_RATE, Fault.CLOCK_JUMP}

@@ -313,7 +313,7 @@ class Session:
     def _read(self, calls: list[list[bytes]], now: Millis) -> Read:
         return Read(entries.encode_query(Query(self.client.protocol, [], calls, False, self._user.name), now))
 
-    def _propose(self, command: Calls | Transaction | Once) -> Propose:
+    def _propose(self, command: Calls | Transaction | Once | OpenSession) -> Propose:
         return self._user.proposal(command, checks=self._checks)
 
     def _begin(self, begun: Begun | Reply) -> SessionEffect | None:
@@ -349,7 +349,7 @@ class Session:
                 return self._watch(call[1:], now)
             case "raft" if call[1].lower() == b"session" and len(call) == 2:
                 self._open = Writing(1)
-                return Propose(entries.encode_entry(OpenSession()))
+                return self._propose(OpenSession())
         answer = answer_locally(self.client, self.clients, call, None)
         if not isinstance(answer, Later):
             self._say(answer)

@@ -14,7 +14,7 @@ from raft_kv.client_session_values import Inspect, OffLoop, Propose, SessionEffe
 from raft_kv.clients import Client
 from raft_kv.commands import look_up
 from raft_kv.local import is_once
-from raft_kv.log_format import Calls, ChangeUser, DeleteUsers, Once, Transaction
+from raft_kv.log_format import Calls, ChangeUser, DeleteUsers, Once, OpenSession, Transaction
 from raft_kv.open_requests import Authenticating, Inspecting, Open, Refusing, SettingUser, Writing
 from raft_kv.resp import OK, CommandError, Reply
 from raft_kv.users.access import WRONG_PASSWORD, Access
@@ -49,7 +49,9 @@ class ClientUser:
         if is_once(call) and len(call) > 4:
             self.check(call[4:], in_transaction=in_transaction)
 
-    def proposal(self, command: Calls | Transaction | Once | ChangeUser | DeleteUsers, *, checks: bool) -> Propose:
+    def proposal(
+        self, command: Calls | Transaction | Once | OpenSession | ChangeUser | DeleteUsers, *, checks: bool
+    ) -> Propose:
         """Return the effect that has the command applied."""
         entry = entries.encode_entry(command)
         if checks and (self.name or not self._access.from_file):

@@ -58,6 +58,8 @@ class ClientSession(msgspec.Struct, frozen=True, array_like=True):
     last_used: Millis
     highest: int
     applied: tuple[tuple[int, bytes | None], ...] = ()
+    owner: bytes = b""
+    """The user who opened it; empty: no user, so anyone may use it. Trailing, and absent from earlier snapshots."""
 
 
 @final
@@ -77,22 +79,26 @@ class AppliedOnce:
                 return
             del sessions[number]
 
-    def open(self, number: int, time: Millis) -> None:
-        """Open session `number`."""
+    def open(self, number: int, time: Millis, owner: bytes = b"") -> None:
+        """Open session `number` for the user `owner`."""
         sessions = self.sessions
         while len(sessions) >= MAX_SESSIONS:
             del sessions[next(iter(sessions))]
-        sessions[number] = ClientSession(time, 0)
+        sessions[number] = ClientSession(time, 0, (), owner)
 
-    def recall(self, number: int, sequence: int, time: Millis) -> bytes | None:
+    def recall(self, number: int, sequence: int, time: Millis, user: bytes = b"") -> bytes | None:
         """Return the reply to a command that must not be applied; None if it has to be applied, and its reply kept.
 
-        The session counts as used.
+        The session counts as used. To any `user` but its owner it does not exist: its replies may be secret, and a
+        number spent by someone else would keep the owner's write from being applied.
         """
-        session = self.sessions.pop(number, None)
+        session = self.sessions.get(number)
+        if session is not None and session.owner not in (b"", user):
+            return _ENDED
+        self.sessions.pop(number, None)
         if session is None or session.last_used <= time - LIFETIME:
             return _ENDED
-        self.sessions[number] = ClientSession(time, session.highest, session.applied)
+        self.sessions[number] = msgspec.structs.replace(session, last_used=time)
         if sequence <= session.highest - WINDOW:
             return _STALE
         for known, reply in session.applied:
@@ -112,4 +118,4 @@ class AppliedOnce:
             room -= len(earlier or b"")
             applied.append((known, earlier if room >= 0 else None))
         applied.reverse()
-        self.sessions[number] = ClientSession(session.last_used, highest, tuple(applied))
+        self.sessions[number] = msgspec.structs.replace(session, highest=highest, applied=tuple(applied))

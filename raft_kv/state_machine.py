@@ -148,8 +148,8 @@ class KeyValueMachine:
         if self.once.sessions:
             self.once.advance(keyspace.time)
         guard: _Guard | None = None
+        user = b""
         if type(decoded) is not Calls or self.users.grants:
-            user = b""
             if type(decoded) is Bounded:
                 keyspace.allowance, decoded = decoded.allowance, decoded.command
             if type(decoded) is OnBehalf:
@@ -161,11 +161,11 @@ class KeyValueMachine:
         if type(decoded) is Transaction:
             return _transaction(keyspace, decoded.watched, decoded.calls, decoded.protocol, _RESULT_BYTES, guard)
         if type(decoded) is Once:
-            return self._apply_once(decoded, guard)
+            return self._apply_once(decoded, user, guard)
         if type(decoded) is ChangeUser or type(decoded) is DeleteUsers:
             return self._change_users(decoded, guard)
         if type(decoded) is OpenSession:
-            self.once.open(index, keyspace.time)
+            self.once.open(index, keyspace.time, user)
             return encode(index, 2)
         assert type(decoded) is Clock
         return b""
@@ -188,10 +188,10 @@ class KeyValueMachine:
             return encode_failure(f"ERR {failure}")
         return encode(OK, 2)
 
-    def _apply_once(self, command: Once, guard: _Guard | None) -> bytes:
+    def _apply_once(self, command: Once, user: bytes, guard: _Guard | None) -> bytes:
         """Return the reply of the command's first sending, which is now or was earlier."""
         keyspace, session, sequence = self.keyspace, command.session, command.sequence
-        known = self.once.recall(session, sequence, keyspace.time)
+        known = self.once.recall(session, sequence, keyspace.time, user)
         if known is not None:
             return known
         if command.together:

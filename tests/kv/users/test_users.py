@@ -442,3 +442,39 @@ def test_no_client_can_be_vouched_for_by_its_name(root: Talker) -> None:
 def test_wrong_file_is_refused(lines: list[str]) -> None:
     with pytest.raises(CommandError):
         read_users(lines)
+
+
+# Commands applied once.
+
+
+def test_session_of_one_user_is_of_no_use_to_another(node: Node, root: Talker) -> None:
+    """Its kept replies may be secret, and a number spent by another would keep a write of its owner from being applied.
+
+    Example: Alice's session is 7, as anyone may guess. Bob sends `RAFT ONCE 7 2 SET b 1`, and Alice's own number 2
+    would be answered by Bob's `OK`.
+    """
+    alice = user(root, b"alice", b"~a*", b"+@all")
+    bob = user(root, b"bob", b"~b*", b"+@all")
+    session = b"%d" % alice.say(b"RAFT", b"SESSION")
+    alice.say(b"SET", b"a", b"treasure")
+    assert alice.say(b"RAFT", b"ONCE", session, b"1", b"GETSET", b"a", b"gone") == b"treasure"
+
+    for number in (b"1", b"2"):
+        assert bob.say(b"RAFT", b"ONCE", session, number, b"SET", b"b", b"1").startswith("NOSESSION")
+    assert alice.say(b"RAFT", b"ONCE", session, b"2", b"SET", b"a", b"mine") == b"OK"
+    assert alice.say(b"GET", b"a") == b"mine"
+    assert bob.say(b"GET", b"b") is None
+
+    again = KeyValueMachine()
+    again.restore(node.machine.snapshot())
+    assert again.once.sessions == node.machine.once.sessions
+    assert again.once.sessions[int(session)].owner == b"alice"
+
+
+def test_session_opened_before_there_were_users_is_for_everyone() -> None:
+    node = Node()
+    client = node.connect()
+    session = b"%d" % client.say(b"RAFT", b"SESSION")
+    assert client.say(*ADMIN) == b"OK"
+    assert client.say(b"AUTH", b"root", b"secret") == b"OK"
+    assert client.say(b"RAFT", b"ONCE", session, b"1", b"INCR", b"n") == 1

@@ -164,6 +164,7 @@ _DEMO_OPTIONS: Final = with_variables(
         old_name="data-dir",
     ),
     Option(name="keep", help="leave the cluster running at the end", default="false"),
+    Option(name="record", help="write a picture of the run there, as SVG", metavar="FILE"),
     Option(name="loop", metavar="LOOP", help=f"the servers' event loop: {', '.join(LOOPS)}", default=FASTEST_LOOP),
     Option(
         name="story",
@@ -341,6 +342,7 @@ class _Demo:
     keep: bool = False
     loop: str = attrs.field(factory=fastest_loop)
     story: str = "failover"
+    record: str = ""
 
     def __attrs_post_init__(self) -> None:
         if self.nodes < 1 or self.clients < 1 or not self.seconds >= 1:
@@ -366,6 +368,7 @@ def _demo(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
             keep=given.keep,
             loop=given.loop,
             story=given.story,
+            record=Path(given.record) if given.record else None,
         )
     )
 

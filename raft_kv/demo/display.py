@@ -1,66 +1,48 @@
-"""The display of the demo: a live table on a terminal, plain lines elsewhere, for the log of a build."""
+"""The display of the demo: a live board on a terminal, plain lines elsewhere, for the log of a build."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from typing import Final, Protocol, final
 
 import attrs
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
-__all__ = ["Display", "Row", "choose"]
+from raft_kv.demo.board import Board, Row, draw
 
+__all__ = ["Display", "choose"]
 
-@final
-@attrs.frozen
-class Row:
-    """One node at one moment.
-
-    `role` is "down" for an ended process, "no answer" or "starting" for one without a status yet; then the numbers have
-    no meaning and are not shown.
-    """
-
-    node: int
-    address: str
-    role: str
-    term: int = 0
-    commit: int = 0
-    applied: int = 0
-    keys: int = 0
-
-    @property
-    def known(self) -> bool:
-        """Return whether the numbers come from the node."""
-        return self.role not in _SILENT
-
-
-_SILENT: Final = frozenset({"down", "no answer", "starting"})
+_BESIDE_EVENTS: Final = 20
+"""Lines of the board that are no events."""
 
 
 class Display(Protocol):
-    """Shows the events and the nodes."""
+    """Shows the board, again and again, from any thread."""
 
     def __enter__(self) -> Display: ...
 
     def __exit__(self, *_: object) -> None: ...
 
-    def tell(self, sentence: str) -> None:
-        """Something happened."""
+    def tell(self, board: Board) -> None:
+        """Show the latest event."""
         ...
 
-    def show(self, rows: Sequence[Row], rate: float, acknowledged: int) -> None:
-        """How the nodes stand, how many writes per second there are now, and how many there have been."""
+    def show(self, board: Board) -> None:
+        """Show how the nodes stand."""
+        ...
+
+    def end(self, board: Board) -> None:
+        """Show the results; called after the end of the `with`."""
         ...
 
 
 def choose() -> Display:
-    """Return the live table if standard output is a terminal."""
-    return _Live() if sys.stdout.isatty() else _Lines()
+    """Return the live board if standard output is a terminal that can show it."""
+    console = Console()
+    blocks = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    return _Live(console) if console.is_terminal and blocks and not console.is_dumb_terminal else _Lines()
 
 
 @final
@@ -68,7 +50,6 @@ def choose() -> Display:
 class _Lines:
     """One line per event, and one per second on how the nodes stand."""
 
-    _start: float = attrs.field(factory=time.monotonic)
     _last: float = -10.0
 
     def __enter__(self) -> _Lines:
@@ -77,16 +58,32 @@ class _Lines:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def tell(self, sentence: str) -> None:
-        print(f"[{time.monotonic() - self._start:6.1f} s] {sentence}", flush=True)
+    def tell(self, board: Board) -> None:
+        when, sentence = board.told[-1]
+        print(f"[{when:6.1f} s] {sentence}", flush=True)
 
-    def show(self, rows: Sequence[Row], rate: float, acknowledged: int) -> None:
+    def show(self, board: Board) -> None:
         now = time.monotonic()
-        if now - self._last < 1.0:
+        if now - self._last < 1.0 or board.rate is None:
             return
         self._last = now
-        nodes = "  ".join(_line(row) for row in rows)
-        self.tell(f"{rate:7.0f} writes/s  {acknowledged:8d} in all   {nodes}")
+        nodes = "  ".join(_line(row) for row in board.rows)
+        when = now - board.started
+        print(f"[{when:6.1f} s] {board.rate:7.0f} writes/s  {board.acknowledged:8d} in all   {nodes}", flush=True)
+
+    def end(self, board: Board) -> None:
+        pause = "none" if board.pause is None else f"{board.pause * 1000:.0f} ms"
+        rate = board.acknowledged / board.elapsed if board.elapsed else 0.0
+        print(
+            f"\nwrites acknowledged  {board.acknowledged}"
+            f"\nlost                 {board.lost}"
+            f"\nfailover             {pause}"
+            f"\nwrites per second    {rate:.0f}"
+            f"\n(not acknowledged: {board.not_acknowledged})",
+            flush=True,
+        )
+        if board.try_next:
+            print(f"\ntry next  {board.try_next}", flush=True)
 
 
 def _line(row: Row) -> str:
@@ -94,18 +91,16 @@ def _line(row: Row) -> str:
     return f"{row.node}:{row.role}{numbers}"
 
 
-_COLOURS = {"leader": "bold green", "follower": "cyan", "down": "bold red"}
-
-
 @final
 @attrs.define(eq=False)
 class _Live:
-    """A table, redrawn in place, with the events below it."""
+    """The board, redrawn in place."""
 
-    _live: Live = attrs.field(factory=lambda: Live(console=Console(), refresh_per_second=8))
-    _start: float = attrs.field(factory=time.monotonic)
-    _told: list[Text] = attrs.field(factory=list)
-    _table: Table | None = None
+    _console: Console
+    _live: Live = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._live = Live(console=self._console, auto_refresh=False)
 
     def __enter__(self) -> _Live:
         self._live.start()
@@ -114,23 +109,12 @@ class _Live:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def tell(self, sentence: str) -> None:
-        when = Text(f"{time.monotonic() - self._start:6.1f} s  ", style="dim")
-        self._told.append(when.append(Text(sentence, style="default")))
-        self._draw()
+    def tell(self, board: Board) -> None:
+        self.show(board)
 
-    def show(self, rows: Sequence[Row], rate: float, acknowledged: int) -> None:
-        table = Table(title=f"{rate:,.0f} writes/s   {acknowledged:,} acknowledged", title_style="bold")
-        for name in ("node", "clients at", "role", "term", "commit", "applied", "keys"):
-            table.add_column(name, justify="left" if name in {"clients at", "role"} else "right")
-        for row in rows:
-            numbers = (row.term, row.commit, row.applied, row.keys)
-            cells = [f"{number:,}" if row.known else "" for number in numbers]
-            role = Text(row.role, style=_COLOURS.get(row.role, "yellow"))
-            table.add_row(str(row.node), row.address, role, *cells)
-        self._table = table
-        self._draw()
+    def show(self, board: Board) -> None:
+        events = max(4, self._console.height - _BESIDE_EVENTS)
+        self._live.update(draw(board, events), refresh=True)
 
-    def _draw(self) -> None:
-        shown = [self._table] if self._table is not None else []
-        self._live.update(Group(*shown, *self._told[-20:]))
+    def end(self, board: Board) -> None:
+        return None  # the board stays on the terminal

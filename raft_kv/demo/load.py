@@ -6,6 +6,7 @@ key is written twice, so a node's value cannot come from a later write.
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -21,6 +22,7 @@ __all__ = ["Load", "Lost", "check"]
 
 _PAGE: Final = 500
 _PAUSE: Final = 0.01
+_SAMPLE: Final = 0.05
 _PADDING: Final = b"x" * 64
 
 
@@ -56,11 +58,15 @@ class Load:
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
     _marked_at: float = attrs.field(default=0.0, init=False)
     _first_after: float | None = attrs.field(default=None, init=False)
+    _latest: float = attrs.field(factory=time.monotonic, init=False)
+    _longest: float = attrs.field(default=0.0, init=False)
+    _samples: list[tuple[float, int]] = attrs.field(factory=list, init=False)
 
     def start(self) -> None:
         """Start the writing clients."""
         self._writers = [_Writer(number) for number in range(self.clients)]
         self._threads = [threading.Thread(target=self._run, args=(writer,), daemon=True) for writer in self._writers]
+        self._threads.append(threading.Thread(target=self._sample, daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -91,18 +97,52 @@ class Load:
             for number in list(writer.acknowledged):
                 yield _key(writer.number, number), _value(writer.number, number)
 
+    # The rate over time.
+
+    def _sample(self) -> None:
+        while True:
+            self._samples.append((time.monotonic(), self.acknowledged))
+            if self._stopping.wait(_SAMPLE):
+                return
+
+    def curve(self, parts: int, part: float) -> list[float]:
+        """Return the writes per second in each `part` seconds from the start; only the last so many parts."""
+        samples = self._samples[:]
+        if len(samples) < 2:
+            return []
+        begin, end = samples[0][0], samples[-1][0]
+        count = int((end - begin) / part)
+        place, counts = 0, []
+        for number in range(max(0, count - parts), count + 1):
+            moment = begin + number * part
+            while place < len(samples) - 2 and samples[place + 1][0] <= moment:
+                place += 1
+            (t1, n1), (t2, n2) = samples[place], samples[place + 1]
+            counts.append(n1 + (n2 - n1) * min(1.0, (moment - t1) / max(1e-9, t2 - t1)))
+        return [max(0.0, after - before) / part for before, after in itertools.pairwise(counts)]
+
+    def rate(self) -> float:
+        """Return the writes per second of the last half second."""
+        last = self.curve(1, 0.5)
+        return last[-1] if last else 0.0
+
     # The duration of an outage.
 
     def mark(self) -> None:
         """Something happens now: `since_mark` counts from here."""
         with self._lock:
-            self._marked_at = time.monotonic()
+            self._marked_at = self._latest = time.monotonic()
+            self._longest = 0.0
             self._first_after = None
 
     def since_mark(self) -> float | None:
         """Return the seconds from the mark to the first acknowledgement of a later write; None if there is none."""
         with self._lock:
             return None if self._first_after is None else self._first_after - self._marked_at
+
+    def longest_pause(self) -> float:
+        """Return the longest time in seconds between two acknowledgements since the mark."""
+        return max(self._longest, time.monotonic() - self._latest)
 
     # One client.
 
@@ -139,6 +179,8 @@ class Load:
             writer.unknown += 1
             return False
         if reply == b"OK":
+            now = time.monotonic()
+            self._longest, self._latest = max(self._longest, now - self._latest), now
             writer.acknowledged.append(number)
             if self._first_after is None and sent > self._marked_at:
                 self._acknowledge(sent)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,9 +19,11 @@ import attrs
 from raft_core.errors import CallerError
 from raft_kv.demo import guard as guard_program
 from raft_kv.demo.admin import Operator
+from raft_kv.demo.board import CURVE_WIDTH, Board, Row
 from raft_kv.demo.cluster import Cluster, NodeDied
-from raft_kv.demo.display import Display, Row, choose
+from raft_kv.demo.display import Display, choose
 from raft_kv.demo.load import Load, Lost, check
+from raft_kv.demo.picture import check_writable, write_picture
 from raft_kv.log_output import print_line
 from raft_kv.node_client import Address, Failed
 from raft_kv.stopping import stop_signals
@@ -30,6 +33,10 @@ __all__ = ["DemoOptions", "demo_location", "run_demo"]
 
 _LEAST_NODES: Final = 3
 _PAUSE: Final = 0.2
+_NEXT: Final = {
+    "failover": "raft-kv demo --story membership",
+    "membership": "raft-kv demo --keep",
+}
 _PATIENCE: Final = 60.0
 _STARTING: Final = 10.0
 """Seconds for a process to start answering."""
@@ -48,6 +55,8 @@ class DemoOptions:
     loop: str = "trio"
     store: str = "file"
     story: str = "failover"
+    record: Path | None = None
+    """Where to write a picture of the run."""
 
 
 def demo_location(text: str) -> tuple[str, Path | None]:
@@ -69,6 +78,8 @@ def run_demo(options: DemoOptions) -> int:
         raise CallerError(f"the demo needs at least {_LEAST_NODES} nodes: fewer do not survive the death of one")
     if options.directory is not None and options.directory.exists() and any(options.directory.iterdir()):
         raise CallerError(f"{options.directory} is not empty; the demo founds a new cluster: name a new directory")
+    if options.record is not None:
+        check_writable(options.record)
     before = {number: signal.signal(number, _interrupt) for number in stop_signals() if number != signal.SIGINT}
     try:
         if options.directory is not None:
@@ -122,47 +133,51 @@ class _Story:
     cluster: Cluster
     display: Display = attrs.field(factory=choose)
     load: Load = attrs.field(init=False)
+    board: Board = attrs.field(init=False)
     addresses: list[tuple[str, int]] = attrs.field(factory=list)
-    failovers: list[float] = attrs.field(factory=list)
     lost: int = 0
     _started: float = 0.0
-    _seen: tuple[float, int] = (0.0, 0)
-    _rate: float = 0.0
 
     def __attrs_post_init__(self) -> None:
-        self.load = Load(self.addresses, self.options.clients)
+        options = self.options
+        self.load = Load(self.addresses, options.clients)
+        self.board = Board(f"{options.nodes} nodes on {options.loop}, store {options.store}, {options.clients} clients")
 
     def run(self) -> int:
-        with self.display:
+        with self.display, self._watching():
             self._begin()
             if self.options.story == "membership":
                 self._membership()
             else:
                 self._failover()
             self._watch_until(self.options.seconds)
-            elapsed = time.monotonic() - self._started
+            self.board.elapsed = time.monotonic() - self._started
             self.load.stop()
+            self.board.acknowledged = self.load.acknowledged
+            self.board.rate = None
             self._check("after the story")
             self._stop_and_start_all()
-            self._check("after stopping and starting all nodes")
-            self._rate = 0.0
-            self._show()
-        self._summary(elapsed)
+            self._check("after the restart")
+            self.board.lost = self.lost
+            self.board.try_next = "" if self.options.keep else _NEXT[self.options.story]
+        self.display.end(self.board)
+        if self.options.record is not None:
+            write_picture(self.board, self.options.record)
+            print(f"picture              {self.options.record}", flush=True)
         if self.options.keep:
             self._keep()
         return 1 if self.lost else 0
 
     def _begin(self) -> None:
         options = self.options
-        self.display.tell(f"starting {options.nodes} nodes in {self.cluster.directory} on {options.loop}")
+        self._tell(f"starting {options.nodes} nodes in {self.cluster.directory} on {options.loop}")
         self.cluster.found(options.nodes)
         self.cluster.wait_ready(list(self.cluster.members))
         leader = self.cluster.wait_leader()
-        self.display.tell(f"node {leader} was elected; {options.clients} clients write, each as fast as it is answered")
+        self._tell(f"node {leader} was elected; {options.clients} clients write, each as fast as it is answered")
         self.addresses[:] = self.cluster.addresses
         self.load.start()
         self._started = time.monotonic()
-        self._seen = (self._started, 0)
 
     # Failover.
 
@@ -173,10 +188,10 @@ class _Story:
         before = self.load.acknowledged
         self.load.mark()
         self.cluster.kill(dead)
-        self.display.tell(f"SIGKILL to node {dead}, the leader, after {before} acknowledged writes")
+        self._tell(f"SIGKILL to node {dead}, the leader, after {before} acknowledged writes")
         self._await_service(dead)
         self._watch_until(2 * third, without=dead)
-        self.display.tell(f"node {dead} is started again")
+        self._tell(f"node {dead} is started again")
         self._bring_back(dead)
 
     def _await_service(self, dead: int) -> None:
@@ -186,10 +201,9 @@ class _Story:
             if time.monotonic() > deadline:
                 raise TimeoutError("no write was acknowledged after the leader's death")
             time.sleep(0.001)
-        self.failovers.append(gap)
+        self.board.pause = gap
         leader = self.cluster.wait_leader()
-        self.display.tell(f"{gap * 1000:.0f} ms later the next write was acknowledged; node {leader} leads")
-        self._show(without=dead)
+        self._tell(f"{gap * 1000:.0f} ms later the next write was acknowledged; node {leader} leads")
 
     def _bring_back(self, node: int) -> None:
         began = time.monotonic()
@@ -201,7 +215,7 @@ class _Story:
                 raise TimeoutError(f"node {node} did not catch up; its log ends:\n{member.last_words()}")
             self._pause()
         took = time.monotonic() - began
-        self.display.tell(f"node {node} has caught up to entry {target}, {took:.1f} s after its start")
+        self._tell(f"node {node} has caught up to entry {target}, {took:.1f} s after its start")
 
     @staticmethod
     def _number(status: dict[str, object] | None, name: str) -> int:
@@ -213,7 +227,7 @@ class _Story:
     def _membership(self) -> None:
         """Grow by two nodes, replace the leader, shrink to the former size."""
         nodes, step = self.options.nodes, self.options.seconds / 5
-        operator = Operator(self.cluster, self.display.tell, self._pause)
+        operator = Operator(self.cluster, self._tell, self._pause)
         for place, node in enumerate((nodes + 1, nodes + 2)):
             self._watch_until(step * (place + 1) / 1.5)
             operator.add(node)
@@ -224,24 +238,19 @@ class _Story:
         self.addresses[:] = self.cluster.addresses
         self.load.mark()
         self._remove(operator, leader)
-        self._await_replacement(leader)
+        replacement = self.cluster.wait_leader()
+        self._tell(f"node {replacement} leads in place of node {leader}, without which the cluster goes on")
         self._watch_until(step * 3)
+        self.board.pause_of = "the longest pause between two acknowledged writes, while the leader was replaced"
+        self.board.pause = self.load.longest_pause()
         for _ in range(2):
             self._remove(operator, min(set(self.cluster.members) - {self.cluster.wait_leader()}))
-            self._show()
-        self.display.tell(f"the members are now {', '.join(map(str, sorted(self.cluster.members)))}")
+        self._tell(f"the members are now {', '.join(map(str, sorted(self.cluster.members)))}")
 
     def _remove(self, operator: Operator, node: int) -> None:
         operator.remove(node)
         self.cluster.forget(node)
         self.addresses[:] = self.cluster.addresses
-
-    def _await_replacement(self, old: int) -> None:
-        leader = self.cluster.wait_leader()
-        gap = self.load.since_mark()
-        if gap is not None:
-            self.failovers.append(gap)
-        self.display.tell(f"node {leader} leads in place of node {old}, without which the cluster goes on")
 
     # Showing.
 
@@ -251,22 +260,50 @@ class _Story:
             self._pause(without)
 
     def _pause(self, without: int = 0) -> None:
-        """Show the nodes, and wait a little."""
-        self._show(without)
+        """Wait a little. Raise `NodeDied` if a node other than this one has ended."""
+        self.cluster.check_alive([node for node in self.cluster.members if node != without])
         time.sleep(_PAUSE)
 
-    def _show(self, without: int = 0) -> None:
-        self.cluster.check_alive([node for node in self.cluster.members if node != without])
-        now, count = time.monotonic(), self.load.acknowledged
-        then, before = self._seen
-        if now - then > 0.5:
-            self._rate = (count - before) / (now - then)
-            self._seen = (now, count)
-        rows = [self._row(member.node, status) for member, status in self.cluster.statuses()]
-        self.display.show(rows, self._rate, count)
+    def _tell(self, sentence: str) -> None:
+        self.board.told.append((time.monotonic() - self.board.started, sentence))
+        self.display.tell(self.board)
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Show the nodes all the time, whatever the story waits for."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(over,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+        self._look()
+
+    def _watch(self, over: threading.Event) -> None:
+        while not over.wait(_PAUSE):
+            try:
+                self._look()
+            except OSError:
+                return  # the terminal was closed, and a signal ends the story
+
+    def _look(self) -> None:
+        """Bring the board up to date, and show it."""
+        board = self.board
+        board.rows = [self._row(member.node, member.status()) for member in list(self.cluster.members.values())]
+        if self._started and not board.elapsed:
+            whole = max(self.options.seconds, time.monotonic() - self._started)
+            board.curve = self.load.curve(CURVE_WIDTH, max(0.1, whole / CURVE_WIDTH))
+            board.rate = self.load.rate()
+            board.acknowledged = self.load.acknowledged
+        board.not_acknowledged = f"{self.load.refused} refused, {self.load.unknown} of unknown outcome"
+        self.display.show(board)
 
     def _row(self, node: int, status: dict[str, object] | None) -> Row:
-        member = self.cluster.members[node]
+        member = self.cluster.members.get(node)
+        if member is None:  # it has just been removed
+            return Row(node, "", "down")
         address = f"{member.address[0]}:{member.port}"
         if status is None and member.running:
             starting = time.monotonic() - member.since < _STARTING
@@ -289,30 +326,18 @@ class _Story:
             if found.keys:
                 self.lost = max(self.lost, len(found.keys))
                 names = b", ".join(found.keys[:5]).decode()
-                self.display.tell(f"LOST on node {member.node}: {len(found.keys)} writes, among them {names}")
+                self._tell(f"LOST on node {member.node}: {len(found.keys)} writes, among them {names}")
         took = time.monotonic() - began
         nodes = ", ".join(map(str, sorted(self.cluster.members)))
-        self.display.tell(f"{when}: {len(written)} acknowledged writes looked up on nodes {nodes} in {took:.1f} s")
+        self._tell(f"{when}: {len(written):,} acknowledged writes looked up on nodes {nodes} in {took:.1f} s")
 
     def _stop_and_start_all(self) -> None:
         nodes: Sequence[int] = list(self.cluster.members)
         self.cluster.stop(nodes)
-        self.display.tell("all nodes are stopped; starting them again from their disks")
+        self._tell("all nodes are stopped; they start again from their disks")
         for node in nodes:
             self.cluster.start(node)
         self.cluster.wait_ready(nodes)
-
-    def _summary(self, elapsed: float) -> None:
-        load = self.load
-        gaps = ", ".join(f"{gap * 1000:.0f} ms" for gap in self.failovers) or "none"
-        print(
-            f"\nwrites acknowledged  {load.acknowledged}"
-            f"\nlost                 {self.lost}"
-            f"\nfailover             {gaps}"
-            f"\nwrites per second    {load.acknowledged / elapsed:.0f}"
-            f"\n(not acknowledged: {load.refused} refused, {load.unknown} of unknown outcome)",
-            flush=True,
-        )
 
     def _keep(self) -> None:
         self.cluster.keep()

@@ -1,0 +1,158 @@
+"""`Board`: what the demo shows, and its drawing: writes per second as a curve, the failover, the nodes, the events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final, final
+
+import attrs
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["CURVE_WIDTH", "Board", "Row", "big", "draw", "sparkline"]
+
+CURVE_WIDTH: Final = 72
+_BLOCKS: Final = " ▁▂▃▄▅▆▇█"
+_COLOURS: Final = {"leader": "bold green", "follower": "cyan", "down": "bold red"}
+_SILENT: Final = frozenset({"down", "no answer", "starting"})
+_DIGITS: Final = {
+    "0": ("┏━┓", "┃ ┃", "┗━┛"),
+    "1": ("╺┓ ", " ┃ ", "╺┻╸"),
+    "2": ("╺━┓", "┏━┛", "┗━╸"),
+    "3": ("╺━┓", " ━┫", "╺━┛"),
+    "4": ("╻ ╻", "┗━┫", "  ╹"),
+    "5": ("┏━╸", "┗━┓", "╺━┛"),
+    "6": ("┏━╸", "┣━┓", "┗━┛"),
+    "7": ("╺━┓", "  ┃", "  ╹"),
+    "8": ("┏━┓", "┣━┫", "┗━┛"),
+    "9": ("┏━┓", "┗━┫", "╺━┛"),
+}
+
+
+@final
+@attrs.frozen
+class Row:
+    """One node at one moment.
+
+    `role` is "down" for an ended process, "no answer" or "starting" for one without a status yet; then the numbers have
+    no meaning and are not shown.
+    """
+
+    node: int
+    address: str
+    role: str
+    term: int = 0
+    commit: int = 0
+    applied: int = 0
+    keys: int = 0
+
+    @property
+    def known(self) -> bool:
+        """Return whether the numbers come from the node."""
+        return self.role not in _SILENT
+
+
+@final
+@attrs.define(eq=False)
+class Board:
+    """The state of the story as shown. `curve` is writes per second, an equal part of the time in each number.
+
+    `lost` is None until all writes were looked up. `pause` is how long no write was acknowledged, in seconds, or None
+    before the story has caused one. `elapsed` is 0 while clients write.
+    """
+
+    title: str
+    rows: Sequence[Row] = ()
+    curve: Sequence[float] = ()
+    rate: float | None = None
+    acknowledged: int = 0
+    elapsed: float = 0.0
+    pause: float | None = None
+    pause_of: str = "failover: from kill -9 to the next acknowledged write"
+    not_acknowledged: str = ""
+    lost: int | None = None
+    told: list[tuple[float, str]] = attrs.field(factory=list)
+    """Events: seconds since the start, and a sentence."""
+    try_next: str = ""
+    started: float = attrs.field(factory=time.monotonic)
+
+
+def sparkline(curve: Sequence[float]) -> tuple[str, str]:
+    """Return the upper and the lower line of the curve. Any writes at all are at least a thin line; none are a gap."""
+    most = max(curve, default=0.0)
+    heights = [0 if value <= 0 or not most else max(1, round(value / most * 16)) for value in curve]
+    upper = "".join(_BLOCKS[max(0, height - 8)] for height in heights)
+    lower = "".join(_BLOCKS[min(8, height)] for height in heights)
+    return upper, lower
+
+
+def big(number: int) -> tuple[str, str, str]:
+    """Return the number in digits of three lines."""
+    digits = [_DIGITS[digit] for digit in str(number)]
+    first, second, third = (" ".join(digit[line] for digit in digits) for line in range(3))
+    return first, second, third
+
+
+def draw(board: Board, events: int = 12) -> RenderableType:
+    """Draw the board with the last so many events."""
+    parts: list[RenderableType] = [_headline(board), _curve(board), Text()]
+    if board.rows:
+        parts += [_nodes(board.rows), Text()]
+    parts += [_event(when, sentence) for when, sentence in board.told[-events:]]
+    if board.pause is not None or board.lost is not None:
+        parts += [Text(), _results(board)]
+    if board.try_next:
+        parts += [Text(), Text.assemble(("try next  ", "dim"), (board.try_next, "bold"))]
+    return Group(*parts)
+
+
+def _headline(board: Board) -> Text:
+    return Text.assemble(("raft-kv demo", "bold"), "   ", (board.title, "dim"))
+
+
+def _curve(board: Board) -> Table:
+    rate = "" if board.rate is None else f"{board.rate:,.0f}"
+    upper, lower = sparkline(board.curve)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", width=10)
+    table.add_column(no_wrap=True)
+    table.add_row(Text(rate, style="bold"), Text(upper, style="green"))
+    table.add_row(Text("writes/s", style="dim"), Text(lower, style="green"))
+    return table
+
+
+def _nodes(rows: Sequence[Row]) -> Table:
+    table = Table(box=None, padding=(0, 2), header_style="dim", pad_edge=False)
+    for name in ("node", "clients at", "role", "term", "commit", "applied", "keys"):
+        table.add_column(name, justify="left" if name in {"clients at", "role"} else "right", no_wrap=True)
+    for row in rows:
+        numbers = (row.term, row.commit, row.applied, row.keys)
+        cells = [f"{number:,}" if row.known else "" for number in numbers]
+        role = Text(row.role, style=_COLOURS.get(row.role, "yellow"))
+        table.add_row(str(row.node), row.address, role, *cells)
+    return table
+
+
+def _event(when: float, sentence: str) -> Text:
+    return Text.assemble((f"{when:6.1f} s  ", "dim"), (sentence, "default"))
+
+
+def _results(board: Board) -> Table:
+    """Draw the pause as one big number, and beside it what was lost of how many writes."""
+    table = Table.grid(padding=(0, 3))
+    pause = Text("")
+    lines: list[tuple[str, str]] = []
+    if board.pause is not None:
+        pause = Text("\n".join(big(round(board.pause * 1000))), style="bold cyan", no_wrap=True)
+        pause.append(" ms", style="bold")
+        lines.append((board.pause_of, ""))
+    written = f"{board.acknowledged:,} writes acknowledged"
+    if board.elapsed:
+        written += f", {board.acknowledged / board.elapsed:,.0f} per second"
+    lines.append((written, ""))
+    if board.lost is not None:
+        lines.append((f"{board.lost:,} lost", "bold green" if board.lost == 0 else "bold red"))
+    table.add_row(pause, Text("\n").join(Text(*line) for line in lines))
+    return table

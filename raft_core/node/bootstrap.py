@@ -250,7 +250,7 @@ def _other_founding(sender: NodeId, theirs: Members, ours: Members) -> Judgement
 
 
 def _described(plan: Members) -> str:
-    return f"of {_named(plan.voters)} with leases={str(plan.leases).lower()}"
+    return f"of {_named(plan.voters)} with leases={str(bool(plan.leases)).lower()}"
 
 
 def _replaced_text(node: NodeId) -> str:

@@ -365,3 +365,15 @@ def test_a_founder_does_not_found_a_cluster_with_a_feature_that_it_lacks() -> No
 
     assert judgement.verdict is Verdict.UNFIT
     assert jobs(orders) == []
+
+
+def test_a_founder_that_does_not_know_all_disks_yet_agrees_with_one_whose_plan_has_features() -> None:
+    orders = Outputs()
+    forming = Bootstrap(NodeLimits(founders=FOUNDERS), Settings(features=("a",)), empty(), orders)
+    plan = Members.initial(FOUNDERS, incarnations=DISKS, features=("a",)).encode()
+
+    ahead = msgspec.structs.replace(greeting(2, 22, founding=plan), features=("a",))
+    assert forming.judge(ahead, [ahead]) == FINE
+    behind = msgspec.structs.replace(greeting(3, 33, founding=Members.initial(FOUNDERS).encode()), features=("a",))
+    assert forming.judge(behind, [ahead, behind]) == AGREE
+    assert forming.judge(behind, [ahead, behind]) == FINE

@@ -362,7 +362,8 @@ class ClientConnection:
             self._table.disconnect(order.clients)
             return self._session.answered(b"", self._table.clock())
         if type(order) is ChangeMembers:
-            return self._ask(requests.ChangeMembership(order.changes, expected=Index(order.expected)))
+            expected = Index(order.expected)
+            return self._ask(requests.ChangeMembership(order.changes, expected=expected, features=order.features))
         if type(order) is LeaveJoint:
             return self._ask(requests.LeaveJoint())
         if type(order) is TransferLeadership:

@@ -39,6 +39,7 @@ from raft_kv.clients import Client, RequestBook
 from raft_kv.commands import READ, SESSION, WRITE, Command, look_up, plain
 from raft_kv.commands.connection import check_database
 from raft_kv.commands.table import ADMIN
+from raft_kv.features import FeatureGate
 from raft_kv.keyspace import Keyspace, Millis
 from raft_kv.local import Later, answer_locally, is_once, once_of
 from raft_kv.log_format import Answered, Calls, Clock, Once, OpenSession, Query, Transaction, Versions
@@ -91,6 +92,7 @@ class Session:
     """All clients of this node."""
     access: Access = attrs.field(factory=Access)
     """The users of this node."""
+    gate: FeatureGate = attrs.field(factory=FeatureGate)
     client: Client = attrs.field(init=False)
     _parser: RequestParser = attrs.field(init=False)
     _queue: deque[Request] = attrs.field(factory=deque, init=False)
@@ -221,7 +223,7 @@ class Session:
         try:
             if self._checks:
                 self._user.check(call, in_transaction=self._transactions.queued is not None)
-            call = self._queue[0] = translate(call, self.scripts)
+            call = self._queue[0] = self.gate.checked(translate(call, self.scripts))
             command = look_up(call)
             self.client.last_command = command.word
         except CommandError as failure:
@@ -305,7 +307,7 @@ class Session:
         try:
             if self._checks:
                 self.access.table.check(self.client.user, look_up(call), call)
-            translated = translate(call, self.scripts)
+            translated = self.gate.checked(translate(call, self.scripts))
             return translated if _may_follow(translated, flag) else None
         except CommandError:
             return None
@@ -363,7 +365,7 @@ class Session:
         transaction = self._transactions.queued
         try:
             identity, inner = once_of(call, in_transaction=transaction is not None)
-            command = look_up(inner := translate(inner, self.scripts))
+            command = look_up(inner := self.gate.checked(translate(inner, self.scripts)))
             if transaction is not None and transaction.once is not None:
                 raise CommandError("ERR RAFT ONCE names a transaction once")
             if WRITE not in command.flags:

@@ -105,13 +105,14 @@ class Inspect(Value, frozen=True):
 
 @final
 class ChangeMembers(Value, frozen=True):
-    """Change the members, if those in force are still the ones of entry `expected`.
+    """Change the members, if those in force are still the ones of entry `expected`, or enable these features.
 
     The answer is b"" once the change is in force.
     """
 
     changes: tuple[Change, ...]
     expected: int
+    features: tuple[str, ...] = ()
 
 
 @final

@@ -20,6 +20,7 @@ from raft_core.node.config import NodeConfig, split_address
 from raft_core.node.limits import SECOND, NodeLimits, check_node
 from raft_core.node.security import TLS, is_loopback
 from raft_core.settings import Settings
+from raft_kv.features import FEATURES
 from raft_kv.log_output import FORMATS, LEVELS
 from raft_kv.options import Option, ValueAt, Values, known_names, register, structure, with_variables
 from raft_kv.ordinals import fill_in
@@ -263,7 +264,7 @@ class ServeConfig:
             insecure=self.insecure,
             data=self.directory,
             listen=self.peer_listen if own != self.peer_listen or self.advertise else "",
-            settings=self.settings,
+            settings=attrs.evolve(self.settings, features=FEATURES),
             limits=self.host,
         )
 
@@ -505,7 +506,7 @@ def _peers(table: object) -> dict[int, str]:
     return peers
 
 
-register(Settings)
+register(Settings, hidden=("features",))
 register(
     NodeLimits,
     hidden=[

@@ -12,6 +12,7 @@ from typing import Final, final
 import attrs
 
 from raft_core.errors import SettingsError
+from raft_core.features import features_problem
 from raft_core.ids import MAX_INT63, NodeId
 from raft_core.membership import AddLearner, AddVoter, Change, RemoveNode
 from raft_core.node.config import split_address
@@ -31,7 +32,7 @@ from raft_kv.glob import matcher
 from raft_kv.listing import answer_command
 from raft_kv.resp import EMPTY_ARRAY, OK, CommandError, Map, Reply
 from raft_kv.status import ServerStatus
-from raft_kv.status_replies import REDIS_VERSION, info_text, role_reply, status_map
+from raft_kv.status_replies import REDIS_VERSION, features_map, info_text, role_reply, status_map
 from raft_kv.version import version
 
 __all__ = ["Later", "answer_locally", "is_once", "once_of"]
@@ -209,6 +210,8 @@ _RAFT_HELP: Final = (
     "RAFT EXPLAIN -- why this node is not the leader, and everything that waits, one sentence each.",
     "RAFT ADD <id> <host:port> [LEARNER] -- add a node; it becomes a voter once it has caught up, unless LEARNER.",
     "    Start it first: raft-kv serve --id <id> --join …; the address is where it listens for peers.",
+    "RAFT FEATURES -- which features the cluster uses, which this node has, and which members lack some.",
+    "RAFT FEATURES ENABLE [<feature> ...] -- use these, or all that this node has, from now on; there is no way back.",
     "RAFT PROMOTE <id> -- make a learner a voter now.",
     "RAFT DEMOTE <id> -- make a voter a learner.",
     "RAFT REMOVE <id> -- remove a node; its id is never reused.",
@@ -233,6 +236,7 @@ _RAFT_WORDS: Final = frozenset(
         "leave",
         "status",
         "explain",
+        "features",
         "help",
         "session",
         "once",
@@ -264,11 +268,26 @@ def _raft(_client: Client, call: list[bytes], status: ServerStatus | None) -> Re
             return Later(TransferLeadership(_node(node)))
         case ("add", [_, _, *_]) | ("promote" | "demote" | "remove", [_]):
             return Later(Inspect()) if status is None else _change(_word(call), call[2:], status)
+        case "features", [] | [b"enable" | b"ENABLE", *_]:
+            return Later(Inspect()) if status is None else _features(call[3:] if len(call) > 2 else None, status)
         case "backup", [word, *numbers]:
             return Later(BackUp(_backup(word.lower(), numbers)))
         case word, _ if word in _RAFT_WORDS:
             raise wrong_arity(f"raft|{_word(call)}")
     raise unknown_subcommand(call)
+
+
+def _features(wanted: list[bytes] | None, status: ServerStatus) -> Reply | Later:
+    """Return which features the cluster uses and could use, or the change that enables those wanted (none: all)."""
+    if wanted is None:
+        return features_map(status)
+    names = tuple(sorted({name.decode("utf-8", "replace").lower() for name in wanted}))
+    names = names or tuple(name for name in status.own_features if name not in status.features)
+    if not names:
+        raise CommandError(f"ERR the cluster uses all that this release has: {', '.join(status.features)}")
+    if (problem := features_problem(names)) is not None:
+        raise CommandError(f"ERR {problem}")
+    return Later(ChangeMembers((), 0, names))
 
 
 def _backup(word: bytes, numbers: list[bytes]) -> BackupRequest:

@@ -86,6 +86,7 @@ async def _serve(
         bound = listener.extra(SocketAttribute.local_address)
         assert isinstance(bound, tuple)
         service = Service(config, machine, join_address(bound[0], bound[1]), node.address, users)
+        service.gate.node = node
         if health is not None:
             service.health = health.address
             health.certificates = service.certificates

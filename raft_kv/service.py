@@ -25,6 +25,7 @@ from raft_kv.client_session import Session
 from raft_kv.client_session_values import SessionLimits
 from raft_kv.clients import RequestBook
 from raft_kv.config import ServeConfig
+from raft_kv.features import FeatureGate
 from raft_kv.garbage import leave_out
 from raft_kv.health.history import History
 from raft_kv.health.process import memory_in_use, memory_peak
@@ -142,6 +143,8 @@ class Service:
     log: NodeLog = attrs.field(init=False)
     access: Access = attrs.field(init=False)
     admission: Admission = attrs.field(init=False)
+    gate: FeatureGate = attrs.field(factory=FeatureGate)
+    """The features that the cluster uses. The server gives it the node."""
     _limits: SessionLimits = attrs.field(init=False)
     _scripts: Scripts = attrs.field(factory=Scripts)
     _clients: RequestBook = attrs.field(factory=lambda: RequestBook(_local_clock))
@@ -157,6 +160,7 @@ class Service:
         self.access.report = self.log.login_failed
         self.admission = Admission(self.config.max_clients_per_address, self.config.max_connection_rate)
         self.machine.max_memory = self.config.max_memory_bytes
+        self.machine.gate = self.gate
         entry = self.config.settings.max_entry_bytes
         requests = RequestLimits(bulk_bytes=entry, request_bytes=max(RequestLimits().request_bytes, 2 * entry))
         batch = min(SessionLimits().batch_bytes, entry // 4)
@@ -170,7 +174,7 @@ class Service:
         if not self.admission.enter(_host_of(ends[0])):
             return None
         self.received += 1
-        session = Session(next(self._numbers), self._limits, self._scripts, self._clients, self.access)
+        session = Session(next(self._numbers), self._limits, self._scripts, self._clients, self.access, self.gate)
         client = session.client
         client.address, client.local_address = ends
         client.since = client.seen = self._clients.clock()

@@ -23,6 +23,7 @@ from raft_core.ids import Index
 from raft_kv import log_format as entries
 from raft_kv.commands import WRITE, look_up
 from raft_kv.commands.strings import MAX_REPLY_BYTES
+from raft_kv.features import MAX_MEMORY, FeatureGate
 from raft_kv.keyspace import Keyspace, NeedsClock, Version
 from raft_kv.log_format import (
     Answered,
@@ -117,6 +118,8 @@ class KeyValueMachine:
     users: UserTable = attrs.field(factory=UserTable)
     max_memory: int = 0
     """Bytes that the state may take, judged where this node leads; 0: no limit."""
+    gate: FeatureGate = attrs.field(factory=FeatureGate)
+    """What the cluster uses: without `kv-max-memory` there is no limit yet."""
 
     def init(self) -> Index:
         """Return 0: this machine is in memory only, rebuilt from snapshot and log."""
@@ -129,7 +132,7 @@ class KeyValueMachine:
     def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
         """Return the entry stamped with cluster time, and cluster times in place of its commands' wall times."""
         command = in_cluster_time(command, (wall - now) // _MILLION)
-        if self.max_memory:  # judged here and written into the entry, so that every replica refuses the same commands
+        if self.max_memory and MAX_MEMORY in self.gate.used:  # judged here, so that all replicas refuse the same
             command = entries.bounded(command, max(0, self.max_memory - self.keyspace.held_bytes))
         return self.prepare(command, now)
 

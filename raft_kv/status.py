@@ -12,6 +12,7 @@ from typing import final
 import attrs
 
 from raft_core.explain import Explanation
+from raft_core.features import missing_features
 from raft_core.node.status import NodeStatus, Phase
 from raft_core.node.status import PeerStatus as Connection
 from raft_core.status import PeerStatus as Progress
@@ -29,6 +30,8 @@ class PeerStatus:
     address: str = ""
     connected: bool = False
     secure: bool = False
+    lacking: tuple[str, ...] | None = None
+    """Which of the asked node's features it does not have; None while it is not connected."""
     state: str = ""
     match: int = 0
     next: int = 0
@@ -61,6 +64,10 @@ class ServerStatus:
     outgoing: tuple[int, ...] = ()
     learners: tuple[int, ...] = ()
     peers: tuple[PeerStatus, ...] = ()
+    features: tuple[str, ...] = ()
+    """Those that the cluster uses."""
+    own_features: tuple[str, ...] = ()
+    """Those that this node has."""
     reasons: tuple[str, ...] = ()
     """One sentence for each thing that waits."""
     drops: tuple[tuple[str, int], ...] = ()
@@ -121,6 +128,7 @@ def status_of_node(status: NodeStatus, explanations: Sequence[Explanation]) -> S
         leader_address=status.leader_address,
         peers=_peers(status),
         drops=status.drops,
+        own_features=status.features,
         waiting=status.waiting_clients,
         reasons=_reasons(status, explanations),
     )
@@ -137,6 +145,7 @@ def status_of_node(status: NodeStatus, explanations: Sequence[Explanation]) -> S
         voters=core.members.voters,
         outgoing=core.members.outgoing,
         learners=core.members.learners,
+        features=core.features,
     )
 
 
@@ -154,6 +163,7 @@ def _peers(status: NodeStatus) -> tuple[PeerStatus, ...]:
             address=connection.address if connection is not None else addresses.get(node, ""),
             connected=connection is not None and connection.connected,
             secure=connection is not None and connection.secure,
+            lacking=None if connection is None else _lacking(status, connection),
         )
         if follower is not None:
             peer = attrs.evolve(
@@ -167,6 +177,10 @@ def _peers(status: NodeStatus) -> tuple[PeerStatus, ...]:
             )
         peers.append(peer)
     return tuple(peers)
+
+
+def _lacking(status: NodeStatus, connection: Connection) -> tuple[str, ...] | None:
+    return None if connection.features is None else missing_features(status.features, connection.features)
 
 
 # RAFT EXPLAIN.

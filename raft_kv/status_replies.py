@@ -98,6 +98,7 @@ def _sections(status: ServerStatus) -> dict[str, list[tuple[str, object]]]:
             ("raft_last_index", status.last_index),
             ("raft_voters", _numbers(status.voters)),
             ("raft_learners", _numbers(status.learners)),
+            ("raft_features", ",".join(status.features)),
         ],
         "cluster": [("cluster_enabled", 0)],
         "keyspace": [("db0", f"keys={status.keys},expires={status.expiring},avg_ttl=0")] if status.keys else [],
@@ -130,6 +131,7 @@ def _peer(peer: PeerStatus) -> Reply:
         ("node", peer.node),
         ("address", peer.address),
         ("connected", int(peer.connected)),
+        ("lacking", peer.lacking),
     ]
     if peer.state:
         pairs += [
@@ -141,6 +143,20 @@ def _peer(peer: PeerStatus) -> Reply:
             ("active", int(peer.active)),
         ]
     return Map(tuple(pairs))
+
+
+def features_map(status: ServerStatus) -> Reply:
+    """Return the reply to RAFT FEATURES: what the cluster uses, what this node has, and who lacks some of that."""
+    members = {*status.voters, *status.outgoing, *status.learners}
+    lacking = {peer.node: peer.lacking for peer in status.peers if peer.node in members}
+    return Map(
+        (
+            ("used", status.features),
+            ("own", status.own_features),
+            ("lacking", Map(tuple((node, names) for node, names in lacking.items() if names))),
+            ("not_connected", tuple(node for node, names in lacking.items() if names is None)),
+        )
+    )
 
 
 def status_map(status: ServerStatus) -> Reply:
@@ -171,6 +187,8 @@ def status_map(status: ServerStatus) -> Reply:
             ("wall_milliseconds", status.wall),
             ("users", status.users),
             ("max_memory", status.max_memory),
+            ("features", status.features),
+            ("own_features", status.own_features),
             ("peers", tuple(_peer(peer) for peer in status.peers)),
         )
     )

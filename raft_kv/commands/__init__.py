@@ -28,11 +28,13 @@ _BY_ANY_CASE: Final[dict[bytes, Command]] = {
 
 _TRANSLATED: Final = frozenset({"eval", "evalsha"})
 _SWEEPING: Final = frozenset({"keys", "scan"})
+_GATED: Final = frozenset({"delifeq", "delex"})
+"""Commands that need a feature of the cluster; see `raft_kv.features`."""
 _SHORT: Final = 4
 _PLAIN: Final[dict[bytes, Command]] = {
     spelling: command
     for spelling, command in _BY_ANY_CASE.items()
-    if command.flags & {READ, WRITE} and command.name not in _TRANSLATED | _SWEEPING
+    if command.flags & {READ, WRITE} and command.name not in _TRANSLATED | _SWEEPING | _GATED
 }
 
 

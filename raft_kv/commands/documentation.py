@@ -207,6 +207,7 @@ DOCUMENTATION: Final[dict[str, Documented]] = {
         backup=("raft-kv", "Read a backup piece by piece.", "OPEN [index term]|READ index term piece"),
         demote=("raft-kv", "Make a voter a learner.", "id"),
         explain=("raft-kv", "Return why things wait, one sentence each.", ""),
+        features=("raft-kv", "Return which features the cluster uses, or enable some.", "[ENABLE [feature...]]"),
         help=("raft-kv", "Return a list of the subcommands.", ""),
         leave=("raft-kv", "Leave a joint configuration that was entered explicitly.", ""),
         once=("raft-kv", "Apply a command once, however often it is sent.", "session number [command [arg...]]"),

@@ -13,6 +13,7 @@ import attrs
 from raft_core.errors import SettingsError
 from raft_core.node.config import split_address
 from raft_kv.doctor.finding import Finding, note, right, warning, wrong
+from raft_kv.features import MAX_MEMORY, USERS
 from raft_kv.node_client import NodeReport, report_of
 
 __all__ = ["Examined", "check_nodes", "dials", "examine"]
@@ -76,6 +77,7 @@ def check_nodes(nodes: Sequence[Examined], version: str, dial: Dials = dials) ->
     findings += _one_cluster(alive)
     findings += _versions(alive, version)
     findings += _entries(alive)
+    findings += _features(alive)
     findings += [_clock(node) for node in alive]
     findings += _quorum(alive)
     findings += _members(alive)
@@ -135,8 +137,8 @@ def _entries(nodes: Sequence[Examined]) -> Iterator[Finding]:
     uses = {
         what
         for node in nodes
-        for name, what in (("users", "users"), ("max_memory", "--max-memory"))
-        if node.status.get(name)
+        for name, what, feature in (("users", "users", USERS), ("max_memory", "--max-memory", MAX_MEMORY))
+        if node.status.get(name) and feature in node.status.get("features", [feature])
     }
     if old and uses:
         yield wrong(
@@ -146,6 +148,37 @@ def _entries(nodes: Sequence[Examined]) -> Iterator[Finding]:
             "log, checks no rights, and its copy of the data differs",
             "stop this node, RAFT REMOVE it, and let a node of the newer release with an empty directory join",
         )
+
+
+def _features(nodes: Sequence[Examined]) -> Iterator[Finding]:
+    """Tell which features the cluster could use, and which node stands in the way."""
+    known = [node for node in nodes if node.status.get("own_features")]
+    if not known:
+        return
+    used = {feature for node in known for feature in node.status.get("features") or []}
+    unused = sorted({feature for node in known for feature in node.status["own_features"]} - used)
+    if not unused:
+        yield right("features", f"{len(used)} features", "the cluster uses all that these nodes have")
+        return
+    asked = {node.status.get("node") for node in known}
+    lacking = {
+        peer["node"]
+        for node in known
+        for peer in node.status.get("peers") or []
+        if peer.get("lacking") and peer["node"] not in asked
+    }
+    lacking |= {node.status.get("node") for node in nodes if node not in known}
+    subject = ", ".join(unused)
+    if lacking:
+        names = ", ".join(f"node {node}" for node in sorted(lacking, key=str))
+        yield note("features", subject, f"not used, because {names} does not have them; finish the upgrade first")
+        return
+    yield note(
+        "features",
+        subject,
+        "not used yet: commands that need them are refused. RAFT FEATURES ENABLE enables them; then there is no way "
+        "back to the older release",
+    )
 
 
 def _clock(node: Examined) -> Finding:

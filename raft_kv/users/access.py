@@ -32,7 +32,8 @@ _ADDRESSES: Final = 4096
 _FORGIVEN_AFTER: Final = 60.0
 _BETWEEN_REPORTS: Final = 1.0
 _CONFIRMED_FIRST: Final = frozenset({
-    "raft|add", "raft|backup", "raft|demote", "raft|leave", "raft|promote", "raft|remove", "raft|transfer",
+    "raft|add", "raft|backup", "raft|demote", "raft|features", "raft|leave", "raft|promote", "raft|remove",
+    "raft|transfer",
 })  # fmt: skip
 
 

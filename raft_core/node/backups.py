@@ -36,27 +36,22 @@ class Backups:
 
     def __init__(self, orders: Outputs) -> None:
         self._orders = orders
-        self._waiting: list[tuple[PendingRequest, OpenBackup, Index]] = []  # for a snapshot at this index or later
+        self.waiting: list[tuple[PendingRequest, OpenBackup, Index]] = []  # for a snapshot at this index or later
         self._ordered = False  # since the last tick
         self._used_at: int | None = None  # None: no snapshot is open
         self.now = 0
 
     @property
-    def waiting(self) -> bool:
-        """True if someone waits for a snapshot."""
-        return bool(self._waiting)
-
-    @property
     def open_or_waiting(self) -> bool:
         """True while a snapshot is open for a backup, or waited for."""
-        return bool(self._waiting) or self._used_at is not None
+        return bool(self.waiting) or self._used_at is not None
 
     def open(self, waiting: PendingRequest, request: OpenBackup) -> None:
         """Begin a backup: everything committed before it was requested is applied here."""
         if request.index > 0:
             self._read(waiting, request.index, request.term, 0, request.label)
         else:
-            self._waiting.append((waiting, request, Index(0)))
+            self.waiting.append((waiting, request, Index(0)))
 
     def read(self, waiting: PendingRequest, request: ReadBackup) -> None:
         """Read a piece of a backup that was opened before."""
@@ -75,21 +70,21 @@ class Backups:
         server = raft.server
         applied, newest = server.pipeline.applied, server.snapshots.to_offer
         waiting = [
-            (item, request, wanted or applied) for item, request, wanted in self._waiting if item.place is Place.MACHINE
+            (item, request, wanted or applied) for item, request, wanted in self.waiting if item.place is Place.MACHINE
         ]
-        self._waiting = []
+        self.waiting = []
         for item, request, wanted in waiting:
             if newest is not None and newest.index >= wanted:
                 self._read(item, newest.index, newest.term, 0, request.label)
             else:
-                self._waiting.append((item, request, wanted))
-        if self._waiting and not self._ordered:
+                self.waiting.append((item, request, wanted))
+        if self.waiting and not self._ordered:
             self._ordered = True
-            self._orders.events.append(SnapshotRequested(max(wanted for _, _, wanted in self._waiting)))
+            self._orders.events.append(SnapshotRequested(max(wanted for _, _, wanted in self.waiting)))
 
     def on_snapshot_failed(self, text: str) -> list[QueryFailed]:
         """Return the refusals of those that wait for a snapshot: it could not be taken."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self.waiting = self.waiting, []
         return [QueryFailed(item, text) for item, _, _ in waiting]
 
     def on_tick(self) -> None:

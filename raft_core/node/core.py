@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Final, assert_never, final
+from typing import Final, final
 
 from raft_core.effects import (
     Alarm,
@@ -43,15 +43,13 @@ from raft_core.ids import NO_NODE
 from raft_core.membership import Members
 from raft_core.messages import AppendEntries, InstallSnapshot, ReadIndex
 from raft_core.node.cluster_time import ClusterTime
-from raft_core.node.connection_events import tell_peers
+from raft_core.node.connection_events import give_payload, tell_peers, tell_transfers
 from raft_core.node.events import (
     Answer,
     BytesReceived,
     Call,
     CallCancelled,
     CertificateRead,
-    ChunkRead,
-    ChunkStored,
     Finished,
     Formed,
     JobFailed,
@@ -61,7 +59,6 @@ from raft_core.node.events import (
     QueryAnswered,
     QueryFailed,
     SnapshotBegun,
-    SnapshotComplete,
     StopAsked,
     TimerFired,
     Transmitted,
@@ -89,7 +86,7 @@ from raft_core.recorder import Recorder
 from raft_core.recovered import Recovered
 from raft_core.settings import Settings, check_features
 from raft_core.wire.handshake import Greeted, LinkBroken, LinkEvent, MessageReceived
-from raft_core.wire.payloads import Chunk, Forward, ForwardReply, Hello, Pull
+from raft_core.wire.payloads import Hello
 
 __all__ = ["NodeCore"]
 
@@ -98,6 +95,7 @@ _LANES: Final = {Persist: Lane.WRITE, Apply: Lane.APPLY, TakeSnapshot: Lane.APPL
 _FOR_CORE: Final = frozenset({Persisted, Applied, Restored, SnapshotTaken, SnapshotFailed})
 """The reports that are the core's events."""
 
+_ENDED: Final = Phase.ENDED
 _SWEEP_TICKS: Final = 100
 _RETRY_TICKS: Final = 5
 """Ticks between two attempts to move held requests. News of a leader moves them at once."""
@@ -144,6 +142,8 @@ class NodeCore(NodeView):
         self._raft: Raft | None = None
         self._phase = Phase.FORMING
         self._standing = RoleChanged(RoleName.FOLLOWER, recovered.hard.term, NO_NODE)
+        self._leads = False
+        self._unstamped = False  # this node leads, and does not know the cluster's time yet
         self._members: Members | None = None
         self._uncommitted_members = False
         self._time = ClusterTime()
@@ -165,49 +165,60 @@ class NodeCore(NodeView):
 
         `now`: monotonic nanoseconds; `wall`: those since 1970, for wall times and the start of cluster time.
         """
-        if self._phase is Phase.ENDED:
+        if self._phase is _ENDED:
             return self._after_the_end(events)
         self._set_time(now)
         self._wall = wall
-        if (quiet := self._ticks.pass_quiet(self._now)) > 0:
-            self._pass_quiet(quiet)
-        self._slept = self._ticks.due(self._now)
+        orders, peers = self._orders, self._peers
+        ticks_pass = self._now >= self._ticks.next_at  # most calls come between two ticks
+        if ticks_pass:
+            if (quiet := self._ticks.pass_quiet(self._now)) > 0:
+                self._pass_quiet(quiet)
+            self._slept = self._ticks.due(self._now)
         if not self._started:
             self._start()
             self._settle()
         for event in events:
             self._on_event(event)
-            if self._orders.events or self._peers.lost:
+            if orders.events or peers.lost:
                 self._settle()
-        self._pass_time()
+        if ticks_pass:
+            self._pass_time()
         if self._slept:
             self._slept = False
-            self._orders.events.extend(self._late_reads)
+            orders.events.extend(self._late_reads)
             self._late_reads.clear()
             self._settle()
-        self._clients.on_time()
-        self._clients.look_at_backups(self._raft)
-        leads, leader = self._leads, self._standing.leader
-        time = self._time.to_stamp(self._raft if leads else None, self._now, wall)
-        self._clients.flush(time, wall, leader, leads=leads, retry=self._retry_held, forming=self._raft is None)
-        self._retry_held = False
-        self._settle()
-        self._clients.look_at_disk(self._raft)
-        self.meter.look(self._raft, self._now, leads=self._leads)
+        self._move_requests()
         if self._phase is Phase.STOPPING:
             self._leaving.look(self._now, leads=self._leads)
             self._settle()
         if not self._ended():
-            self._peers.flush(hurry=self._phase is Phase.STOPPING)
-            if self._core_stop is not None and not self._peers.table.answering:
+            peers.flush(hurry=self._phase is Phase.STOPPING)
+            if self._core_stop is not None and not peers.table.answering:
                 self._end(self._failure, self._core_stop.text)
             else:
                 self._wish_to_wake()
-        return self._orders.taken()
+        return orders.taken()
 
-    @property
-    def _leads(self) -> bool:
-        return self._standing.role is RoleName.LEADER
+    def _move_requests(self) -> None:
+        """Give new and held requests to the core or the leader. Nothing here is called without something to do."""
+        clients, raft, meter = self._clients, self._raft, self.meter
+        clients.on_time()
+        if clients.backups.waiting:
+            clients.look_at_backups(raft)
+        if clients.new or clients.full or self._retry_held or self._unstamped:
+            leads = self._leads
+            time = self._time.to_stamp(raft if leads else None, self._now, self._wall)
+            self._unstamped = leads and not time
+            retry, self._retry_held = self._retry_held, False
+            clients.flush(time, self._wall, self._standing.leader, leads=leads, retry=retry, forming=raft is None)
+        if self._orders.events or self._peers.lost:
+            self._settle()
+        if clients.reads:
+            clients.look_at_disk(raft)
+        if meter.has_proposed or meter.uncommitted:
+            meter.look(raft, self._now, leads=self._leads)
 
     def _ended(self) -> bool:
         return self._phase is Phase.ENDED
@@ -215,7 +226,7 @@ class NodeCore(NodeView):
     # Events.
 
     def _on_event(self, event: NodeEvent) -> None:  # hottest first
-        if self._ended():
+        if self._phase is _ENDED:
             self._refuse_client(event)
             return
         kind = type(event)
@@ -236,15 +247,17 @@ class NodeCore(NodeView):
                 self._orders.effects.append(Alarm(AlarmKind.SNAPSHOT_STUCK, NO_NODE, event.text))
                 for failed in self._clients.backups.on_snapshot_failed(event.text):
                     self._clients.on_query_done(failed)
+        elif type(event) is MachineTime:
+            self._time.log_shows(event.time, self._now)
         elif type(event) is QueryAnswered:
             self._clients.on_query_done(event)
+        elif kind is TimerFired:
+            self._wake_at = 0  # every call checks the time; an early timer uses up the wake-up as well
         elif not tell_peers(self._peers, event):
             self._on_rare_event(event)
 
     def _on_rare_event(self, event: NodeEvent) -> None:
         match event:
-            case TimerFired():
-                self._wake_at = 0  # every call checks the time; an early timer uses up the wake-up as well
             case CertificateRead():
                 self._certificate.on_read(event)
             case CallCancelled(ticket):
@@ -255,46 +268,25 @@ class NodeCore(NodeView):
                 self._on_stop_asked()
             case JobFailed():
                 self._on_job_failed(event)
-            case MachineTime(time):
-                self._time.log_shows(time, self._now)
             case Formed(recovered):
                 self._on_formed(recovered)
             case SnapshotBegun(meta, chunks):
                 self._orders.run(Lane.SNAPSHOT, StoreSnapshot(meta, chunks))
-            case ChunkRead():
-                self._serving.on_read(event)
-            case ChunkStored():
-                self._receiving.on_stored(event)
-            case SnapshotComplete(meta):
-                self._receiving.on_complete(meta)
             case _:
-                raise CallerError(f"{event!r} is no event of a host")
+                if not tell_transfers(self._serving, self._receiving, event):
+                    raise CallerError(f"{event!r} is no event of a host")
 
     def _on_said(self, connection: Connection, said: LinkEvent) -> None:
         if connection.closing and isinstance(said, Greeted | MessageReceived):
             return  # a later message broke the connection, or we refused the greeting
         if isinstance(said, Greeted):
             self._on_greeted(connection, said.hello)
-            return
-        if isinstance(said, MessageReceived):
+        elif isinstance(said, MessageReceived):
             self._orders.events.append(said.message)
-            return
-        if isinstance(said, LinkBroken):
-            error = self._handshake.on_broken(said)
-            if error is not None:
-                self._end(error, str(error))
-            return
-        payload = said.payload
-        if isinstance(payload, ForwardReply):
-            self._clients.on_forward_reply(connection.id, payload)
-        elif isinstance(payload, Forward):
-            self._clients.on_forward(connection.id, payload, member=self._peers.is_member(connection.peer))
-        elif isinstance(payload, Pull):
-            self._serving.on_pull(connection.peer, payload)
-        elif isinstance(payload, Chunk):
-            self._receiving.on_chunk(connection.peer, payload)
-        else:
-            assert_never(payload)
+        elif not isinstance(said, LinkBroken):
+            give_payload(said.payload, connection, self._peers, self._clients, self._serving, self._receiving)
+        elif (error := self._handshake.on_broken(said)) is not None:
+            self._end(error, str(error))
 
     def _on_greeted(self, connection: Connection, hello: Hello) -> None:
         welcome = self._handshake.on_greeted(connection, hello)
@@ -351,6 +343,7 @@ class NodeCore(NodeView):
         self._raft = Raft(self._config.settings_of_core(self._settings), recovered, rng=self._core_rng)
         self._phase = Phase.RUNNING
         self._standing = RoleChanged(RoleName.FOLLOWER, recovered.hard.term, NO_NODE)
+        self._leads = False
         self._orders.events.clear()  # messages received before the core existed
         self._orders.events.append(None)  # a step without an event: a replay must not wait for one
         self._orders.events.extend(PeerConnected(peer) for peer in self._peers.table.connected_peers())
@@ -361,7 +354,9 @@ class NodeCore(NodeView):
         """Step the core until no event is left, and carry out its effects."""
         events = self._orders.events
         while True:
-            while events and not self._ended():
+            while events:
+                if self._phase is _ENDED:
+                    break
                 event = events.popleft()
                 if self._raft is None or self._core_stop is not None:
                     self._peers.drop(Drop.NOT_READY)
@@ -376,7 +371,8 @@ class NodeCore(NodeView):
                 lost, self._peers.lost = self._peers.lost, []
                 for connection, left in lost:
                     self._clients.on_lost(connection, left)
-            self._look_at_members()
+            if self._uncommitted_members or (self._raft is not None and self._raft.members is not self._members):
+                self._look_at_members()
             if not (events or self._peers.lost) or self._ended():
                 return
 
@@ -408,6 +404,7 @@ class NodeCore(NodeView):
             self._clients.on_respond(effect)
         elif isinstance(effect, RoleChanged):
             self._standing = effect
+            self._leads = self._unstamped = effect.role is RoleName.LEADER
             self.meter.role_changed(effect)
             self._retry_held = True
             self._orders.effects.append(effect)
@@ -487,10 +484,11 @@ class NodeCore(NodeView):
         """Return in how many of the next ticks nothing is due."""
         if self._raft is None or self._phase is not Phase.RUNNING or self._core_stop is not None:
             return 0
+        if self._clients.count or not (quiet := self._raft.quiet_ticks):  # most calls of a busy node end here
+            return 0
         if self._clients.busy or self._receiving.active or self._late_reads:
             return 0
-        quiet = self._raft.quiet_ticks
-        return min(quiet, self._peers.quiet_ticks()) if quiet else 0
+        return min(quiet, self._peers.quiet_ticks())
 
     def _wish_to_wake(self) -> None:
         at = self._ticks.plan(self._quiet_ticks())

@@ -44,14 +44,14 @@ class _Open:
 class Forwards:
     """The open forwards of one node, at most `max_forwarded`."""
 
-    __slots__ = ("_config", "_last", "_open", "_overdue_at", "_peers")
+    __slots__ = ("_config", "_last", "_open", "_peers", "overdue_at")
 
     def __init__(self, config: NodeLimits, peers: Peers) -> None:
         self._config = config
         self._peers = peers
         self._open: dict[int, _Open] = {}
         self._last = 0
-        self._overdue_at = 0  # when the first forward is overdue; 0 if none can be
+        self.overdue_at = 0  # when the first forward is overdue; 0 if none can be
 
     def __len__(self) -> int:
         return len(self._open)
@@ -102,7 +102,7 @@ class Forwards:
                 unsent.append(self._open.pop(number).item)
                 continue
             known.overdue_at = now + self._config.settle_wait
-            self._overdue_at = self._overdue_at or known.overdue_at
+            self.overdue_at = self.overdue_at or known.overdue_at
             doubted[known.connection] = None
         for connection in doubted:
             self._peers.prove(connection)
@@ -110,11 +110,9 @@ class Forwards:
 
     def overdue(self, now: int) -> list[PendingRequest]:
         """Return the forwards whose deposed leader did not answer in time."""
-        if not self._overdue_at or now < self._overdue_at:
-            return []
         late = [number for number, known in self._open.items() if known.overdue_at and known.overdue_at <= now]
         items = [self._open.pop(number).item for number in late]
-        self._overdue_at = min((known.overdue_at for known in self._open.values() if known.overdue_at), default=0)
+        self.overdue_at = min((known.overdue_at for known in self._open.values() if known.overdue_at), default=0)
         return items
 
     def sweep(self) -> None:

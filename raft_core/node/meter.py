@@ -76,8 +76,8 @@ class WorkTimes:
 class Meter:
     """Takes the measurements of one node. `work` is filled by its workers; `has_proposed` is set with each batch."""
 
-    __slots__ = ("_append", "_commit", "_leader", "_leader_changes", "_open", "_reads", "_requests", "_writes",
-                 "_written", "has_proposed", "work")  # fmt: skip
+    __slots__ = ("_append", "_commit", "_leader", "_leader_changes", "_reads", "_requests", "_writes",
+                 "_written", "has_proposed", "uncommitted", "work")  # fmt: skip
 
     def __init__(self) -> None:
         self.work: Final = WorkTimes()
@@ -86,7 +86,7 @@ class Meter:
         self._writes: Final = Histogram()
         self._reads: Final = Histogram()
         self._written: Final[deque[tuple[WriteId, int]]] = deque()
-        self._open: Final[deque[tuple[Index, int]]] = deque()
+        self.uncommitted: Final[deque[tuple[Index, int]]] = deque()
         self.has_proposed = False
         self._leader: tuple[NodeId, Term] = (NO_NODE, Term(0))
         self._leader_changes = 0
@@ -106,7 +106,7 @@ class Meter:
 
     def look(self, raft: Raft | None, now: int, *, leads: bool) -> None:
         """Note a batch proposed in this turn, and measure the batches that are committed now."""
-        waiting = self._open
+        waiting = self.uncommitted
         if self.has_proposed:
             self.has_proposed = False
             if leads and raft is not None and len(waiting) < _MOST_OPEN:
@@ -119,7 +119,7 @@ class Meter:
 
     def role_changed(self, change: RoleChanged) -> None:
         """Count a leader that is not the one before. Forget proposals: this node may not learn when they commit."""
-        self._open.clear()
+        self.uncommitted.clear()
         if change.leader != NO_NODE and (change.leader, change.term) != self._leader:
             self._leader = (change.leader, change.term)
             self._leader_changes += 1

@@ -19,15 +19,15 @@ class Patience:
     """The limits of one node.
 
     `ping`: interval of pings on a dialled connection. `doubt`: longest silence of a leader before it has missed several
-    heartbeats.
+    heartbeats. `least`: the shortest silence after which a connection is dead.
     """
 
-    __slots__ = ("_bytes_in_tick", "_proof", "_silence", "doubt", "ping")
+    __slots__ = ("_bytes_in_tick", "_proof", "doubt", "least", "ping")
 
     def __init__(self, config: NodeLimits, settings: Settings) -> None:
         self.ping: Final = max(1, config.ping // config.tick)
         self.doubt: Final = 3 * settings.heartbeat_ticks
-        self._silence: Final = max(3, config.silence // config.tick)
+        self.least: Final = max(3, config.silence // config.tick)
         self._proof: Final = max(3, config.settle_wait // 4 // config.tick)
         self._bytes_in_tick: Final = max(1, config.lowest_rate * config.tick // SECOND)
 
@@ -37,7 +37,7 @@ class Patience:
         A dialled connection receives little but answers to pings, and pings wait behind outgoing data: the time for
         that is added while the peer itself is `heard`.
         """
-        return self._silence + (self._under_way(connection) if connection.dialled and heard else 0)
+        return self.least + (self._under_way(connection) if connection.dialled and heard else 0)
 
     def proof(self, connection: Connection) -> int:
         """Return the ticks within which a deposed leader must give a sign of life."""

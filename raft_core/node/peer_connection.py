@@ -188,6 +188,11 @@ class Connection:
         return self.urgent.bytes + self.requests.bytes + self.bulk.bytes + len(self._rest)
 
     @property
+    def has_more(self) -> bool:
+        """True if bytes wait to be sent."""
+        return bool(self._rest or self.bulk.frames or self.requests.frames or self.urgent.frames)
+
+    @property
     def mid_frame(self) -> bool:
         """True if a part of a frame is sent and the rest waits."""
         return len(self._rest) > 0
@@ -206,7 +211,7 @@ class Connection:
         """Return the next bytes for the operating system; b"" if nothing waits or a transmission is under way."""
         if self.busy or not self.open:
             return b""
-        data = self._next_piece(portion) if self.mid_frame else self._next_frames(portion)
+        data = self._next_piece(portion) if self._rest else self._next_frames(portion)
         if data:
             self.busy = True
             self.rides = False
@@ -219,9 +224,11 @@ class Connection:
 
     def _next_frames(self, portion: int) -> bytes:
         taken: list[bytes] = []
-        self.urgent.take(1 << 62, taken)
-        self.requests.take(portion, taken)
-        if not (taken and len(taken[-1]) > 2 * portion):
+        if self.urgent.frames:
+            self.urgent.take(1 << 62, taken)
+        if self.requests.frames:
+            self.requests.take(portion, taken)
+        if self.bulk.frames and not (taken and len(taken[-1]) > 2 * portion):
             self.bulk.take(portion, taken)
         if not taken:
             return b""

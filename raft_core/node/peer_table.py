@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import final
 
 from raft_core.ids import NodeId
@@ -46,6 +47,15 @@ class PeerTable:
         connection = self._accepted.get(peer)
         return None if connection is None else connection.id
 
+    def dials(self, members: Iterable[NodeId], known: Iterable[NodeId], own: NodeId) -> bool:
+        """Return whether all these nodes except `own`, and all that have dialled us, are dialled."""
+        dialled = self._dialled
+        for wanted in (members, known, self._accepted):
+            for node in wanted:
+                if node not in dialled and node != own:
+                    return False
+        return True
+
     def standing_greetings(self) -> list[Hello]:
         """Return the greetings received on our open, dialled connections."""
         greetings = [connection.link.greeting for connection in self._dialled.values()]
@@ -74,10 +84,13 @@ class PeerTable:
         for connection in self._connections.values():
             if connection.closing or not connection.greeted or connection.proof_ticks:
                 return 0
-            silence = patience.silence(connection, heard=connection.peer in self._accepted)
-            quiet = min(quiet, silence - connection.silent_ticks)
+            silent = connection.silent_ticks
+            if patience.least - silent < quiet:
+                silence = patience.silence(connection, heard=connection.peer in self._accepted)
+                quiet = min(quiet, silence - silent)
             if connection.dialled:
-                quiet = min(quiet, patience.ping - connection.silent_ticks % patience.ping - 1)
+                until_ping = patience.ping - silent % patience.ping - 1
+                quiet = until_ping if until_ping < quiet else quiet
         return quiet
 
     def pass_quiet(self, ticks: int) -> None:

@@ -138,8 +138,7 @@ class Peers:
         wanted = {*self._members, *self._config.peers, *self._accepted}
         if not self._members:  # no configuration known yet: make ourselves known everywhere
             wanted.update(node for node, _ in self.addresses.known())
-        wanted -= self._dialled.keys()
-        wanted.discard(self._identity.node)
+        wanted -= {*self._dialled, self._identity.node}
         return sorted(peer for peer in wanted if self.addresses.of(peer))
 
     def on_opened(self, event: ConnectionOpened) -> None:
@@ -186,8 +185,7 @@ class Peers:
 
     def on_dial_failed(self, event: DialFailed) -> None:
         """Dial the peer again after a longer back-off."""
-        connection = self._connections.get(event.connection)
-        if connection is not None:
+        if (connection := self._connections.get(event.connection)) is not None:
             self._forget(connection, event.text or "could not connect")
 
     def on_closed(self, event: ConnectionClosed) -> None:
@@ -199,12 +197,11 @@ class Peers:
 
     def on_transmitted(self, event: Transmitted) -> None:
         """Allow the next bytes to be sent."""
-        connection = self._connections.get(event.connection)
-        if connection is not None:
+        if (connection := self._connections.get(event.connection)) is not None:
             connection.busy = False
             if connection.mid_frame:
                 connection.silent_ticks = 0  # it progresses within a frame; a dead line stops once it is full
-            if connection.closing or connection.queued_bytes:
+            if connection.closing or connection.has_more:
                 self._touch(connection)
 
     def on_bytes(self, identifier: ConnectionId, data: bytes) -> list[tuple[Connection, LinkEvent]]:
@@ -462,14 +459,17 @@ class Peers:
 
     def flush(self, *, hurry: bool = False) -> None:
         """Give waiting bytes to every connection that can take them. `hurry`: the node waits until they are taken."""
-        for connection in self.riders.due(self.now, hurry=hurry):
-            self._touch(connection)
+        if self.riders.until and (hurry or self.riders.until <= self.now):
+            for connection in self.riders.due(self.now, hurry=hurry):
+                self._touch(connection)
+        if not self._to_flush:
+            return
         waiting, self._to_flush = self._to_flush, []
         for connection in waiting:
             connection.queued = False
             data = connection.next_transmission(self._config.transmit_bytes)
             if data:
-                waits = hurry or connection.closing or connection.queued_bytes > 0
+                waits = hurry or connection.closing or connection.has_more
                 self._orders.effects.append(Transmit(connection.id, data, waits))
             elif connection.closing and not connection.busy and connection.id in self._connections:
                 del self._connections[connection.id]
@@ -507,7 +507,8 @@ class Peers:
 
     def quiet_ticks(self) -> int:
         """Return in how many of the next ticks `on_tick` only counts. 0 while a peer is missing or being met."""
-        if len(self._strangers) or self._missing():
+        all_dialled = self._members and self.table.dials(self._members, self._config.peers, self._identity.node)
+        if len(self._strangers) or (not all_dialled and self._missing()):
             return 0
         return self.table.quiet_ticks(self._patience)
 

@@ -103,10 +103,11 @@ class Batch:
 class Deadlines:
     """Waiting requests by deadline. Answered ones are removed in time, and never make up more than half."""
 
-    __slots__ = ("_heap", "_made")
+    __slots__ = ("_heap", "_made", "next_at")
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, PendingRequest]] = []
+        self.next_at = 0  # the earliest deadline; 0: none
         self._made = 0
 
     def __len__(self) -> int:
@@ -117,6 +118,7 @@ class Deadlines:
         if waiting.deadline:
             self._made += 1
             heapq.heappush(self._heap, (waiting.deadline, self._made, waiting))
+            self.next_at = self._heap[0][0]
 
     def passed(self, now: int) -> list[PendingRequest]:
         """Remove and return the waiting requests whose deadline has passed, earliest first."""
@@ -125,6 +127,7 @@ class Deadlines:
             waiting = heapq.heappop(self._heap)[2]
             if waiting.place is not Place.DONE:
                 passed.append(waiting)
+        self.next_at = self._heap[0][0] if self._heap else 0
         return passed
 
     def sweep(self, alive: int) -> None:
@@ -132,3 +135,4 @@ class Deadlines:
         if len(self._heap) > 2 * alive + 64:
             self._heap = [item for item in self._heap if item[2].place is not Place.DONE]
             heapq.heapify(self._heap)
+            self.next_at = self._heap[0][0] if self._heap else 0

@@ -70,14 +70,15 @@ class RequestBook:
         self.backups: Final = Backups(orders)
         self._largest_result = Limits.of(settings).max_frame - _REPLY_ROOM
         self._tickets: dict[Ticket, PendingRequest] = {}
-        self._new: list[PendingRequest] = []
+        self.new: list[PendingRequest] = []  # to be moved by `flush`
         self._held: list[PendingRequest] = []  # could not be moved at the last attempt
         self._batches: dict[RequestId, Batch] = {}
+        self.reads = 0  # of the batches
         self._forwards = Forwards(config, peers)
         self._deadlines = Deadlines()
         self._last_request = 0
         self._leader = NO_NODE  # the newest known leader
-        self._full = False  # a request is held because the leader has `max_forwarded` already
+        self.full = False  # a request is held because the leader has `max_forwarded` already
         self._closed: RefusalReason | None = None
         self.count = 0
         self.bytes = 0
@@ -175,7 +176,7 @@ class RequestBook:
             if type(waiting.backup) is ReadBackup:
                 self._back_up(waiting)
             else:
-                self._new.append(waiting)
+                self.new.append(waiting)
 
     def cancel(self, ticket: Ticket) -> None:
         """Drop the caller. A proposal already made is not taken back."""
@@ -194,14 +195,14 @@ class RequestBook:
         if leader not in (NO_NODE, self._leader):
             self._leader = leader
             self._on_leader(leader)
-        if self._held and (retry or (self._full and 2 * len(self._forwards) <= self._config.max_forwarded)):
-            self._full = False
-            waiting, self._held = self._held + self._new, []
-        elif self._new:
-            waiting = self._new
+        if self._held and (retry or (self.full and 2 * len(self._forwards) <= self._config.max_forwarded)):
+            self.full = False
+            waiting, self._held = self._held + self.new, []
+        elif self.new:
+            waiting = self.new
         else:
             return
-        self._new = []
+        self.new = []
         waiting = [item for item in waiting if item.place is Place.HELD]
         reads = [item for item in waiting if item.is_read]
         writes = [item for item in waiting if not item.is_read]
@@ -211,7 +212,7 @@ class RequestBook:
         else:
             self._ask_core_to_read(reads)
         if leads and not time:
-            self._new = [item for item in writes if type(item.request) is Propose]
+            self.new = [item for item in writes if type(item.request) is Propose]
             writes = [item for item in writes if type(item.request) is not Propose]
         if leads:
             self._give_to_core(writes, time, wall)
@@ -289,6 +290,7 @@ class RequestBook:
             groups.setdefault((request.consistency, limit), []).append(item)
         for (consistency, limit), items in groups.items():
             self._orders.events.append(Requested(self._batch(items), Read(consistency, limit)))
+            self.reads += 1
 
     def _forward(self, item: PendingRequest, leader: NodeId) -> None:
         if item.ticket is None:  # a peer's request: forwarded one hop only
@@ -302,7 +304,7 @@ class RequestBook:
                 return
         if leader != NO_NODE and self._forwards.send(item, leader, self.now):
             return
-        self._full = leader != NO_NODE and len(self._forwards) >= self._config.max_forwarded
+        self.full = leader != NO_NODE and len(self._forwards) >= self._config.max_forwarded
         self._hold(item, leader)
 
     def _hold(self, item: PendingRequest, leader: NodeId) -> None:
@@ -335,6 +337,7 @@ class RequestBook:
         batch.unanswered -= effect.count
         if batch.unanswered <= 0:
             del self._batches[effect.request]
+            self.reads -= batch.items[0].is_read
         outcome = effect.outcome
         items = batch.items
         if type(outcome) is ReadReady:
@@ -367,6 +370,7 @@ class RequestBook:
             return
         reads = [number for number, batch in self._batches.items() if batch.items[0].is_read]
         for number in reads:
+            self.reads -= 1
             for item in self._batches.pop(number).items:
                 self._refuse(item, RefusalReason.DISK_STALLED)
 
@@ -447,9 +451,11 @@ class RequestBook:
 
     def on_time(self) -> None:
         """Answer every request whose deadline has passed, with the outcome known at that moment."""
-        for item in self._forwards.overdue(self.now):
-            self._answer(item, Indeterminate(UnknownReason.LEADERSHIP_LOST))
-        for item in self._deadlines.passed(self.now):
+        now = self.now
+        if 0 < self._forwards.overdue_at <= now:
+            for item in self._forwards.overdue(now):
+                self._answer(item, Indeterminate(UnknownReason.LEADERSHIP_LOST))
+        for item in self._deadlines.passed(now) if 0 < self._deadlines.next_at <= now else ():
             if item.place in _UNCERTAIN and not item.is_read:
                 self._answer(item, Indeterminate(UnknownReason.DEADLINE))
             else:
@@ -471,15 +477,16 @@ class RequestBook:
         """Answer everyone: requests in flight become indeterminate. `text`: more detail than the reasons give."""
         self.close(refused)
         batches = [item for batch in self._batches.values() for item in batch.items]
-        for item in [*self._tickets.values(), *self._new, *self._held, *batches]:
+        for item in [*self._tickets.values(), *self.new, *self._held, *batches]:
             if item.place in _UNCERTAIN and not item.is_read:
                 self._answer(item, Indeterminate(unknown, text))
             else:
                 self._refuse(item, refused, text=text)
         self._batches.clear()
+        self.reads = 0
         self._forwards.clear()
         self._held.clear()
-        self._new.clear()
+        self.new.clear()
         self.sweep()
 
     # One answer each.

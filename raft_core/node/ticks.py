@@ -22,17 +22,19 @@ MOST_QUIET: Final = 9
 class Ticks:
     """The clock of one node. Times are nanoseconds, `length` is that of a tick."""
 
-    __slots__ = ("_last", "_length", "_quiet", "count")
+    __slots__ = ("_last", "_length", "_quiet", "count", "next_at")
 
     def __init__(self, length: int) -> None:
         self._length: Final = length
         self._last = 0  # the time up to which ticks are counted
         self._quiet = 0  # ticks from then on in which nothing is due
         self.count = 0  # ticks that have passed since the start
+        self.next_at = length  # the time of the next tick: before it there is nothing to count
 
     def start(self, now: int) -> None:
         """Begin to count."""
         self._last = now
+        self.next_at = now + self._length
 
     def due(self, now: int) -> bool:
         """Return whether a tick has passed that is not counted yet."""
@@ -53,6 +55,7 @@ class Ticks:
 
     def _count(self, passed: int) -> int:
         self._last += passed * self._length
+        self.next_at = self._last + self._length
         self.count += passed
         return passed
 

@@ -181,20 +181,25 @@ def _check_message(message: Message) -> None:
         _check_append_reply(message)  # type: ignore[arg-type]
     else:
         _check_rare(message)
-    _require(message.sender > 0, "a message names no sender")
+    if message.sender <= 0:
+        raise FrameError("a message names no sender")
 
 
 def _check_append(request: AppendEntries) -> None:
     index, term, last = request.prev_index, request.prev_term, request.term
     numbers = last | request.sender | request.id | index | term | request.commit | request.read | request.tip
     numbers |= request.time
-    _require(_fits(numbers), "a number in an append is out of range")
+    if not 0 <= numbers <= MAX_INT63:
+        raise FrameError("a number in an append is out of range")
     entries = request.entries
-    _require(term <= last, "an append names a position of a later term than its own")
+    if term > last:
+        raise FrameError("an append names a position of a later term than its own")
     if not entries:
         return
-    _require(request.purpose is DATA, "a heartbeat or an announcement carries entries")
-    _require(index + len(entries) <= MAX_INT63, "an entry's index is out of range")
+    if request.purpose is not DATA:
+        raise FrameError("a heartbeat or an announcement carries entries")
+    if index + len(entries) > MAX_INT63:
+        raise FrameError("an entry's index is out of range")
     for entry in entries:
         here, its_term, kind = entry.index, entry.term, entry.kind
         if here != index + 1:
@@ -234,10 +239,9 @@ def _check_members(members: Members) -> None:
 
 def _check_append_reply(reply: AppendReply) -> None:
     numbers = reply.term | reply.sender | reply.incarnation | reply.id | reply.read | reply.match
-    _require(
-        _fits(numbers | reply.rejected | reply.hint_index | reply.hint_term | reply.lease),
-        "a number in a reply is out of range",
-    )
+    numbers |= reply.rejected | reply.hint_index | reply.hint_term | reply.lease
+    if not 0 <= numbers <= MAX_INT63:
+        raise FrameError("a number in a reply is out of range")
 
 
 def _check_rare(message: Message) -> None:

@@ -116,6 +116,8 @@ class FrameReader:
             self._header = None
             self._limit = self._max_later
             at = end
+            if at == len(source):
+                break
         if source is waiting:
             del waiting[:at]
         elif at < len(data):

@@ -38,7 +38,9 @@ class ClusterTimeChecker:
         self._fail = fail
         self.alike = False
         self.steady = False
-        self._told: dict[int, int] = {}  # by the time given to a machine: the true time when it was given first
+        # By the time given to a machine: the true times when it was given first and last. A leader and its predecessor,
+        # which is late by exactly as much, may give the same.
+        self._told: dict[int, tuple[int, int]] = {}
         self._last = (0, 0)  # index and stamp of the newest command that any machine has applied
         self._least: int | None = None  # of the stamps so far less the true time when they were given
         self._most: int | None = None
@@ -47,7 +49,8 @@ class ClusterTimeChecker:
 
     def told(self, time: int) -> None:
         """Note the time given to a leader's machine."""
-        self._told.setdefault(time, self._now())
+        now = self._now()
+        self._told[time] = (self._told.get(time, (now, now))[0], now)
 
     def applied(self, index: int, command: bytes, node: str) -> None:
         """Note a command applied by a machine of `node`, as the log has it."""
@@ -55,8 +58,8 @@ class ClusterTimeChecker:
         if index <= last or len(command) < _HEAD.size:
             return
         stamp = _HEAD.unpack_from(command)[1]
-        moment = self._told.get(stamp)
-        if moment is None:
+        moments = self._told.get(stamp)
+        if moments is None:
             return  # garbage without a stamp
         self._last = (index, max(stamp, before))
         if stamp < before:
@@ -64,12 +67,13 @@ class ClusterTimeChecker:
             self._fail(f"{text} ({node}, command {command!r})")
         if not self.alike:
             return
-        ahead = stamp - moment
+        first, last_given = moments
+        ahead, certainly = stamp - first, stamp - last_given
         least = self._least if self._least is not None else ahead
         most = self._most if self._most is not None else ahead
-        if ahead > least + _ROUNDING:
-            self._fail(f"the time in the log gains {ahead - least} ns on true time at index {index} ({node})")
-        self._least, self._most = min(least, ahead), max(most, ahead)
+        if certainly > least + _ROUNDING:
+            self._fail(f"the time in the log gains {certainly - least} ns on true time at index {index} ({node})")
+        self._least, self._most = min(least, ahead), max(most, certainly)
         self.lost = self._most - ahead
         if self.steady and self.lost > LATE * max(1, self._elections()):
             self._fail(f"the time in the log has lost {self.lost} ns at index {index} ({node}); no process has died")

@@ -16,8 +16,10 @@ from raft_core.events import CampaignRequested, Requested, Tick
 from raft_core.ids import Incarnation, NodeId, RequestId
 from raft_core.membership import AddLearner, Members
 from raft_core.messages import AppendEntries, RequestVote
+from raft_core.node.limits import MILLISECOND
 from raft_core.recovered import Recovered
 from raft_core.requests import ChangeMembership, Read
+from raft_testing.checkers.cluster_time import ClusterTimeChecker
 from raft_testing.checkers.safety import CHECKS, SafetyChecker, Watched
 from raft_testing.rng import Rng
 from tests.testing import planted_in_clusters, planted_in_cores
@@ -157,3 +159,17 @@ def test_a_first_entry_is_forgotten_with_the_only_disk_that_held_it_and_not_with
     safety.lost(again)
     assert safety.committed == 1
     assert "wrote another first entry" in written(safety, safety.watch(NodeId(1), Incarnation(77)), founding(77, 22))
+
+
+def test_time_that_two_leaders_give_at_different_moments_is_no_gain() -> None:
+    """The new leader is 5 ms behind the old one, which does not know of it yet and is the first to give 40 ms."""
+    said, now = list[str](), [0]
+    times = ClusterTimeChecker(lambda: now[0], said.append, lambda: 1)
+    times.alike = True
+    told = [(0, 10), (20, 25), (30, 40), (35, 40)]
+    for moment, time in told:
+        now[0] = moment * MILLISECOND
+        times.told(time * MILLISECOND)
+    for index, time in enumerate((10, 25, 40), 1):
+        times.applied(index, b"\0" + (time * MILLISECOND).to_bytes(8, "little"), "node 1")
+    assert said == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
@@ -16,14 +16,11 @@ from raft_anyio.asyncio_connections import AsyncioConnections
 from raft_anyio.asyncio_loop import AsyncioLoop
 from raft_anyio.connections import Connections, Listener, listening
 from raft_anyio.loop import Loop
-from raft_core.effects import Alarm, RoleChanged
-from raft_core.node.api import NodeApi
 from raft_core.node.config import NodeConfig
 from raft_core.node.core import NodeCore
 from raft_core.node.driver import host_at
-from raft_core.node.events import StopAsked
 from raft_core.node.limits import NodeLimits
-from raft_core.node.loop import NodeLoop
+from raft_core.node.loop import LoopNode, NodeLoop
 from raft_core.node.opening import Openable, opening_of
 from raft_core.state_machine import StateMachine
 from raft_storage.open import open_disk
@@ -32,7 +29,7 @@ from raft_tls import LOOK_SECONDS, Credentials, credentials_of, with_tls
 __all__ = ["Node", "open_node"]
 
 
-class Node(NodeApi):
+class Node(LoopNode):
     """A running member of a cluster, made by `open_node`.
 
     Every request is awaited, and raises one of two errors. `Refused`: it was not carried out and never will be.
@@ -41,34 +38,7 @@ class Node(NodeApi):
 
     def __init__(self, host: NodeCore, loop: NodeLoop, address: str, credentials: Credentials | None = None) -> None:
         super().__init__(host, loop, address)
-        self._loop: Final = loop
         self.credentials: Final = credentials
-
-    def changes(self) -> AsyncIterator[RoleChanged]:
-        """Yield role, term and leader: the last announcement, if any, then each new one until the node ends.
-
-        A reader that lags misses the oldest of them, never the newest.
-        """
-        return self._loop.read(self._loop.driver.changes, past=1)
-
-    def alarms(self) -> AsyncIterator[Alarm]:
-        """Yield conditions that need an operator's attention: the last few dozen, then new ones until the node ends."""
-        return self._loop.read(self._loop.driver.alarms, past=64)
-
-    def backup(self, *, label: str = "", timeout: float | None = None) -> AsyncGenerator[bytes]:
-        """Yield the pieces of a backup of this node's state, in order; together they are the file of `restore`.
-
-        It has every write answered before the first piece was requested, while the node goes on serving. A snapshot is
-        taken for it if the newest is older. `timeout` is for each piece. Raise `Refused`. Format:
-        `raft_core.backup_format`.
-        """
-        return self._loop.back_up(label, timeout)
-
-    async def stop(self) -> None:
-        """Stop the node: transfer leadership, answer every caller, end. Bounded by `stop_timeout`."""
-        self._loop.require_loop()
-        self._loop.driver.post(StopAsked())
-        await self._loop.wait_ended()
 
     async def reread_certificates(self) -> None:
         """Read the files of `NodeConfig.tls` now; changed ones are read by themselves within some seconds.
@@ -79,10 +49,6 @@ class Node(NodeApi):
         if self.credentials is not None:
             state = await anyio.to_thread.run_sync(partial(self.credentials.look, again=True))
             self._loop.driver.post_all([] if state is None else [state])
-
-    async def wait_finished(self) -> None:
-        """Wait until the node has stopped or failed (then `open_node` raises). Removal alone does not end it."""
-        await self._loop.wait_ended()
 
 
 @asynccontextmanager
@@ -138,10 +104,7 @@ async def _running(node: Node, loop: Loop | AsyncioLoop, listener: Listener, con
                 await node.stop()
         finally:
             tasks.cancel()
-    if raised is not None and (loop.driver.error is None or not isinstance(raised, Exception)):
-        raise raised
-    if loop.driver.error is not None:
-        raise loop.driver.error from (loop.driver.error.__cause__ or raised)
+    loop.leave_block(raised)
 
 
 async def _tasks(

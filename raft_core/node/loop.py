@@ -1,7 +1,7 @@
 """`NodeLoop`: the part of an adapter's loop that needs an event to wait on, and no particular event loop.
 
-It is the base of each adapter's `Loop`: the turns of the driver, waiting callers, readers of feeds. It awaits only what
-the adapter hands in. It stays interpreted, because adapters derive from it.
+It is the base of each adapter's `Loop`: the turns of the driver, waiting callers, readers of feeds. `LoopNode` is the
+base of its `Node`. They await only what the adapter hands in. They stay interpreted, because adapters derive from them.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Final, Generic, Protocol, Self, TypeVar
 
 from raft_core.backup_format import BackupReader
+from raft_core.effects import Alarm, RoleChanged
+from raft_core.node.api import NodeApi
 from raft_core.node.config import deadline_after
 from raft_core.node.core import NodeCore
 from raft_core.node.driver import Caller, ConnectionTable, Driver, Feed, LaneQueues
-from raft_core.node.events import Answered
+from raft_core.node.events import Answered, StopAsked
 from raft_core.node.home import Home
 from raft_core.node.outcomes import turn_error
 from raft_core.requests import NodeRequest, OpenBackup, ReadBackup
 
-__all__ = ["Event", "NodeLoop"]
+__all__ = ["Event", "LoopNode", "NodeLoop"]
 
 T = TypeVar("T")
 
@@ -143,6 +145,17 @@ class NodeLoop(ABC):
         while not self.driver.ended:
             await self.next_news()
 
+    def leave_block(self, raised: BaseException | None) -> None:
+        """Raise what the block around a node that has ended raises. `raised`: what the user's part of it has raised.
+
+        The node's error has cancelled the user's part, so it stands for an `Exception` that came of that.
+        """
+        error = self.driver.error
+        if raised is not None and (error is None or not isinstance(raised, Exception)):
+            raise raised
+        if error is not None:
+            raise error from (error.__cause__ or raised)
+
     async def take_turns(self, connections: ConnectionTable, wall: Callable[[], int]) -> None:
         """Run the node. When this returns, the node has ended and every caller is answered."""
         try:
@@ -169,6 +182,44 @@ class NodeLoop(ABC):
         except BaseException as failure:
             self.driver.end(turn_error(failure))
             raise
+
+
+class LoopNode(NodeApi):
+    """`NodeApi`, and what needs a loop: streams, backups, the end. Each adapter's `Node` derives from it."""
+
+    def __init__(self, host: NodeCore, loop: NodeLoop, address: str) -> None:
+        super().__init__(host, loop, address)
+        self._loop: Final = loop
+
+    def changes(self) -> AsyncIterator[RoleChanged]:
+        """Yield role, term and leader: the last announcement, if any, then each new one until the node ends.
+
+        A reader that lags misses the oldest of them, never the newest.
+        """
+        return self._loop.read(self._loop.driver.changes, past=1)
+
+    def alarms(self) -> AsyncIterator[Alarm]:
+        """Yield conditions that need an operator's attention: the last few dozen, then new ones until the node ends."""
+        return self._loop.read(self._loop.driver.alarms, past=64)
+
+    def backup(self, *, label: str = "", timeout: float | None = None) -> AsyncGenerator[bytes]:
+        """Yield the pieces of a backup of this node's state, in order; together they are the file of `restore`.
+
+        It has every write answered before the first piece was requested, while the node goes on serving. A snapshot is
+        taken for it if the newest is older. `timeout` is for each piece. Raise `Refused`. Format:
+        `raft_core.backup_format`.
+        """
+        return self._loop.back_up(label, timeout)
+
+    async def stop(self) -> None:
+        """Stop the node: transfer leadership, answer every caller, end. Bounded by `stop_timeout`."""
+        self._loop.require_loop()
+        self._loop.driver.post(StopAsked())
+        await self._loop.wait_ended()
+
+    async def wait_finished(self) -> None:
+        """Wait until the node has stopped or failed (then `open_node` raises). Removal alone does not end it."""
+        await self._loop.wait_ended()
 
 
 class _Caller:

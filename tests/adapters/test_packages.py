@@ -7,6 +7,7 @@ import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ import raft_anyio
 import raft_trio
 from raft_core import errors
 from raft_core.node import events as values
-from raft_core.node.api import NodeApi
 from raft_core.node.config import NodeConfig
 
 PACKAGES = (raft_trio, raft_anyio)
@@ -60,11 +60,16 @@ def test_both_packages_have_the_same_files_and_export_the_same_names() -> None:
     assert raft_trio.__all__ == raft_anyio.__all__
 
 
+def _methods_of(node: type) -> Iterator[Any]:
+    for base in node.__mro__:
+        yield from vars(base).values()
+
+
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
 def test_package_exports_what_methods_of_node_take_and_raise(package: Any) -> None:
     """A service needs no second import: classes of arguments and results, and every error that it may catch."""
     needed: set[str] = set()
-    for method in (*vars(NodeApi).values(), *vars(package.Node).values(), package.open_node, NodeConfig):
+    for method in (*_methods_of(package.Node), package.open_node, NodeConfig):
         for hint in getattr(inspect.unwrap(method), "__annotations__", {}).values():
             needed |= set(re.findall(r"[A-Z][A-Za-z]+", str(hint)))
     raised = {name for name in errors.__all__ if name not in ("PeerError", "FrameError", "RaftStopped", "invariant")}
@@ -80,7 +85,7 @@ def test_package_exports_what_methods_of_node_take_and_raise(package: Any) -> No
 def test_both_nodes_have_the_same_methods_with_the_same_signatures_and_promises() -> None:
     def face(package: object) -> dict[str, tuple[str, str | None]]:
         node = package.Node  # type: ignore[attr-defined]
-        members = {name: getattr(node, name) for name in vars(node) if not name.startswith("_")}
+        members = {name: getattr(node, name) for name in dir(node) if not name.startswith("_")}
         return {
             name: (str(inspect.signature(member)) if callable(member) else "property", inspect.getdoc(member))
             for name, member in members.items()

@@ -28,7 +28,7 @@ PINNED: dict[str, str] = {
     ),
     "raft_trio": (
         "AddLearner AddVoter Alarm AlarmKind CallerError Change ChangeMode Checksum DirectoryInUse DiskError"
-        " Explanation InvariantBroken KeepsTime ListenFailed LogDamaged LogLost MachineBroken Members"
+        " Explanation FeatureUnknown InvariantBroken KeepsTime ListenFailed LogDamaged LogLost MachineBroken Members"
         " MembershipRefused Node NodeConfig NodeLimits NodeStatus NotLeader Openable OutcomeUnknown"
         " PreparesWithWallTime QueueFull RaftError ReadConsistency RefusalReason Refused RemoveNode"
         " RequestError RoleChanged RoleName Settings SettingsError StateMachine StorageBroken Store"
@@ -36,7 +36,7 @@ PINNED: dict[str, str] = {
     ),
     "raft_anyio": (
         "AddLearner AddVoter Alarm AlarmKind CallerError Change ChangeMode Checksum DirectoryInUse DiskError"
-        " Explanation InvariantBroken KeepsTime ListenFailed LogDamaged LogLost MachineBroken Members"
+        " Explanation FeatureUnknown InvariantBroken KeepsTime ListenFailed LogDamaged LogLost MachineBroken Members"
         " MembershipRefused Node NodeConfig NodeLimits NodeStatus NotLeader Openable OutcomeUnknown"
         " PreparesWithWallTime QueueFull RaftError ReadConsistency RefusalReason Refused RemoveNode"
         " RequestError RoleChanged RoleName Settings SettingsError StateMachine StorageBroken Store"

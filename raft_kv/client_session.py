@@ -199,10 +199,10 @@ class Session:
     def _say(self, reply: Reply) -> None:
         self._replies.append(encode(reply, self.client.protocol))
 
-    def _close(self) -> SessionEffect:
+    def _close(self, problem: str = "") -> SessionEffect:
         self._closed = True
         self._queue.clear()
-        return Close()
+        return Close(problem)
 
     def _take(self, now: Millis) -> SessionEffect | None:
         """Answer or send the first command of the queue, with those that may follow in its batch."""
@@ -210,7 +210,7 @@ class Session:
         if isinstance(call, ParseFailure):
             if call.text:
                 self._replies.append(encode_failure(call.text))
-            return self._close()
+            return self._close(call.problem)
         if isinstance(call, TooLarge):
             self._queue.popleft()
             self._transactions.spoil()
@@ -453,6 +453,9 @@ class Session:
             self._replies.append(encode_failure(waiting.text))
             return None
         if isinstance(waiting, SettingUser):
+            if not data:  # the work has failed
+                self._replies.append(encode_failure("ERR the password could not be hashed; this node's log says why"))
+                return None
             return self._begin(self._user.on_hashed(waiting, data, checks=self._checks))
         if isinstance(waiting, Confirming):
             self.access.confirmed = True

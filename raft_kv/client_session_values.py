@@ -67,7 +67,9 @@ class Send(Value, frozen=True):
 
 @final
 class Close(Value, frozen=True):
-    """Close the connection once everything was sent."""
+    """Close the connection once everything was sent. `problem`: what is wrong with the client's bytes, if anything."""
+
+    problem: str = ""
 
 
 @final

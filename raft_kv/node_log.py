@@ -16,8 +16,8 @@ from raft_core.node.status import NodeStatus
 from raft_core.status import Status
 from raft_kv.config import ServeConfig
 from raft_kv.log_output import LOG
+from raft_kv.refusals import AT_CLIENTS
 from raft_kv.version import version
-from raft_tls import Failure
 
 __all__ = ["NodeLog"]
 
@@ -143,10 +143,19 @@ class NodeLog:
         """Log that a client's connection is closed."""
         self._write_at(logging.DEBUG, "client_left", f"client {number} left", client=number)
 
-    def client_refused(self, address: bytes, failure: Failure) -> None:
-        """Log a client whose TLS failed."""
-        text = f"refused a client from {address.decode('utf-8', 'replace')}: {failure.text}"
-        self._write_at(logging.WARNING, "client_refused", text, reason=failure.reason.value)
+    def refused(self, port: str, address: str, reason: str, text: str, others: int) -> None:
+        """Log a connection refused at a port, with the number of the same kind that were not logged."""
+        where = "" if port == AT_CLIENTS else f" at the {port} port"
+        more = f"; {others} more since the last such line" if others else ""
+        self._write_at(
+            logging.WARNING,
+            "client_refused",
+            f"refused a client from {address}{where}: {text}{more}",
+            port=port,
+            address=address,
+            reason=reason,
+            others=others,
+        )
 
     def login_failed(self, user: str, address: str, others: int) -> None:
         """Log a wrong password, or an unknown user (`user` is ""), with the number of those that were not logged."""

@@ -32,13 +32,14 @@ CHECK_INTERVAL: Final = 5
 class OutputBuffer:
     """The session of a client and its unsent output. The connection takes orders from it, a transport takes pieces."""
 
-    __slots__ = ("_checks", "_chunks", "_closed", "_offset", "_open", "_written", "session", "unsent")
+    __slots__ = ("_checks", "_chunks", "_closed", "_offset", "_open", "_written", "problem", "session", "unsent")
 
     def __init__(self, session: Session) -> None:
         self.session: Final = session
         self._chunks: Final[deque[bytes | memoryview]] = deque()
         self._offset = 0  # bytes of the first chunk written or being written
         self.unsent = 0  # bytes, including the piece being written
+        self.problem = ""  # why the session has closed, if the client sent no request
         self._open = False
         self._closed = False
         self._written = False
@@ -54,6 +55,7 @@ class OutputBuffer:
                 self._put(memoryview(effect.data)[effect.skip :] if effect.skip else effect.data)
             elif type(effect) is Close:
                 self._closed = True
+                self.problem = effect.problem
             else:
                 order = effect
         self._open = order is not None

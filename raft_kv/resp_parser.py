@@ -52,6 +52,11 @@ class ParseFailure(Value, frozen=True):
 
     text: str
 
+    @property
+    def problem(self) -> str:
+        """What is wrong, without what the client has sent."""
+        return self.text.removeprefix("ERR ").partition(", got")[0] or "this is a request of a browser"
+
 
 @final
 class TooLarge(Value, frozen=True):
@@ -84,6 +89,7 @@ _DOLLAR: Final = 0x24
 _NEWLINE: Final = 0x0A
 _LENGTH_BYTES: Final = 32  # a sign and a 64-bit number take less
 _NEGATIVE: Final = re.compile(rb"-[0-9]{1,18}")
+_TLS_HANDSHAKE: Final = b"\x16\x03"
 _FOREIGN: Final = (b"post", b"host:")
 _WORD: Final = re.compile(
     rb"""(?P<plain>[^\s"']*)(?:"(?P<double>(?:[^"\\]|\\.)*)"|'(?P<single>(?:[^'\\]|\\.)*)')?(?=\s|\Z)""", re.DOTALL
@@ -190,6 +196,8 @@ class RequestParser:
             return 0
         if self._buffer[start] == _STAR:
             return self._array_end(start, size)
+        if self._buffer.startswith(_TLS_HANDSHAKE, start):
+            return self._fail("this looks like TLS, which this port does not use")
         end = self._line_end(start)
         if end and not self._line_passed and (words := self._inline(bytes(self._buffer[start:end]))):
             requests.append(words)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Final, Protocol, final
@@ -33,6 +32,7 @@ from raft_kv.keyspace import Millis
 from raft_kv.log_output import print_line
 from raft_kv.node_log import NodeLog
 from raft_kv.output_buffer import OutputBuffer
+from raft_kv.refusals import AT_CLIENTS, BAD_REQUEST, Refusals
 from raft_kv.resp_parser import RequestLimits
 from raft_kv.scripts import Scripts
 from raft_kv.state_machine import KeyValueMachine
@@ -137,8 +137,8 @@ class Service:
     loop_delays: Histogram = attrs.field(factory=Histogram)
     supervisor: Supervisor = attrs.field(factory=Supervisor)
     received: int = 0
-    refused: Counter[str] = attrs.field(factory=Counter)
-    """Clients refused, by reason."""
+    refusals: Refusals = attrs.field(init=False)
+    """Clients refused at this server's ports."""
     commands: int = 0
     log: NodeLog = attrs.field(init=False)
     access: Access = attrs.field(init=False)
@@ -156,6 +156,7 @@ class Service:
     def __attrs_post_init__(self) -> None:
         self.log = NodeLog(self.config)
         self._certificate = OwnCertificate(self._alarms)
+        self.refusals = Refusals(self.log.refused)
         self.access = Access(self.machine, self.users)
         self.access.report = self.log.login_failed
         self.admission = Admission(self.config.max_clients_per_address, self.config.max_connection_rate)
@@ -185,23 +186,21 @@ class Service:
         return output
 
     def leave(self, output: OutputBuffer) -> None:
-        """Note that the connection is gone."""
+        """Note that the connection is gone; count and log it if what it sent was no request."""
+        host = _host_of(output.session.client.address)
         if output in self.outputs:
             self.outputs.discard(output)
-            self.admission.leave(_host_of(output.session.client.address))
+            self.admission.leave(host)
+        if output.problem:
+            self.refusals.add(AT_CLIENTS, host.decode(), BAD_REQUEST, output.problem)
         self.log.client_left(output.session.number)
         self._clients.by_number.pop(output.session.number, None)
         self.commands += output.session.client.commands
 
     def refuse(self, output: OutputBuffer, failure: Failure) -> None:
         """Count and log a client whose TLS failed; `leave` follows."""
-        self.refused[failure.reason.value] += 1
-        self.log.client_refused(output.session.client.address, failure)
-
-    def refuse_at_health(self, host: str, failure: Failure) -> None:
-        """Count and log a client of the health port whose TLS failed."""
-        self.refused[failure.reason.value] += 1
-        self.log.client_refused(f"{host} at the health port".encode(), failure)
+        host = _host_of(output.session.client.address).decode()
+        self.refusals.add(AT_CLIENTS, host, failure.reason.value, failure.text)
 
     def certificates(self) -> Mapping[str, float]:
         """Return when the certificate for clients expires, in seconds since 1970; nothing without one."""
@@ -282,7 +281,7 @@ class Service:
             data_memory=self.machine.keyspace.held_bytes,
             memory=memory_in_use(),
             memory_peak=memory_peak(),
-            refused=tuple(sorted(self.refused.items())),
+            refused=self.refusals.by_reason,
             certificate_expires=min(filter(None, (self._certificate.expires, seen.certificate_expires)), default=0),
             keys=census.keys,
             expiring=census.expiring,

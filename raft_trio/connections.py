@@ -26,7 +26,7 @@ from raft_core.node.events import (
     Transmitted,
 )
 from raft_core.node.limits import NodeLimits
-from raft_core.node.reaching import dial_failure, listen_failure
+from raft_core.node.reaching import dial_failure, listen_failure, remote_host
 from raft_storage.forks import keep_from_children, kept_from_children, let_go
 from raft_trio.sockets import PeerSocket, PlainSocket
 
@@ -139,7 +139,7 @@ class Connections:
             connection = _Connection(ConnectionId(next(self._accepted)))
             self._known[connection.number] = connection
             with connection.scope:
-                await self._run(connection, stream, accepted=True)
+                await self._run(connection, stream, accepted=True, address=remote_host(stream.socket.getpeername))
         finally:
             self._open.leave()
 
@@ -154,13 +154,15 @@ class Connections:
                 return
             await self._run(connection, stream, accepted=False)
 
-    async def _run(self, connection: _Connection, stream: trio.SocketStream, *, accepted: bool) -> None:
+    async def _run(
+        self, connection: _Connection, stream: trio.SocketStream, *, accepted: bool, address: str = ""
+    ) -> None:
         """Serve the connection until it ends, and close it."""
         peer = PlainSocket(stream)
         connection.opened(peer)
         try:
             await trio.lowlevel.checkpoint_if_cancelled()  # given up while connecting: never opened
-            self._post(ConnectionOpened(connection.number, accepted))
+            self._post(ConnectionOpened(connection.number, accepted, address))
             with suppress(OSError, trio.ClosedResourceError):
                 while data := await peer.read():
                     self._post(BytesReceived(connection.number, data))

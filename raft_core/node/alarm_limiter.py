@@ -17,8 +17,8 @@ from raft_core.wire.handshake import LinkFault
 
 __all__ = ["FAULT_DROPS", "AlarmLimiter", "no_address"]
 
-Reason: TypeAlias = Drop | AlarmKind | tuple[Index, Term]
-"""The subject of an alarm: a fault of a connection, a kind of alarm, or a snapshot."""
+Reason: TypeAlias = Drop | tuple[Drop, str] | AlarmKind | tuple[Index, Term]
+"""The subject of an alarm: a fault of a connection, perhaps with its detail, a kind of alarm, or a snapshot."""
 
 _MINUTE: Final = 60 * SECOND
 _MOST: Final = 1000
@@ -63,12 +63,16 @@ class AlarmLimiter:
         self._every: Final = every
         self._last: dict[tuple[Reason, NodeId], int] = {}
 
-    def warn(self, reason: Drop, peer: NodeId, text: str, now: int, about: NodeId | None = None) -> None:
+    def warn(
+        self, reason: Drop, peer: NodeId, text: str, now: int, about: NodeId | None = None, detail: str = ""
+    ) -> None:
         """Raise the alarm for a fault of the peer's connection, unless it was raised recently.
 
-        `about`: peers with the same number share one alarm; by default the peer's own.
+        `about`: peers with the same number share one alarm; by default the peer's own. `detail`: one of a few causes of
+        this fault, each with an alarm of its own; it must not hold what the peer has made up.
         """
-        self.alarm(_KINDS.get(reason, AlarmKind.MALFORMED), reason, peer, text, now, about)
+        subject = (reason, detail) if detail else reason
+        self.alarm(_KINDS.get(reason, AlarmKind.MALFORMED), subject, peer, text, now, about)
 
     def alarm(
         self, kind: AlarmKind, reason: Reason, peer: NodeId, text: str, now: int, about: NodeId | None = None

@@ -86,10 +86,11 @@ class TimerFired(Value, frozen=True):
 
 @final
 class ConnectionOpened(Value, frozen=True):
-    """A connection is open: a dialled one, or (`accepted`) one from outside."""
+    """A connection is open: a dialled one, or (`accepted`) one from outside, whose host is `address` if it is known."""
 
     connection: ConnectionId
     accepted: bool
+    address: str = ""
 
 
 @final

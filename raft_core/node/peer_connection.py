@@ -139,7 +139,7 @@ class Connection:
         self.id: Final = identifier
         self.link: Final = link
         self.dialled: Final = dialled
-        self.address: Final = address  # the dialled address
+        self.address: Final = address  # the dialled one, or the host of the other side
         self.asked = False  # no greeting came in time, and we sent a line to provoke an answer
         self.peer = peer
         self.open = not dialled
@@ -161,9 +161,11 @@ class Connection:
         self.bulk = Queue()
 
     def with_address(self, text: str) -> str:
-        """Return a text for an operator, with the dialled address while that may be wrong."""
-        if not self.dialled or self.greeted:
+        """Return a text for an operator, with the other side's address while it is not known to be our peer."""
+        if self.greeted:
             return text
+        if not self.dialled:
+            return f"a connection from {self.address}: {text}" if self.address else text
         return f"at {self.address}, where node {self.peer} was dialled: {text}"
 
     def failed_proof(self) -> bool:

@@ -144,7 +144,7 @@ class Peers:
     def on_opened(self, event: ConnectionOpened) -> None:
         """Send the greeting on a dialled connection; on an accepted one, wait for the peer's."""
         if event.accepted:
-            self._on_accepted(event.connection)
+            self._on_accepted(event.connection, event.address)
             return
         connection = self._connections.get(event.connection)
         if connection is None:  # given up in the meantime
@@ -161,11 +161,11 @@ class Peers:
         if connection is None or connection.closing:
             return
         if type(event) is SecuringFailed:
-            self._fail(connection, event.reason, event.text, b"")
+            self._fail(connection, event.reason, event.text, b"", detail="" if connection.dialled else event.text)
         elif (problem := connection.link.certified(event.names)) is not None:
             self._on_broken(connection, problem)
 
-    def _on_accepted(self, identifier: ConnectionId) -> None:
+    def _on_accepted(self, identifier: ConnectionId, address: str) -> None:
         """Add an accepted connection; at a limit, close another one for it, or refuse it."""
         accepted = [c for c in self._connections.values() if not c.dialled]
         if self._strangers.leave_no_room(accepted):
@@ -176,7 +176,7 @@ class Peers:
             self.close(spare, "too many connections")
         link = self._link(dialer=False, peer=NO_NODE)
         deadline = self.now + self._config.hello_timeout
-        connection = Connection(identifier, link, NO_NODE, dialled=False, deadline=deadline)
+        connection = Connection(identifier, link, NO_NODE, dialled=False, deadline=deadline, address=address)
         self._connections[identifier] = connection
 
     def is_member(self, node: NodeId) -> bool:
@@ -287,18 +287,18 @@ class Peers:
         self._redial.now(node)
         self._errors.pop(node, None)
 
-    def _warn(self, reason: Drop, peer: NodeId, text: str) -> None:
+    def _warn(self, reason: Drop, peer: NodeId, text: str, detail: str = "") -> None:
         """Raise one alarm for all unknown nodes together: their number is unbounded."""
         about = peer if self._strangers.is_known(peer) else NO_NODE
-        self._warnings.warn(reason, peer, text, self.now, about=about)
+        self._warnings.warn(reason, peer, text, self.now, about=about, detail=detail)
 
     def _on_broken(self, connection: Connection, broken: LinkBroken) -> None:
         self._fail(connection, FAULT_DROPS[broken.fault], broken.text, connection.link.refusal(broken))
 
-    def _fail(self, connection: Connection, reason: Drop, text: str, last_words: bytes) -> None:
+    def _fail(self, connection: Connection, reason: Drop, text: str, last_words: bytes, detail: str = "") -> None:
         """Send the reason, close, count; raise an alarm if an operator made a mistake."""
         self.drop(reason)
-        self._warn(reason, connection.peer, connection.with_address(text))
+        self._warn(reason, connection.peer, connection.with_address(text), detail)
         self._close_politely(connection, last_words, text)
 
     def _close_politely(self, connection: Connection, last_words: bytes, text: str) -> None:
@@ -491,6 +491,8 @@ class Peers:
                     self._touch(connection)
                 elif self.now >= connection.deadline:
                     self.drop(Drop.NO_GREETING)
+                    if connection.address and not connection.dialled:  # dialled ones: see `Unreached`
+                        self._warn(Drop.NO_GREETING, NO_NODE, connection.with_address(NO_GREETING))
                     self.close(connection, NO_GREETING if connection.open else NO_CONNECTION)
             elif connection.proof_ticks and connection.failed_proof():
                 self.drop(Drop.SILENT)

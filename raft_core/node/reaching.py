@@ -1,4 +1,4 @@
-"""Error texts for an address that cannot be listened on or dialled, with the address and the remedy.
+"""Error texts for an address that cannot be listened on or dialled, with the address and the remedy; who dialled us.
 
 Adapters pass the operating system's exceptions to these functions, so that every adapter reports the same text.
 """
@@ -6,9 +6,10 @@ Adapters pass the operating system's exceptions to these functions, so that ever
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import Final, final
 
-__all__ = ["ListenFailed", "dial_failure", "listen_failure"]
+__all__ = ["ListenFailed", "dial_failure", "listen_failure", "remote_host"]
 
 _MOST_REASONS: Final = 3
 
@@ -39,6 +40,15 @@ def listen_failure(address: str, failure: OSError) -> ListenFailed:
 def dial_failure(failure: BaseException) -> str:
     """Return the text of a `DialFailed`: the reasons of the system or its resolver, each once."""
     return "; ".join(_reasons(failure)[:_MOST_REASONS])
+
+
+def remote_host(peer_name: Callable[[], object]) -> str:
+    """Return the host at the other side of an accepted socket, whose `getpeername` is given; "" if it is gone."""
+    try:
+        address = peer_name()
+    except OSError:
+        return ""
+    return str(address[0]) if isinstance(address, tuple) and address else ""
 
 
 def _reasons(failure: BaseException) -> list[str]:

@@ -62,8 +62,13 @@ def metrics_answer(metrics: Iterable[Metric]) -> HttpAnswer:
     return HttpAnswer(200, prometheus_text(metrics).encode(), CONTENT_TYPE)
 
 
-def server_metrics(status: ServerStatus, delays: HistogramValue) -> Iterator[Metric]:
-    """Yield the metrics of the server around its node. `delays`: how late the loop woke from its sleeps."""
+def server_metrics(
+    status: ServerStatus, delays: HistogramValue, refusals: Mapping[tuple[str, str], int]
+) -> Iterator[Metric]:
+    """Yield the metrics of the server around its node.
+
+    `delays`: how late the loop woke from its sleeps. `refusals`: connections refused, by port and reason.
+    """
     gauge, counter = MetricKind.GAUGE, MetricKind.COUNTER
     labels = (("version", status.version), ("loop", status.loop))
     yield Metric("raft_kv_build_info", gauge, "Always 1; the labels name version and loop.", (Sample(1, labels),))
@@ -75,6 +80,11 @@ def server_metrics(status: ServerStatus, delays: HistogramValue) -> Iterator[Met
     yield number(counter, "raft_kv_connections_received_total", text, status.connections_received)
     text = "Connections refused by the limits on one address."
     yield number(counter, "raft_kv_connections_refused_total", text, status.clients_refused)
+    text = "Connections refused because of TLS or of what they sent, by port and reason."
+    samples = tuple(
+        Sample(count, (("port", port), ("reason", reason))) for (port, reason), count in sorted(refusals.items())
+    )
+    yield Metric("raft_kv_refused_total", counter, text, samples)
     yield number(counter, "raft_kv_logins_failed_total", "Wrong passwords and unknown users.", status.logins_failed)
     text = "Commands refused because their user had no right to them."
     yield number(counter, "raft_kv_commands_denied_total", text, status.commands_denied)

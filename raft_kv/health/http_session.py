@@ -52,10 +52,11 @@ def _plain(status: int) -> HttpAnswer:
 class HttpSession:
     """One connection. Give it received bytes, take `next_request`, and answer that before the next one.
 
-    `output` collects bytes for the client; take them with `taken`. When `closed`, send them and close the connection.
+    `output` collects bytes for the client; take them with `taken`. When `closed`, send them and close the connection;
+    `problem` then says what is wrong with the client's bytes, if they were no request.
     """
 
-    __slots__ = ("_connection", "_fails", "_head", "_output", "closed")
+    __slots__ = ("_connection", "_fails", "_head", "_output", "closed", "problem")
 
     def __init__(self) -> None:
         self._connection: Final = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST_HEAD)
@@ -63,6 +64,7 @@ class HttpSession:
         self._head = False
         self._fails: HttpAnswer | None = None
         self.closed = False
+        self.problem = ""
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the client; b"" when it sends no more."""
@@ -71,6 +73,11 @@ class HttpSession:
                 self._connection.receive_data(data)
             except (h11.RemoteProtocolError, RuntimeError):  # bytes after the end
                 self.closed = True
+
+    @property
+    def midway(self) -> bool:
+        """True if a request has begun and is not complete."""
+        return bool(self._connection.trailing_data[0]) or self._connection.their_state is h11.SEND_BODY
 
     def taken(self) -> bytes:
         """Return the bytes for the client since the last call."""
@@ -139,6 +146,8 @@ class HttpSession:
 
     def _refuse(self, status: int) -> None:
         """Answer bytes that are no request, and end the connection."""
+        too_large = status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        self.problem = f"a request of more than {MOST_HEAD} bytes" if too_large else "this is no HTTP request"
         if self._connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             self._head = False
             self._write(_plain(status), closes=True)

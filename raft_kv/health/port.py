@@ -22,7 +22,7 @@ from raft_core.node.config import join_address, split_address
 from raft_core.node.metrics import metrics_of
 from raft_core.node.reaching import listen_failure
 from raft_core.node.security import is_loopback
-from raft_core.node.status import Phase
+from raft_core.node.status import Drop, Phase
 from raft_kv.health.answers import (
     Check,
     history_answer,
@@ -38,7 +38,8 @@ from raft_kv.health.page import page_answer
 from raft_kv.health.process import process_figures, process_metrics
 from raft_kv.health.secure_stream import SecureStream
 from raft_kv.log_output import LOG
-from raft_tls import Credentials, Failure, TlsFailed
+from raft_kv.refusals import AT_HEALTH, BAD_REQUEST, TOO_SLOW
+from raft_tls import Credentials, TlsFailed
 
 if TYPE_CHECKING:
     import raft_anyio
@@ -123,12 +124,12 @@ class HealthPort:
         try:
             with anyio.CancelScope() as scope:
                 self._connections[number] = scope
-                await self._converse(stream, number, scope)
+                await self._converse(plain, stream, number, scope)
                 if isinstance(stream, SecureStream):
                     with anyio.move_on_after(PATIENCE):
                         await stream.send_eof()
         except TlsFailed as failed:
-            self._refused(plain, failed.failure)
+            self._refused(plain, failed.failure.reason.value, failed.failure.text)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError):
             pass
         except Exception:  # a defect that one request meets must not end the node
@@ -137,18 +138,22 @@ class HealthPort:
             self._connections.pop(number, None)
             await anyio.aclose_forcefully(stream)
 
-    def _refused(self, plain: ByteStream, failure: Failure) -> None:
+    def _refused(self, plain: ByteStream, reason: str, text: str) -> None:
         if self._service is not None:
             address = plain.extra(SocketAttribute.remote_address, None)
-            self._service.refuse_at_health(str(address[0]) if isinstance(address, tuple) else "", failure)
+            self._service.refusals.add(AT_HEALTH, str(address[0]) if isinstance(address, tuple) else "", reason, text)
 
-    async def _converse(self, stream: ByteStream, number: int, scope: anyio.CancelScope) -> None:
+    async def _converse(self, plain: ByteStream, stream: ByteStream, number: int, scope: anyio.CancelScope) -> None:
         session = HttpSession()
         patience = PATIENCE
         while True:
             with anyio.move_on_after(patience) as waiting:
                 request = await _next_request(stream, session)
             if waiting.cancelled_caught:
+                if isinstance(stream, SecureStream) and not stream.settled:
+                    self._refused(plain, Drop.TLS_FAILED.value, f"the TLS handshake was not done after {PATIENCE:g} s")
+                elif session.midway:
+                    self._refused(plain, TOO_SLOW, "a request was begun and not completed in time")
                 return
             if request is not None:
                 session.answer(await self.answer(request))
@@ -156,6 +161,8 @@ class HealthPort:
             if data:
                 with anyio.fail_after(PATIENCE):
                     await stream.send(data)
+            if session.problem:
+                self._refused(plain, BAD_REQUEST, session.problem)
             if session.closed or request is None:
                 return
             self._connections[number] = self._connections.pop(number, scope)
@@ -185,7 +192,7 @@ class HealthPort:
         expiry = self.certificates()
         if request.path == "/metrics":
             of_node = metrics_of(node.status, certificates=expiry)
-            of_server = server_metrics(service.status(node), service.loop_delays.value)
+            of_server = server_metrics(service.status(node), service.loop_delays.value, service.refusals.counts)
             return metrics_answer([*of_node, *of_server, *process_metrics(process_figures())])
         if request.path == "/history.json":
             answer = history_answer(service.history)

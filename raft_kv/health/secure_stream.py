@@ -28,6 +28,11 @@ class SecureStream(ByteStream):
         self._received = b""
         self._ended = False
 
+    @property
+    def settled(self) -> bool:
+        """True once the handshake is done, or the other side goes on without TLS."""
+        return self._session.settled
+
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """Return the next plain bytes. The handshake is part of it."""
         while not self._received:

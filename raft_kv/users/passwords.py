@@ -19,7 +19,8 @@ MAX_PASSWORD_BYTES: Final = 512
 _COST, _BLOCK, _PARALLEL = 14, 8, 1
 _SALT_BYTES: Final = 16
 _HASH_BYTES: Final = 32
-_MEMORY: Final = 64 * 1024 * 1024
+_MEMORY: Final = 65 * 1024 * 1024
+"""A little more than a hash of the highest cost takes."""
 _FORM: Final = re.compile(r"scrypt:(1[0-6]):(8):(1):([0-9a-f]{32}):([0-9a-f]{64})")
 _NO_HASH: Final = f"scrypt:{_COST}:{_BLOCK}:{_PARALLEL}:{'00' * _SALT_BYTES}:{'00' * _HASH_BYTES}"
 """Compared with the password of a user that does not exist, so that its name cannot be found by the time it takes."""

@@ -32,7 +32,7 @@ def test_document_names_every_path() -> None:
 
 def test_server_metrics_follow_conventions() -> None:
     found = [
-        *server_metrics(ServerStatus(node=1), HistogramValue()),
+        *server_metrics(ServerStatus(node=1), HistogramValue(), {("clients", "not_tls"): 1}),
         *process.process_metrics(process.process_figures()),
     ]
     assert list(faults(found)) == []

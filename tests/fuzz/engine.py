@@ -68,6 +68,8 @@ class Report:
     corpus: int = 0
     slowest: float = 0.0
     failures: list[Failure] = field(default_factory=list)
+    inputs: list[bytes] = field(default_factory=list)
+    """The corpus: inputs that reached new lines."""
 
 
 def mutated(data: bytes, others: Sequence[bytes], words: Sequence[bytes], rng: random.Random) -> bytes:
@@ -146,11 +148,16 @@ def _memory(target: Target, data: bytes) -> int:
         tracemalloc.stop()
 
 
-def fuzz(target: Target, seconds: float, rng: random.Random, *, most: int = 1 << 62) -> Report:
-    """Fuzz the target for this time, or for `most` executions, or until it has failed five times."""
+def fuzz(
+    target: Target, seconds: float, rng: random.Random, *, most: int = 1 << 62, known: Sequence[bytes] = ()
+) -> Report:
+    """Fuzz the target for this time, or for `most` executions, or until it has failed five times.
+
+    `known`: the corpus of earlier runs, to begin with besides the seeds.
+    """
     report, lines = Report(target.name), _Lines(target.watched)
     corpus: list[bytes] = []
-    pending = list(target.seeds)
+    pending = [*known, *target.seeds]
     end = time.monotonic() + seconds
     while report.executions < most and len(report.failures) < 5 and (pending or time.monotonic() < end):
         data = (
@@ -186,5 +193,5 @@ def fuzz(target: Target, seconds: float, rng: random.Random, *, most: int = 1 <<
             corpus.append(data)
             if len(corpus) > _CORPUS:
                 del corpus[rng.randrange(len(corpus))]
-    report.lines, report.corpus = len(lines.seen), len(corpus)
+    report.lines, report.corpus, report.inputs = len(lines.seen), len(corpus), corpus
     return report

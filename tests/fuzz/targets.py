@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import blake2b
 from typing import Final
+from unittest import mock
 
 import msgspec
 
@@ -66,7 +67,10 @@ from raft_kv.health.http_session import MOST_HEAD, HttpAnswer, HttpSession
 from raft_kv.resp_parser import RequestLimits, RequestParser
 from raft_kv.snapshot_format import SnapshotUnreadable, count_keys, read_snapshot
 from raft_kv.state_machine import KeyValueMachine
+from raft_kv.users import passwords
+from raft_kv.users.access import Access
 from raft_testing.disk.crash_disk import CrashDisk
+from tests.fuzz import tls_target
 from tests.fuzz.engine import Target
 
 __all__ = ["TARGETS"]
@@ -279,12 +283,14 @@ _COMMANDS: Final = (
     b"HELLO 3\r\nCLIENT LIST\r\nINFO\r\nRAFT STATUS\r\nCOMMAND DOCS get\r\n",
     b"SCAN 0 MATCH a*b?[c-d] COUNT 10\r\nKEYS *\r\nSETRANGE k 100 x\r\nINCRBY n 5\r\nEXPIRE k 10 NX\r\n",
     b"RAFT SESSION\r\nRAFT ONCE 1 1 SET k v\r\nWATCH k\r\nEVAL x 0\r\nMSET a 1 b 2\r\nDELEX k IFEQ v\r\n",
+    b"ACL SETUSER root on >pw ~* +@all\r\nAUTH root pw\r\nACL SETUSER a on nopass %R~a* -@all +get\r\nACL LOG\r\n",
     b"RAFT BACKUP OPEN 1 2\r\nRAFT BACKUP READ 1 2 3\r\nRAFT ADD 4 h:1 LEARNER\r\nCLIENT KILL ID 3\r\n",
 )
 _WORDS: Final = (
     b"\r\n", b"$-1\r\n", b"*-1\r\n", b"*1\r\n", b"$0\r\n\r\n", b"SET", b"GET", b"MGET", b"APPEND", b"SETRANGE", b"SCAN",
     b"KEYS", b"MULTI\r\n", b"EXEC\r\n", b"WATCH", b"EXPIREAT", b"PX", b"KEEPTTL", b"IFEQ", b"RAFT", b"ONCE", b"CLIENT",
     b"CONFIG GET", b"HELLO", b"EVALSHA", b"SCRIPT LOAD", b"GETRANGE", b"INCRBY", b"RENAME", b"COUNT", b"MATCH", b"*",
+    b"ACL SETUSER", b"AUTH", b"~*", b"+@all", b"%RW~", b"resetpass",
 )  # fmt: skip
 _REQUESTS: Final = RequestLimits(bulk_bytes=4096, request_bytes=16 * 1024)
 
@@ -297,9 +303,15 @@ def _resp(data: bytes) -> None:
     assert parser.held_bytes <= 4 * _REQUESTS.request_bytes
 
 
+def _cheap_hash(password: bytes, salt: bytes, *_costs: int) -> bytes:
+    """The hash of a password, without what makes it slow."""
+    return blake2b(password, salt=salt[:16], digest_size=32).digest()
+
+
 def _session(data: bytes) -> None:
     """A client of a server of one: its session, the log's format and the state machine behind it."""
-    session, machine = Session(1, effects.SessionLimits(requests=_REQUESTS)), KeyValueMachine()
+    machine = KeyValueMachine()
+    session = Session(1, effects.SessionLimits(requests=_REQUESTS), access=Access(machine))
     index = 0
     for part in _cuts(data):
         orders = session.receive(part, 1000)
@@ -313,6 +325,9 @@ def _session(data: bytes) -> None:
                 orders = session.answered(machine.query(order.query), 1000)
             elif isinstance(order, effects.Pause):
                 orders = session.resume(1000)
+            elif isinstance(order, effects.OffLoop):
+                with mock.patch.object(passwords, "_derive", _cheap_hash):
+                    orders = session.answered(order.work(), 1000)
             elif isinstance(order, effects.Inspect):
                 return
             else:
@@ -419,5 +434,6 @@ TARGETS: Final = _all(
         ("raft_core/",),
     ),
     Target("http", _HTTP, _http, ("raft_kv/health/",), _HTTP_WORDS),
+    Target("tls", tls_target.SEEDS, tls_target.run, ("raft_tls/",), seconds=0.1),
 )
-"""All targets by name. The time of `session`, `entry`, `core` and `records` is that of many steps."""
+"""All targets by name. The time of `session`, `entry`, `core`, `records` and `tls` is that of many steps."""

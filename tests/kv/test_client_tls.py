@@ -49,7 +49,7 @@ class Served:
         return client
 
     def refusals(self) -> dict[str, int]:
-        return dict(self.world.service.refused)
+        return dict(self.world.service.refusals.by_reason)
 
 
 class Client:

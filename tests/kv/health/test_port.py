@@ -310,7 +310,7 @@ def secure_port(own: TLS) -> tuple[HealthPort, list[tuple[str, str]]]:
     """A port with TLS, and the failures that its server is told of."""
     refused: list[tuple[str, str]] = []
     service = SimpleNamespace(
-        leaving=False, refuse_at_health=lambda host, failure: refused.append((host, failure.reason.value))
+        leaving=False, refusals=SimpleNamespace(add=lambda port, host, reason, text: refused.append((host, reason)))
     )
     port = HealthPort("0.0.0.0:8379", credentials=Credentials(own))
     port.attach(cast(Any, service), cast(Any, SimulatedNode()))
@@ -365,9 +365,10 @@ async def test_client_needs_a_certificate_where_clients_of_the_server_do() -> No
 
 @pytest.mark.trio
 async def test_handshake_that_dawdles_is_closed(autojump_clock: trio.testing.MockClock) -> None:
-    port, _ = secure_port(tls(authorities=""))
+    port, refused = secure_port(tls(authorities=""))
     line = Line(TlsSession(trusting(), server=False).start()[:20])
     began = trio.current_time()
     await port._client(line)
     assert trio.current_time() - began == pytest.approx(PATIENCE)
     assert line.closed
+    assert refused == [("", Drop.TLS_FAILED.value)]

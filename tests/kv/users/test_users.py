@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import scrypt
 
 import pytest
 
 from raft_core.ids import Index
-from raft_kv.client_session_values import TransferLeadership
+from raft_kv.client_session_values import OffLoop, Send, TransferLeadership
 from raft_kv.log_format import Calls, Query, encode_entry, encode_query, on_behalf
-from raft_kv.resp import CommandError
+from raft_kv.resp import CommandError, encode
 from raft_kv.state_machine import KeyValueMachine
 from raft_kv.users import passwords
 from raft_kv.users.file import read_users
-from raft_kv.users.passwords import hash_password, matches
+from raft_kv.users.passwords import hash_password, is_hash, matches
 from raft_kv.users.table import VOUCHED
 from tests.kv.users.node import ADMIN, Node, Talker
 
@@ -478,3 +479,23 @@ def test_session_opened_before_there_were_users_is_for_everyone() -> None:
     assert client.say(*ADMIN) == b"OK"
     assert client.say(b"AUTH", b"root", b"secret") == b"OK"
     assert client.say(b"RAFT", b"ONCE", session, b"1", b"INCR", b"n") == 1
+
+
+def test_hash_of_the_highest_cost_is_checked() -> None:
+    """Such a hash may come from ACL SETUSER or a file. Its memory was once a little more than was allowed."""
+    salt = bytes(16)
+    derived = scrypt(b"x", salt=salt, n=1 << 16, r=8, p=1, maxmem=1 << 27, dklen=32)
+    highest = f"scrypt:16:8:1:{salt.hex()}:{derived.hex()}"
+    assert is_hash(highest)
+    assert matches(b"x", [hash_password(b"y"), highest]) == highest
+    assert matches(b"z", [highest]) == ""
+
+
+def test_password_that_cannot_be_hashed_is_an_error(root: Talker) -> None:
+    """The thread's work has failed, so it has no result."""
+    effects = root.session.receive(encode([b"ACL", b"SETUSER", b"bob", b">secret"], 2), 10**12)
+    assert isinstance(effects[-1], OffLoop)
+    (sent,) = root.session.answered(b"", 10**12)
+    assert isinstance(sent, Send)
+    assert sent.data.startswith(b"-ERR the password could not be hashed")
+    assert root.say(b"ACL", b"USERS") == [b"root"]

@@ -32,7 +32,7 @@ from raft_core.node.events import (
     Transmitted,
 )
 from raft_core.node.limits import NodeLimits
-from raft_core.node.reaching import dial_failure, remote_host
+from raft_core.node.reaching import dial_failure, remote_address
 from raft_storage.forks import keep_from_children, let_go
 
 __all__ = ["AsyncioConnections"]
@@ -65,10 +65,10 @@ class _Peer(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=1, low=0)  # pause as soon as the system does not take everything
         self._table.opened(self, accepted=self._accepted)
 
-    def remote_host(self) -> str:
-        """Return the host at the other side; "" if it is gone."""
+    def remote_address(self) -> str:
+        """Return the IP address of the other side; "" if it is gone."""
         connected = None if self.transport is None else self.transport.get_extra_info("socket")
-        return "" if connected is None else remote_host(connected.getpeername)
+        return "" if connected is None else remote_address(connected.getpeername)
 
     def data_received(self, data: bytes) -> None:
         self._table.post(BytesReceived(self.number, bytes(data)))
@@ -153,7 +153,7 @@ class AsyncioConnections:
             peer.end()
             return
         self._known[peer.number] = peer
-        self.post(ConnectionOpened(peer.number, accepted, peer.remote_host() if accepted else ""))
+        self.post(ConnectionOpened(peer.number, accepted, peer.remote_address() if accepted else ""))
 
     def lost(self, peer: _Peer, *, accepted: bool) -> None:
         """Report the end of a connection, unless it was ordered."""

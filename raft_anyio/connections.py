@@ -33,7 +33,7 @@ from raft_core.node.events import (
     Transmitted,
 )
 from raft_core.node.limits import NodeLimits
-from raft_core.node.reaching import dial_failure, listen_failure, remote_host
+from raft_core.node.reaching import dial_failure, listen_failure, remote_address
 from raft_storage.forks import kept_from_children
 
 __all__ = ["Connections", "Listener", "listening"]
@@ -166,7 +166,7 @@ class Connections:
 
     async def _carry(self, connection: _Connection, stream: SocketStream, *, accepted: bool) -> None:
         await anyio.lowlevel.checkpoint_if_cancelled()  # given up while connecting: never opened
-        address = remote_host(stream.extra(SocketAttribute.raw_socket).getpeername) if accepted else ""
+        address = remote_address(stream.extra(SocketAttribute.raw_socket).getpeername) if accepted else ""
         self._post(ConnectionOpened(connection.number, accepted, address))
         async with anyio.create_task_group() as both:
             both.start_soon(self._write, connection, stream, both.cancel_scope)

@@ -26,7 +26,7 @@ from raft_core.node.events import (
     Transmitted,
 )
 from raft_core.node.limits import NodeLimits
-from raft_core.node.reaching import dial_failure, listen_failure, remote_host
+from raft_core.node.reaching import dial_failure, listen_failure, remote_address
 from raft_storage.forks import keep_from_children, kept_from_children, let_go
 from raft_trio.sockets import PeerSocket, PlainSocket
 
@@ -139,7 +139,7 @@ class Connections:
             connection = _Connection(ConnectionId(next(self._accepted)))
             self._known[connection.number] = connection
             with connection.scope:
-                await self._run(connection, stream, accepted=True, address=remote_host(stream.socket.getpeername))
+                await self._run(connection, stream, accepted=True, address=remote_address(stream.socket.getpeername))
         finally:
             self._open.leave()
 

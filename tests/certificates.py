@@ -20,7 +20,10 @@ _HOLDER: Final[list[tempfile.TemporaryDirectory[str]]] = []
 
 @cache
 def files() -> Path:
-    """The directory: node-1 to node-4, client-alice, expired/node-1, and other/ with another authority."""
+    """The directory: node-1 to node-4, client-alice, expired/node-1, elsewhere/node-2, other/ with another authority.
+
+    The authority has signed elsewhere/node-2 too, for another cluster.
+    """
     holder = tempfile.TemporaryDirectory(prefix="raft-certs-")
     _HOLDER.append(holder)
     directory = Path(holder.name)
@@ -29,10 +32,12 @@ def files() -> Path:
         for node in (1, 2, 3, 4):
             certificates.make_node(place, CLUSTER, node, ["localhost", "127.0.0.1"])
     certificates.make_client(directory, "alice")
-    expired = directory / "expired"
-    expired.mkdir()
-    for name in ("ca.crt", "ca.key"):
-        (expired / name).write_bytes((directory / name).read_bytes())
+    expired, elsewhere = directory / "expired", directory / "elsewhere"
+    for place in (expired, elsewhere):
+        place.mkdir()
+        for name in ("ca.crt", "ca.key"):
+            (place / name).write_bytes((directory / name).read_bytes())
+    certificates.make_node(elsewhere, "elsewhere", 2, ["localhost"])
     with mock.patch.object(certificates, "_now", return_value=datetime.now(UTC) - timedelta(days=30)):
         certificates.make_node(expired, CLUSTER, 1, ["localhost"], days=1)
     both = (directory / "ca.crt").read_bytes() + (directory / "other" / "ca.crt").read_bytes()

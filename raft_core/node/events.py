@@ -86,7 +86,7 @@ class TimerFired(Value, frozen=True):
 
 @final
 class ConnectionOpened(Value, frozen=True):
-    """A connection is open: a dialled one, or (`accepted`) one from outside, whose host is `address` if it is known."""
+    """A connection is open: a dialled one, or (`accepted`) one from outside, from this IP address if it is known."""
 
     connection: ConnectionId
     accepted: bool

@@ -139,7 +139,7 @@ class Connection:
         self.id: Final = identifier
         self.link: Final = link
         self.dialled: Final = dialled
-        self.address: Final = address  # the dialled one, or the host of the other side
+        self.address: Final = address  # the dialled one, or that of the other side, without a port
         self.asked = False  # no greeting came in time, and we sent a line to provoke an answer
         self.peer = peer
         self.open = not dialled

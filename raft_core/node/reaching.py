@@ -9,7 +9,7 @@ import errno
 from collections.abc import Callable
 from typing import Final, final
 
-__all__ = ["ListenFailed", "dial_failure", "listen_failure", "remote_host"]
+__all__ = ["ListenFailed", "dial_failure", "listen_failure", "remote_address"]
 
 _MOST_REASONS: Final = 3
 
@@ -42,8 +42,8 @@ def dial_failure(failure: BaseException) -> str:
     return "; ".join(_reasons(failure)[:_MOST_REASONS])
 
 
-def remote_host(peer_name: Callable[[], object]) -> str:
-    """Return the host at the other side of an accepted socket, whose `getpeername` is given; "" if it is gone."""
+def remote_address(peer_name: Callable[[], object]) -> str:
+    """Return the IP address of the other side of an accepted socket, whose `getpeername` is given; "" if it is gone."""
     try:
         address = peer_name()
     except OSError:

@@ -19,6 +19,7 @@ __all__ = ["MOST_HEAD", "HttpAnswer", "HttpRequest", "HttpSession"]
 MOST_HEAD: Final = 8 * 1024
 """Bytes of a request line and its headers."""
 _MOST_QUERY_FIELDS: Final = 16
+_TOO_LARGE: Final = f"a request of more than {MOST_HEAD} bytes"
 _ALLOWED: Final = ("GET", "HEAD")
 
 
@@ -124,6 +125,9 @@ class HttpSession:
         self._fails = None
         if method not in _ALLOWED:
             self._fails = attrs.evolve(_plain(405), headers=(("Allow", ", ".join(_ALLOWED)),))
+        elif len(event.target) + sum(len(name) + len(value) for name, value in event.headers) > MOST_HEAD:
+            self.problem = _TOO_LARGE  # it came whole, so that h11 has not counted it
+            self._fails = _plain(431)
         elif headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
             self._fails = _plain(413)
         try:
@@ -147,7 +151,7 @@ class HttpSession:
     def _refuse(self, status: int) -> None:
         """Answer bytes that are no request, and end the connection."""
         too_large = status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-        self.problem = f"a request of more than {MOST_HEAD} bytes" if too_large else "this is no HTTP request"
+        self.problem = _TOO_LARGE if too_large else "this is no HTTP request"
         if self._connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             self._head = False
             self._write(_plain(status), closes=True)

@@ -117,6 +117,8 @@ class HealthPort:
 
     async def _client(self, plain: ByteStream) -> None:
         stream = plain if self._credentials is None else SecureStream(plain, self._credentials)
+        remote = plain.extra(SocketAttribute.remote_address, None)
+        host = str(remote[0]) if isinstance(remote, tuple) else ""
         if len(self._connections) >= MOST_CONNECTIONS:
             self._connections.pop(next(iter(self._connections))).cancel()
         self._numbers += 1
@@ -124,12 +126,12 @@ class HealthPort:
         try:
             with anyio.CancelScope() as scope:
                 self._connections[number] = scope
-                await self._converse(plain, stream, number, scope)
+                await self._converse(host, stream, number, scope)
                 if isinstance(stream, SecureStream):
                     with anyio.move_on_after(PATIENCE):
                         await stream.send_eof()
         except TlsFailed as failed:
-            self._refused(plain, failed.failure.reason.value, failed.failure.text)
+            self._refused(host, failed.failure.reason.value, failed.failure.text)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError):
             pass
         except Exception:  # a defect that one request meets must not end the node
@@ -138,12 +140,11 @@ class HealthPort:
             self._connections.pop(number, None)
             await anyio.aclose_forcefully(stream)
 
-    def _refused(self, plain: ByteStream, reason: str, text: str) -> None:
+    def _refused(self, host: str, reason: str, text: str) -> None:
         if self._service is not None:
-            address = plain.extra(SocketAttribute.remote_address, None)
-            self._service.refusals.add(AT_HEALTH, str(address[0]) if isinstance(address, tuple) else "", reason, text)
+            self._service.refusals.add(AT_HEALTH, host, reason, text)
 
-    async def _converse(self, plain: ByteStream, stream: ByteStream, number: int, scope: anyio.CancelScope) -> None:
+    async def _converse(self, host: str, stream: ByteStream, number: int, scope: anyio.CancelScope) -> None:
         session = HttpSession()
         patience = PATIENCE
         while True:
@@ -151,9 +152,9 @@ class HealthPort:
                 request = await _next_request(stream, session)
             if waiting.cancelled_caught:
                 if isinstance(stream, SecureStream) and not stream.settled:
-                    self._refused(plain, Drop.TLS_FAILED.value, f"the TLS handshake was not done after {PATIENCE:g} s")
+                    self._refused(host, Drop.TLS_FAILED.value, f"the TLS handshake was not done after {PATIENCE:g} s")
                 elif session.midway:
-                    self._refused(plain, TOO_SLOW, "a request was begun and not completed in time")
+                    self._refused(host, TOO_SLOW, "a request was begun and not completed in time")
                 return
             if request is not None:
                 session.answer(await self.answer(request))
@@ -162,7 +163,7 @@ class HealthPort:
                 with anyio.fail_after(PATIENCE):
                     await stream.send(data)
             if session.problem:
-                self._refused(plain, BAD_REQUEST, session.problem)
+                self._refused(host, BAD_REQUEST, session.problem)
             if session.closed or request is None:
                 return
             self._connections[number] = self._connections.pop(number, scope)

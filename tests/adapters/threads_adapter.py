@@ -24,7 +24,7 @@ from raft_core.node import events as host
 from raft_core.node.config import NodeConfig, deadline_after, join_address, split_address
 from raft_core.node.driver import host_at
 from raft_core.node.outcomes import ended, error_of, result_of
-from raft_core.node.reaching import dial_failure, remote_host
+from raft_core.node.reaching import dial_failure, remote_address
 from raft_core.node.status import NodeStatus
 from raft_core.requests import Propose, Read, ReadConsistency, Request
 from raft_core.state_machine import StateMachine
@@ -170,7 +170,7 @@ class _Connection:
             self._socket = connected
             if self._number not in self._known:  # given up while it was being made
                 return
-            address = remote_host(connected.getpeername) if accepted else ""
+            address = remote_address(connected.getpeername) if accepted else ""
             self._inbox.put(host.ConnectionOpened(self._number, accepted, address))
             Thread(target=self._write, args=(connected,), daemon=True).start()
             with suppress(OSError):

@@ -114,6 +114,7 @@ def test_old_clients_get_an_answer_and_the_end() -> None:
     (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
     (b"GET /" + b"a" * MOST_HEAD, 431),
     (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * MOST_HEAD, 431),
+    (b"GET / HTTP/1.1\r\nX: " + b"y" * MOST_HEAD + b"\r\n" + HOST, 431),  # at once, whole
 ])  # fmt: skip
 def test_everything_else_is_refused(data: bytes, status: int) -> None:
     assert refused(data) == status

@@ -181,6 +181,6 @@ def test_processes_move_to_tls_and_to_another_authority_without_a_failed_request
             assert wait_until(lambda: secure_peers(health[1]) == 2, 20.0)
 
             with client(cluster, 2, new) as last:
-                assert all(int(last.get(f"load:{node}") or 0) > 10 for node in (1, 2, 3))  # type: ignore[arg-type]
+                assert all(int(last.get(f"load:{node}") or 0) > 10 for node in (1, 2, 3))
     finally:
         use_tls({})

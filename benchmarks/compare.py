@@ -241,7 +241,9 @@ def main(arguments: Sequence[str]) -> int:
         epilog=f"Shapes: {names}. Extras: {', '.join(EXTRAS)}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--systems", default=",".join(SYSTEMS), help="NAME, or LABEL=LOOP@PYTHON for another package")
+    parser.add_argument(
+        "--systems", default=",".join(SYSTEMS), help="NAME, LOOP-tls, or LABEL=LOOP@PYTHON for another package"
+    )
     parser.add_argument("--shapes", default="all", help="parts of the names of shapes, with commas; or none")
     parser.add_argument("--extras", default="", help="what else to measure, with commas; or all")
     parser.add_argument("--repetitions", type=int, default=5)

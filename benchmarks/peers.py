@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load.build import Missing, etcd_load, resp_load
+from raft_kv.certificates import make_authority, make_node
 from raft_kv.demo.cluster import Cluster, free_ports
 from raft_kv.node_client import NodeConnection, wait_until
 
@@ -119,12 +120,19 @@ class System(ABC):
 
 
 class RaftKv(System):
-    """Three `raft-kv serve` on one of the loops. `python`: another interpreter, with its own installed package."""
+    """Three `raft-kv serve` on one of the loops. `python`: another interpreter, with its own installed package.
 
-    def __init__(self, name: str, loop: str, directory: Path, tools: Path, python: str = "") -> None:
+    With `tls` nodes and clients use TLS.
+    """
+
+    def __init__(
+        self, name: str, loop: str, directory: Path, tools: Path, python: str = "", *, tls: bool = False
+    ) -> None:
         self.name = name
-        self._client = resp_load(tools)
+        self._client = resp_load(tools, tls=tls)
         self.cluster = Cluster(directory, loop, python=(python, "-I") if python else (sys.executable,))
+        if tls:
+            self.cluster.flags = {node: _tls_flags(directory / "tls", self.cluster.name, node) for node in (1, 2, 3)}
         self.cluster.found(3)
         self.cluster.wait_ready([1, 2, 3], _PATIENCE)
 
@@ -173,6 +181,15 @@ class RaftKv(System):
 
     def close(self) -> None:
         self.cluster.__exit__()
+
+
+def _tls_flags(directory: Path, cluster: str, node: int) -> tuple[str, ...]:
+    """Make a certificate; return the options of `raft-kv serve`. Its port for clients takes plain connections too."""
+    if not directory.exists():
+        make_authority(directory, cluster)
+    make_node(directory, cluster, node, ["127.0.0.1"])
+    files = {"certificate": f"node-{node}.crt", "key": f"node-{node}.key", "authorities": "ca.crt"}
+    return (*(f"--tls-{name}={directory / file}" for name, file in files.items()), "--tls-clients=accept")
 
 
 class Etcd(System):
@@ -359,7 +376,10 @@ class PySyncObj(System):
 
 
 def system_named(word: str, directory: Path, tools: Path) -> System:
-    """Start a system: etcd, redis, pysyncobj, a loop, or NAME=LOOP@PYTHON. Raise `Missing` with what to install."""
+    """Start a system: etcd, redis, pysyncobj, a loop (LOOP-tls: with TLS), or NAME=LOOP@PYTHON.
+
+    Raise `Missing` with what to install.
+    """
     if word == "etcd":
         return Etcd(directory / word, tools)
     if word == "redis":
@@ -368,6 +388,8 @@ def system_named(word: str, directory: Path, tools: Path) -> System:
         return PySyncObj(directory / word)
     name, _, rest = word.rpartition("=")
     loop, _, python = rest.partition("@")
+    loop, tls = loop.removesuffix("-tls"), loop.endswith("-tls")
     if not python and find_spec(loop) is None:
         raise Missing(f"pip install {loop}")
-    return RaftKv(name or loop, loop, directory / (name or loop), tools, python)
+    name = name or (f"{loop}-tls" if tls else loop)
+    return RaftKv(name, loop, directory / name, tools, python, tls=tls)

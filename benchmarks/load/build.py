@@ -19,13 +19,17 @@ class Missing(Exception):
     """A program that a part needs is not installed; the text says what to install."""
 
 
-def resp_load(directory: Path) -> str:
-    """Return the path of the compiled client for servers that speak RESP."""
+def resp_load(directory: Path, *, tls: bool = False) -> str:
+    """Return the path of the compiled client for servers that speak RESP, over TLS if asked for."""
     compiler = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
     if compiler is None or not sys.platform.startswith("linux"):
         raise Missing("the load client needs Linux and a C compiler (Debian: apt install gcc)")
-    program = directory / "resp_load"
-    subprocess.run([compiler, "-O2", "-o", program, _SOURCES / "resp_load.c", "-lm"], check=True)
+    program = directory / ("resp_load_tls" if tls else "resp_load")
+    words: list[str | Path] = [compiler, "-O2", "-o", program, _SOURCES / "resp_load.c", "-lm"]
+    if not tls:
+        subprocess.run(words, check=True)
+    elif subprocess.run([*words, "-DWITH_TLS", "-lssl", "-lcrypto"], capture_output=True, check=False).returncode:
+        raise Missing("a load client with TLS needs OpenSSL (Debian: apt install libssl-dev)")
     return str(program)
 
 

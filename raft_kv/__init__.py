@@ -6,7 +6,23 @@ between them, the clients and the node.
 
 from __future__ import annotations
 
-from raft_kv.client_session import Session
-from raft_kv.state_machine import KeyValueMachine
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from raft_kv.client_session import Session
+    from raft_kv.state_machine import KeyValueMachine
 
 __all__ = ["KeyValueMachine", "Session"]
+
+
+def __getattr__(name: str) -> object:
+    """Import when first used: `raft-kv certs` needs neither of them, nor the packages that they need."""
+    if name == "Session":
+        from raft_kv.client_session import Session
+
+        return Session
+    if name == "KeyValueMachine":
+        from raft_kv.state_machine import KeyValueMachine
+
+        return KeyValueMachine
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

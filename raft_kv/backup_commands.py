@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from raft_kv.cli_command import KINDS_TEXT, Command, collect
+from raft_kv.cli_command import CONNECTING_TEXT, KINDS_TEXT, Command, collect
 from raft_kv.options import Option, Values, structure, with_variables
 
 __all__ = ["BACKUP_COMMANDS"]
@@ -104,7 +104,7 @@ def _verify(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
 BACKUP_COMMANDS: Final[Mapping[str, Command]] = {
     "backup": Command(
         help="write a backup of a running cluster",
-        description=_BACKUP,
+        description=_BACKUP + CONNECTING_TEXT,
         examples=_BACKUP_EXAMPLES,
         options=_BACKUP_OPTIONS,
         execute=_backup,

@@ -29,16 +29,15 @@ from raft_core.node.reaching import ListenFailed
 from raft_kv import config as serving
 from raft_kv.backup_commands import BACKUP_COMMANDS
 from raft_kv.certs_command import CERTS_COMMAND
-from raft_kv.cli_command import KINDS_TEXT, Command, collect
+from raft_kv.cli_command import CONNECTING_TEXT, KINDS_TEXT, Command, collect
+from raft_kv.client_tls import TLS_VARIABLES, use_tls
 from raft_kv.config import FASTEST_LOOP, LOOPS, ServeConfig, fastest_loop, given_values, serve_config
 from raft_kv.doctor.options import DOCTOR
 from raft_kv.fd_limit import most_open_files, within_descriptors
 from raft_kv.log_output import LOG, flush, log_to_stderr, print_error
-from raft_kv.node_client import TLS_VARIABLES, use_tls
 from raft_kv.options import Option, Values, add_flags, unused, with_variables
 from raft_kv.ping import PING
 from raft_kv.stopping import stop_when_input_ends
-from raft_kv.users.file import users_of_file
 from raft_kv.version import version
 
 __all__ = ["COMMANDS", "main"]
@@ -102,8 +101,6 @@ everything that waits, in sentences.
 
 Exit status, for scripts: 0 if a node that answered knows a leader, 1 if no node answered,
 3 if nodes answered and none knows a leader. With --watch, the status of the last look.
-
-With RAFT_KV_CLIENT_TLS_AUTHORITIES=FILE it uses TLS, as do the other commands that connect to nodes.
 """
 _STATUS_EXAMPLES: Final = """\
 examples:
@@ -227,6 +224,8 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
         return _complain(1, f"{failure}{_remedy(failure)}")
     except (OSError, RaftError) as failure:
         return _complain(1, f"{failure or type(failure).__name__}")
+    except ModuleNotFoundError as failure:
+        return _complain(1, f"this command needs the package {failure.name}: pip install 'sansio-raft[kv]'")
     finally:
         flush()
 
@@ -295,6 +294,8 @@ def _serve(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
 
 def _check_users(config: ServeConfig, values: Values) -> None:
     """Raise `SettingsError`, with the origin, if the file of users cannot be used: before anything is written."""
+    from raft_kv.users.file import users_of_file
+
     try:
         users_of_file(config.users)
     except SettingsError as failure:
@@ -405,6 +406,24 @@ def _hash_password(_flags: Mapping[str, Any], _environ: Mapping[str, str]) -> in
 
 
 COMMANDS: Final[Mapping[str, Command]] = {
+    "serve": Command(
+        help="run one node",
+        description=_SERVE,
+        examples=_SERVE_EXAMPLES,
+        options=serving.OPTIONS,
+        execute=_serve,
+    ),
+    "status": Command(
+        help="show how nodes stand",
+        description=_STATUS + CONNECTING_TEXT,
+        examples=_STATUS_EXAMPLES,
+        options=_STATUS_OPTIONS,
+        execute=_status,
+    ),
+    "ping": PING,
+    "doctor": DOCTOR,
+    **BACKUP_COMMANDS,
+    "certs": CERTS_COMMAND,
     "hash-password": Command(
         help="hash a password for a file of users",
         description="""\
@@ -416,25 +435,12 @@ for a line of the file of --users, such as
         options=(),
         execute=_hash_password,
     ),
-    "serve": Command(
-        help="run one node",
-        description=_SERVE,
-        examples=_SERVE_EXAMPLES,
-        options=serving.OPTIONS,
-        execute=_serve,
-    ),
-    "status": Command(
-        help="show how nodes stand",
-        description=_STATUS,
-        examples=_STATUS_EXAMPLES,
-        options=_STATUS_OPTIONS,
-        execute=_status,
-    ),
-    "demo": Command(
-        help="watch a cluster survive the death of its leader",
-        description=_DEMO,
-        options=_DEMO_OPTIONS,
-        execute=_demo,
+    "migrate": Command(
+        help="move a stopped node's data to another kind of store",
+        description=_MIGRATE,
+        examples=_MIGRATE_EXAMPLES,
+        options=_MIGRATE_OPTIONS,
+        execute=_migrate,
     ),
     "recover-from-quorum-loss": Command(
         help="the last resort after the permanent loss of a majority",
@@ -443,16 +449,11 @@ for a line of the file of --users, such as
         options=_RECOVERY_OPTIONS,
         execute=_recover,
     ),
-    "migrate": Command(
-        help="move a stopped node's data to another kind of store",
-        description=_MIGRATE,
-        examples=_MIGRATE_EXAMPLES,
-        options=_MIGRATE_OPTIONS,
-        execute=_migrate,
+    "demo": Command(
+        help="watch a cluster survive the death of its leader",
+        description=_DEMO,
+        options=_DEMO_OPTIONS,
+        execute=_demo,
     ),
-    "certs": CERTS_COMMAND,
-    **BACKUP_COMMANDS,
-    "doctor": DOCTOR,
-    "ping": PING,
 }
 """All subcommands by name."""

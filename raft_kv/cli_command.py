@@ -9,12 +9,20 @@ import attrs
 
 from raft_kv.options import Option, Values, structure
 
-__all__ = ["KINDS_TEXT", "Command", "collect"]
+__all__ = ["CONNECTING_TEXT", "KINDS_TEXT", "Command", "collect"]
 
 T = TypeVar("T")
 
 KINDS_TEXT: Final = "PATH, file:PATH, sqlite:PATH, rocksdb:PATH or mdbx:PATH"
 """The forms of a location, for help texts."""
+
+
+CONNECTING_TEXT: Final = """
+It uses TLS if RAFT_KV_CLIENT_TLS_AUTHORITIES names the file of the authorities, and shows the certificate
+of RAFT_KV_CLIENT_TLS_CERTIFICATE and RAFT_KV_CLIENT_TLS_KEY. If REDISCLI_AUTH holds a password, it
+authenticates with it, as the user of REDISCLI_USER or as default.
+"""
+"""For help texts of commands that connect to nodes."""
 
 
 @final

@@ -10,24 +10,22 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from typing import Final, TypeAlias, final
 
 import attrs
 import hiredis
 
-from raft_core.errors import SettingsError
+from raft_kv.client_tls import context
 
 __all__ = [
-    "TLS_VARIABLES",
     "Address",
     "Failed",
     "NodeConnection",
     "NodeReport",
     "node_status",
     "report_of",
-    "use_tls",
     "wait_until",
 ]
 
@@ -37,30 +35,6 @@ _READ_BYTES: Final = 256 * 1024
 
 class Failed(Exception):  # named for what happened, as the library's errors are
     """The node was unreachable or did not answer in time; the outcome of the request is unknown."""
-
-
-TLS_VARIABLES: Final = ("RAFT_KV_CLIENT_TLS_AUTHORITIES", "RAFT_KV_CLIENT_TLS_CERTIFICATE", "RAFT_KV_CLIENT_TLS_KEY")
-"""Environment variables of all commands that connect to nodes: files for TLS. With the first one, they use TLS."""
-_tls: ssl.SSLContext | None = None
-
-
-def use_tls(environ: Mapping[str, str]) -> None:
-    """Have every later `NodeConnection` of this process use TLS if the variables say so. Raise `SettingsError`."""
-    global _tls
-    authorities, certificate, key = (environ.get(name, "") for name in TLS_VARIABLES)
-    _tls = None
-    if not authorities:
-        if certificate or key:
-            raise SettingsError(f"{TLS_VARIABLES[0]} is missing: the file with the authorities of the nodes")
-        return
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        context.load_verify_locations(authorities)
-        if certificate:
-            context.load_cert_chain(certificate, key or None)
-    except OSError as failure:
-        raise SettingsError(f"cannot use the files of {', '.join(TLS_VARIABLES)}: {failure}") from None
-    _tls = context
 
 
 @final
@@ -74,7 +48,9 @@ class NodeConnection:
         try:
             plain = socket.create_connection(address, timeout)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket: Final = plain if _tls is None else _tls.wrap_socket(plain, server_hostname=address[0])
+            self._socket: Final = (
+                plain if (tls := context()) is None else tls.wrap_socket(plain, server_hostname=address[0])
+            )
         except ssl.SSLError as failure:
             raise Failed(f"TLS with {address[0]} failed: {failure.reason or failure}") from None
         except OSError as failure:

@@ -10,7 +10,7 @@ import attrs
 
 from raft_core.errors import SettingsError
 from raft_core.node.config import split_address
-from raft_kv.cli_command import Command, collect
+from raft_kv.cli_command import CONNECTING_TEXT, Command, collect
 from raft_kv.options import Option, with_variables
 
 __all__ = ["PING", "PingOptions", "run_ping"]
@@ -76,7 +76,7 @@ def _ping(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
 
 PING: Final = Command(
     help="ask whether a node is alive, or ready",
-    description=_DESCRIPTION,
+    description=_DESCRIPTION + CONNECTING_TEXT,
     options=_OPTIONS,
     execute=_ping,
 )

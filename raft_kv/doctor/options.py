@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from raft_kv.cli_command import KINDS_TEXT, Command
+from raft_kv.cli_command import CONNECTING_TEXT, KINDS_TEXT, Command
 from raft_kv.options import Option, Values, structure, with_variables
 
 __all__ = ["DOCTOR"]
@@ -56,7 +56,7 @@ def _doctor(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
 
 DOCTOR: Final = Command(
     help="say what is not right with a cluster, a node's data or its configuration",
-    description=_DESCRIPTION,
+    description=_DESCRIPTION + CONNECTING_TEXT,
     examples=_EXAMPLES,
     options=_OPTIONS,
     execute=_doctor,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from raft_core.node.security import TLS
 from raft_kv.cli import main
-from raft_kv.node_client import TLS_VARIABLES, use_tls
+from raft_kv.client_tls import TLS_VARIABLES, use_tls
 from raft_tls import Credentials
 from tests.certificates import files
 
@@ -27,6 +29,29 @@ def test_made_files_are_taken_by_a_node(tmp_path: Path, capsys: pytest.CaptureFi
 
     tls = TLS(certificate=tmp_path / "node-7.crt", key=tmp_path / "node-7.key", authorities=tmp_path / "ca.crt")
     assert Credentials(tls, ("a b", 7)).state.expires > 0
+
+
+WITHOUT = """
+import sys
+for name in ("hiredis", "anyio", "trio", "h11", "rich", "uvloop"):
+    sys.modules[name] = None  # importing it fails
+from raft_kv.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_certificates_are_made_without_the_packages_of_the_server(tmp_path: Path) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", WITHOUT, *words], capture_output=True, text=True, cwd=tmp_path)
+
+    for words in (["init"], ["node", "1"], ["client", "alice"]):
+        done = run("certs", *words)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "certs" / "node-1.crt").exists()
+    missing = run("status")
+    assert missing.returncode == 1
+    assert "sansio-raft[kv]" in missing.stderr
+    assert "Traceback" not in missing.stderr
 
 
 def test_existing_files_stay_and_renewal_keeps_the_key(tmp_path: Path) -> None:

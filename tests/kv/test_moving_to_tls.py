@@ -22,8 +22,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from raft_kv.client_tls import TLS_VARIABLES, use_tls
 from raft_kv.demo.cluster import Cluster, free_ports
-from raft_kv.node_client import TLS_VARIABLES, use_tls, wait_until
+from raft_kv.node_client import wait_until
 from tests.certificates import CLUSTER, files
 from tests.kv.test_refusals import PING, say
 

@@ -28,8 +28,9 @@ from raft_core.ids import ClusterId, Incarnation, NodeId
 from raft_core.node.security import TLS
 from raft_core.wire import WIRE_VERSION, FrameKind, Hello, Link
 from raft_core.wire.frames import MAGIC
+from raft_kv.client_tls import TLS_VARIABLES, use_tls
 from raft_kv.demo.cluster import Cluster, free_ports
-from raft_kv.node_client import TLS_VARIABLES, use_tls, wait_until
+from raft_kv.node_client import wait_until
 from tests.certificates import CLUSTER, files, tls
 
 PASSWORD = "correct-horse"

@@ -223,7 +223,7 @@ class Session:
         try:
             if self._checks:
                 self._user.check(call, in_transaction=self._transactions.queued is not None)
-            call = self._queue[0] = self.gate.checked(translate(call, self.scripts))
+            call = self._queue[0] = self.gate.checked(self._translated(call))
             command = look_up(call)
             self.client.last_command = command.word
         except CommandError as failure:
@@ -307,10 +307,17 @@ class Session:
         try:
             if self._checks:
                 self.access.table.check(self.client.user, look_up(call), call)
-            translated = self.gate.checked(translate(call, self.scripts))
+            translated = self.gate.checked(self._translated(call))
             return translated if _may_follow(translated, flag) else None
         except CommandError:
             return None
+
+    def _translated(self, call: list[bytes]) -> list[bytes]:
+        """Return the call as it enters the log. Raise `CommandError`, also without the right to what a script does."""
+        translated = translate(call, self.scripts)
+        if translated is not call and self._checks:
+            self._user.check(translated, in_transaction=self._transactions.queued is not None)
+        return translated
 
     def _read(self, calls: list[list[bytes]], now: Millis) -> Read:
         return Read(entries.encode_query(Query(self.client.protocol, [], calls, False, self._user.name), now))
@@ -365,7 +372,7 @@ class Session:
         transaction = self._transactions.queued
         try:
             identity, inner = once_of(call, in_transaction=transaction is not None)
-            command = look_up(inner := self.gate.checked(translate(inner, self.scripts)))
+            command = look_up(inner := self.gate.checked(self._translated(inner)))
             if transaction is not None and transaction.once is not None:
                 raise CommandError("ERR RAFT ONCE names a transaction once")
             if WRITE not in command.flags:

@@ -46,8 +46,8 @@ class ClientUser:
         """Raise `CommandError` if the user may not do this; in RAFT ONCE, neither it nor the command inside."""
         context = "multi" if in_transaction else "toplevel"
         self._access.check(self._client.user, look_up(call), call, self._about, context)
-        if is_once(call) and len(call) > 4:
-            self.check(call[4:], in_transaction=in_transaction)
+        if is_once(call) and len(call) > 4:  # once: RAFT ONCE in RAFT ONCE is refused later
+            self._access.check(self._client.user, look_up(call[4:]), call[4:], self._about, context)
 
     def proposal(
         self, command: Calls | Transaction | Once | OpenSession | ChangeUser | DeleteUsers, *, checks: bool
@@ -67,7 +67,7 @@ class ClientUser:
 
     def authenticate(self, name: bytes, password: bytes, then: list[bytes] | None = None) -> Begun:
         """Begin the check of a password; `then`: the rest of HELLO."""
-        return Begun(Authenticating(name, then), OffLoop(self._access.password_check(name, password)))
+        return Begun(Authenticating(name, self._access.now, then), OffLoop(self._access.password_check(name, password)))
 
     def on_password(self, waiting: Authenticating, *, right: bool) -> Begun | Reply:
         """Take the outcome of that check."""
@@ -75,7 +75,7 @@ class ClientUser:
         address = client.address.rpartition(b":")[0]
         if not right:
             delay = access.login_failed(waiting.user, self._about, address)
-            return Begun(Refusing(WRONG_PASSWORD), Wait(delay))
+            return Begun(Refusing(WRONG_PASSWORD), Wait(max(0.0, delay - (access.now - waiting.since))))
         client.user = waiting.user
         access.login_succeeded(address)
         return OK if waiting.then is None else Begun(Inspecting(waiting.then), Inspect())

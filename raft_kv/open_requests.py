@@ -90,9 +90,13 @@ class BackingUp:
 @final
 @attrs.frozen
 class Authenticating:
-    """Waiting for the check of a password. `then`: the rest of HELLO, to be answered if it is right."""
+    """Waiting for the check of a password, since this time of the monotonic clock.
+
+    `then`: the rest of HELLO, to be answered if it is right.
+    """
 
     user: bytes
+    since: float
     then: list[bytes] | None = None
 
 

@@ -216,27 +216,29 @@ class Operation:
     run: Callable[[Keyspace, Words, Words], Reply]
     keys: int
     arguments: int
+    calls: str
+    """The commands that the script calls in Redis; a user needs the right to each."""
 
 
 OPERATIONS: Final[dict[str, Operation]] = {
-    "delete": Operation(_delete, 1, 1),
-    "pexpire": Operation(_pexpire, 1, 2),
-    "expire": Operation(_expire, 1, 2),
-    "set": Operation(_set, 1, 2),
-    "extend": Operation(_extend, 1, 3),
-    "extend-to": Operation(_extend_to, 1, 2),
-    "pttl": Operation(_pttl, 1, 1),
-    "lock-release": Operation(_lock_release, 2, 1),
-    "lock-extend": Operation(_lock_extend, 1, 2),
-    "lock-reset": Operation(_lock_reset, 2, 0),
-    "take": Operation(_take, 1, 2),
-    "give-back": Operation(_give_back, 1, 1),
-    "ttl": Operation(_ttl, 1, 1),
-    "acquire": Operation(_acquire, 1, 2),
-    "set-nx": Operation(_set_nx, 1, 2),
-    "acquire-all": Operation(_acquire_all, 1, 2),
-    "extend-all": Operation(_extend_all, 1, 2),
-    "release-all": Operation(_release_all, 1, 1),
+    "delete": Operation(_delete, 1, 1, "get del"),
+    "pexpire": Operation(_pexpire, 1, 2, "get pexpire"),
+    "expire": Operation(_expire, 1, 2, "get expire"),
+    "set": Operation(_set, 1, 2, "get set"),
+    "extend": Operation(_extend, 1, 3, "get pttl pexpire"),
+    "extend-to": Operation(_extend_to, 1, 2, "get pttl pexpire"),
+    "pttl": Operation(_pttl, 1, 1, "get pttl"),
+    "lock-release": Operation(_lock_release, 2, 1, "get del"),
+    "lock-extend": Operation(_lock_extend, 1, 2, "get ttl expire"),
+    "lock-reset": Operation(_lock_reset, 2, 0, "del"),
+    "take": Operation(_take, 1, 2, "get set"),
+    "give-back": Operation(_give_back, 1, 1, "get del"),
+    "ttl": Operation(_ttl, 1, 1, "get ttl"),
+    "acquire": Operation(_acquire, 1, 2, "set expire"),
+    "set-nx": Operation(_set_nx, 1, 2, "set"),
+    "acquire-all": Operation(_acquire_all, 1, 2, "exists set"),
+    "extend-all": Operation(_extend_all, 1, 2, "get set"),
+    "release-all": Operation(_release_all, 1, 1, "get del"),
 }
 
 

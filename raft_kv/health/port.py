@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_address
+from math import isnan
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 import anyio
@@ -253,7 +254,9 @@ async def _next_request(stream: ByteStream, session: HttpSession) -> HttpRequest
 
 def _seconds(text: str) -> float:
     with suppress(ValueError):
-        return min(max(float(text), 0.001), _MOST_SECONDS)
+        seconds = float(text)
+        if not isnan(seconds):
+            return min(max(seconds, 0.001), _MOST_SECONDS)
     return _READ_SECONDS
 
 

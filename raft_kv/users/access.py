@@ -24,6 +24,7 @@ from raft_kv.users.table import VOUCHED, Denied, UserTable, full_name
 __all__ = ["WRONG_PASSWORD", "Access", "LogItem"]
 
 WRONG_PASSWORD: Final = "WRONGPASS invalid username-password pair or user is disabled."
+_UNKNOWN: Final = b"(unknown)"
 _KEPT: Final = 128
 _REMEMBERED: Final = 1024
 _FIRST_DELAY: Final = 0.2
@@ -89,6 +90,11 @@ class Access:
         self._unreported = 0
         self._known: Final[OrderedDict[bytes, None]] = OrderedDict()
         self._failed: Final[OrderedDict[bytes, tuple[int, float]]] = OrderedDict()
+
+    @property
+    def now(self) -> float:
+        """The monotonic clock, in seconds."""
+        return self._clock()
 
     @property
     def table(self) -> UserTable:
@@ -161,7 +167,7 @@ class Access:
             if user.nopass:
                 return b"1"
             stand = "\0".join(user.passwords).encode()
-            digest = hmac.digest(secret, b"%d %b%b\0%b" % (len(name), name, stand, password), "sha256")
+            digest = hmac.digest(secret, b"%d %d %b%b%b" % (len(name), len(stand), name, stand, password), "sha256")
             if user.passwords and digest in known:
                 return b"1"
             if not matches(password, user.passwords):
@@ -174,9 +180,13 @@ class Access:
         return work
 
     def login_failed(self, name: bytes, client: str, address: bytes) -> float:
-        """Note a wrong password, or an unknown user. Return the seconds until the client may be told."""
+        """Note a wrong password, or an unknown user.
+
+        Return the seconds from its arrival until the client may be told, so that the time of the check does not show.
+        An unknown name is not noted: some people type their password there, and made-up ones would fill ACL LOG.
+        """
         self.failures += 1
-        self._note("auth", "toplevel", "AUTH", name, client)
+        self._note("auth", "toplevel", "AUTH", name if name in self.table.grants else _UNKNOWN, client)
         now = self._clock()
         self._report_login(name, address, now)
         count, since = self._failed.pop(address, (0, now))

@@ -29,7 +29,9 @@ CATEGORIES: Final = (
     "admin", "connection", "dangerous", "fast", "keyspace", "read", "scripting", "slow", "string", "transaction",
     "write",
 )  # fmt: skip
-_DANGEROUS: Final = frozenset({"flushall", "flushdb", "keys", "info", "role", "client|kill", "client|list"})
+_DANGEROUS: Final = frozenset({"flushall", "flushdb", "keys", "info"})
+_ADMIN: Final = frozenset({"client|kill", "client|list", "role"})
+"""Commands for administrators, as in Redis, that need no such flag here."""
 _FOR_ALL: Final = frozenset({
     "acl|cat", "acl|genpass", "acl|help", "acl|whoami", "client|help", "command|help", "config|help", "raft|help",
     "raft|once", "raft|session", "script|help",
@@ -62,7 +64,7 @@ def _categories(command: Command, name: str) -> Iterator[str]:
     if WRITE in command.flags and group != "scripting":
         yield "write"
     yield "fast" if FAST in command.flags else "slow"
-    if ADMIN in command.flags and name not in _FOR_ALL:
+    if (ADMIN in command.flags and name not in _FOR_ALL) or name in _ADMIN:
         yield "admin"
         yield "dangerous"
     elif name in _DANGEROUS:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, final
 
 from raft_kv.commands import look_up
+from raft_kv.commands.comparing import OPERATIONS
 from raft_kv.commands.documentation import DOCUMENTATION
 from raft_kv.commands.table import INTERNAL, Command
 from raft_kv.resp import CommandError
@@ -42,6 +43,14 @@ def full_name(command: Command, call: Sequence[bytes]) -> str:
         if word in words:
             return f"{command.name}|{word}"
     return command.name
+
+
+def _called_by(command: Command, call: Sequence[bytes]) -> list[str]:
+    """Return the commands that a script calls, as soon as it is translated into its operation."""
+    if command.name != "raft.script" or len(call) < 2:
+        return []
+    operation = OPERATIONS.get(call[1].decode("ascii", "replace"))
+    return [] if operation is None else operation.calls.split()
 
 
 @final
@@ -115,6 +124,11 @@ class UserTable:
         if not grant.may_call(full):
             user = grant.user.name.decode("utf-8", "replace")
             raise Denied(f"NOPERM User {user} has no permissions to run the '{full}' command", "command", full)
+        for inner in _called_by(command, call):
+            if not grant.may_call(inner):
+                user = grant.user.name.decode("utf-8", "replace")
+                text = f"NOPERM User {user} has no permissions to run the '{inner}' command, which the script calls"
+                raise Denied(text, "command", inner)
         wrong = grant.wrong_key(command, call)
         if wrong is not None:
             raise Denied("NOPERM No permissions to access a key", "key", wrong[:128].decode("utf-8", "replace"))

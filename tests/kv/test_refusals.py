@@ -204,7 +204,7 @@ REFUSALS = [
     ("health", 1, "expired", "expired", GET, "EXPIRED", "bad_certificate", "expired"),
     ("health", 1, "old TLS", "old", GET, "PROTOCOL_VERSION", "tls_failed", "no version of TLS in common"),
     ("health", 1, "oversize", "alice", HUGE, "431", "bad_request", "more than 8192 bytes"),
-    ("health", 1, "garbage in TLS", "alice", GARBAGE, "400", "bad_request", "no HTTP request"),
+    ("health", 1, "garbage in TLS", "alice", GARBAGE + b"\r\n\r\n", "400", "bad_request", "no HTTP request"),
     ("health", 1, "garbage like TLS", "plain", b"\x16\x03\x01\x00\x05" + GARBAGE, "", "tls_failed", "TLS failed"),
 ]  # fmt: skip
 SERVED = [(port, own) for port in ("clients", "health") for own in ("alice", "node-3", "elsewhere")]

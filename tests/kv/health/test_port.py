@@ -146,7 +146,9 @@ async def test_failed_check_is_named(node: SimulatedNode, leaving: bool, failed:
     assert node.most_reading == 0
 
 
-@pytest.mark.parametrize(("query", "seconds"), [("", 1.0), ("?timeout=0.2", 0.2), ("?timeout=x", 1.0)])
+@pytest.mark.parametrize(
+    ("query", "seconds"), [("", 1.0), ("?timeout=0.2", 0.2), ("?timeout=x", 1.0), ("?timeout=nan", 1.0)]
+)
 @pytest.mark.trio
 async def test_read_has_deadline(query: str, seconds: float, autojump_clock: trio.testing.MockClock) -> None:
     node = SimulatedNode()

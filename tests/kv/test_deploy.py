@@ -112,7 +112,48 @@ def test_backup_is_verified_before_old_ones_are_removed() -> None:
 # Container.
 
 
-def test_entry_point_runs_in_a_bare_environment_and_stops_by_its_signal(tmp_path: Path) -> None:
+BARE_ROOT = """
+set -eu
+root=$1 data=$2 who=$3 read=$4; shift 4
+mount -t tmpfs none "$root"
+for place in $read; do
+    [ ! -L "$place" ] || { mkdir -p "$root$(dirname "$place")"; cp -P "$place" "$root$place"; continue; }
+    mkdir -p "$root$place"
+    mount --bind "$place" "$root$place"
+    mount -o remount,bind,ro "$root$place"
+done
+mkdir -p "$root$data" "$root/dev"
+touch "$root/dev/null"
+mount --bind /dev/null "$root/dev/null"
+mount --bind "$VOLUME" "$root$data"
+mount -o remount,ro "$root"
+[ -z "$who" ] || exec chroot --userspec="$who" "$root" "$@"
+exec chroot "$root" "$@"
+"""
+"""Give the command a root with nothing but what it may read, and the volume. Only the volume can be written."""
+
+
+def in_a_bare_root(root: Path, volume: Path, data: str, uid: int) -> list[str]:
+    """The beginning of a command line that runs in such a root, in the volume; [] if this user may not make one."""
+    root.mkdir()
+    places = ("/usr", "/bin", "/lib", "/lib64", sys.base_prefix, sys.prefix, str(DEPLOY.parent))
+    parents = [place for place in dict.fromkeys(places) if Path(place).exists()]
+    read = [one for one in parents if not any(one != other and one.startswith(f"{other}/") for other in parents)]
+    mapped = [] if os.getuid() == 0 else ["--map-root-user"]
+    who = f"{uid}:{uid}" if os.getuid() == 0 and _may_run(uid) else ""
+    made = ["unshare", "--mount", *mapped, "env", f"VOLUME={volume}", "sh", "-c", BARE_ROOT, "sh", str(root), data]
+    made += [who, " ".join(read), "env", "-i", "-C", data]
+    tried = [*made, sys.executable, "-c", "import raft_kv.cli"]
+    environ = {"PYTHONPATH": str(DEPLOY.parent)}
+    tried[-3:-3] = [f"{name}={value}" for name, value in environ.items()]
+    try:
+        return made if subprocess.run(tried, capture_output=True).returncode == 0 else []
+    except FileNotFoundError:
+        return []
+
+
+@pytest.mark.parametrize("rooted", [True, False], ids=["bare root", "bare environment"])
+def test_entry_point_runs_in_a_bare_root_and_stops_by_its_signal(tmp_path: Path, *, rooted: bool) -> None:
     """As the container does: no variables but the image's, no root, the volume as the only place to write."""
     image = container()
     environ = dict(pair.split("=", 1) for line in image["ENV"] for pair in shlex.split(line))
@@ -130,22 +171,31 @@ def test_entry_point_runs_in_a_bare_environment_and_stops_by_its_signal(tmp_path
     }
     (uid,) = image["USER"]
     user: dict[str, Any] = {}
+    prefix: list[str] = []
     if os.getuid() == 0 and _may_run(int(uid)):
         os.chown(volume, int(uid), -1)
         tmp_path.chmod(0o755)
         user = {"user": int(uid), "group": int(uid), "extra_groups": []}
+    outside = dict(bare)
+    if rooted:
+        prefix = in_a_bare_root(tmp_path / "root", volume, data, int(uid))
+        if not prefix:
+            pytest.skip("this user may not make a root of its own (unshare, mount)")
+        bare["RAFT_KV_DATA"] = environ["RAFT_KV_DATA"]
+        prefix += [f"{name}={value}" for name, value in bare.items()]
+        user, bare = {}, dict(os.environ)
     program = [sys.executable, "-m", "raft_kv"]
     entry = json.loads(image["ENTRYPOINT"][0])
     health = json.loads(image["HEALTHCHECK"][0].partition(" CMD ")[2])
     assert entry[0] == health[0] == "raft-kv"
 
     server = subprocess.Popen(
-        [*program, *entry[1:], "--id", "1"],
+        [*prefix, *program, *entry[1:], "--id", "1"],
         env=bare, cwd=volume, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **user,
     )  # fmt: skip
     try:
         check = [*program, *health[1:], f"127.0.0.1:{port}"]
-        healthy = wait_until(lambda: not subprocess.run(check, env=bare, capture_output=True).returncode, 30.0, 0.2)
+        healthy = wait_until(lambda: not subprocess.run(check, env=outside, capture_output=True).returncode, 30.0, 0.2)
         assert healthy, server.stderr and server.poll() is not None and server.stderr.read()
         assert wait_until(lambda: run_ping(PingOptions(address=[f"127.0.0.1:{port}"], ready=True)) == 0, 20.0, 0.2)
         server.send_signal(signal.Signals[image["STOPSIGNAL"][0]])
@@ -155,6 +205,7 @@ def test_entry_point_runs_in_a_bare_environment_and_stops_by_its_signal(tmp_path
         server.communicate()
     assert server.returncode == 0
     assert json.loads(log.splitlines()[-1])["event"] == "stopped"
+    assert container()["WORKDIR"] == [data]  # on a root that is read-only, it is also the place of temporary files
     assert [path.name for path in volume.iterdir()] == [Path(environ["RAFT_KV_DATA"]).name]
 
 

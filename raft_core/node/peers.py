@@ -289,8 +289,7 @@ class Peers:
 
     def _warn(self, reason: Drop, peer: NodeId, text: str, detail: str = "") -> None:
         """Raise one alarm for all unknown nodes together: their number is unbounded."""
-        about = peer if self._strangers.is_known(peer) else NO_NODE
-        self._warnings.warn(reason, peer, text, self.now, about=about, detail=detail)
+        self._warnings.warn(reason, peer, text, self.now, peer if self._strangers.is_known(peer) else NO_NODE, detail)
 
     def _on_broken(self, connection: Connection, broken: LinkBroken) -> None:
         self._fail(connection, FAULT_DROPS[broken.fault], broken.text, connection.link.refusal(broken))

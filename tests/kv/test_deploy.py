@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from raft_core.errors import SettingsError
+from raft_core.node.security import TLS, node_uri
 from raft_kv.cli import main
 from raft_kv.config import OPTIONS, serve_config
 from raft_kv.demo.cluster import free_ports
@@ -25,6 +26,8 @@ from raft_kv.node_client import wait_until
 from raft_kv.options import Values
 from raft_kv.ordinals import fill_in
 from raft_kv.ping import PingOptions, run_ping
+from raft_tls import Credentials
+from tests.certificates import CLUSTER, files
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -42,9 +45,13 @@ def unit(name: str) -> dict[str, dict[str, list[str]]]:
     return sections
 
 
-def manifests() -> dict[str, dict[str, Any]]:
+PLAIN, TLS_TOO = "raft-kv.yaml", "raft-kv-tls.yaml"
+both_manifests = pytest.mark.parametrize("name", [PLAIN, TLS_TOO])
+
+
+def manifests(name: str = PLAIN) -> dict[str, dict[str, Any]]:
     """The objects of the manifest by kind and name."""
-    text = (DEPLOY / "kubernetes" / "raft-kv.yaml").read_text("utf-8")
+    text = (DEPLOY / "kubernetes" / name).read_text("utf-8")
     return {f"{each['kind']} {each['metadata']['name']}": each for each in yaml.safe_load_all(text)}
 
 
@@ -223,8 +230,9 @@ def _may_run(uid: int) -> bool:
 # Kubernetes.
 
 
-def test_manifest_lets_nodes_find_each_other_before_they_are_ready() -> None:
-    found = manifests()
+@both_manifests
+def test_manifest_lets_nodes_find_each_other_before_they_are_ready(name: str) -> None:
+    found = manifests(name)
     whole = found["StatefulSet raft-kv"]["spec"]
     nodes = found[f"Service {whole['serviceName']}"]["spec"]
 
@@ -237,32 +245,35 @@ def test_manifest_lets_nodes_find_each_other_before_they_are_ready() -> None:
     assert labels == whole["selector"]["matchLabels"] == nodes["selector"] == budget["selector"]["matchLabels"]
 
 
-def test_manifest_probes_liveness_without_a_quorum_and_readiness_with_one() -> None:
-    (server,) = manifests()["StatefulSet raft-kv"]["spec"]["template"]["spec"]["containers"]
+@both_manifests
+def test_manifest_probes_liveness_without_a_quorum_and_readiness_with_one(name: str) -> None:
+    (server,) = manifests(name)["StatefulSet raft-kv"]["spec"]["template"]["spec"]["containers"]
+    scheme = {"scheme": "HTTPS"} if name == TLS_TOO else {}
 
     ports = {port["name"]: port["containerPort"] for port in server["ports"]}
     environ = {each["name"]: each.get("value") for each in server["env"]}
     assert environ["RAFT_KV_HEALTH"] == f"0.0.0.0:{ports['health']}"
-    assert (
-        server["livenessProbe"]["httpGet"] == server["startupProbe"]["httpGet"] == {"path": "/livez", "port": "health"}
-    )
-    assert server["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "health"}
+    alive = {"path": "/livez", "port": "health", **scheme}
+    assert server["livenessProbe"]["httpGet"] == server["startupProbe"]["httpGet"] == alive
+    assert server["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "health", **scheme}
     assert server["securityContext"]["readOnlyRootFilesystem"] is True
     assert {ports["redis"], ports["peers"]} == {int(port) for port in container()["EXPOSE"][0].split()}
-    mounts = {mount["mountPath"] for mount in server["volumeMounts"]}
-    assert mounts == set(container()["VOLUME"])
+    written = {mount["mountPath"] for mount in server["volumeMounts"] if not mount.get("readOnly")}
+    assert written == set(container()["VOLUME"])
 
 
+@both_manifests
 @pytest.mark.parametrize("ordinal", [0, 1, 2])
-def test_arguments_of_the_manifest_make_each_pod_one_founder(ordinal: int) -> None:
-    whole = manifests()["StatefulSet raft-kv"]["spec"]
+def test_arguments_of_the_manifest_make_each_pod_one_founder(ordinal: int, name: str) -> None:
+    whole = manifests(name)["StatefulSet raft-kv"]["spec"]
     (server,) = whole["template"]["spec"]["containers"]
     words = [word.replace("$(POD)", f"raft-kv-{ordinal}") for word in server["args"]]
     values = Values()
-    for name, value in zip(words[::2], words[1::2], strict=True):
-        values.put((name.removeprefix("--"),), value, name)
-    values.put(("peer_listen",), "0.0.0.0:7379", "")
-    values.put(("insecure",), {each["name"]: each.get("value") for each in server["env"]}["RAFT_KV_INSECURE"], "")
+    environ = {each["name"]: str(each.get("value")).replace("$(POD)", f"raft-kv-{ordinal}") for each in server["env"]}
+    environ |= {"RAFT_KV_PEER_LISTEN": "0.0.0.0:7379", "RAFT_KV_LISTEN": "0.0.0.0:6379"}
+    values.take(OPTIONS, {}, environ)
+    for option, value in zip(words[::2], words[1::2], strict=True):
+        values.put((option.removeprefix("--"),), value, option)
 
     fill_in(values, f"raft-kv-{ordinal}")
 
@@ -270,6 +281,61 @@ def test_arguments_of_the_manifest_make_each_pod_one_founder(ordinal: int) -> No
     assert (config.id, config.join) == (ordinal + 1, False)
     assert config.peers == {each + 1: f"raft-kv-{each}.raft-kv-nodes:7379" for each in range(whole["replicas"])}
     assert config.advertise == config.peers[config.id]
+    assert config.insecure is (name == PLAIN)
+    assert config.health_uses_tls is (name == TLS_TOO)
+
+
+@pytest.mark.parametrize("ordinal", [0, 1, 2])
+def test_certificate_of_each_pod_names_its_node_and_is_mounted_where_it_is_looked_for(ordinal: int) -> None:
+    found = manifests(TLS_TOO)
+    pod = f"raft-kv-{ordinal}"
+    made = found[f"Certificate {pod}"]["spec"]
+    template = found["StatefulSet raft-kv"]["spec"]["template"]["spec"]
+    (server,) = template["containers"]
+    environ = {each["name"]: str(each.get("value")).replace("$(POD)", pod) for each in server["env"]}
+    (mount,) = (each["mountPath"] for each in server["volumeMounts"] if each["name"] == "tls")
+    (volume,) = (each["projected"] for each in template["volumes"] if each["name"] == "tls")
+    secrets = {each["secret"]["name"]: each["secret"]["items"] for each in volume["sources"]}
+    places = {item["key"]: f"{mount}/{item['path']}" for item in secrets[made["secretName"]]}
+
+    assert made["uris"] == [node_uri("raft-kv", ordinal + 1)]
+    assert {"server auth", "client auth"} <= set(made["usages"])
+    names = ("CERTIFICATE", "KEY", "AUTHORITIES")
+    assert [environ[f"RAFT_KV_TLS_{name}"] for name in names] == [
+        places[key] for key in ("tls.crt", "tls.key", "ca.crt")
+    ]
+    assert all("subPath" not in each for each in server["volumeMounts"]), "such a mount is never updated"
+    issuer = found[f"{made['issuerRef']['kind']} {made['issuerRef']['name']}"]
+    assert issuer["spec"]["ca"]["secretName"] == found["Certificate raft-kv-authority"]["spec"]["secretName"]
+    by_group = volume["defaultMode"]
+    assert by_group == 0o440, "the group of fsGroup reads the key, and no other"
+
+
+def test_secret_is_read_anew_when_the_kubelet_replaces_it(tmp_path: Path) -> None:
+    """It writes a new directory and turns the link ..data to it, so that all files change at once."""
+
+    def write(generation: str, source: Path) -> None:
+        place = tmp_path / generation / "raft-kv-0"
+        place.mkdir(parents=True)
+        for key, file in {"tls.crt": "node-1.crt", "tls.key": "node-1.key", "ca.crt": "ca.crt"}.items():
+            shutil.copy(source / file, place / key)
+        (tmp_path / "..data_tmp").symlink_to(generation)
+        (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+
+    write("..2026_01", files())
+    (tmp_path / "raft-kv-0").symlink_to("..data/raft-kv-0")
+    mounted = tmp_path / "raft-kv-0"
+    own = TLS(certificate=mounted / "tls.crt", key=mounted / "tls.key", authorities=mounted / "ca.crt")
+    credentials = Credentials(own, (CLUSTER, 1))
+    before = credentials.server
+    assert credentials.look() is None
+
+    write("..2026_02", files() / "other")
+
+    state = credentials.look()
+    assert state is not None
+    assert state.problem == ""
+    assert credentials.server is not before
 
 
 # Ordinals.

@@ -60,7 +60,7 @@ from raft_kv.open_requests import (
 )
 from raft_kv.resp import OK, CommandError, Reply, Simple, encode, encode_failure
 from raft_kv.resp_parser import ParseFailure, Request, RequestParser, TooLarge
-from raft_kv.scripts import Scripts, translate
+from raft_kv.scripts import Scripts
 from raft_kv.status import ServerStatus
 from raft_kv.users.access import Access
 from raft_kv.users.acl import credentials
@@ -223,7 +223,7 @@ class Session:
         try:
             if self._checks:
                 self._user.check(call, in_transaction=self._transactions.queued is not None)
-            call = self._queue[0] = self.gate.checked(self._translated(call))
+            call = self._queue[0] = self.gate.checked(self._user.translated(call, checks=self._checks))
             command = look_up(call)
             self.client.last_command = command.word
         except CommandError as failure:
@@ -307,17 +307,10 @@ class Session:
         try:
             if self._checks:
                 self.access.table.check(self.client.user, look_up(call), call)
-            translated = self.gate.checked(self._translated(call))
+            translated = self.gate.checked(self._user.translated(call, checks=self._checks))
             return translated if _may_follow(translated, flag) else None
         except CommandError:
             return None
-
-    def _translated(self, call: list[bytes]) -> list[bytes]:
-        """Return the call as it enters the log. Raise `CommandError`, also without the right to what a script does."""
-        translated = translate(call, self.scripts)
-        if translated is not call and self._checks:
-            self._user.check(translated, in_transaction=self._transactions.queued is not None)
-        return translated
 
     def _read(self, calls: list[list[bytes]], now: Millis) -> Read:
         return Read(entries.encode_query(Query(self.client.protocol, [], calls, False, self._user.name), now))
@@ -372,7 +365,7 @@ class Session:
         transaction = self._transactions.queued
         try:
             identity, inner = once_of(call, in_transaction=transaction is not None)
-            command = look_up(inner := self.gate.checked(self._translated(inner)))
+            command = look_up(inner := self.gate.checked(self._user.translated(inner, checks=self._checks)))
             if transaction is not None and transaction.once is not None:
                 raise CommandError("ERR RAFT ONCE names a transaction once")
             if WRITE not in command.flags:

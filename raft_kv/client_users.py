@@ -17,6 +17,7 @@ from raft_kv.local import is_once
 from raft_kv.log_format import Calls, ChangeUser, DeleteUsers, Once, OpenSession, Transaction
 from raft_kv.open_requests import Authenticating, Inspecting, Open, Refusing, SettingUser, Writing
 from raft_kv.resp import OK, CommandError, Reply
+from raft_kv.scripts import translate
 from raft_kv.users.access import WRONG_PASSWORD, Access
 from raft_kv.users.acl import HELLO_WITHOUT_AUTH, acl_reply, decode_rules, hashing, hello_credentials
 
@@ -48,6 +49,13 @@ class ClientUser:
         self._access.check(self._client.user, look_up(call), call, self._about, context)
         if is_once(call) and len(call) > 4:  # once: RAFT ONCE in RAFT ONCE is refused later
             self._access.check(self._client.user, look_up(call[4:]), call[4:], self._about, context)
+
+    def translated(self, call: list[bytes], *, checks: bool) -> list[bytes]:
+        """Return the call as it enters the log. Raise `CommandError`, also without the right to what a script does."""
+        translated = translate(call, self._client.scripts)
+        if checks and translated is not call:
+            self._access.check(self._client.user, look_up(translated), translated, self._about, "lua")
+        return translated
 
     def proposal(
         self, command: Calls | Transaction | Once | OpenSession | ChangeUser | DeleteUsers, *, checks: bool

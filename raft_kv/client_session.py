@@ -453,9 +453,6 @@ class Session:
             self._replies.append(encode_failure(waiting.text))
             return None
         if isinstance(waiting, SettingUser):
-            if not data:  # the work has failed
-                self._replies.append(encode_failure("ERR the password could not be hashed; this node's log says why"))
-                return None
             return self._begin(self._user.on_hashed(waiting, data, checks=self._checks))
         if isinstance(waiting, Confirming):
             self.access.confirmed = True

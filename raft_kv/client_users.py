@@ -16,7 +16,7 @@ from raft_kv.commands import look_up
 from raft_kv.local import is_once
 from raft_kv.log_format import Calls, ChangeUser, DeleteUsers, Once, OpenSession, Transaction
 from raft_kv.open_requests import Authenticating, Inspecting, Open, Refusing, SettingUser, Writing
-from raft_kv.resp import OK, CommandError, Reply
+from raft_kv.resp import OK, CommandError, Failure, Reply
 from raft_kv.scripts import translate
 from raft_kv.users.access import WRONG_PASSWORD, Access
 from raft_kv.users.acl import HELLO_WITHOUT_AUTH, acl_reply, decode_rules, hashing, hello_credentials
@@ -110,8 +110,10 @@ class ClientUser:
             return Begun(Writing(1), self.proposal(DeleteUsers(call[2:]), checks=checks))
         return Begun(SettingUser(call[2]), OffLoop(hashing(self._access, call[2], call[3:])))
 
-    def on_hashed(self, waiting: SettingUser, data: bytes, *, checks: bool) -> Begun:
+    def on_hashed(self, waiting: SettingUser, data: bytes, *, checks: bool) -> Begun | Reply:
         """Take the rules with hashed passwords."""
+        if not data:  # the work has failed
+            return Failure("ERR the password could not be hashed; this node's log says why")
         return Begun(Writing(1), self.proposal(ChangeUser(waiting.user, decode_rules(data)), checks=checks))
 
     @property

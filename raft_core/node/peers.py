@@ -174,8 +174,7 @@ class Peers:
                 self._orders.effects.append(Disconnect(identifier, "too many connections"))
                 return
             self.close(spare, "too many connections")
-        link = self._link(dialer=False, peer=NO_NODE)
-        deadline = self.now + self._config.hello_timeout
+        link, deadline = self._link(dialer=False, peer=NO_NODE), self.now + self._config.hello_timeout
         connection = Connection(identifier, link, NO_NODE, dialled=False, deadline=deadline, address=address)
         self._connections[identifier] = connection
 

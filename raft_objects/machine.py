@@ -236,6 +236,11 @@ class Objects(StateMachine):
             return body
         return _HEAD.pack(_CALL, 0, self._needs(entry, method, arguments)) + body
 
+    def arguments_in(self, call: bytes) -> dict[str, Any] | None:
+        """Return the arguments in a query, or in a command without its head; None if it is not of these objects."""
+        found = self._decoded(call)
+        return None if found is None else found[2]
+
     @staticmethod
     def _needs(entry: Entry, method: Command[..., Any], arguments: dict[str, Any]) -> int:
         inner = max((entry.codec.needs(value) for value in arguments.values()), default=1)

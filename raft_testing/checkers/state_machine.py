@@ -18,6 +18,7 @@ from struct import Struct
 from typing import Final, final
 
 from raft_core.ids import NO_INDEX, Index
+from raft_core.sessions import Sessions
 from raft_core.state_machine import StateMachine, latest_time, preparer
 from raft_testing.checkers.cluster_time import ClusterTimeChecker
 
@@ -227,6 +228,11 @@ class CountingStateMachine:
         self.query = machine.query
         self.snapshot = machine.snapshot
 
+    @property
+    def machine(self) -> StateMachine:
+        """The user's machine."""
+        return self._machine
+
     def prepare_with_wall(self, command: bytes, now: int, wall: int) -> bytes:
         """Pass the command on to the user's machine."""
         return self._prepare(command, now, wall)
@@ -355,6 +361,14 @@ class CheckedStateMachine:
         self.machine.restore(iter([body[:middle], body[middle:]]))
         self.last, self.chain = last, chain
         self._stands(last, False)
+
+    @property
+    def users_machine(self) -> StateMachine:
+        """The machine within, without those of this library around it."""
+        found = self.machine
+        while isinstance(found, Sessions | CountingStateMachine):
+            found = found.machine
+        return found
 
     def digest(self) -> bytes:
         """Return the machine's state as a hash."""

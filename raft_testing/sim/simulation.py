@@ -34,7 +34,7 @@ from raft_testing.sim.recording import RunRecording
 from raft_testing.sim.world import World
 from raft_testing.trace.records import Tracer
 from raft_testing.workloads.client import SimulatedClient
-from raft_testing.workloads.registers import Workload, result_bytes
+from raft_testing.workloads.registers import ChecksPromises, Workload, result_bytes
 from raft_testing.workloads.traffic import Traffic
 
 __all__ = ["OpenStore", "Simulation"]
@@ -203,6 +203,7 @@ class Simulation:
         self.recording.add(b"".join(sorted(digests)))
         safety.require(len(digests) == 1, f"the machines of {[node.id for node in members]} differ in the end")
         self._check_acknowledged(members)
+        machine = members[0].witness.users_machine if members[0].witness is not None else None
         for node in members:
             safety.all_answered(node.watched)
             self._check_disk(node)
@@ -211,6 +212,10 @@ class Simulation:
         if verdict.decision is Decision.VIOLATED:
             safety.fail(str(verdict), moment=verdict.failures[0].blocked.returned_at)
         self.world.seen[f"history {verdict.decision.value}"] += 1
+        if isinstance(self.traffic.workload, ChecksPromises) and machine is not None:
+            for text in self.traffic.workload.broken_promises(self.traffic.history(), machine):
+                safety.fail(text)
+            self.world.seen["promise of the workload checked"] += 1
 
     def _check_acknowledged(self, members: list[SimulatedNode]) -> None:
         """Check every acknowledged command: it was applied, and every member's state covers its index."""

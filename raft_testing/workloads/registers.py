@@ -5,19 +5,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, final, runtime_checkable
 
 import msgspec
 
 from raft_core.ids import NO_INDEX, Index
+from raft_core.state_machine import StateMachine
 from raft_core.structs import Value
-from raft_testing.linearizability.history import Datum
+from raft_testing.linearizability.history import Datum, Operation
 from raft_testing.linearizability.models import Register, SequentialModel
 from raft_testing.rng import Rng
 
 __all__ = [
     "Asked",
+    "ChecksPromises",
     "HasHugeResults",
     "ReadsTheLog",
     "RegisterMachine",
@@ -67,6 +69,19 @@ class ReadsTheLog(Protocol):
 
         It is taken from the command as first applied from the log. A command that was never applied keeps its argument.
         The commands of a run must differ, or one is taken for the other.
+        """
+        ...
+
+
+@runtime_checkable
+class ChecksPromises(Protocol):
+    """A workload with a promise of its own, which is checked at the end, beside the model."""
+
+    def broken_promises(self, history: Sequence[Operation], machine: StateMachine) -> list[str]:
+        """Return what contradicts the promise, one text each.
+
+        `history` is what clients saw; arguments are as for the model. `machine` is that of a member, after the last
+        command.
         """
         ...
 

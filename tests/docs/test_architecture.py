@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "raft_tls": {"raft_core", "raft_tls", "attrs"},
     "raft_trio": {"raft_core", "raft_storage", "raft_tls", "raft_trio", "attrs", "trio"},
     "raft_anyio": {"raft_core", "raft_storage", "raft_tls", "raft_anyio", "attrs", "anyio"},
-    "raft_objects": {"raft_core", "raft_anyio", "raft_objects", "attrs", "msgspec", "anyio", "cronsim"},
+    "raft_objects": {"raft_core", "raft_anyio", "raft_objects", "raft_testing", "attrs", "msgspec", "anyio", "cronsim"},
     "raft_kv": {
         "raft_core",
         "raft_storage",

@@ -14,7 +14,7 @@ GUIDE = Path(__file__).parents[2] / "docs" / "testing.md"
 def test_the_example_of_the_guide_finds_the_planted_bug(capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
     space: dict[str, Any] = {}
-    machine, fire, mended, smaller = blocks
+    machine, fire, mended, smaller, own_object, mended_object = blocks
 
     exec(compile(machine, "machine", "exec"), space)
     exec(compile(fire, "fire", "exec"), space)
@@ -24,3 +24,5 @@ def test_the_example_of_the_guide_finds_the_planted_bug(capsys: pytest.CaptureFi
     exec(compile(smaller, "smaller", "exec"), space)
     assert space["small"].failed
     assert "<html" in space["page"]
+    exec(compile(own_object, "own object", "exec"), space)
+    exec(compile(mended_object, "mended object", "exec"), space)

@@ -6,13 +6,12 @@ Pages of committed, durable entries are ordered from the machine, at most two at
 from __future__ import annotations
 
 from bisect import bisect_right, insort_right
-from collections import deque
 from collections.abc import Sequence
-from typing import final
+from typing import Final, final
 
 from raft_core.compiled import mypyc_attr
 from raft_core.effects import Apply, ReadReady, Respond, Restore
-from raft_core.entries import COMMAND, SnapshotMeta
+from raft_core.entries import COMMAND, SnapshotMeta, commands_of
 from raft_core.errors import CallerError
 from raft_core.events import Applied, Restored
 from raft_core.ids import Index, RequestId
@@ -20,9 +19,16 @@ from raft_core.log import Log
 from raft_core.outbox import Outbox
 from raft_core.pending import PendingProposals
 from raft_core.settings import Settings
-from raft_core.state_values import Page
+from raft_core.state_values import Page, PageFields
+from raft_core.structs import fields_of
 
 __all__ = ["ApplyPipeline"]
+
+# Names of this module, which may be compiled: see `raft_core.compiled`.
+_Apply: Final = Apply
+_Page: Final = Page
+_COMMAND: Final = COMMAND
+_fields_of: Final = fields_of
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -30,18 +36,19 @@ __all__ = ["ApplyPipeline"]
 class ApplyPipeline:
     """What the machine was ordered to do and has reported. Invariant: applied <= applying <= commit, and durable."""
 
-    __slots__ = ("applied", "applying", "log", "outbox", "pages", "reads", "requests", "settings")
+    __slots__ = ("_page_bytes", "applied", "applying", "log", "outbox", "pages", "reads", "requests", "settings")
 
     def __init__(
         self, settings: Settings, log: Log, outbox: Outbox, requests: PendingProposals, applied: Index
     ) -> None:
         self.settings = settings
+        self._page_bytes = settings.max_apply_bytes
         self.log = log
         self.outbox = outbox
         self.requests = requests
         self.applied: Index = applied  # reported by the machine
         self.applying: Index = applied  # ordered from the machine
-        self.pages: deque[Page] = deque()  # jobs in the apply lane, not yet reported
+        self.pages: list[Page] = []  # jobs in the apply lane, not yet reported
         self.reads: list[tuple[Index, RequestId]] = []  # confirmed, sorted; wait for the machine
 
     def order(self, commit: Index) -> None:
@@ -49,35 +56,46 @@ class ApplyPipeline:
         outbox = self.outbox
         limit = commit if commit < outbox.durable_index else outbox.durable_index
         while self.applying < limit and len(self.pages) < 2 and not outbox.failed:
-            if self.applying < self.log.base.index:
+            after = self.applying
+            if after < self.log.base_index:
                 return  # a snapshot must be restored first
-            page, size = self.log.page(self.applying, limit, self.settings.max_apply_bytes)
-            first, last = page[0].index, page[-1].index
+            page, size = self.log.page(after, limit, self._page_bytes)
+            last = Index(after + len(page))
             self.applying = last
-            commands = tuple([(entry.index, entry.data) for entry in page if entry.kind is COMMAND])
+            commands: tuple[tuple[Index, bytes], ...]
+            if len(page) > 1:
+                commands = commands_of(page)
+            else:
+                commands = ((last, page[0].data),) if page[0].kind is _COMMAND else ()
             others: tuple[Index, ...] = ()
-            if last - first >= len(commands):
+            if len(page) > len(commands):
                 others = tuple([entry.index for entry in page if entry.kind is not COMMAND])
-            self.pages.append(Page(last, size, others))
-            wanted = self.requests.wanted(first, last) if self.requests.queue else ()
-            outbox.effects.append(Apply(last, commands, wanted))
+            self.pages.append(_Page(last, size, others))
+            wanted = self.requests.wanted(Index(after + 1), last) if self.requests.queue else ()
+            outbox.effects.append(_Apply(last, commands, wanted))
 
     def on_applied(self, report: Applied) -> int:
         """Answer the clients of the applied entries. Return the bytes of the pages that are done."""
         upto, pages, applied = report.upto, self.pages, self.applied
         results: Sequence[bytes | None] = report.results
-        if upto <= applied or not pages or pages[0].restore or upto > self.applying:
+        if upto <= applied or upto > self.applying or not pages or pages[0].restore:
             raise CallerError(f"Applied({upto}) does not answer an Apply: {applied} is applied already")
+        done = 0
         size = 0
         others: list[Index] = []  # the no-ops and configurations among these entries
-        while pages:
-            page = pages[0]
-            if page.others:
-                others += [index for index in page.others if applied < index <= upto]
-            if page.last > upto or page.restore:
+        for page in pages:
+            fields: PageFields = _fields_of(page)
+            last, page_size, page_others, restore = fields
+            if page_others:
+                others += [index for index in page_others if applied < index <= upto]
+            if last > upto or restore:
                 break
-            size += page.size
-            pages.popleft()
+            size += page_size
+            done += 1
+        if done == len(pages):
+            pages.clear()
+        else:
+            del pages[:done]
         if results:
             if len(results) != upto - applied - len(others):
                 text = f"{len(results)} results for {upto - applied - len(others)} commands"
@@ -86,7 +104,7 @@ class ApplyPipeline:
                 results = _per_entry(report.results, applied, others)
         self.applied = upto
         if self.requests.queue:
-            self.requests.applied(upto, results, self.outbox.effects.append)
+            self.requests.applied(upto, results, self.outbox.effects)
         return size
 
     # Snapshots.
@@ -106,7 +124,7 @@ class ApplyPipeline:
         """Continue after the snapshot that the machine has loaded."""
         if not self.pages or not self.pages[0].restore or self.pages[0].last != report.index:
             raise CallerError(f"Restored({report.index}) does not answer a Restore")
-        self.pages.popleft()
+        del self.pages[0]
         self.applied = report.index
 
     # Reads.

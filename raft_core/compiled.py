@@ -3,6 +3,10 @@
 Each class whose objects are parts of a core's state is marked `@mypyc_attr(allow_interpreted_subclasses=True)`: of
 such a class an object can be made without calling `__init__`, which `state_codec` does for copies, and tests can
 subclass it. Interpreted, the mark does nothing.
+
+A compiled module looks up each imported name in a dictionary whenever it is used, unless the name is a literal or comes
+from another compiled module. A `Final` of its own is a C variable. So the modules of the hot path give what they use in
+every step a name of their own, such as `_Send: Final = Send`.
 """
 
 from __future__ import annotations

@@ -45,9 +45,9 @@ def check(raft: Raft) -> None:
 def _positions(server: Server) -> None:
     log = server.log
     snapshot = server.snapshots.newest.index if server.snapshots.newest else 0
-    invariant(log.base.index <= log.last_index, "the base is not behind the end")
+    invariant(log.base_index <= log.last_index, "the base is not behind the end")
     invariant(log.last_term <= server.term, "no entry is of a term that was not entered")
-    invariant(log.base.index <= max(snapshot, 0), "what left the log is in the snapshot")
+    invariant(log.base_index <= max(snapshot, 0), "what left the log is in the snapshot")
     invariant(server.pipeline.applied <= server.pipeline.applying, "applied does not exceed what was ordered")
     invariant(server.pipeline.applying <= server.commit, "only committed entries are applied")
     invariant(server.commit <= log.last_index, "only what the log holds is committed")

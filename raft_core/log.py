@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import final
 
 from raft_core.compiled import mypyc_attr
-from raft_core.entries import ENTRY_OVERHEAD, START, Entry, LogPosition
+from raft_core.entries import ENTRY_OVERHEAD, START, Entry, LogPosition, running_totals
 from raft_core.errors import InvariantBroken, invariant
 from raft_core.ids import Index, Term
 
@@ -32,10 +31,11 @@ class Log:
     same for few and for many entries.
     """
 
-    __slots__ = ("_before", "_entries", "_totals", "base", "last_index", "last_term", "size")
+    __slots__ = ("_before", "_entries", "_totals", "base_index", "base_term", "last_index", "last_term", "size")
 
     def __init__(self, base: LogPosition = START, entries: Sequence[Entry] = ()) -> None:
-        self.base = base
+        self.base_index: Index = base.index
+        self.base_term: Term = base.term
         self._entries: list[Entry] = []
         self._totals: list[int] = []  # per entry: total bytes up to it, including `_before`
         self._before = 0  # the total before the first held entry
@@ -47,14 +47,19 @@ class Log:
 
     def size_between(self, after: Index, upto: Index) -> int:
         """Return the bytes of the entries after `after` up to `upto`; both must be held or the base."""
-        base = self.base.index
+        base = self.base_index
         high = self._totals[upto - base - 1] if upto > base else self._before
         return high - (self._totals[after - base - 1] if after > base else self._before)
 
     @property
+    def base(self) -> LogPosition:
+        """The position before the first held entry."""
+        return LogPosition(self.base_index, self.base_term)
+
+    @property
     def first_index(self) -> Index:
         """The index of the first held entry, or of the next one in an empty log."""
-        return Index(self.base.index + 1)
+        return Index(self.base_index + 1)
 
     @property
     def last(self) -> LogPosition:
@@ -70,15 +75,15 @@ class Log:
 
     def entry(self, index: Index) -> Entry:
         """Return the entry at `index`, which must be held."""
-        return self._entries[index - self.base.index - 1]
+        return self._entries[index - self.base_index - 1]
 
     def term_at(self, index: Index) -> Term | None:
         """Return the term at `index`; None if it is compacted or after the end."""
         if index == self.last_index:
             return self.last_term
-        place = index - self.base.index - 1
+        place = index - self.base_index - 1
         if place < 0:
-            return self.base.term if place == -1 else None
+            return self.base_term if place == -1 else None
         return self._entries[place].term if place < len(self._entries) else None
 
     def matches(self, index: Index, term: Term) -> bool:
@@ -88,26 +93,31 @@ class Log:
     def append(self, entries: Sequence[Entry]) -> None:
         """Append `entries` after the last one."""
         first, last = entries[0], entries[-1]
+        term = first.term
         if first.index != self.last_index + 1:
             raise InvariantBroken("appended entries follow the last entry")
-        if first.term < self.last_term:
+        if term < self.last_term:
             raise InvariantBroken("terms never fall along the log")
         if first is last:
-            self._entries.append(first)
-            self.size += len(first.data) + ENTRY_OVERHEAD
-            self._totals.append(self._before + self.size)
-        else:
-            self._entries.extend(entries)
-            sizes = [len(entry.data) + ENTRY_OVERHEAD for entry in entries]
-            sizes[0] += self._before + self.size
-            self._totals.extend(accumulate(sizes))
-            self.size = self._totals[-1] - self._before
+            self.append_one(first, term, len(first.data))
+            return
+        self._entries.extend(entries)
+        self._totals.extend(running_totals(entries, self._before + self.size))
+        self.size = self._totals[-1] - self._before
         self.last_index = last.index
         self.last_term = last.term
 
+    def append_one(self, entry: Entry, term: Term, data_bytes: int) -> None:
+        """Append the next entry, whose term and size the caller knows."""
+        self._entries.append(entry)
+        self.size += data_bytes + ENTRY_OVERHEAD
+        self._totals.append(self._before + self.size)
+        self.last_index = Index(self.last_index + 1)
+        self.last_term = term
+
     def truncate_from(self, index: Index) -> None:
         """Remove all entries from `index` on."""
-        place = index - self.base.index - 1
+        place = index - self.base_index - 1
         invariant(place >= 0, "only entries after the base can be truncated")
         del self._entries[place:]
         del self._totals[place:]
@@ -118,12 +128,12 @@ class Log:
         term = self.term_at(upto)
         invariant(term is not None, "the log can be compacted only at a place that it holds")
         assert term is not None
-        count = upto - self.base.index
+        count = upto - self.base_index
         if count > 0:
             self._before = self._totals[count - 1]
         del self._entries[:count]
         del self._totals[:count]
-        self.base = LogPosition(upto, term)
+        self.base_index, self.base_term = upto, term
         self._find_end()
 
     def reset(self, base: LogPosition) -> None:
@@ -131,7 +141,7 @@ class Log:
         self._entries.clear()
         self._totals.clear()
         self._before = 0
-        self.base = base
+        self.base_index, self.base_term = base.index, base.term
         self._find_end()
 
     def slice(self, first: Index, last: Index, max_bytes: int) -> tuple[Entry, ...]:
@@ -140,12 +150,11 @@ class Log:
 
     def page(self, after: Index, upto: Index, max_bytes: int) -> tuple[tuple[Entry, ...], int]:
         """Return the entries after `after` up to `upto`, and their bytes: as many as fit, at least one."""
-        start = after - self.base.index
-        if upto - after == 1:
-            entry = self._entries[start]
-            return (entry,), len(entry.data) + ENTRY_OVERHEAD
-        totals, end = self._totals, upto - self.base.index
+        totals, start = self._totals, after - self.base_index
         spent = totals[start - 1] if start else self._before
+        if upto - after == 1:
+            return (self._entries[start],), totals[start] - spent
+        end = upto - self.base_index
         fit = bisect_right(totals, spent + max_bytes, start, end)
         end = fit if fit > start else start + 1
         return tuple(self._entries[start:end]), totals[end - 1] - spent
@@ -164,7 +173,7 @@ class Log:
         """
         if index > self.last_index:
             index = self.last_index
-        count = index - self.base.index
+        count = index - self.base_index
         if count <= 0:
             return self.base
         place = bisect_right(self._entries, term, 0, count, key=_term_of)
@@ -175,12 +184,12 @@ class Log:
 
     def place_to_keep(self, upto: Index, most_entries: int, most_bytes: int) -> Index:
         """Return the lowest base with at most `most_entries` and `most_bytes` kept up to `upto`."""
-        end = upto - self.base.index
+        end = upto - self.base_index
         if end <= 0:
-            return self.base.index
+            return self.base_index
         spared = self._totals[end - 1] - most_bytes
         dropped = bisect_left(self._totals, spared) + 1 if spared > self._before else 0
-        return Index(max(self.base.index + dropped, upto - most_entries))
+        return Index(max(self.base_index + dropped, upto - most_entries))
 
     def _find_end(self) -> None:
         if self._entries:
@@ -189,4 +198,4 @@ class Log:
             self.last_index, self.last_term = last.index, last.term
         else:
             self.size = 0
-            self.last_index, self.last_term = self.base.index, self.base.term
+            self.last_index, self.last_term = self.base_index, self.base_term

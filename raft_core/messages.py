@@ -20,8 +20,10 @@ __all__ = [
     "DATA",
     "HEARTBEAT",
     "AppendEntries",
+    "AppendFields",
     "AppendPurpose",
     "AppendReply",
+    "AppendReplyFields",
     "InstallSnapshot",
     "Message",
     "ReadIndex",
@@ -103,6 +105,12 @@ class AppendEntries(Value, frozen=True, tag=3, array_like=True):
     it."""
 
 
+AppendFields: TypeAlias = tuple[
+    Term, NodeId, MessageId, AppendPurpose, Index, Term, Index, ReadId, tuple[Entry, ...], Index, int
+]
+"""The fields of an `AppendEntries`, as `fields_of` returns them."""
+
+
 @final
 class AppendReply(Value, frozen=True, tag=4, array_like=True):
     """The reply to an append or a heartbeat. `match`: the sender's durable log equals the leader's up to here.
@@ -125,6 +133,12 @@ class AppendReply(Value, frozen=True, tag=4, array_like=True):
     lease: int = 0
     """To a heartbeat in a cluster with leases: nanoseconds from its arrival for which the sender grants no vote except
     on this leader's order. 0: no promise."""
+
+
+AppendReplyFields: TypeAlias = tuple[
+    Term, NodeId, Incarnation, MessageId, AppendPurpose, ReadId, Index, Index, Index, Term, bool, int
+]
+"""The fields of an `AppendReply`, as `fields_of` returns them."""
 
 
 @final

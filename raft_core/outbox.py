@@ -13,7 +13,6 @@ Rules:
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final, final
 
 from raft_core.compiled import mypyc_attr
@@ -27,6 +26,14 @@ from raft_core.quorum import NO_LIMIT
 from raft_core.state_values import LogWrite
 
 __all__ = ["Outbox"]
+
+# Names of this module, which may be compiled: see `raft_core.compiled`.
+_HardState: Final = HardState
+_Persist: Final = Persist
+_Send: Final = Send
+_NO_INDEX: Final = NO_INDEX
+_NO_LIMIT: Final = NO_LIMIT
+_NO_WRITE: Final = NO_WRITE
 
 MOST_HELD: Final = 10_000
 """Most messages held while the disk hangs; beyond it the oldest is dropped, as if the network had lost it."""
@@ -62,27 +69,27 @@ class Outbox:
         "written_last",
     )
 
-    def __init__(self, durable_index: Index, max_bytes: int, commit_written: Index = NO_INDEX) -> None:
+    def __init__(self, durable_index: Index, max_bytes: int, commit_written: Index = _NO_INDEX) -> None:
         self.effects: list[Effect] = []
         self.max_bytes = max_bytes
-        self.issued = NO_WRITE  # the last `Persist`
-        self.durable = NO_WRITE  # invariant: durable <= issued
+        self.issued = _NO_WRITE  # the last `Persist`
+        self.durable = _NO_WRITE  # invariant: durable <= issued
         self.durable_index = durable_index  # invariant: never above the log's end
         self.written_last = durable_index  # entries up to here were handed to the disk
         self.held: list[tuple[WriteId, Send]] = []  # invariant: all depend on writes after `durable`
-        self.issued_at: deque[tuple[WriteId, int]] = deque()  # the tick at which each write under way was issued
+        self.issued_at: list[tuple[WriteId, int]] = []  # the tick at which each write under way was issued
         self.size_under_way = 0
         self.failed = False
-        self._under_way: deque[LogWrite] = deque()
+        self._under_way: list[LogWrite] = []  # oldest first
         self._settled = durable_index
-        self._hard_write = NO_WRITE  # the last write with term and vote
+        self._hard_write = _NO_WRITE  # the last write with term and vote
         self._hard_dirty = False
         self.changed = False  # something waits for the next write: new entries, or one of the following
         self._commit_written = commit_written  # the commit index last handed to the disk
-        self._truncate = NO_INDEX
+        self._truncate = _NO_INDEX
         self._snapshot: SnapshotMeta | None = None
-        self._drop_before = NO_INDEX
-        self._cap: Index = NO_LIMIT
+        self._drop_before = _NO_INDEX
+        self._cap: Index = _NO_LIMIT
         self._discards = False
         self._urgent = False  # term, vote, a truncation or a snapshot wait: not even a busy disk delays them
 
@@ -110,7 +117,7 @@ class Outbox:
         self._urgent = self.changed = True
         if discard:
             self.written_last = meta.index
-            self._truncate = NO_INDEX
+            self._truncate = _NO_INDEX
             self._cap = cap
             self._discards = True
 
@@ -123,7 +130,7 @@ class Outbox:
 
     def send(self, to: NodeId, message: Message) -> None:
         """Send at once a message which promises nothing about our disk."""
-        self.effects.append(Send(to, message))
+        self.effects.append(_Send(to, message))
 
     def promise_term(self, to: NodeId, message: Message) -> None:
         """Send once term and vote are durable."""
@@ -153,22 +160,22 @@ class Outbox:
         if self.failed:
             return
         if rests_on <= self.durable:
-            self.effects.append(Send(to, message))
+            self.effects.append(_Send(to, message))
             return
         if len(self.held) >= MOST_HELD:
             del self.held[0]
-        self.held.append((rests_on, Send(to, message)))
+        self.held.append((rests_on, _Send(to, message)))
 
     def _holder(self, upto: Index) -> WriteId:
         """Return the write with the entry at `upto`; `NO_WRITE` if this entry is already durable."""
         if upto <= self.durable_index and not self._truncate and self._snapshot is None:
-            return NO_WRITE
+            return _NO_WRITE
         if upto > self.written_last or self._snapshot is not None:
             return self._next()
-        for write in reversed(self._under_way):
-            if write.first <= upto <= write.last:
-                return write.write
-        return NO_WRITE
+        for write, first, last, _, _ in reversed(self._under_way):
+            if first <= upto <= last:
+                return write
+        return _NO_WRITE
 
     def _next(self) -> WriteId:
         return WriteId(self.issued + 1)
@@ -183,40 +190,40 @@ class Outbox:
         entries: tuple[Entry, ...] = ()
         size = 0
         if last > after:
-            entries, size = log.page(after, last, NO_LIMIT)
+            entries, size = log.page(after, last, _NO_LIMIT)
         hard: HardState | None = None
         if commit > self._commit_written or self._hard_dirty:
-            hard = HardState(term, vote, commit)
+            hard = _HardState(term, vote, commit)
             self._commit_written = commit
         write = WriteId(self.issued + 1)
         self.issued = write
         self.issued_at.append((write, now))
-        self.effects.insert(0, Persist(write, hard, self._truncate, entries, self._snapshot, self._drop_before))
+        self.effects.insert(0, _Persist(write, hard, self._truncate, entries, self._snapshot, self._drop_before))
         self.changed = False
-        self._drop_before = NO_INDEX
+        self._drop_before = _NO_INDEX
         self.written_last = last
         self.size_under_way += size
         if self._urgent:
             self._write_urgent(write, after, last, size)
         elif entries:
-            self._under_way.append(LogWrite(write, Index(after + 1), last, NO_LIMIT, size))
+            self._under_way.append((write, Index(after + 1), last, _NO_LIMIT, size))
 
     def _write_urgent(self, write: WriteId, after: Index, last: Index, size: int) -> None:
         """Note a write of term and vote, or one that rewrites the disk's log."""
         if self._hard_dirty:
             self._hard_write = write
         if size or self._truncate or self._snapshot is not None:
-            first = NO_INDEX if self._discards else Index(after + 1)  # all entries up to the snapshot depend on it
+            first = _NO_INDEX if self._discards else Index(after + 1)  # all entries up to the snapshot depend on it
             cap = self._cap
             if self._truncate and self._truncate <= cap:
                 cap = Index(self._truncate - 1)
-            self._under_way.append(LogWrite(write, first, last, cap, size))
+            self._under_way.append((write, first, last, cap, size))
             if cap < self.durable_index:
                 self.durable_index = cap
         self._urgent = self._hard_dirty = self._discards = False
-        self._truncate = NO_INDEX
+        self._truncate = _NO_INDEX
         self._snapshot = None
-        self._cap = NO_LIMIT
+        self._cap = _NO_LIMIT
 
     # Reports of the disk.
 
@@ -227,20 +234,31 @@ class Outbox:
         if upto <= self.durable:
             return
         self.durable = upto
-        issued_at, under_way = self.issued_at, self._under_way
-        while issued_at and issued_at[0][0] <= upto:
-            issued_at.popleft()
-        while under_way and under_way[0].write <= upto:
-            done = under_way.popleft()
-            self._settled = done.last
-            self.size_under_way -= done.size
-        index = self._settled
-        for write in under_way:
-            if write.cap < index:
-                index = write.cap
-        self.durable_index = index
+        if upto == self.issued:
+            self.issued_at.clear()
+        else:
+            self.issued_at = [issued for issued in self.issued_at if issued[0] > upto]
+        if self._under_way:
+            self._settle(upto)
         if self.held:
             self._release(upto)
+
+    def _settle(self, upto: WriteId) -> None:
+        """Move the durable index to the end of the newest durable write of the log, within the caps of later ones."""
+        done = 0
+        cap: Index = _NO_LIMIT
+        for write, _, last, write_cap, size in self._under_way:
+            if write <= upto:
+                done += 1
+                self._settled = last
+                self.size_under_way -= size
+            elif write_cap < cap:
+                cap = write_cap
+        if done == len(self._under_way):
+            self._under_way.clear()
+        else:
+            del self._under_way[:done]
+        self.durable_index = self._settled if self._settled < cap else cap
 
     def _release(self, upto: WriteId) -> None:
         held, self.held = self.held, []
@@ -265,9 +283,11 @@ class Outbox:
 
         A follower with this entry has acknowledged it after the write was issued.
         """
-        if self._under_way and self._under_way[0].write == self.issued_at[0][0] and self._under_way[0].size:
-            return self._under_way[0].last
-        return NO_LIMIT
+        if self._under_way:
+            write, _, last, _, size = self._under_way[0]
+            if write == self.issued_at[0][0] and size:
+                return last
+        return _NO_LIMIT
 
     def oldest_since(self, now: int) -> int:
         """Return the tick at which the oldest write under way was issued; `now` if there is none."""

@@ -7,16 +7,21 @@ next leader may commit its entries.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import final
+from typing import Final, final
 
 from raft_core.compiled import mypyc_attr
-from raft_core.effects import Indeterminate, Outcome, Refusal, RefusalReason, Respond, Success, UnknownReason
+from raft_core.effects import Effect, Indeterminate, Outcome, Refusal, RefusalReason, Respond, Success, UnknownReason
 from raft_core.ids import Index
-from raft_core.state_values import PendingProposal
+from raft_core.state_values import PendingProposal, ProposalFields
+from raft_core.structs import fields_of
 
 __all__ = ["PendingProposals"]
+
+# Names of this module, which may be compiled: see `raft_core.compiled`.
+_Respond: Final = Respond
+_Success: Final = Success
+_fields_of: Final = fields_of
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -27,7 +32,7 @@ class PendingProposals:
     __slots__ = ("queue",)
 
     def __init__(self) -> None:
-        self.queue: deque[PendingProposal] = deque()  # oldest first
+        self.queue: list[PendingProposal] = []  # oldest first
 
     def __len__(self) -> int:
         return len(self.queue)
@@ -47,19 +52,22 @@ class PendingProposals:
         """
         pairs: list[tuple[Index, Index]] = []
         for waiting in self.queue:
-            if waiting.first > last:
+            begin, end = waiting.first, waiting.last
+            if begin > last:
                 break
-            if waiting.last < first:
+            if end < first:
                 continue
-            begin = waiting.first if waiting.first > first else first
-            end = waiting.last if waiting.last < last else last
+            if begin < first:
+                begin = first
+            if end > last:
+                end = last
             if pairs and pairs[-1][1] + 1 == begin:
                 pairs[-1] = (pairs[-1][0], end)
             else:
                 pairs.append((begin, end))
         return tuple(pairs)
 
-    def applied(self, upto: Index, results: Sequence[bytes | None], respond: Callable[[Respond], None]) -> None:
+    def applied(self, upto: Index, results: Sequence[bytes | None], effects: list[Effect]) -> None:
         """Answer the proposals up to `upto`. `results` belong to its last entries, one each, or are empty.
 
         None is in the place of an entry that is no command: a membership change has no result.
@@ -67,25 +75,29 @@ class PendingProposals:
         start = upto - len(results) + 1  # the index that results[0] belongs to
         gaps = type(results) is list and None in results
         queue = self.queue
-        while queue:
-            head = queue[0]
-            first, last = head.first, head.last
+        done = 0
+        for head in queue:
+            fields: ProposalFields = _fields_of(head)
+            request, offset, first, end, _ = fields
             if first > upto:
-                return
-            if last > upto:
-                last = upto
+                break
+            last = end if end < upto else upto
             found: tuple[bytes | None, ...] = ()
             if results and first >= start:
                 found = tuple(results[first - start : last - start + 1])
                 if gaps:
                     found = tuple([result for result in found if result is not None])
             count = last - first + 1
-            outcome = Success(first, found)  # type: ignore[arg-type]  # no None is left
-            respond(Respond(head.request, outcome, head.offset, count))
-            if last == head.last:
-                queue.popleft()
-            else:
-                queue[0] = PendingProposal(head.request, head.offset + count, Index(last + 1), head.last)
+            outcome = _Success(first, found)  # type: ignore[arg-type]  # no None is left
+            effects.append(_Respond(request, outcome, offset, count))
+            if last < end:
+                queue[done] = PendingProposal(request, offset + count, Index(last + 1), end)
+                break
+            done += 1
+        if done == len(queue):
+            queue.clear()
+        else:
+            del queue[:done]
 
     def truncated_from(self, index: Index, committed: Index, respond: Callable[[Respond], None]) -> None:
         """Answer the proposals truncated from `index` on: refused up to `committed`, else indeterminate."""
@@ -105,6 +117,6 @@ class PendingProposals:
 
     def give_up(self, outcome: Outcome, respond: Callable[[Respond], None]) -> None:
         """Answer all pending proposals with `outcome`."""
-        while self.queue:
-            waiting = self.queue.popleft()
+        queue, self.queue = self.queue, []
+        for waiting in queue:
             respond(Respond(waiting.request, outcome, waiting.offset, waiting.last - waiting.first + 1))

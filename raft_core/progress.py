@@ -9,7 +9,6 @@ This module keeps the numbers consistent; the leader decides when to send.
 
 from __future__ import annotations
 
-from collections import deque
 from enum import StrEnum
 from typing import Final, final
 
@@ -80,7 +79,7 @@ class Progress:
         self.read_acked = ReadId(0)
         self.lease_from = -1  # tick at which the newest heartbeat it answered was sent
         self.lease_promised = 0  # nanoseconds without a vote which it promised in reply
-        self.inflight: deque[tuple[Index, int]] = deque()
+        self.inflight: list[tuple[Index, int]] = []
         self.inflight_bytes = 0
         # Its match when the last heartbeat was sent, until that is answered. Example: B's match is 7 and A has sent it
         # 8 to 10. If B answers the heartbeat and its match is still 7, the appends are probably lost (rule 5.2).
@@ -117,9 +116,16 @@ class Progress:
 
     def acknowledged(self, match: Index) -> bool:
         """Raise match to `match` and free the window up to it. Return whether match rose."""
-        inflight = self.inflight
-        while inflight and inflight[0][0] <= match:
-            self.inflight_bytes -= inflight.popleft()[1]
+        done = 0
+        for last, size in self.inflight:
+            if last > match:
+                break
+            done += 1
+            self.inflight_bytes -= size
+        if done == len(self.inflight):
+            self.inflight.clear()
+        else:
+            del self.inflight[:done]
         if match <= self.match:
             return False
         self.match = match

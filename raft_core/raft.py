@@ -88,6 +88,13 @@ __all__ = ["Raft"]
 Role: TypeAlias = Follower | PreCandidate | Candidate | Leader
 
 LEADER: Final = RoleName.LEADER
+# Names of this module, which may be compiled: see `raft_core.compiled`.
+_AppendEntries: Final = AppendEntries
+_AppendReply: Final = AppendReply
+_Applied: Final = Applied
+_Persisted: Final = Persisted
+_Proposed: Final = Proposed
+_NO_NODE: Final = NO_NODE
 _MESSAGES: Final = frozenset(get_args(Message))
 
 
@@ -162,25 +169,25 @@ class Raft:
                 server.start()
             arrow: Transition | None
             # By exact type, the most frequent first; `match` on classes costs twice as much.
-            if kind is AppendEntries:
+            if kind is _AppendEntries:
                 if self._admits(event):  # type: ignore[arg-type]
                     arrow = self._role.on_append_entries(event)  # type: ignore[arg-type]
                     if arrow is not None:
                         self._move(arrow)  # the candidacy is over; the new follower handles the same message
                         self._move(self._role.on_append_entries(event))  # type: ignore[arg-type]
-            elif kind is Persisted:
+            elif kind is _Persisted:
                 server.on_persisted(event.upto)  # type: ignore[union-attr, arg-type]
                 arrow = self._role.on_persisted()
                 if arrow is not None:
                     self._move(arrow)
-            elif kind is Applied:
+            elif kind is _Applied:
                 server.on_applied(event)  # type: ignore[arg-type]
-            elif kind is AppendReply:
+            elif kind is _AppendReply:
                 if self._admits(event):  # type: ignore[arg-type]
                     arrow = self._role.on_append_reply(event)  # type: ignore[arg-type]
                     if arrow is not None:
                         self._move(arrow)
-            elif kind is Proposed:
+            elif kind is _Proposed:
                 self._role.on_proposed(event)  # type: ignore[arg-type]
             elif event is not None:
                 self._dispatch(event)
@@ -272,10 +279,10 @@ class Raft:
     def _admits(self, message: Message) -> bool:
         """Apply the term rule (§5.1, figure 2 "All Servers"). Return whether the role handles the message."""
         server, sender = self._server, message.sender
-        if sender <= NO_NODE or sender == server.me:
+        if sender <= _NO_NODE or sender == server.me:
             server.alarm(AlarmKind.MALFORMED, sender, "a message that claims to come from nobody or from ourselves")
             return False
-        wrong = malformed(message, server.settings.features)
+        wrong = malformed(message, server.own_features)
         if wrong is not None:
             kind = AlarmKind.FEATURE_MISSING if wrong is LACKS_FEATURE else AlarmKind.MALFORMED
             server.alarm(kind, sender, wrong)

@@ -6,6 +6,7 @@ It survives a change of role, and its methods are the same in every role. Nothin
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Sequence
 from typing import Final, final
 
@@ -21,13 +22,38 @@ from raft_core.effects import (
     StopReason,
     UnknownReason,
 )
-from raft_core.entries import MEMBERS, START, Entry, LogPosition, SnapshotMeta, seal_commands
+from raft_core.entries import (
+    COMMAND,
+    COMMAND_SEED,
+    CRC_BYTES,
+    MEMBERS,
+    START,
+    Checksum,
+    Entry,
+    LogPosition,
+    SnapshotMeta,
+    all_commands,
+    seal_commands,
+)
 from raft_core.errors import InvariantBroken, LogLost, invariant
 from raft_core.events import Applied, Restored
-from raft_core.ids import MAX_INT63, NO_INDEX, NO_NODE, Index, MessageId, NodeId, RequestId, Term, WriteId
+from raft_core.ids import (
+    MAX_INT63,
+    NO_INDEX,
+    NO_NODE,
+    Incarnation,
+    Index,
+    MessageId,
+    NodeId,
+    ReadId,
+    RequestId,
+    Term,
+    WriteId,
+)
 from raft_core.membership import Members, MembershipHistory
 from raft_core.messages import (
     AppendEntries,
+    AppendPurpose,
     AppendReply,
     InstallSnapshot,
     Message,
@@ -47,6 +73,16 @@ from raft_core.state_values import PendingProposal
 
 __all__ = ["Server"]
 
+
+# Names of this module, which may be compiled: see `raft_core.compiled`.
+_AppendReply: Final = AppendReply
+_Entry: Final = Entry
+_PendingProposal: Final = PendingProposal
+_COMMAND: Final = COMMAND
+_COMMAND_SEED: Final = COMMAND_SEED
+_MEMBERS: Final = MEMBERS
+_crc32: Final = zlib.crc32
+_crc_bytes: Final = CRC_BYTES
 
 _MESSAGES: Final = (1 << 40) - 1
 _BOOTS: Final = (1 << 23) - 1
@@ -73,23 +109,30 @@ class Server:
         "boot",
         "commit",
         "configurations",
+        "crc",
         "first_message",
         "give_up_at",
         "hurry_priority",
         "identity",
+        "incarnation",
         "log",
         "log_free_below",
+        "log_max_bytes",
         "loyal_ticks",
         "loyalty",
+        "max_entry_bytes",
+        "max_uncommitted_bytes",
         "me",
         "messages_made",
         "now",
         "outbox",
+        "own_features",
         "pipeline",
         "requests",
         "rng",
         "role_touched",
         "settings",
+        "snapshot_bytes",
         "snapshots",
         "stopping",
         "term",
@@ -101,11 +144,19 @@ class Server:
         self.settings = settings
         self.identity = recovered.identity
         self.me: NodeId = recovered.identity.node
+        self.incarnation: Incarnation = recovered.identity.incarnation
         self.boot = recovered.boot
         self.rng = rng
         self.term: Term = recovered.hard.term  # never falls
         self.vote: NodeId = recovered.hard.vote  # never changes within a term once given
         self.log = log_at_start(settings, recovered)
+        # Settings that every step needs, in fields of a class that may be compiled.
+        self.crc = settings.checksum is Checksum.CRC32
+        self.log_max_bytes = settings.log_max_bytes
+        self.max_entry_bytes = settings.max_entry_bytes
+        self.max_uncommitted_bytes = settings.max_uncommitted_bytes
+        self.own_features = settings.features
+        self.snapshot_bytes = settings.snapshot_bytes
         # A log up to this size surely has room for one more message.
         self.log_free_below = settings.log_max_bytes - settings.max_message_bytes - settings.max_entry_bytes
         base = snapshot.index if snapshot else NO_INDEX
@@ -273,31 +324,30 @@ class Server:
             self.vote = request.sender
             self.outbox.touch_hard()
         term = request.term if granted else self.term  # thesis 9.6: a granted pre-vote echoes the requested term
-        reply = VoteReply(term, self.me, self.identity.incarnation, request.id, request.kind, granted)
+        reply = VoteReply(term, self.me, self.incarnation, request.id, request.kind, granted)
         self.outbox.promise_term(request.sender, reply)
         return granted and real
 
     # Replies.
 
-    def append_reply(self, request: AppendEntries, match: Index) -> AppendReply:
-        """Return an acknowledgement of entries up to `match`."""
-        incarnation = self.identity.incarnation
-        return AppendReply(self.term, self.me, incarnation, request.id, request.purpose, request.read, match)
+    def append_reply(self, to: MessageId, purpose: AppendPurpose, read: ReadId, match: Index) -> AppendReply:
+        """Return an acknowledgement of entries up to `match`, in reply to the append `to`."""
+        return _AppendReply(self.term, self.me, self.incarnation, to, purpose, read, match)
 
     def heartbeat_reply(self, request: AppendEntries, match: Index, lease: int) -> AppendReply:
         """Return the reply to a heartbeat, with a promise for `lease` nanoseconds."""
-        head = (self.term, self.me, self.identity.incarnation, request.id, request.purpose, request.read)
+        head = (self.term, self.me, self.incarnation, request.id, request.purpose, request.read)
         return AppendReply(*head, match, lease=lease)
 
     def append_rejection(self, request: AppendEntries, hint: LogPosition = START) -> AppendReply:
         """Return a rejection of an append, with the last position at which the logs can still be equal."""
-        me, incarnation, rejected = self.me, self.identity.incarnation, request.prev_index
+        me, incarnation, rejected = self.me, self.incarnation, request.prev_index
         head = (self.term, me, incarnation, request.id, request.purpose, request.read)
         return AppendReply(*head, NO_INDEX, rejected, hint.index, hint.term, ok=False)
 
     def snapshot_reply(self, to: MessageId, index: Index, match: Index, *, ok: bool) -> SnapshotReply:
         """Return the reply to the offer `to` of a snapshot at `index`."""
-        return SnapshotReply(self.term, self.me, self.identity.incarnation, to, index, match, ok=ok)
+        return SnapshotReply(self.term, self.me, self.incarnation, to, index, match, ok=ok)
 
     def answer_old(self, message: Message) -> None:
         """Answer a request of an older term with our term, so that its sender can catch up (rules 2.5, 2.6, §5.1).
@@ -321,7 +371,7 @@ class Server:
 
     def refuse_old_vote(self, request: RequestVote) -> None:
         """Refuse a candidate of an older term and report ours (rule 2.6: silence would deadlock it)."""
-        reply = VoteReply(self.term, self.me, self.identity.incarnation, request.id, request.kind, granted=False)
+        reply = VoteReply(self.term, self.me, self.incarnation, request.id, request.kind, granted=False)
         self.outbox.promise_term(request.sender, reply)
 
     # The log.
@@ -330,6 +380,9 @@ class Server:
         """Append `entries` after the last one. Configurations among them take effect at once (thesis 4.1)."""
         self.log.append(entries)
         self.outbox.changed = True
+        plain = entries[0].kind is not _MEMBERS if len(entries) == 1 else all_commands(entries)
+        if plain:
+            return
         for entry in entries:
             if entry.kind is MEMBERS:
                 self._note_members(entry)
@@ -339,9 +392,14 @@ class Server:
         """Append these commands, items of the request from `offset` on, and note that the request waits for them."""
         log = self.log
         first = Index(log.last_index + 1)
-        log.append(seal_commands(first, self.term, commands, self.settings.checksum))
+        if len(commands) == 1 and self.crc:
+            data = commands[0]
+            checksum = _crc_bytes(_crc32(data, _COMMAND_SEED))
+            log.append_one(_Entry(first, self.term, _COMMAND, data, checksum), self.term, len(data))
+        else:
+            log.append(seal_commands(first, self.term, commands, self.settings.checksum))
         self.outbox.changed = True
-        self.requests.queue.append(PendingProposal(request, offset, first, log.last_index))
+        self.requests.queue.append(_PendingProposal(request, offset, first, log.last_index))
 
     def _look_at_settings(self) -> None:
         """Raise an alarm if our settings do not suit the cluster just joined, again at every membership change.
@@ -420,7 +478,7 @@ class Server:
             pipeline.answer_reads()
         if pipeline.applying < self.commit:
             pipeline.order(self.commit)
-        if pipeline.applied >= snapshots.due_at or snapshots.bytes_since_snapshot >= self.settings.snapshot_bytes:
+        if pipeline.applied >= snapshots.due_at or snapshots.bytes_since_snapshot >= self.snapshot_bytes:
             snapshots.take_if_free(self.now)
 
     # The end.

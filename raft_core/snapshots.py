@@ -103,7 +103,7 @@ class Snapshots:
 
     def _take(self, now: int) -> None:
         applying = self.pipeline.applying
-        if self.installing is not None or applying <= self.log.base.index or self.outbox.failed:
+        if self.installing is not None or applying <= self.log.base_index or self.outbox.failed:
             return
         if now < self.retry_at:
             return
@@ -145,13 +145,13 @@ class Snapshots:
         If none are left to drop, take a snapshot early.
         """
         covered = self.index
-        if covered > self.log.base.index:
+        if covered > self.log.base_index:
             self._compact(covered)
         elif self.pending == NO_INDEX and self.pipeline.applying > covered:
             self._take(now)
 
     def _compact(self, base: Index) -> None:
-        if base > self.log.base.index:
+        if base > self.log.base_index:
             self.log.compact(base)
             self.outbox.drop_before(Index(base + 1))
 
@@ -179,9 +179,9 @@ class Snapshots:
             self.pipeline.restore(meta)
 
 
-def crowded(settings: Settings, log: Log) -> bool:
+def crowded(log_max_bytes: int, log: Log) -> bool:
     """Return whether the log is near its limit, so that no entries covered by a snapshot are kept."""
-    return log.size > settings.log_max_bytes - settings.log_max_bytes // 8
+    return log.size > log_max_bytes - log_max_bytes // 8
 
 
 def base_after_snapshot(settings: Settings, log: Log, snapshot: Index, transfers_from: Index) -> Index:
@@ -190,12 +190,12 @@ def base_after_snapshot(settings: Settings, log: Log, snapshot: Index, transfers
     A tail is kept for slow followers. Entries after `transfers_from` (0: none), the oldest snapshot being transferred,
     are kept too, so its receiver can continue from there. Neither is kept if the log is crowded.
     """
-    if crowded(settings, log):
-        return max(snapshot, log.base.index)
+    if crowded(settings.log_max_bytes, log):
+        return max(snapshot, log.base_index)
     base = log.place_to_keep(snapshot, settings.keep_entries, settings.keep_bytes)
     if transfers_from != NO_INDEX and transfers_from < base:
         base = transfers_from
-    return base if base > log.base.index else log.base.index
+    return base if base > log.base_index else log.base_index
 
 
 def log_at_start(settings: Settings, recovered: Recovered) -> Log:

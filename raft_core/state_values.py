@@ -5,12 +5,20 @@ They stay in a module of their own because modules of values are never compiled 
 
 from __future__ import annotations
 
-from typing import final
+from typing import TypeAlias, final
 
 from raft_core.ids import Index, MessageId, NodeId, ReadId, RequestId, WriteId
 from raft_core.structs import Value
 
-__all__ = ["LogWrite", "Page", "PendingProposal", "ReadRound", "WaitingRead"]
+__all__ = [
+    "LogWrite",
+    "Page",
+    "PageFields",
+    "PendingProposal",
+    "ProposalFields",
+    "ReadRound",
+    "WaitingRead",
+]
 
 
 @final
@@ -26,20 +34,18 @@ class Page(Value, frozen=True, array_like=True):
     restore: bool = False
 
 
-@final
-class LogWrite(Value, frozen=True, array_like=True):
-    """One write under way with entries from `first` to `last`, the log's end (`first` is last + 1 if it has none).
+PageFields: TypeAlias = tuple[Index, int, tuple[Index, ...], bool]
+"""The fields of a `Page`, as `fields_of` returns them."""
 
-    Until it is durable, no entry after `cap` counts as durable. Example: B's disk holds entries 1 to 9, and leader C
-    replaces 6 to 9 with a new 6. Old or new bytes may be on the disk until this write is durable, so its cap is 5 and
-    B must not acknowledge index 6, though earlier writes had reached 9.
-    """
 
-    write: WriteId
-    first: Index
-    last: Index
-    cap: Index
-    size: int
+LogWrite: TypeAlias = tuple[WriteId, Index, Index, Index, int]
+"""One write under way: (write, first, last, cap, size). A tuple, as each write makes and reads one.
+
+It has entries from `first` to `last`, the log's end (`first` is last + 1 if it has none), of `size` bytes. Until it is
+durable, no entry after `cap` counts as durable. Example: B's disk holds entries 1 to 9, and leader C replaces 6 to 9
+with a new 6. Old or new bytes may be on the disk until this write is durable, so its cap is 5 and B must not
+acknowledge index 6, though earlier writes had reached 9.
+"""
 
 
 @final
@@ -54,6 +60,10 @@ class PendingProposal(Value, frozen=True, array_like=True):
     first: Index
     last: Index
     half_done: bool = False
+
+
+ProposalFields: TypeAlias = tuple[RequestId, int, Index, Index, bool]
+"""The fields of a `PendingProposal`, as `fields_of` returns them."""
 
 
 @final

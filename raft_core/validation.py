@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from raft_core.entries import MEMBERS
+from raft_core.entries import MEMBERS, Entry, all_commands, follow_in_order
 from raft_core.ids import Term
 from raft_core.membership import Members, MembersUndecodable
 from raft_core.messages import (
     DATA,
     AppendEntries,
+    AppendFields,
     AppendReply,
     InstallSnapshot,
     Message,
@@ -21,6 +22,7 @@ from raft_core.messages import (
     VoteKind,
     VoteReply,
 )
+from raft_core.structs import fields_of
 
 __all__ = [
     "FAR_TERM",
@@ -44,6 +46,12 @@ TERM_STEP: Final = 1 << 20
 
 _LEADER_OF_0: Final = "a leader of term 0, in which no node was ever elected"
 _CONTRADICTS_ITSELF: Final = "an append that contradicts itself"
+# Names of this module, which may be compiled: see `raft_core.compiled`.
+_AppendEntries: Final = AppendEntries
+_AppendReply: Final = AppendReply
+_DATA: Final = DATA
+_MEMBERS: Final = MEMBERS
+_fields_of: Final = fields_of
 
 
 LACKS_FEATURE: Final = "a configuration that enables a feature which this node does not have; start a newer release"
@@ -55,16 +63,13 @@ def malformed(message: Message, features: tuple[str, ...] = ()) -> str | None:
     `LACKS_FEATURE` if it would put a configuration in force with features other than ours, `features`: this node could
     not apply what follows. The leader's node refuses such a peer, so this protects all other ways in.
     """
-    if type(message) is AppendReply:
-        if message.hint_term > message.term:
+    kind = type(message)
+    if kind is _AppendEntries:
+        return _malformed_append(message, features)  # type: ignore[arg-type]
+    if kind is _AppendReply:
+        if message.hint_term > message.term:  # type: ignore[union-attr]
             return "a rejection that names a later term than its own"
         return None
-    if type(message) is AppendEntries:
-        if message.term <= 0:
-            return _LEADER_OF_0
-        if message.entries:
-            return _wrong_entries(message, features)
-        return None if message.prev_term <= message.term else _CONTRADICTS_ITSELF
     if type(message) is RequestVote and message.last.term > message.term:
         return "a candidate whose log is of a later term than its election"
     if type(message) is InstallSnapshot:
@@ -72,14 +77,28 @@ def malformed(message: Message, features: tuple[str, ...] = ()) -> str | None:
     return None
 
 
-def _wrong_entries(request: AppendEntries, features: tuple[str, ...]) -> str | None:
+def _malformed_append(request: AppendEntries, features: tuple[str, ...]) -> str | None:
     """Check that indexes are consecutive, terms never fall, and configurations decode (rule 4.5)."""
-    index, term = request.prev_index, request.prev_term
-    for entry in request.entries:
-        index += 1  # type: ignore[assignment]
-        if entry.index != index or entry.term < term:
-            return _CONTRADICTS_ITSELF
-        term = entry.term
+    fields: AppendFields = _fields_of(request)
+    term, _, _, purpose, index, prev_term, _, _, entries, _, _ = fields
+    if term <= 0:
+        return _LEADER_OF_0
+    if not entries:
+        return None if prev_term <= term else _CONTRADICTS_ITSELF
+    last = entries[-1]
+    if len(entries) == 1:
+        in_order = last.index == index + 1 and prev_term <= last.term
+        plain = last.kind is not _MEMBERS
+    else:
+        in_order = follow_in_order(entries, index, prev_term)
+        plain = all_commands(entries)
+    if not in_order or last.term > term or purpose is not _DATA:
+        return _CONTRADICTS_ITSELF
+    return None if plain else _wrong_members(entries, features)
+
+
+def _wrong_members(entries: tuple[Entry, ...], features: tuple[str, ...]) -> str | None:
+    for entry in entries:
         if entry.kind is MEMBERS:
             try:
                 enabled = Members.decode(entry.data).features
@@ -87,7 +106,7 @@ def _wrong_entries(request: AppendEntries, features: tuple[str, ...]) -> str | N
                 return _CONTRADICTS_ITSELF
             if enabled and not set(enabled).issubset(features):
                 return LACKS_FEATURE
-    return None if term <= request.term and request.purpose is DATA else _CONTRADICTS_ITSELF
+    return None
 
 
 def _malformed_offer(offer: InstallSnapshot, features: tuple[str, ...]) -> str | None:

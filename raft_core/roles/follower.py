@@ -16,6 +16,7 @@ from raft_core.messages import (
     COMMIT_UPDATE,
     HEARTBEAT,
     AppendEntries,
+    AppendFields,
     InstallSnapshot,
     ReadIndex,
     ReadIndexReply,
@@ -28,9 +29,15 @@ from raft_core.requests import Read, ReadConsistency
 from raft_core.roles.role import Role
 from raft_core.roles.transitions import BecomeCandidate, BecomePreCandidate, Transition
 from raft_core.server import Server
+from raft_core.structs import fields_of
 from raft_core.validation import snapshot_too_far
 
 __all__ = ["Follower"]
+
+# Names of this module, which may be compiled: see `raft_core.compiled`.
+_COMMIT_UPDATE: Final = COMMIT_UPDATE
+_HEARTBEAT: Final = HEARTBEAT
+_fields_of: Final = fields_of
 
 LOST_TEXT: Final = (
     "The leader has proof that this node acknowledged entries which its disk no longer holds: a wiped or restored "
@@ -167,35 +174,39 @@ class Follower(Role):
 
     def on_append_entries(self, request: AppendEntries) -> Transition | None:
         """Handle an append (§5.3, figure 2). Raise `LogLost` if our disk has lost entries it acknowledged."""
-        if request.purpose is HEARTBEAT:
+        fields: AppendFields = _fields_of(request)
+        _, sender, message_id, purpose, prev, prev_term, commit, read, entries, _, _ = fields
+        if purpose is _HEARTBEAT:
             self._on_heartbeat(request)
             return None
-        if not self._hear(request.sender):
+        if not self._hear(sender):
             return None
         server = self.server
-        log, entries, prev = server.log, request.entries, request.prev_index
-        verified = Index(prev + len(entries)) if entries else prev
-        if prev != log.last_index or request.prev_term != log.last_term:
+        log = server.log
+        verified = Index(prev + len(entries))
+        if prev != log.last_index or prev_term != log.last_term:
             if prev < server.commit:
                 self._overlap_commit(request, verified)
                 return None
-            if log.term_at(prev) != request.prev_term:
+            if log.term_at(prev) != prev_term:
                 self._reject(request)  # an announcement too: what went before it is lost, and a heartbeat is saved
                 return None
-        if entries and not self._store(request):
+        if entries and not self._store(request, prev, entries):
             return None
-        self._accept(request, verified)
+        self._advance(verified, commit)
+        if purpose is not _COMMIT_UPDATE:
+            reply = server.append_reply(message_id, purpose, read, verified)
+            server.outbox.promise_entries(sender, reply, verified)
         return None
 
-    def _store(self, request: AppendEntries) -> bool:
+    def _store(self, request: AppendEntries, prev: Index, entries: tuple[Entry, ...]) -> bool:
         """Remove a conflicting entry and all after it, keep entries held already, append the rest (fig. 2, steps 3, 4).
 
         Return whether all entries are now in the log.
         """
-        server, entries = self.server, request.entries
-        log = server.log
+        server, log = self.server, self.server.log
         held = 0
-        if request.prev_index != log.last_index:
+        if prev != log.last_index:
             held = log.first_conflict(entries)
             if held == len(entries):
                 return True
@@ -243,17 +254,26 @@ class Follower(Role):
         self.verified = min(self.verified, Index(first - 1))
         server.requests.truncated_from(first, committed, server.respond)
 
-    def _accept(self, request: AppendEntries, verified: Index) -> None:
-        """Note that our log equals the leader's up to `verified`, and acknowledge no more (rules 3.4, 3.5)."""
-        server, commit = self.server, request.commit
+    def _advance(self, verified: Index, commit: Index) -> None:
+        """Note that our log equals the leader's up to `verified`, and that the leader has committed `commit`."""
+        server = self.server
         if verified > self.verified:
             self.verified = verified
         if server.commit < commit:
             server.commit_to(commit if commit < verified else verified)
         if server.commit >= commit:
             self.fresh_at = server.now
+
+    def _accept(self, request: AppendEntries, verified: Index) -> None:
+        """Note that our log equals the leader's up to `verified`, and acknowledge no more (rules 3.4, 3.5)."""
+        self._advance(verified, request.commit)
+        self._acknowledge(request, verified)
+
+    def _acknowledge(self, request: AppendEntries, match: Index) -> None:
+        """Acknowledge the entries up to `match` once they are durable; a commit update asks for no reply."""
         if request.purpose is not COMMIT_UPDATE:
-            server.outbox.promise_entries(request.sender, server.append_reply(request, verified), verified)
+            reply = self.server.append_reply(request.id, request.purpose, request.read, match)
+            self.server.outbox.promise_entries(request.sender, reply, match)
 
     def _overlap_commit(self, request: AppendEntries, verified: Index) -> None:
         """Handle an append which begins below our commit index, where the logs are equal (§5.4).
@@ -281,7 +301,7 @@ class Follower(Role):
             request.read,
             request.entries[place + 1 :],
         )
-        if self._store(rest):
+        if self._store(rest, commit, rest.entries):
             self._accept(rest, verified)
 
     def _accept_known(self, request: AppendEntries, verified: Index, commit: Index) -> None:
@@ -294,8 +314,7 @@ class Follower(Role):
         if held is not None and held != (request.entries[-1].term if request.entries else request.prev_term):
             self._conflict(request)
             return
-        if request.purpose is not COMMIT_UPDATE:
-            server.outbox.promise_entries(request.sender, server.append_reply(request, commit), commit)
+        self._acknowledge(request, commit)
 
     def _conflict(self, request: AppendEntries) -> None:
         self.server.alarm(

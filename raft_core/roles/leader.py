@@ -17,6 +17,7 @@ from raft_core.messages import (
     HEARTBEAT,
     AppendEntries,
     AppendReply,
+    AppendReplyFields,
     InstallSnapshot,
     ReadIndex,
     RequestVote,
@@ -25,7 +26,7 @@ from raft_core.messages import (
     VoteKind,
 )
 from raft_core.progress import PROBE, REPLICATE, SNAPSHOT, UNMARKED, Progress
-from raft_core.quorum import NO_LIMIT, committed_index, majority_index, quorum_reached
+from raft_core.quorum import NO_LIMIT, committed_index, quorum_reached
 from raft_core.requests import ChangeMembership, LeaveJoint, Read, TransferLeadership
 from raft_core.roles.leadership_transfer import LeadershipTransfer
 from raft_core.roles.membership_change import MembershipChange
@@ -35,8 +36,14 @@ from raft_core.roles.replication import Replication
 from raft_core.roles.role import Role
 from raft_core.roles.transitions import StepDown, Transition
 from raft_core.server import Server
+from raft_core.structs import fields_of
 
 __all__ = ["Leader"]
+
+# Names of this module, which may be compiled: see `raft_core.compiled`.
+_HEARTBEAT: Final = HEARTBEAT
+_NO_LIMIT: Final = NO_LIMIT
+_fields_of: Final = fields_of
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -126,21 +133,22 @@ class Leader(Role):
     def on_append_reply(self, reply: AppendReply) -> Transition | None:
         """Advance match and next on success, move next back by whole terms on rejection (§5.3)."""
         server = self.server
-        peer = self.replication.progress.get(reply.sender)
-        if peer is None or peer.incarnation != reply.incarnation:
-            self._not_counted(peer, reply.sender)
+        fields: AppendReplyFields = _fields_of(reply)
+        _, sender, incarnation, _, purpose, read, match, _, _, _, ok, _ = fields
+        peer = self.replication.progress.get(sender)
+        if peer is None or peer.incarnation != incarnation:
+            self._not_counted(peer, sender)
             return None
         peer.active = True
         peer.heard_at = server.now
-        match = reply.match
-        if match > server.log.last_index or reply.read > self.reading.queue.last_round:
-            server.alarm(AlarmKind.MALFORMED, reply.sender, "an acknowledgement of what we have not sent")
+        if match > server.log.last_index or read > self.reading.queue.last_round:
+            server.alarm(AlarmKind.MALFORMED, sender, "an acknowledgement of what we have not sent")
             return None
-        if not reply.ok:
+        if not ok:
             self._rejected(peer, reply)
             return None
         news = peer.acknowledged(match)
-        if reply.purpose is HEARTBEAT:
+        if purpose is _HEARTBEAT:
             self._heartbeat_answered(peer, reply, news=news)
         else:
             peer.acked_at = server.now
@@ -165,7 +173,7 @@ class Leader(Role):
 
     def _maybe_arrived(self, peer: Progress) -> None:
         """Leave the snapshot state once the follower reaches our log, or has the offered snapshot (rule 6.2)."""
-        if peer.match >= self.server.log.base.index:
+        if peer.match >= self.server.log.base_index:
             peer.become_replicate()
         elif peer.match >= peer.pending:
             peer.become_probe()
@@ -173,7 +181,7 @@ class Leader(Role):
     def _rejected(self, peer: Progress, reply: AppendReply) -> None:
         log = self.server.log
         retry = log.last_at_most(reply.hint_index, reply.hint_term).index
-        if reply.hint_index < log.base.index:
+        if reply.hint_index < log.base_index:
             retry = reply.hint_index  # its log ends before our base: only a snapshot helps
         if peer.rejected(reply.rejected, Index(retry + 1)):
             self.replication.fill(peer)
@@ -206,7 +214,7 @@ class Leader(Role):
             return None
         news = peer.acknowledged(reply.match)
         peer.acked_at = self.server.now
-        if peer.state is SNAPSHOT and peer.match >= self.server.log.base.index:
+        if peer.state is SNAPSHOT and peer.match >= self.server.log.base_index:
             peer.become_replicate()  # its log end is known: no probe needed
         return self._advanced(peer, news=news)
 
@@ -261,17 +269,20 @@ class Leader(Role):
     def quorum_index(self) -> Index:
         """Return the highest index that a quorum durably holds; `NO_LIMIT` without voters."""
         server, replication = self.server, self.replication
-        if server.configurations.members.outgoing:
+        if replication.joint:
             return committed_index(server.members, self.acked)
         acked = [server.outbox.durable_index] if replication.leader_votes else []  # without a call per voter
         for peer in replication.voting:
             acked.append(peer.match)
-        return majority_index(acked)
+        if not acked:
+            return _NO_LIMIT
+        acked.sort()
+        return acked[(len(acked) - 1) // 2]  # as `majority_index`
 
     def _commit(self) -> Transition | None:
         """Commit entries of our own term by counting, and older ones with them (§5.4.2, figure 8)."""
         server, index = self.server, self.quorum_index()
-        if index <= server.commit or index == NO_LIMIT or server.log.term_at(index) != server.term:
+        if index <= server.commit or index == _NO_LIMIT or server.log.term_at(index) != server.term:
             return None
         return self._commit_to(index)
 
@@ -280,7 +291,7 @@ class Leader(Role):
         server.commit_to(index)
         self.reading.settled = True
         arrow: Transition | None = None
-        if server.configurations.members.outgoing:
+        if self.replication.joint:
             may_leave = self.succession.handover is None  # else the successor leaves it, or we do after a failure
             arrow = self._members_moved() if may_leave and self.change.leave_if_committed() else None
         self.replication.announce_all()

@@ -20,16 +20,16 @@ def uncommitted_bytes(server: Server) -> int:
 
 def append_commands(server: Server, request: RequestId, commands: Sequence[bytes]) -> None:
     """Append the commands for which there is room and refuse the rest."""
-    settings, log = server.settings, server.log
-    if crowded(settings, log):
+    log, count = server.log, len(commands)
+    if crowded(server.log_max_bytes, log):
         server.snapshots.make_room(server.now)
     # The usual case, checked with totals only. A log within the limit for uncommitted entries need not be looked at.
-    bare = sum(map(len, commands))
-    size = bare + ENTRY_OVERHEAD * len(commands)
-    most = settings.max_uncommitted_bytes
+    bare = len(commands[0]) if count == 1 else sum(map(len, commands))
+    size = bare + ENTRY_OVERHEAD * count
+    most = server.max_uncommitted_bytes
     room = log.size + size <= most or uncommitted_bytes(server) + size <= most
-    small = bare <= settings.max_entry_bytes or max(map(len, commands)) <= settings.max_entry_bytes
-    if room and small and log.size + size <= settings.log_max_bytes and commands:
+    small = bare <= server.max_entry_bytes or max(map(len, commands)) <= server.max_entry_bytes
+    if room and small and log.size + size <= server.log_max_bytes and count:
         server.append_commands(request, 0, commands)
     else:
         _append_what_fits(server, request, commands)

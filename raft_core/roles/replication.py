@@ -17,6 +17,12 @@ from raft_core.server import Server
 
 __all__ = ["Replication"]
 
+# Names of this module, which may be compiled: see `raft_core.compiled`.
+_AppendEntries: Final = AppendEntries
+_Send: Final = Send
+_COMMIT_UPDATE: Final = COMMIT_UPDATE
+_DATA: Final = DATA
+
 NO_READ: Final = ReadId(0)
 """In appends: only a heartbeat's reply confirms reads."""
 
@@ -32,11 +38,17 @@ class Replication:
     """
 
     __slots__ = (
+        "_announced_commit",
+        "_announced_sent",
         "_announcement",
         "_shared",
+        "_shared_commit",
+        "_shared_end",
         "_shared_last",
+        "_shared_prev",
         "_shared_size",
         "departing",
+        "joint",
         "leader_votes",
         "offers_wait",
         "progress",
@@ -49,12 +61,18 @@ class Replication:
         self.progress: dict[NodeId, Progress] = {}
         self.voting: list[Progress] = []  # those of the incoming voters
         self.leader_votes = False  # this node is a voter, in either half
+        self.joint = False  # the configuration in force has two halves
         self.departing: dict[NodeId, tuple[Index, int]] = {}  # (index of the removal, tick to stop at)
         self._shared: AppendEntries | None = None  # the last append built, shared by followers at one index
+        self._shared_prev: Index = NO_INDEX  # its fields, and the end of the log when it was built
+        self._shared_commit: Index = NO_INDEX
+        self._shared_end: Index = NO_INDEX
         self._shared_last: Index = NO_INDEX
         self._shared_size = 0
         self.offers_wait = False  # a follower needs a snapshot whose switch is not durable
         self._announcement: AppendEntries | None = None  # the last commit update built, also shared
+        self._announced_sent: Index = NO_INDEX  # its fields
+        self._announced_commit: Index = NO_INDEX
         self.follow_members()
 
     def follow_members(self) -> None:
@@ -80,6 +98,7 @@ class Replication:
         self.progress = {node: self.progress[node] for node in sorted(self.progress) if node in kept}
         self.voting = [self.progress[node] for node in members.voters if node != server.me]
         self.leader_votes = members.is_voter(server.me)
+        self.joint = bool(members.outgoing)
 
     def drop_departed(self) -> None:
         """Forget departing nodes which know of their removal, or whose time is over."""
@@ -107,7 +126,7 @@ class Replication:
                     return
             elif peer.paused:
                 return
-            if peer.next <= log.base.index and log.term_at(Index(peer.next - 1)) is None:
+            if peer.next <= log.base_index and log.term_at(Index(peer.next - 1)) is None:
                 self.offer_snapshot(peer)
                 return
             self._append(peer)
@@ -118,15 +137,14 @@ class Replication:
         message = self._shared
         if (
             message is None
-            or message.prev_index != prev
+            or self._shared_prev != prev
             or self._shared_last != log.last_index
-            or message.commit != server.commit
+            or self._shared_commit != server.commit
         ):
             message = self._build(prev)
-            self._shared, self._shared_last = message, log.last_index
-        entries = message.entries
-        last = entries[-1].index if entries else prev
-        server.outbox.effects.append(Send(peer.node, message))
+            self._shared = message
+        last = self._shared_end
+        server.outbox.effects.append(_Send(peer.node, message))
         peer.sent(last, self._shared_size)
         peer.commit_sent = server.commit if server.commit < last else last
 
@@ -138,8 +156,10 @@ class Replication:
         self._shared_size = 0
         if prev < log.last_index:
             entries, self._shared_size = log.page(prev, log.last_index, server.settings.max_message_bytes)
-        return AppendEntries(
-            server.term, server.me, server.next_message(), DATA, prev, term, server.commit, NO_READ, entries
+        self._shared_prev, self._shared_commit = prev, server.commit
+        self._shared_end, self._shared_last = Index(prev + len(entries)), log.last_index
+        return _AppendEntries(
+            server.term, server.me, server.next_message(), _DATA, prev, term, server.commit, NO_READ, entries
         )
 
     def empty_append(self, peer: Progress) -> None:
@@ -181,15 +201,15 @@ class Replication:
         if peer.state is not REPLICATE or peer.commit_sent >= reach:
             return
         shared = self._announcement
-        if shared is None or shared.prev_index != sent or shared.commit != commit:
+        if shared is None or self._announced_sent != sent or self._announced_commit != commit:
             term = server.log.term_at(sent)
             if term is None:
                 return
-            shared = AppendEntries(
-                server.term, server.me, server.next_message(), COMMIT_UPDATE, sent, term, commit, NO_READ
+            shared = _AppendEntries(
+                server.term, server.me, server.next_message(), _COMMIT_UPDATE, sent, term, commit, NO_READ
             )
-            self._announcement = shared
-        server.outbox.effects.append(Send(peer.node, shared))
+            self._announcement, self._announced_sent, self._announced_commit = shared, sent, commit
+        server.outbox.effects.append(_Send(peer.node, shared))
         peer.commit_sent = reach
 
     def heartbeat_all(self, read: ReadId) -> MessageId:
@@ -248,7 +268,7 @@ class Replication:
             return
         self.offers_wait = False
         for peer in self.progress.values():
-            if peer.state is PROBE and peer.next <= self.server.log.base.index:
+            if peer.state is PROBE and peer.next <= self.server.log.base_index:
                 peer.probe_sent = False
                 self.fill(peer)
 

@@ -11,7 +11,6 @@ back to the same state.
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Iterable
 from typing import Final, TypeAlias, final
 
@@ -220,9 +219,9 @@ def _rebased(raft: Raft, writes: tuple[Persist, ...]) -> tuple[Raft, tuple[Persi
 
     outbox.issued, outbox.durable = less(outbox.issued), NO_WRITE
     outbox.held = [(less(write), send) for write, send in outbox.held]
-    outbox.issued_at = deque((less(write), now) for write, now in outbox.issued_at)
+    outbox.issued_at = [(less(write), now) for write, now in outbox.issued_at]
     outbox._hard_write = less(outbox._hard_write)
-    outbox._under_way = deque(msgspec.structs.replace(w, write=less(w.write)) for w in outbox._under_way)
+    outbox._under_way = [(less(write), *rest) for write, *rest in outbox._under_way]  # type: ignore[misc]
     if isinstance(role, Candidate):
         role.own_write = less(role.own_write)
     return raft, tuple(msgspec.structs.replace(write, write=less(write.write)) for write in writes)

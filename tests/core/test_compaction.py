@@ -53,8 +53,8 @@ def test_what_follows_a_snapshot_on_its_way_is_kept_for_its_receiver() -> None:
 def test_a_crowded_log_keeps_nothing_that_a_snapshot_covers() -> None:
     settings = Settings(log_max_bytes=LOG.size + 40)
 
-    assert crowded(settings, LOG)
-    assert not crowded(Settings(log_max_bytes=2 * LOG.size), LOG)
+    assert crowded(settings.log_max_bytes, LOG)
+    assert not crowded(2 * LOG.size, LOG)
     assert base_after_snapshot(settings, LOG, Index(15), Index(4)) == 15
 
 

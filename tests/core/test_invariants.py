@@ -6,7 +6,6 @@ One way to tamper for each line. A line that is added needs one too.
 from __future__ import annotations
 
 import ast
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -16,7 +15,7 @@ import pytest
 
 from raft_core import invariants
 from raft_core.effects import Send
-from raft_core.entries import LogPosition, SnapshotMeta
+from raft_core.entries import SnapshotMeta
 from raft_core.errors import InvariantBroken
 from raft_core.events import Proposed
 from raft_core.ids import NO_NODE, Index, MessageId, NodeId, RequestId, Term, WriteId
@@ -130,7 +129,7 @@ def _(raft: Raft) -> None:
 
 @breaks("the base is not behind the end")
 def _(raft: Raft) -> None:
-    raft.log.base = LogPosition(Index(5), Term(1))
+    raft.log.base_index = Index(5)
 
 
 @breaks("no entry is of a term that was not entered")
@@ -314,7 +313,7 @@ def _(raft: Raft) -> None:
 
 @breaks("the window is bounded in messages", leading)
 def _(raft: Raft) -> None:
-    peer(raft).inflight = deque([(Index(4), 0)] * (peer(raft).max_messages + 1))
+    peer(raft).inflight = [(Index(4), 0)] * (peer(raft).max_messages + 1)
 
 
 @breaks("the window's bytes are counted right", leading)
@@ -325,7 +324,7 @@ def _(raft: Raft) -> None:
 @breaks("the window is bounded in bytes", leading)
 def _(raft: Raft) -> None:
     most = peer(raft).max_bytes
-    peer(raft).inflight = deque([(Index(3), most), (Index(4), 1)])
+    peer(raft).inflight = [(Index(3), most), (Index(4), 1)]
     peer(raft).inflight_bytes = most + 1
 
 
@@ -342,7 +341,7 @@ def _(raft: Raft) -> None:
 
 @breaks("the window is in order", leading)
 def _(raft: Raft) -> None:
-    peer(raft).inflight = deque([(Index(4), 0), (Index(4), 0)])
+    peer(raft).inflight = [(Index(4), 0), (Index(4), 0)]
 
 
 @pytest.mark.parametrize("text", BROKEN)

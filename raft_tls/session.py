@@ -12,8 +12,7 @@ from contextlib import suppress
 from enum import Enum, auto
 from typing import Final, final
 
-import attrs
-
+from raft_core.structs import Value
 from raft_tls.failures import ENDED_EARLY, Failure, failure_of, no_tls
 
 __all__ = ["Failure", "Step", "TlsSession"]
@@ -25,8 +24,7 @@ _READ: Final = 1 << 18
 
 
 @final
-@attrs.frozen
-class Step:
+class Step(Value, frozen=True):
     """What followed from the bytes received, in the order of the fields."""
 
     plain: bytes = b""
@@ -141,22 +139,27 @@ class TlsSession:
         self._state = _State.OPEN
         names = _uris(self._tls)
         rest = self._read()  # bytes that came with the last ones of the handshake
-        return attrs.evolve(rest, names=names)
+        return Step(rest.plain, rest.send, names, rest.failure, rest.ended)
 
     def _read(self) -> Step:
         parts: list[bytes] = []
-        ended = False
+        ended, rest = False, self._in
         try:
             while part := self._tls.read(_READ):
                 parts.append(part)
-            ended = True
+                if not rest.pending:  # the usual case; another call would only raise, which costs as much as all this
+                    break
+            else:
+                ended = True
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
             ended = True
         except ssl.SSLError as error:
-            return attrs.evolve(self._failed(error), plain=b"".join(parts))
-        return Step(b"".join(parts) if len(parts) != 1 else parts[0], self._out.read(), ended=ended)
+            failed = self._failed(error)
+            return Step(b"".join(parts), failed.send, failure=failed.failure)
+        plain = parts[0] if len(parts) == 1 else b"".join(parts)
+        return Step(plain, self._out.read() if self._out.pending else b"", ended=ended)
 
     def _failed(self, error: ssl.SSLError) -> Step:
         self._state = _State.DEAD

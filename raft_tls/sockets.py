@@ -54,12 +54,12 @@ class TlsSocket:
 
     def recv_into(self, buffer: memoryview) -> int:
         """Read plain bytes into the buffer; return their number, 0 at the end of input."""
-        data = self._socket.recv(len(buffer) - _HELD)
-        if not data:
+        taken = self._socket.recv_into(buffer, len(buffer) - _HELD)  # `recv` would make room for so many bytes each time
+        if not taken:
             if (failure := self._session.lost()) is not None:
                 raise TlsFailed(failure)
             return 0
-        step = self._session.receive(data)
+        step = self._session.receive(bytes(buffer[:taken]))
         if step.send:
             self._say(step.send)
         if step.failure is not None:

@@ -54,7 +54,9 @@ class TlsSocket:
 
     def recv_into(self, buffer: memoryview) -> int:
         """Read plain bytes into the buffer; return their number, 0 at the end of input."""
-        taken = self._socket.recv_into(buffer, len(buffer) - _HELD)  # `recv` would make room for so many bytes each time
+        taken = self._socket.recv_into(
+            buffer, len(buffer) - _HELD
+        )  # `recv` would make room for so many bytes each time
         if not taken:
             if (failure := self._session.lost()) is not None:
                 raise TlsFailed(failure)

@@ -374,3 +374,38 @@ async def test_handshake_that_dawdles_is_closed(autojump_clock: trio.testing.Moc
     assert trio.current_time() - began == pytest.approx(PATIENCE)
     assert line.closed
     assert refused == [("", Drop.TLS_FAILED.value)]
+
+
+# Attacks.
+
+
+@pytest.mark.parametrize("path", [
+    "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/..%2fetc/passwd", "/metrics/../status.json",
+    "/metrics/", "/METRICS", "/livez%00", "/livez;x", "/.", "\\livez", "/page.html",
+])  # fmt: skip
+@pytest.mark.trio
+async def test_no_path_leads_to_a_file_or_around_a_name(path: str) -> None:
+    status, text = await answer(opened(SimulatedNode()), path)
+    assert status in {400, 404}
+    assert "root:" not in text
+
+
+@pytest.mark.trio
+async def test_pipelined_requests_are_answered_one_by_one_in_order() -> None:
+    count = 300
+    line = Line(b"".join(get(("/livez", "/nothing")[number % 2]) for number in range(count)))
+    line.put.close()
+    await opened()._client(line)
+    codes = [part[:3] for part in line.sent.split(b"HTTP/1.1 ")[1:]]
+    assert codes == [(b"200", b"404")[number % 2] for number in range(count)]
+
+
+@pytest.mark.trio
+async def test_request_that_is_never_completed_is_counted_as_too_slow(autojump_clock: trio.testing.MockClock) -> None:
+    port, refused = secure_port(tls(authorities="", mode="accept"))
+    await port._client(Line(b"GET /livez HTTP/1.1\r\nHost: h\r\nX: "))
+    assert refused == [("", "too_slow")]
+    plain = HealthPort("127.0.0.1:8379")
+    plain.attach(cast(Any, port._service), cast(Any, SimulatedNode()))
+    await plain._client(Line())  # nothing was begun: browsers open connections in advance
+    assert len(refused) == 1

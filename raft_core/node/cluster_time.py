@@ -15,6 +15,10 @@ time with all entries and snapshots, and a node whose log equals its leader's ta
 A node whose log may hold other entries takes the smaller of both times, and a node that gets entries without a time
 goes back to the latest stamp it knows. Example: A of term 6 is late and stamps entry 9; B gets it from C, which leads
 term 7 and sends what A told it; without that, B would lead term 8 ahead of entry 9.
+
+A stamp is a lower bound and not a clock that runs, except on the leader and while no leader's time was heard. Example:
+A leads and is late, because it has not yet applied entry 6 of an earlier leader; B applies 6 a second before A does.
+If B's clock ran from 6's stamp, it would be a second ahead of A's, which stamps entry 8.
 """
 
 from __future__ import annotations
@@ -54,10 +58,19 @@ class ClusterTime:
         return min(max(self._time + now - self._at, self._floor), MAX_INT63) if self._time else 0
 
     def log_shows(self, time: int, now: int) -> None:
-        """Record that a command was stamped with `time`: cluster time is not earlier."""
+        """Record that a command was stamped with `time`: cluster time is not earlier.
+
+        It becomes a clock that runs only while no leader's time was heard: this node may apply the entry before its
+        leader does, whose clock would then run behind ours.
+        """
         self._floor = max(self._floor, time)
-        if time > 0 and self._time + now - self._at < time:
-            self._set(time, now)
+        if self._term == NO_TERM:
+            self._run_from_floor(now)
+
+    def _run_from_floor(self, now: int) -> None:
+        """Let the clock run from the latest stamp if it is behind it."""
+        if self._floor and self._time + now - self._at < self._floor:
+            self._set(self._floor, now)
 
     def hear(self, raft: Raft, message: AppendEntries | InstallSnapshot, now: int) -> None:
         """Take the time of a message the core has just handled, if it came from the leader that this node follows."""
@@ -106,6 +119,7 @@ class ClusterTime:
             self._told_in = self._term = term
             if not self._time:
                 self._set(wall, now)
+        self._run_from_floor(now)
         return self.read(now)
 
     def put_into(self, message: Message, now: int) -> Message:
@@ -119,6 +133,7 @@ class ClusterTime:
         """
         if not self._time or message.term < self._term:
             return message
+        self._run_from_floor(now)
         if type(message) is AppendEntries:
             if message.purpose is HEARTBEAT:
                 return msgspec.structs.replace(message, time=self.read(now))

@@ -44,7 +44,7 @@ class Trio:
     def __init__(self, *, encoded: bool) -> None:
         members = Members.initial([1, 2, 3])
         self.nodes = {n: Raft(_SETTINGS, Recovered.fresh(n, members), random.Random(n)) for n in (1, 2, 3)}
-        self.queue: deque[tuple[Raft, Event]] = deque()
+        self.queue: deque[Send] = deque()  # messages under way, in order
         self.applied = 0
         self.answered = 0
         self.encoded = encoded
@@ -57,24 +57,36 @@ class Trio:
         assert self.nodes[1].status.leads
 
     def give(self, node: Raft, event: Event) -> None:
-        nodes, queue = self.nodes, self.queue
-        put, take = queue.append, queue.popleft
-        put((node, event))
-        while queue:
-            node, event = take()
+        """Give `event` to `node` and carry out all that follows: reports at once, then messages in order."""
+        nodes, queue, encoded = self.nodes, self.queue, self.encoded
+        send, take = queue.append, queue.popleft
+        reports: deque[Event] = deque()
+        report, next_report = reports.append, reports.popleft
+        applied = answered = 0
+        while True:
             for effect in node.step(event):
                 kind = type(effect)
                 if kind is Send:
-                    message = effect.message  # type: ignore[union-attr]
-                    put((nodes[effect.to], self._over_the_wire(message) if self.encoded else message))  # type: ignore[union-attr]
+                    send(effect)  # type: ignore[arg-type]
                 elif kind is Persist:
-                    put((node, Persisted(effect.write)))  # type: ignore[union-attr]
+                    report(Persisted(effect.write))  # type: ignore[union-attr]
                 elif kind is Apply:
                     count = len(effect.commands)  # type: ignore[union-attr]
-                    self.applied += count
-                    put((node, Applied(effect.upto, (b"",) * count)))  # type: ignore[union-attr]
+                    applied += count
+                    report(Applied(effect.upto, (b"",) * count))  # type: ignore[union-attr]
                 elif kind is Respond:
-                    self.answered += effect.count  # type: ignore[union-attr]
+                    answered += effect.count  # type: ignore[union-attr]
+            if reports:
+                event = next_report()
+            elif queue:
+                sent = take()
+                node, event = nodes[sent.to], sent.message
+                if encoded:
+                    event = self._over_the_wire(event)
+            else:
+                break
+        self.applied += applied
+        self.answered += answered
 
     def _over_the_wire(self, message: Message) -> Message:
         """What arrives when `message` is framed, unframed, decoded and checked; encoded once for all in one place."""

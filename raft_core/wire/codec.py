@@ -14,15 +14,26 @@ from typing import Final, TypeAlias, TypeVar, assert_never
 
 import msgspec
 
-from raft_core.entries import COMMAND, MEMBERS, Entry, SnapshotMeta, checksum_matches
+from raft_core.entries import (
+    COMMAND,
+    MEMBERS,
+    Entry,
+    SnapshotMeta,
+    all_commands,
+    checksum_matches,
+    first_mismatch,
+    follow_in_order,
+)
 from raft_core.errors import FrameError
 from raft_core.features import features_problem
-from raft_core.ids import MAX_INT63, GroupId
+from raft_core.ids import MAX_INT63, GroupId, Index, Term
 from raft_core.membership import Members, MembersUndecodable, RemoveNode
 from raft_core.messages import (
     DATA,
     AppendEntries,
+    AppendFields,
     AppendReply,
+    AppendReplyFields,
     InstallSnapshot,
     Message,
     ReadIndex,
@@ -34,6 +45,7 @@ from raft_core.messages import (
     VoteReply,
 )
 from raft_core.requests import ChangeMembership, LeaveJoint, Propose, TransferLeadership
+from raft_core.structs import fields_of
 from raft_core.wire.frames import FrameKind, encode_frame
 from raft_core.wire.payloads import (
     Chunk,
@@ -66,6 +78,14 @@ _GROUP: Final = GroupId(0)
 WireValue: TypeAlias = Message | Payload | Refuse
 """Every value that a frame can hold."""
 
+# Names of this module, which may be compiled: see `raft_core.compiled`.
+_AppendEntries: Final = AppendEntries
+_AppendReply: Final = AppendReply
+_DATA: Final = DATA
+_NO_GROUP: Final = 0
+_MESSAGE_KIND: Final = int(FrameKind.MESSAGE)
+_fields_of: Final = fields_of
+
 _encode: Final = msgspec.msgpack.Encoder().encode
 _MESSAGE: Final[msgspec.msgpack.Decoder[Message]] = msgspec.msgpack.Decoder(Message)
 _HELLO: Final = msgspec.msgpack.Decoder(Hello)
@@ -90,7 +110,7 @@ _KINDS: Final[dict[type[Payload], FrameKind]] = {
 
 def encode_message(message: Message) -> bytes:
     """Return the frame of `message`; the same bytes for every peer."""
-    return encode_frame(FrameKind.MESSAGE, _GROUP, _encode(message))
+    return encode_frame(_MESSAGE_KIND, _GROUP, _encode(message))
 
 
 def encode_payload(payload: Payload) -> bytes:
@@ -111,10 +131,10 @@ def encode_refusal(text: str, *, line_end: bool = False) -> bytes:
 
 def decode(frame: Frame) -> WireValue:
     """Return the frame's value, checked. Raise `FrameError`, and nothing else."""
-    if frame.group != _GROUP:
-        raise FrameError(f"a frame is for group {frame.group}, and this node has only group 0")
-    kind = frame.kind
-    if kind == FrameKind.MESSAGE:
+    group, kind = int(frame.group), frame.kind
+    if group != _NO_GROUP:
+        raise FrameError(f"a frame is for group {group}, and this node has only group 0")
+    if kind == _MESSAGE_KIND:
         message = _decoded(_MESSAGE, frame.payload, "a message")
         _check_message(message)
         return message
@@ -175,9 +195,9 @@ def _fits(numbers: int) -> bool:
 
 def _check_message(message: Message) -> None:
     kind = type(message)
-    if kind is AppendEntries:
+    if kind is _AppendEntries:
         _check_append(message)  # type: ignore[arg-type]
-    elif kind is AppendReply:
+    elif kind is _AppendReply:
         _check_append_reply(message)  # type: ignore[arg-type]
     else:
         _check_rare(message)
@@ -186,20 +206,26 @@ def _check_message(message: Message) -> None:
 
 
 def _check_append(request: AppendEntries) -> None:
-    index, term, last = request.prev_index, request.prev_term, request.term
-    numbers = last | request.sender | request.id | index | term | request.commit | request.read | request.tip
-    numbers |= request.time
+    fields: AppendFields = _fields_of(request)
+    last, sender, number, purpose, index, term, commit, read, entries, tip, time = fields
+    numbers = last | sender | number | index | term | commit | read | tip | time
     if not 0 <= numbers <= MAX_INT63:
         raise FrameError("a number in an append is out of range")
-    entries = request.entries
     if term > last:
         raise FrameError("an append names a position of a later term than its own")
     if not entries:
         return
-    if request.purpose is not DATA:
+    if purpose is not _DATA:
         raise FrameError("a heartbeat or an announcement carries entries")
     if index + len(entries) > MAX_INT63:
         raise FrameError("an entry's index is out of range")
+    plain = follow_in_order(entries, index, term) and all_commands(entries) and first_mismatch(entries) is None
+    if not plain or entries[-1].term > last:
+        _check_each(entries, index, term, last)
+
+
+def _check_each(entries: tuple[Entry, ...], index: Index, term: Term, last: Term) -> None:
+    """Check entries that are not plain commands one by one. Raise `FrameError` for the first one that is wrong."""
     for entry in entries:
         here, its_term, kind = entry.index, entry.term, entry.kind
         if here != index + 1:
@@ -238,8 +264,9 @@ def _check_members(members: Members) -> None:
 
 
 def _check_append_reply(reply: AppendReply) -> None:
-    numbers = reply.term | reply.sender | reply.incarnation | reply.id | reply.read | reply.match
-    numbers |= reply.rejected | reply.hint_index | reply.hint_term | reply.lease
+    fields: AppendReplyFields = _fields_of(reply)
+    term, sender, incarnation, number, _, read, match, rejected, hint_index, hint_term, _, lease = fields
+    numbers = term | sender | incarnation | number | read | match | rejected | hint_index | hint_term | lease
     if not 0 <= numbers <= MAX_INT63:
         raise FrameError("a number in a reply is out of range")
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 import zlib
 from enum import IntEnum
 from struct import Struct
-from typing import Final, NamedTuple, final
+from typing import Final, final
 
 from raft_core.ids import GroupId
 from raft_core.wire.payloads import BadFrame, Frame
@@ -38,6 +38,13 @@ _MAGIC_NUMBER: Final = int.from_bytes(MAGIC, "little")
 _CHECKED: Final = Struct("<HBBIII")  # the part covered by the header's checksum
 _HEADER: Final = Struct("<HBBIIII")
 _CRC: Final = Struct("<I")
+_CHECKED_SIZE: Final = 16
+# Names of this module, which may be compiled: see `raft_core.compiled`.
+_Frame: Final = Frame
+_crc32: Final = zlib.crc32
+_pack_checked: Final = _CHECKED.pack
+_pack_crc: Final = _CRC.pack
+_unpack_header: Final = _HEADER.unpack_from
 
 
 class FrameKind(IntEnum):
@@ -54,15 +61,8 @@ class FrameKind(IntEnum):
 
 def encode_frame(kind: int, group: GroupId, payload: bytes) -> bytes:
     """Return the bytes of one frame."""
-    checked = _CHECKED.pack(_MAGIC_NUMBER, kind, 0, group, len(payload), zlib.crc32(payload))
-    return b"".join((checked, _CRC.pack(zlib.crc32(checked)), payload))
-
-
-class _Header(NamedTuple):
-    kind: int
-    group: int
-    length: int
-    payload_crc: int
+    checked = _pack_checked(_MAGIC_NUMBER, kind, 0, group, len(payload), _crc32(payload))
+    return checked + _pack_crc(_crc32(checked)) + payload
 
 
 @final
@@ -72,13 +72,14 @@ class FrameReader:
     Limits are in bytes of payload. Each byte is copied at most twice, however the stream is cut.
     """
 
-    __slots__ = ("_dead", "_header", "_limit", "_max_later", "_waiting")
+    __slots__ = ("_crc", "_dead", "_group", "_kind", "_length", "_limit", "_max_later", "_waiting")
 
     def __init__(self, *, max_first: int, max_later: int) -> None:
         self._limit = max_first
         self._max_later = max_later
-        self._waiting = bytearray()  # an incomplete frame; without its header once `_header` is set
-        self._header: _Header | None = None
+        self._waiting = bytearray()  # an incomplete frame; without its header once `_length` is set
+        self._length = -1  # of the payload whose header was read; -1: no header yet
+        self._kind = self._group = self._crc = 0  # the other fields of that header
         self._dead = False
 
     def feed(self, data: bytes) -> list[Frame | BadFrame]:
@@ -92,57 +93,61 @@ class FrameReader:
             waiting += data
             source = waiting
         at = 0
+        size = len(source)
         while True:
-            header = self._header
-            if header is None:
-                found = self._read_header(source, at)
-                if type(found) is BadFrame:
+            if self._length < 0:
+                wrong = self._read_header(source, at, size)
+                if wrong is not None:
                     self._die()
-                    frames.append(found)
+                    frames.append(wrong)
                     return frames
-                if type(found) is not _Header:
+                if self._length < 0:
                     break
-                self._header = header = found
                 at += FRAME_OVERHEAD
-            end = at + header.length
-            if len(source) < end:
+            end = at + self._length
+            if size < end:
                 break
             payload = _cut(source, at, end)
-            if zlib.crc32(payload) != header.payload_crc:
+            if _crc32(payload) != self._crc:
                 self._die()
                 frames.append(BadFrame("the checksum of a frame's payload is wrong: it was damaged on its way"))
                 return frames
-            frames.append(Frame(header.kind, GroupId(header.group), payload))
-            self._header = None
+            frames.append(_Frame(self._kind, GroupId(self._group), payload))
+            self._length = -1
             self._limit = self._max_later
             at = end
             if at == len(source):
                 break
         if source is waiting:
             del waiting[:at]
-        elif at < len(data):
+        elif at < size:
             waiting += data[at:] if at else data
         return frames
 
-    def _read_header(self, source: bytes | bytearray, at: int) -> _Header | BadFrame | None:
-        """Return the header at `at`; None while it is incomplete and not yet wrong."""
-        if len(source) - at < FRAME_OVERHEAD:
+    def _read_header(self, source: bytes | bytearray, at: int, size: int) -> BadFrame | None:
+        """Read the header at `at`, if it is complete. Return what is wrong with it."""
+        if size - at < FRAME_OVERHEAD:
+            if at == size:
+                return None
             start = bytes(source[at : at + len(MAGIC)])
             return None if MAGIC.startswith(start) else _not_ours(bytes(source[at : at + _SHOWN]))
-        magic, kind, flags, group, length, payload_crc, header_crc = _HEADER.unpack_from(source, at)
+        fields: tuple[int, int, int, int, int, int, int] = _unpack_header(source, at)
+        magic, kind, flags, group, length, payload_crc, header_crc = fields
         if magic != _MAGIC_NUMBER:
             return _not_ours(bytes(source[at : at + _SHOWN]))
-        if zlib.crc32(source[at : at + _CHECKED.size]) != header_crc:
+        if _crc32(source[at : at + _CHECKED_SIZE]) != header_crc:
             return BadFrame("the checksum of a frame's header is wrong: it was damaged on its way")
         if flags:
             return BadFrame(f"a frame has flags ({flags:#04x}) that this version does not know")
         if length > self._limit:
             return BadFrame(f"a frame announces {length} bytes, but at most {self._limit} are taken here")
-        return _Header(kind, group, length, payload_crc)
+        self._kind, self._group, self._crc = kind, group, payload_crc
+        self._length = length
+        return None
 
     def _die(self) -> None:
         self._dead = True
-        self._header = None
+        self._length = -1
         self._waiting = bytearray()
 
 

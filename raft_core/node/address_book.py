@@ -14,6 +14,7 @@ import msgspec
 from raft_core.ids import Incarnation, NodeId
 from raft_core.membership import AddLearner, AddVoter, Change, Members
 from raft_core.node.limits import NodeLimits
+from raft_core.wire.metadata import Metadata
 from raft_core.wire.payloads import Hello
 
 __all__ = ["AddressBook", "Backoff", "is_everywhere"]
@@ -41,7 +42,7 @@ class AddressBook:
     tried first.
     """
 
-    __slots__ = ("_at", "_configured", "_failures", "_from_itself", "_hearsay", "_me", "_mine", "disks")
+    __slots__ = ("_at", "_configured", "_failures", "_from_itself", "_hearsay", "_me", "_mine", "disks", "metadata")
 
     def __init__(self, config: NodeLimits, me: NodeId) -> None:
         self._me = me
@@ -53,6 +54,8 @@ class AddressBook:
         self._failures: dict[NodeId, dict[str, str]] = {}  # since the last success: the error at each address
         self.disks: dict[NodeId, int] = {}
         """The incarnation in each node's last greeting."""
+        self.metadata: dict[NodeId, Metadata] = {}
+        """What each node said about itself in its last greeting."""
 
     def of(self, node: NodeId) -> str:
         """Return the address to dial now, "" if none is known."""
@@ -98,7 +101,7 @@ class AddressBook:
 
     def forget(self, node: NodeId) -> None:
         """Forget the node's learned addresses and its statements on others; keep the configured address."""
-        for table in (self._from_itself, self._hearsay, self._failures, self._at, self.disks):
+        for table in (self._from_itself, self._hearsay, self._failures, self._at, self.disks, self.metadata):
             table.pop(node, None)
         for told in self._hearsay.values():
             told.pop(node, None)
@@ -110,6 +113,7 @@ class AddressBook:
         """
         sender = hello.sender
         self.disks[sender] = hello.incarnation
+        self.metadata[sender] = hello.metadata
         if _can_be_dialled(hello.address) and hello.address != self._from_itself.get(sender):
             self._from_itself[sender] = self._at[sender] = hello.address
             self._failures.pop(sender, None)

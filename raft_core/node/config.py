@@ -19,6 +19,7 @@ from raft_core.node.limits import SECOND, NodeLimits, check_node
 from raft_core.node.security import TLS, PathLike, is_loopback
 from raft_core.settings import Settings, unfit
 from raft_core.store import Store
+from raft_core.wire.metadata import metadata_problem
 
 __all__ = ["NodeConfig", "PathLike", "check_timeout", "deadline_after", "join_address", "split_address"]
 
@@ -129,12 +130,16 @@ class NodeConfig:
     """Whether this node may listen without TLS where other machines reach it. Every machine that reaches the port can
     then read and change everything. Without it, and without `tls`, a node listens on this machine alone (loopback).
     """
+    metadata: Mapping[str, str] = attrs.field(factory=dict, kw_only=True)
+    """Names and values that the other nodes are told, such as `{"http": "10.0.0.7:8000", "zone": "b"}`. They are in
+    `Node.status`: `metadata_of(leader)`. At most 16 names of 64 characters, and values of 256.
+    """
     settings: Settings = attrs.field(default=Settings(), kw_only=True)
     """Settings of the Raft protocol."""
     limits: NodeLimits = attrs.field(default=NodeLimits(), kw_only=True)
     """Timeouts and queue sizes of the node around the core.
 
-    Its `address`, `peers`, `founders`, `certificates` and `exposed` are replaced.
+    Its `address`, `peers`, `founders`, `metadata`, `certificates` and `exposed` are replaced.
     """
     machine_blocks: bool = attrs.field(default=False, kw_only=True)
     """Whether the machine's apply or query can take several milliseconds and so hold up the loop. Both then run in a
@@ -171,6 +176,8 @@ class NodeConfig:
             raise SettingsError("TLS between nodes needs authorities=: the file with the certificates that sign theirs")
         for address in (self.listening_address, *self.members.values(), *self.known.values()):
             split_address(address)
+        if problem := metadata_problem(tuple(sorted(self.metadata.items()))):
+            raise SettingsError(problem)
         self._check_places()
         self._check_initial_members()
 
@@ -240,7 +247,14 @@ class NodeConfig:
         others = {NodeId(node): address for node, address in self._others.items()}
         founders = () if self.join else tuple(NodeId(node) for node in sorted(self.members))
         required = self.tls is not None and self.tls.required
-        return attrs.evolve(self.limits, address=own, peers=others, founders=founders, certificates=required)
+        return attrs.evolve(
+            self.limits,
+            address=own,
+            peers=others,
+            founders=founders,
+            metadata=self.metadata,
+            certificates=required,
+        )
 
     @property
     def shutdown_timeout(self) -> float:

@@ -101,6 +101,7 @@ class Handshake:
                 founding=self.bootstrap.founding,
                 highest=HIGHEST_VERSION,
                 features=self._features,
+                metadata=self._config.told,
             )
         )
 

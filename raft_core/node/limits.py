@@ -14,6 +14,7 @@ import attrs
 from raft_core.errors import SettingsError
 from raft_core.ids import MAX_INT63, NodeId
 from raft_core.settings import Settings
+from raft_core.wire.metadata import Metadata, metadata_problem
 
 __all__ = ["MILLISECOND", "SECOND", "NodeLimits", "check_node"]
 
@@ -58,6 +59,9 @@ class NodeLimits:
     """The address, if this node listens without TLS where other machines reach it; for an alarm at the start."""
     leases: bool = False
     """Whether the new cluster allows lease reads; all founders must agree."""
+
+    metadata: Mapping[str, str] = attrs.field(factory=dict)
+    """Names and values that peers are told in every greeting, such as the address of a web server."""
 
     # Time.
     tick: int = 10 * MILLISECOND
@@ -123,7 +127,14 @@ class NodeLimits:
     to take longer.
     """
 
+    @property
+    def told(self) -> Metadata:
+        """Return the metadata as a greeting carries it."""
+        return tuple(sorted(self.metadata.items()))
+
     def __attrs_post_init__(self) -> None:
+        if problem := metadata_problem(self.told):
+            raise SettingsError(problem)
         for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, not {getattr(self, name)}")

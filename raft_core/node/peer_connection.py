@@ -17,6 +17,7 @@ from typing import Final, final
 
 from raft_core.ids import NodeId
 from raft_core.messages import AppendEntries, Message
+from raft_core.node.address_book import AddressBook
 from raft_core.node.events import ConnectionId
 from raft_core.node.status import PeerStatus
 from raft_core.wire.codec import encode_message
@@ -243,7 +244,11 @@ class Connection:
 
 
 def status_of(
-    peer: NodeId, address: str, out: Connection | None, accepted: Connection | None, errors: Mapping[NodeId, str]
+    peer: NodeId,
+    addresses: AddressBook,
+    out: Connection | None,
+    accepted: Connection | None,
+    errors: Mapping[NodeId, str],
 ) -> PeerStatus:
     """Return the status of a peer with the connections that we dialled and accepted."""
     connected, queued = (False, 0) if out is None else (out.greeted, out.queued_bytes)
@@ -251,4 +256,14 @@ def status_of(
     secure = bool(both) and all(connection.link.secure for connection in both)
     hello = both[0].link.greeting if both else None
     features = None if hello is None else hello.features
-    return PeerStatus(peer, address, connected, accepted is not None, queued, errors.get(peer, ""), secure, features)
+    return PeerStatus(
+        node=peer,
+        address=addresses.of(peer),
+        connected=connected,
+        heard=accepted is not None,
+        queued_bytes=queued,
+        last_error=errors.get(peer, ""),
+        secure=secure,
+        features=features,
+        metadata=addresses.metadata.get(peer, ()),
+    )

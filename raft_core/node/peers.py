@@ -518,6 +518,6 @@ class Peers:
         """Return the status of each known peer."""
         known = {*self._members, *self._config.peers, *self._accepted, *self._dialled} - {self._identity.node, NO_NODE}
         return tuple(
-            status_of(peer, self.addresses.of(peer), self._dialled.get(peer), self._accepted.get(peer), self._errors)
+            status_of(peer, self.addresses, self._dialled.get(peer), self._accepted.get(peer), self._errors)
             for peer in sorted(known)
         )

@@ -12,6 +12,7 @@ from raft_core.ids import NodeId, Term
 from raft_core.node.measured import Measured
 from raft_core.recovered import Identity
 from raft_core.status import Status
+from raft_core.wire.metadata import Metadata
 
 __all__ = ["Drop", "Load", "NodeStatus", "PeerStatus", "Phase"]
 
@@ -70,6 +71,8 @@ class PeerStatus:
     last_error: str
     secure: bool = False
     features: tuple[str, ...] | None = None
+    metadata: Metadata = ()
+    """What it said about itself in its last greeting (its `NodeConfig.metadata`), also while it is away."""
 
 
 @final
@@ -111,3 +114,14 @@ class NodeStatus:
     """When this node's certificate for peers expires: seconds since 1970, 0 without TLS."""
     features: tuple[str, ...] = ()
     """The features that this node's code has. Those that the cluster uses are in `core.features`."""
+    metadata: Metadata = ()
+    """This node's own `NodeConfig.metadata`."""
+
+    def metadata_of(self, node: int) -> dict[str, str]:
+        """Return what that node, this one or a peer, says about itself; empty if it says nothing, or is not known.
+
+        With `leader`, a web service can name the address to try next.
+        """
+        if node == self.node:
+            return dict(self.metadata)
+        return {name: value for peer in self.peers if peer.node == node for name, value in peer.metadata}

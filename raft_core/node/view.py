@@ -10,6 +10,7 @@ from raft_core.explain import Explanation
 from raft_core.ids import NodeId
 from raft_core.node.cluster_time import ClusterTime
 from raft_core.node.jobs import Ticket
+from raft_core.node.limits import NodeLimits
 from raft_core.node.meter import Meter
 from raft_core.node.own_certificate import OwnCertificate
 from raft_core.node.peers import Peers
@@ -30,6 +31,7 @@ class NodeView:
     meter: Meter
     _certificate: OwnCertificate
     _clients: RequestBook
+    _config: NodeLimits
     _now: int
     _peers: Peers
     _phase: Phase
@@ -79,4 +81,4 @@ class NodeView:
         identity, peers, clients = self._recovered.identity, self._peers, self._clients
         own = self._settings.features
         seen = picture_of(identity, self._phase, self._standing, self._raft, peers, clients, self.meter, own)
-        return attrs.evolve(seen, certificate_expires=self._certificate.expires)
+        return attrs.evolve(seen, certificate_expires=self._certificate.expires, metadata=self._config.told)

@@ -47,6 +47,7 @@ from raft_core.messages import (
 from raft_core.requests import ChangeMembership, LeaveJoint, Propose, TransferLeadership
 from raft_core.structs import fields_of
 from raft_core.wire.frames import FrameKind, encode_frame
+from raft_core.wire.metadata import metadata_problem
 from raft_core.wire.payloads import (
     Chunk,
     Forward,
@@ -310,6 +311,8 @@ def _check_hello(hello: Hello) -> None:
     founders = hello.founders
     _require(founders == tuple(sorted(set(founders))), "the founders in a hello are not sorted")
     problem = features_problem(hello.features)
+    _require(problem is None, f"a hello is wrong: {problem}")
+    problem = metadata_problem(hello.metadata)
     _require(problem is None, f"a hello is wrong: {problem}")
     for node in (*founders, *(node for node, _ in hello.known)):
         _require(0 < node <= MAX_INT63, "a node id in a hello is out of range")

@@ -11,6 +11,7 @@ from raft_core.effects import RefusalReason, UnknownReason
 from raft_core.ids import ClusterId, GroupId, Incarnation, Index, NodeId, Term
 from raft_core.requests import Forwarded
 from raft_core.structs import Value
+from raft_core.wire.metadata import Metadata
 
 __all__ = [
     "HIGHEST_VERSION",
@@ -63,6 +64,8 @@ class Hello(Value, frozen=True, array_like=True):
     """The highest wire version that the sender speaks; 0 from a release that knows only `version`, its lowest."""
     features: tuple[str, ...] = ()
     """The features that the sender's code has, sorted; none from release 0.1.0."""
+    metadata: Metadata = ()
+    """What the sender's application tells its peers about itself."""
 
 
 @final

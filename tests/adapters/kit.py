@@ -332,6 +332,7 @@ class Cluster:
             store=store,
             listen="127.0.0.1:0" if number in self.gates else "",
             known={n: address for n, address in addresses.items() if n not in (*self.founders, number)},
+            metadata={"number": str(number)},
             settings=self.settings,
             limits=self.host,
             recorder_bytes=1 << 20,

@@ -276,3 +276,15 @@ async def test_backup_of_a_follower_has_what_was_just_acknowledged(cluster: Clus
     restored = Ledger()
     restored.restore(states)
     assert restored.commands == [b"a", b"b"]
+
+
+async def test_metadata_of_every_member_is_known_to_all(cluster: Cluster) -> None:
+    await cluster.start_all(2)
+    for number, other in ((1, 2), (2, 1)):
+        node = cluster[number]
+        with anyio.fail_after(10.0):
+            while not node.status.metadata_of(other):
+                await anyio.sleep(0.01)
+        assert node.status.metadata_of(other) == {"number": str(other)}
+        assert node.status.metadata_of(number) == {"number": str(number)}
+        assert node.status.metadata_of(9) == {}

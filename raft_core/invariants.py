@@ -87,6 +87,8 @@ def _members(server: Server) -> None:
     places = [place for place, _ in held]
     invariant(places == sorted(places), "configurations are remembered in order")
     invariant(_problem(server.members) is None, "the configuration in force keeps its own rules")
+    lacking = not set(server.members.features).issubset(server.settings.features)
+    invariant(not lacking, "a node is in no configuration with a feature that it lacks (rule 9.14)")
 
 
 @lru_cache(maxsize=64)

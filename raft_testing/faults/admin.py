@@ -20,6 +20,7 @@ from raft_testing.checkers.requests import Reply
 from raft_testing.faults.catalogue import Fault
 from raft_testing.rng import Rng
 from raft_testing.sim.node import Death, SimulatedNode
+from raft_testing.sim.releases import FEATURE
 from raft_testing.sim.world import World
 
 __all__ = ["AdminFaults"]
@@ -59,7 +60,13 @@ class AdminFaults:
 
     # Changes of members.
 
-    def _ask(self, changes: tuple[Change, ...], mode: ChangeMode, then: Callable[[bool], None]) -> bool:
+    def _ask(
+        self,
+        changes: tuple[Change, ...],
+        mode: ChangeMode,
+        then: Callable[[bool], None],
+        features: tuple[str, ...] = (),
+    ) -> bool:
         """Request the change from the leader. Call `then` with whether it was made, once known or given up."""
         world = self._world
         node = world.leader()
@@ -87,7 +94,7 @@ class AdminFaults:
                 on_reply(None)
 
         world.at(_PATIENCE + 2 * SECOND, give_up)
-        node.call(ticket, ChangeMembership(changes, mode), deadline, on_reply)
+        node.call(ticket, ChangeMembership(changes, mode, features=features), deadline, on_reply)
         return True
 
     def _room(self) -> bool:
@@ -204,6 +211,16 @@ class AdminFaults:
             self._leaving = True
             self._world.at(stay, self._leave_joint)
         return True
+
+    def enable(self) -> bool:
+        """Enable the feature that only the newer release has. It is refused while a member runs the older one."""
+        if not self._room():
+            return False
+
+        def then(made: bool) -> None:
+            self._world.seen["feature enabled" if made else "feature not enabled"] += 1
+
+        return self._ask((), ChangeMode.AUTO, then, features=(FEATURE,))
 
     def _leave_joint(self) -> None:
         """Leave the joint configuration, also without faults, by repeated requests.

@@ -72,6 +72,7 @@ class Fault(StrEnum):
     MISUSE = "requests that make no sense"
     MISCONFIGURED = "started with nonsense"
     NUDGE = "told to stand, or to forget its leader"
+    RELEASES = "two releases, and a feature enabled"
 
 
 EVERY_FAULT: Final = tuple(Fault)
@@ -97,6 +98,7 @@ ENDS_PROCESSES: Final = frozenset(
         Fault.WIPE,
         Fault.REPLACE,
         Fault.MISCONFIGURED,
+        Fault.RELEASES,
     }
 )
 """After which a node may have to begin without an idea of the time."""

@@ -127,6 +127,7 @@ class Nemesis:
             Fault.MISUSE: lambda d: self.targets.often(d, self._misuse.err, 12),
             Fault.MISCONFIGURED: self._processes.misconfigure,
             Fault.NUDGE: lambda d: self.targets.often(d, self._processes.nudge),
+            Fault.RELEASES: lambda d: self._roll_out(d) if d.chance(0.6) else self._change_release(d),
         }
 
     def found(self, nodes: list[SimulatedNode]) -> None:
@@ -164,6 +165,7 @@ class Nemesis:
         world.network.heal()
         self._admin.end()
         for node in world.nodes.values():
+            node.upgrade()
             node.slow_disk, node.faults, node.crash_in = 0, [], -1
             node.troubles.clear()
             node.disk.faults.clear()
@@ -173,6 +175,26 @@ class Nemesis:
             node.paused_until = min(node.paused_until, world.now)
             if not node.alive and not node.retired:
                 self.targets.start(node)
+
+    def _roll_out(self, rng: Rng) -> bool:
+        """Upgrade every node with the older release, one after the other, and enable what only the newer one has."""
+        delay = 0
+        for node in self._world.alive():
+            if not node.settings.features:
+                delay += rng.around(ELECTION)
+                self.targets.later(delay, lambda node=node: self._upgrade(node))  # type: ignore[misc]
+        self.targets.later(delay + rng.around(4 * ELECTION), self._admin.enable)
+        return True
+
+    def _upgrade(self, node: SimulatedNode) -> None:
+        if node.alive:
+            node.newer = True
+            node.die(Death.KILLED)
+            self.targets.later(ELECTION // 2, lambda: self.targets.start(node))
+
+    def _change_release(self, rng: Rng) -> bool:
+        """Restart a node: each life is of one of the two releases."""
+        return self._processes.die(rng, Death.KILLED, rng.around(ELECTION))
 
     def _replay(self, rng: Rng) -> bool:
         """Deliver a number of old messages again, preferably to candidates."""

@@ -14,7 +14,7 @@ from typing import Final, Protocol, final
 import attrs
 
 from raft_core.effects import Alarm, AlarmKind, Effect, RoleChanged, RoleName
-from raft_core.errors import DiskError, LogLost
+from raft_core.errors import DiskError, LogLost, SettingsError
 from raft_core.events import Event
 from raft_core.ids import NO_NODE, Incarnation, NodeId
 from raft_core.node.api import NodeApi
@@ -45,6 +45,7 @@ from raft_testing.sim.callers import Callers
 from raft_testing.sim.clock import NodeClock
 from raft_testing.sim.environment import Environment
 from raft_testing.sim.random_config import address_of, unlike
+from raft_testing.sim.releases import of_some_release
 from raft_testing.sim.workers import SimulatedWorkers
 
 __all__ = ["WALL", "Death", "NodeObserver", "SimulatedNode"]
@@ -91,7 +92,7 @@ class SimulatedNode:
     """A node to be started any number of times. Its disk outlives a process; its state machine does not.
 
     `revive` is called after the node has ended by itself. `write_time`: mean nanoseconds of a write. `unlike`: every
-    life has settings of its own.
+    life has settings of its own; `mixed`: every life is of one of two releases, until `upgrade`.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class SimulatedNode:
         *,
         write_time: int,
         unlike: bool,
+        mixed: bool,
     ) -> None:
         self.world = world
         self.id = node
@@ -140,6 +142,9 @@ class SimulatedNode:
         self._revive = revive
         self._usual_settings = settings
         self._unlike = unlike
+        self._mixed = mixed
+        self._upgraded = False
+        self.newer = False  # the next life is of the newer release
         self._driver: Driver | None = None
         self._surroundings = SimulatedAdapter(self)
         self._news = (0, 0)  # places in the driver's feeds: changes, alarms
@@ -195,6 +200,10 @@ class SimulatedNode:
             return False
         world.safety.restarted(self.watched, recovered)
         world.safety.founded(self.watched, recovered)
+        if self._mixed:
+            rng = self.rng.fork(f"release {self.life}")
+            newer, self.newer = self._upgraded or self.newer, False
+            self.settings = of_some_release(self.settings, recovered, rng, world.seen, newer=newer)
         machine = world.new_machine()
         self.witness = CheckedStateMachine(machine, world.replicas, self._machine_stands, f"node {self.id}")
         troubled = FailingStateMachine(self.witness, self.troubles, self._machine_raised)
@@ -225,6 +234,13 @@ class SimulatedNode:
         world.recording.restarted(world.now, self.id)
         self.schedule()
         return True
+
+    def upgrade(self) -> None:
+        """Run the newer release from now on."""
+        if self._mixed and not self._upgraded:
+            self._upgraded = True
+            if self.alive and not self.settings.features:
+                self.die(Death.KILLED)
 
     def _step(self, raft: Raft, event: Event | None) -> list[Effect]:
         self._raft = raft
@@ -450,6 +466,8 @@ class SimulatedNode:
         if isinstance(error, LogLost):
             self.world.require(self.wiped, f"node {self.id} ended for no reason: {error}")
             self.retire()
+        elif isinstance(error, SettingsError) and self._mixed and not self.settings.features:
+            self._upgraded = True  # the others have founded a cluster with the feature meanwhile
         elif error is not None and not self.fault_struck:
             self.world.fail(f"node {self.id} ended for no reason: {error}")
         self.die(Death.ENDED)

@@ -106,6 +106,7 @@ class Simulation:
             self._rng.fork(f"node {node}"),
             write_time=self._write_time,
             unlike=self._unlike,
+            mixed=Fault.RELEASES in self.nemesis.chosen,
         )
 
     def run(self) -> Violation | None:

@@ -88,6 +88,7 @@ _HOST: Final = (
 )
 _SESSIONS: Final = ("tests/core/test_sessions.py", _FIRE)
 _WIRE: Final = ("tests/wire/test_frames.py", "tests/wire/test_codec.py", "tests/wire/test_handshake.py", _FIRE)
+_FEATURES: Final = "tests/rules/test_features.py"
 _VALIDATION: Final = "tests/core/test_validation.py"
 _READING: Final = "tests/regressions/test_findings_by_reading.py"
 _UNLIKE: Final = "tests/testing/test_leases_among_unlike_nodes.py"
@@ -1596,5 +1597,86 @@ MUTANTS: Final = (
         "self.pipeline.applying > covered",
         "self.pipeline.applying >= covered",
         ("tests/rules/test_snapshots.py",),
+    ),
+    Mutant(
+        "configuration-with-a-feature-it-lacks-taken",
+        "A node acknowledges entries that it cannot apply.",
+        "raft_core/validation.py",
+        "_wrong_entries",
+        "enabled and not set(enabled).issubset(features)",
+        "False",
+        (_FEATURES,),
+    ),
+    Mutant(
+        "snapshot-with-a-feature-it-lacks-taken",
+        "A node installs a state that it cannot go on from.",
+        "raft_core/validation.py",
+        "_malformed_offer",
+        "not set(meta.members.features).issubset(features)",
+        "False",
+        (_FEATURES,),
+    ),
+    Mutant(
+        "feature-used-before-its-commit",
+        "Another leader's log may lack the entry that enables the feature, and hold a command that needs it.",
+        "raft_core/server.py",
+        "Server.features",
+        "self.configurations.at(self.commit)[1].features",
+        "self.members.features",
+        (_FEATURES,),
+    ),
+    Mutant(
+        "features-lost-by-the-next-change",
+        "A feature is forgotten when another one is enabled.",
+        "raft_core/membership.py",
+        "Members.enabling",
+        "(*self.features, *new)",
+        "new",
+        (_FEATURES,),
+    ),
+    Mutant(
+        "old-member-asked-for-nothing",
+        "A feature is enabled although a member runs an older release.",
+        "raft_core/node/features.py",
+        "_judged",
+        "missing_features(required, features)",
+        "()",
+        ("tests/node/test_features.py",),
+    ),
+    Mutant(
+        "absent-member-asked-for-nothing",
+        "A feature is enabled although it is not known what a member can do.",
+        "raft_core/node/features.py",
+        "_judged",
+        "features is None",
+        "False",
+        ("tests/node/test_features.py",),
+    ),
+    Mutant(
+        "connected-node-without-the-feature-kept",
+        "A node that greeted before the feature was enabled stays connected without it.",
+        "raft_core/node/features.py",
+        "refuse_lacking",
+        "missing_features(features, greeting.features)",
+        "()",
+        ("tests/node/test_features.py",),
+    ),
+    Mutant(
+        "founders-enable-what-one-lacks",
+        "A new cluster begins with a feature that one of its founders does not have.",
+        "raft_core/node/bootstrap.py",
+        "Bootstrap._plan",
+        "set(self._settings.features).intersection(*self._features.values())",
+        "set(self._settings.features)",
+        ("tests/node/test_bootstrap.py",),
+    ),
+    Mutant(
+        "greeting-without-the-feature-welcome",
+        "A node of an older release is greeted by a cluster that uses what it lacks.",
+        "raft_core/wire/handshake.py",
+        "Link._problem_of",
+        "missing_features(self._required, hello.features)",
+        "()",
+        ("tests/wire/test_handshake.py",),
     ),
 )

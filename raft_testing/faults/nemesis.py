@@ -38,6 +38,8 @@ _SELDOM: Final = {
     Fault.GROW: 2,
 }
 """Multiples of the usual interval, for kinds striking more or less often than others."""
+_RARE: Final = {Fault.RELEASES: 0.3}
+"""Share of the usual probability to take part, unless kinds are named: most clusters are of one release."""
 _CLOCKS: Final = (Fault.CLOCK_RATE, Fault.CLOCK_JUMP)
 
 
@@ -73,7 +75,12 @@ class Nemesis:
         self._misuse = ApiMisuse(world)
         self._restarts = Restarts(world, targets.start, lambda: targets.striking)
         calm = rng.chance(0.02)
-        chosen = [fault for fault in Fault if rng.fork(f"take {fault.name}").chance(profile.fault_chance) and not calm]
+        share: dict[Fault, float] = {} if only else _RARE
+        chosen = [
+            fault
+            for fault in Fault
+            if rng.fork(f"take {fault.name}").chance(profile.fault_chance * share.get(fault, 1.0)) and not calm
+        ]
         # Leases promise nothing where clocks do not run alike: to see that, ask for both by name.
         spared = _CLOCKS if profile.leases and not clocks_may_differ else ()
         self.chosen = tuple(fault for fault in chosen if fault not in spared and (only is None or fault in only))
@@ -183,8 +190,11 @@ class Nemesis:
             if not node.settings.features:
                 delay += rng.around(ELECTION)
                 self.targets.later(delay, lambda node=node: self._upgrade(node))  # type: ignore[misc]
-        self.targets.later(delay + rng.around(4 * ELECTION), self._admin.enable)
+        self.targets.later(delay + rng.around(4 * ELECTION), self._enable)
         return True
+
+    def _enable(self) -> None:
+        self._admin.enable()
 
     def _upgrade(self, node: SimulatedNode) -> None:
         if node.alive:

@@ -109,6 +109,8 @@ def describe_members(members: Members) -> str:
         parts.append(f"to be promoted {_list(members.promotable)}")
     if members.auto_leave:
         parts.append("left automatically")
+    if members.features:
+        parts.append(f"features {' '.join(members.features)}")
     return ", ".join(parts)
 
 
@@ -204,6 +206,8 @@ def _wish(event: Event) -> str | None:
             return f"request {request}: append {', '.join(_data(command) for command in commands)}"
         case Requested(request, Read(consistency, limit)):
             return f"request {request}: read {consistency.value}{f' {limit}' if limit else ''}"
+        case Requested(request, ChangeMembership(features=(_, *_) as features)):
+            return f"request {request}: enable {' '.join(features)}"
         case Requested(request, ChangeMembership(changes, mode, expected)):
             wish = ", ".join(_change(change) for change in changes)
             return f"request {request}: change members ({mode.value}): {wish}{f' if at {expected}' if expected else ''}"

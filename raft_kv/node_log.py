@@ -107,6 +107,7 @@ class NodeLog:
             parts = [f"voters {_nodes(members.voters)}"]
             parts += [f"outgoing voters {_nodes(members.outgoing)}"] if members.outgoing else []
             parts += [f"learners {_nodes(members.learners)}"] if members.learners else []
+            parts += [f"features {', '.join(members.features)}"] if members.features else []
             self._write(
                 "members_changed",
                 f"members by entry {core.members_index}: {'; '.join(parts)}",
@@ -114,6 +115,7 @@ class NodeLog:
                 voters=members.voters,
                 outgoing=members.outgoing,
                 learners=members.learners,
+                features=members.features,
             )
         if core.snapshot_index > self._snapshot_index:
             self._snapshot_index = core.snapshot_index

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from raft_core.describe import describe, describe_members
 from raft_core.effects import Alarm, AlarmKind, Effect, Refusal, RefusalReason, Respond, Success
 from raft_core.entries import MEMBERS, Entry, SnapshotMeta
 from raft_core.errors import CallerError, FeatureUnknown, SettingsError
@@ -255,3 +256,8 @@ def test_recovery_from_quorum_loss_keeps_the_features() -> None:
 
     founding = Members.decode(plan.writes[-1].entries[-1].data)
     assert founding.leases == Level(leases=True, features=("red",))
+
+
+def test_a_trace_names_the_features() -> None:
+    assert describe_members(enabled("red", "blue")) == "voters 1 2 3, features blue red"
+    assert "enable blue red" in describe(enable("blue", "red"))

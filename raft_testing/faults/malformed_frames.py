@@ -74,9 +74,9 @@ class Victim:
 
     def hello(self, **other: object) -> bytes:
         """Return a valid greeting, except for the fields in `other`."""
-        greeting = Hello(
-            WIRE_VERSION, self.status.identity.cluster, self.stranger, Incarnation(self.stranger), formed=False
-        )
+        cluster, features = self.status.identity.cluster, self.status.features
+        disk = Incarnation(self.stranger)
+        greeting = Hello(WIRE_VERSION, cluster, self.stranger, disk, formed=False, features=features)
         return encode_payload(msgspec.structs.replace(greeting, **other))
 
 

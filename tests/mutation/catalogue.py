@@ -1602,7 +1602,7 @@ MUTANTS: Final = (
         "configuration-with-a-feature-it-lacks-taken",
         "A node acknowledges entries that it cannot apply.",
         "raft_core/validation.py",
-        "_wrong_entries",
+        "_wrong_members",
         "enabled and not set(enabled).issubset(features)",
         "False",
         (_FEATURES,),

@@ -19,7 +19,7 @@ from raft_core.entries import SnapshotMeta
 from raft_core.errors import InvariantBroken
 from raft_core.events import Proposed
 from raft_core.ids import NO_NODE, Index, MessageId, NodeId, RequestId, Term, WriteId
-from raft_core.membership import Members
+from raft_core.membership import Level, Members
 from raft_core.outbox import MOST_HELD
 from raft_core.progress import Progress, ProgressState
 from raft_core.raft import Raft
@@ -261,6 +261,11 @@ def _(raft: Raft) -> None:
 @breaks("the configuration in force keeps its own rules")
 def _(raft: Raft) -> None:
     raft.server.configurations.append(Index(4), attrs.evolve(MEMBERS, learners=(NodeId(3),)))
+
+
+@breaks("a node is in no configuration with a feature that it lacks (rule 9.14)")
+def _(raft: Raft) -> None:
+    raft.server.configurations.append(Index(4), attrs.evolve(MEMBERS, leases=Level(leases=False, features=("red",))))
 
 
 # A leader.

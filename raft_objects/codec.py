@@ -37,6 +37,8 @@ _SHORT_INT: Final = 10**4300
 _PLAIN: Final = frozenset({type(None), bool, float, str, bytes})
 FIXED: Final = _PLAIN | {int, datetime, date, time, timedelta, UUID, Decimal}
 """Types whose values never change and hold no others."""
+_LEAVES: Final = _PLAIN | {int}
+"""Types of MessagePack whose values stand for themselves."""
 _MISSING: Final = object()
 
 
@@ -58,11 +60,13 @@ class Codec:
     def __init__(self, classes: Iterable[type]) -> None:
         self._known: dict[str, type] = {}
         self._fields: dict[type, dict[str, _Field]] = {}
+        self._makers: dict[str, tuple[type, dict[str, str]]] = {}  # class and its arguments by field
         for one in classes:
             if self._known.setdefault(one.__name__, one) is not one:
                 raise CallerError(f"two classes are called {one.__name__}; rename one of them")
             if not issubclass(one, enum.Enum):
-                self._fields[one] = _fields_of(one)
+                self._fields[one] = fields = _fields_of(one)
+                self._makers[one.__name__] = one, {name: field.argument for name, field in fields.items()}
 
     def encode(self, value: object) -> bytes:
         """Return the bytes of `value`. Raise `CallerError` for a value of an unknown class."""
@@ -130,12 +134,19 @@ class Codec:
             return data
         if depth >= MAX_DEPTH:
             raise ValueError("nested too deeply")
-        tag, *rest = data
-        if tag == _OBJECT:
-            name, fields = rest
-            known = self._fields[self._known[name]]
-            given = {known[field].argument: self.unpack(part, depth + 1) for field, part in fields.items()}
-            return self._known[name](**given)
+        tag = data[0]
+        if tag == _OBJECT:  # first, because a large state consists of these and of containers
+            _, name, fields = data
+            kind, arguments = self._makers[name]
+            return kind(
+                **{
+                    arguments[field]: part
+                    for field, part in zip(fields, self._parts(fields.values(), depth + 1), strict=True)
+                }
+            )
+        if (make := _CONTAINERS.get(tag)) is not None:
+            return make(self._parts(data[1:], depth + 1))
+        rest = data[1:]
         if tag == _ENUM:
             name, member = rest
             kind = self._known[name]
@@ -150,8 +161,15 @@ class Codec:
             return int.from_bytes(digits, "little", signed=True)
         if tag == _DELTA:
             return timedelta(*rest)
-        parts = [self.unpack(part, depth + 1) for part in rest]
-        return _CONTAINERS[tag](parts)
+        raise ValueError(f"the unknown tag {tag}")
+
+    def unpack_all(self, packed: Iterable[Any]) -> list[Any]:
+        """Return the values of which `pack` returned these."""
+        return self._parts(packed, 0)
+
+    def _parts(self, packed: Iterable[Any], depth: int) -> list[Any]:
+        unpack, leaves = self.unpack, _LEAVES
+        return [part if type(part) in leaves else unpack(part, depth) for part in packed]
 
 
 @final

@@ -7,8 +7,10 @@ itself a container of a million is not cut.
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from heapq import merge
 from itertools import chain, islice
 from time import sleep
@@ -20,7 +22,17 @@ import msgspec
 from raft_objects.codec import FIXED, Codec, copied, field_names
 from raft_objects.shards import SHARD
 
-__all__ = ["LARGE", "Portions", "copied_in_portions", "extended", "is_large", "let_others_run", "packed_portions"]
+__all__ = [
+    "LARGE",
+    "Portions",
+    "copied_in_portions",
+    "extended",
+    "is_large",
+    "leave_out",
+    "let_others_run",
+    "packed_portions",
+    "uncollected",
+]
 
 LARGE: Final = 4096
 """Entries from which on a container is copied in portions."""
@@ -110,6 +122,33 @@ def _cut(entries: Iterable[Any], size: int) -> Iterator[list[Any]]:
     while part := list(islice(left, size)):
         yield part
         let_others_run()
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Begin no garbage collection while one portion is read. Nothing of it is garbage.
+
+    Some thousand new objects would start several young collections, and each tenth a larger one: with a million
+    messages in a queue, the collector took more time than everything else.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def leave_out() -> None:
+    """Leave all objects of the process out of later garbage collections.
+
+    A full collection looks at every object, 100 ms for some hundred thousand, and the event loop stands still. Objects
+    left out are freed like others when nothing refers to them; only cycles among those of this moment are not. So this
+    is called in proportion to what is restored.
+    """
+    gc.collect(1)
+    gc.freeze()
 
 
 def let_others_run() -> None:

@@ -21,7 +21,7 @@ import msgspec
 
 from raft_objects.codec import Codec
 from raft_objects.errors import VersionUnknown
-from raft_objects.portions import Portions, extended, let_others_run, packed_portions
+from raft_objects.portions import Portions, extended, leave_out, let_others_run, packed_portions, uncollected
 from raft_objects.shards import SHARD, ShardedDict, ShardedSortedList
 
 __all__ = ["Contents", "Head", "read_snapshot", "written_snapshot"]
@@ -30,6 +30,8 @@ _FORMAT: Final = 2
 _LENGTH: Final = Struct("<I")
 _CHUNK: Final = 64 * 1024
 _DICT, _SORTED = range(2)
+_LEFT_OUT_AFTER: Final = 100
+"""Records, of 512 entries in a large state, after which what was restored is left out of garbage collections."""
 
 
 @attrs.frozen
@@ -104,30 +106,36 @@ def read_snapshot(chunks: Iterable[bytes], codecs: Mapping[str, Codec]) -> Conte
     if number != _FORMAT:
         raise VersionUnknown(f"the snapshot has format {number}, this release reads {_FORMAT}")
     contents = Contents(Head(*rest), {}, {})
-    for record in records:
-        name, field, *parts = msgspec.msgpack.decode(record)
-        codec = codecs.get(name)
-        if codec is None:
-            contents.unclaimed.setdefault(name, []).append(record)
-            continue
-        fields = contents.fields.setdefault(name, {})
-        if len(parts) == 1:
-            fields[field] = codec.unpack(parts[0])
-            continue
-        tag, packed = parts
-        portion = [codec.unpack(part) for part in packed]
+    for number, record in enumerate(records, 1):
+        with uncollected():
+            _read_record(record, codecs, contents)
         let_others_run()
-        if tag == _DICT:
-            table: ShardedDict[Any, Any] = fields.setdefault(field, ShardedDict())
-            for key, value in zip(portion[::2], portion[1::2], strict=True):
-                table[key] = value
-        elif tag == _SORTED:
-            line: ShardedSortedList[Any] = fields.setdefault(field, ShardedSortedList())
-            for entry in portion:
-                line.add(entry)
-        else:
-            fields[field] = extended(fields.get(field), tag, portion)
+        if not number % _LEFT_OUT_AFTER:
+            leave_out()
+            let_others_run()
     return contents
+
+
+def _read_record(record: bytes, codecs: Mapping[str, Codec], contents: Contents) -> None:
+    name, field, *parts = msgspec.msgpack.decode(record)
+    codec = codecs.get(name)
+    if codec is None:
+        contents.unclaimed.setdefault(name, []).append(record)
+        return
+    fields = contents.fields.setdefault(name, {})
+    if len(parts) == 1:
+        fields[field] = codec.unpack(parts[0])
+        return
+    tag, packed = parts
+    portion = codec.unpack_all(packed)
+    if tag == _DICT:
+        table: ShardedDict[Any, Any] = fields.setdefault(field, ShardedDict())
+        table.extend(portion[::2], portion[1::2])
+    elif tag == _SORTED:
+        line: ShardedSortedList[Any] = fields.setdefault(field, ShardedSortedList())
+        line.extend(portion)
+    else:
+        fields[field] = extended(fields.get(field), tag, portion)
 
 
 def _lengths_removed(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -107,7 +107,8 @@ class Operators(ObjectWorkload):
     def ask(self, rng: Rng, client: int, number: int) -> Asked:
         ledger = self.part(Ledger, "ledger")
         held = [one.objects.held.index for one in self.living if one.objects.held is not None]
-        if held and rng.chance(0.05 if number < PROFILE.operations * 2 // 3 else 0.5):
+        # A client with a session repeats a skip until it is answered, but carried out once no leader takes it again.
+        if held and client % 4 == 3 and rng.chance(0.25 if number < PROFILE.operations * 2 // 3 else 0.9):
             self._skips += 1
             body = bytearray(encode_skip(rng.choice((max(held), *held))))
             body[1:9] = self._skips.to_bytes(8, "little")  # no two are equal; the leader writes the time there

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import time
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,8 +18,9 @@ import pytest
 import raft_anyio
 from raft_core.settings import Settings
 from raft_kv.demo.cluster import free_ports
-from raft_objects import Objects, Replicated, command
+from raft_objects import Objects, Replicated, command, snapshots
 from raft_objects.portions import LARGE, copied_in_portions, is_large
+from raft_objects.queue_table import QueueTable, StoredMessage
 from raft_objects.snapshots import _lengths_removed
 
 from .cluster import BACKENDS, config, run
@@ -81,6 +84,51 @@ def test_containers_of_every_size_are_restored_as_they_were(count: int) -> None:
     assert fields(other) == fields(filled(count)[0])
     assert [type(field) for field in fields(other)] == [dict, list, deque, set]
     assert list(other.table) == [f"key-{number}" for number in range(count)]
+
+
+def test_no_step_with_a_large_queue_takes_longer_than_twenty_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop waits for one step at most: what is done between two calls of `let_others_run`, or in `snapshot`.
+
+    In processor time of the thread, garbage collections included: without leaving the restored objects out, a full
+    collection alone took longer.
+    """
+    count = 150_000
+    objects = Objects({"jobs": (jobs := QueueTable[str]())})
+    for number in range(1, count + 1):
+        jobs.messages[number] = StoredMessage(f"job {number}")
+        jobs.ready.add((0, number))
+    steps: list[float] = []
+    began = time.thread_time()
+
+    def note() -> None:
+        nonlocal began
+        now = time.thread_time()
+        steps.append(now - began)
+        began = now
+
+    monkeypatch.setattr(snapshots, "let_others_run", note)
+    gc.collect()
+    gc.freeze()  # what the tests before this one left
+    try:
+        note()
+        chunks = objects.snapshot()
+        note()
+        copied = steps[-1]
+        written = list(chunks)
+        writing = sorted(steps)
+        twin = Objects({"jobs": (others := QueueTable[str]())})
+        note()
+        steps.clear()
+        twin.restore(written)
+        note()
+    finally:
+        gc.unfreeze()
+
+    assert copied < 0.02
+    assert writing[-3] < 0.02, writing[-5:]
+    assert len(others.messages) == count
+    assert len(steps) > count // 512
+    assert sorted(steps)[-3] < 0.02, sorted(steps)[-5:]  # the machine of the tests may stop for a moment, too
 
 
 def test_equal_states_give_equal_bytes() -> None:

@@ -68,8 +68,12 @@ class ClusterTime:
             self._run_from_floor(now)
 
     def _run_from_floor(self, now: int) -> None:
-        """Let the clock run from the latest stamp if it is behind it."""
-        if self._floor and self._time + now - self._at < self._floor:
+        """Let the clock run from the latest stamp if it is behind it, or if no time is known.
+
+        The latter by itself: in a cluster that was founded while the wall clock showed 1970, this node's own clock may
+        show more than the stamp.
+        """
+        if self._floor and (not self._time or self._time + now - self._at < self._floor):
             self._set(self._floor, now)
 
     def hear(self, raft: Raft, message: AppendEntries | InstallSnapshot, now: int) -> None:

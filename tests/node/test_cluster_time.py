@@ -86,6 +86,13 @@ def test_time_moves_with_the_nodes_own_clock() -> None:
     assert time.read(25) == 1020
 
 
+def test_time_in_the_log_is_taken_although_the_nodes_own_clock_shows_more() -> None:
+    """A cluster was founded while the wall clock showed 1970. The next leader must not begin anew."""
+    time = ClusterTime()
+    time.log_shows(1000, 5000)
+    assert time.read(5010) == 1010
+
+
 def test_log_never_moves_time_back() -> None:
     time = ClusterTime()
     time.log_shows(1000, 0)

@@ -17,14 +17,11 @@ No replica's answer may depend on text that differs between processes, so replie
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import nullcontext
-from struct import Struct
 from threading import get_ident
 from typing import Any, Final, Literal, TypeVar, final
 
-import attrs
 import msgspec
 
 from raft_core.errors import CallerError
@@ -32,57 +29,27 @@ from raft_core.ids import MAX_INT63
 from raft_core.node.opening import Opening
 from raft_core.sessions import SessionLimits, Sessions
 from raft_core.state_machine import StateMachine
-from raft_objects.codec import Codec, classes_in, copied
+from raft_objects.calls import BEGIN, CALL, ENABLE, HEAD, SKIP, ReplyKind, encode_reply, index_in
+from raft_objects.codec import copied
 from raft_objects.declare import OPENERS, Command, Moment, Query, Replicated, Site
-from raft_objects.errors import CommandError, CommandFailed, NotDeterministic, ReplicasDiffer, VersionUnknown
+from raft_objects.entries import Entry, entry_of
+from raft_objects.errors import CommandFailed, NotDeterministic, ReplicasDiffer, VersionUnknown
 from raft_objects.fields import copy_fields, copy_for_snapshot, fields_of, set_fields
 from raft_objects.guard import watched
 from raft_objects.held import Held, require_held
 from raft_objects.portions import is_large
 from raft_objects.snapshots import Head, read_snapshot, written_snapshot
 
-__all__ = ["Entry", "Listener", "Objects", "ReplyKind", "encode_enable", "encode_skip", "objects_of"]
+__all__ = ["Listener", "Objects", "objects_of"]
 
 T = TypeVar("T", bound=Replicated)
 Listener = Callable[[str, list[Hashable] | None], None]
 """Called after a command with the object's name and the keys it notified, and with None once a snapshot is restored,
 in whatever thread applies."""
 
-_HEAD: Final = Struct("<BQH")
-_INDEX: Final = Struct("<Q")
-_CALL, _ENABLE, _BEGIN, _SKIP = range(4)
 _MOST_SKIPPED: Final = 100
-_DECLARED: Final = (CommandError, ValueError, LookupError, TypeError)
 _MACHINE_BOUND: Final = (MemoryError, RecursionError)  # how deep or how much is up to the process: never a result
 _HIGHEST_VERSION: Final = 65_535
-
-
-class ReplyKind(enum.IntEnum):
-    """What a reply says."""
-
-    VALUE = 0
-    RAISED = 1
-    UNKNOWN = 2
-    NOT_ENABLED = 3
-    CRASHED = 4
-    ENABLED = 5
-    HELD = 6
-    SKIPPED = 7
-
-
-@final
-@attrs.define(eq=False)
-class Entry:
-    """One object: its instance, codec, methods, and the fields it began with."""
-
-    name: str
-    instance: Replicated
-    since: int
-    codec: Codec
-    commands: dict[str, Command[..., Any]]
-    queries: dict[str, Query[..., Any]]
-    declared: tuple[type[Exception], ...]
-    initial: dict[str, Any]
 
 
 @final
@@ -137,31 +104,7 @@ class Objects(StateMachine):
             raise CallerError(f"an object needs a name of its own, a text, not {name!r}")
         if instance._binding.name:
             raise CallerError(f"the object was already added as {instance._binding.name!r}")
-        kind = type(instance)
-        methods = [
-            (key, getattr(kind, key)) for key in dir(kind) if isinstance(getattr(kind, key, None), Command | Query)
-        ]
-        found = dict.fromkeys([*kind.classes, *classes, *classes_in(getattr(instance, "__orig_class__", None))])
-        for one in list(found):
-            found.update(dict.fromkeys(classes_in(one)))
-        for _, method in methods:
-            found.update(dict.fromkeys(method.reachable_classes()))
-            if method.since > self.version:
-                raise CallerError(f"{name}.{method.name} is of version {method.since}; raise version=")
-        for base in kind.__mro__:
-            for hint in getattr(base, "__annotations__", {}).values():
-                if not isinstance(hint, str):
-                    found.update(dict.fromkeys(classes_in(hint)))
-        entry = Entry(
-            name,
-            instance,
-            since,
-            Codec(found),
-            {key: method for key, method in methods if isinstance(method, Command)},
-            {key: method for key, method in methods if isinstance(method, Query)},
-            (*kind.errors, *_DECLARED),
-            copy_fields(instance),
-        )
+        entry = entry_of(name, instance, since, classes, self.version)
         entry.codec.encode(entry.initial)  # raises for what no snapshot can hold
         self._entries[name] = entry
         instance._binding.name = name
@@ -234,7 +177,7 @@ class Objects(StateMachine):
         body = msgspec.msgpack.encode([name, method.name, packed])
         if isinstance(method, Query):
             return body
-        return _HEAD.pack(_CALL, 0, self._needs(entry, method, arguments)) + body
+        return HEAD.pack(CALL, 0, self._needs(entry, method, arguments)) + body
 
     def arguments_in(self, call: bytes) -> dict[str, Any] | None:
         """Return the arguments in a query, or in a command without its head; None if it is not of these objects."""
@@ -249,16 +192,22 @@ class Objects(StateMachine):
     # The state machine.
 
     def prepare(self, command: bytes, now: int) -> bytes:
-        """Stamp cluster time into the command. Raise `CommandFailed`, which refuses it, while the leader holds."""
-        if len(command) < _HEAD.size:
+        """Stamp cluster time into the command.
+
+        An exception refuses it: `CommandFailed` while the leader holds, and `VersionUnknown` for a version that the
+        leader does not know. It need not end by an entry of its own.
+        """
+        if len(command) < HEAD.size:
             return command
-        kind, _, needs = _HEAD.unpack_from(command)
+        kind, _, needs = HEAD.unpack_from(command)
         held = self._held
-        if kind == _SKIP:
-            require_held(held, _index_in(command))
+        if kind == SKIP:
+            require_held(held, index_in(command))
         elif held is not None:
             raise CommandFailed(held.text)
-        return _HEAD.pack(kind, min(max(now, 0), MAX_INT63), needs) + command[_HEAD.size :]
+        elif kind in (ENABLE, BEGIN) and needs > self.version:
+            raise VersionUnknown(f"the leader knows version {self.version}, not {needs}: start the newer release there")
+        return HEAD.pack(kind, min(max(now, 0), MAX_INT63), needs) + command[HEAD.size :]
 
     def latest_time(self) -> int:
         """Return the latest time in any command applied so far, in nanoseconds."""
@@ -266,14 +215,14 @@ class Objects(StateMachine):
 
     def apply(self, index: int, command: bytes) -> bytes:
         """Apply a command and return the reply. While this replica holds, keep the command for later."""
-        if len(command) < _HEAD.size:
-            return _reply(ReplyKind.UNKNOWN)
-        kind, stamp, needs = _HEAD.unpack_from(command)
+        if len(command) < HEAD.size:
+            return encode_reply(ReplyKind.UNKNOWN)
+        kind, stamp, needs = HEAD.unpack_from(command)
         held = self._held
         if held is not None:
-            if kind != _SKIP or _index_in(command) != held.index:
+            if kind != SKIP or index_in(command) != held.index:
                 held.keep(index, command, stamp)
-                return _reply(ReplyKind.HELD, held.index)
+                return encode_reply(ReplyKind.HELD, held.index)
             self._held = None
             self._skipped = (*self._skipped, held.index)[-_MOST_SKIPPED:]
             for later, kept in held.kept:
@@ -282,26 +231,26 @@ class Objects(StateMachine):
             self._now = max(self._now, stamp)
         else:
             self._held.latest = max(self._held.latest, stamp)
-        if kind == _SKIP:
-            return self._skip(index, _index_in(command))
-        if kind in (_ENABLE, _BEGIN):
-            return self._enable(needs, index, only_first=kind == _BEGIN)
+        if kind == SKIP:
+            return self._skip(index, index_in(command))
+        if kind in (ENABLE, BEGIN):
+            return self._enable(needs, index, only_first=kind == BEGIN)
         self._begun = True
         if needs > self._enabled:
-            return _reply(ReplyKind.NOT_ENABLED, self._enabled)
-        found = self._decoded(command[_HEAD.size :]) if kind == _CALL else None
+            return encode_reply(ReplyKind.NOT_ENABLED, self._enabled)
+        found = self._decoded(command[HEAD.size :]) if kind == CALL else None
         if found is None:
-            return _reply(ReplyKind.UNKNOWN)
+            return encode_reply(ReplyKind.UNKNOWN)
         entry, name, arguments = found
         method = entry.commands.get(name)
         if method is None or method.since > self._enabled or 0 < method.until <= self._enabled:
-            return _reply(ReplyKind.UNKNOWN)
+            return encode_reply(ReplyKind.UNKNOWN)
         if self._enabled < self.version and self._needs(entry, method, arguments) > self._enabled:
-            return _reply(ReplyKind.UNKNOWN)  # what the command says of itself is a client's word
+            return encode_reply(ReplyKind.UNKNOWN)  # what the command says of itself is a client's word
         try:
             method.signature.bind(**arguments)
         except TypeError:
-            return _reply(ReplyKind.UNKNOWN)
+            return encode_reply(ReplyKind.UNKNOWN)
         return self._run(entry, method, arguments, index)
 
     def _enable(self, version: int, index: int, *, only_first: bool) -> bytes:
@@ -313,7 +262,7 @@ class Objects(StateMachine):
                 )
             self._enabled = max(self._enabled, version)
         self._begun = True
-        return _reply(ReplyKind.ENABLED, self._enabled)
+        return encode_reply(ReplyKind.ENABLED, self._enabled)
 
     def _skip(self, index: int, skipped: int) -> bytes:
         if skipped not in self._skipped:
@@ -321,7 +270,7 @@ class Objects(StateMachine):
                 f"the entry at {index} skips the command at {skipped}, which this replica has carried out: its code"
                 " differs from that of the others. Start it with theirs, or empty its directory and let it join again"
             )
-        return _reply(ReplyKind.SKIPPED, skipped)
+        return encode_reply(ReplyKind.SKIPPED, skipped)
 
     def _decoded(self, body: bytes) -> tuple[Entry, str, dict[str, Any]] | None:
         """Return object, method and arguments; None if they are not of these objects, for whatever reason."""
@@ -343,7 +292,7 @@ class Objects(StateMachine):
         binding.moments[here] = moment = Moment(index, self._now, self._enabled, entry.name)
         try:
             with watched(f"the command {label}") if self._development else nullcontext():
-                reply = _reply(ReplyKind.VALUE, entry.codec.pack(method.function(instance, **arguments)))
+                reply = encode_reply(ReplyKind.VALUE, entry.codec.pack(method.function(instance, **arguments)))
             if self._development:
                 entry.codec.encode(fields_of(instance))
         except NotDeterministic:
@@ -359,11 +308,11 @@ class Objects(StateMachine):
                     f"the command {label} at index {index} raised {type(failure).__name__}, which it does not declare."
                     ' Mend it, or start all nodes with on_error="hold" and skip it'
                 ) from failure
-            reply = _reply(ReplyKind.CRASHED, type(failure).__name__)
+            reply = encode_reply(ReplyKind.CRASHED, type(failure).__name__)
             self._take_back(instance, before)
             if self._on_error == "hold":
                 self._held = Held(index, label, failure)
-                return _reply(ReplyKind.HELD, index)
+                return encode_reply(ReplyKind.HELD, index)
         finally:
             del binding.moments[here]
         if self.listener is not None:
@@ -385,7 +334,7 @@ class Objects(StateMachine):
             except (CallerError, ValueError):
                 packed = type(argument).__name__
             arguments.append(packed)
-        return _reply(ReplyKind.RAISED, type(failure).__name__, arguments)
+        return encode_reply(ReplyKind.RAISED, type(failure).__name__, arguments)
 
     def query(self, request: bytes) -> bytes:
         """Answer a query; an error it declares is its answer. Raise `CommandFailed` while this replica holds."""
@@ -394,10 +343,10 @@ class Objects(StateMachine):
         found = self._decoded(request)
         method = found[0].queries.get(found[1]) if found is not None else None
         if found is None or method is None:
-            return _reply(ReplyKind.UNKNOWN)
+            return encode_reply(ReplyKind.UNKNOWN)
         entry, _, arguments = found
         try:
-            return _reply(ReplyKind.VALUE, entry.codec.pack(self.ask(entry, method, arguments)))
+            return encode_reply(ReplyKind.VALUE, entry.codec.pack(self.ask(entry, method, arguments)))
         except entry.declared as failure:
             return self._raised(entry, failure)
 
@@ -457,22 +406,3 @@ def objects_of(given: Replicated | Objects) -> Objects:
             " one, which reads their state from its disk"
         )
     return Objects({"main": given})
-
-
-def encode_enable(version: int, *, only_first: bool = False) -> bytes:
-    """Return the command that enables a version; `only_first`: only if nothing was applied before it."""
-    return _HEAD.pack(_BEGIN if only_first else _ENABLE, 0, version)
-
-
-def encode_skip(index: int) -> bytes:
-    """Return the command that skips the one at `index`."""
-    return _HEAD.pack(_SKIP, 0, 0) + _INDEX.pack(index)
-
-
-def _index_in(skip: bytes) -> int:
-    """Return the index in a command that skips; 0 if it has none."""
-    return int(_INDEX.unpack_from(skip, _HEAD.size)[0]) if len(skip) == _HEAD.size + _INDEX.size else 0
-
-
-def _reply(kind: ReplyKind, *parts: Any) -> bytes:
-    return msgspec.msgpack.encode([int(kind), *parts])

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from raft_core.effects import UnknownReason
+from raft_objects.calls import ReplyKind
+from raft_objects.entries import Entry
 from raft_objects.errors import CommandCrashed, CommandError, CommandHeld, CommandRefused
-from raft_objects.machine import Entry, ReplyKind
 
 __all__ = ["result_of"]
 

@@ -28,9 +28,10 @@ from raft_core.effects import RefusalReason, UnknownReason
 from raft_core.errors import CallerError, OutcomeUnknown, RaftError, Refused, RequestError
 from raft_core.node.config import NodeConfig, check_timeout
 from raft_core.sessions import Expired, Full, Registered, Reply, Result, decode_reply, encode_register
+from raft_objects.calls import encode_enable, encode_skip
 from raft_objects.declare import Command, Query, Replicated
 from raft_objects.errors import CommandRefused, SessionExpired
-from raft_objects.machine import Objects, encode_enable, encode_skip, objects_of
+from raft_objects.machine import Objects, objects_of
 from raft_objects.notices import Notices, Waiter
 from raft_objects.replies import result_of
 from raft_objects.session import SessionNumbers
@@ -126,7 +127,8 @@ class Running:
     async def enable(self, version: int, *, timeout: float = 30.0) -> None:
         """Enable a version of the objects, once every process of the cluster runs code that knows it.
 
-        A process that does not know it ends. Raise `CommandRefused` if this one does not.
+        A process that does not know it ends. Raise `CommandRefused` if this one does not, and `Refused` if the leader
+        does not.
         """
         self._require_thread()
         check_timeout(timeout)
@@ -217,9 +219,17 @@ class Running:
     # Exactly once.
 
     async def _begin(self, deadline: float) -> None:
-        """Let a new cluster begin with this code's version; elsewhere it changes nothing."""
+        """Let a new cluster begin with this code's version; elsewhere it changes nothing.
+
+        A leader that does not know the version refuses it. Then old processes are about, and the cluster begins with
+        version 1.
+        """
         if self.objects.version > 1 and self.objects.pristine:
-            await self._once(encode_enable(self.objects.version, only_first=True), deadline)
+            try:
+                await self._once(encode_enable(self.objects.version, only_first=True), deadline)
+            except Refused as failure:
+                if failure.reason != _R.PREPARE_FAILED:
+                    raise
         self._begun = True
 
     async def _once(self, body: bytes, deadline: float) -> bytes:

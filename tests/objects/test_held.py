@@ -24,7 +24,7 @@ from raft_objects import (
     command,
     query,
 )
-from raft_objects.machine import encode_skip
+from raft_objects.calls import encode_skip
 from raft_objects.running import open_objects
 
 from .cluster import BACKENDS, config, run

@@ -15,7 +15,7 @@ import pytest
 from raft_core.node.limits import SECOND
 from raft_core.state_machine import StateMachine
 from raft_objects import CommandFailed, CommandHeld, CommandRefused, Objects, Replicated, command, query
-from raft_objects.machine import encode_skip
+from raft_objects.calls import encode_skip
 from raft_objects.simulated import ObjectWorkload
 from raft_testing.__main__ import open_file_store
 from raft_testing.faults.catalogue import Fault, Profile

@@ -9,13 +9,15 @@ import anyio
 import anyio.abc
 import pytest
 
+from raft_core.errors import Refused
 from raft_kv.demo.cluster import free_ports
 from raft_objects import CommandRefused, Objects, Replicated, Since, VersionUnknown, command
-from raft_objects.machine import encode_enable
-from raft_objects.running import open_objects
+from raft_objects.calls import encode_enable
+from raft_objects.running import attach, open_objects
 
 from .cluster import BACKENDS, config, run
 from .samples import Driver, Orders
+from .test_running import LossyNode
 
 
 class Old(Replicated):
@@ -139,6 +141,38 @@ def test_fresh_cluster_begins_with_its_version_and_a_used_one_does_not() -> None
 
     assert second.objects.enabled == 1
     assert fresh.objects.enabled == 2
+
+
+def test_leader_refuses_to_enable_what_it_does_not_know_and_goes_on() -> None:
+    old, first, _, second = both()
+    for entry in (encode_enable(2), encode_enable(2, only_first=True)):
+        with pytest.raises(VersionUnknown):
+            first.objects.prepare(entry, first.time)
+        second.objects.prepare(entry, second.time)
+
+    assert first.do(old.add, 5) == 5
+
+
+def test_new_process_beside_an_old_leader_begins_with_the_first_version() -> None:
+    """The leader of a cluster that ran no command yet is an old process. It does not end by what a new one sends."""
+
+    class Led(LossyNode):
+        async def _propose(self, command: bytes) -> bytes:
+            try:
+                return await super()._propose(command)
+            except VersionUnknown as failure:
+                raise Refused("prepare_failed") from failure
+
+    async def test() -> None:
+        objects = Objects({"counter": (new := New())}, version=2)
+        leader = Objects({"counter": (old := Old())})
+        async with attach(Led(leader), objects):
+            assert await new.add(5) == 5
+            with pytest.raises(CommandRefused):
+                await new.double()
+        assert old.total == 5
+
+    run(BACKENDS[0], test)
 
 
 def test_new_object_waits_for_its_version() -> None:

@@ -1,0 +1,63 @@
+"""`Entry`: one object of `Objects`, with what is known of its class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, final
+
+import attrs
+
+from raft_core.errors import CallerError
+from raft_objects.codec import Codec, classes_in
+from raft_objects.declare import Command, Query, Replicated
+from raft_objects.errors import CommandError
+from raft_objects.fields import copy_fields
+
+__all__ = ["Entry", "entry_of"]
+
+_DECLARED: Final = (CommandError, ValueError, LookupError, TypeError)
+
+
+@final
+@attrs.define(eq=False)
+class Entry:
+    """One object: its instance, codec, methods, and the fields it began with."""
+
+    name: str
+    instance: Replicated
+    since: int
+    codec: Codec
+    commands: dict[str, Command[..., Any]]
+    queries: dict[str, Query[..., Any]]
+    declared: tuple[type[Exception], ...]
+    initial: dict[str, Any]
+
+
+def entry_of(name: str, instance: Replicated, since: int, classes: Iterable[type], version: int) -> Entry:
+    """Return the entry of an object. Raise `CallerError` if something about it cannot be replicated.
+
+    `classes`: those in its state or arguments, beside those in annotations. `version`: the highest that the code knows.
+    """
+    kind = type(instance)
+    methods = [(key, getattr(kind, key)) for key in dir(kind) if isinstance(getattr(kind, key, None), Command | Query)]
+    found = dict.fromkeys([*kind.classes, *classes, *classes_in(getattr(instance, "__orig_class__", None))])
+    for one in list(found):
+        found.update(dict.fromkeys(classes_in(one)))
+    for _, method in methods:
+        found.update(dict.fromkeys(method.reachable_classes()))
+        if method.since > version:
+            raise CallerError(f"{name}.{method.name} is of version {method.since}; raise version=")
+    for base in kind.__mro__:
+        for hint in getattr(base, "__annotations__", {}).values():
+            if not isinstance(hint, str):
+                found.update(dict.fromkeys(classes_in(hint)))
+    return Entry(
+        name,
+        instance,
+        since,
+        Codec(found),
+        {key: method for key, method in methods if isinstance(method, Command)},
+        {key: method for key, method in methods if isinstance(method, Query)},
+        (*kind.errors, *_DECLARED),
+        copy_fields(instance),
+    )

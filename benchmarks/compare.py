@@ -26,6 +26,7 @@ from typing import Any
 import attrs
 
 from benchmarks.load.build import Missing
+from benchmarks.load.watchdog import end_by_signals
 from benchmarks.peers import Figures, RaftKv, System, system_named
 from benchmarks.picture import picture
 from benchmarks.restart import restart_seconds
@@ -246,18 +247,20 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--shapes", default="all", help="parts of the names of shapes, with commas; or none")
     parser.add_argument("--extras", default="", help="what else to measure, with commas; or all")
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--repetitions", type=int, default=5, help="0: only report on the measurements in FILE")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement (default: 2)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all measurements to FILE")
     parser.add_argument("--append", action="store_true", help="add to those in FILE; report on all of them")
     parser.add_argument("--picture", metavar="FILE.svg", type=Path, help="draw the ratios")
     chosen = parser.parse_args(arguments)
-    runs = _read(chosen.json) if chosen.append and chosen.json and chosen.json.exists() else []
+    goes_on = chosen.append or not chosen.repetitions
+    runs = _read(chosen.json) if goes_on and chosen.json and chosen.json.exists() else []
     shapes = [s for s in SHAPES if chosen.shapes == "all" or any(p in s.name for p in chosen.shapes.split(","))]
     extras = EXTRAS if chosen.extras == "all" else [word for word in chosen.extras.split(",") if word]
     if unknown := sorted(set(extras) - set(EXTRAS)):
         parser.error(f"no such extra: {', '.join(unknown)}; there are {', '.join(EXTRAS)}")
-    systems: list[str] = chosen.systems.split(",") if shapes or extras else []
+    systems: list[str] = chosen.systems.split(",") if chosen.repetitions else []
+    end_by_signals()
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCHMARK_DIR")) as directory:
         place = Path(directory)
         save: Callable[[], None] = lambda: _write(chosen.json, runs) if chosen.json else None  # noqa: E731

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load.build import Missing, etcd_load, resp_load
+from benchmarks.load.watchdog import watch
 from raft_kv.certificates import make_authority, make_node
 from raft_kv.demo.cluster import Cluster, free_ports
 from raft_kv.node_client import NodeConnection, wait_until
@@ -134,6 +135,7 @@ class RaftKv(System):
         if tls:
             self.cluster.flags = {node: _tls_flags(directory / "tls", self.cluster.name, node) for node in (1, 2, 3)}
         self.cluster.found(3)
+        watch(self.processes().values())
         self.cluster.wait_ready([1, 2, 3], _PATIENCE)
 
     def processes(self) -> dict[int, int]:
@@ -161,6 +163,7 @@ class RaftKv(System):
         assert process is not None
         process.wait(20)
         self.cluster.start(node)
+        watch(self.processes().values())
         self.cluster.wait_ready([1, 2, 3], _PATIENCE)
         time.sleep(1.0)
 
@@ -227,7 +230,9 @@ class Etcd(System):
         }
         words = [word for option, value in options.items() for word in (f"--{option}", value)]
         with (self._directory / f"m{node}.log").open("ab") as log:
-            return subprocess.Popen(["etcd", *words], stdout=log, stderr=log)
+            member = subprocess.Popen(["etcd", *words], stdout=log, stderr=log)
+        watch([member.pid])
+        return member
 
     def processes(self) -> dict[int, int]:
         return {node: member.pid for node, member in enumerate(self._members) if member.poll() is None}
@@ -290,6 +295,7 @@ class Redis(System):
         options |= {"appendfsync": "always", "save": "", "daemonize": "no", "loglevel": "warning"}
         words = [str(word) for option, value in options.items() for word in (f"--{option}", value)]
         self._process = subprocess.Popen(["redis-server", *words], stdout=subprocess.DEVNULL)
+        watch([self._process.pid])
         self.leader()
 
     def processes(self) -> dict[int, int]:
@@ -329,6 +335,7 @@ class PySyncObj(System):
         directory.mkdir(parents=True)
         addresses = [f"127.0.0.1:{port}" for port in free_ports(3)]
         self._nodes = [self._start(directory, address, addresses) for address in addresses]
+        watch(self.processes().values())
         time.sleep(3.0)
 
     def _start(self, directory: Path, address: str, addresses: list[str]) -> subprocess.Popen[str]:

@@ -36,12 +36,14 @@ from raft_kv.client_session_values import (
     Propose,
     Read,
     SessionEffect,
+    Share,
     TransferLeadership,
     Wait,
 )
 from raft_kv.keyspace import Millis
 from raft_kv.output_buffer import OutputBuffer
 from raft_kv.service import Service, cluster_clock
+from raft_kv.shared_entries import SharedEntries, SharedEntry
 
 __all__ = ["PASS_SECONDS", "ClientConnection", "ClientTable", "Threads", "Transport", "Turns"]
 
@@ -62,6 +64,10 @@ class Transport(Protocol):
 
     def write(self) -> None:
         """Write what the output buffer holds: now what the system takes, and the rest when it takes it."""
+        ...
+
+    def send(self, data: bytes) -> None:
+        """Write these bytes, before which nothing waits; the same as to put them into the output buffer and `write`."""
         ...
 
     def read(self) -> None:
@@ -85,17 +91,34 @@ class Transport(Protocol):
 class Turns:
     """The work for clients that waits for another pass of the loop. `soon` has a function called in the next one."""
 
-    __slots__ = ("_asked", "_queue", "_soon", "_until")
+    __slots__ = ("_asked", "_last", "_passing", "_queue", "_soon", "_until")
 
     def __init__(self, soon: Callable[[Callable[[], None]], object]) -> None:
         self._soon: Final = soon
         self._queue: Final[deque[Callable[[], None]]] = deque()
+        self._last: list[Callable[[], None]] = []
         self._asked = False
+        self._passing = False
         self._until = 0.0
 
     def begin(self) -> None:
-        """Begin a pass: from here on, `PASS_SECONDS` may be spent."""
+        """Begin a pass: from here on, `PASS_SECONDS` may be spent. `end` ends it."""
         self._until = monotonic() + PASS_SECONDS
+        self._passing = True
+
+    def end(self) -> None:
+        """End the pass: do what was kept for its end."""
+        self._passing = False
+        if self._last:
+            last, self._last = self._last, []
+            for work in last:
+                work()
+
+    def last(self, work: Callable[[], None]) -> None:
+        """Do this work at the end of the present pass, or soon if there is none."""
+        self._last.append(work)
+        if not self._passing and len(self._last) == 1:
+            self._soon(self.end)
 
     @property
     def crowded(self) -> bool:
@@ -118,7 +141,8 @@ class Turns:
             if queue and monotonic() > self._until:
                 self._asked = True
                 self._soon(self._pass)
-                return
+                break
+        self.end()
 
 
 class Threads(Protocol):
@@ -144,6 +168,7 @@ class ClientTable:
         self.turns: Final = turns
         self.timeout: Final = service.config.request_timeout
         self.connections: Final[dict[int, ClientConnection]] = {}
+        self._entries: Final = SharedEntries(self._submit, self._settle)
         self._clock_at = 0.0
         self._clock: Millis = 0
 
@@ -153,6 +178,25 @@ class ClientTable:
             self._clock_at = now + _CLOCK_SECONDS
             self._clock = cluster_clock(self.node)
         return self._clock
+
+    def share(self, connection: ClientConnection, calls: list[list[bytes]], size: int) -> None:
+        """Have the commands applied in one entry with those of the other clients of this pass."""
+        if self._entries.add(connection, calls, size):
+            self.turns.last(self._entries.flush)
+
+    def _submit(self, entry: SharedEntry) -> Refused | None:
+        try:
+            self.node.submit(requests.Propose(entry.encoded()), entry, timeout=self.timeout)
+        except Refused as failure:
+            return failure
+        return None
+
+    def _settle(self, entry: SharedEntry, outcome: Answered) -> None:
+        """Answer the clients in a pass of their own, since there may be hundreds."""
+        self.turns.begin()
+        entry.settle(outcome)
+        self.turns.end()
+        self._entries.settled()
 
     def disconnect(self, clients: Sequence[int]) -> None:
         """Close the connections of these clients at once."""
@@ -243,6 +287,28 @@ class ClientConnection:
         else:
             self._take(outcome)
 
+    # For a shared entry.
+
+    def share_answered(self, replies: bytes) -> None:
+        """Take the replies to its commands."""
+        if self._table.turns.crowded:
+            self._table.turns.later(partial(self._replied, replies))
+        else:
+            self._replied(replies)
+
+    def share_failed(self, outcome: Answered | Refused) -> None:
+        """Take note that the entry was not carried out, or that its outcome is unknown."""
+        if isinstance(outcome, Refused):
+            failure = outcome
+            self._guarded(lambda: self._session.failed(failure, self._table.clock()))
+        else:
+            self._guarded(partial(self._other_outcome, outcome))
+
+    def share_damaged(self) -> None:
+        """End this connection: the replies to its commands are not known."""
+        if not self._gone:
+            self._defect()
+
     # For the server.
 
     def abort(self) -> None:
@@ -264,7 +330,26 @@ class ClientConnection:
         if self._gone:
             return
         try:
+            call = self._session.short_write(data)
+            if call is not None:
+                self.busy = self.output.open = True
+                self._table.share(self, [call], len(data))
+                return
             self._go_on(self._session.receive(data, self._table.clock()))
+        except Exception:
+            self._defect()
+
+    def _replied(self, replies: bytes) -> None:
+        if self._gone:
+            return
+        try:
+            if not self.output.unsent and self._session.write_answered():
+                self.output.open = False
+                self._transport.send(replies)
+                if not self._gone:
+                    self._rest()
+                return
+            self._go_on(self._session.answered(replies, self._table.clock()))
         except Exception:
             self._defect()
 
@@ -342,6 +427,9 @@ class ClientConnection:
 
     def _begin(self, order: SessionEffect) -> list[SessionEffect] | None:
         """Begin an order of the session. Return its effects if it is done at once."""
+        if type(order) is Share:
+            self._table.share(self, order.calls, order.size)
+            return None
         if type(order) is Propose:
             return self._ask(requests.Propose(order.command))
         if type(order) is Read:

@@ -32,11 +32,12 @@ from raft_kv.client_session_values import (
     Send,
     SessionEffect,
     SessionLimits,
+    Share,
 )
 from raft_kv.client_transaction import TransactionState, sweeps
 from raft_kv.client_users import Begun, ClientUser
 from raft_kv.clients import Client, RequestBook
-from raft_kv.commands import READ, SESSION, WRITE, Command, look_up, plain
+from raft_kv.commands import ONE_LINE, READ, SESSION, WRITE, Command, look_up, plain
 from raft_kv.commands.connection import check_database
 from raft_kv.commands.table import ADMIN
 from raft_kv.features import FeatureGate
@@ -71,6 +72,8 @@ __all__ = ["Session"]
 _NOTHING: Final = Keyspace()
 """For commands without keys."""
 _AT_ONCE_IN_TRANSACTION: Final = frozenset({"exec", "discard", "multi", "watch", "quit", "reset"})
+_LONG: Final = (0, b"")
+_ONE_WRITE: Final = Writing(1)
 _COMMAND_COST: Final = 4
 _PARSING_COST: Final = 2
 _BYTES_PER_COST: Final = 16
@@ -107,6 +110,8 @@ class Session:
     _user: ClientUser = attrs.field(init=False)
     _checks: bool = attrs.field(default=False, init=False)
     """There are users, so rights are checked."""
+    _one_line: bool = attrs.field(default=False, init=False)
+    """The calls gathered last may share a log entry with other clients' calls."""
 
     def __attrs_post_init__(self) -> None:
         self.client = Client(self.number, self.scripts)
@@ -128,6 +133,39 @@ class Session:
         self.client.seen = self.clients.clock()
         self._parse(data)
         return self._proceed(now)
+
+    def short_write(self, data: bytes) -> list[bytes] | None:
+        """Take `data` if it is one short write and nothing waits before it: return the command to be shared.
+
+        None: nothing was taken; `receive` takes it. This is what `receive` does, in fewer steps for the most frequent
+        input.
+        """
+        if self._open is not None or self._queue or self._closed or len(data) > self.limits.shared_bytes:
+            return None
+        client = self.client
+        if self._transactions.queued is not None or client.misplaced or self.access.on:
+            return None
+        call = self._parser.whole(data)
+        if call is None:
+            return None
+        words, name = ONE_LINE.get(call[0], _LONG)
+        if len(call) != words:
+            return None
+        client.seen = self.clients.clock()
+        client.commands += 1
+        client.last_command = name
+        self._open = _ONE_WRITE
+        return call
+
+    def write_answered(self) -> bool:
+        """Close the open writes if nothing waits behind them: then their replies are all that has to be sent.
+
+        False: nothing was done; `answered` takes the replies.
+        """
+        if type(self._open) is not Writing or self._queue or self._parser.more:
+            return False
+        self._open = None
+        return True
 
     def resume(self, now: Millis) -> list[SessionEffect]:
         """Continue after `Pause`: the other connections have had their turns."""
@@ -259,6 +297,8 @@ class Session:
         if WRITE in command.flags:
             calls = self._gather(WRITE)
             self._open = Writing(len(calls))
+            if self._one_line:
+                return Share(calls, self._queued_bytes)
             return self._propose(Calls(self.client.protocol, calls))
         reading = self._open = Reading(self._gather(READ))
         return self._read(reading.calls, now)
@@ -282,6 +322,7 @@ class Session:
         size = 0
         queue, limit = self._queue, self.limits.batch_calls
         few_bytes = self._queued_bytes <= self.limits.batch_bytes
+        one_line = self._queued_bytes <= self.limits.shared_bytes and not self._checks
         while queue and len(calls) < limit:
             call = queue[0]
             if type(call) is not list:
@@ -298,8 +339,10 @@ class Session:
                     break
             queue.popleft()
             calls.append(call)
+            one_line = one_line and len(call) == ONE_LINE.get(call[0], _LONG)[0]
             if command is None and sweeps(call):
                 break
+        self._one_line = one_line
         return calls
 
     def _following(self, call: list[bytes], flag: str) -> list[bytes] | None:

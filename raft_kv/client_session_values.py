@@ -31,6 +31,7 @@ __all__ = [
     "Send",
     "SessionEffect",
     "SessionLimits",
+    "Share",
     "TransferLeadership",
     "Wait",
 ]
@@ -46,6 +47,8 @@ class SessionLimits:
     """Commands of one connection in a batch: one log entry or one query."""
     batch_bytes: int = 256 * 1024
     """The same in bytes; a single larger command is sent alone."""
+    shared_bytes: int = 0
+    """Short writes of so many bytes may share a log entry with those of other clients."""
     transaction_bytes: int = 1024 * 1024
     """Bytes queued between MULTI and EXEC."""
     transaction_calls: int = 65_536
@@ -77,6 +80,17 @@ class Propose(Value, frozen=True):
     """Have this command applied; answer with its result."""
 
     command: bytes
+
+
+@final
+class Share(Value, frozen=True):
+    """Have these commands applied, in one log entry with those of other clients; answer with their replies.
+
+    Their replies are one line each. `size`: bytes of the commands, at most.
+    """
+
+    calls: list[list[bytes]]
+    size: int
 
 
 @final
@@ -152,6 +166,7 @@ SessionEffect: TypeAlias = (
     Send
     | Close
     | Propose
+    | Share
     | Read
     | BackUp
     | Inspect

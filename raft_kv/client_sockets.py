@@ -101,6 +101,7 @@ class ClientSockets:
         self._turns.begin()
         for key, events in self.selector.select(0):
             key.data(events)
+        self._turns.end()
 
     def _accept_from(self, listener: socket.socket) -> None:
         if listener in self._listeners:
@@ -216,7 +217,8 @@ class _SocketTransport:
         except OSError:
             self._lost()
             return
-        self._look_at_handshake()
+        if self._sockets.handshakes:
+            self._look_at_handshake()
         if size:
             connection.received(buffer[:size].tobytes())
         else:
@@ -276,9 +278,24 @@ class _SocketTransport:
         if not self._interest & _WRITE and not self._closed:
             self._flush()
 
+    def send(self, data: bytes) -> None:
+        """Send bytes before which nothing waits."""
+        if self._closed:
+            return
+        try:
+            sent = self._socket.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self._lost()
+            return
+        if sent < len(data):
+            self._output.put(data[sent:])
+            self.write()
+
     def read(self) -> None:
         """Watch for input again."""
-        if not self._closed and not self._finishing:
+        if not self._interest & _READ and not self._closed and not self._finishing:
             self._watch(self._interest | _READ)
 
     def poll(self) -> None:

@@ -32,7 +32,7 @@ CHECK_INTERVAL: Final = 5
 class OutputBuffer:
     """The session of a client and its unsent output. The connection takes orders from it, a transport takes pieces."""
 
-    __slots__ = ("_checks", "_chunks", "_closed", "_offset", "_open", "_written", "problem", "session", "unsent")
+    __slots__ = ("_checks", "_chunks", "_offset", "_written", "closed", "open", "problem", "session", "unsent")
 
     def __init__(self, session: Session) -> None:
         self.session: Final = session
@@ -40,8 +40,8 @@ class OutputBuffer:
         self._offset = 0  # bytes of the first chunk written or being written
         self.unsent = 0  # bytes, including the piece being written
         self.problem = ""  # why the session has closed, if the client sent no request
-        self._open = False
-        self._closed = False
+        self.open = False  # a command is being carried out
+        self.closed = False  # the session has closed: nothing more is read from the client
         self._written = False
         self._checks = 0
 
@@ -52,24 +52,20 @@ class OutputBuffer:
         order: SessionEffect | None = None
         for effect in effects:
             if type(effect) is Send:
-                self._put(memoryview(effect.data)[effect.skip :] if effect.skip else effect.data)
+                self.put(memoryview(effect.data)[effect.skip :] if effect.skip else effect.data)
             elif type(effect) is Close:
-                self._closed = True
+                self.closed = True
                 self.problem = effect.problem
             else:
                 order = effect
-        self._open = order is not None
+        self.open = order is not None
         return order
 
-    def _put(self, data: bytes | memoryview) -> None:
+    def put(self, data: bytes | memoryview) -> None:
+        """Queue these bytes."""
         if len(data):
             self._chunks.append(data)
             self.unsent += len(data)
-
-    @property
-    def closed(self) -> bool:
-        """Return whether the session has closed: nothing more is read from the client."""
-        return self._closed
 
     @property
     def over_limit(self) -> bool:
@@ -108,7 +104,7 @@ class OutputBuffer:
     @property
     def busy(self) -> bool:
         """Return whether a command is being carried out, or a reply is not written yet."""
-        return self._open or self.unsent > 0
+        return self.open or self.unsent > 0
 
     def stalled(self) -> bool:
         """Return whether the client has to be disconnected. Call it every `CHECK_INTERVAL`."""

@@ -183,6 +183,19 @@ class RequestParser:
         del buffer[:start]
         return requests
 
+    def whole(self, data: bytes) -> list[bytes] | None:
+        """Return the request if `data` is one short array and nothing came before it. Otherwise take nothing."""
+        if self._buffer or self._passing is not None or self._line_passed or self._failure is not None:
+            return None
+        if len(data) > self._small:
+            return None
+        parts = data.split(b"\r\n")
+        count = _COUNTS.get(parts[0], 0)
+        if len(parts) != 2 * count + 2 or not count or parts[-1]:
+            return None
+        call = parts[2::2]
+        return call if list(map(_LENGTHS.get, parts[1:-1:2])) == list(map(len, call)) else None
+
     def _fail(self, text: str) -> int:
         self._failure = ParseFailure(f"ERR Protocol error: {text}")
         return 0

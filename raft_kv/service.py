@@ -35,6 +35,7 @@ from raft_kv.output_buffer import OutputBuffer
 from raft_kv.refusals import AT_CLIENTS, BAD_REQUEST, Refusals
 from raft_kv.resp_parser import RequestLimits
 from raft_kv.scripts import Scripts
+from raft_kv.shared_entries import SHARED_BYTES
 from raft_kv.state_machine import KeyValueMachine
 from raft_kv.status import ServerStatus, status_of_node
 from raft_kv.supervisor import Supervisor
@@ -165,7 +166,9 @@ class Service:
         entry = self.config.settings.max_entry_bytes
         requests = RequestLimits(bulk_bytes=entry, request_bytes=max(RequestLimits().request_bytes, 2 * entry))
         batch = min(SessionLimits().batch_bytes, entry // 4)
-        self._limits = SessionLimits(requests=requests, batch_bytes=batch, transaction_bytes=entry)
+        self._limits = SessionLimits(
+            requests=requests, batch_bytes=batch, shared_bytes=min(SHARED_BYTES, batch), transaction_bytes=entry
+        )
 
     def admit(self, connection: Ends) -> OutputBuffer | None:
         """Return the output buffer of a new connection, or None above the limit; `leave` ends it."""

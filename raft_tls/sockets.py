@@ -72,7 +72,7 @@ class TlsSocket:
             raise BlockingIOError
         return size
 
-    def send(self, data: memoryview) -> int:
+    def send(self, data: bytes | memoryview) -> int:
         """Encrypt and send the beginning of `data`; return its length.
 
         After a `BlockingIOError`, the next call must have the same data.

@@ -12,7 +12,7 @@ from typing import Final
 from raft_kv.commands import comparing, connection, deadlines, keys, strings
 from raft_kv.commands.table import INTERNAL, READ, SESSION, WRITE, Command, unknown_command, wrong_arity
 
-__all__ = ["LISTED", "READ", "SESSION", "TABLE", "WRITE", "Command", "look_up", "plain"]
+__all__ = ["LISTED", "ONE_LINE", "READ", "SESSION", "TABLE", "WRITE", "Command", "look_up", "plain"]
 
 _MODULES: Final = (connection.COMMANDS, strings.COMMANDS, keys.COMMANDS, deadlines.COMMANDS, comparing.COMMANDS)
 
@@ -36,6 +36,19 @@ _PLAIN: Final[dict[bytes, Command]] = {
     for spelling, command in _BY_ANY_CASE.items()
     if command.flags & {READ, WRITE} and command.name not in _TRANSLATED | _SWEEPING | _GATED
 }
+
+_ONE_LINE_WORDS: Final = {
+    "decr": 2, "decrby": 3, "del": 2, "expire": 3, "incr": 2, "incrby": 3, "persist": 2, "pexpire": 3, "psetex": 4,
+    "set": 3, "setex": 4, "setnx": 3, "unlink": 2,
+}  # fmt: skip
+
+ONE_LINE: Final[dict[bytes, tuple[int, bytes]]] = {
+    spelling: (words, name.encode())
+    for name, words in _ONE_LINE_WORDS.items()
+    for spelling in (name.encode(), name.upper().encode())
+}
+"""Writes that take little work and whose reply is one line, the same in RESP2 and RESP3, if they have so many words.
+Each with its name in lower case."""
 
 
 def plain(call: Sequence[bytes]) -> Command | None:

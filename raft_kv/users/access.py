@@ -133,7 +133,9 @@ class Access:
     @property
     def on(self) -> bool:
         """True if there are users, so that rights are checked."""
-        return bool(self.table.grants)
+        if self._file is not None:
+            return bool(self._file.grants)
+        return self._machine is not None and bool(self._machine.users.grants)
 
     # Rights.
 

@@ -74,6 +74,10 @@ class Wire:
             self.written.append(piece)
             self.output.wrote(piece)
 
+    def send(self, data: bytes) -> None:
+        self.output.put(data)
+        self.write()
+
     def read(self) -> None:
         self.reads += 1
 
@@ -109,6 +113,13 @@ class World:
         wire.connection = ClientConnection(self.table, output, wire)
         return wire.connection, wire
 
+    def receive(self, *inputs: tuple[ClientConnection, bytes]) -> None:
+        """Hand these bytes in, within one pass."""
+        self.table.turns.begin()
+        for connection, data in inputs:
+            connection.received(data)
+        self.table.turns.end()
+
     def next_pass(self) -> None:
         due, self.due[:] = list(self.due), []
         for work in due:
@@ -140,9 +151,10 @@ def calls_of(request: requests.NodeRequest) -> list[list[bytes]]:
 def test_outcome_that_comes_twice_is_written_once(world: World) -> None:
     """A node that fails in the middle of a turn answers everyone who may wait, some twice."""
     connection, wire = world.connect()
-    connection.received(b"SET a 1\r\n")
-    connection.deliver(DONE)
-    connection.deliver(DONE)
+    world.receive((connection, b"SET a 1\r\n"))
+    (caller,) = world.node.callers
+    caller.deliver(DONE)
+    caller.deliver(DONE)
     assert wire.written == [b"+OK\r\n"]
     assert not wire.aborted
 
@@ -150,7 +162,7 @@ def test_outcome_that_comes_twice_is_written_once(world: World) -> None:
 def test_request_is_submitted_at_once_and_its_outcome_written_at_once(world: World) -> None:
     connection, wire = world.connect()
 
-    connection.received(b"SET a 1\r\n")
+    world.receive((connection, b"SET a 1\r\n"))
 
     assert calls_of(world.node.asked[0]) == [[b"SET", b"a", b"1"]]
     assert connection.busy
@@ -163,7 +175,7 @@ def test_request_is_submitted_at_once_and_its_outcome_written_at_once(world: Wor
 def test_refused_request_is_answered_with_error_and_next_goes_on(world: World) -> None:
     connection, wire = world.connect()
 
-    connection.received(b"SET a 1\r\nGET a\r\n")
+    world.receive((connection, b"SET a 1\r\nGET a\r\n"))
     world.node.answer(Refusal(RefusalReason.NO_LEADER))
 
     assert wire.written[0].startswith(b"-")
@@ -178,7 +190,9 @@ def test_node_that_has_ended_refuses_without_endless_turns(world: World, monkeyp
         result_of(Refusal(RefusalReason.STOPPING))
 
     monkeypatch.setattr(Node, "submit", ended)
-    connection.received(b"SET a 1\r\nGET a\r\nSET a 2\r\n")
+    world.receive((connection, b"SET a 1\r\nGET a\r\nSET a 2\r\n"))
+
+    world.next_pass()
 
     assert b"".join(wire.written).count(b"\r\n") == 3
     assert not connection.busy
@@ -189,7 +203,7 @@ def test_next_order_waits_while_too_much_is_unsent(world: World) -> None:
     wire.stuck = True
     wire.output.unsent = MAX_UNSENT_BYTES
 
-    connection.received(b"PING\r\nSET a 1\r\n")
+    world.receive((connection, b"PING\r\nSET a 1\r\n"))
     assert connection.busy
     assert world.node.asked == []
     connection.drained()
@@ -198,12 +212,13 @@ def test_next_order_waits_while_too_much_is_unsent(world: World) -> None:
     wire.output.unsent -= MAX_UNSENT_BYTES
     wire.stuck = False
     connection.drained()
+    world.next_pass()
     assert len(world.node.asked) == 1
 
 
 def test_client_that_is_lost_withdraws_its_request_once(world: World) -> None:
     connection, _ = world.connect()
-    connection.received(b"SET a 1\r\n")
+    world.receive((connection, b"GET a\r\n"))
 
     connection.lost()
     connection.lost()
@@ -223,7 +238,7 @@ def test_defect_which_one_client_meets_ends_its_connection_only(world: World, mo
 
     with monkeypatch.context() as patched:
         patched.setattr(Session, "receive", broken)
-        connection.received(b"PING\r\n")
+        world.receive((connection, b"PING\r\n"))
 
     assert wire.aborted
     assert list(world.table.connections.values()) == [other]
@@ -233,7 +248,7 @@ def test_leaving_connection_answers_what_has_arrived_then_ends(world: World) -> 
     busy, busy_wire = world.connect()
     idle, idle_wire = world.connect()
     late, late_wire = world.connect()
-    busy.received(b"SET a 1\r\n")
+    world.receive((busy, b"SET a 1\r\n"))
     late_wire.arrived.append(b"SET b 2\r\n")
 
     world.service.leaving = True
@@ -253,7 +268,7 @@ def test_client_kill_closes_connection_of_another(world: World) -> None:
     killer, wire = world.connect()
     victim, victim_wire = world.connect()
 
-    killer.received(b"CLIENT KILL ID %d\r\n" % victim.output.session.number)
+    world.receive((killer, b"CLIENT KILL ID %d\r\n" % victim.output.session.number))
 
     assert wire.written == [b":1\r\n"]
     assert victim_wire.aborted

@@ -30,6 +30,7 @@ from benchmarks.load.watchdog import end_by_signals
 from benchmarks.peers import Figures, RaftKv, System, system_named
 from benchmarks.picture import picture
 from benchmarks.restart import restart_seconds
+from benchmarks.tables import markdown
 
 __all__ = ["SHAPES", "Run", "main", "ratios"]
 
@@ -251,6 +252,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement (default: 2)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all measurements to FILE")
     parser.add_argument("--append", action="store_true", help="add to those in FILE; report on all of them")
+    parser.add_argument("--markdown", action="store_true", help="print the tables of docs/performance.md")
     parser.add_argument("--picture", metavar="FILE.svg", type=Path, help="draw the ratios")
     chosen = parser.parse_args(arguments)
     goes_on = chosen.append or not chosen.repetitions
@@ -279,9 +281,10 @@ def main(arguments: Sequence[str]) -> int:
                         runs += measure_extra(system, extra, 1 + max(known, default=0), chosen.repetitions, place)
                         save()
             shutil.rmtree(place / "extras", ignore_errors=True)
-    print(report(runs) if runs else "nothing was measured")
+    plain = [attrs.asdict(run) for run in runs]
+    print((markdown(plain) if chosen.markdown else report(runs)) if runs else "nothing was measured")
     if chosen.picture:
-        chosen.picture.write_text(picture([attrs.asdict(run) for run in runs]), encoding="utf-8")
+        chosen.picture.write_text(picture(plain), encoding="utf-8")
     return 0
 
 

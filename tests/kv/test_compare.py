@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.compare import Run, ratios, report
 from benchmarks.picture import picture
+from benchmarks.tables import markdown
 
 RUNS = [
     Run(number, shape, system, 20.0, {"per_second": rate, "p50_ms": 1000 / rate, "processor_us": 5.0, "errors": 0})
@@ -40,3 +41,10 @@ def test_picture_is_well_formed_and_draws_every_system() -> None:
     texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
     assert texts.count("2.5x") == 2  # a time is drawn as its inverse: longer is faster
     assert texts.count("1.0x") == 2
+
+
+def test_tables_have_ratios_goals_and_processor_time() -> None:
+    lines = markdown([attrs.asdict(run) for run in RUNS]).splitlines()
+    assert "| SET, 64 clients | ≥ 2x | 2.5x (2 to 3) |" in lines
+    assert "| SET, 64 clients | 5 | 5 |" in lines
+    assert len({line.count("|") for line in lines[:4]}) == 1

@@ -1,4 +1,4 @@
-"""What a write of one among many clients costs the server, in calls of Python functions, which no machine's mood changes.
+"""What a write of one among many clients costs the server, in calls of Python functions, whatever the machine's mood.
 
 The calls of 64 clients' SETs in one pass, from the bytes received to the bytes sent, without the node between.
 """

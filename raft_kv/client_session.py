@@ -15,13 +15,13 @@ request a hundred megabytes of replies. After that much work the session returns
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final, assert_never, final
 
 import attrs
 
 from raft_core.errors import OutcomeUnknown, Refused
 from raft_kv import log_format as entries
+from raft_kv.client_session_state import LONG, SessionState
 from raft_kv.client_session_values import (
     BackUp,
     Close,
@@ -31,16 +31,13 @@ from raft_kv.client_session_values import (
     Read,
     Send,
     SessionEffect,
-    SessionLimits,
     Share,
 )
 from raft_kv.client_transaction import TransactionState, sweeps
-from raft_kv.client_users import Begun, ClientUser
-from raft_kv.clients import Client, RequestBook
+from raft_kv.client_users import Begun
 from raft_kv.commands import ONE_LINE, READ, SESSION, WRITE, Command, look_up, plain
 from raft_kv.commands.connection import check_database
 from raft_kv.commands.table import ADMIN
-from raft_kv.features import FeatureGate
 from raft_kv.keyspace import Keyspace, Millis
 from raft_kv.local import Later, answer_locally, is_once, once_of
 from raft_kv.log_format import Answered, Calls, Clock, Once, OpenSession, Query, Transaction, Versions
@@ -60,10 +57,8 @@ from raft_kv.open_requests import (
     failure_replies,
 )
 from raft_kv.resp import OK, CommandError, Reply, Simple, encode, encode_failure
-from raft_kv.resp_parser import ParseFailure, Request, RequestParser, TooLarge
-from raft_kv.scripts import Scripts
+from raft_kv.resp_parser import ParseFailure, TooLarge
 from raft_kv.status import ServerStatus
-from raft_kv.users.access import Access
 from raft_kv.users.acl import credentials
 
 __all__ = ["Session"]
@@ -72,8 +67,6 @@ __all__ = ["Session"]
 _NOTHING: Final = Keyspace()
 """For commands without keys."""
 _AT_ONCE_IN_TRANSACTION: Final = frozenset({"exec", "discard", "multi", "watch", "quit", "reset"})
-_LONG: Final = (0, b"")
-_ONE_WRITE: Final = Writing(1)
 _COMMAND_COST: Final = 4
 _PARSING_COST: Final = 2
 _BYTES_PER_COST: Final = 16
@@ -84,45 +77,8 @@ _BEGIN: Final = frozenset({"multi", "watch"})
 
 @final
 @attrs.define(eq=False)
-class Session:
+class Session(SessionState):
     """A client's state between two of its commands. `number` names it to people."""
-
-    number: int
-    limits: SessionLimits = attrs.field(factory=SessionLimits)
-    scripts: Scripts = attrs.field(factory=Scripts)
-    """Scripts loaded by clients of this node."""
-    clients: RequestBook = attrs.field(factory=RequestBook)
-    """All clients of this node."""
-    access: Access = attrs.field(factory=Access)
-    """The users of this node."""
-    gate: FeatureGate = attrs.field(factory=FeatureGate)
-    client: Client = attrs.field(init=False)
-    _parser: RequestParser = attrs.field(init=False)
-    _queue: deque[Request] = attrs.field(factory=deque, init=False)
-    _queued_bytes: int = attrs.field(default=0, init=False)
-    """Upper bound on the bytes of the requests in the queue."""
-    _open: Open | None = attrs.field(default=None, init=False)
-    _transactions: TransactionState = attrs.field(init=False)
-    _said: list[SessionEffect] = attrs.field(factory=list, init=False)
-    """Effects to be returned before `_replies`."""
-    _replies: list[bytes] = attrs.field(factory=list, init=False)
-    _closed: bool = attrs.field(default=False, init=False)
-    _user: ClientUser = attrs.field(init=False)
-    _checks: bool = attrs.field(default=False, init=False)
-    """There are users, so rights are checked."""
-    _one_line: bool = attrs.field(default=False, init=False)
-    """The calls gathered last may share a log entry with other clients' calls."""
-
-    def __attrs_post_init__(self) -> None:
-        self.client = Client(self.number, self.scripts)
-        self._parser = RequestParser(self.limits.requests)
-        self._user = ClientUser(self.client, self.access)
-        self._transactions = TransactionState(self.limits)
-
-    @property
-    def commands(self) -> int:
-        """Return the number of requests received."""
-        return self.client.commands
 
     # Events.
 
@@ -133,39 +89,6 @@ class Session:
         self.client.seen = self.clients.clock()
         self._parse(data)
         return self._proceed(now)
-
-    def short_write(self, data: bytes) -> list[bytes] | None:
-        """Take `data` if it is one short write and nothing waits before it: return the command to be shared.
-
-        None: nothing was taken; `receive` takes it. This is what `receive` does, in fewer steps for the most frequent
-        input.
-        """
-        if self._open is not None or self._queue or self._closed or len(data) > self.limits.shared_bytes:
-            return None
-        client = self.client
-        if self._transactions.queued is not None or client.misplaced or self.access.on:
-            return None
-        call = self._parser.whole(data)
-        if call is None:
-            return None
-        words, name = ONE_LINE.get(call[0], _LONG)
-        if len(call) != words:
-            return None
-        client.seen = self.clients.clock()
-        client.commands += 1
-        client.last_command = name
-        self._open = _ONE_WRITE
-        return call
-
-    def write_answered(self) -> bool:
-        """Close the open writes if nothing waits behind them: then their replies are all that has to be sent.
-
-        False: nothing was done; `answered` takes the replies.
-        """
-        if type(self._open) is not Writing or self._queue or self._parser.more:
-            return False
-        self._open = None
-        return True
 
     def resume(self, now: Millis) -> list[SessionEffect]:
         """Continue after `Pause`: the other connections have had their turns."""
@@ -339,7 +262,7 @@ class Session:
                     break
             queue.popleft()
             calls.append(call)
-            one_line = one_line and len(call) == ONE_LINE.get(call[0], _LONG)[0]
+            one_line = one_line and len(call) == ONE_LINE.get(call[0], LONG)[0]
             if command is None and sweeps(call):
                 break
         self._one_line = one_line

@@ -14,21 +14,19 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from typing import Final, TypeAlias, final
 
 import msgspec
 
 from raft_core.effects import Persist
 from raft_core.entries import SnapshotMeta
-from raft_core.errors import CallerError, DirectoryInUse, DiskError, LogDamaged, StorageBroken, WrongDirectory
-from raft_core.ids import NO_NODE, BootNumber, ClusterId, Incarnation, NodeId, WriteId
-from raft_core.membership import Members
-from raft_core.recovered import Identity, Recovered, formation
-from raft_core.store import SnapshotReader, SnapshotWriter
+from raft_core.errors import CallerError, DirectoryInUse, DiskError, LogDamaged, WrongDirectory
+from raft_core.ids import NO_NODE, BootNumber, ClusterId, Incarnation, NodeId
+from raft_core.recovered import Identity, Recovered
 from raft_core.structs import Value
-from raft_core.wal.filesystem import FileFailed, Files, LockHeld, NoDescriptor, read_whole
+from raft_core.wal.filesystem import FileFailed, Files, LockHeld, read_whole
 from raft_core.wal.layout import (
     LOCK,
     RESTORE_REMEDY,
@@ -40,6 +38,7 @@ from raft_core.wal.layout import (
 )
 from raft_core.wal.records import Change
 from raft_storage.data_directory import check_not_moved, drawn_incarnation, replace_file
+from raft_storage.disk_store import DiskStore
 from raft_storage.engine import Engine, Range
 from raft_storage.mark import MARK, MarkFile, create_mark, read_mark
 from raft_storage.posix import PosixFiles
@@ -116,7 +115,7 @@ def engine_identity_in(files: Files) -> Identity:
     return Identity(found.node, found.cluster, found.incarnation)
 
 
-class EngineStore:
+class EngineStore(DiskStore):
     """A `raft_core.store.Store` on a database engine. Made by the `open` of a class for one engine."""
 
     def __init__(self, files: Files, identity: Identity, engine: Engine, found: RowsRead, mark: MarkFile) -> None:
@@ -152,69 +151,25 @@ class EngineStore:
         self._shelf.forget_all_but(snapshot)
 
     @property
-    def identity(self) -> Identity:
-        """The cluster, node and incarnation of this disk."""
-        return self._identity
-
-    @property
     def engine(self) -> Engine:
         """The open database, for tests and tools: the store is not responsible for changes made through it."""
         return self._engine
 
-    # Opening.
-
-    def recover(self) -> Recovered:
-        """Return the state of the disk at opening; once, and before anything is written."""
-        with self._guarded():
-            recovered, self._recovered = self._recovered, None
-            if recovered is None:
-                raise CallerError("a store is recovered once, before it is written to; open it again")
-            return recovered
-
-    def form(self, members: Members) -> Recovered:
-        """Write the first entry of a new cluster. Raise `CallerError` if the disk is not empty."""
-        if self._outline.hard.term or self._outline.snapshot is not None or self._outline.next > 1:
-            raise CallerError("this disk is part of a cluster already; a new cluster forms on empty directories")
-        declared = members.incarnation_of(self._identity.node)
-        if declared not in (Incarnation(0), self._identity.incarnation):
-            raise CallerError(f"the members name another disk (incarnation {declared}) as node {self._identity.node}")
-        hard, entry = formation(members)
-        self.write([Persist(WriteId(0), hard=hard, entries=(entry,))])
-        return Recovered(self._identity, hard, None, (entry,), self._boot)
-
     # The write lane.
 
-    def write(self, batch: Sequence[Persist]) -> None:
-        """Make all of `batch` durable: one transaction, one sync."""
-        with self._guarded():
-            self._recovered = None
-            if not batch:
-                return
-            snapshot = self._outline.snapshot
-            try:
-                self._commit(self._changes(batch))
-            except NoDescriptor as failure:  # the batch is counted already
-                raise FileFailed(failure.operation, failure.name, failure.problem) from failure
-            if self._outline.snapshot is not snapshot and self._outline.snapshot is not None:
-                self._shelf.switch(self._outline.snapshot)
+    def _write(self, batch: Sequence[Persist]) -> None:
+        """Commit one transaction."""
+        snapshot = self._outline.snapshot
+        self._next_before = self._outline.next
+        self._commit(self._changes(batch))
+        if self._outline.snapshot is not snapshot and self._outline.snapshot is not None:
+            self._shelf.switch(self._outline.snapshot)
 
     def raise_boot(self, boot: BootNumber) -> None:
         """Raise the number of the next opening above `boot`, durably: for data from another store."""
         with self._guarded():
             self._boot = max(self._boot, boot)
             self._commit([])
-
-    def _changes(self, batch: Sequence[Persist]) -> list[Change]:
-        """Return the changes to write. A caller's error breaks the store: half of the batch may be counted."""
-        self._next_before = self._outline.next
-        try:
-            for persist in batch:
-                if persist.snapshot is not None:
-                    self._shelf.require(persist.snapshot)
-            return [self._outline.change(persist) for persist in batch]
-        except CallerError as failure:
-            self._failure = str(failure)
-            raise
 
     def _commit(self, changes: list[Change]) -> None:
         """Commit the next row with the state after it, and name it in the mark."""
@@ -260,23 +215,6 @@ class EngineStore:
             self._before, self._sizes = self._before[self._dropped :], self._sizes[self._dropped :]
             self._dropped = 0
 
-    # Snapshots.
-
-    def create_snapshot(self, meta: SnapshotMeta) -> SnapshotWriter:
-        """Return a writer for a snapshot of this node's own machine."""
-        with self._guarded():
-            return self._shelf.create(meta, self._guarded)
-
-    def resume_snapshot(self, meta: SnapshotMeta, source: str) -> SnapshotWriter:
-        """Return a writer for a snapshot received from `source`, resuming an earlier one."""
-        with self._guarded():
-            return self._shelf.resume(meta, source, self._guarded)
-
-    def open_snapshot(self, meta: SnapshotMeta) -> SnapshotReader:
-        """Open the finished snapshot of that index and term. Raise `DiskError` if it no longer exists."""
-        with self._guarded():
-            return self._shelf.open(meta, self._guarded)
-
     # The end.
 
     def close(self) -> None:
@@ -297,27 +235,9 @@ class EngineStore:
         finally:
             self._files.close()
 
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Break the store if anything inside fails."""
-        if self._failure is not None:
-            raise StorageBroken(f"{self._failure}; open the directory again, which recovers what is durable")
-        try:
-            yield
-        except NoDescriptor:  # nothing was changed, and a snapshot can wait
-            raise
-        except FileFailed as failure:
-            self._failure = str(failure)
-            raise StorageBroken(f"{failure}; nothing written since the last success may be relied on") from failure
-        except LogDamaged as failure:
-            if failure.file == self._engine.file:
-                self._failure = str(failure)
-            raise
-        except (CallerError, DiskError):
-            raise
-        except BaseException as failure:  # interrupted in the middle: the state of the disk is unknown
-            self._failure = f"{type(failure).__name__}: {failure}"
-            raise
+    @property
+    def _log_file(self) -> str:
+        return self._engine.file
 
 
 def _rubbish(names: Sequence[str], snapshot: SnapshotMeta | None) -> list[str]:

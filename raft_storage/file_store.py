@@ -14,23 +14,21 @@ It decides when each file is written, synced, renamed and deleted. `raft_core.wa
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, final
 
 from raft_core.effects import Persist
-from raft_core.entries import SnapshotMeta
-from raft_core.errors import CallerError, DirectoryInUse, DiskError, StorageBroken
-from raft_core.ids import NO_INDEX, NO_NODE, ClusterId, NodeId, WriteId
-from raft_core.membership import Members
-from raft_core.recovered import Identity, Recovered, check_founding, formation
-from raft_core.store import SnapshotReader, SnapshotWriter
+from raft_core.errors import CallerError, DirectoryInUse, DiskError
+from raft_core.ids import NO_INDEX, NO_NODE, ClusterId, NodeId
+from raft_core.recovered import Identity, Recovered
 from raft_core.wal.blocks import NOWHERE, Position, batch_bytes, frame_batch
-from raft_core.wal.filesystem import File, FileFailed, Files, LockHeld, NoDescriptor, NoSpace, write_whole
+from raft_core.wal.filesystem import File, FileFailed, Files, LockHeld, NoSpace, write_whole
 from raft_core.wal.layout import ANCHOR, LOCK, Anchor, IdentityFile, new_name, sealed, segment_name
 from raft_core.wal.records import Body, SegmentHeader, encode
 from raft_core.wal.recovery import LiveSegment, Plan, header_of
 from raft_storage.data_directory import discard, identity_in, plan_in, put_in_force, replace_file, write_new
+from raft_storage.disk_store import DiskStore
 from raft_storage.next_segment import Background, NextSegment, at_once, in_thread
 from raft_storage.posix import PosixFiles
 from raft_storage.snapshot_store import SnapshotStore
@@ -48,7 +46,7 @@ _PREPARED_AT: Final = 4
 
 
 @final
-class FileStore:
+class FileStore(DiskStore):
     """A `raft_core.store.Store` in one directory. Made by `FileStore.open`."""
 
     def __init__(
@@ -125,42 +123,7 @@ class FileStore:
             used.close()
             raise
 
-    @property
-    def identity(self) -> Identity:
-        """The cluster, node and incarnation of this disk."""
-        return self._identity
-
-    # Opening.
-
-    def recover(self) -> Recovered:
-        """Return the state of the disk at opening; once, and before anything is written."""
-        with self._guarded():
-            recovered, self._recovered = self._recovered, None
-            if recovered is None:
-                raise CallerError("a store is recovered once, before it is written to; open it again")
-            return recovered
-
-    def form(self, members: Members) -> Recovered:
-        """Write the first entry of a new cluster. Raise `CallerError` if the disk is not empty."""
-        if self._outline.hard.term or self._outline.snapshot is not None or self._outline.next > 1:
-            raise CallerError("this disk is part of a cluster already; a new cluster forms on empty directories")
-        check_founding(members, self._identity)
-        hard, entry = formation(members)
-        self.write([Persist(WriteId(0), hard=hard, entries=(entry,))])
-        return Recovered(self._identity, hard, None, (entry,), self._boot)
-
     # The write lane.
-
-    def write(self, batch: Sequence[Persist]) -> None:
-        """Make all of `batch` durable: one write, one sync."""
-        with self._guarded():
-            self._recovered = None
-            if not batch:
-                return
-            try:
-                self._write(batch)
-            except NoDescriptor as failure:  # the batch is counted already
-                raise FileFailed(failure.operation, failure.name, failure.problem) from failure
 
     def _write(self, batch: Sequence[Persist]) -> None:
         header = self._header_here()
@@ -169,17 +132,6 @@ class FileStore:
             self._shelf.switch(self._outline.snapshot)
         self._needed_from = self._outline.first
         self._drop_segments(_MOST_UNLINKED)
-
-    def _changes(self, batch: Sequence[Persist]) -> list[Body]:
-        """Return the changes to write. A caller's error in it breaks the store: half of the batch may be counted."""
-        try:
-            for persist in batch:
-                if persist.snapshot is not None:
-                    self._shelf.require(persist.snapshot)
-            return [self._outline.change(persist) for persist in batch]
-        except CallerError as failure:
-            self._failure = str(failure)
-            raise
 
     def _header_here(self) -> SegmentHeader:
         """Return the header of a segment that would begin now."""
@@ -191,7 +143,7 @@ class FileStore:
             follows=self._at,
         )
 
-    def _append(self, header: SegmentHeader, changes: list[Body]) -> None:
+    def _append(self, header: SegmentHeader, changes: Sequence[Body]) -> None:
         """Write and sync the changes in this segment or, if it is full, in the next."""
         payload = encode(changes)
         if self._at.offset + batch_bytes(len(payload)) > self._room:
@@ -261,23 +213,6 @@ class FileStore:
             dropped += 1
         return dropped
 
-    # Snapshots.
-
-    def create_snapshot(self, meta: SnapshotMeta) -> SnapshotWriter:
-        """Return a writer for a snapshot of this node's own machine."""
-        with self._guarded():
-            return self._shelf.create(meta, self._guarded)
-
-    def resume_snapshot(self, meta: SnapshotMeta, source: str) -> SnapshotWriter:
-        """Return a writer for a snapshot received from `source`, resuming an earlier one."""
-        with self._guarded():
-            return self._shelf.resume(meta, source, self._guarded)
-
-    def open_snapshot(self, meta: SnapshotMeta) -> SnapshotReader:
-        """Open the finished snapshot of that index and term. Raise `DiskError` if it no longer exists."""
-        with self._guarded():
-            return self._shelf.open(meta, self._guarded)
-
     # The end.
 
     def close(self) -> None:
@@ -295,21 +230,3 @@ class FileStore:
                 file.close()
         finally:
             self._files.close()
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Break the store if anything inside fails."""
-        if self._failure is not None:
-            raise StorageBroken(f"{self._failure}; open the directory again, which recovers what is durable")
-        try:
-            yield
-        except NoDescriptor:  # nothing was changed, and a snapshot can wait
-            raise
-        except FileFailed as failure:
-            self._failure = str(failure)
-            raise StorageBroken(f"{failure}; nothing written since the last success may be relied on") from failure
-        except (CallerError, DiskError):
-            raise
-        except BaseException as failure:  # interrupted at an unknown point
-            self._failure = f"{type(failure).__name__}: {failure}"
-            raise

@@ -980,10 +980,13 @@ MUTANTS: Final = (
     Mutant(
         "goes-on-after-a-failed-sync",
         "After a failed sync the store acknowledges again.",
-        "raft_storage/file_store.py",
-        "FileStore._guarded",
-        "self._failure = str(failure)",
-        "",
+        "raft_storage/disk_store.py",
+        "DiskStore._guarded",
+        """
+        self._failure = str(failure)
+        raise StorageBroken(...) from failure
+        """,
+        "raise StorageBroken(...) from failure",
         _STORE,
     ),
     # The host, its workers, and sessions.
@@ -1457,8 +1460,8 @@ MUTANTS: Final = (
     Mutant(
         "failed-commit-goes-on",
         "After a failed commit the store takes the next write.",
-        "raft_storage/engine_store.py",
-        "EngineStore._guarded",
+        "raft_storage/disk_store.py",
+        "DiskStore._guarded",
         """
         self._failure = str(failure)
         raise StorageBroken(...) from failure

@@ -18,7 +18,7 @@ import pytest
 from raft_core.effects import Persist
 from raft_core.entries import Entry, HardState, SnapshotMeta
 from raft_core.errors import CallerError, DirectoryInUse, DiskError, LogDamaged, LogLost, StorageBroken, WrongDirectory
-from raft_core.ids import Index, NodeId, Term, WriteId
+from raft_core.ids import Incarnation, Index, NodeId, Term, WriteId
 from raft_core.membership import Members
 from raft_core.recovered import Recovered
 from raft_core.wal.filesystem import FileFailed
@@ -111,6 +111,23 @@ class Watched:
 def watch(store: EngineStore) -> Watched:
     store._engine = watched = Watched(store._engine)  # type: ignore[assignment]
     return watched
+
+
+@every_kind
+def test_disk_founds_no_cluster_that_could_never_elect_a_leader(kind: str, tmp_path: Path) -> None:
+    store = open_at(kind, tmp_path)
+    store.recover()
+    own = {NodeId(1): store.identity.incarnation}
+    hopeless = [
+        Members.initial([1, 2]),
+        Members.initial([1, 2], incarnations=own),
+        Members.initial([2, 3], incarnations={NodeId(2): Incarnation(5), NodeId(3): Incarnation(6)}),
+    ]
+    for members in hopeless:
+        with pytest.raises(CallerError):
+            store.form(members)
+    assert store.form(Members.initial([1], incarnations=own)).formed
+    store.close()
 
 
 @every_kind

@@ -11,7 +11,7 @@ import pytest
 from raft_core.effects import Persist
 from raft_core.entries import Entry, HardState, SnapshotMeta
 from raft_core.errors import CallerError, DirectoryInUse, LogDamaged, WrongDirectory
-from raft_core.ids import Index, NodeId, Term, WriteId
+from raft_core.ids import Incarnation, Index, NodeId, Term, WriteId
 from raft_core.membership import Members
 from raft_core.recovered import Recovered
 from raft_core.wal.filesystem import FileFailed
@@ -98,7 +98,7 @@ def test_disk_that_is_not_formed_yet_moves_too(tmp_path: Path) -> None:
     assert not migrate(source, target).formed
     store = open_store(target, node=3, cluster="c")
     assert not store.recover().formed
-    store.form(Members.initial([3]))
+    store.form(Members.initial([3], incarnations={NodeId(3): Incarnation(5)}))
     store.close()
 
 

@@ -260,7 +260,7 @@ MUTANTS: Final = (
         "commit-to-last-index",
         "A follower commits up to its last index instead of the last verified one.",
         _FOLLOWER,
-        "Follower._accept",
+        "Follower._advance",
         "commit if commit < verified else verified",
         "min(commit, server.log.last_index)",
         _COMMIT,
@@ -351,12 +351,12 @@ MUTANTS: Final = (
         _FOLLOWER,
         "Follower.on_append_entries",
         """
-        if log.term_at(prev) != request.prev_term:
+        if log.term_at(prev) != prev_term:
             self._reject(request)
             return None
         """,
         """
-        if log.term_at(prev) != request.prev_term:
+        if log.term_at(prev) != prev_term:
             self._reject(request)
         """,
         _APPEND,
@@ -365,9 +365,9 @@ MUTANTS: Final = (
         "acknowledges-its-last-index",
         "A follower acknowledges its last index instead of what the message verified.",
         _FOLLOWER,
-        "Follower._accept",
-        "server.append_reply(request, verified)",
-        "server.append_reply(request, server.log.last_index)",
+        "Follower.on_append_entries",
+        "server.append_reply(message_id, purpose, read, verified)",
+        "server.append_reply(message_id, purpose, read, server.log.last_index)",
         _APPEND,
     ),
     Mutant(
@@ -734,8 +734,8 @@ MUTANTS: Final = (
         "reported-write-undoes-truncation",
         "The report of a write counts entries as durable that a later write under way replaces.",
         _OUTBOX,
-        "Outbox.persisted",
-        "write.cap < index",
+        "Outbox._settle",
+        "write_cap < cap",
         "False",
         ("tests/core/test_outbox_stateful.py",),
     ),

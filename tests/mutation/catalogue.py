@@ -1180,7 +1180,7 @@ MUTANTS: Final = (
         "The checksum of a frame's payload is not compared.",
         "raft_core/wire/frames.py",
         "FrameReader.feed",
-        "zlib.crc32(payload) != header.payload_crc",
+        "_crc32(payload) != self._crc",
         "False",
         _WIRE,
     ),

@@ -280,7 +280,7 @@ static void failover(char *list, int pid, int number) {
     int connections = places * each;
     Connection *all = calloc(connections, sizeof(Connection));
     open_connections(all, connections, 1, addresses, places, 1);
-    for (int i = 0; i < places; i++) {  // the way through each node is open
+    for (int i = 0; i < connections; i++) {  // all are accepted, and the way through each node is open
         add_request(&all[i], 0);
         flush_out(&all[i]);
         double until = now() + PATIENCE;

@@ -25,6 +25,16 @@ class ShortWait:
         self._nanoseconds = 0  # the loop will wait for so long; 0: it will not
         self._reports: list[NodeEvent] = []
 
+    def inline(self) -> bool:
+        """Return whether the loop may write itself now: no job is under way, and the disk is fast. For the loop."""
+        with self._guard:
+            return not self._jobs and not self._reports and self._patience.inline()
+
+    def took_inline(self, duration: int) -> None:
+        """Note the nanoseconds that a write of the loop took. For the loop."""
+        with self._guard:
+            self._patience.took_inline(duration)
+
     def begin(self) -> None:
         """Count a job that is about to be queued. For the loop."""
         with self._guard:

@@ -51,6 +51,7 @@ class Workers:
 
     def __init__(self, store: Store, work: JobRunner, name: str, patience: SyncPatience | None = None) -> None:
         self._wait: Final = None if patience is None else ShortWait(patience)
+        self._here: list[Job] = []  # writes that the loop is about to do itself, before it queues others
         self._store: Final = store
         self._work: Final = work
         self._report: Report = _nobody
@@ -76,9 +77,12 @@ class Workers:
         elif any(type(event) is SnapshotTaken for event in events):
             self._times.stored_snapshot(duration, self._work.stored_bytes)
 
-    def put(self, lane: Lane, job: Job) -> None:
-        """Queue the job behind its lane's others. For the loop."""
+    def put(self, lane: Lane, job: Job, *, here: bool = False) -> None:
+        """Queue the job behind its lane's others. `here`: a write that the loop may do itself. For the loop."""
         if lane is Lane.WRITE:
+            if self._here or (here and self._wait is not None and self._wait.inline()):
+                self._here.append(job)
+                return
             if self._wait is not None:
                 self._wait.begin()
             self._workers[lane].put(job)
@@ -96,17 +100,29 @@ class Workers:
     def run_inline(self) -> list[NodeEvent]:
         """Run the queued jobs of lanes without a thread, as many as fit into a slice of time; return their reports.
 
-        Also wait a moment for the writes queued in this turn, if the disk is fast (`SyncPatience`). For the loop.
+        If the disk is fast (`SyncPatience`), also write where the loop may, or wait a moment for the writes of this
+        turn. For the loop.
         """
-        events: list[NodeEvent] = []
+        events: list[NodeEvent] = self._write_here() if self._here else []
         for lane in self._inline.values():
             if lane.jobs or lane.away:
                 events += lane.run()
         return events if self._wait is None else events + self._wait.take()
 
+    def _write_here(self) -> list[NodeEvent]:
+        assert self._wait is not None
+        jobs, self._here = self._here, []
+        began = time.perf_counter_ns()
+        events = self._reports_of(Lane.WRITE, lambda: self._work.run(Lane.WRITE, jobs))
+        self.took(Lane.WRITE, began, events)
+        self._wait.took_inline(time.perf_counter_ns() - began)
+        return events
+
     @property
     def inline_waiting(self) -> bool:
         """True if `run_inline` has something to do in the loop's next turn. For the loop."""
+        if self._here:
+            return True
         if self._wait is not None and self._wait.waiting:  # for a write queued after the last `run_inline`
             return True
         return any(lane.jobs and not lane.away for lane in self._inline.values())
@@ -129,12 +145,7 @@ class Workers:
 
     def _hand_over(self, lane: Lane, work: Callable[[], list[NodeEvent]], jobs: int = 1) -> None:
         began = time.perf_counter_ns()
-        try:
-            events = work()
-        except RaftError as failure:
-            events = [JobFailed(lane, failure)]
-        except BaseException as failure:  # a machine may raise SystemExit: the lane must not end silently
-            events = [_failed(lane, failure)]
+        events = self._reports_of(lane, work)
         self.took(lane, began, events)
         if lane is Lane.WRITE and self._wait is not None:
             if not self._wait.give(events, jobs, time.perf_counter_ns() - began):
@@ -146,6 +157,14 @@ class Workers:
             return
         inline.back.put(events)  # the loop handles it in order with its own jobs and only has to be woken
         self._report([TimerFired()])
+
+    def _reports_of(self, lane: Lane, work: Callable[[], list[NodeEvent]]) -> list[NodeEvent]:
+        try:
+            return work()
+        except RaftError as failure:
+            return [JobFailed(lane, failure)]
+        except BaseException as failure:  # a machine may raise SystemExit: the lane must not end silently
+            return [_failed(lane, failure)]
 
     def died(self, lane: Lane, failure: BaseException) -> None:
         """Report that the lane's thread ends: a node that waits for it would hang. For the lane's thread."""

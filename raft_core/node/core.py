@@ -395,7 +395,8 @@ class NodeCore(NodeView):
             if type(effect.message) is InstallSnapshot:
                 self._serving.on_offered(effect.to)
         elif (lane := _LANES.get(type(effect))) is not None:
-            self._orders.run(lane, effect)  # type: ignore[arg-type]
+            here = self._config.inline_sync and not self._leads and lane is Lane.WRITE
+            self._orders.run(lane, effect, here)  # type: ignore[arg-type]
             if type(effect) is Persist:
                 self.meter.ordered(effect, self._now)
             self._handshake.on_write()

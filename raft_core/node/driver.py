@@ -78,8 +78,8 @@ class ConnectionTable(Protocol):
 class LaneQueues(Protocol):
     """The adapter's operations on jobs. `run_inline` does the jobs of lanes that never block."""
 
-    def put(self, lane: Lane, job: Job) -> None:
-        """Queue the job for the lane's worker."""
+    def put(self, lane: Lane, job: Job, *, here: bool = False) -> None:
+        """Queue the job for the lane's worker; with `here` the loop may do it in `run_inline`."""
         ...
 
     def late(self) -> list[NodeEvent]:
@@ -261,7 +261,7 @@ class Driver:
         elif type(effect) is Answer:
             cast(Caller, effect.ticket).deliver(effect.outcome)
         elif type(effect) is Run:
-            self._lanes.put(effect.lane, effect.job)
+            self._lanes.put(effect.lane, effect.job, here=effect.here)
         elif type(effect) is WakeAt:
             self._loop.wake_at(effect.at)
         elif type(effect) is RoleChanged:

@@ -334,10 +334,14 @@ class WakeAt(Value, frozen=True):
 
 @final
 class Run(Value, frozen=True, eq=False, gc=True):
-    """Run `job` in a worker of this lane, and report the resulting event."""
+    """Run `job` in a worker of this lane, and report the resulting event.
+
+    `here`: the loop may write itself, because the cluster goes on without this node if the disk hangs.
+    """
 
     lane: Lane
     job: Job
+    here: bool = False
 
 
 @final

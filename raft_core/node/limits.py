@@ -95,6 +95,12 @@ class NodeLimits:
     stop_timeout: int = 5 * SECOND
     """A stopping node ends after this long, even if leadership was not transferred."""
 
+    # Disk.
+    inline_sync: bool = False
+    """Whether a follower's loop itself writes and syncs while its disk is fast, which saves it waking a thread. Its
+    clients and peers then hear nothing from it while a sync hangs. The cluster goes on meanwhile: leaders never do it.
+    """
+
     # Queues.
     urgent_frames: int = 4096
     """Frames waiting in a connection's urgent lane; beyond it the oldest is dropped."""

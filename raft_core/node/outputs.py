@@ -26,9 +26,9 @@ class Outputs:
         self.effects: list[NodeEffect] = []
         self.events: deque[Event | None] = deque()
 
-    def run(self, lane: Lane, job: Job) -> None:
+    def run(self, lane: Lane, job: Job, here: bool = False) -> None:
         """Append the job to its lane's queue."""
-        self.effects.append(Run(lane, job))
+        self.effects.append(Run(lane, job, here))
 
     def taken(self) -> list[NodeEffect]:
         """Return all effects since the last call, and clear the list."""

@@ -94,7 +94,7 @@ class SimulatedAdapter:
 
     # Lanes.
 
-    def put(self, lane: Lane, job: Job) -> None:
+    def put(self, lane: Lane, job: Job, *, here: bool = False) -> None:
         """Do the job some time later, or at the end of the turn if the loop itself does it."""
         assert self._node.work is not None
         if self._node.work.inline(lane):

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
+import pytest
 import trio
 
 import raft_anyio
 import raft_trio
+from raft_core.effects import RoleName
+from raft_core.node.events import NodeEvent
+from raft_core.node.job_runner import JobRunner
+from raft_core.node.jobs import Job, Lane
 
 from .kit import AnyNode, Cluster
 
@@ -71,3 +79,35 @@ def test_write_takes_few_steps_of_trio_tasks(tmp_path: Path) -> None:
 
     anyio.run(main, backend="trio")
     assert steps / WRITES < 35
+
+
+@pytest.mark.parametrize("package", [raft_anyio, raft_trio])
+def test_followers_write_in_their_loop_if_they_are_told_to(
+    package: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here: set[str] = set()
+    write = JobRunner.run
+
+    def noted(runner: JobRunner, lane: Lane, jobs: Sequence[Job]) -> list[NodeEvent]:
+        if lane is Lane.WRITE:
+            here.add(threading.current_thread().name)
+        return write(runner, lane, jobs)
+
+    monkeypatch.setattr(JobRunner, "run", noted)
+    for bound in ("_FAST", "_LONGEST"):  # every disk is fast
+        monkeypatch.setattr(f"raft_core.node.sync_patience.{bound}", 1_000_000_000)
+
+    async def main() -> None:
+        cluster = Cluster(package.open_node, tmp_path)
+        cluster.host = attrs.evolve(cluster.host, inline_sync=True)
+        async with cluster.open():
+            await cluster.start_all(3)
+            leader = await cluster.leader()
+            await written(cluster, leader)  # the threads learn that the disk is fast
+            here.clear()
+            await written(cluster, leader)
+            assert leader.status.role is RoleName.LEADER
+
+    anyio.run(main, backend="trio" if package is raft_trio else "asyncio")
+    assert threading.current_thread().name in here
+    assert len(here) == 2, "the leader's thread, and the loop"

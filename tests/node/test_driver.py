@@ -74,8 +74,8 @@ class SimulatedAdapter:
         self.heard.append(list(events))
         return self.effects
 
-    def put(self, lane: Lane, job: Job) -> None:
-        self.told.append(("put", lane, job))
+    def put(self, lane: Lane, job: Job, *, here: bool = False) -> None:
+        self.told.append(("put here" if here else "put", lane, job))
 
     def measure(self, times: WorkTimes) -> None:
         self.times = times

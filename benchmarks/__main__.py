@@ -23,6 +23,7 @@ PARTS = {
     "locks": "locks of raft_objects on three durable nodes, beside etcd's",
     "simulator": "simulated time per real time, checks after every step",
     "node": "three embedded nodes in three processes, 256-byte commands",
+    "timeline": "the way of one SET through three processes, moment by moment (uvloop)",
     "cluster": "three durable processes on loopback, 256-byte values",
 }
 

@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import CodeType, FrameType
+from types import FrameType
 
 import pytest
 
@@ -18,12 +18,12 @@ from .cluster import Cluster
 pytestmark = pytest.mark.interpreted
 
 WRITES = 20
-HANDLE: CodeType = NodeCore.handle.__code__
 
 
 @contextmanager
 def counted(cluster: Cluster) -> Iterator[Counter[RoleName]]:
     """Count the functions of raft_core called within `NodeCore.handle`, by the node's role."""
+    handle = NodeCore.handle.__code__
     roles = {id(node.host): node.role for node in cluster.nodes.values()}
     calls: Counter[RoleName] = Counter()
     inside: RoleName | None = None
@@ -31,11 +31,11 @@ def counted(cluster: Cluster) -> Iterator[Counter[RoleName]]:
     def count(frame: FrameType, event: str, argument: object) -> None:
         nonlocal inside
         if event == "call":
-            if frame.f_code is HANDLE:
+            if frame.f_code is handle:
                 inside = roles[id(frame.f_locals["self"])]
             if inside is not None and "raft_core" in frame.f_code.co_filename:
                 calls[inside] += 1
-        elif event == "return" and frame.f_code is HANDLE:
+        elif event == "return" and frame.f_code is handle:
             inside = None
 
     before = sys.getprofile()

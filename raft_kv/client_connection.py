@@ -196,7 +196,6 @@ class ClientTable:
         self.turns.begin()
         entry.settle(outcome)
         self.turns.end()
-        self._entries.settled()
 
     def disconnect(self, clients: Sequence[int]) -> None:
         """Close the connections of these clients at once."""

@@ -2,8 +2,7 @@
 
 A log entry costs more than the `SET` in it: at the node, in the log, on the wire, on each replica. So what a pipeline
 of one client has always been, one entry with many commands, the writes of many clients become here. Each command still
-succeeds or fails on its own. What is there at the end of a pass goes out together; while four entries are under way,
-the next one is filled until one of them is answered.
+succeeds or fails on its own. Nothing waits for others: what is there at the end of a pass goes out together.
 
 Only commands whose reply is one line take part (`ONE_LINE`), so an entry's replies are told apart at their line breaks,
 and no client's long reply or long work takes room from another's. If the node refuses the entry, or its outcome is
@@ -26,9 +25,6 @@ __all__ = ["SHARED_BYTES", "SharedEntries", "SharedEntry", "Sharer"]
 SHARED_BYTES: Final = 48 * 1024
 """Bytes of the commands in one entry. A longer one would be carried out in a thread (`KeyValueMachine.is_long`)."""
 _MOST_CALLS: Final = 512
-_MOST_UNDER_WAY: Final = 4
-"""Entries without an outcome, besides full ones; what comes then is gathered until one of them has its outcome. So
-entries are larger the longer they take, and one is carried out while the next is on its way."""
 _OK: Final = b"+OK\r\n"
 _LINE_BREAK: Final = b"\r\n"
 
@@ -102,11 +98,10 @@ class SharedEntry:
 class SharedEntries:
     """The entry that is being filled.
 
-    `submit` makes the request, or returns why the node refuses it. `deliver` is called with an entry's outcome; then
-    `settled` has to be called.
+    `submit` makes the request, or returns why the node refuses it. `deliver` is called with an entry's outcome.
     """
 
-    __slots__ = ("_deliver", "_entry", "_submit", "_under_way")
+    __slots__ = ("_deliver", "_entry", "_submit")
 
     def __init__(
         self, submit: Callable[[SharedEntry], Refused | None], deliver: Callable[[SharedEntry, Answered], None]
@@ -114,13 +109,12 @@ class SharedEntries:
         self._submit: Final = submit
         self._deliver: Final = deliver
         self._entry: SharedEntry | None = None
-        self._under_way = 0
 
     def add(self, sharer: Sharer, calls: list[list[bytes]], size: int) -> bool:
         """Add the commands of a client, `size` bytes at most. Return whether an entry was begun, to be flushed."""
         entry = self._entry
         if entry is not None and (entry.size + size > SHARED_BYTES or len(entry.calls) + len(calls) > _MOST_CALLS):
-            self._send()
+            self.flush()
             entry = None
         begins = entry is None
         if entry is None:
@@ -131,20 +125,9 @@ class SharedEntries:
         return begins
 
     def flush(self) -> None:
-        """Submit what was added, unless so much is under way that it has to wait for that."""
-        if self._under_way < _MOST_UNDER_WAY:
-            self._send()
-
-    def _send(self) -> None:
+        """Submit what was added."""
         entry, self._entry = self._entry, None
         if entry is not None:
-            self._under_way += 1
             refused = self._submit(entry)
             if refused is not None:
-                self._under_way -= 1
                 entry.fail(refused)
-
-    def settled(self) -> None:
-        """Take note that an entry has its outcome."""
-        self._under_way -= 1
-        self.flush()

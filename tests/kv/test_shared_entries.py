@@ -108,17 +108,6 @@ def test_entry_stays_below_the_size_that_needs_a_thread(world: World) -> None:
     assert not any(KeyValueMachine().is_long(bytes(size)) for size in sizes)
 
 
-def test_more_is_gathered_while_entries_are_under_way(world: World) -> None:
-    clients, _ = connected(world, 20)
-    for number, client in enumerate(clients):
-        world.receive((client, array(b"SET", b"k%d" % number, b"v")))
-    assert len(world.node.asked) == 4
-
-    world.node.answer()
-
-    assert [len(calls_of(request)) for request in world.node.asked] == [1, 1, 1, 1, 16]
-
-
 def test_long_replies_and_other_commands_have_entries_of_their_own(world: World) -> None:
     clients, _ = connected(world, 3)
 

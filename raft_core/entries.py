@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import IntEnum, StrEnum
 from itertools import accumulate, repeat
 from typing import Final, final
@@ -35,6 +35,7 @@ __all__ = [
     "LogPosition",
     "SnapshotMeta",
     "all_commands",
+    "bytes_of",
     "checksum_matches",
     "checksum_of",
     "commands_of",
@@ -157,11 +158,16 @@ def all_commands(entries: Sequence[Entry]) -> bool:
     return [entry.kind for entry in entries].count(COMMAND) == len(entries)
 
 
-def running_totals(entries: Sequence[Entry], before: int) -> Iterable[int]:
+def bytes_of(entries: Sequence[Entry]) -> int:
+    """Return the bytes that the entries count."""
+    return sum([len(entry.data) for entry in entries]) + ENTRY_OVERHEAD * len(entries)
+
+
+def running_totals(entries: Sequence[Entry], before: int) -> list[int]:
     """Return for each entry the bytes up to it, `before` included."""
     sizes = [len(entry.data) + ENTRY_OVERHEAD for entry in entries]
     sizes[0] += before
-    return accumulate(sizes)
+    return list(accumulate(sizes))
 
 
 def commands_of(entries: Sequence[Entry]) -> tuple[tuple[Index, bytes], ...]:

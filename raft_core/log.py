@@ -6,16 +6,20 @@ the commit index the server's.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Sequence
-from typing import final
+from typing import Final, final
 
 from raft_core.compiled import mypyc_attr
-from raft_core.entries import ENTRY_OVERHEAD, START, Entry, LogPosition, running_totals
+from raft_core.entries import ENTRY_OVERHEAD, START, Entry, LogPosition, bytes_of, running_totals
 from raft_core.errors import InvariantBroken, invariant
 from raft_core.ids import Index, Term
 
 __all__ = ["Log"]
+
+
+_STEP: Final = 8
+"""A total for so many entries: fewer take less memory, more make the sum from one to an index shorter."""
 
 
 def _term_of(entry: Entry) -> Term:
@@ -27,8 +31,8 @@ def _term_of(entry: Entry) -> Term:
 class Log:
     """Consecutive entries after `base`; terms never fall along it (§5.3).
 
-    Each entry counts its data and `ENTRY_OVERHEAD`. Thanks to running totals, sizes and slices by bytes cost the
-    same for few and for many entries.
+    Each entry counts its data and `ENTRY_OVERHEAD`. Thanks to totals at each multiple of `_STEP`, sizes and slices by
+    bytes cost about the same for few and for many entries.
     """
 
     __slots__ = ("_before", "_entries", "_totals", "base_index", "base_term", "last_index", "last_term", "size")
@@ -37,7 +41,7 @@ class Log:
         self.base_index: Index = base.index
         self.base_term: Term = base.term
         self._entries: list[Entry] = []
-        self._totals: list[int] = []  # per entry: total bytes up to it, including `_before`
+        self._totals: list[int] = []  # bytes up to each multiple of `_STEP` behind the base, including `_before`
         self._before = 0  # the total before the first held entry
         self.size = 0  # bytes of all held entries
         self.last_index: Index = base.index
@@ -47,9 +51,19 @@ class Log:
 
     def size_between(self, after: Index, upto: Index) -> int:
         """Return the bytes of the entries after `after` up to `upto`; both must be held or the base."""
+        return self._total(upto) - self._total(after)
+
+    def _total(self, index: Index) -> int:
+        """Return the bytes up to `index`, which is held or the base, including `_before`."""
+        if index == self.last_index:
+            return self._before + self.size
         base = self.base_index
-        high = self._totals[upto - base - 1] if upto > base else self._before
-        return high - (self._totals[after - base - 1] if after > base else self._before)
+        mark = index - index % _STEP
+        total, start = self._before, 0
+        if mark > base:
+            total, start = self._totals[mark // _STEP - base // _STEP - 1], mark - base
+        end = index - base
+        return total + bytes_of(self._entries[start:end]) if end > start else total
 
     @property
     def base(self) -> LogPosition:
@@ -102,8 +116,9 @@ class Log:
             self.append_one(first, term, len(first.data))
             return
         self._entries.extend(entries)
-        self._totals.extend(running_totals(entries, self._before + self.size))
-        self.size = self._totals[-1] - self._before
+        totals = running_totals(entries, self._before + self.size)
+        self._totals.extend(totals[-(self.last_index + 1) % _STEP :: _STEP])
+        self.size = totals[-1] - self._before
         self.last_index = last.index
         self.last_term = last.term
 
@@ -111,16 +126,19 @@ class Log:
         """Append the next entry, whose term and size the caller knows."""
         self._entries.append(entry)
         self.size += data_bytes + ENTRY_OVERHEAD
-        self._totals.append(self._before + self.size)
         self.last_index = Index(self.last_index + 1)
+        if self.last_index % _STEP == 0:
+            self._totals.append(self._before + self.size)
         self.last_term = term
 
     def truncate_from(self, index: Index) -> None:
         """Remove all entries from `index` on."""
         place = index - self.base_index - 1
         invariant(place >= 0, "only entries after the base can be truncated")
+        size = self._total(Index(index - 1)) - self._before
         del self._entries[place:]
-        del self._totals[place:]
+        del self._totals[(index - 1) // _STEP - self.base_index // _STEP :]
+        self.size = size
         self._find_end()
 
     def compact(self, upto: Index) -> None:
@@ -129,10 +147,11 @@ class Log:
         invariant(term is not None, "the log can be compacted only at a place that it holds")
         assert term is not None
         count = upto - self.base_index
-        if count > 0:
-            self._before = self._totals[count - 1]
+        before = self._total(upto)
+        self.size -= before - self._before
+        self._before = before
         del self._entries[:count]
-        del self._totals[:count]
+        del self._totals[: upto // _STEP - self.base_index // _STEP]
         self.base_index, self.base_term = upto, term
         self._find_end()
 
@@ -140,7 +159,7 @@ class Log:
         """Drop the whole log for a snapshot at `base` it does not connect to (fig. 13 rule 7)."""
         self._entries.clear()
         self._totals.clear()
-        self._before = 0
+        self._before = self.size = 0
         self.base_index, self.base_term = base.index, base.term
         self._find_end()
 
@@ -150,14 +169,34 @@ class Log:
 
     def page(self, after: Index, upto: Index, max_bytes: int) -> tuple[tuple[Entry, ...], int]:
         """Return the entries after `after` up to `upto`, and their bytes: as many as fit, at least one."""
-        totals, start = self._totals, after - self.base_index
-        spent = totals[start - 1] if start else self._before
+        start = after - self.base_index
         if upto - after == 1:
-            return (self._entries[start],), totals[start] - spent
+            entry = self._entries[start]
+            return (entry,), len(entry.data) + ENTRY_OVERHEAD
+        spent = self._total(after)
+        size = self._total(upto) - spent
         end = upto - self.base_index
-        fit = bisect_right(totals, spent + max_bytes, start, end)
-        end = fit if fit > start else start + 1
-        return tuple(self._entries[start:end]), totals[end - 1] - spent
+        if size > max_bytes:
+            end, total = self._last_within(spent + max_bytes)
+            if end <= start:
+                end, total = start + 1, spent + len(self._entries[start].data) + ENTRY_OVERHEAD
+            size = total - spent
+        return tuple(self._entries[start:end]), size
+
+    def _last_within(self, limit: int) -> tuple[int, int]:
+        """Return how many entries have a total of at most `limit`, and this total."""
+        marks = bisect_right(self._totals, limit)
+        place, total = 0, self._before
+        if marks:
+            place = (self.base_index // _STEP + marks) * _STEP - self.base_index
+            total = self._totals[marks - 1]
+        while place < len(self._entries):
+            size = len(self._entries[place].data) + ENTRY_OVERHEAD
+            if total + size > limit:
+                break
+            total += size
+            place += 1
+        return place, total
 
     def first_conflict(self, entries: Sequence[Entry]) -> int:
         """Return how many of `entries`, from the first on, are already in the log; the next is new or conflicts."""
@@ -187,15 +226,13 @@ class Log:
         end = upto - self.base_index
         if end <= 0:
             return self.base_index
-        spared = self._totals[end - 1] - most_bytes
-        dropped = bisect_left(self._totals, spared) + 1 if spared > self._before else 0
+        spared = self._total(upto) - most_bytes
+        dropped = self._last_within(spared - 1)[0] + 1 if spared > self._before else 0
         return Index(max(self.base_index + dropped, upto - most_entries))
 
     def _find_end(self) -> None:
         if self._entries:
             last = self._entries[-1]
-            self.size = self._totals[-1] - self._before
             self.last_index, self.last_term = last.index, last.term
         else:
-            self.size = 0
             self.last_index, self.last_term = self.base_index, self.base_term

@@ -159,7 +159,8 @@ class Log:
         """Drop the whole log for a snapshot at `base` it does not connect to (fig. 13 rule 7)."""
         self._entries.clear()
         self._totals.clear()
-        self._before = self.size = 0
+        self._before = 0
+        self.size = 0
         self.base_index, self.base_term = base.index, base.term
         self._find_end()
 

@@ -37,6 +37,10 @@ _CORRECTION: Final = 8
 """A follower ahead of its leader's value gives up this fraction of the difference. If the value was only delayed, the
 next ones show it; if the follower's clock runs fast, the error stays within a few times its gain between two values.
 """
+_SLOWEST: Final = 4
+"""A correction gives up at most this fraction of the time since the last one: no clock is faster by so much. Without
+this bound a backlog of a hundred delayed values, handled at one moment, would pull the time back to the oldest of them.
+"""
 
 
 @final
@@ -105,7 +109,8 @@ class ClusterTime:
         elif term > self._term or time >= known:
             self._set(time, now)
         else:
-            self._set(known - (known - time) // _CORRECTION, now)
+            lost = min((known - time) // _CORRECTION, (now - self._at) // _SLOWEST)
+            self._set(known - lost, now)
         self._term = term
 
     def to_stamp(self, leading: Raft | None, now: int, wall: int) -> int:

@@ -132,6 +132,16 @@ def test_fast_clock_stays_near_the_leaders() -> None:
     assert 0 <= time.read(999 * 101) - (1 + 999 * 100) <= 8
 
 
+def test_backlog_of_delayed_values_does_not_pull_the_time_back() -> None:
+    time = ClusterTime()
+    time.leader_says(Term(1), 10_000, 0)
+    for sent in range(10_000, 10_200, 2):  # sent in time, held up, and handled at one moment; later ones are under way
+        time.leader_says(Term(1), sent, 2_000)
+    assert time.read(2_000) >= 12_000 - 2_000 // 4
+    time.leader_says(Term(1), 12_050, 2_050)
+    assert time.read(2_050) == 12_050
+
+
 def test_log_with_other_entries_than_the_leaders_takes_the_smaller_time() -> None:
     """Those entries may be stamped by a later clock than this leader's, and may yet be committed."""
     time = ClusterTime()

@@ -120,7 +120,7 @@ class SafetyChecker:
     def lost(self, watched: Watched) -> None:
         """Note the loss of a node's disk. A first entry on this disk alone was never the cluster's."""
         watched.lost = True
-        if self.committed <= 1 and all(other.lost or not other.stable.entries for other in self._watched.values()):
+        if self.committed <= 1 and all(other.lost or not other.stable.last for other in self._watched.values()):
             self.seen["founding forgotten, with the only disk that held it"] += self.committed
             self.ledger.clear()
             del self._committed[1:], self._commands[1:], self._marks[:]

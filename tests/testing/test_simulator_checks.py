@@ -12,6 +12,7 @@ import attrs
 import pytest
 
 from raft_core.effects import RoleName
+from raft_core.entries import SnapshotMeta
 from raft_core.events import CampaignRequested, Requested, Tick
 from raft_core.ids import Incarnation, NodeId, RequestId
 from raft_core.membership import AddLearner, Members
@@ -159,6 +160,19 @@ def test_a_first_entry_is_forgotten_with_the_only_disk_that_held_it_and_not_with
     safety.lost(again)
     assert safety.committed == 1
     assert "wrote another first entry" in written(safety, safety.watch(NodeId(1), Incarnation(77)), founding(77, 22))
+
+
+def test_first_entry_that_a_snapshot_covers_is_not_forgotten() -> None:
+    safety, (one, two) = checker_of(11, 22)
+    found = founding(11, 22)
+    assert written(safety, one, found) == written(safety, two, found) == ""
+    first = found.entries[0]
+    meta = SnapshotMeta(first.index, first.term, Members.decode(first.data))
+    two.stable.load(attrs.evolve(found, entries=(), snapshot=meta))
+
+    safety.lost(one)
+
+    assert safety.committed == 1
 
 
 def test_time_that_two_leaders_give_at_different_moments_is_no_gain() -> None:

@@ -31,7 +31,7 @@ from raft_core.requests import (
     TransferLeadership,
 )
 
-__all__ = ["Asking", "NodeApi"]
+__all__ = ["Asking", "NodeApi", "require_bytes"]
 
 Reply: TypeAlias = Coroutine[Any, Any, bytes]
 """To be awaited once; returns the machine's answer."""
@@ -71,7 +71,8 @@ class Asking(Protocol):
         ...
 
 
-def _require_bytes(given: object) -> None:
+def require_bytes(given: object) -> None:
+    """Raise `CallerError` unless this is a command or a query."""
     if not isinstance(given, bytes):
         text = (
             f"commands and queries are bytes, not {type(given).__name__}; see raft_core.typed_state_machine for classes"
@@ -156,7 +157,7 @@ class NodeApi:
 
         Raise `CallerError` if `command` is not bytes.
         """
-        _require_bytes(command)
+        require_bytes(command)
         return self.__ask(Propose(command), timeout)
 
     def read(
@@ -172,7 +173,7 @@ class NodeApi:
         `limit` belongs to the consistency: ticks or an index (see `ReadConsistency`). Linearizable on every node: a
         follower asks the leader.
         """
-        _require_bytes(query)
+        require_bytes(query)
         return self.__ask(Read(consistency, limit, query), timeout)
 
     def change_members(

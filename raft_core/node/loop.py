@@ -11,15 +11,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Final, Generic, Protocol, Self, TypeVar
 
 from raft_core.backup_format import BackupReader
-from raft_core.effects import Alarm, RoleChanged
-from raft_core.node.api import NodeApi
-from raft_core.node.config import deadline_after
+from raft_core.effects import Alarm, RoleChanged, Success
+from raft_core.ids import Index
+from raft_core.node.api import NodeApi, require_bytes
+from raft_core.node.config import check_timeout, deadline_after
 from raft_core.node.core import NodeCore
 from raft_core.node.driver import Caller, ConnectionTable, Driver, Feed, LaneQueues
 from raft_core.node.events import Answered, StopAsked
 from raft_core.node.home import Home
 from raft_core.node.outcomes import turn_error
-from raft_core.requests import NodeRequest, OpenBackup, ReadBackup
+from raft_core.requests import NodeRequest, OpenBackup, Propose, ReadBackup
 
 __all__ = ["Event", "LoopNode", "NodeLoop"]
 
@@ -104,6 +105,10 @@ class NodeLoop(ABC):
 
     async def ask(self, request: NodeRequest, timeout: float | None) -> bytes:
         """Make a caller's request; return its result, or raise the `RequestError` for its outcome."""
+        return self.driver.result(await self.ask_outcome(request, timeout))
+
+    async def ask_outcome(self, request: NodeRequest, timeout: float | None) -> Answered:
+        """Make a caller's request; return its outcome."""
         self.require_loop()
         caller = _Caller(self._event())
         self.driver.call(caller, request, deadline_after(self.now(), timeout))
@@ -113,7 +118,7 @@ class NodeLoop(ABC):
             if caller.outcome is None:
                 self.driver.leave(caller)
         assert caller.outcome is not None
-        return self.driver.result(caller.outcome)
+        return caller.outcome
 
     def read(self, feed: Feed[T], past: int) -> AsyncIterator[T]:
         """Yield the last `past` items of `feed`, then new ones as they come, until the node ends."""
@@ -191,11 +196,17 @@ class LoopNode(NodeApi):
         super().__init__(host, loop, address)
         self._loop: Final = loop
 
-    def changes(self) -> AsyncIterator[RoleChanged]:
-        """Yield role, term and leader: the last announcement, if any, then each new one until the node ends.
+    async def propose_with_index(self, command: bytes, *, timeout: float | None = None) -> tuple[Index, bytes]:
+        """Propose; return the entry's index, too: the limit of a later `MONOTONE` read; 0 from a 0.1.0 leader."""
+        require_bytes(command)
+        check_timeout(timeout)
+        outcome = await self._loop.ask_outcome(Propose(command), timeout)
+        result = self._loop.result(outcome)
+        assert isinstance(outcome, Success)  # otherwise `result` has raised
+        return outcome.first, result
 
-        A reader that lags misses the oldest of them, never the newest.
-        """
+    def changes(self) -> AsyncIterator[RoleChanged]:
+        """Yield role, term and leader: the last ones, then each change. A lagging reader misses the oldest changes."""
         return self._loop.read(self._loop.driver.changes, past=1)
 
     def alarms(self) -> AsyncIterator[Alarm]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Final
 
 from raft_core.effects import Indeterminate, Refusal, RefusalReason, Success, UnknownReason
-from raft_core.ids import NO_INDEX
 from raft_core.node.events import Answered
 from raft_core.wire.payloads import ForwardReply
 
@@ -37,7 +36,7 @@ def reply_of(number: int, outcome: Answered, largest: int) -> ForwardReply:
     if type(outcome) is Success:
         result = outcome.results[0] if outcome.results else b""
         if len(result) <= largest:
-            return ForwardReply(number, result=result)
+            return ForwardReply(number, result=result, index=outcome.first)
         text = f"it was carried out, but its result of {len(result)} bytes is too large to be passed on"
         outcome = Indeterminate(UnknownReason.RESULT_TOO_LARGE, text)
     if type(outcome) is Refusal:
@@ -53,7 +52,7 @@ def reply_of(number: int, outcome: Answered, largest: int) -> ForwardReply:
 def outcome_of(reply: ForwardReply) -> Answered:
     """Return the outcome in a reply, with its reason as exactly as this node knows it."""
     if reply.result is not None:
-        return Success(NO_INDEX, (reply.result,))
+        return Success(reply.index, (reply.result,))
     if reply.refused is not None:
         refusal = RefusalReason._value2member_map_.get(reply.exact)
         known = isinstance(refusal, RefusalReason) and _OLDER_REFUSALS.get(refusal) is reply.refused

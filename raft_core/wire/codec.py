@@ -343,7 +343,7 @@ def _check_forward(forward: Forward) -> None:
 
 
 def _check_forward_reply(reply: ForwardReply) -> None:
-    _require(_fits(reply.id | reply.leader), "a number in an answer is out of range")
+    _require(_fits(reply.id | reply.leader | reply.index), "a number in an answer is out of range")
     given = (reply.result is not None) + (reply.refused is not None) + (reply.unknown is not None)
     _require(given == 1, "an answer must be one of a result, a refusal and an uncertainty")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final, TypeAlias, final
 
 from raft_core.effects import RefusalReason, UnknownReason
-from raft_core.ids import ClusterId, GroupId, Incarnation, Index, NodeId, Term
+from raft_core.ids import NO_INDEX, ClusterId, GroupId, Incarnation, Index, NodeId, Term
 from raft_core.requests import Forwarded
 from raft_core.structs import Value
 from raft_core.wire.metadata import Metadata
@@ -84,7 +84,8 @@ class Forward(Value, frozen=True, array_like=True):
 class ForwardReply(Value, frozen=True, array_like=True):
     """The reply to a `Forward`: exactly one of a result, a refusal and an uncertainty.
 
-    `exact` is the reason's own name if `refused` or `unknown` is only the nearest one known to every version.
+    `exact` is the reason's own name if `refused` or `unknown` is only the nearest one known to every version. `index`
+    is that of the command's entry; 0 for another request, and from release 0.1.0.
     """
 
     id: int
@@ -94,6 +95,7 @@ class ForwardReply(Value, frozen=True, array_like=True):
     leader: NodeId = NodeId(0)
     text: str = ""
     exact: str = ""
+    index: Index = NO_INDEX
 
 
 @final

@@ -18,7 +18,7 @@ from raft_core.node.limits import MILLISECOND
 from raft_core.requests import ReadConsistency
 from raft_testing.trace.replay import replay
 
-from .kit import Cluster, Ledger, eventually
+from .kit import AnyNode, Cluster, Ledger, eventually
 
 
 @pytest.mark.also_threads
@@ -74,6 +74,27 @@ async def test_reads_that_need_not_be_linearizable_are_answered_here(cluster: Cl
     applied = core.applied
     assert await follower.read(b"a", consistency=ReadConsistency.MONOTONE, limit=applied, timeout=5.0) == b"1"
     assert await follower.read(b"a", consistency=ReadConsistency.STALE_BOUNDED, limit=1000, timeout=5.0) == b"1"
+
+
+async def test_read_at_the_index_of_a_write_shows_it_on_every_node(cluster: Cluster) -> None:
+    await cluster.start_all(3)
+    leader = await cluster.leader()
+    for turn, writer in enumerate([leader, *await cluster.followers()], 1):
+        index, result = await writer.propose_with_index(b"a", timeout=5.0)
+        assert result == b"%d" % turn
+        assert index == applied_on(leader)
+        for number in (1, 2, 3):
+            node = cluster[number]
+            while applied_on(node) < index:
+                await anyio.sleep(0.001)
+            assert await node.read(b"a", consistency=ReadConsistency.MONOTONE, limit=index, timeout=5.0) == result
+    with pytest.raises(CallerError):
+        await leader.propose_with_index("a")  # type: ignore[arg-type]
+
+
+def applied_on(node: AnyNode) -> int:
+    assert node.status.core is not None
+    return node.status.core.applied
 
 
 @pytest.mark.also_threads

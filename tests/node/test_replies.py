@@ -40,8 +40,8 @@ def test_every_indeterminate_outcome_travels_as_a_word_that_all_versions_know(re
 
 
 def test_result_travels_unless_it_is_too_large() -> None:
-    assert outcome_of(reply_of(1, Success(Index(7), (b"12",)), 2)) == Success(Index(0), (b"12",))
-    assert outcome_of(reply_of(1, Success(Index(7)), 2)) == Success(Index(0), (b"",))
+    assert outcome_of(reply_of(1, Success(Index(7), (b"12",)), 2)) == Success(Index(7), (b"12",))
+    assert outcome_of(reply_of(1, Success(Index(7)), 2)) == Success(Index(7), (b"",))
     outcome = outcome_of(reply_of(1, Success(Index(7), (b"123",)), 2))
     assert isinstance(outcome, Indeterminate)
     assert outcome.reason == UnknownReason.RESULT_TOO_LARGE

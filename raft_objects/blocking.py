@@ -12,16 +12,18 @@ Without a block, `connect` opens and `close` closes; at the end of the interpret
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from threading import Thread, get_ident
 from typing import Any, Final, ParamSpec, TypeVar, final, overload
 
 import anyio
 from anyio.from_thread import BlockingPortal
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from raft_core.effects import UnknownReason
 from raft_core.errors import CallerError, OutcomeUnknown
@@ -84,12 +86,36 @@ class Cluster:
     def using(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
         """Use an async context manager, such as `Locks.hold`, for a block of this thread.
 
-        If the cluster is closed meanwhile, the manager is left at once and the block raises `OutcomeUnknown` at its
-        end.
+        If the cluster is closed meanwhile, or its node fails, the manager is cancelled at once: a lock is released and
+        lost, which `Held.check` tells; a message is given back. The block raises `OutcomeUnknown` at its end, and so
+        does who still waits to enter. An exception in the waiting thread cancels the entry.
         """
         self._check()
-        with self._closing(), self._portal.wrap_async_context_manager(manager) as value:
-            yield value
+        scopes: list[anyio.CancelScope] = []
+
+        @asynccontextmanager
+        async def cancellable() -> AsyncIterator[T]:
+            with anyio.CancelScope() as scope:
+                scopes.append(scope)
+                async with manager as value:
+                    yield value
+                    await checkpoint_if_cancelled()  # the portal does not tell the manager
+
+        async def cancel() -> None:
+            scopes[0].cancel()
+
+        with self._closing() as own, ExitStack() as stack:
+            try:
+                value = stack.enter_context(self._portal.wrap_async_context_manager(cancellable()))
+            except BaseException:
+                with suppress(RuntimeError):  # the portal has ended
+                    self._portal.start_task_soon(cancel)
+                raise
+            try:
+                yield value
+            except BaseException as failure:
+                own.append(failure)
+                raise
 
     def close(self) -> None:
         """Close the node in order: waiting calls end, locks are released, leadership is handed over.
@@ -110,12 +136,18 @@ class Cluster:
             raise self._failure
 
     @contextmanager
-    def _closing(self) -> Iterator[None]:
-        """Turn the end of the portal into an error that says what has happened to the call."""
+    def _closing(self) -> Iterator[list[BaseException]]:
+        """Turn the end of the portal into an error that says what has happened to the call.
+
+        What is in the list is not touched.
+        """
+        own: list[BaseException] = []
         try:
-            yield
-        except (CancelledError, RuntimeError) as failure:
-            if type(failure) is not CancelledError and self._thread.is_alive() and not self._closed:
+            yield own
+        except (CancelledError, asyncio.CancelledError, RuntimeError) as failure:
+            if any(failure is one for one in own):
+                raise
+            if isinstance(failure, RuntimeError) and self._thread.is_alive() and not self._closed:
                 raise  # the function's own
             text = "the cluster was closed, or its node has failed, before there was an answer"
             raise OutcomeUnknown(UnknownReason.STOPPING, text) from (self._failure or failure)

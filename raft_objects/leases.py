@@ -38,7 +38,7 @@ class LockLost(Exception):
 
 @final
 class Held:
-    """What is held: its name, its token for fencing, and `lost`."""
+    """What is held: its name, its token for fencing, and `lost`, which is also set once it is given back."""
 
     def __init__(self, name: str, token: int, owner: str, give_up: GiveUp, is_over: Callable[[], bool]) -> None:
         self.name: Final = name
@@ -46,14 +46,17 @@ class Held:
         self.lost: Final = anyio.Event()
         self.owner: Final = owner
         self.give_up: Final = give_up
+        self.given_back = False
         self._is_over: Final = is_over
 
     def check(self) -> None:
-        """Raise `LockLost` if it is lost.
+        """Raise `LockLost` if it is lost or was given back.
 
         This looks at the clock. So it also tells after the event loop was blocked for longer than the lease, when
         `lost` could not be set yet. Any thread may call it.
         """
+        if self.given_back:
+            raise LockLost(f"{self.name} (token {self.token}) was given back, so it may have another owner")
         if self.lost.is_set() or self._is_over():
             raise LockLost(f"{self.name} (token {self.token}) is lost: its lease could not be renewed in time")
 
@@ -117,10 +120,15 @@ class Leases:
                 self._users -= 1
 
     async def release(self, held: Held, give_up: GiveUp | None = None) -> None:
-        """Give the place back, by `give_up` if given; in the background if the cluster cannot be reached now."""
+        """Give the place back, by `give_up` if given; in the background if the cluster cannot be reached now.
+
+        First `held` is lost: a thread may still be at work under it, while another gets the place.
+        """
         if self._held.pop(held.owner, None) is not None:
             self._users -= 1
-        if not held.lost.is_set():
+        lost, held.given_back = held.lost.is_set(), True
+        held.lost.set()
+        if not lost:
             await self._give_up(self._client, held.owner, give_up or held.give_up)
 
     async def _stand_in_line(self, name: str, ask: Ask, give_up: GiveUp, *, wait: bool, patient: bool) -> Held | None:

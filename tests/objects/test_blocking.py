@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,12 +25,12 @@ from raft_objects.barrier_table import BarrierTable
 from raft_objects.barriers import Barrier, Barriers
 from raft_objects.counters import Counter
 from raft_objects.lock_table import LockTable
-from raft_objects.locks import Election, Locks, ReadWriteLock, Semaphore
+from raft_objects.locks import Election, LockLost, Locks, ReadWriteLock, Semaphore
 from raft_objects.map_table import MapTable
 from raft_objects.maps import Map
 from raft_objects.occurrences import Every
 from raft_objects.queue_table import QueueTable
-from raft_objects.queues import PriorityQueue
+from raft_objects.queues import PriorityQueue, Queue
 from raft_objects.rate_table import RateTable
 from raft_objects.rates import RateLimiter
 from raft_objects.schedule_table import Run, ScheduleTable
@@ -127,6 +128,89 @@ def test_close_ends_what_other_threads_wait_for_while_the_node_still_serves(tmp_
         thread.join(10)
     assert sorted(told) == ["block", "call", "call"]
     assert bank.accounts == {"released": 1}
+
+
+def test_block_that_still_runs_at_close_has_lost_its_lock(tmp_path: Path) -> None:
+    objects = Objects()
+    table = objects.add("locks", LockTable())
+    locks = Locks(table)
+    cluster = blocking.connect(config(1, free_ports(1), tmp_path), objects)
+
+    def block() -> None:
+        with cluster.using(locks.hold("a")) as held:
+            held.check()
+            cluster.close()
+            assert table.locks == {}
+            assert held.lost.is_set()
+            with pytest.raises(LockLost):
+                held.check()
+
+    with pytest.raises(OutcomeUnknown):
+        block()
+
+
+def test_message_of_a_block_that_still_runs_at_close_is_given_back(tmp_path: Path) -> None:
+    objects = Objects()
+    table = objects.add("jobs", QueueTable[str]())
+    queue = Queue(table)
+    cluster = blocking.connect(config(1, free_ports(1), tmp_path), objects)
+    cluster.call(queue.put, "work")
+    with pytest.raises(OutcomeUnknown), cluster.using(queue.taking()):
+        cluster.close()
+    assert (len(table.ready), len(table.hidden)) == (1, 0)
+
+
+def test_who_waits_to_enter_a_block_at_close_is_told(tmp_path: Path) -> None:
+    objects = Objects()
+    locks = Locks(objects.add("locks", LockTable()))
+    queue = Queue(objects.add("jobs", QueueTable[str]()))
+    cluster = blocking.connect(config(1, free_ports(1), tmp_path), objects)
+    managers = [locks.hold("a"), locks.hold("a", timeout=60), queue.taking(), queue.taking(timeout=60)]
+    told: list[BaseException] = []
+
+    def enter(manager: AbstractAsyncContextManager[object]) -> None:
+        try:
+            with cluster.using(manager):
+                pass
+        except BaseException as failure:
+            told.append(failure)
+
+    cluster.call(locks.acquire, "a")
+    threads = [threading.Thread(target=enter, args=(manager,)) for manager in managers]
+    for thread in threads:
+        thread.start()
+    while len(locks._table.locks["a"].waiting) < 2:  # the lock's two stand in line
+        time.sleep(0.005)
+    cluster.close()
+    for thread in threads:
+        thread.join(10)
+    assert [type(failure) for failure in told] == [OutcomeUnknown] * 4
+
+
+def test_entry_that_is_interrupted_leaves_nothing_behind(tmp_path: Path) -> None:
+    """`Future.result` is where Ctrl-C arrives. The entry is cancelled, so the lock is not taken later for no block."""
+    objects = Objects()
+    table = objects.add("locks", LockTable())
+    locks = Locks(table)
+    with blocking.open_objects(config(1, free_ports(1), tmp_path), objects) as cluster:
+        first = cluster.call(locks.acquire, "a")
+        timer = threading.Timer(0.1, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt), cluster.using(locks.hold("a")):
+            pass
+        cluster.call(locks.release, first)
+        with cluster.using(locks.hold("a", timeout=5.0)):
+            pass
+        assert table.locks == {}
+
+
+def test_error_of_a_block_is_raised_unchanged(tmp_path: Path) -> None:
+    locks = Locks(table := LockTable())
+    with blocking.open_objects(config(1, free_ports(1), tmp_path), table) as cluster:
+        with pytest.raises(RuntimeError, match="mine"), cluster.using(locks.hold("a")):
+            raise RuntimeError("mine")
+        with pytest.raises(asyncio.CancelledError), cluster.using(locks.hold("a")):
+            raise asyncio.CancelledError
 
 
 def test_failed_node_is_told_to_callers_and_by_close(tmp_path: Path) -> None:

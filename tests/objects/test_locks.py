@@ -139,6 +139,25 @@ def test_lock_that_is_taken_is_not_waited_for(tmp_path: Path) -> None:
     run(BACKENDS[0], test)
 
 
+def test_lock_that_was_given_back_is_lost(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with cluster(BACKENDS[0], tmp_path, LockTable, count=1) as members:
+            locks = Locks(members[0].object)
+            held = await locks.acquire("l")
+            held.check()
+            await locks.release(held)
+            assert held.lost.is_set()
+            with pytest.raises(LockLost):
+                held.check()
+            async with Election(locks, "e").campaign() as leading:
+                pass
+            with pytest.raises(LockLost):
+                leading.check()
+            assert members[0].object.locks == {}
+
+    run(BACKENDS[0], test)
+
+
 def test_waiters_send_nothing_while_they_wait(tmp_path: Path) -> None:
     async def test() -> None:
         counts: list[Cut] = []

@@ -77,6 +77,7 @@ from raft_core.validation import (
     FAR_TERM,
     LACKS_FEATURE,
     TERM_LEAP,
+    check_commands,
     malformed,
     may_raise_term,
     speaks_of_future,
@@ -105,7 +106,8 @@ class Raft:
 
     Make one with `Raft.bootstrap` (a new cluster) or `Raft.open` (a disk). `step` raises `CallerError` when the caller
     breaks the contract and `InvariantBroken` for a bug in this library. After either, and after the effect `Stop`,
-    every later step raises `RaftStopped`.
+    every later step raises `RaftStopped`. But a `Proposed` whose commands are not bytes changes nothing: its
+    `CallerError` leaves the core as it was.
     """
 
     __slots__ = ("_announced", "_dead", "_role", "_server", "_started")
@@ -163,6 +165,8 @@ class Raft:
         if self._dead:
             raise RaftStopped(f"this core is finished ({self._dead}); open the store again and build a new one from it")
         server, kind = self._server, type(event)
+        if kind is _Proposed:
+            check_commands(event.commands)  # type: ignore[union-attr]
         try:
             if not self._started:
                 self._started = True

@@ -6,9 +6,11 @@ far a term may rise, and by whose message.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from raft_core.entries import MEMBERS, Entry, all_commands, follow_in_order
+from raft_core.errors import CallerError
 from raft_core.ids import Term
 from raft_core.membership import Members, MembersUndecodable
 from raft_core.messages import (
@@ -29,6 +31,7 @@ __all__ = [
     "LACKS_FEATURE",
     "TERM_LEAP",
     "TERM_STEP",
+    "check_commands",
     "malformed",
     "may_raise_term",
     "snapshot_too_far",
@@ -43,7 +46,7 @@ FAR_TERM: Final = 1 << 62
 TERM_STEP: Final = 1 << 20
 """Small enough to need 2**42 messages for the rest of the range."""
 
-
+_BYTES: Final = frozenset({bytes})
 _LEADER_OF_0: Final = "a leader of term 0, in which no node was ever elected"
 _CONTRADICTS_ITSELF: Final = "an append that contradicts itself"
 # Names of this module, which may be compiled: see `raft_core.compiled`.
@@ -55,6 +58,18 @@ _fields_of: Final = fields_of
 
 
 LACKS_FEATURE: Final = "a configuration that enables a feature which this node does not have; start a newer release"
+
+
+def check_commands(commands: object) -> None:
+    """Raise `CallerError` unless `commands`, of a `Proposed`, is a sequence of bytes. They are the caller's own."""
+    if type(commands) is tuple and _BYTES.issuperset(map(type, commands)):
+        return
+    if not isinstance(commands, Sequence) or isinstance(commands, str | bytes | bytearray):
+        raise CallerError(f"the commands of a Proposed are a tuple of bytes, not {type(commands).__name__}")
+    for place, command in enumerate(commands):
+        if not isinstance(command, bytes):
+            kind = type(command).__name__
+            raise CallerError(f"command {place} of a Proposed is {kind}, not bytes: encode it; nothing was proposed")
 
 
 def malformed(message: Message, features: tuple[str, ...] = ()) -> str | None:

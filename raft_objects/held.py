@@ -15,13 +15,18 @@ others skipped, and end there.
 
 from __future__ import annotations
 
-from typing import final
+from pathlib import PurePath
+from typing import Final, final
 
 import attrs
 
 from raft_objects.errors import CommandFailed
 
-__all__ = ["Held", "require_held"]
+__all__ = ["Held", "require_held", "told_of"]
+
+_AROUND: Final = ("raft_objects.machine", "raft_objects.declare")
+_LONGEST: Final = 200
+"""Characters of an exception's text."""
 
 
 @final
@@ -39,7 +44,7 @@ class Held:
     def text(self) -> str:
         """What to tell callers and operators."""
         return (
-            f"held: the command {self.command} at index {self.index} raised {type(self.failure).__name__}, which it"
+            f"held: the command {self.command} at index {self.index} raised {told_of(self.failure)}, which it"
             f" does not declare. Restart all nodes with mended code, or skip it: await objects.skip({self.index})"
         )
 
@@ -53,3 +58,17 @@ def require_held(held: Held | None, index: int) -> None:
     """Raise `CommandFailed` unless a replica holds at `index`."""
     if held is None or held.index != index:
         raise CommandFailed(f"the leader does not hold at {index}" + (f" but at {held.index}" if held else ""))
+
+
+def told_of(failure: BaseException) -> str:
+    """Return an exception's class, text, and line of code: the last one outside the machinery around commands."""
+    try:
+        text = str(failure)[:_LONGEST]
+    except Exception:  # the exception is the user's
+        text = ""
+    place, step = "", failure.__traceback__
+    while step is not None:
+        if not place or step.tb_frame.f_globals.get("__name__") not in _AROUND:
+            place = f" ({PurePath(step.tb_frame.f_code.co_filename).name}, line {step.tb_lineno})"
+        step = step.tb_next
+    return type(failure).__name__ + (f": {text}" if text else "") + place

@@ -36,7 +36,7 @@ from raft_objects.entries import Entry, entry_of
 from raft_objects.errors import CommandFailed, NotDeterministic, ReplicasDiffer, VersionUnknown
 from raft_objects.fields import copy_fields, copy_for_snapshot, fields_of, set_fields
 from raft_objects.guard import watched
-from raft_objects.held import Held, require_held
+from raft_objects.held import Held, require_held, told_of
 from raft_objects.portions import is_large
 from raft_objects.snapshots import Head, read_snapshot, written_snapshot
 
@@ -298,14 +298,14 @@ class Objects(StateMachine):
         except NotDeterministic:
             raise
         except _MACHINE_BOUND as failure:
-            raise CommandFailed(f"the command {label} at index {index} raised {type(failure).__name__}") from failure
+            raise CommandFailed(f"the command {label} at index {index} raised {told_of(failure)}") from failure
         except entry.declared as failure:
             reply = self._raised(entry, failure)
             self._take_back(instance, before)
         except Exception as failure:
             if self._on_error == "stop":
                 raise CommandFailed(
-                    f"the command {label} at index {index} raised {type(failure).__name__}, which it does not declare."
+                    f"the command {label} at index {index} raised {told_of(failure)}, which it does not declare."
                     ' Mend it, or start all nodes with on_error="hold" and skip it'
                 ) from failure
             reply = encode_reply(ReplyKind.CRASHED, type(failure).__name__)

@@ -50,9 +50,10 @@ _HEAD: Final = 11
 class Seen:
     """An operation as its client saw it. `kind`: the method; `key`: the object's name; `given`: the arguments by name.
 
-    `asked` and `told` are true times in nanoseconds, `stamp` is the cluster time at which it was carried out, 0 for
-    queries and for what never was. `result`: an error that the class declares is here as a value. Without an answer
-    `told` and `result` are None: it was carried out once or not at all. What was refused is not among them.
+    `asked` and `told` are true times in nanoseconds, `stamp` is the cluster time at which it was carried out and
+    `index` its place in the log, 0 for queries and for what never was. `result`: an error that the class declares is
+    here as a value. Without an answer `told` and `result` are None: it was carried out once or not at all. What was
+    refused is not among them.
     """
 
     kind: str
@@ -62,6 +63,7 @@ class Seen:
     told: int | None
     result: Any
     stamp: int = 0
+    index: int = 0
 
     @property
     def latest(self) -> int:
@@ -132,9 +134,9 @@ class ObjectWorkload:
         """The objects themselves."""
         return ObjectModel(self.parts)
 
-    def as_logged(self, asked: Asked, command: bytes) -> Datum:
-        """Return the command with its time."""
-        return command
+    def as_placed(self, asked: Asked, index: int, command: bytes) -> Datum:
+        """Return the command with its index and its time."""
+        return index, command
 
     def result(self, asked: Asked, answer: bytes) -> Datum:
         """Return the answer's bytes, for the model has the same."""
@@ -159,9 +161,11 @@ class ObjectWorkload:
             assert isinstance(one.result, bytes)
             told, result = one.returned_at, self.decoded(one.key, one.kind, one.result)
         kind = one.kind.removeprefix(_READ)
-        assert isinstance(one.argument, bytes)
-        stamp = int.from_bytes(one.argument[_STAMP], "little") if kind == one.kind else 0
-        return Seen(kind, str(one.key), self.arguments(one.argument), one.invoked_at, told, result, stamp)
+        index, data = one.argument if isinstance(one.argument, tuple) else (0, one.argument)
+        assert isinstance(index, int)
+        assert isinstance(data, bytes)
+        stamp = int.from_bytes(data[_STAMP], "little") if kind == one.kind else 0
+        return Seen(kind, str(one.key), self.arguments(data), one.invoked_at, told, result, stamp, index)
 
     def decoded(self, key: Datum, kind: str, answer: bytes) -> Any:
         """Return what the answer says; an error that the object declares as a value."""
@@ -183,11 +187,11 @@ class ObjectWorkload:
 
 @final
 class ObjectModel:
-    """The objects themselves as a sequential model, each alone: an argument is an entry of the log, with its time.
+    """The objects themselves as a sequential model, each alone: an argument is an entry of the log, with its index.
 
-    A state is the object's name, the time of the last entry, and a snapshot. The log's time never runs back, so an
-    entry older than the state cannot come next, and one without a time was never applied: both lead to a state from
-    which nothing goes on.
+    So `self.index`, `self.random` and `self.now` are those of the log. A state is the object's name, the index of the
+    last entry, and a snapshot. The order of the log is that in which replicas apply, so an entry from before the state
+    cannot come next, and one without an index was never applied: both lead to a state from which nothing goes on.
     """
 
     def __init__(self, parts: Callable[[], dict[str, Replicated]]) -> None:
@@ -201,23 +205,27 @@ class ObjectModel:
 
     def step(self, state: Datum, kind: str, argument: Datum) -> tuple[Datum, Datum]:
         """Carry out a command or a query."""
-        assert isinstance(argument, bytes)
         if not isinstance(state, tuple):
             return None, b"impossible"
-        key, time, snapshot = state
+        key, last, snapshot = state
         assert isinstance(key, str)
-        assert isinstance(time, int)
+        assert isinstance(last, int)
         assert isinstance(snapshot, bytes)
         machine = self._machines[key]
         if kind.startswith(_READ):
+            assert isinstance(argument, bytes)
             machine.restore([snapshot])
             return state, machine.query(argument)
-        stamp = int.from_bytes(argument[_STAMP], "little")
-        if not 0 < stamp >= time:
+        if not isinstance(argument, tuple):
+            return None, b"impossible"
+        index, command = argument
+        assert isinstance(index, int)
+        assert isinstance(command, bytes)
+        if index <= last:
             return None, b"impossible"
         machine.restore([snapshot])
-        result = machine.apply(Index(1), argument)
-        return (key, stamp, b"".join(machine.snapshot())), result
+        result = machine.apply(Index(index), command)
+        return (key, index, b"".join(machine.snapshot())), result
 
     def changed_nothing(self, kind: str, result: Datum) -> bool:
         """Return whether it was a query."""

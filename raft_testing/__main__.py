@@ -200,10 +200,12 @@ def _tell_count(done: int, count: int, begun: float) -> None:
 
 def _write_failure(failed: SeedReport, arguments: argparse.Namespace) -> None:
     """Print the first failure, reduced, and write its page."""
-    print(f"making seed {failed.seed} smaller …", file=sys.stderr, flush=True)
     tries = 0 if arguments.no_shrink else 60
+    told = f"making seed {failed.seed} smaller" if tries else f"running seed {failed.seed} again for its page"
+    print(f"{told} …", file=sys.stderr, flush=True)
     small = shrink(failed, tries=tries, profile=_profile(arguments), **_subject(arguments))
-    print(explain(attrs.evolve(small, subject=_given(arguments))))
+    small = attrs.evolve(small, subject=_given(arguments))
+    print(explain(small))
     _write_page(arguments.page or f"raft-seed-{failed.seed}.html", small.page)
 
 

@@ -127,6 +127,10 @@ class ReplicaChecker:
         """Return the user's part of a client's command as first applied from the log; None if it never was."""
         return self._command(command).logged
 
+    def carried_out_at(self, command: bytes) -> int:
+        """Return the index at which a client's command first reached the user's machine; 0 if it never did."""
+        return min(self._command(command).done, default=0)
+
     def applied(
         self, index: int, chain: bytes, command: bytes, result: bytes, *, carried_out: bool, node: str = "a node"
     ) -> None:

@@ -12,7 +12,7 @@ from typing import Final, NewType, TypeAlias, final
 from raft_core.errors import CallerError
 from raft_core.structs import Value
 
-__all__ = ["Datum", "Fate", "HistoryRecorder", "Moment", "Operation", "OperationId", "ProcessId", "plain"]
+__all__ = ["Datum", "Fate", "HistoryRecorder", "Moment", "Operation", "OperationId", "ProcessId", "plain", "told_apart"]
 
 Datum: TypeAlias = "bool | int | str | bytes | tuple[Datum, ...] | None"
 """What keys, arguments, results and states of a sequential model are made of: immutable and hashable."""
@@ -64,9 +64,10 @@ class Operation(Value, frozen=True):
 
 
 _LONGEST: Final = 30
+_ANY_LENGTH: Final = 1 << 30
 
 
-def plain(datum: Datum) -> str:
+def plain(datum: Datum, longest: int = _LONGEST) -> str:
     """Return the datum in few characters: `nil` for None, `ok` for True, bytes as text if they are text.
 
     A long one loses its middle, because appended values differ at their end.
@@ -76,9 +77,17 @@ def plain(datum: Datum) -> str:
     if datum is True:
         return "ok"
     if isinstance(datum, tuple):
-        return "(" + ", ".join([plain(item) for item in datum]) + ")"
+        return "(" + ", ".join([plain(item, longest) for item in datum]) + ")"
     text = datum.decode("ascii") if isinstance(datum, bytes) and datum.isascii() else str(datum)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 3]}…{text[-_LONGEST // 2 :]}"
+    return text if len(text) <= longest else f"{text[: longest // 3]}…{text[-longest // 2 :]}"
+
+
+def told_apart(one: Datum, other: Datum) -> tuple[str, str]:
+    """Return two data in few characters each, but whole where they would look the same without their middle."""
+    short = plain(one), plain(other)
+    if one == other or short[0] != short[1]:
+        return short
+    return plain(one, _ANY_LENGTH), plain(other, _ANY_LENGTH)
 
 
 @final

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from raft_testing.linearizability.history import Datum, Operation, plain
+from raft_testing.linearizability.history import Datum, Operation, plain, told_apart
 
 __all__ = ["draw_timeline"]
 
@@ -30,10 +30,12 @@ def draw_timeline(
     numbers = {id(operation): str(place) for place, operation in enumerate(prefix, 1)}
     shown = _neighbourhood(operations, prefix, blocked)
     columns = _columns(shown, numbers, blocked)
+    answered, right = told_apart(blocked.result, expected)
+    whole = "" if answered in str(blocked) else f", and was answered {answered}"
     lines = [
         f"key {plain(key)}: {len(prefix)} of {len(operations)} operations can be ordered, then none fits",
         f"after them the object holds {plain(state)}",
-        f"stuck at: client {blocked.process}, {blocked}; the object would have answered {plain(expected)}",
+        f"stuck at: client {blocked.process}, {blocked}; the object would have answered {right}{whole}",
         "",
     ]
     names = sorted({operation.process for operation in shown})

@@ -149,6 +149,9 @@ def _subject(
 def _name_of(factory: object) -> str | None:
     """Return `package.module:name`, or None if another process could not import it."""
     module, name = getattr(factory, "__module__", None), getattr(factory, "__qualname__", None)
+    owner = getattr(factory, "__self__", None)
+    if isinstance(owner, type) and isinstance(name, str):  # a class method, perhaps of a base class
+        module, name = owner.__module__, f"{owner.__qualname__}.{name.rpartition('.')[2]}"
     if not isinstance(module, str) or not isinstance(name, str):
         return None
     if module in ("__main__", "builtins") or "<" in name:

@@ -21,6 +21,7 @@ __all__ = [
     "Asked",
     "ChecksPromises",
     "HasHugeResults",
+    "ReadsTheIndex",
     "ReadsTheLog",
     "RegisterMachine",
     "RegisterWorkload",
@@ -70,6 +71,15 @@ class ReadsTheLog(Protocol):
         It is taken from the command as first applied from the log. A command that was never applied keeps its argument.
         The commands of a run must differ, or one is taken for the other.
         """
+        ...
+
+
+@runtime_checkable
+class ReadsTheIndex(Protocol):
+    """A workload whose model needs the place in the log too, as where a result depends on the index."""
+
+    def as_placed(self, asked: Asked, index: int, command: bytes) -> Datum:
+        """Return the argument for the model as `ReadsTheLog.as_logged` does. `index` is that of the command."""
         ...
 
 

@@ -12,7 +12,7 @@ from raft_testing.faults.catalogue import Profile
 from raft_testing.linearizability.history import HistoryRecorder, Operation, OperationId
 from raft_testing.sim.node import SimulatedNode
 from raft_testing.sim.world import World
-from raft_testing.workloads.registers import Asked, ReadsTheLog, Workload
+from raft_testing.workloads.registers import Asked, ReadsTheIndex, ReadsTheLog, Workload
 
 __all__ = ["Traffic"]
 
@@ -89,13 +89,17 @@ class Traffic:
 
     def history(self) -> tuple[Operation, ...]:
         """Return the clients' history, with arguments from the log if the workload's model needs them."""
-        history = self.recorder.history()
-        workload = self.workload
-        if not isinstance(workload, ReadsTheLog):
+        history, workload, replicas = self.recorder.history(), self.workload, self._world.replicas
+        if not isinstance(workload, ReadsTheIndex | ReadsTheLog):
             return history
         told = list(history)
         for number, (asked, command) in self.sent.items():
-            logged = self._world.replicas.logged(command)
-            if logged is not None:
-                told[number] = msgspec.structs.replace(told[number], argument=workload.as_logged(asked, logged))
+            logged = replicas.logged(command)
+            if logged is None:
+                continue
+            if isinstance(workload, ReadsTheIndex):
+                argument = workload.as_placed(asked, replicas.carried_out_at(command), logged)
+            else:
+                argument = workload.as_logged(asked, logged)
+            told[number] = msgspec.structs.replace(told[number], argument=argument)
         return tuple(told)

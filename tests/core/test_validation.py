@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections import deque
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,7 +24,7 @@ from raft_core.effects import (
 )
 from raft_core.entries import MEMBERS, NOOP, Entry, HardState, SnapshotMeta
 from raft_core.errors import CallerError
-from raft_core.events import CampaignRequested, Requested, SnapshotReceived, SnapshotTaken
+from raft_core.events import CampaignRequested, Proposed, Requested, SnapshotReceived, SnapshotTaken, Tick
 from raft_core.ids import (
     HIGHEST_FOUNDER,
     MAX_INT63,
@@ -498,3 +500,35 @@ def test_stranger_of_a_real_term_ends_no_joiner_on_its_first_start() -> None:
     again = Raft(SMALL, Recovered(identity, boot=BootNumber(2)), random.Random(4))
     again.step()
     assert [effect.reason for effect in again.step(said) if isinstance(effect, Stop)] == [StopReason.LOG_LOST]
+
+
+# What the caller proposes.
+
+
+@pytest.mark.parametrize("commands", [("a",), (b"a", "b"), [b"a", None], (bytearray(b"a"),), b"ab", "ab", None, 7])
+@pytest.mark.parametrize("role", [RoleName.LEADER, RoleName.FOLLOWER])
+def test_commands_that_are_not_bytes_are_refused_before_any_change(commands: Any, role: RoleName) -> None:
+    raft, twin = (core(), core()) if role is RoleName.FOLLOWER else (leader(core()), leader(core()))
+
+    with pytest.raises(CallerError):
+        raft.step(Proposed(7, commands))
+
+    good = Proposed(8, (b"a", b"b"))
+    assert raft.step(good) == twin.step(good)
+    assert raft.step(Tick()) == twin.step(Tick())
+
+
+def test_wrong_commands_as_the_first_event_leave_the_start_to_the_next_step() -> None:
+    raft = Raft.bootstrap(1, [1], seed=1)
+
+    with pytest.raises(CallerError):
+        raft.step(Proposed(7, ("a",)))  # type: ignore[arg-type]
+
+    assert raft.step() == Raft.bootstrap(1, [1], seed=1).step()
+
+
+@pytest.mark.parametrize("commands", [[b"a", b"b"], deque([b"a", b"b"]), (type("Text", (bytes,), {})(b"a"), b"b")])
+def test_any_sequence_of_bytes_may_be_proposed(commands: Any) -> None:
+    raft, twin = leader(core()), leader(core())
+
+    assert raft.step(Proposed(8, commands)) == twin.step(Proposed(8, (b"a", b"b")))

@@ -94,6 +94,7 @@ def test_command_called_by_command_is_refused() -> None:
     with pytest.raises(CommandFailed) as caught:
         driver.do(nested.outer)
     assert isinstance(caught.value.__cause__, CallerError)
+    assert str(caught.value.__cause__) in str(caught.value)
 
 
 # Exceptions.
@@ -138,6 +139,23 @@ def test_undeclared_error_names_command_and_index() -> None:
     with pytest.raises(CommandFailed, match=r"bank\.bug at index 2") as caught:
         driver.do(made.bug, "ada")
     assert isinstance(caught.value.__cause__, RuntimeError)
+    for part in ("RuntimeError: a bug", "samples.py, line "):
+        assert part in str(caught.value)
+
+
+def test_error_whose_text_fails_is_named_without_it() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    class Silent(Replicated):
+        @command
+        def fail(self) -> None:
+            raise Mute
+
+    made = Silent()
+    with pytest.raises(CommandFailed, match=r"raised Mute \(test_commands\.py, line"):
+        Driver(Objects({"silent": made})).do(made.fail)
 
 
 def test_undeclared_error_as_result_takes_changes_back() -> None:

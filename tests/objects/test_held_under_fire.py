@@ -133,7 +133,7 @@ class Operators(ObjectWorkload):
         self.kinds[f"{asked.kind} {said if isinstance(said, str) else 'answered'}"] += 1
         return None
 
-    def as_logged(self, asked: Asked, command: bytes) -> Datum:
+    def as_placed(self, asked: Asked, index: int, command: bytes) -> Datum:
         return asked.argument
 
     def broken_promises(self, history: Iterable[Operation], machine: StateMachine) -> list[str]:

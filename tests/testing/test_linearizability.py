@@ -371,3 +371,16 @@ def test_the_conformance_runner_reads_both_kinds_of_history_and_names_what_faile
 
 def test_a_folder_without_histories_has_no_cases(tmp_path: Path) -> None:
     assert run(tmp_path) == []
+
+
+def test_answers_that_differ_in_their_middle_are_shown_whole() -> None:
+    def long(middle: str) -> bytes:
+        return b"x" * 40 + middle.encode() + b"y" * 40
+
+    history = [did(1, 0, 1, "write", long("A")), did(2, 2, 3, "read", None, long("B"))]
+    report = str(check(history, Register()))
+    alike = str(check([did(1, 0, 1, "write", b"A"), did(2, 2, 3, "read", None, b"B")], Register()))
+
+    assert long("A").decode() in report
+    assert long("B").decode() in report
+    assert ", and was answered" not in alike

@@ -563,7 +563,9 @@ def test_the_command_ends_with_1_and_a_picture_where_something_is_violated(
     printed = capsys.readouterr().out
     assert status == 1
     assert "again: python -m raft_testing simulate --seed" in printed
-    assert "came back wrong" in page.read_text(encoding="utf-8")
+    drawn = page.read_text(encoding="utf-8")
+    assert "came back wrong" in drawn
+    assert drawn.count("--store tests.testing.test_simulator:open_forgetful_store") >= 1
 
 
 def test_an_unknown_fault_is_refused_with_the_names_of_all(capsys: pytest.CaptureFixture[str]) -> None:

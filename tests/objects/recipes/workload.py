@@ -68,8 +68,8 @@ class Mixture:
     def ask(self, rng: Rng, client: int, number: int) -> Asked:
         return rng.choice(self._workloads).ask(rng, client, number)
 
-    def as_logged(self, asked: Asked, command: bytes) -> Datum:
-        return command
+    def as_placed(self, asked: Asked, index: int, command: bytes) -> Datum:
+        return index, command
 
     def result(self, asked: Asked, answer: bytes) -> Datum:
         workload = self._by_key[str(asked.key)]

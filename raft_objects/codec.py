@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import reduce
+from operator import or_
 from types import UnionType
 from typing import Annotated, Any, Final, TypeGuard, Union, final, get_args, get_origin, get_type_hints
 from uuid import UUID
@@ -54,10 +56,11 @@ class Since:
 class Codec:
     """Encodes and decodes values of the given attrs classes, dataclasses and enums, and of the built-in types.
 
-    Raise `CallerError` if two classes have one name.
+    Raise `CallerError` if two classes have one name. `generic`: a class that was made without its `[Class]`.
     """
 
-    def __init__(self, classes: Iterable[type]) -> None:
+    def __init__(self, classes: Iterable[type], *, generic: str = "") -> None:
+        self._generic: Final = generic
         self._known: dict[str, type] = {}
         self._fields: dict[type, dict[str, _Field]] = {}
         self._makers: dict[str, tuple[type, dict[str, str]]] = {}  # class and its arguments by field
@@ -110,7 +113,7 @@ class Codec:
             return pack(self, value, depth + 1)
         if isinstance(value, enum.Enum):
             self._require(kind)
-            return [_ENUM, kind.__name__, value.name]
+            return [_ENUM, kind.__name__, *_member_names(value)]
         self._require(kind)
         fields = {
             name: self.pack(part, depth + 1)
@@ -121,9 +124,10 @@ class Codec:
 
     def _require(self, kind: type) -> None:
         if self._known.get(kind.__name__) is not kind:
+            remedy = f"write {self._generic}[{kind.__name__}](), or " if self._generic else ""
             raise CallerError(
-                f"{kind.__name__} is not known here: name it in the annotation of a command or a field, or in classes=."
-                " It must be an attrs class, a dataclass or an enum"
+                f"{kind.__name__} is not known here: {remedy}name it in the annotation of a command or a field, or in"
+                " classes=. It must be an attrs class, a dataclass or an enum"
             )
 
     def unpack(self, data: Any, depth: int = 0) -> Any:
@@ -148,11 +152,15 @@ class Codec:
             return make(self._parts(data[1:], depth + 1))
         rest = data[1:]
         if tag == _ENUM:
-            name, member = rest
+            name, *members = rest
             kind = self._known[name]
             if not issubclass(kind, enum.Enum):
                 raise ValueError("not an enum")
-            return kind[member]
+            if len(members) == 1:
+                return kind[members[0]]
+            if not issubclass(kind, enum.Flag):
+                raise ValueError("not a flag")
+            return reduce(or_, (kind[member] for member in members), kind(0))
         if tag in _TEXTS:
             (text,) = rest
             return _TEXTS[tag](text)
@@ -216,6 +224,17 @@ def _plain(default: object) -> bool:
 def _same(value: object, default: object) -> bool:
     """Return whether the value is the default, type included: 1 is not True."""
     return type(value) is type(default) and value == default
+
+
+def _member_names(value: enum.Enum) -> list[str]:
+    """Return the name of a member, or those of the members of a combined flag."""
+    if value.name in type(value).__members__:
+        return [value.name]
+    if isinstance(value, enum.Flag):
+        members = list(value)
+        if reduce(or_, members, type(value)(0)) == value:
+            return [str(member.name) for member in members]
+    raise CallerError(f"{value!r} is made of no members of {type(value).__name__}, so it has no names to travel by")
 
 
 def _packed_int(value: int) -> list[Any]:

@@ -212,7 +212,7 @@ class _Method(Generic[P, R]):
         self.function: Final = function
         self.since: Final = since
         self.name = function.__name__
-        update_wrapper(self, function)  # type: ignore[arg-type]
+        update_wrapper(self, function)
         if inspect.iscoroutinefunction(function):
             raise CallerError(f"{self.name} is async, but a replica cannot wait: await before or after the command")
         first, *rest = inspect.signature(function).parameters.values()
@@ -225,6 +225,10 @@ class _Method(Generic[P, R]):
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
+
+    def __call__(self, instance: Replicated, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Call it on an instance, as `Bank.deposit(bank, "ada", 5)`. So `help` and `inspect.signature` know it."""
+        return getattr(instance, self.name)(*args, **kwargs)
 
     def arguments(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         """Return the arguments by name. Raise `TypeError` as a call would."""
@@ -316,6 +320,11 @@ class BoundCommand(Generic[P, R]):
         site = _site(self._binding, self._command.name)
         return site.command(self._binding.name, self._command, self._command.arguments(*args, **kwargs), self._timeout)
 
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """The parameters, for `inspect.signature`."""
+        return self._command.signature
+
     def within(self, seconds: float) -> BoundCommand[P, R]:
         """Return the same command with another deadline."""
         return BoundCommand(self._binding, self._command, seconds)
@@ -336,6 +345,11 @@ class BoundQuery(Generic[P, R]):
         """Return the answer, which sees every command that was acknowledged before the call, anywhere."""
         site = _site(self._binding, self._query.name)
         return site.query(self._binding.name, self._query, self._query.arguments(*args, **kwargs), self._timeout)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """The parameters, for `inspect.signature`."""
+        return self._query.signature
 
     def within(self, seconds: float) -> BoundQuery[P, R]:
         """Return the same query with another deadline."""

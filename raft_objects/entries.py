@@ -51,11 +51,12 @@ def entry_of(name: str, instance: Replicated, since: int, classes: Iterable[type
         for hint in getattr(base, "__annotations__", {}).values():
             if not isinstance(hint, str):
                 found.update(dict.fromkeys(classes_in(hint)))
+    bare = getattr(kind, "__parameters__", ()) and not hasattr(instance, "__orig_class__")
     return Entry(
         name,
         instance,
         since,
-        Codec(found),
+        Codec(found, generic=kind.__name__ if bare else ""),
         {key: method for key, method in methods if isinstance(method, Command)},
         {key: method for key, method in methods if isinstance(method, Query)},
         (*kind.errors, *_DECLARED),

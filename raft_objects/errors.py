@@ -20,7 +20,7 @@ __all__ = [
 class CommandError(Exception):
     """Base class of errors that commands raise on purpose. It is the command's result and is raised at the caller.
 
-    Its arguments travel, so they must be values that commands may have as arguments.
+    Only its `args` travel, so they must be all of its constructor's, and values that commands may have as arguments.
     """
 
 

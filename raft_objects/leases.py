@@ -97,13 +97,15 @@ class Leases:
         self._users += 1
         held: Held | None = None
         try:
-            with anyio.fail_after(timeout):
+            with anyio.move_on_after(timeout):
                 while held is None:
                     with suppress(LeaseEnded):
                         held = await self._stand_in_line(name, ask, give_up, wait=True, patient=True)
         finally:
             if held is None:
                 self._users -= 1
+        if held is None:
+            raise TimeoutError(f"{name}: its turn did not come within {timeout} s")
         return held
 
     async def try_acquire(self, name: str, ask: Ask, give_up: GiveUp, *, patient: bool = False) -> Held | None:
@@ -226,8 +228,6 @@ class Leases:
                         ended = True
                     except RequestError:
                         await anyio.sleep(0.01)
-                    except CallerError:  # the objects are being closed
-                        return
                 if ended or anyio.current_time() >= self._valid_until:
                     self._lose(client)
         finally:
@@ -254,7 +254,7 @@ class Leases:
         done = anyio.Event()
         try:
             self._running.tasks.start_soon(self._give_up_until_done, client, owner, give_up, done)
-        except CallerError:  # the objects are closed: nothing renews the lease any more
+        except Refused:  # the node has ended: nothing renews the lease any more
             return
         with anyio.CancelScope(shield=True), anyio.move_on_after(_RELEASE_TIMEOUT):
             await done.wait()

@@ -38,6 +38,7 @@ from raft_objects.fields import copy_fields, copy_for_snapshot, fields_of, set_f
 from raft_objects.guard import watched
 from raft_objects.held import Held, require_held, told_of
 from raft_objects.portions import is_large
+from raft_objects.replies import require_travels
 from raft_objects.snapshots import Head, read_snapshot, written_snapshot
 
 __all__ = ["Listener", "Objects", "objects_of"]
@@ -100,6 +101,8 @@ class Objects(StateMachine):
         arguments hold, beside those in annotations and in `Kind[Class]()`. Raise `CallerError` if something about it
         cannot be replicated.
         """
+        if self._site is not None or self._begun:
+            raise CallerError(f"these Objects are open already: add {name!r} before, in every process")
         if not isinstance(name, str) or not name or name in self._entries:
             raise CallerError(f"an object needs a name of its own, a text, not {name!r}")
         if instance._binding.name:
@@ -160,8 +163,8 @@ class Objects(StateMachine):
         """Return the object of that name."""
         return self._entries[name]
 
-    def connect(self, site: Site | None) -> None:
-        """Send the objects' calls to `site`; None: nowhere."""
+    def connect(self, site: Site) -> None:
+        """Send the objects' calls to `site`."""
         self._site = site
         for entry in self._entries.values():
             entry.instance._binding.site = site
@@ -300,6 +303,8 @@ class Objects(StateMachine):
         except _MACHINE_BOUND as failure:
             raise CommandFailed(f"the command {label} at index {index} raised {told_of(failure)}") from failure
         except entry.declared as failure:
+            if self._development:
+                require_travels(entry, label, failure)
             reply = self._raised(entry, failure)
             self._take_back(instance, before)
         except Exception as failure:

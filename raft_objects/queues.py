@@ -54,7 +54,7 @@ class Queue(Generic[T]):
         Raise `TimeoutError` after `timeout` seconds. Wait through outages of the cluster; raise `Refused` if this node
         has ended. A message that arrives when this was cancelled is given back.
         """
-        with anyio.fail_after(timeout), self._running.waiting(self._table._binding.name, "ready") as waiter:
+        with anyio.move_on_after(timeout), self._running.waiting(self._table._binding.name, "ready") as waiter:
             try:
                 while True:
                     try:
@@ -73,6 +73,7 @@ class Queue(Generic[T]):
                 # Passed on, also if this is cancelled: it may have been the one who was woken for a message, or who
                 # knew when the next is due. The next in line looks again.
                 waiter.wake()
+        raise TimeoutError(f"no message came within {timeout} s")
 
     async def _give_back_if_any(self, taken: Message[T] | Empty) -> None:
         if isinstance(taken, Message):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from raft_core.effects import UnknownReason
+from raft_core.errors import CallerError
 from raft_objects.calls import ReplyKind
 from raft_objects.entries import Entry
 from raft_objects.errors import CommandCrashed, CommandError, CommandHeld, CommandRefused
 
-__all__ = ["result_of"]
+__all__ = ["require_travels", "result_of"]
+
+
+_MISSING: Final = object()
 
 
 def result_of(entry: Entry, method: str, data: bytes) -> Any:
@@ -39,6 +43,20 @@ def result_of(entry: Entry, method: str, data: bytes) -> Any:
         text = f"the cluster holds at index {rest[0]}, where a command failed; {label} is applied later or never"
         raise CommandHeld(UnknownReason.MACHINE_FAILED, text)
     raise ValueError(f"a reply of kind {kind} is of a newer release")
+
+
+def require_travels(entry: Entry, label: str, failure: Exception) -> None:
+    """Raise `CallerError` if an error of the user's own reaches the caller with other attributes than it has here."""
+    kind = type(failure)
+    if not issubclass(kind, (CommandError, *entry.instance.errors)):
+        return
+    made = _error(entry, kind.__name__, list(failure.args))
+    differ = sorted(name for name, value in vars(failure).items() if vars(made).get(name, _MISSING) != value)
+    if differ or made.args != failure.args:
+        raise CallerError(
+            f"{label} raised {kind.__name__}, which would reach the caller with other {', '.join(differ) or 'args'}:"
+            " only `args` travel. Pass all arguments of its constructor to super().__init__, or make it an attrs class"
+        )
 
 
 def _error(entry: Entry, name: str, arguments: list[Any]) -> Exception:

@@ -82,12 +82,16 @@ class NodeLike(Protocol):
 
 @final
 class Running:
-    """The objects of an open node. `tasks` ends with it."""
+    """The objects of an open node. `tasks` ends with it.
+
+    The objects stay connected after the end: so later calls are refused, with what the node has ended by.
+    """
 
     def __init__(self, node: NodeLike, objects: Objects, tasks: anyio.abc.TaskGroup) -> None:
         self.node: Final = node
         self.objects: Final = objects
-        self.tasks: Final = tasks
+        self._tasks: Final = tasks
+        self._ended = False
         self._notices: Final = Notices()
         self._thread: Final = get_ident()
         self._process: Final = os.getpid()
@@ -98,11 +102,18 @@ class Running:
         self._window: Final = min(_WINDOW, objects.session_limits.max_results)
         self._begun = False
 
+    @property
+    def tasks(self) -> anyio.abc.TaskGroup:
+        """The tasks of the node. Raise `Refused` once it has ended."""
+        if self._ended:
+            raise _ended()
+        return self._tasks
+
     # What bound commands and queries call.
 
     async def command(self, name: str, command: Command[..., Any], arguments: dict[str, Any], timeout: float) -> Any:
         """Apply a command once, and return its result."""
-        self._require_thread()
+        await self._require_open()
         check_timeout(timeout)
         body = self.objects.encode_call(name, command, arguments)
         deadline = anyio.current_time() + timeout
@@ -112,7 +123,7 @@ class Running:
 
     async def query(self, name: str, query: Query[..., Any], arguments: dict[str, Any], timeout: float) -> Any:
         """Return a linearizable answer."""
-        self._require_thread()
+        await self._require_open()
         check_timeout(timeout)
         body = self.objects.encode_call(name, query, arguments)
         deadline = anyio.current_time() + timeout
@@ -122,6 +133,8 @@ class Running:
     def ask_here(self, name: str, query: Query[..., Any], arguments: dict[str, Any]) -> Any:
         """Return the local replica's answer."""
         self._require_thread()
+        if self._ended:
+            raise _ended()
         return self.objects.ask(self.objects.entry(name), query, arguments)
 
     async def enable(self, version: int, *, timeout: float = 30.0) -> None:
@@ -130,7 +143,7 @@ class Running:
         A process that does not know it ends. Raise `CommandRefused` if this one does not, and `Refused` if the leader
         does not.
         """
-        self._require_thread()
+        await self._require_open()
         check_timeout(timeout)
         if not 1 <= version <= self.objects.version:
             raise CommandRefused("version_unknown", f"this process knows versions 1 to {self.objects.version} only")
@@ -138,9 +151,20 @@ class Running:
 
     async def skip(self, index: int, *, timeout: float = 30.0) -> None:
         """Skip the command at `index`. See `Objects.skip`."""
-        self._require_thread()
+        await self._require_open()
         check_timeout(timeout)
         await self._once(encode_skip(index), anyio.current_time() + timeout)
+
+    async def _require_open(self) -> None:
+        """Raise `Refused` after the end: the node's own says what it has ended by."""
+        self._require_thread()
+        if self._ended:
+            try:
+                await self.node.read(b"", timeout=_PAUSE)
+            except Refused as failure:
+                if not may_pass(failure):
+                    raise
+            raise _ended()  # the node goes on without these objects
 
     def _require_thread(self) -> None:
         if get_ident() != self._thread:
@@ -170,8 +194,10 @@ class Running:
         self._notices.wake(name, key)
 
     def end(self) -> None:
-        """Refuse all who wait for a notice: the node ends."""
-        self._notices.end()
+        """Refuse all calls, cancel the tasks, and refuse all who wait for a notice: the node ends."""
+        self._ended = True
+        self._tasks.cancel_scope.cancel()
+        self._notices.end()  # after it: tasks of the node are cancelled, those of others refused
 
     async def undone_if_cancelled(self, func: Callable[[], Awaitable[T]], undo: Callable[[T], Awaitable[object]]) -> T:
         """Await `func()` in a task of the node. If the caller is cancelled meanwhile, await `undo(result)` there."""
@@ -199,7 +225,7 @@ class Running:
         except BaseException:
             left = True
             if results:  # it came in the moment of the cancellation, and `call` has ended
-                with suppress(RuntimeError):  # the node has ended as well
+                with suppress(RuntimeError, Refused):  # the node has ended as well
                     self.tasks.start_soon(undo_quietly)
             raise
         if failures:
@@ -327,6 +353,10 @@ def may_pass(failure: Refused | OutcomeUnknown) -> bool:
     return failure.reason in _AGAIN or failure.reason == _R.DEADLINE
 
 
+def _ended() -> Refused:
+    return Refused(_R.STOPPING, "the node of these objects has ended; ask another node")
+
+
 def _reply(data: bytes) -> Reply:
     try:
         return decode_reply(data)
@@ -352,9 +382,7 @@ async def attach(node: NodeLike, objects: Objects) -> AsyncIterator[Running]:
             raised = failure
         finally:
             objects.listener = None
-            objects.connect(None)
-            tasks.cancel_scope.cancel()
-            running.end()  # after it: tasks of the node are cancelled, those of others refused
+            running.end()
     if raised is not None:
         raise raised
 

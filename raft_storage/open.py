@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import attrs
 
+from raft_core.errors import CallerError
 from raft_core.ids import Index
 from raft_core.node.config import NodeConfig
 from raft_core.node.job_runner import JobRunner
@@ -25,7 +26,7 @@ def open_disk(config: NodeConfig, machine: StateMachine) -> tuple[Recovered, Wor
     """Open the disk. Return its recovered state and the lanes on it; closing the lanes closes the store.
 
     Raise `SettingsError` if `config.data` names no store that can be opened here, `DiskError` if it cannot be opened,
-    `CallerError` if `machine` lacks a method, and `MachineBroken` if `machine.init` raises.
+    `CallerError` if `machine` lacks a method or its `init` raises that, and `MachineBroken` if `init` raises another.
     """
     require_machine(machine)
     store = _open_store(config)
@@ -42,6 +43,8 @@ def _index_held(machine: StateMachine) -> Index:
     """Return the index that the machine holds already."""
     try:
         held = machine.init()
+    except CallerError:  # it says what to do; nothing is broken
+        raise
     except Exception as failure:
         raise broken_call(machine, "init", failure) from failure
     if not isinstance(held, int) or held < 0:

@@ -106,7 +106,7 @@ def test_fragments_of_the_page_about_objects_run_on_one_node(loop: str, tmp_path
     }
     words = ("Locks(", "Queue(", "Map(", "Schedules(", "Barriers(", "RateLimiter(", "visits")
     locks, queue, settings, schedules, barriers, rates, counters = (
-        Fragment(next(block for block in code if f"= {word}" in block or block.startswith(word)), space)
+        Fragment(next(block for block in code if f"= {word}" in block or f"{word} = " in block), space)
         for word in words
     )
 
@@ -146,7 +146,7 @@ def test_first_program_of_that_page_and_its_part_for_threads_run(tmp_path: Path)
     config = NodeConfig(1, {1: "127.0.0.1:0"}, data=tmp_path / "bank")
     bank = space["Bank"]()
     Fragment(
-        next(block for block in code if block.startswith("with blocking.")),
+        next(block for block in code if "with blocking." in block),
         {**space, "bank": bank, "table": space["LockTable"](), "blocking": blocking, "config": config},
     )
     reopened = space["Bank"]()

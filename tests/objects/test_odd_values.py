@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import enum
+import inspect
 import json
+import pydoc
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -10,7 +13,7 @@ from typing import Any
 import pytest
 
 from raft_core.errors import CallerError
-from raft_objects import Objects, Replicated, command
+from raft_objects import CommandError, Objects, Replicated, command, query
 from raft_objects.counters import Counter
 from raft_objects.lock_table import LockTable
 from raft_objects.map_table import Change, MapTable
@@ -20,7 +23,7 @@ from raft_objects.rate_table import RateTable
 from raft_objects.sets import Set
 from raft_objects.shards import ShardedDict
 
-from .samples import Driver
+from .samples import Bank, Driver, Order
 
 ENDLESS = [float("inf"), 1e300]
 
@@ -180,3 +183,96 @@ def test_watch_takes_no_change_for_compacted_that_is_just_being_made(monkeypatch
     seen.append(watch._next_kept())
 
     assert [one.value for one in seen if one is not None] == ["2", "3", "4"]
+
+
+class Rights(enum.Flag):
+    READ = enum.auto()
+    WRITE = enum.auto()
+    OWN = enum.auto()
+    ALL = READ | WRITE | OWN
+
+
+class Bits(enum.IntFlag):
+    ONE = 1
+    TWO = 2
+
+
+class Files(Replicated):
+    def __init__(self) -> None:
+        self.rights: dict[str, Rights] = {}
+
+    @command
+    def allow(self, name: str, rights: Rights) -> Rights:
+        self.rights[name] = rights
+        return rights
+
+    @command
+    def mark(self, bits: Bits) -> Bits:
+        return bits
+
+    @command
+    def refuse(self, which: int) -> None:
+        """Raise an error."""
+        raise (Bare, Whole)[which]("ada", 5)
+
+    @query
+    def size(self, prefix: str = "") -> int:
+        """Return how many files there are."""
+        return len(self.rights)
+
+
+class Bare(CommandError):
+    """Keeps no more of its arguments than a text."""
+
+    def __init__(self, who: str, count: int) -> None:
+        super().__init__(f"{who} has {count}")
+        self.who = who
+
+
+class Whole(CommandError):
+    def __init__(self, who: str, count: int) -> None:
+        super().__init__(who, count)
+        self.who = who
+
+
+@pytest.mark.parametrize("rights", [Rights.READ | Rights.OWN, Rights.ALL, Rights(0), Rights.WRITE])
+def test_combined_flag_comes_out_as_it_was_put_in(rights: Rights) -> None:
+    driver = Driver(Objects({"files": (files := Files())}, development=True))
+    assert driver.do(files.allow, "a", rights) == rights
+    restored = Objects({"files": (other := Files())})
+    restored.restore(driver.objects.snapshot())
+    assert other.rights == {"a": rights}
+
+
+def test_flag_without_names_is_an_error_at_the_caller() -> None:
+    driver = Driver(Objects({"files": (files := Files())}))
+    assert driver.do(files.mark, Bits.ONE | Bits.TWO) == Bits(3)
+    with pytest.raises(CallerError):
+        driver.do(files.mark, Bits(9))
+
+
+def test_error_that_would_lose_an_attribute_is_found_in_development() -> None:
+    driver = Driver(Objects({"files": (files := Files())}, development=True))
+    with pytest.raises(Whole) as caught:
+        driver.do(files.refuse, 1)
+    assert caught.value.who == "ada"
+    with pytest.raises(CallerError, match="who"):
+        driver.do(files.refuse, 0)
+
+
+def test_methods_show_their_parameters_and_text() -> None:
+    assert str(inspect.signature(Files.size)) == "(self, prefix: 'str' = '') -> 'int'"
+    assert list(inspect.signature(Files().size).parameters) == ["prefix"]
+    assert list(inspect.signature(Bank().deposit).parameters) == ["account", "amount", "fee"]
+    for shown in (Files, Files.size):
+        text = pydoc.plain(pydoc.render_doc(shown))
+        assert "size(self, prefix: 'str' = '')" in text
+        assert "how many files" in text
+
+
+def test_item_of_a_table_without_its_class_is_told_the_remedy() -> None:
+    driver = Driver(Objects({"jobs": (jobs := QueueTable[Any]())}))
+    assert driver.do(jobs.put, "text") == 1
+    driver = Driver(Objects({"jobs": (jobs := QueueTable())}))
+    with pytest.raises(CallerError, match="QueueTable"):
+        driver.do(jobs.put, Order(1, Any, []))  # type: ignore[arg-type]

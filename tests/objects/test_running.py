@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from raft_core.errors import CallerError, OutcomeUnknown, Refused
+from raft_core.errors import CallerError, MachineBroken, OutcomeUnknown, Refused, RequestError
 from raft_core.ids import Index
 from raft_core.sessions import SessionLimits
 from raft_kv.demo.cluster import free_ports
 from raft_objects import Objects, Replicated, SessionExpired, command, query
-from raft_objects.running import NodeLike, attach, open_objects
+from raft_objects.lock_table import LockTable
+from raft_objects.locks import Held, Locks
+from raft_objects.queue_table import QueueTable
+from raft_objects.queues import Queue
+from raft_objects.running import NodeLike, Running, attach, open_objects
 
 from .cluster import BACKENDS, backends, cluster, config, run
 from .samples import Bank, Broke
@@ -44,10 +50,73 @@ def test_objects_live_on_after_a_restart(backend: tuple[str, str], tmp_path: Pat
             bank = Bank()
             async with open_objects(config(1, ports, tmp_path), Objects({"bank": bank})):
                 assert await bank.deposit("ada", 5) == 5 * number
-            with pytest.raises(CallerError):
+            with pytest.raises(Refused):
                 await bank.deposit("ada", 5)
+            with pytest.raises(Refused):
+                bank.balance.here("ada")
 
     run(backend, test)
+
+
+def test_call_after_the_node_has_failed_is_refused_as_by_the_node(tmp_path: Path) -> None:
+    async def test() -> None:
+        objects = Objects({"bank": (bank := Bank())})
+        locks, jobs = Locks(objects.add("locks", LockTable())), Queue(objects.add("jobs", QueueTable[str]()))
+        opened: list[tuple[Running, Held]] = []
+
+        async def fail() -> None:
+            async with open_objects(config(1, free_ports(1), tmp_path), objects) as running:
+                opened.append((running, await locks.acquire("other")))
+                with suppress(RequestError):
+                    await bank.bug("ada")
+                await anyio.sleep_forever()
+
+        with pytest.raises(MachineBroken):
+            await fail()
+        running, held = opened[0]
+        with pytest.raises(Refused) as expected:
+            await running.node.propose(b"")
+        calls: list[Callable[[], Awaitable[object]]] = [
+            partial(bank.deposit, "ada", 5),
+            partial(bank.balance, "ada"),
+            partial(objects.enable, 1),
+        ]
+        for call in calls:
+            with pytest.raises(Refused) as caught:
+                await call()
+            assert (caught.value.reason, str(caught.value)) == (expected.value.reason, str(expected.value))
+        for wait in (partial(locks.acquire, "l"), partial(locks.try_acquire, "l"), jobs.take):
+            with pytest.raises(Refused):
+                await wait()
+        await locks.release(held)
+
+    run(BACKENDS[0], test, seconds=15.0)
+
+
+def test_object_that_left_a_node_that_goes_on_is_refused() -> None:
+    async def test() -> None:
+        bank, objects, node = lossy("")
+        async with attach(node, objects):
+            await bank.deposit("ada", 5)
+        with pytest.raises(Refused):
+            await bank.deposit("ada", 5)
+        with pytest.raises(CallerError):
+            objects.add("late", Bank())
+
+    run(BACKENDS[0], test)
+
+
+def test_objects_of_another_node_are_refused_by_their_own_error(tmp_path: Path) -> None:
+    async def test() -> None:
+        objects = Objects({"bank": (bank := Bank())})
+        async with open_objects(config(1, free_ports(1), tmp_path), objects):
+            await bank.deposit("ada", 5)
+        with pytest.raises(CallerError) as caught:
+            async with open_objects(config(1, free_ports(1), tmp_path), objects):
+                pass
+        assert type(caught.value) is CallerError
+
+    run(BACKENDS[0], test)
 
 
 def test_new_cluster_begins_with_the_version_of_its_code(tmp_path: Path) -> None:

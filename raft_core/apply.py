@@ -79,7 +79,8 @@ class ApplyPipeline:
         upto, pages, applied = report.upto, self.pages, self.applied
         results: Sequence[bytes | None] = report.results
         if upto <= applied or upto > self.applying or not pages or pages[0].restore:
-            raise CallerError(f"Applied({upto}) does not answer an Apply: {applied} is applied already")
+            text = f"Applied({upto}) does not answer an Apply: {applied} is applied already"
+            raise CallerError(f"{text}. Queue reports: step none while you still walk a list of effects")
         done = 0
         size = 0
         others: list[Index] = []  # the no-ops and configurations among these entries

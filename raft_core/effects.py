@@ -243,7 +243,8 @@ class Restore(Value, frozen=True, tag=206, array_like=True):
 class ReceiveSnapshot(Value, frozen=True, tag=207, array_like=True):
     """Fetch this snapshot from `sender` into the store; then report `SnapshotReceived` or `SnapshotRejected`.
 
-    A later order replaces an earlier one still under way.
+    A later order replaces an earlier one still under way, of which nothing is to be reported any more: a late
+    `SnapshotReceived` of it is ignored, but a late `SnapshotRejected` would end the transfer that replaced it.
     """
 
     sender: NodeId

@@ -127,7 +127,7 @@ class Restored(Value, frozen=True, tag=111, array_like=True):
 
 @final
 class PeerConnected(Value, frozen=True, tag=112, array_like=True):
-    """A connection to `peer` was made."""
+    """A connection that we dialled to `peer` can take messages: its greeting is over (`raft_core.wire.Greeted`)."""
 
     peer: int
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Any, Final, final
 
@@ -33,6 +34,14 @@ class Entry:
     initial: dict[str, Any]
 
 
+def _hints_of(kind: type) -> list[Any]:
+    """Return the annotations in a class's own body, without those that are text which cannot be resolved here."""
+    try:
+        return list(inspect.get_annotations(kind, eval_str=True).values())
+    except Exception:  # such as a name that only type checkers import
+        return [hint for hint in inspect.get_annotations(kind).values() if not isinstance(hint, str)]
+
+
 def entry_of(name: str, instance: Replicated, since: int, classes: Iterable[type], version: int) -> Entry:
     """Return the entry of an object. Raise `CallerError` if something about it cannot be replicated.
 
@@ -47,10 +56,9 @@ def entry_of(name: str, instance: Replicated, since: int, classes: Iterable[type
         found.update(dict.fromkeys(method.reachable_classes()))
         if method.since > version:
             raise CallerError(f"{name}.{method.name} is of version {method.since}; raise version=")
-    for base in kind.__mro__:
-        for hint in getattr(base, "__annotations__", {}).values():
-            if not isinstance(hint, str):
-                found.update(dict.fromkeys(classes_in(hint)))
+    for base in kind.__mro__[: kind.__mro__.index(Replicated)]:
+        for hint in _hints_of(base):
+            found.update(dict.fromkeys(classes_in(hint)))
     bare = getattr(kind, "__parameters__", ()) and not hasattr(instance, "__orig_class__")
     return Entry(
         name,

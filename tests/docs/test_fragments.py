@@ -154,6 +154,17 @@ def test_first_program_of_that_page_and_its_part_for_threads_run(tmp_path: Path)
         assert cluster.call(reopened.balance, "ada") == 15
 
 
+def test_unit_test_of_that_page_passes() -> None:
+    page = (DOCS / "objects.md").read_text("utf-8")
+    block = page.partition("<!-- example: unit test -->\n```python\n")[2].partition("```")[0]
+    space = offered()
+    program = next(one for one in fragments("objects.md") if "class Bank" in one)
+    Fragment(program, space)
+
+    assert "deposit" in block
+    exec(compile(block, "unit test", "exec"), {**space, "raft_objects": raft_objects})
+
+
 def test_versions_of_that_page_are_declared_as_written() -> None:
     class Orders(Replicated):
         @command

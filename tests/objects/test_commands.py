@@ -97,6 +97,29 @@ def test_command_called_by_command_is_refused() -> None:
     assert str(caught.value.__cause__) in str(caught.value)
 
 
+class Annotated(Replicated):
+    """Names a class in its body only. This module's annotations are text."""
+
+    receipts: list[Receipt]
+
+    def __init__(self) -> None:
+        self.receipts = []
+
+    @command
+    def note(self, account: str) -> None:
+        self.receipts.append(Receipt(account, 1))
+
+
+def test_classes_are_found_in_annotations_of_the_class_body_that_are_text() -> None:
+    made, read = Annotated(), Annotated()
+    driver = Driver(Objects({"one": made}))
+    driver.do(made.note, "ada")
+
+    Objects({"one": read}).restore([driver.state()])
+
+    assert read.receipts == [Receipt("ada", 1)]
+
+
 # Exceptions.
 
 

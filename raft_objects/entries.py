@@ -56,8 +56,8 @@ def entry_of(name: str, instance: Replicated, since: int, classes: Iterable[type
         found.update(dict.fromkeys(method.reachable_classes()))
         if method.since > version:
             raise CallerError(f"{name}.{method.name} is of version {method.since}; raise version=")
-    for base in kind.__mro__[: kind.__mro__.index(Replicated)]:
-        for hint in _hints_of(base):
+    for base in kind.__mro__:
+        for hint in _hints_of(base) if base is not Replicated else ():
             found.update(dict.fromkeys(classes_in(hint)))
     bare = getattr(kind, "__parameters__", ()) and not hasattr(instance, "__orig_class__")
     return Entry(

@@ -97,10 +97,12 @@ def test_command_called_by_command_is_refused() -> None:
     assert str(caught.value.__cause__) in str(caught.value)
 
 
-class Annotated(Replicated):
-    """Names a class in its body only. This module's annotations are text."""
-
+class WithReceipts:
     receipts: list[Receipt]
+
+
+class Annotated(Replicated, WithReceipts):
+    """Names a class in a body only, that of its second base. This module's annotations are text."""
 
     def __init__(self) -> None:
         self.receipts = []

@@ -4,7 +4,8 @@ This module makes the plan and the statement of possible losses, as pure values;
 
 Data held only by the lost disks cannot be recovered. So the old cluster is not repaired; a new one is created under a
 new name. Nodes of the old cluster which return are then refused at the handshake, instead of continuing a second
-history. The old directory is only read and remains as evidence.
+history. The old directory is only read and remains as evidence. No configuration on the new disk names one of the old
+disks, so nodes that join later do not expect them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from typing import Final, final
 
 import attrs
+import msgspec
 
 from raft_core.effects import Persist
 from raft_core.entries import MEMBERS, START, Entry, HardState, LogPosition, SnapshotMeta
@@ -68,7 +70,7 @@ class Statement:
 @final
 @attrs.frozen
 class QuorumLossPlan:
-    """The contents of the new disk: `snapshot`, if any, to be copied first, then `writes` in order."""
+    """The contents of the new disk: the survivor's snapshot, if any, copied first as `snapshot`; then `writes`."""
 
     statement: Statement
     snapshot: SnapshotMeta | None
@@ -116,14 +118,29 @@ def plan_quorum_loss_recovery(survivor: Recovered, target: Identity) -> QuorumLo
     members = attrs.evolve(members, highest_id=max(old.highest_id, target.node))
     founding = Entry.make(last.index + 1, term, members.encode(), MEMBERS)
     hard = HardState(term=term, commit=founding.index)
-    entries = (*survivor.entries, founding)
-    writes = [Persist(WriteId(1), hard, snapshot=survivor.snapshot)]
+    entries = (*map(_without_disks, survivor.entries), founding)
+    snapshot = survivor.snapshot
+    if snapshot is not None:
+        snapshot = msgspec.structs.replace(snapshot, members=members, members_index=NO_INDEX)
+    writes = [Persist(WriteId(1), hard, snapshot=snapshot)]
     for start in range(0, len(entries), _ENTRIES_PER_WRITE):
         writes.append(Persist(WriteId(len(writes) + 1), entries=entries[start : start + _ENTRIES_PER_WRITE]))
-    base = survivor.snapshot.index if survivor.snapshot else NO_INDEX
+    base = snapshot.index if snapshot else NO_INDEX
     known = max(survivor.hard.commit, survivor.applied, base)
     statement = Statement(survivor.identity, target, old, last, known, base, founding.index)
-    return QuorumLossPlan(statement, survivor.snapshot, tuple(writes))
+    return QuorumLossPlan(statement, snapshot, tuple(writes))
+
+
+def _without_disks(entry: Entry) -> Entry:
+    """Return the entry; a configuration without the numbers of its members' disks.
+
+    A node that joins later gets it in between, and must not refuse a node that now has another disk. It stays equal in
+    all clusters that are founded on the same state.
+    """
+    if entry.kind is not MEMBERS:
+        return entry
+    members = attrs.evolve(Members.decode(entry.data), incarnations=())
+    return Entry.make(entry.index, entry.term, members.encode(), MEMBERS)
 
 
 def _first_term(survivor: Recovered, last: LogPosition, target: Identity) -> Term:

@@ -292,7 +292,8 @@ def _build(reading: _Reading, target: Location, node: int, cluster: str) -> Reco
         state = Recovered(origin, HardState(term=meta.term, commit=meta.index), snapshot=meta)
         plan = plan_quorum_loss_recovery(state, store.identity)
         store.recover()
-        writer = store.create_snapshot(meta)
+        assert plan.snapshot is not None
+        writer = store.create_snapshot(plan.snapshot)
         for chunk in reading.states():
             writer.write(chunk)
         writer.finish()
@@ -306,6 +307,6 @@ def _build(reading: _Reading, target: Location, node: int, cluster: str) -> Reco
     finally:
         again.close()
     wanted = plan.writes[-1].entries
-    if recovered.snapshot != meta or recovered.entries[-1:] != wanted[-1:]:
+    if recovered.snapshot != plan.snapshot or recovered.entries[-1:] != wanted[-1:]:
         raise LogDamaged(target.directory, 0, "the restored state came back different from the disk", RESTORE_REMEDY)
     return recovered

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, final
 
+from raft_core.entries import SnapshotMeta
 from raft_core.errors import DirectoryInUse, WrongDirectory
 from raft_core.ids import ClusterId
 from raft_core.quorum_loss import Statement, plan_quorum_loss_recovery
@@ -64,11 +65,8 @@ class Survivor:
             raise
         self.recovered = plan.recovered(Identity(identity.node, identity.cluster, identity.incarnation))
 
-    def copy_snapshot(self, target: Store, progress: Callable[[str], None]) -> None:
-        """Copy the survivor's snapshot, if any, to `target`: finished and not yet switched to."""
-        meta = self.recovered.snapshot
-        if meta is None:
-            return
+    def copy_snapshot(self, target: Store, meta: SnapshotMeta, progress: Callable[[str], None]) -> None:
+        """Copy the survivor's snapshot to `target` under `meta`: finished and not yet switched to."""
         file = self._files.open(snapshot_name(meta.position))
         try:
             reader = SnapshotFileReader(file)
@@ -95,7 +93,8 @@ def recover_from_quorum_loss(
     """
     plan = plan_quorum_loss_recovery(survivor.recovered, target.identity)
     target.recover()
-    survivor.copy_snapshot(target, progress)
+    if plan.snapshot is not None:
+        survivor.copy_snapshot(target, plan.snapshot, progress)
     for number, write in enumerate(plan.writes, 1):
         target.write([write])
         progress(f"log: {number} of {len(plan.writes)} writes")

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias, final
 
 import attrs
 
-from raft_core.entries import MEMBERS
+from raft_core.entries import MEMBERS, Entry, EntryKind, LogPosition, SnapshotMeta
 from raft_core.errors import CallerError, DiskError, WrongDirectory
 from raft_core.membership import Members
 from raft_core.quorum_loss import Statement, best_survivor, log_end, plan_quorum_loss_recovery
@@ -132,8 +132,14 @@ class RecoveryProbe:
             return f"stated end {statement.last}, commit {statement.known_commit}; {safety.committed} is committed"
         if not all(line.isprintable() and line for line in statement.text().split("\n")):
             return f"no statement is {statement.text()!r}"
-        if founded.entries[:-1] != survivor.entries or founded.snapshot != survivor.snapshot:
+        if [_told(entry) for entry in founded.entries[:-1]] != [_told(entry) for entry in survivor.entries]:
             return "the new disk does not hold what the old one did"
+        if _position(founded.snapshot) != _position(survivor.snapshot):
+            return "the new disk does not hold the snapshot of the old one"
+        known = [Members.decode(entry.data) for entry in founded.entries if entry.kind is MEMBERS]
+        known += [founded.snapshot.members] if founded.snapshot is not None else []
+        if any(disk != founded.identity.incarnation for members in known for _, disk in members.incarnations):
+            return "the new disk holds a configuration that names a disk of the old cluster"
         last = founded.entries[-1] if founded.entries else None
         if last is None or last.kind is not MEMBERS or Members.decode(last.data).nodes != (founded.identity.node,):
             return f"the new cluster begins with {last}"
@@ -149,6 +155,15 @@ class RecoveryProbe:
         except Exception as failure:
             return f"a machine cannot restore its snapshot: {type(failure).__name__}: {failure}"
         return None
+
+
+def _told(entry: Entry) -> tuple[int, int, EntryKind, bytes]:
+    """Return what must be kept of an entry: all but the members in a configuration."""
+    return entry.index, entry.term, entry.kind, b"" if entry.kind is MEMBERS else entry.data
+
+
+def _position(snapshot: SnapshotMeta | None) -> LogPosition | None:
+    return None if snapshot is None else snapshot.position
 
 
 def _refused(question: Callable[[], object]) -> bool:

@@ -172,7 +172,9 @@ def test_verify_tells_keys_and_leaves_every_store_as_it_was(
     for kind in KINDS:
         location = Location(kind, str(tmp_path / kind))
         _, recovered = restore_backup(place / "quiet", location, node=7, cluster="other")
-        assert recovered.snapshot == header.meta
+        assert recovered.snapshot is not None
+        assert recovered.snapshot.position == header.meta.position
+        assert recovered.snapshot.members.voters == (7,)  # a node that joins gets these
         assert recovered.hard.term > header.meta.term
         assert Members.decode(recovered.entries[-1].data).voters == (7,)
         files = {path: path.read_bytes() for path in Path(location.directory).rglob("*") if path.is_file()}

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from raft_core.effects import Apply, Persist, Restore, Send
@@ -105,6 +106,27 @@ def test_a_snapshot_is_copied_with_the_log_behind_it(tmp_path: Path, stores: lis
     assert b"".join(stores[-1].open_snapshot(recovered.snapshot).chunks()) == b"state at two"
     applied, _, restored = applied_by(recovered)
     assert (applied, restored) == ([b"b", b"c"], [2])
+    assert recovered.snapshot.members.voters == (2,), "a node that joins later gets these"
+
+
+def test_no_configuration_names_a_disk_of_the_old_cluster() -> None:
+    """A node that joins later would refuse one that is a member again, with its new disk."""
+    changed = Entry.make(4, 2, attrs.evolve(TRIO, learners=(NodeId(4),), highest_id=NodeId(4)).encode(), MEMBERS)
+    entries = (Entry.make(3, 2, b"a"), changed)
+    old = Recovered(
+        Identity(NodeId(1), ClusterId("old"), DISKS[NodeId(1)]),
+        HardState(Term(2), commit=Index(4)),
+        SnapshotMeta(Index(2), Term(2), TRIO, Index(1)),
+        entries,
+    )
+    plan = plan_quorum_loss_recovery(old, Identity(NodeId(1), ClusterId("new"), Incarnation(77)))
+
+    assert plan.snapshot is not None
+    assert plan.snapshot.members.incarnations == ((NodeId(1), Incarnation(77)),)
+    command, before, founding = (entry for write in plan.writes for entry in write.entries)
+    assert command == entries[0]
+    assert Members.decode(before.data) == attrs.evolve(Members.decode(changed.data), incarnations=())
+    assert Members.decode(founding.data) == plan.snapshot.members
 
 
 def refuse_writing(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:

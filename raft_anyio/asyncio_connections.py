@@ -11,6 +11,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 from typing import Any, Final, cast
 
@@ -201,7 +202,8 @@ class AsyncioConnections:
             while True:
                 accepted, _ = listener.accept()
                 if self._open.enter():
-                    self._start(self._accept(accepted))
+                    peer = _Peer(self, ConnectionId(next(self._accepted)), accepted=True)
+                    self._start(self._accept(peer, accepted)).add_done_callback(partial(_cancelled, peer, accepted))
                 else:
                     accepted.close()
         except BlockingIOError:
@@ -214,9 +216,8 @@ class AsyncioConnections:
         if not self._closing:
             self._loop.add_reader(listener, self._accept_from, listener)
 
-    async def _accept(self, accepted: socket.socket) -> None:
+    async def _accept(self, peer: _Peer, accepted: socket.socket) -> None:
         """Make it a connection; `opened` and `lost` do the rest."""
-        peer = _Peer(self, ConnectionId(next(self._accepted)), accepted=True)
         try:
             accepted.setblocking(False)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -224,9 +225,6 @@ class AsyncioConnections:
         except OSError:  # it is gone again
             accepted.close()
             peer.release()
-        except asyncio.CancelledError:
-            peer.release()
-            raise
 
     async def _dial(self, peer: _Peer, address: str) -> None:
         try:
@@ -241,3 +239,10 @@ class AsyncioConnections:
             raise
         finally:
             peer.dialling = None
+
+
+def _cancelled(peer: _Peer, accepted: socket.socket, task: asyncio.Task[None]) -> None:
+    """Close a socket whose task was cancelled, even before its first step."""
+    if task.cancelled():
+        accepted.close()
+        peer.release()

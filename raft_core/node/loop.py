@@ -12,7 +12,6 @@ from typing import Final, Generic, Protocol, Self, TypeVar
 
 from raft_core.backup_format import BackupReader
 from raft_core.effects import Alarm, RoleChanged, Success
-from raft_core.ids import Index
 from raft_core.node.api import NodeApi, require_bytes
 from raft_core.node.config import check_timeout, deadline_after
 from raft_core.node.core import NodeCore
@@ -196,7 +195,7 @@ class LoopNode(NodeApi):
         super().__init__(host, loop, address)
         self._loop: Final = loop
 
-    async def propose_with_index(self, command: bytes, *, timeout: float | None = None) -> tuple[Index, bytes]:
+    async def propose_with_index(self, command: bytes, *, timeout: float | None = None) -> tuple[int, bytes]:
         """Propose; return the entry's index, too: the limit of a later `MONOTONE` read; 0 from a 0.1.0 leader."""
         require_bytes(command)
         check_timeout(timeout)

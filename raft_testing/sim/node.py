@@ -200,6 +200,8 @@ class SimulatedNode:
             return False
         world.safety.restarted(self.watched, recovered)
         world.safety.founded(self.watched, recovered)
+        if dict(recovered.members.incarnations).get(self.id) == self.incarnation:
+            self.wiped = False  # it died after it had founded the cluster on its new disk, and before it could say so
         if self._mixed:
             rng = self.rng.fork(f"release {self.life}")
             newer, self.newer = self._upgraded or self.newer, False

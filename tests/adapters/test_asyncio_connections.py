@@ -61,3 +61,20 @@ def test_connections_that_break_while_they_are_accepted_take_no_place_of_others(
         return heard
 
     assert type(asyncio.run(run())[0]) is ConnectionOpened
+
+
+def test_socket_that_is_accepted_as_the_node_closes_is_closed() -> None:
+    async def run() -> None:
+        limits = NodeLimits(address="127.0.0.1:1", peers={}, max_connections=1)
+        table = AsyncioConnections(lambda _: None, limits)
+        near, far = socket.socketpair()
+        with far:
+            table._accept_from(cast(socket.socket, Backlog(Tcp(near))))
+            (task,) = table._tasks
+            task.cancel()  # before its first step
+            await asyncio.wait([task])
+            await asyncio.sleep(0)
+            assert far.recv(1) == b"", "the other side hears of it"
+        assert table._open.enter(), "its place is free"
+
+    asyncio.run(run())

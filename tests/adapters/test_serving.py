@@ -13,7 +13,7 @@ import pytest
 
 import raft_anyio
 import raft_trio
-from raft_core.errors import CallerError, MachineBroken
+from raft_core.errors import CallerError, MachineBroken, Refused
 from raft_core.node.config import NodeConfig
 from raft_kv.demo.cluster import free_ports
 from raft_objects import CommandFailed, Objects
@@ -130,7 +130,7 @@ def test_open_node_takes_an_object_or_several(backend: tuple[str, str], tmp_path
             assert bank.balance.here("ada") == 10
             await objects.enable(2)
             assert objects.enabled == 2
-        with pytest.raises(CallerError):
+        with pytest.raises(Refused):
             await objects.enable(2)
 
     run(backend, test)

@@ -15,7 +15,6 @@ import anyio.to_thread
 
 from raft_core.effects import Alarm, RoleChanged
 from raft_core.explain import Explanation
-from raft_core.ids import Index
 from raft_core.membership import Change, ChangeMode
 from raft_core.node.config import NodeConfig
 from raft_core.node.status import NodeStatus
@@ -75,7 +74,7 @@ class ThreadsFace:
     def alarms(self) -> AsyncIterator[Alarm]:
         raise AssertionError("this adapter has no streams")
 
-    async def propose_with_index(self, command: bytes, *, timeout: float | None = None) -> tuple[Index, bytes]:
+    async def propose_with_index(self, command: bytes, *, timeout: float | None = None) -> tuple[int, bytes]:
         raise AssertionError("this adapter has no loop of the library")
 
     async def propose(self, command: bytes, *, timeout: float | None = None) -> bytes:

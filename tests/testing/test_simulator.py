@@ -62,7 +62,7 @@ def test_clusters_under_fire_keep_every_promise() -> None:
 
 @pytest.mark.slow
 def test_clusters_under_fire_violate_nothing_and_see_nearly_everything() -> None:
-    # That many clusters leave nothing unseen is a check of the command, which `.ci/run` gives 305 of them.
+    # That many clusters leave nothing unseen is a check of the command, which `.ci/run` gives 200 of them.
     report = simulate(range(10_000, 10_010), open_store=open_file_store)
 
     assert_nothing_violated(report)

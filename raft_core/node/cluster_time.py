@@ -15,10 +15,6 @@ time with all entries and snapshots, and a node whose log equals its leader's ta
 A node whose log may hold other entries takes the smaller of both times, and a node that gets entries without a time
 goes back to the latest stamp it knows. Example: A of term 6 is late and stamps entry 9; B gets it from C, which leads
 term 7 and sends what A told it; without that, B would lead term 8 ahead of entry 9.
-
-A stamp is a lower bound and not a clock that runs, except on the leader and while no leader's time was heard. Example:
-A leads and is late, because it has not yet applied entry 6 of an earlier leader; B applies 6 a second before A does.
-If B's clock ran from 6's stamp, it would be a second ahead of A's, which stamps entry 8.
 """
 
 from __future__ import annotations
@@ -36,10 +32,6 @@ __all__ = ["ClusterTime"]
 _CORRECTION: Final = 8
 """A follower ahead of its leader's value gives up this fraction of the difference. If the value was only delayed, the
 next ones show it; if the follower's clock runs fast, the error stays within a few times its gain between two values.
-"""
-_SLOWEST: Final = 4
-"""A correction gives up at most this fraction of the time since the last one: no clock is faster by so much. Without
-this bound a backlog of a hundred delayed values, handled at one moment, would pull the time back to the oldest of them.
 """
 
 
@@ -62,23 +54,11 @@ class ClusterTime:
         return min(max(self._time + now - self._at, self._floor), MAX_INT63) if self._time else 0
 
     def log_shows(self, time: int, now: int) -> None:
-        """Record that a command was stamped with `time`: cluster time is not earlier.
-
-        It becomes a clock that runs only while no leader's time was heard: this node may apply the entry before its
-        leader does, whose clock would then run behind ours.
-        """
+        """Record that a command was stamped with `time`: cluster time is not earlier."""
         self._floor = max(self._floor, time)
-        if self._term == NO_TERM:
-            self._run_from_floor(now)
-
-    def _run_from_floor(self, now: int) -> None:
-        """Let the clock run from the latest stamp if it is behind it, or if no time is known.
-
-        The latter by itself: in a cluster that was founded while the wall clock showed 1970, this node's own clock may
-        show more than the stamp.
-        """
-        if self._floor and (not self._time or self._time + now - self._at < self._floor):
-            self._set(self._floor, now)
+        if time > 0 and (not self._time or self._time + now - self._at < time):
+            # Without a time by itself: where the wall clock shows 1970, our own clock may show more than the stamp.
+            self._set(time, now)
 
     def hear(self, raft: Raft, message: AppendEntries | InstallSnapshot, now: int) -> None:
         """Take the time of a message the core has just handled, if it came from the leader that this node follows."""
@@ -109,8 +89,7 @@ class ClusterTime:
         elif term > self._term or time >= known:
             self._set(time, now)
         else:
-            lost = min((known - time) // _CORRECTION, (now - self._at) // _SLOWEST)
-            self._set(known - lost, now)
+            self._set(known - (known - time) // _CORRECTION, now)
         self._term = term
 
     def to_stamp(self, leading: Raft | None, now: int, wall: int) -> int:
@@ -128,7 +107,6 @@ class ClusterTime:
             self._told_in = self._term = term
             if not self._time:
                 self._set(wall, now)
-        self._run_from_floor(now)
         return self.read(now)
 
     def put_into(self, message: Message, now: int) -> Message:
@@ -142,7 +120,6 @@ class ClusterTime:
         """
         if not self._time or message.term < self._term:
             return message
-        self._run_from_floor(now)
         if type(message) is AppendEntries:
             if message.purpose is HEARTBEAT:
                 return msgspec.structs.replace(message, time=self.read(now))

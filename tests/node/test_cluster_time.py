@@ -14,7 +14,7 @@ from raft_core.errors import OutcomeUnknown
 from raft_core.events import Applied
 from raft_core.ids import MAX_INT63, NO_INDEX, NO_TERM, Index, MessageId, NodeId, ReadId, Term
 from raft_core.membership import Members
-from raft_core.messages import DATA, HEARTBEAT, AppendEntries, InstallSnapshot
+from raft_core.messages import DATA, AppendEntries, InstallSnapshot
 from raft_core.node.cluster_time import ClusterTime
 from raft_core.node.events import JobFailed, MachineTime
 from raft_core.node.job_runner import JobRunner
@@ -132,16 +132,6 @@ def test_fast_clock_stays_near_the_leaders() -> None:
     assert 0 <= time.read(999 * 101) - (1 + 999 * 100) <= 8
 
 
-def test_backlog_of_delayed_values_does_not_pull_the_time_back() -> None:
-    time = ClusterTime()
-    time.leader_says(Term(1), 10_000, 0)
-    for sent in range(10_000, 10_200, 2):  # sent in time, held up, and handled at one moment; later ones are under way
-        time.leader_says(Term(1), sent, 2_000)
-    assert time.read(2_000) >= 12_000 - 2_000 // 4
-    time.leader_says(Term(1), 12_050, 2_050)
-    assert time.read(2_050) == 12_050
-
-
 def test_log_with_other_entries_than_the_leaders_takes_the_smaller_time() -> None:
     """Those entries may be stamped by a later clock than this leader's, and may yet be committed."""
     time = ClusterTime()
@@ -190,30 +180,6 @@ def test_stamp_ahead_of_a_late_leader_does_not_begin_to_run() -> None:
     time.leader_says(Term(2), 4_000, 0)
     time.leader_says(Term(3), 0, 100, brings=True)
     assert time.read(1_500) == 5_500
-
-
-def test_follower_that_applies_a_stamp_before_its_late_leader_is_not_ahead_of_it() -> None:
-    """The leader stamps entries by its own clock, so a follower with them must not know more time."""
-    leader, follower = ClusterTime(), ClusterTime()
-    for time in (leader, follower):
-        time.leader_says(Term(1), 1_000, 0)
-    follower.leader_says(Term(2), beat_of(leader, 10), 10)
-
-    follower.log_shows(5_000, 20)
-    leader.log_shows(5_000, 120)
-
-    for now in range(130, 1_000, 100):
-        follower.leader_says(Term(2), beat_of(leader, now), now)
-        assert follower.read(now + 50) <= leader.read(now + 50)
-    assert leader.read(1_000) == 5_000 + 1_000 - 130  # it runs from the stamp as soon as it is told
-
-
-def beat_of(leader: ClusterTime, now: int) -> int:
-    """Return the time that a leader of term 2 sends in a heartbeat."""
-    head = (Term(2), NodeId(1), MessageId(1), HEARTBEAT, NO_INDEX, NO_TERM, NO_INDEX, ReadId(0))
-    sent = leader.put_into(AppendEntries(*head), now)
-    assert isinstance(sent, AppendEntries)
-    return sent.time
 
 
 def test_leader_tells_the_time_with_its_first_entries() -> None:

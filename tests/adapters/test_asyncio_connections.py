@@ -74,6 +74,7 @@ def test_socket_that_is_accepted_as_the_node_closes_is_closed() -> None:
             task.cancel()  # before its first step
             await asyncio.wait([task])
             await asyncio.sleep(0)
+            far.settimeout(5)
             assert far.recv(1) == b"", "the other side hears of it"
         assert table._open.enter(), "its place is free"
 

@@ -100,8 +100,8 @@ class Frozen:
         self.done = True
         while self._records:  # freeing all of them at once would take long
             self._records.pop()
-        while self._kept:
-            self._kept.pop()
+        for number in range(len(self._kept)):  # a change may still be about to keep a record: no place may vanish
+            self._kept[number] = {}
 
 
 @final

@@ -222,6 +222,17 @@ def test_moment_read_in_another_thread_is_not_disturbed_by_changes() -> None:
     assert {key: record.value for key, record in found} == {b"key:%d" % n: b"v" for n in range(20_000)}
 
 
+def test_record_may_be_kept_although_the_reader_has_just_finished() -> None:
+    """A change in the loop looks whether the moment is read to its end; then the reader's thread ends it."""
+    space = filled(100)
+    frozen = space.freeze()
+    ((_, record), *others) = frozen
+    assert len(others) == 99
+
+    for number in range(SHARDS):
+        frozen.keep(number, b"key", record)
+
+
 def test_the_order_of_creation_is_tidied_block_by_block() -> None:
     space = filled(20_000)
     for number in range(20_000):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias, final
 
-__all__ = ["LONG_BYTES", "PIECE_BYTES", "Long", "Value", "append", "overwrite", "portion", "whole"]
+__all__ = ["LONG_BYTES", "PIECE_BYTES", "Long", "Value", "append", "cut_out", "overwrite", "portion", "whole"]
 
 LONG_BYTES: Final = 512 * 1024
 """Values which grow beyond this are kept in pieces."""
@@ -103,3 +103,17 @@ def portion(value: Value, first: int, end: int) -> bytes:
     low = first // PIECE_BYTES
     joined = b"".join(value.pieces[low : -(-end // PIECE_BYTES)])
     return joined[first - low * PIECE_BYTES : max(0, end - low * PIECE_BYTES)]
+
+
+def cut_out(value: Value, first: int, end: int) -> Value:
+    """Return the bytes from `first` up to `end` for a reply. A long part shares its pieces with the value.
+
+    Its pieces need not have `PIECE_BYTES`, so it is never stored.
+    """
+    end = min(end, len(value))
+    if isinstance(value, bytes) or end - first <= LONG_BYTES:
+        return portion(value, first, end)
+    low, high = first // PIECE_BYTES, (end - 1) // PIECE_BYTES
+    head = value.pieces[low][first - low * PIECE_BYTES :]
+    tail = value.pieces[high][: end - high * PIECE_BYTES]
+    return Long((head, *value.pieces[low + 1 : high], tail), end - first)

@@ -39,7 +39,7 @@ from raft_kv.log_format import (
     Transaction,
     Undecodable,
 )
-from raft_kv.long_values import Long
+from raft_kv.long_values import LONG_BYTES, Long
 from raft_kv.once import AppliedOnce
 from raft_kv.resp import (
     NULL_ARRAY,
@@ -95,6 +95,8 @@ _SCANS: Final = 4
 """A transaction with more SCANs, each over a thousand keys, takes long."""
 _COPIED_BYTES: Final = 2 * 1024 * 1024
 """Copying this many bytes takes a millisecond or two."""
+_COPYING: Final = (b"append", b"setrange")
+"""Writes that copy the old value, unless that is a `Long`."""
 _PLACES: Final = 8192
 """A SCAN skips this many removed keys in a few milliseconds."""
 
@@ -239,7 +241,7 @@ class KeyValueMachine:
         if len(request) > _LONG_BYTES:
             return True
         if request[:1] != entries.QUERY:
-            return False
+            return self.keyspace.longest > _LONG_BYTES and self._copies_much(request)
         words = request.lower()
         scans = words.count(_SCAN_WORD)
         return (
@@ -248,6 +250,11 @@ class KeyValueMachine:
             or (scans > 0 and self._many_gone())
             or (self.keyspace.longest > _LONG_BYTES and self._long_reply(request))
         )
+
+    def _copies_much(self, entry: bytes) -> bool:
+        """Return whether the commands of this entry may copy so many bytes that a thread should do it."""
+        words = entry.lower()
+        return sum(map(words.count, _COPYING)) * min(self.keyspace.longest, LONG_BYTES) > _COPIED_BYTES
 
     def _long_reply(self, request: bytes) -> bool:
         """Return whether this query names values so long that a thread should copy them."""

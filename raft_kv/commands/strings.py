@@ -9,7 +9,7 @@ import attrs
 from raft_kv.commands.deadlines import absolute
 from raft_kv.commands.table import INT64_MAX, INT64_MIN, Call, Command, integer, string_at, syntax_error, wrong_arity
 from raft_kv.keyspace import STRING, Keyspace, Millis, Record, Value
-from raft_kv.long_values import append, overwrite, portion, whole
+from raft_kv.long_values import append, cut_out, overwrite, whole
 from raft_kv.resp import OK, CommandError, Reply
 
 __all__ = ["COMMANDS", "MAX_REPLY_BYTES", "MAX_STRING_BYTES", "set_comparing"]
@@ -22,6 +22,8 @@ one step, and a few keys named a million times would exceed any memory."""
 _MAX_LOGGED_REPLY_BYTES: Final = 256 * 1024 * 1024
 """The same for an MGET in the log, as in every release: its reply counts as work, and every replica and every replay
 must count the same. Replies too long to be sent are not copied there."""
+_MOST_DIGITS: Final = 20
+"""Digits of a 64-bit number, and its sign."""
 _TOO_LONG: Final = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 
 
@@ -213,7 +215,7 @@ def _getrange(keyspace: Keyspace, call: Call) -> Reply:
     value = _value(string_at(keyspace, call[1])) or b""
     first = max(0, first + len(value)) if first < 0 else first
     last = last + len(value) if last < 0 else last
-    return portion(value, first, last + 1) if last >= 0 else b""
+    return cut_out(value, first, last + 1) if last >= 0 else b""
 
 
 # Counting.
@@ -221,7 +223,8 @@ def _getrange(keyspace: Keyspace, call: Call) -> Reply:
 
 def _add(keyspace: Keyspace, key: bytes, amount: int) -> Reply:
     old = string_at(keyspace, key)
-    total = amount + (0 if old is None else integer(whole(old.value)))
+    # A longer value is no number: 512 INCRs of one with 64 MiB would copy 32 GiB, on every replica.
+    total = amount + (0 if old is None else integer(whole(old.value) if len(old.value) <= _MOST_DIGITS else b""))
     if not INT64_MIN <= total <= INT64_MAX:
         raise CommandError("ERR increment or decrement would overflow")
     _keeping(keyspace, key, b"%d" % total, old)

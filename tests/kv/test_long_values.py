@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ from raft_kv.client_session import Session
 from raft_kv.client_session_values import Read, Send
 from raft_kv.commands.strings import MAX_STRING_BYTES
 from raft_kv.log_format import Calls, Query, encode_entry, encode_query, stamp
-from raft_kv.long_values import Long, Value, append, overwrite, portion, whole
+from raft_kv.long_values import Long, Value, append, cut_out, overwrite, portion, whole
 from raft_kv.output_buffer import OutputBuffer
 from raft_kv.state_machine import KeyValueMachine
 
@@ -40,6 +42,8 @@ def test_a_long_value_is_what_plain_bytes_would_be(changes: list[tuple[str, int,
             if isinstance(value, Long):
                 assert all(len(piece) == 8 for piece in value.pieces[:-1])
         assert portion(value, first, end) == plain[first:end]
+        assert whole(cut_out(value, first, end)) == plain[first:end]
+        assert len(cut_out(value, first, end)) == len(plain[first:end])
     finally:
         long_values.LONG_BYTES, long_values.PIECE_BYTES, long_values._ZEROS = before  # type: ignore[misc]
 
@@ -68,6 +72,41 @@ def test_an_append_to_a_value_of_62_mib_makes_few_new_bytes() -> None:
     assert machine.apply(Index(5), entry(b"strlen", b"a")) == b":%d\r\n" % (size + 1000)
     too_long = machine.apply(Index(6), entry(b"setrange", b"a", b"%d" % MAX_STRING_BYTES, b"x"))
     assert too_long.startswith(b"-ERR string exceeds")
+
+
+def entry_of(*calls: list[bytes]) -> bytes:
+    return stamp(encode_entry(Calls(2, list(calls))), START)
+
+
+def test_no_short_entry_copies_long_values_again_and_again() -> None:
+    """An entry of 10 KiB with 512 INCRs of a string of 62 MiB held every replica for 60 s, and again at each restart."""
+    machine = KeyValueMachine()
+    size = 62 * 1024 * 1024
+    machine.apply(Index(1), entry(b"setrange", b"a", b"%d" % (size - 1), b"x"))
+    tracemalloc.start()
+    try:
+        counted = machine.apply(Index(2), entry_of(*[[b"incr", b"a"]] * 512))
+        cut = machine.apply(Index(3), entry_of(*[[b"getrange", b"a", b"1", b"-1"]] * 512))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert counted == b"-ERR value is not an integer or out of range\r\n" * 512
+    replies = cut.splitlines()
+    assert len(replies) == 512
+    assert [reply[:20] for reply in (replies[0], replies[-1])] == [b"-ERR carried out, bu", b"-ERR not carried out"]
+    assert peak < 4 * 1024 * 1024
+
+
+def test_many_copies_in_one_entry_are_made_in_a_thread() -> None:
+    """2000 APPENDs or SETRANGEs to a value of 500 KiB fit into 42 KiB, and held the loop for 300 ms."""
+    machine = KeyValueMachine()
+    appends = entry_of(*[[b"append", b"a", b"x"]] * 500)
+    assert not machine.is_long(appends)
+    machine.apply(Index(1), entry(b"set", b"a", b"v" * 500_000))
+    assert machine.is_long(appends)
+    assert machine.is_long(entry_of(*[[b"SetRange", b"a", b"1", b"x"]] * 500))
+    assert not machine.is_long(entry(b"append", b"a", b"x"))
+    assert not machine.is_long(entry(b"set", b"a", b"x"))
 
 
 @pytest.mark.parametrize("cut", [1000, 65536, 10**7])

@@ -79,7 +79,7 @@ def entry_of(*calls: list[bytes]) -> bytes:
 
 
 def test_no_short_entry_copies_long_values_again_and_again() -> None:
-    """An entry of 10 KiB with 512 INCRs of a string of 62 MiB held every replica for 60 s, and again at each restart."""
+    """An entry of 10 KiB with 512 INCRs of a string of 62 MiB held every replica for 60 s, also at each restart."""
     machine = KeyValueMachine()
     size = 62 * 1024 * 1024
     machine.apply(Index(1), entry(b"setrange", b"a", b"%d" % (size - 1), b"x"))

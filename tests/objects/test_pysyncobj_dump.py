@@ -85,7 +85,9 @@ def test_own_classes_are_read_when_they_are_named(tmp_path: Path) -> None:
     assert (dump.fields["till"].cents, dump.fields["name"], dump.index, dump.term) == (5, "shop", 7, 3)
 
 
-@pytest.mark.parametrize("data", [b"", b"no dump", gzip.compress(b"no pickle", mtime=0), gzip.compress(pickle.dumps(5), mtime=0)])
+@pytest.mark.parametrize(
+    "data", [b"", b"no dump", gzip.compress(b"no pickle", mtime=0), gzip.compress(pickle.dumps(5), mtime=0)]
+)
 def test_what_is_no_dump_is_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "dump").write_bytes(data)
 

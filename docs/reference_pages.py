@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+from raft_core.setting_help import SettingsDoc
+
 PAGES = {
     "core": ("The protocol core", ["raft_core"]),
     "node": (
@@ -185,7 +187,8 @@ def _unit(field: str, default: str) -> str:
 
 
 def _doc(thing: object) -> str:
-    text = inspect.getdoc(thing) or ""
+    whole = vars(thing).get("__doc__") if inspect.isclass(thing) else None  # its fields have entries of their own here
+    text = inspect.cleandoc(whole.text) if isinstance(whole, SettingsDoc) else inspect.getdoc(thing) or ""
     return re.sub(r"(?m)^(?=[#*+|>])", r"\\", re.sub(r"(\w)\*\*(\w)", r"\1\\*\\*\2", text))
 
 

@@ -15,6 +15,8 @@ from raft_core.entries import Checksum
 from raft_core.errors import FeatureUnknown, SettingsError
 from raft_core.features import features_problem, missing_features, named
 from raft_core.membership import Members
+from raft_core.setting_help import with_setting_help
+from raft_core.setting_types import check_types
 
 __all__ = ["LONGEST_LEASE", "Settings", "check_features", "unfit", "unknown_features"]
 
@@ -27,17 +29,21 @@ _MIB: Final = 1024 * 1024
 
 
 def _sorted(features: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(features, str):
+        raise SettingsError(f"features is a sequence of names, not one text: write ({features!r},)")
     return tuple(sorted(features))
 
 
 @final
-@attrs.frozen
+@with_setting_help
+@attrs.frozen(slots=False)
 class Settings:
     """Settings of a core. Raise `SettingsError` if values are out of range or contradict each other."""
 
     # Time.
     tick_nanoseconds: int = 10_000_000
-    """Length of a tick, to compare this node's lease promises with others'. The node sets it to its own `tick`."""
+    """Length of a tick, to compare this node's lease promises with others'. Only who drives a `Raft` of their own sets
+    it; a node sets it to its `NodeLimits.tick`, and refuses another value."""
 
     # Elections. One tick is 10 ms by default.
     election_ticks: int = 50
@@ -121,19 +127,27 @@ class Settings:
         return min(self.election_ticks * self.tick_nanoseconds, LONGEST_LEASE)
 
     def __attrs_post_init__(self) -> None:
+        check_types(self)
+        if not isinstance(self.checksum, Checksum):
+            known = ", ".join(f"Checksum.{each.name}" for each in Checksum)
+            raise SettingsError(f"checksum must be one of {known}, not {self.checksum!r}")
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise SettingsError(f"{name} must be at least {least}, not {getattr(self, name)}")
         if self.heartbeat_ticks >= self.election_ticks:
-            raise SettingsError("heartbeat_ticks must be below election_ticks, best a tenth of it")
+            raise SettingsError(
+                f"heartbeat_ticks must be below election_ticks, best a tenth of it: {self.heartbeat_ticks} is not "
+                f"below {self.election_ticks}"
+            )
         if self.short_ticks > self.election_ticks:
-            raise SettingsError("short_ticks must not be above election_ticks")
+            text = f"{self.short_ticks} is above {self.election_ticks}"
+            raise SettingsError(f"short_ticks must not be above election_ticks: {text}")
         if self.lease_reads and not (self.check_quorum and self.pre_vote):
             raise SettingsError("lease_reads needs check_quorum and pre_vote: without them nothing protects a lease")
         if (problem := features_problem(self.features)) is not None:
             raise SettingsError(problem)
         if self.clock_drift_percent >= 100:
-            raise SettingsError("clock_drift_percent must be below 100")
+            raise SettingsError(f"clock_drift_percent must be below 100, not {self.clock_drift_percent}")
 
 
 _LEAST: Final[dict[str, int]] = {

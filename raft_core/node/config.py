@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import ip_address
+from itertools import chain
 from typing import Final, Self, final
 
 import attrs
@@ -17,6 +18,8 @@ from raft_core.membership import Members
 from raft_core.node.address_book import is_everywhere
 from raft_core.node.limits import SECOND, NodeLimits, check_node
 from raft_core.node.security import TLS, PathLike, is_loopback
+from raft_core.setting_help import with_setting_help
+from raft_core.setting_types import check_setting, check_types
 from raft_core.settings import Settings, unfit
 from raft_core.store import Store
 from raft_core.wire.metadata import metadata_problem
@@ -28,6 +31,7 @@ _HIGHEST_PORT: Final = 65_535
 
 def split_address(address: str) -> tuple[str, int]:
     """Split "host:port" or "[::1]:port" into host and port. Raise `SettingsError` if it is neither."""
+    check_setting("an address", address, str)
     host, colon, port = address.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -84,7 +88,8 @@ _OLD_NAMES: Final = {
 
 
 @final
-@attrs.frozen
+@with_setting_help
+@attrs.frozen(slots=False)
 class NodeConfig:
     """The configuration of one node: identity, members, disk. Raise `SettingsError` if invalid.
 
@@ -134,9 +139,9 @@ class NodeConfig:
     """Names and values that the other nodes are told, such as `{"http": "10.0.0.7:8000", "zone": "b"}`. They are in
     `Node.status`: `metadata_of(leader)`. At most 16 names of 64 characters, and values of 256.
     """
-    settings: Settings = attrs.field(default=Settings(), kw_only=True)
+    settings: Settings = attrs.field(factory=Settings, kw_only=True)
     """Settings of the Raft protocol."""
-    limits: NodeLimits = attrs.field(default=NodeLimits(), kw_only=True)
+    limits: NodeLimits = attrs.field(factory=NodeLimits, kw_only=True)
     """Timeouts and queue sizes of the node around the core.
 
     Its `address`, `peers`, `founders`, `metadata`, `certificates` and `exposed` are replaced.
@@ -157,6 +162,13 @@ class NodeConfig:
         return super().__new__(cls)
 
     def __attrs_post_init__(self) -> None:
+        check_types(self)
+        for text in chain.from_iterable(self.metadata.items()):
+            check_setting("a name or value of metadata", text, str)
+        for name, value, kind in (("settings", self.settings, Settings), ("limits", self.limits, NodeLimits)):
+            if not isinstance(value, kind):
+                raise SettingsError(f"{name} must be {kind.__name__}(...), not {value!r}")
+        self.limits.settings_of_core(self.settings)  # raises if they contradict each other
         if self.recorder_bytes < 0:
             raise SettingsError(f"recorder_bytes is a number of bytes, not {self.recorder_bytes}")
         for node in (self.node, *self.members, *self.known):

@@ -7,12 +7,15 @@ those only until the cluster has formed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Final, final
 
 import attrs
 
 from raft_core.errors import SettingsError
 from raft_core.ids import MAX_INT63, NodeId
+from raft_core.setting_help import with_setting_help
+from raft_core.setting_types import check_setting, check_types
 from raft_core.settings import Settings
 from raft_core.wire.metadata import Metadata, metadata_problem
 
@@ -26,6 +29,7 @@ _MIB: Final = 1024 * 1024
 
 def check_node(node: int) -> None:
     """Raise `SettingsError` if `node` is not a valid node id."""
+    check_setting("a node id", node, int)
     if not 0 < node <= MAX_INT63:
         raise SettingsError(f"a node id is a positive number below 2**63, not {node}")
 
@@ -35,7 +39,8 @@ def _in_order(nodes: Iterable[NodeId]) -> tuple[NodeId, ...]:
 
 
 @final
-@attrs.frozen
+@with_setting_help
+@attrs.frozen(slots=False)
 class NodeLimits:
     """One node's addresses, timeouts and limits. Raise `SettingsError` if values contradict each other."""
 
@@ -139,6 +144,9 @@ class NodeLimits:
         return tuple(sorted(self.metadata.items()))
 
     def __attrs_post_init__(self) -> None:
+        check_types(self)
+        for text in chain.from_iterable(self.metadata.items()):
+            check_setting("a name or value of metadata", text, str)
         if problem := metadata_problem(self.told):
             raise SettingsError(problem)
         for name in _POSITIVE:
@@ -149,7 +157,8 @@ class NodeLimits:
         if self.bulk_bytes < 0:
             raise SettingsError(f"bulk_bytes must not be negative, but is {self.bulk_bytes}")
         if self.dial_delay_max < self.dial_delay:
-            raise SettingsError("dial_delay_max must not be below dial_delay")
+            text = f"{self.dial_delay_max} is below {self.dial_delay}"
+            raise SettingsError(f"dial_delay_max must not be below dial_delay: {text}")
         if self.silence <= 2 * self.ping:
             raise SettingsError("silence must be more than twice ping, or a healthy connection is taken for dead")
         for node in (*self.peers, *self.founders):
@@ -158,7 +167,15 @@ class NodeLimits:
             raise SettingsError("a founder is named twice")
 
     def settings_of_core(self, settings: Settings) -> Settings:
-        """Return `settings` with the length of a tick added for the core."""
+        """Return `settings` with the length of this node's tick for the core.
+
+        Raise `SettingsError` if they name another length: `tick` is the one that is used.
+        """
+        if settings.tick_nanoseconds not in (self.tick, attrs.fields(Settings).tick_nanoseconds.default):
+            raise SettingsError(
+                f"tick_nanoseconds={settings.tick_nanoseconds} of Settings contradicts tick={self.tick} of NodeLimits, "
+                "the length of a node's tick: set only NodeLimits(tick=...)"
+            )
         return attrs.evolve(settings, tick_nanoseconds=self.tick)
 
     def bulk_limit(self, settings: Settings) -> int:

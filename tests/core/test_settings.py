@@ -12,6 +12,7 @@ from raft_core.errors import SettingsError
 from raft_core.membership import Members
 from raft_core.raft import Raft
 from raft_core.recovered import Recovered
+from raft_core.setting_types import check_setting
 from raft_core.settings import Settings
 
 NUMBERS = [field.name for field in attrs.fields(Settings) if str(field.type) == "int"]
@@ -28,6 +29,63 @@ def test_no_number_may_be_negative(name: str) -> None:
 
     with pytest.raises(SettingsError, match=name):
         Settings(**values)
+
+
+WRONG_TYPES: list[tuple[object, str]] = [
+    (60.5, "write 60"),
+    (60.0, "write 60"),
+    ("60", "write 60"),
+    ("many", "'many'"),
+    (True, "True"),
+    (None, "None"),
+    (float("nan"), "nan"),
+    (float("inf"), "inf"),
+    (b"60", "bytes"),
+    (2**63, "below 2"),
+]
+
+
+@pytest.mark.parametrize(("value", "told"), WRONG_TYPES, ids=[repr(value) for value, _ in WRONG_TYPES])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_number_of_another_type_is_refused_with_its_name_and_a_remedy(name: str, value: object, told: str) -> None:
+    values: dict[str, Any] = {name: value}
+
+    with pytest.raises(SettingsError) as refusal:
+        Settings(**values)
+
+    assert name in str(refusal.value)
+    assert told in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [("false", "write False"), ("Yes", "write True"), (0, "write False"), (1, "write True"), (2, "2")],
+)
+@pytest.mark.parametrize("name", [field.name for field in attrs.fields(Settings) if str(field.type) == "bool"])
+def test_switch_that_is_no_bool_is_refused(name: str, value: object, told: str) -> None:
+    values: dict[str, Any] = {name: value}
+
+    with pytest.raises(SettingsError) as refusal:
+        Settings(**values)
+
+    assert name in str(refusal.value)
+    assert told in str(refusal.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("checksum", "crc32"), ("checksum", 1), ("features", "shop-refunds")])
+def test_other_setting_of_another_type_is_refused(name: str, value: object) -> None:
+    values: dict[str, Any] = {name: value}
+
+    with pytest.raises(SettingsError, match=name):
+        Settings(**values)
+
+
+def test_float_may_be_an_int_and_is_never_nan() -> None:
+    check_setting("request_timeout", 5, float)
+    check_setting("request_timeout", float("inf"), float)
+    for wrong in (float("nan"), "5", True):
+        with pytest.raises(SettingsError, match="request_timeout"):
+            check_setting("request_timeout", wrong, float)
 
 
 CONTRADICTIONS: list[tuple[str, dict[str, Any]]] = [

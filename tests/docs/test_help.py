@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pydoc
+import re
 
 import attrs
 import pytest
@@ -11,6 +12,7 @@ import raft_anyio
 import raft_core
 import raft_trio
 from raft_core.node.limits import NodeLimits
+from raft_core.setting_help import with_setting_help
 from raft_core.settings import Settings
 from raft_objects import Objects, Replicated
 
@@ -36,3 +38,31 @@ def test_help_fits_on_two_screens_and_shows_every_setting(kind: type) -> None:
         for field in attrs.fields(kind):
             if field.init:
                 assert f"{field.alias}: " in text
+
+
+@pytest.mark.parametrize("kind", [raft_anyio.NodeConfig, NodeLimits, Settings], ids=lambda kind: kind.__name__)
+def test_help_describes_every_setting_before_anything_else(kind: type) -> None:
+    lines = pydoc.plain(pydoc.render_doc(kind)).splitlines()
+    first = lines[: lines.index(" |  Methods defined here:")]
+
+    assert len(first) <= 100
+    for field in attrs.fields(kind):
+        (place,) = [number for number, line in enumerate(first) if re.match(rf" \|    {field.name}( = |$)", line)]
+        assert re.match(r" \|        \w", first[place + 1]), f"{field.name} has no description"
+
+
+def test_help_shows_defaults_with_units() -> None:
+    text = Settings.__doc__ or ""
+
+    assert "election_ticks = 50" in text
+    assert "max_entry_bytes = 1 MiB" in text
+    assert "cluster = raft" in (raft_anyio.NodeConfig.__doc__ or "")
+
+
+def test_class_without_source_has_its_docstring_alone() -> None:
+    space: dict[str, type] = {}
+    exec("class Made:\n    'As written.'\n    size: int = 1\n", space)
+
+    kind = with_setting_help(attrs.frozen(space["Made"]))
+
+    assert kind.__doc__ == "As written."

@@ -15,6 +15,7 @@ import raft_anyio
 import raft_core
 import raft_storage
 import raft_trio
+from raft_core.setting_help import SettingsDoc
 from tests.docs.moved import MOVED
 
 PINNED: dict[str, str] = {
@@ -85,6 +86,7 @@ def test_every_public_class_and_function_says_what_it_is_for(name: str) -> None:
         thing = getattr(module, each)
         if inspect.isclass(thing) or isinstance(thing, types.FunctionType):
             own = thing.__doc__ if not inspect.isclass(thing) else thing.__dict__.get("__doc__")
+            own = own.text if isinstance(own, SettingsDoc) else own
             assert own, f"{name}.{each} has no docstring of its own"
             assert not own.startswith(f"{each}("), f"{name}.{each} has only the docstring that attrs made"
             if inspect.isclass(thing) and issubclass(thing, enum.Enum):

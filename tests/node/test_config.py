@@ -7,11 +7,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 
 from raft_core.errors import CallerError, SettingsError
 from raft_core.node.config import NodeConfig, deadline_after, join_address, split_address
-from raft_core.node.limits import SECOND, NodeLimits
+from raft_core.node.limits import MILLISECOND, SECOND, NodeLimits
 from raft_core.node.reaching import ListenFailed, dial_failure, listen_failure
 from raft_core.settings import Settings
 
@@ -77,6 +78,49 @@ def test_a_timeout_becomes_a_deadline_and_none_stays_none() -> None:
 def test_a_configuration_that_cannot_work_is_refused(wrong: Callable[[], NodeConfig]) -> None:
     with pytest.raises(SettingsError):
         wrong()
+
+
+WRONG_TYPES: list[tuple[str, dict[str, Any]]] = [
+    ("node", {"node": "1"}),
+    ("node", {"node": True}),
+    ("node id", {"members": {1: "a:1", "2": "b:1"}}),
+    ("an address", {"members": {1: 7101}}),
+    ("an address", {"known": {2: None}}),
+    ("cluster", {"cluster": 7}),
+    ("join", {"join": "false"}),
+    ("insecure", {"insecure": "no"}),
+    ("listen", {"listen": 7101}),
+    ("machine_blocks", {"machine_blocks": 1}),
+    ("recorder_bytes", {"recorder_bytes": 1e6}),
+    ("metadata", {"metadata": {"zone": 7}}),
+    ("metadata", {"metadata": {7: "b", "zone": "b"}}),
+    ("settings", {"settings": {"election_ticks": 100}}),
+    ("limits", {"limits": Settings()}),
+]
+
+
+@pytest.mark.parametrize(("told", "values"), WRONG_TYPES, ids=[str(values) for _, values in WRONG_TYPES])
+def test_value_of_another_type_is_refused_with_its_name(told: str, values: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=told):
+        NodeConfig(**{"node": 1, "members": {1: "a:1"}, "data": "d", **values})
+
+
+@pytest.mark.parametrize("name", [field.name for field in attrs.fields(NodeLimits) if str(field.type) == "int"])
+def test_limit_of_another_type_is_refused_with_its_name(name: str) -> None:
+    for wrong in (0.5, "60", True, math.nan, None, -1):
+        values: dict[str, Any] = {name: wrong}
+        with pytest.raises(SettingsError, match=name):
+            NodeLimits(**values)
+
+
+def test_length_of_a_tick_has_one_truth() -> None:
+    slow = NodeLimits(tick=20 * MILLISECOND)
+    for settings in (Settings(), Settings(tick_nanoseconds=20 * MILLISECOND)):
+        config = NodeConfig(1, {1: "a:1"}, data="d", settings=settings, limits=slow)
+        assert config.limits.settings_of_core(config.settings).tick_nanoseconds == 20 * MILLISECOND
+    for limits in (slow, NodeLimits()):
+        with pytest.raises(SettingsError, match=r"tick_nanoseconds.*tick="):
+            NodeConfig(1, {1: "a:1"}, data="d", settings=Settings(tick_nanoseconds=7), limits=limits)
 
 
 def test_one_table_of_all_nodes_serves_each_of_them() -> None:

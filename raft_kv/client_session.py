@@ -136,6 +136,8 @@ class Session(SessionState):
         """Take commands from the queue until one has to be waited for."""
         left = self.limits.turn_cost
         self._checks = self.access.on
+        if self._checks:
+            self._user.look()
         while effect is None and self._open is None and not self._closed:
             if left <= 0:
                 effect = Pause() if self._queue or self._parser.more else None

@@ -24,6 +24,10 @@ from raft_kv.users.acl import HELLO_WITHOUT_AUTH, acl_reply, decode_rules, hashi
 __all__ = ["Begun", "ClientUser"]
 
 
+_DELETED: Final = b" deleted"
+"""In place of the name of a deleted user. No user has this name, because names have no blanks."""
+
+
 @final
 @attrs.frozen
 class Begun:
@@ -42,6 +46,12 @@ class ClientUser:
     def __init__(self, client: Client, access: Access) -> None:
         self._client: Final = client
         self._access: Final = access
+
+    def look(self) -> None:
+        """Take all rights from a client whose user was deleted, even if there is another one of that name by now."""
+        client = self._client
+        if client.user is not None and client.user_made != self._access.made(client.user):
+            client.user = _DELETED
 
     def check(self, call: list[bytes], *, in_transaction: bool) -> None:
         """Raise `CommandError` if the user may not do this; in RAFT ONCE, neither it nor the command inside."""
@@ -75,7 +85,8 @@ class ClientUser:
 
     def authenticate(self, name: bytes, password: bytes, then: list[bytes] | None = None) -> Begun:
         """Begin the check of a password; `then`: the rest of HELLO."""
-        return Begun(Authenticating(name, self._access.now, then), OffLoop(self._access.password_check(name, password)))
+        waiting = Authenticating(name, self._access.made(name), self._access.now, then)
+        return Begun(waiting, OffLoop(self._access.password_check(name, password)))
 
     def on_password(self, waiting: Authenticating, *, right: bool) -> Begun | Reply:
         """Take the outcome of that check."""
@@ -84,7 +95,7 @@ class ClientUser:
         if not right:
             delay = access.login_failed(waiting.user, self._about, address)
             return Begun(Refusing(WRONG_PASSWORD), Wait(max(0.0, delay - (access.now - waiting.since))))
-        client.user = waiting.user
+        client.user, client.user_made = waiting.user, waiting.made
         access.login_succeeded(address)
         return OK if waiting.then is None else Begun(Inspecting(waiting.then), Inspect())
 

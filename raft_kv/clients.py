@@ -44,6 +44,8 @@ class Client:
     last_command: bytes = b""
     user: bytes | None = None
     """The user as which it has authenticated."""
+    user_made: int = 0
+    """Index of the entry that made this user."""
 
     def reset(self) -> None:
         """Reset the state of the connection (RESET)."""

@@ -14,6 +14,7 @@ An ended session stays ended: its applied commands are forgotten, so its command
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Final, final
 
 import attrs
@@ -85,6 +86,11 @@ class AppliedOnce:
         while len(sessions) >= MAX_SESSIONS:
             del sessions[next(iter(sessions))]
         sessions[number] = ClientSession(time, 0, (), owner)
+
+    def end_all_of(self, owners: Container[bytes]) -> None:
+        """End the sessions of these users: a later user of the same name is another one."""
+        for number in [number for number, session in self.sessions.items() if session.owner in owners]:
+            del self.sessions[number]
 
     def recall(self, number: int, sequence: int, time: Millis, user: bytes = b"") -> bytes | None:
         """Return the reply to a command that must not be applied; None if it has to be applied, and its reply kept.

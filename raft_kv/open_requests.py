@@ -92,10 +92,11 @@ class BackingUp:
 class Authenticating:
     """Waiting for the check of a password, since this time of the monotonic clock.
 
-    `then`: the rest of HELLO, to be answered if it is right.
+    `made`: the entry that made the user. `then`: the rest of HELLO, to be answered if it is right.
     """
 
     user: bytes
+    made: int
     since: float
     then: list[bytes] | None = None
 

@@ -186,9 +186,11 @@ class KeyValueMachine:
             return encode_failure(refusal)
         try:
             if type(command) is DeleteUsers:
-                return encode(self.users.delete(command.names), 2)
+                count = self.users.delete(command.names)
+                self.once.end_all_of(command.names)
+                return encode(count, 2)
             assert type(command) is ChangeUser
-            self.users.change(command.name, command.rules)
+            self.users.change(command.name, command.rules, self.keyspace.index)
         except RuleError as failure:
             return encode_failure(f"ERR {failure}")
         return encode(OK, 2)

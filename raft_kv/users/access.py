@@ -149,6 +149,11 @@ class Access:
                 self._note(denied.reason, context, denied.about, user or DEFAULT, client)
             raise
 
+    def made(self, user: bytes) -> int:
+        """Return the entry that made the user; -1 if there is none of this name."""
+        grant = self.table.grants.get(user)
+        return -1 if grant is None else grant.user.made
+
     def must_confirm(self, command: Command, call: Sequence[bytes]) -> bool:
         """Return whether the command has to wait until the users of the log are known here."""
         return not self.confirmed and self._file is None and full_name(command, call) in _CONFIRMED_FIRST

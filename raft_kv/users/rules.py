@@ -51,6 +51,8 @@ class User(msgspec.Struct, frozen=True, array_like=True):
     passwords: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
     keys: tuple[tuple[int, bytes], ...] = ()
+    made: int = 0
+    """Index of the entry that made the user: a later one of the same name is another user. 0: from a file."""
 
 
 # Rules.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, final
 
+import msgspec
+
 from raft_kv.commands import look_up
 from raft_kv.commands.comparing import OPERATIONS
 from raft_kv.commands.documentation import DOCUMENTATION
@@ -72,14 +74,15 @@ class UserTable:
 
     # Changes.
 
-    def change(self, name: bytes, rules: Sequence[bytes]) -> None:
-        """Make or change a user. Raise `RuleError`; then nothing has changed."""
+    def change(self, name: bytes, rules: Sequence[bytes], index: int = 0) -> None:
+        """Make or change a user by entry `index`. Raise `RuleError`; then nothing has changed."""
         if not name or len(name) > MAX_NAME_BYTES or any(byte <= 32 for byte in name):
             raise RuleError(f"a user's name has 1 to {MAX_NAME_BYTES} bytes and no blanks")
         before = self.grants.get(name)
         if before is None and len(self.grants) >= _MOST_USERS:
             raise RuleError(f"there are at most {_MOST_USERS} users")
         user = changed(User(name) if before is None else before.user, rules)
+        user = msgspec.structs.replace(user, made=index if before is None else before.user.made)
         grants = self.grants | {name: Grant(user)}
         if not any(grant.administers for grant in grants.values()):
             raise RuleError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from hashlib import scrypt
 
+import msgspec
 import pytest
 
 from raft_core.ids import Index
@@ -263,6 +264,38 @@ def test_deleted_user_can_do_nothing_more(root: Talker) -> None:
     assert "last administrator" in root.say(b"ACL", b"DELUSER", b"root")
 
 
+def test_new_user_of_deleted_ones_name_is_another_user(root: Talker) -> None:
+    """Who knew only the password of the deleted one kept its connection, with the rights of the new one."""
+    client = user(root, b"bob", b"~a*", b"+@all", b"-@admin")
+    session = client.say(b"RAFT", b"SESSION")
+    assert client.say(b"RAFT", b"ONCE", b"%d" % session, b"1", b"SET", b"a", b"1") == b"OK"
+    assert root.say(b"ACL", b"SETUSER", b"bob", b"reset", b"on", b">other", b"~*", b"+@all", b"-@admin") == b"OK"
+    assert client.say(b"GET", b"a") == b"1"  # changed, not deleted
+    root.say(b"ACL", b"DELUSER", b"bob")
+    root.say(b"ACL", b"SETUSER", b"bob", b"on", b">third", b"~*", b"+@all", b"-@admin")
+    assert client.say(b"GET", b"a") == "NOAUTH Authentication required."
+    assert client.say(b"AUTH", b"bob", b"third") == b"OK"
+    assert client.say(b"GET", b"a") == b"1"
+    assert client.say(b"RAFT", b"ONCE", b"%d" % session, b"1", b"SET", b"a", b"1").startswith("NOSESSION")
+    assert b"".join(root.node.replay().snapshot()) == b"".join(root.node.machine.snapshot())
+
+
+def test_password_of_deleted_user_does_not_log_in_to_new_one(root: Talker) -> None:
+    """The user is deleted, and another one of its name made, while its password is being checked."""
+    user(root, b"bob", b"~*", b"+@all", b"-@admin")
+    session = root.node.connect().session
+    (order,) = session.receive(b"AUTH bob pw-secret\r\n", 10**12)
+    assert isinstance(order, OffLoop)
+    right = order.work()
+    assert right == b"1"
+    root.say(b"ACL", b"DELUSER", b"bob")
+    root.say(b"ACL", b"SETUSER", b"bob", b"on", b">third", b"~*", b"+@all", b"-@admin")
+    session.answered(right, 10**12)
+    (refused,) = session.receive(b"GET a\r\n", 10**12)
+    assert isinstance(refused, Send)
+    assert refused.data.startswith(b"-NOAUTH")
+
+
 # The machine decides too.
 
 
@@ -327,7 +360,7 @@ def test_acl_shows_users_without_passwords(root: Talker) -> None:
     listed = root.say(b"ACL", b"LIST")
     assert [line.split()[1] for line in listed] == [b"root", b"bob"]
     again = read_users([line.decode() for line in listed])
-    assert again.users == root.node.machine.users.users
+    assert again.users == [msgspec.structs.replace(one, made=0) for one in root.node.machine.users.users]
 
 
 def test_log_names_refusals(root: Talker) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from enum import Enum
+from hashlib import blake2b
 from typing import Final, final
 
 from raft_core.structs import Value
@@ -213,6 +214,22 @@ class CrashDisk:
     def unsynced(self) -> int:
         """How many changes have not been covered by a sync: they are numbered from 0."""
         return sum(len(node.pending) for node in self._nodes()) + len(self._pending_names)
+
+    def digest(self) -> bytes | None:
+        """Return a digest of all names and bytes: disks with equal ones are the same to a store that opens them.
+
+        None while the cache holds what the medium does not.
+        """
+        if self._names != self._stable_names or self._pending_names:
+            return None
+        found = blake2b(f"{self.capacity}".encode(), digest_size=20)
+        for name, node in sorted(self._names.items()):
+            if node.pending or node.live != node.stable or node.size != node.stable_size:
+                return None
+            sectors = sorted(node.live.items())
+            found.update(f"|{name}|{node.size}|{[number for number, _ in sectors]}|".encode())
+            found.update(b"".join([content for _, content in sectors]))
+        return found.digest()
 
     def crash(self, survivors: Collection[int] = ()) -> CrashDisk:
         """Return the disk after a power loss: the synced data, and the unsynced changes with these numbers.

@@ -208,6 +208,27 @@ def test_changes_behind_the_stores_back_survive_power_losses() -> None:
         disk.crash().open("f")
 
 
+def test_disks_of_equal_bytes_have_equal_digests_and_an_unsynced_one_has_none() -> None:
+    disk = CrashDisk()
+    file = durable_file(disk, "f", b"a")
+    before = disk.digest()
+    assert before is not None
+    file.write_at(0, b"b")
+    assert disk.digest() is None
+    assert disk.crash().digest() == disk.twin().crash().digest() == before
+    assert disk.crash([0]).digest() not in (before, None)
+    disk.faults[disk.calls + 1] = Fault(FaultKind.LOST_SYNC)
+    with pytest.raises(FileFailed):
+        file.sync()
+    assert disk.digest() is None  # readers see what the medium never got
+
+    named = disk.crash()
+    named.rename("f", "g")
+    assert named.digest() is None
+    named.sync_directory()
+    assert named.digest() not in (before, None)
+
+
 def test_a_twin_is_independent() -> None:
     disk = CrashDisk()
     file = durable_file(disk, "f", b"a")
@@ -244,7 +265,7 @@ def test_the_file_store_survives_a_sample_of_every_fault_as_the_command_opens_it
     report = crash_disk_check(open_for_crash_check, every=211)
     counts = report.counts
     assert report.never_seen == ()
-    assert counts["seen: recoveries that kept two segments or more"] > 1000
+    assert counts["seen: recoveries that kept two segments or more"] > 500
     assert counts["seen: segments dropped while the store was open"] >= 3
     assert counts["operations in the script"] >= 30
     assert counts["segments begun"] >= 3 + 2
@@ -256,10 +277,18 @@ def test_the_file_store_survives_a_sample_of_every_fault_as_the_command_opens_it
 
 
 @pytest.mark.slow
-def test_the_file_store_survives_every_fault_of_one_script() -> None:
-    report = crash_disk_check(open_store)
-    assert report.counts["flipped bits: tried"] >= 16 * 1024 * 8
-    assert report.counts["power losses inside a write"] > 20_000
+def test_the_file_store_survives_every_power_loss_of_one_script() -> None:
+    check = _Check(open_store, make_script(0), 0, 1)
+    check.power_losses()
+    assert check.counts["power losses inside a write"] > 20_000
+
+
+@pytest.mark.slow
+def test_no_bit_that_is_flipped_is_taken_for_right() -> None:
+    # Two or three bits of every byte: `python -m raft_testing crash-disk` flips them all.
+    check = _Check(open_store, make_script(0), 0, 3)
+    flip_bits(check)
+    assert check.counts["flipped bits: tried"] >= 16 * 1024 * 8 / 3
 
 
 def test_a_store_that_never_merges_survives_too_and_progress_is_told() -> None:
@@ -282,7 +311,6 @@ def test_a_check_that_kept_and_dropped_no_segment_says_so() -> None:
     assert CrashReport({"recoveries checked": 9}).never_seen == ()  # of a store with another format nothing is known
 
 
-@pytest.mark.slow
 def test_several_scripts_add_up() -> None:
     report = crash_disk(open_store, scripts=2, seed=20, every=1999)
     assert report.counts["scripts"] == 2

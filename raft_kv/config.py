@@ -20,6 +20,7 @@ from raft_core.node.config import NodeConfig, split_address
 from raft_core.node.limits import SECOND, NodeLimits, check_node
 from raft_core.node.security import TLS, is_loopback
 from raft_core.settings import Settings
+from raft_kv.election_timeout import ELECTION_TIMEOUT, take_election_timeout
 from raft_kv.features import FEATURES
 from raft_kv.log_output import FORMATS, LEVELS
 from raft_kv.options import Option, ValueAt, Values, known_names, register, structure, with_variables
@@ -414,8 +415,8 @@ OPTIONS: Final = with_variables(
     Option(
         name="set",
         metavar="NAME=VALUE",
-        help="a setting of the protocol, such as election_ticks=100, or of the node, such as leader_wait=500000000"
-        " (repeatable)",
+        help="a setting, such as election_timeout=1.5 (seconds), snapshot_entries=50000 or inline_sync=true"
+        " (repeatable); all of them: docs/configuration.md",
         repeated=True,
     ),
     Option(
@@ -464,6 +465,8 @@ def given_values(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Values
 
 def _table_of(name: str) -> str:
     """Return the table for a setting; for an unknown one, that of the most similar name."""
+    if name == ELECTION_TIMEOUT:
+        return "settings"
     limits = known_names(NodeLimits)
     likely = get_close_matches(name, [*known_names(Settings), *limits], 1)
     return "host" if likely and likely[0] in limits else "settings"
@@ -482,6 +485,7 @@ def serve_config(given: Values | Mapping[str, Any]) -> ServeConfig:
     fill_in(values, socket.gethostname())
     if "id" not in values.tree:
         raise SettingsError("this node's id is missing: give --id, RAFT_KV_ID, or id in the file of --config")
+    take_election_timeout(values)
     host = values.tree.setdefault("host", {})
     if isinstance(host, dict):
         host.setdefault("leader_wait", _LEADER_WAIT)

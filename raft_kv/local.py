@@ -32,7 +32,7 @@ from raft_kv.glob import matcher
 from raft_kv.listing import answer_command
 from raft_kv.resp import EMPTY_ARRAY, OK, CommandError, Map, Reply
 from raft_kv.status import ServerStatus
-from raft_kv.status_replies import REDIS_VERSION, features_map, info_text, role_reply, status_map
+from raft_kv.status_replies import REDIS_VERSION, features_map, info_text, role_reply, status_reply
 from raft_kv.version import version
 
 __all__ = ["Later", "answer_locally", "is_once", "once_of"]
@@ -206,7 +206,7 @@ def _script(client: Client, call: list[bytes], _status: ServerStatus | None) -> 
 # RAFT: commands of an operator.
 
 _RAFT_HELP: Final = (
-    "RAFT STATUS -- the state of this node, as names and values.",
+    "RAFT STATUS -- the state and the settings of this node: lines of text; in RESP3 (HELLO 3), names and values.",
     "RAFT EXPLAIN -- why this node is not the leader, and everything that waits, one sentence each.",
     "RAFT ADD <id> <host:port> [LEARNER] -- add a node; it becomes a voter once it has caught up, unless LEARNER.",
     "    Start it first: raft-kv serve --id <id> --join …; the address is where it listens for peers.",
@@ -255,7 +255,7 @@ def _node(text: bytes) -> NodeId:
 def _raft(_client: Client, call: list[bytes], status: ServerStatus | None) -> Reply | Later:
     match _word(call), call[2:]:
         case "status", []:
-            return Later(Inspect()) if status is None else status_map(status)
+            return Later(Inspect()) if status is None else status_reply(status)
         case "explain", []:
             return Later(Inspect()) if status is None else list(status.reasons)
         case "help", []:

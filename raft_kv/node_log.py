@@ -15,6 +15,7 @@ from raft_core.effects import Alarm, AlarmKind, RoleChanged
 from raft_core.node.status import NodeStatus
 from raft_core.status import Status
 from raft_kv.config import ServeConfig
+from raft_kv.effective import effective_settings, settings_in_words
 from raft_kv.log_output import LOG
 from raft_kv.refusals import AT_CLIENTS
 from raft_kv.version import version
@@ -62,10 +63,13 @@ class NodeLog:
         scheme = "https" if config.health_uses_tls else "http"
         text = (
             f"raft-kv {version()} started: cluster {config.cluster}, clients at {listen}, peers at {peer_address}, "
-            f"data in {config.directory}, loop {config.loop}" + (f", health at {scheme}://{health}/" if health else "")
+            f"data in {config.directory}" + (f", health at {scheme}://{health}/" if health else "")
         )
+        settings = effective_settings(config)
+        text += f"; {settings_in_words(settings)}"
         details = {"version": version(), "cluster": config.cluster, "data": config.directory, "loop": config.loop}
-        self._write("started", text, listen=listen, peer_listen=peer_address, health=health, **details)
+        places = {"listen": listen, "peer_listen": peer_address, "health": health}
+        self._write("started", text, **places, **details, settings=settings)
 
     def role_changed(self, change: RoleChanged) -> None:
         """Log another role, term or leader."""

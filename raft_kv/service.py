@@ -24,6 +24,7 @@ from raft_kv.client_session import Session
 from raft_kv.client_session_values import SessionLimits
 from raft_kv.clients import RequestBook
 from raft_kv.config import ServeConfig
+from raft_kv.effective import Effective, effective_settings
 from raft_kv.features import FeatureGate
 from raft_kv.garbage import leave_out
 from raft_kv.health.history import History
@@ -152,10 +153,12 @@ class Service:
     _started: float = attrs.field(factory=time.monotonic)
     _alarms: Outputs = attrs.field(factory=Outputs)
     _certificate: OwnCertificate = attrs.field(init=False)
+    _settings: Effective = attrs.field(init=False)
     _numbers: count[int] = attrs.field(factory=lambda: count(1))
 
     def __attrs_post_init__(self) -> None:
         self.log = NodeLog(self.config)
+        self._settings = effective_settings(self.config)
         self._certificate = OwnCertificate(self._alarms)
         self.refusals = Refusals(self.log.refused)
         self.access = Access(self.machine, self.users)
@@ -270,6 +273,7 @@ class Service:
             peer_address=self.peer_address,
             process=os.getpid(),
             data=self.config.directory,
+            settings=self._settings,
             wall=time.time_ns() // 1_000_000,
             uptime_seconds=int(time.monotonic() - self._started),
             connections=len(self.outputs),

@@ -17,6 +17,7 @@ from raft_core.node.status import NodeStatus, Phase
 from raft_core.node.status import PeerStatus as Connection
 from raft_core.status import PeerStatus as Progress
 from raft_core.status import Status
+from raft_kv.effective import Effective
 
 __all__ = ["PeerStatus", "ServerStatus", "status_of_node"]
 
@@ -81,6 +82,8 @@ class ServerStatus:
     listen: str = ""
     peer_address: str = ""
     data: str = ""
+    settings: Effective = attrs.field(factory=dict)
+    """Those in force: see `raft_kv.effective`."""
     uptime_seconds: int = 0
     wall: int = 0
     """The wall clock: milliseconds since 1970."""

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from raft_core.errors import SettingsError
 from raft_core.node.config import split_address
+from raft_kv.effective import settings_in_words
 from raft_kv.node_client import NodeReport, report_of
 
 __all__ = ["StatusOptions", "exit_status", "run_status"]
@@ -123,13 +124,14 @@ def _shown(reports: dict[str, NodeReport]) -> RenderableType:
     for address, report in reports.items():
         table.add_row(address, *_cells(report))
     clusters = dict.fromkeys(_cluster(report) for report in reports.values() if not report.error)
+    settings = _settings(reports)
     waits = [
         Text(f"node {report.status['node']}: {reason}")
         for report in reports.values()
         for reason in report.reasons
         if not report.error
     ]
-    return Group(table, *map(Text, clusters), *waits)
+    return Group(table, *map(Text, [*clusters, *settings]), *waits)
 
 
 def _cells(report: NodeReport) -> list[RenderableType]:
@@ -141,6 +143,16 @@ def _cells(report: NodeReport) -> list[RenderableType]:
     connected = sum(bool(peer.get("connected")) for peer in peers)
     phase = str(status.get("phase", ""))
     return [*cells, Text(f"{connected}/{len(peers)}"), Text("" if phase == "running" else phase, style="yellow")]
+
+
+def _settings(reports: dict[str, NodeReport]) -> list[str]:
+    """Return a line for each different choice of settings, with the nodes that have it."""
+    nodes: dict[str, list[str]] = {}
+    for report in reports.values():
+        settings = report.status.get("settings")
+        if isinstance(settings, dict):
+            nodes.setdefault(settings_in_words(settings), []).append(str(report.status.get("node")))
+    return [f"settings of node {', '.join(those)}: {words}" for words, those in nodes.items()]
 
 
 def _cluster(report: NodeReport) -> str:

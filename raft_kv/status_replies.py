@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from raft_kv.resp import Map, Reply
+from raft_kv.resp import Encoded, Map, Reply, encode
 from raft_kv.status import PeerStatus, ServerStatus
 
-__all__ = ["REDIS_VERSION", "info_text", "role_reply", "status_map"]
+__all__ = ["REDIS_VERSION", "info_text", "role_reply", "status_reply"]
 
 REDIS_VERSION: Final = "7.2.0"
 """The Redis release whose commands and errors this server follows; client libraries choose their commands by it."""
@@ -100,6 +100,7 @@ def _sections(status: ServerStatus) -> dict[str, list[tuple[str, object]]]:
             ("raft_learners", _numbers(status.learners)),
             ("raft_features", ",".join(status.features)),
         ],
+        "settings": [(name, value) for name, value in _settings(status)],
         "cluster": [("cluster_enabled", 0)],
         "keyspace": [("db0", f"keys={status.keys},expires={status.expiring},avg_ttl=0")] if status.keys else [],
     }
@@ -159,8 +160,38 @@ def features_map(status: ServerStatus) -> Reply:
     )
 
 
-def status_map(status: ServerStatus) -> Reply:
-    """Return the reply to RAFT STATUS: names and values."""
+def status_reply(status: ServerStatus) -> Reply:
+    """Return the reply to RAFT STATUS: in RESP3 names and values, in RESP2 lines, which redis-cli shows one by one."""
+    values = _status_map(status)
+    return Encoded(encode(tuple(_lines(values)), 2), encode(values, 3))
+
+
+def _lines(values: Map) -> Iterator[str]:
+    """Yield a line for each name, and for each setting and each peer."""
+    for name, value in values.pairs:
+        if name == "peers":
+            for peer in value if isinstance(value, tuple) else ():
+                (_, node), *others = peer.pairs if isinstance(peer, Map) else ()
+                yield f"peer {_short(node)}: {', '.join(f'{_short(each)} {_short(one)}' for each, one in others)}"
+        elif isinstance(value, Map):
+            yield from (f"{_short(name)} {_short(each)}: {_short(one)}" for each, one in value.pairs)
+        else:
+            yield f"{_short(name)}: {_short(value)}"
+
+
+def _short(value: Reply) -> str:
+    """Return a value of the status as text."""
+    if value is None or value == "" or value == ():
+        return "none"
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _settings(status: ServerStatus) -> Iterator[tuple[str, Reply]]:
+    for name, value in status.settings.items():
+        yield name, int(value) if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else value
+
+
+def _status_map(status: ServerStatus) -> Map:
     return Map(
         (
             ("node", status.node),
@@ -189,6 +220,7 @@ def status_map(status: ServerStatus) -> Reply:
             ("max_memory", status.max_memory),
             ("features", status.features),
             ("own_features", status.own_features),
+            ("settings", Map(tuple(_settings(status)))),
             ("peers", tuple(_peer(peer) for peer in status.peers)),
         )
     )

@@ -162,6 +162,7 @@ class NodeConfig:
         return super().__new__(cls)
 
     def __attrs_post_init__(self) -> None:
+        check_node(self.node)
         check_types(self)
         for text in chain.from_iterable(self.metadata.items()):
             check_setting("a name or value of metadata", text, str)
@@ -171,7 +172,7 @@ class NodeConfig:
         self.limits.settings_of_core(self.settings)  # raises if they contradict each other
         if self.recorder_bytes < 0:
             raise SettingsError(f"recorder_bytes is a number of bytes, not {self.recorder_bytes}")
-        for node in (self.node, *self.members, *self.known):
+        for node in (*self.members, *self.known):
             check_node(node)
         if not self.cluster:
             raise SettingsError("a cluster needs a name, so that it is never mixed up with another")

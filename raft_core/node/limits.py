@@ -29,7 +29,8 @@ _MIB: Final = 1024 * 1024
 
 def check_node(node: int) -> None:
     """Raise `SettingsError` if `node` is not a valid node id."""
-    check_setting("a node id", node, int)
+    if not isinstance(node, int) or isinstance(node, bool):
+        check_setting("a node id", node, int)
     if not 0 < node <= MAX_INT63:
         raise SettingsError(f"a node id is a positive number below 2**63, not {node}")
 

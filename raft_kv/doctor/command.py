@@ -17,9 +17,10 @@ from raft_core.node.config import split_address
 from raft_kv.config import ServeConfig, given_values, serve_config
 from raft_kv.doctor.certificates import check_certificate
 from raft_kv.doctor.disk import DiskFacts, check_data, check_disk, look_at_disk
-from raft_kv.doctor.finding import Finding, Level, exit_status, right, warning, wrong
+from raft_kv.doctor.finding import Finding, Level, exit_status, note, right, warning, wrong
 from raft_kv.doctor.nodes import check_nodes, examine
 from raft_kv.doctor.settings import check_settings, election_seconds, room_needed
+from raft_kv.effective import effective_settings, settings_in_words
 from raft_kv.log_output import print_line
 from raft_kv.version import version
 from raft_storage.location import parse_location
@@ -69,6 +70,7 @@ def _locally(options: DoctorOptions, environ: Mapping[str, str]) -> list[Finding
         try:
             config = serve_config(given_values({"config": options.config}, environ))
             findings.append(right("configuration", options.config, f"it is one of node {config.id}"))
+            findings.append(note("settings", options.config, settings_in_words(effective_settings(config))))
         except (SettingsError, OSError) as failure:
             text = str(failure).replace("\n", ";")
             findings.append(wrong("configuration", options.config, text, "correct it: raft-kv serve refuses it"))

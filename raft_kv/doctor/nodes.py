@@ -13,6 +13,7 @@ import attrs
 from raft_core.errors import SettingsError
 from raft_core.node.config import split_address
 from raft_kv.doctor.finding import Finding, note, right, warning, wrong
+from raft_kv.effective import settings_in_words
 from raft_kv.features import MAX_MEMORY, USERS
 from raft_kv.node_client import NodeReport, report_of
 
@@ -78,6 +79,7 @@ def check_nodes(nodes: Sequence[Examined], version: str, dial: Dials = dials) ->
     findings += _versions(alive, version)
     findings += _entries(alive)
     findings += _features(alive)
+    findings += _settings(alive)
     findings += [_clock(node) for node in alive]
     findings += _quorum(alive)
     findings += _members(alive)
@@ -179,6 +181,30 @@ def _features(nodes: Sequence[Examined]) -> Iterator[Finding]:
         "not used yet: commands that need them are refused. RAFT FEATURES ENABLE enables them; then there is no way "
         "back to the older release",
     )
+
+
+_ALIKE: Final = ("election_timeout_seconds", "heartbeat_seconds", "log_max_bytes", "max_entry_bytes", "lease_reads")
+"""Settings in which the members should agree: a difference costs availability, or large commands are refused."""
+
+
+def _settings(nodes: Sequence[Examined]) -> Iterator[Finding]:
+    """Tell the settings in force, and in which of them the nodes differ."""
+    told = [node for node in nodes if node.status.get("settings")]
+    groups: dict[str, list[str]] = {}
+    for node in told:
+        groups.setdefault(settings_in_words(node.status["settings"]), []).append(str(node.status.get("node")))
+    for words, those in groups.items():
+        yield right("settings", f"node {', '.join(those)}", words)
+    for name in _ALIKE:
+        values = {str(node.status.get("node")): node.status["settings"].get(name, "default") for node in told}
+        if len(set(values.values())) > 1:
+            where = ", ".join(f"node {node} {value}" for node, value in values.items())
+            yield warning(
+                "settings",
+                f"{name}: {where}",
+                "the members differ",
+                "give all members the same value, and restart them one by one",
+            )
 
 
 def _clock(node: Examined) -> Finding:

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
+from raft_core.settings import Settings
 from raft_kv.cli import main
 from raft_kv.config import ServeConfig
 from raft_kv.demo.cluster import Cluster, free_ports
@@ -18,6 +19,7 @@ from raft_kv.doctor.disk import DiskFacts, check_data, check_disk, look_at_disk
 from raft_kv.doctor.finding import Finding, Level, exit_status, note, right, warning, wrong
 from raft_kv.doctor.nodes import Examined, check_nodes, examine
 from raft_kv.doctor.settings import check_settings
+from raft_kv.effective import effective_settings
 from raft_kv.node_client import NodeConnection, NodeReport
 from raft_kv.version import version
 from raft_storage import Location, open_store
@@ -60,6 +62,20 @@ def test_healthy_cluster_is_right_in_every_check() -> None:
     assert {each.level for each in findings} == {Level.RIGHT}
     assert {each.check for each in findings} >= {"reachable", "versions", "clock", "quorum", "members", "address"}
     assert exit_status(findings) == 0
+
+
+def test_settings_of_the_members_are_shown_and_compared() -> None:
+    usual = effective_settings(ServeConfig(id=1))
+    slow = effective_settings(ServeConfig(id=2, settings=Settings(election_ticks=100, max_entry_bytes=1 << 21)))
+
+    alike = judged(seen(status(1, settings=usual), status(2, settings=usual), status(3)))
+    unlike = judged(seen(status(1, settings=usual), status(2, settings=slow)))
+
+    assert [each.subject for each in alike if each.check == "settings"] == ["node 1, 2"]
+    assert bad(alike) == set()
+    assert bad(unlike) == {("settings", Level.WARNING)}
+    warned = [each.subject for each in unlike if each.level is Level.WARNING]
+    assert [subject.partition(":")[0] for subject in warned] == ["election_timeout_seconds", "max_entry_bytes"]
 
 
 BROKEN: list[tuple[str, list[Examined], set[tuple[str, Level]]]] = [

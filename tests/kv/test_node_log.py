@@ -126,6 +126,7 @@ def test_events_of_a_node_are_one_record_each(kept: Kept) -> None:
         ("stopping", "INFO", 3),
         ("stopped", "INFO", 3),
     ]
+    assert records[0]["settings"]["election_timeout_seconds"] == 0.5
     assert (records[1]["role"], records[1]["leader"]) == ("follower", 2)
     assert records[2]["alarm"] == "disk_stall"
     assert (records[3]["user"], records[3]["address"], records[3]["others"]) == ("", "10.0.0.9", 7)

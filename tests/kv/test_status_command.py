@@ -71,6 +71,7 @@ def test_table_has_a_row_for_each_node_and_its_members(node: str, capsys: pytest
     assert first.split()[:3] == [node, "1", "leader"]
     assert second.split()[0] == f"127.0.0.1:{port}"
     assert any("voters 1" in line for line in rest)
+    assert any(line.startswith("settings of node 1: election timeout 0.5 to 1 s") for line in rest)
 
 
 def test_unreachable_node_is_status_1(capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,13 +37,16 @@ from raft_kv.client_session_values import (
     Read,
     SessionEffect,
     Share,
+    ShareRead,
     TransferLeadership,
     Wait,
 )
 from raft_kv.keyspace import Millis
 from raft_kv.output_buffer import OutputBuffer
 from raft_kv.service import Service, cluster_clock
-from raft_kv.shared_entries import SharedEntries, SharedEntry
+from raft_kv.shared_entries import SharedEntry
+from raft_kv.shared_reads import SharedRead
+from raft_kv.sharing import SharedRequest, Sharing
 
 __all__ = ["PASS_SECONDS", "ClientConnection", "ClientTable", "Threads", "Transport", "Turns"]
 
@@ -168,7 +171,12 @@ class ClientTable:
         self.turns: Final = turns
         self.timeout: Final = service.config.request_timeout
         self.connections: Final[dict[int, ClientConnection]] = {}
-        self._entries: Final = SharedEntries(self._submit, self._settle)
+        settle = self._settle
+        self._shared: Final = {  # by protocol; 0 for writes, whose replies are the same in both
+            0: Sharing(partial(SharedEntry, settle), self._submit),
+            2: Sharing(partial(SharedRead, settle, 2, self.clock), self._submit),
+            3: Sharing(partial(SharedRead, settle, 3, self.clock), self._submit),
+        }
         self._clock_at = 0.0
         self._clock: Millis = 0
 
@@ -179,22 +187,26 @@ class ClientTable:
             self._clock = cluster_clock(self.node)
         return self._clock
 
-    def share(self, connection: ClientConnection, calls: list[list[bytes]], size: int) -> None:
-        """Have the commands applied in one entry with those of the other clients of this pass."""
-        if self._entries.add(connection, calls, size):
-            self.turns.last(self._entries.flush)
+    def share(self, connection: ClientConnection, calls: list[list[bytes]], size: int, protocol: int) -> None:
+        """Have the commands carried out in one request with those of the other clients of this pass.
 
-    def _submit(self, entry: SharedEntry) -> Refused | None:
+        `protocol`: of the replies to reads, 2 or 3; 0: these are writes.
+        """
+        shared = self._shared[protocol]
+        if shared.add(connection, calls, size):
+            self.turns.last(shared.flush)
+
+    def _submit(self, shared: SharedRequest) -> Refused | None:
         try:
-            self.node.submit(requests.Propose(entry.encoded()), entry, timeout=self.timeout)
+            self.node.submit(shared.request(), shared, timeout=self.timeout)
         except Refused as failure:
             return failure
         return None
 
-    def _settle(self, entry: SharedEntry, outcome: Answered) -> None:
+    def _settle(self, shared: SharedRequest, outcome: Answered) -> None:
         """Answer the clients in a pass of their own, since there may be hundreds."""
         self.turns.begin()
-        entry.settle(outcome)
+        shared.settle(outcome)
         self.turns.end()
 
     def disconnect(self, clients: Sequence[int]) -> None:
@@ -286,7 +298,7 @@ class ClientConnection:
         else:
             self._take(outcome)
 
-    # For a shared entry.
+    # For a shared request.
 
     def share_answered(self, replies: bytes) -> None:
         """Take the replies to its commands."""
@@ -295,8 +307,12 @@ class ClientConnection:
         else:
             self._replied(replies)
 
+    def share_declined(self) -> None:
+        """Make a request of its own, in its turn."""
+        self._table.turns.later(self._declined)
+
     def share_failed(self, outcome: Answered | Refused) -> None:
-        """Take note that the entry was not carried out, or that its outcome is unknown."""
+        """Take note that the request was not carried out, or that its outcome is unknown."""
         if isinstance(outcome, Refused):
             failure = outcome
             self._guarded(lambda: self._session.failed(failure, self._table.clock()))
@@ -329,10 +345,10 @@ class ClientConnection:
         if self._gone:
             return
         try:
-            call = self._session.short_write(data)
-            if call is not None:
+            short = self._session.short_call(data)
+            if short is not None:
                 self.busy = self.output.open = True
-                self._table.share(self, [call], len(data))
+                self._table.share(self, [short[0]], len(data), short[1])
                 return
             self._go_on(self._session.receive(data, self._table.clock()))
         except Exception:
@@ -342,7 +358,7 @@ class ClientConnection:
         if self._gone:
             return
         try:
-            if not self.output.unsent and self._session.write_answered():
+            if not self.output.unsent and self._session.short_answered():
                 self.output.open = False
                 self._transport.send(replies)
                 if not self._gone:
@@ -371,6 +387,9 @@ class ClientConnection:
         except (Refused, OutcomeUnknown) as failure:
             return self._session.failed(failure, now)
         return self._session.answered(data, now)
+
+    def _declined(self) -> None:
+        self._guarded(lambda: self._session.declined(self._table.clock()))
 
     def _resume(self) -> None:
         self._guarded(lambda: self._session.resume(self._table.clock()))
@@ -427,7 +446,10 @@ class ClientConnection:
     def _begin(self, order: SessionEffect) -> list[SessionEffect] | None:
         """Begin an order of the session. Return its effects if it is done at once."""
         if type(order) is Share:
-            self._table.share(self, order.calls, order.size)
+            self._table.share(self, order.calls, order.size, 0)
+            return None
+        if type(order) is ShareRead:
+            self._table.share(self, order.calls, order.size, order.protocol)
             return None
         if type(order) is Propose:
             return self._ask(requests.Propose(order.command))

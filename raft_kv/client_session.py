@@ -5,9 +5,9 @@ and reads no clock; the server moves its bytes.
 
 Clients may rely on this order: commands of one connection are carried out in the order in which they were sent. So one
 request is open at a time, and later commands wait: consecutive writes become one log entry (each succeeds or fails on
-its own; it is no transaction), consecutive reads one query. A read waits for the write before it, and a write for the
-read before it. The server does not read from a client while its request is open, so the memory for one client is
-bounded by the limits and the bytes of one read.
+its own; it is no transaction), consecutive reads one query. Short ones share it with those of other clients. A read
+waits for the write before it, and a write for the read before it. The server does not read from a client while its
+request is open, so the memory for one client is bounded by the limits and the bytes of one read.
 
 The work for a client in one turn is bounded by its cost, not by its bytes: 64 KiB can hold ten thousand commands, or
 request a hundred megabytes of replies. After that much work the session returns `Pause`, and other clients have turns.
@@ -21,7 +21,7 @@ import attrs
 
 from raft_core.errors import OutcomeUnknown, Refused
 from raft_kv import log_format as entries
-from raft_kv.client_session_state import LONG, SessionState
+from raft_kv.client_session_state import APART, SessionState
 from raft_kv.client_session_values import (
     BackUp,
     Close,
@@ -32,10 +32,11 @@ from raft_kv.client_session_values import (
     Send,
     SessionEffect,
     Share,
+    ShareRead,
 )
 from raft_kv.client_transaction import TransactionState, sweeps
 from raft_kv.client_users import Begun
-from raft_kv.commands import ONE_LINE, READ, SESSION, WRITE, Command, look_up, plain
+from raft_kv.commands import ONE_LINE, READ, SESSION, SHORT_READS, WRITE, Command, look_up, plain
 from raft_kv.commands.connection import check_database
 from raft_kv.commands.table import ADMIN
 from raft_kv.keyspace import Keyspace, Millis
@@ -52,6 +53,7 @@ from raft_kv.open_requests import (
     Reading,
     Refusing,
     SettingUser,
+    SharedReading,
     Watching,
     Writing,
     failure_replies,
@@ -114,6 +116,14 @@ class Session(SessionState):
             self._queue.popleft()
         self._replies.append(failure_replies(waiting, error))
         return self._proceed(now)
+
+    def declined(self, now: Millis) -> list[SessionEffect]:
+        """Take note that shared reads were not answered: make them a query of their own."""
+        waiting = self._open
+        assert type(waiting) is SharedReading
+        self._apart = APART
+        self._open = Reading(waiting.calls)
+        return self._proceed(now, self._read(waiting.calls, now))
 
     def inspected(self, status: ServerStatus, now: Millis) -> list[SessionEffect]:
         """Take the status requested by `Inspect`."""
@@ -225,8 +235,13 @@ class Session(SessionState):
             if self._one_line:
                 return Share(calls, self._queued_bytes)
             return self._propose(Calls(self.client.protocol, calls))
-        reading = self._open = Reading(self._gather(READ))
-        return self._read(reading.calls, now)
+        calls = self._gather(READ)
+        if self._one_line and not self._apart:
+            self._open = SharedReading(calls)
+            return ShareRead(calls, self._queued_bytes, self.client.protocol)
+        self._apart -= self._apart > 0
+        self._open = Reading(calls)
+        return self._read(calls, now)
 
     def _out_of_place(self, command: Command, call: list[bytes]) -> str | None:
         """Return an error while the connection has selected a database which does not exist."""
@@ -248,6 +263,7 @@ class Session(SessionState):
         queue, limit = self._queue, self.limits.batch_calls
         few_bytes = self._queued_bytes <= self.limits.batch_bytes
         one_line = self._queued_bytes <= self.limits.shared_bytes and not self._checks
+        short = ONE_LINE if flag is WRITE else SHORT_READS
         while queue and len(calls) < limit:
             call = queue[0]
             if type(call) is not list:
@@ -264,7 +280,9 @@ class Session(SessionState):
                     break
             queue.popleft()
             calls.append(call)
-            one_line = one_line and len(call) == ONE_LINE.get(call[0], LONG)[0]
+            if one_line:
+                known = short.get(call[0])
+                one_line = known is not None and known.words == len(call)
             if command is None and sweeps(call):
                 break
         self._one_line = one_line
@@ -400,7 +418,7 @@ class Session(SessionState):
 
     def _on_answer(self, waiting: Open | None, data: bytes, now: Millis) -> SessionEffect | None:
         assert waiting is not None, "an answer without an open request"
-        if isinstance(waiting, Writing):
+        if isinstance(waiting, Writing | SharedReading):
             self._replies.append(data)
             return None
         if isinstance(waiting, Reading):

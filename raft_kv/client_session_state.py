@@ -1,7 +1,7 @@
-"""`SessionState`: what a client's session remembers, and the short way of its most frequent request through it.
+"""`SessionState`: what a client's session remembers, and the short way of its most frequent requests through it.
 
-A write of one command in one packet needs no queue, no batch and no effects: `short_write` takes it, `write_answered`
-its reply. Both do what `client_session.Session` does, in fewer steps, and take nothing that is not as simple as that.
+A short command alone in one packet needs no queue, no batch and no effects: `short_call` takes it, `short_answered` its
+reply. Both do what `client_session.Session` does, in fewer steps, and take nothing that is not as simple as that.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from raft_kv.client_session_values import SessionEffect, SessionLimits
 from raft_kv.client_transaction import TransactionState
 from raft_kv.client_users import ClientUser
 from raft_kv.clients import Client, RequestBook
-from raft_kv.commands import ONE_LINE
+from raft_kv.commands import ONE_LINE, SHORT_READS, ShortCall
 from raft_kv.features import FeatureGate
-from raft_kv.open_requests import Open, Writing
+from raft_kv.open_requests import Open, SharedReading, Writing
 from raft_kv.resp_parser import Request, RequestParser
 from raft_kv.scripts import Scripts
 from raft_kv.users.access import Access
 
-__all__ = ["LONG", "SessionState"]
+__all__ = ["APART", "SessionState"]
 
-LONG: Final = (0, b"")
-"""In place of an item of `ONE_LINE`, for other commands."""
+APART: Final = 15
+"""So many reads a client makes by itself after one that could not be answered together with those of others."""
+_SHORT: Final[dict[bytes, ShortCall]] = ONE_LINE | SHORT_READS
 _ONE_WRITE: Final = Writing(1)
 
 
@@ -57,7 +58,9 @@ class SessionState:
     _checks: bool = attrs.field(default=False, init=False)
     """There are users, so rights are checked."""
     _one_line: bool = attrs.field(default=False, init=False)
-    """The calls gathered last may share a log entry with other clients' calls."""
+    """The calls gathered last may share a log entry, or a query, with other clients' calls."""
+    _apart: int = attrs.field(default=0, init=False)
+    """So many of the next reads are not shared."""
 
     def __attrs_post_init__(self) -> None:
         self.client = Client(self.number, self.scripts)
@@ -70,11 +73,11 @@ class SessionState:
         """Return the number of requests received."""
         return self.client.commands
 
-    def short_write(self, data: bytes) -> list[bytes] | None:
-        """Take `data` if it is one short write and nothing waits before it: return the command to be shared.
+    def short_call(self, data: bytes) -> tuple[list[bytes], int] | None:
+        """Take `data` if it is one short command and nothing waits before it.
 
-        None: nothing was taken; `receive` takes it. This is what `receive` does, in fewer steps for the most frequent
-        input.
+        Return the command to be shared, and for a read the client's protocol, for a write 0. None: nothing was taken;
+        `receive` takes it. This is what `receive` does, in fewer steps for the most frequent input.
         """
         if self._open is not None or self._queue or self._closed or len(data) > self.limits.shared_bytes:
             return None
@@ -84,21 +87,25 @@ class SessionState:
         call = self._parser.whole(data)
         if call is None:
             return None
-        words, name = ONE_LINE.get(call[0], LONG)
-        if len(call) != words:
+        known = _SHORT.get(call[0])
+        if known is None or len(call) != known.words or (known.reads and self._apart):
             return None
         client.seen = self.clients.clock()
         client.commands += 1
-        client.last_command = name
+        client.last_command = known.name
+        if known.reads:
+            self._open = SharedReading([call])
+            return call, client.protocol
         self._open = _ONE_WRITE
-        return call
+        return call, 0
 
-    def write_answered(self) -> bool:
-        """Close the open writes if nothing waits behind them: then their replies are all that has to be sent.
+    def short_answered(self) -> bool:
+        """Close the open shared request if nothing waits behind it: then its replies are all that has to be sent.
 
         False: nothing was done; `answered` takes the replies.
         """
-        if type(self._open) is not Writing or self._queue or self._parser.more:
+        kind = type(self._open)
+        if (kind is not Writing and kind is not SharedReading) or self._queue or self._parser.more:
             return False
         self._open = None
         return True

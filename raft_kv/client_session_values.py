@@ -1,7 +1,8 @@
 """The effects of a client session, and its limits.
 
 The server carries out every effect in order. An effect that asks for something is answered by one of
-`Session.answered`, `Session.failed`, `Session.inspected` and `Session.resume`; at most one such effect is open.
+`Session.answered`, `Session.failed`, `Session.declined`, `Session.inspected` and `Session.resume`; at most one such
+effect is open.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ __all__ = [
     "SessionEffect",
     "SessionLimits",
     "Share",
+    "ShareRead",
     "TransferLeadership",
     "Wait",
 ]
@@ -48,7 +50,7 @@ class SessionLimits:
     batch_bytes: int = 256 * 1024
     """The same in bytes; a single larger command is sent alone."""
     shared_bytes: int = 0
-    """Short writes of so many bytes may share a log entry with those of other clients."""
+    """Short writes of so many bytes may share a log entry with those of other clients, and short reads a query."""
     transaction_bytes: int = 1024 * 1024
     """Bytes queued between MULTI and EXEC."""
     transaction_calls: int = 65_536
@@ -91,6 +93,18 @@ class Share(Value, frozen=True):
 
     calls: list[list[bytes]]
     size: int
+
+
+@final
+class ShareRead(Value, frozen=True):
+    """Have these commands answered, in one query with those of other clients; answer with their replies.
+
+    If some would be long, do nothing and call `Session.declined`. `size`: bytes of the commands, at most.
+    """
+
+    calls: list[list[bytes]]
+    size: int
+    protocol: int
 
 
 @final
@@ -167,6 +181,7 @@ SessionEffect: TypeAlias = (
     | Close
     | Propose
     | Share
+    | ShareRead
     | Read
     | BackUp
     | Inspect

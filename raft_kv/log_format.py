@@ -12,14 +12,15 @@ A log entry is one of
 
 and a query is one of
 
-    byte 0      kind: 4 calls, 5 versions
+    byte 0      kind: 4 calls, 5 versions, 6 short reads of many clients
     bytes 1-8   cluster time in milliseconds as the asking node knows it; 0: answer by the log's time alone
-    bytes 9-    msgpack: [protocol, watched, calls, together, user] or [keys]
+    bytes 9-    msgpack: [protocol, watched, calls, together, user], [keys] or [protocol, calls]
 
 The answer to an entry is the RESP bytes of its replies, in order. The answer to a query of kind 4 is one byte (1:
 stopped early, at a deadline that only the asking node has seen pass), the number of calls answered as four bytes big
-endian, and their RESP bytes. The answer to kind 5 is a msgpack array of versions; empty if such a deadline was met. A
-`protocol` is 2 or 3.
+endian, and their RESP bytes. The answer to kind 5 is a msgpack array of versions; empty if such a deadline was met. The
+answer to kind 6 is a msgpack array of the RESP bytes of each reply, nil for a command that has to be asked again in a
+query of kind 4. A `protocol` is 2 or 3. Queries and their answers do not leave their process.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ __all__ = [
     "ANSWER_HEAD",
     "LONG_ANSWER",
     "QUERY",
+    "SHORT_READS",
     "Answered",
     "Bounded",
     "Calls",
@@ -54,10 +56,14 @@ __all__ = [
     "decode_answer",
     "decode_entry",
     "decode_query",
+    "decode_short_reads",
+    "decode_short_replies",
     "decode_versions",
     "encode_answer",
     "encode_entry",
     "encode_query",
+    "encode_short_reads",
+    "encode_short_replies",
     "encode_versions",
     "on_behalf",
     "stamp",
@@ -182,6 +188,9 @@ _QUERY: Final = 4
 _VERSIONS: Final = 5
 QUERY: Final = bytes([_QUERY])
 """The first byte of a query."""
+_SHORT_READS: Final = 6
+SHORT_READS: Final = bytes([_SHORT_READS])
+"""The first byte of a query of short reads."""
 _OPEN_SESSION: Final = 8
 _ONCE: Final = 9
 _CHANGE_USER: Final = 10
@@ -207,6 +216,7 @@ _DECODE_DELETE: Final = msgspec.msgpack.Decoder(DeleteUsers)
 _DECODE_QUERY: Final = msgspec.msgpack.Decoder(Query)
 _DECODE_VERSIONS: Final = msgspec.msgpack.Decoder(Versions)
 _DECODE_ANSWER: Final = msgspec.msgpack.Decoder(list[int])
+_DECODE_SHORT_REPLIES: Final = msgspec.msgpack.Decoder(list[bytes | None])
 
 
 def encode_entry(command: Command) -> bytes:
@@ -346,3 +356,27 @@ def encode_versions(versions: list[Version]) -> bytes:
 def decode_versions(data: bytes) -> list[Version]:
     """Return the answer to a `Versions`, as this process's machine encoded it."""
     return _DECODE_ANSWER.decode(data)
+
+
+def encode_short_reads(protocol: int, calls: list[Call], now: Millis) -> bytes:
+    """Return the bytes of a query of short reads as asked at `now`."""
+    return _HEADER.pack(_SHORT_READS, now) + _ENCODER.encode(Calls(protocol, calls))
+
+
+def decode_short_reads(request: bytes) -> tuple[Millis, Calls]:
+    """Return the time of asking and the commands. Raise `Undecodable`."""
+    _, now = _header(request)
+    try:
+        return now, _DECODE_CALLS.decode(memoryview(request)[_HEADER_BYTES:])
+    except msgspec.MsgspecError as failure:
+        raise Undecodable(str(failure)) from None
+
+
+def encode_short_replies(replies: list[bytes | None]) -> bytes:
+    """Encode the answer to short reads; None: to be asked again in a query of its own."""
+    return _ENCODER.encode(replies)
+
+
+def decode_short_replies(data: bytes) -> list[bytes | None]:
+    """Return the answer to short reads, as this process's machine encoded it."""
+    return _DECODE_SHORT_REPLIES.decode(data)

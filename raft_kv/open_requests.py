@@ -22,6 +22,7 @@ __all__ = [
     "Reading",
     "Refusing",
     "SettingUser",
+    "SharedReading",
     "Watching",
     "Writing",
     "failure_replies",
@@ -44,6 +45,14 @@ class Reading:
 
     calls: list[list[bytes]]
     touching: bool = False
+
+
+@final
+@attrs.frozen
+class SharedReading:
+    """Waiting for reads in one query with those of other clients."""
+
+    calls: list[list[bytes]]
 
 
 @final
@@ -126,6 +135,7 @@ class Confirming:
 Open: TypeAlias = (
     Writing
     | Reading
+    | SharedReading
     | Executing
     | Watching
     | Inspecting
@@ -141,13 +151,13 @@ Open: TypeAlias = (
 def failure_replies(waiting: Open | None, error: Refused | OutcomeUnknown) -> bytes:
     """Return one error for each command of the failed request."""
     text = explain(error)
-    if isinstance(error, OutcomeUnknown) and isinstance(waiting, Reading | Executing | Watching):
+    if isinstance(error, OutcomeUnknown) and isinstance(waiting, Reading | SharedReading | Executing | Watching):
         text = f"TRYAGAIN {error}; nothing was changed"  # a read, or a clock entry: harmless to repeat
     count = 1
     if isinstance(waiting, Writing):
         count = waiting.replies
         if waiting.once and isinstance(error, OutcomeUnknown):
             text = f"UNKNOWN outcome: {error}. Repeat it with the same session and number: it is applied once"
-    if isinstance(waiting, Reading):
+    if isinstance(waiting, Reading | SharedReading):
         count = len(waiting.calls)
     return encode_failure(text) * count

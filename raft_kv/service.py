@@ -36,7 +36,7 @@ from raft_kv.output_buffer import OutputBuffer
 from raft_kv.refusals import AT_CLIENTS, BAD_REQUEST, Refusals
 from raft_kv.resp_parser import RequestLimits
 from raft_kv.scripts import Scripts
-from raft_kv.shared_entries import SHARED_BYTES
+from raft_kv.sharing import SHARED_BYTES
 from raft_kv.state_machine import KeyValueMachine
 from raft_kv.status import ServerStatus, status_of_node
 from raft_kv.supervisor import Supervisor

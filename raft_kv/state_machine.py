@@ -52,6 +52,7 @@ from raft_kv.resp import (
     encode_failure,
     long_parts,
 )
+from raft_kv.short_reads import answer_short
 from raft_kv.snapshot_format import read_snapshot, write_snapshot
 from raft_kv.users.rules import RuleError
 from raft_kv.users.table import VOUCHED, UserTable
@@ -210,6 +211,8 @@ class KeyValueMachine:
 
     def query(self, request: bytes) -> bytes:
         """Return the answer to a query in the format of `log_format`."""
+        if request[:1] == entries.SHORT_READS:
+            return self._short_reads(request)
         try:
             now, query = entries.decode_query(request)
         except Undecodable as failure:
@@ -221,6 +224,21 @@ class KeyValueMachine:
             return entries.encode_versions(_versions(self.keyspace, query.keys))
         finally:
             self.keyspace.query_time, self.keyspace.in_query = 0, False
+
+    def _short_reads(self, request: bytes) -> bytes:
+        """Return the answer to short reads of many clients; if there are users, each has to ask by itself."""
+        try:
+            now, asked = entries.decode_short_reads(request)
+        except Undecodable:
+            return entries.encode_short_replies([])
+        if self.users.grants:
+            return entries.encode_short_replies([None] * len(asked.calls))
+        keyspace = self.keyspace
+        keyspace.query_time, keyspace.in_query = now, True
+        try:
+            return entries.encode_short_replies(answer_short(keyspace, asked.calls, asked.protocol))
+        finally:
+            keyspace.query_time, keyspace.in_query = 0, False
 
     def snapshot(self) -> Iterator[bytes]:
         """Return an iterator over this moment's state. It is driven from any thread, while applying goes on."""

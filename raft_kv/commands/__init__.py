@@ -7,12 +7,24 @@ below, and a number in `keyspace`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, final
 
 from raft_kv.commands import comparing, connection, deadlines, keys, strings
 from raft_kv.commands.table import INTERNAL, READ, SESSION, WRITE, Command, unknown_command, wrong_arity
 
-__all__ = ["LISTED", "ONE_LINE", "READ", "SESSION", "TABLE", "WRITE", "Command", "look_up", "plain"]
+__all__ = [
+    "LISTED",
+    "ONE_LINE",
+    "READ",
+    "SESSION",
+    "SHORT_READS",
+    "TABLE",
+    "WRITE",
+    "Command",
+    "ShortCall",
+    "look_up",
+    "plain",
+]
 
 _MODULES: Final = (connection.COMMANDS, strings.COMMANDS, keys.COMMANDS, deadlines.COMMANDS, comparing.COMMANDS)
 
@@ -41,14 +53,36 @@ _ONE_LINE_WORDS: Final = {
     "decr": 2, "decrby": 3, "del": 2, "expire": 3, "incr": 2, "incrby": 3, "persist": 2, "pexpire": 3, "psetex": 4,
     "set": 3, "setex": 4, "setnx": 3, "unlink": 2,
 }  # fmt: skip
+_SHORT_READ_WORDS: Final = {
+    "exists": 2, "expiretime": 2, "get": 2, "pexpiretime": 2, "pttl": 2, "strlen": 2, "ttl": 2, "type": 2,
+}  # fmt: skip
 
-ONE_LINE: Final[dict[bytes, tuple[int, bytes]]] = {
-    spelling: (words, name.encode())
-    for name, words in _ONE_LINE_WORDS.items()
-    for spelling in (name.encode(), name.upper().encode())
-}
-"""Writes that take little work and whose reply is one line, the same in RESP2 and RESP3, if they have so many words.
-Each with its name in lower case."""
+
+@final
+class ShortCall:
+    """A command that takes little work if it has so many `words`; `name`: in lower case."""
+
+    __slots__ = ("command", "name", "reads", "words")
+
+    def __init__(self, command: Command, words: int) -> None:
+        self.command: Final = command
+        self.name: Final = command.word
+        self.reads: Final = READ in command.flags
+        self.words: Final = words
+
+
+def _short(words_of: dict[str, int]) -> dict[bytes, ShortCall]:
+    return {
+        spelling: ShortCall(TABLE[name.encode()], words)
+        for name, words in words_of.items()
+        for spelling in (name.encode(), name.upper().encode())
+    }
+
+
+ONE_LINE: Final = _short(_ONE_LINE_WORDS)
+"""Writes that take little work and whose reply is one line, the same in RESP2 and RESP3."""
+SHORT_READS: Final = _short(_SHORT_READ_WORDS)
+"""Reads of one key. Only the reply to GET is as long as the key's value."""
 
 
 def plain(call: Sequence[bytes]) -> Command | None:

@@ -10,12 +10,12 @@ from raft_core.ids import Index, NodeId
 from raft_kv import client_connection
 from raft_kv.client_connection import ClientConnection
 from raft_kv.client_session import Session
-from raft_kv.client_session_values import Send, SessionLimits, Share
-from raft_kv.commands import ONE_LINE, TABLE
+from raft_kv.client_session_values import Send, SessionLimits, Share, ShareRead
+from raft_kv.commands import ONE_LINE, SHORT_READS, TABLE
 from raft_kv.config import ServeConfig
 from raft_kv.log_format import Calls, encode_entry
 from raft_kv.service import Service
-from raft_kv.shared_entries import SHARED_BYTES
+from raft_kv.sharing import SHARED_BYTES
 from raft_kv.state_machine import KeyValueMachine
 from tests.kv.test_client_connection import Node, Wire, World, calls_of
 
@@ -121,35 +121,37 @@ def test_long_replies_and_other_commands_have_entries_of_their_own(world: World)
 
 
 def test_short_path_does_the_same_as_the_long_one() -> None:
-    """The commands in `ONE_LINE`, and their neighbours, in every spelling and cut."""
+    """The commands in `ONE_LINE` and `SHORT_READS`, and their neighbours, in every spelling and cut."""
     limits = SessionLimits(shared_bytes=1000)
     inputs = [array(*call) for call in _calls()]
     inputs += [b"SET a 1\r\n", inputs[0][:5], inputs[0] * 2, inputs[0] + b"*", b"", b"\r\n", b"*0\r\n", b"*3\r\n" * 3]
     for data in inputs:
         short, long = Session(1, limits), Session(1, limits)
-        call = short.short_write(data)
+        taken = short.short_call(data)
         expected = long.receive(data, NOW)
-        if call is None:
+        if taken is None:
             assert short.receive(data, NOW) == expected
         else:
-            assert expected == [Share([call], len(data))]
+            call, protocol = taken
+            shared = ShareRead([call], len(data), protocol) if protocol else Share([call], len(data))
+            assert expected == [shared]
             assert short.client.last_command == long.client.last_command
         assert short.client.commands == long.client.commands
-        if expected and isinstance(expected[-1], Share):
+        if expected and isinstance(expected[-1], Share | ShareRead):
             replies = b":1\r\n" * len(expected[-1].calls)
-            assert short.write_answered()
+            assert short.short_answered()
             assert long.answered(replies, NOW) == [Send(replies)]
             assert short.receive(b"PING\r\n", NOW) == long.receive(b"PING\r\n", NOW)
 
 
 def _calls() -> list[list[bytes]]:
     words = [b"1", b"2", b"3", b"x\r\ny"]
-    return [[name, *words[:count]] for name in [*ONE_LINE, b"GET", b"Set", b"NOPE"] for count in range(1, 5)]
+    return [[name, *words[:count]] for name in [*ONE_LINE, *SHORT_READS, b"Set", b"NOPE"] for count in range(1, 5)]
 
 
-@pytest.mark.parametrize("name", sorted({name for _, name in ONE_LINE.values()}))
+@pytest.mark.parametrize("name", sorted({known.name for known in ONE_LINE.values()}))
 def test_commands_that_share_entries_reply_in_one_line(name: bytes) -> None:
-    count = next(words for words, spelled in ONE_LINE.values() if spelled == name)
+    count = ONE_LINE[name].words
     machine = KeyValueMachine()
     machine.apply(Index(1), encode_entry(Calls(2, [[b"set", b"text", b"x"]])))
     assert "write" in TABLE[name].flags

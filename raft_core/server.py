@@ -240,13 +240,32 @@ class Server:
         patience = (self.settings.priority * self.settings.short_ticks) >> self.hurry_priority
         return self.draw(self.settings.short_ticks) + patience
 
+    def timeout_after(self, leader: NodeId) -> int:
+        """Draw the ticks for which this node waits for a word of `leader`, which it has heard: T at least.
+
+        The voters take turns, a tenth of T apart, so that two do not split the votes although they stand soon. Example,
+        with T = 50: 1 led; 2 stands after 51 or 52 ticks, 3 after 56 or 57, 4 after 61 or 62. Not after T itself: a
+        voter whose tick is a little later would still be sticky. A lease binds voters for two ticks more.
+        """
+        base = self.settings.election_ticks
+        step = max(2, base // 10)
+        wait = self._turn(leader) * step + int(self.rng.random() * (step // 2))
+        if wait >= base:  # so late in a line of more than ten that others have stood long before
+            return base + self.election_timeout()
+        patience = (self.settings.priority * base) >> self.hurry_priority
+        return base + (3 if self.members.leases else 1) + wait + patience
+
+    def _turn(self, gone: NodeId) -> int:
+        """Return how many voters stand before this node once the leader `gone` is gone."""
+        return sum(voter < self.me for voter in self.members.all_voters if voter != gone)
+
     def turn_to_stand(self, gone: NodeId) -> int:
         """Return the ticks until this node stands after the connection to its leader `gone` broke.
 
         The voters take turns, so that two that notice it at once do not split the votes. Example, with 4 `short_ticks`:
         1 led; 2 stands after 1 tick, 3 after 3, and 4 later than `short_ticks`, at a random time.
         """
-        turn = 1 + 2 * sum(voter < self.me for voter in self.members.all_voters if voter != gone)
+        turn = 1 + 2 * self._turn(gone)
         if turn > self.settings.short_ticks:
             return self.settings.short_ticks + self.short_timeout()
         return turn + ((self.settings.priority * self.settings.short_ticks) >> self.hurry_priority)

@@ -47,7 +47,8 @@ class Settings:
 
     # Elections. One tick is 10 ms by default.
     election_ticks: int = 50
-    """T: a follower campaigns after a random time in [T, 2T) without a leader (§5.2). 0.5 s tolerates a slow sync."""
+    """T: followers campaign in turn, soon after T without a word of their leader, and nodes that know none after a
+    random time in [T, 2T) (§5.2). 0.5 s tolerates a slow sync. At least ten round trips of the network."""
     heartbeat_ticks: int = 5
     """Interval of a leader's heartbeats; a tenth of T, so several may be lost."""
     short_ticks: int = 4

@@ -59,6 +59,7 @@ class Follower(Role):
         "heard",
         "hurry",
         "leader",
+        "members",
         "reads",
         "server",
         "suspect",
@@ -72,7 +73,11 @@ class Follower(Role):
         self.elapsed = 0  # ticks since the leader was heard, a vote was granted, or this role began
         self.heard = leader != NO_NODE  # a leader was heard within `elapsed`
         self.hurry = hurry
-        self.timeout = server.short_timeout() if hurry else server.election_timeout()
+        self.members = server.members  # for which `timeout` was drawn
+        if hurry:
+            self.timeout = server.short_timeout()
+        else:
+            self.timeout = server.timeout_after(leader) if self.heard else server.election_timeout()
         self.suspect = False  # the connection to the leader broke and it was not heard since
         self.verified: Index = server.commit  # committed entries are in every later leader's log (§5.4)
         self.reads: list[tuple[MessageId, RequestId]] = []  # asked of the leader, oldest first
@@ -137,6 +142,7 @@ class Follower(Role):
                 return False
             self.leader = leader
             server.role_touched = True
+            self._draw()
         self.elapsed = 0
         self.heard = True
         if server.loyalty < server.loyal_ticks:
@@ -144,9 +150,14 @@ class Follower(Role):
         if self.suspect or self.hurry:
             self.suspect = False
             self.hurry = 0
-            self.timeout = server.election_timeout()
+            self._draw()
         server.hurry_priority = 0
         return True
+
+    def _draw(self) -> None:
+        """Draw the timeout until this node stands if the leader falls silent."""
+        self.members = self.server.members
+        self.timeout = self.server.timeout_after(self.leader)
 
     # Votes.
 
@@ -343,6 +354,8 @@ class Follower(Role):
             return
         if lost:
             raise LogLost(LOST_TEXT)
+        if self.members is not server.members and self.members != server.members:  # another turn, perhaps
+            self._draw()
         if prev > self.verified:
             self.verified = prev
         if self.verified < server.commit:

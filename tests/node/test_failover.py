@@ -68,3 +68,48 @@ def test_last_survivor_leads_soon_after_another_node_is_back(seed: int) -> None:
     cluster.run_until(lambda: cluster.leader() is not None)
 
     assert cluster.now - back_at < SPLIT
+
+
+def time_after_vanishing(count: int, seed: int, *, down: int = 0) -> tuple[int, int]:
+    """Take the leader's power at a random moment; return how long there was no leader, and how many terms it took."""
+    rng = random.Random(seed)
+    cluster = Cluster(count, seed=seed)
+    cluster.start()
+    leader = cluster.elect()
+    for node in rng.sample([node.id for node in cluster.followers()], down):
+        cluster.lose_power(node)
+    cluster.run(SECOND + rng.randrange(200 * MILLISECOND))
+    term, vanished_at = leader.announced[-1].term, cluster.now
+    cluster.lose_power(leader.id)
+
+    def led_again() -> bool:
+        found = cluster.leader()
+        return found is not None and found.announced[-1].term > term
+
+    cluster.run_until(led_again)
+    found = cluster.leader()
+    assert found is not None
+    return cluster.now - vanished_at, found.announced[-1].term - term
+
+
+@pytest.mark.parametrize(
+    ("count", "down", "runs", "longest"), [(3, 0, 100, 560), (5, 0, 24, 560), (5, 1, 16, 620), (7, 0, 8, 560)]
+)
+def test_leader_that_vanishes_is_replaced_soon_and_by_one_election(
+    count: int, down: int, runs: int, longest: int
+) -> None:
+    """Its connections stay open, so only silence tells. With timeouts in [T, 2T): median 730 ms, and votes split."""
+    found = [time_after_vanishing(count, seed, down=down) for seed in range(runs)]
+    took = sorted(time for time, _ in found)
+
+    assert took[runs // 2] < 520 * MILLISECOND
+    assert took[-1] < longest * MILLISECOND
+    assert {terms for _, terms in found} == {1}
+
+
+def test_slow_network_splits_no_vote(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 ms each way. With timeouts in [T, 2T) nine votes of a hundred were split."""
+    monkeypatch.setattr("tests.node.cluster.LATENCY", 20 * MILLISECOND)
+    found = [time_after_vanishing(3, seed) for seed in range(20)]
+
+    assert {terms for _, terms in found} == {1}

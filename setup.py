@@ -70,10 +70,19 @@ NODE = [
     "raft_core/wire/codec.py",
     "raft_core/wire/frames.py",
 ]
+KV = [
+    "raft_kv/commands/__init__.py",
+    "raft_kv/commands/table.py",
+    "raft_kv/creation_order.py",
+    "raft_kv/keyspace.py",
+    "raft_kv/shards.py",
+    "raft_kv/state_machine.py",
+]
 """Modules of logic.
 
-Interpreted stay those of values (a compiled class is neither a Struct nor an attrs class), and those that call what
-users write or that adapters derive from, such as `node.job_runner` and `node.loop`.
+Interpreted stay those of values (a compiled class is neither a Struct nor an attrs class), those that call what users
+write or that adapters derive from, such as `node.job_runner` and `node.loop`, and in `raft_kv` those whose loops run
+long in a thread, such as `snapshot_format`, because only the interpreter lets other threads run in between.
 """
 
 
@@ -110,10 +119,10 @@ def extensions() -> list[Extension]:
         from mypyc.build import mypycify
 
         found: list[Extension] = mypycify(
-            ["--python-version", f"{sys.version_info.major}.{sys.version_info.minor}", *CORE, *NODE],
+            ["--python-version", f"{sys.version_info.major}.{sys.version_info.minor}", *CORE, *NODE, *KV],
             opt_level=os.environ.get("RAFT_COMPILE_LEVEL", "3"),
             debug_level="0",
-            separate=[(CORE, "raft_core"), (NODE, "raft_node")],
+            separate=[(CORE, "raft_core"), (NODE, "raft_node"), (KV, "raft_kv")],
         )
     except (Exception, SystemExit) as failure:  # mypycify ends the process on a type error
         if WISH == "1":

@@ -7,6 +7,9 @@ subclass it. Interpreted, the mark does nothing.
 A compiled module looks up each imported name in a dictionary whenever it is used, unless the name is a literal or comes
 from another compiled module. A `Final` of its own is a C variable. So the modules of the hot path give what they use in
 every step a name of their own, such as `_Send: Final = Send`.
+
+Compiled code never gives up the interpreter's lock by itself: only the interpreter looks whether other threads wait.
+So a long loop that runs in a thread of its own calls `give_way` now and then, or the loop would stand still.
 """
 
 from __future__ import annotations
@@ -22,4 +25,8 @@ else:
         return lambda kind: kind
 
 
-__all__ = ["mypyc_attr"]
+def give_way() -> None:
+    """Let another thread run if one has waited for longer than the switch interval: a call of anything interpreted."""
+
+
+__all__ = ["give_way", "mypyc_attr"]

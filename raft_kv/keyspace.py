@@ -20,15 +20,16 @@ from collections.abc import Iterator, Mapping
 from typing import Final, final
 from weakref import ReferenceType, ref
 
-import attrs
-
-from raft_kv.creation_order import CreationOrder, Moment, places
-from raft_kv.shards import SHARDS, Record, Shard, shard_number
-from raft_kv.values import Kind, Millis, Value, Version
+from raft_core.compiled import give_way
+from raft_kv.creation_order import CreationOrder
+from raft_kv.frozen import Frozen, LivingRecords
+from raft_kv.shards import SHARDS, Shard, shard_number
+from raft_kv.values import Kind, Millis, Record, Value, Version
 
 __all__ = ["STRING", "Frozen", "Keyspace", "Kind", "Millis", "NeedsClock", "Record", "Value", "Version", "kind_name"]
 
 STRING: Final[Kind] = 1
+_Record: Final = Record
 _KIND_NAMES: Final[dict[Kind, str]] = {STRING: "string"}
 _PORTION: Final = 256
 """Expired keys freed with each entry; some 0.4 ms."""
@@ -63,116 +64,49 @@ class NeedsClock(Exception):  # not an error: the clock has to be moved first
 
 
 @final
-class Frozen:
-    """All keys at one moment, to be read once, from any thread, while the keyspace is changed.
-
-    `records` are the keyspace's own; `kept` has, by shard, the records that were changed or removed since. A change
-    keeps the old record first, and a reader looks at the present record first. So it never misses a change: if it saw
-    the new record of a key, the old one was kept before.
-    """
-
-    __slots__ = ("__weakref__", "_created", "_kept", "_moment", "_records", "_time", "count", "done")
-
-    def __init__(
-        self, moment: Moment, records: list[dict[bytes, Record]], time: Millis, count: int, created: int
-    ) -> None:
-        self._moment = moment
-        self._records = records
-        self._kept: Final[list[dict[bytes, Record]]] = [{} for _ in records]
-        self._time = time
-        self._created: Final = created
-        self.count: Final = count
-        self.done = False  # everything was read
-
-    def keep(self, number: int, key: bytes, record: Record) -> None:
-        """Keep a record of shard `number` that is about to be changed, unless it is younger than this moment."""
-        if record.born <= self._created:
-            self._kept[number].setdefault(key, record)
-
-    def __iter__(self) -> Iterator[tuple[bytes, Record]]:
-        """Iterate over keys and records, in the order of creation."""
-        for key, born in places(self._moment):
-            number = shard_number(key)
-            present = self._records[number].get(key)
-            record = self._kept[number].get(key, present)
-            if record is not None and record.born == born and not 0 < record.deadline <= self._time:
-                yield key, record
-        self.done = True
-        while self._records:  # freeing all of them at once would take long
-            self._records.pop()
-        for number in range(len(self._kept)):  # a change may still be about to keep a record: no place may vanish
-            self._kept[number] = {}
-
-
-@final
-class _Records(Mapping[bytes, Record]):
-    """A live view of the records, in the order of creation."""
-
-    __slots__ = ("_space",)
-
-    def __init__(self, space: Keyspace) -> None:
-        self._space = space
-
-    def __getitem__(self, key: bytes) -> Record:
-        record = self._space.alive(key)
-        if record is None:
-            raise KeyError(key)
-        return record
-
-    def __iter__(self) -> Iterator[bytes]:
-        return (key for key, _ in self._space.walk(0))
-
-    def __len__(self) -> int:
-        return self._space.size
-
-
-@final
-@attrs.define(eq=False)
 class Keyspace:
     """All keys alive at `time`."""
 
-    time: Millis = 0
-    """The log's clock: the latest time in an applied entry. Records due by it are dead."""
-    index: Version = 0
-    """The entry being applied, or the last one."""
-    keys_created: int = 0
-    """Keys ever created; the next number for `Record.born`."""
-    size: int = attrs.field(default=0, init=False)
-    """Keys alive."""
-    expiring: int = attrs.field(default=0, init=False)
-    """Keys alive with a deadline."""
-    dead: int = attrs.field(default=0, init=False)
-    """Records whose deadline has passed, still in memory and otherwise gone."""
-    query_time: Millis = 0
-    """While answering a query: its node's clock; 0 while applying."""
-    in_query: bool = attrs.field(default=False, init=False)
-    """True while answering a query, whose reply may differ between replicas."""
-    work: int = attrs.field(default=0, init=False)
-    """Bytes that the commands of this entry or transaction have copied, at most; the state machine limits it."""
-    held_bytes: int = attrs.field(default=0, init=False)
-    """Bytes of all records held, expired ones too until they are freed (see `footprint`). Replicas differ in it."""
-    growth: int = attrs.field(default=0, init=False)
-    """Bytes by which living records have grown in this entry; the same on every replica."""
-    allowance: int | None = None
-    """Bytes by which living records may grow in this entry; None: any number."""
-    longest: int = attrs.field(default=0, init=False)
-    """Upper bound on the bytes of a value, not replicated: it tells when lengths have to be checked."""
-    left_out: int = attrs.field(default=0, init=False)
-    """Keys when containers were last excluded from garbage collection; see `garbage`."""
-    _shards: list[Shard] = attrs.field(factory=lambda: [Shard() for _ in range(SHARDS)], init=False)
-    _order: CreationOrder = attrs.field(init=False)
-    _due: list[tuple[Millis, int]] = attrs.field(factory=list, init=False)
-    """A heap of shards by `next_due`, some of them stale."""
-    _with_dead: deque[int] = attrs.field(factory=deque, init=False)
-    """Shards with dead records, and some without them."""
-    _passed: list[tuple[Millis, Version]] = attrs.field(factory=list, init=False)
-    """While there are dead records: pairs of time and entry, for each entry whose time let keys expire."""
-    _frozen: list[ReferenceType[Frozen]] = attrs.field(factory=list, init=False)
-    """Moments that are still being read, and some that are not."""
-    _garbage: deque[object] = attrs.field(factory=deque, init=False)
-    """Objects left by `clear`, to be freed in portions."""
-
-    def __attrs_post_init__(self) -> None:
+    def __init__(self, time: Millis = 0, index: Version = 0, keys_created: int = 0) -> None:
+        self.time = time
+        """The log's clock: the latest time in an applied entry. Records due by it are dead."""
+        self.index = index
+        """The entry being applied, or the last one."""
+        self.keys_created = keys_created
+        """Keys ever created; the next number for `Record.born`."""
+        self.size = 0
+        """Keys alive."""
+        self.expiring = 0
+        """Keys alive with a deadline."""
+        self.dead = 0
+        """Records whose deadline has passed, still in memory and otherwise gone."""
+        self.query_time: Millis = 0
+        """While answering a query: its node's clock; 0 while applying."""
+        self.in_query = False
+        """True while answering a query, whose reply may differ between replicas."""
+        self.work = 0
+        """Bytes that the commands of this entry or transaction have copied, at most; the state machine limits it."""
+        self.held_bytes = 0
+        """Bytes of all records held, expired ones too until they are freed (see `footprint`). Replicas differ in it."""
+        self.growth = 0
+        """Bytes by which living records have grown in this entry; the same on every replica."""
+        self.allowance: int | None = None
+        """Bytes by which living records may grow in this entry; None: any number."""
+        self.longest = 0
+        """Upper bound on the bytes of a value, not replicated: it tells when lengths have to be checked."""
+        self.left_out = 0
+        """Keys when containers were last excluded from garbage collection; see `garbage`."""
+        self._shards: list[Shard] = [Shard() for _ in range(SHARDS)]
+        self._due: list[tuple[Millis, int]] = []
+        """A heap of shards by `next_due`, some of them stale."""
+        self._with_dead: Final[deque[int]] = deque()
+        """Shards with dead records, and some without them."""
+        self._passed: list[tuple[Millis, Version]] = []
+        """While there are dead records: pairs of time and entry, for each entry whose time let keys expire."""
+        self._frozen: list[ReferenceType[Frozen]] = []
+        """Moments that are still being read, and some that are not."""
+        self._garbage: Final[deque[object]] = deque()
+        """Objects left by `clear`, to be freed in portions."""
         self._order = CreationOrder(self._stands)
 
     # Time.
@@ -276,31 +210,32 @@ class Keyspace:
         shard = self._shards[number]
         records = shard.records
         old = records.get(key)
+        if old is not None and self._frozen:
+            self._keep(number, key, old)
+        before = 0 if old is None else old.deadline
+        if old is not None and 0 < before <= self.time:
+            self._drop_dead(shard, key, old)
+            old = None
+        size = len(value)
+        if size > self.longest:
+            self.longest = size
         if old is not None:
-            if self._frozen:
-                self._keep(number, key, old)
-            if 0 < old.deadline <= self.time:
-                self._drop_dead(shard, key, old)
-                old = None
-        if old is None:
-            self.keys_created += 1
-            self.size += 1
-            born = self.keys_created
-        else:
             born = old.born
-            if old.deadline:
+            grown = size - len(old.value)
+            if before:
                 self.expiring -= 1
-                if old.deadline != deadline:
-                    shard.drop_due(old.deadline, key)
-        grown = _KEY_BYTES + len(key) + len(value) if old is None else len(value) - len(old.value)
+                if before != deadline:
+                    shard.drop_due(before, key)
+        else:
+            born = self.keys_created = self.keys_created + 1
+            grown = _KEY_BYTES + len(key) + size
+            self.size += 1
         self.growth += grown
         self.held_bytes += grown
-        records[key] = Record(kind, value, self.index, deadline, born)
-        if len(value) > self.longest:
-            self.longest = len(value)
+        records[key] = _Record(kind, value, self.index, deadline, born)
         if deadline:
             self.expiring += 1
-            if (old is None or old.deadline != deadline) and shard.add_due(deadline, key):
+            if (old is None or before != deadline) and shard.add_due(deadline, key):
                 self._push(deadline, number)
         if old is None:
             self._order.add(key, born)
@@ -367,7 +302,7 @@ class Keyspace:
     @property
     def records(self) -> Mapping[bytes, Record]:
         """Return all living records, not to be changed."""
-        return _Records(self)
+        return LivingRecords(self)
 
     def everything(self) -> Mapping[bytes, Record]:
         """Return all living records, not to be changed. Raise `NeedsClock` as `find` does."""
@@ -454,6 +389,7 @@ class Keyspace:
         self.clear()
         while self._garbage:
             self._garbage.popleft()
+            give_way()
 
     # Housekeeping.
 

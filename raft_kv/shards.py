@@ -10,30 +10,20 @@ from bisect import bisect_left, insort
 from typing import Final, TypeAlias, final
 from zlib import crc32
 
-import msgspec
+from raft_kv.values import Millis, Record, Version
 
-from raft_kv.values import Kind, Millis, Value, Version
-
-__all__ = ["SHARDS", "Record", "Shard", "shard_number"]
+__all__ = ["SHARDS", "Shard", "shard_number"]
 
 SHARDS: Final = 1024
 """Part of the snapshot format: a snapshot holds one tombstone for each."""
 
 
+_crc32: Final = crc32
+
+
 def shard_number(key: bytes) -> int:
     """Return the number of the key's shard; the same on every machine."""
-    return crc32(key) % SHARDS
-
-
-@final
-class Record(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One key's value. `deadline` 0: it stays. `born`: its place in the order of creation, never given twice."""
-
-    kind: Kind
-    value: Value
-    version: Version
-    deadline: Millis
-    born: int
+    return _crc32(key) % SHARDS
 
 
 Due: TypeAlias = "tuple[Millis, bytes]"

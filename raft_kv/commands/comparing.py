@@ -263,7 +263,7 @@ def _once(_keyspace: Keyspace, _call: Call) -> Reply:
 
 _KEY: Final = (1, 1, 1)
 
-COMMANDS: Final = (
+COMMANDS: Final[tuple[Command, ...]] = (
     Command.row("delifeq", 3, "write fast", _delifeq, _KEY),
     Command.row("delex", -2, "write fast", _delex, _KEY),
     Command.row("raft.set", -3, f"write {INTERNAL}", set_comparing, _KEY),

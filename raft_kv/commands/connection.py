@@ -45,7 +45,7 @@ def _no_lua(_keyspace: Keyspace, _call: Call) -> Reply:
     raise CommandError("ERR this server runs no Lua")
 
 
-COMMANDS: Final = (
+COMMANDS: Final[tuple[Command, ...]] = (
     Command.row("ping", -1, "fast", _ping),
     Command.row("echo", 2, "fast", _echo),
     Command.row("select", 2, "fast", _select),

@@ -109,7 +109,7 @@ def _asker(unit: int, *, relative: bool) -> Handler:
 
 _KEY: Final = (1, 1, 1)
 
-COMMANDS: Final = (
+COMMANDS: Final[tuple[Command, ...]] = (
     Command.row("expire", -3, "write fast", _expirer("expire", 1000, relative=True), _KEY),
     Command.row("pexpire", -3, "write fast", _expirer("pexpire", 1, relative=True), _KEY),
     Command.row("expireat", -3, "write fast", _expirer("expireat", 1000, relative=False), _KEY),

@@ -131,7 +131,7 @@ def _scan_options(call: Call) -> tuple[Callable[[bytes], object] | None, int, by
 _KEY: Final = (1, 1, 1)
 _KEYS: Final = (1, -1, 1)
 
-COMMANDS: Final = (
+COMMANDS: Final[tuple[Command, ...]] = (
     Command.row("del", -2, "write", _del, _KEYS),
     Command.row("unlink", -2, "write fast", _del, _KEYS),
     Command.row("exists", -2, "readonly fast", _exists, _KEYS),

@@ -252,7 +252,7 @@ def _decrby(keyspace: Keyspace, call: Call) -> Reply:
 
 _KEY: Final = (1, 1, 1)
 
-COMMANDS: Final = (
+COMMANDS: Final[tuple[Command, ...]] = (
     Command.row("get", 2, "readonly fast", _get, _KEY),
     Command.row("set", -3, "write", _set, _KEY),
     Command.row("setnx", 3, "write fast", _setnx, _KEY),

@@ -9,8 +9,6 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias, final
 
-import attrs
-
 from raft_kv.keyspace import STRING, Keyspace, Kind, Record
 from raft_kv.resp import CommandError, Reply
 
@@ -56,26 +54,28 @@ _INTEGER: Final = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 
 
 @final
-@attrs.frozen
 class Command:
-    """One row. `arity` counts the name; negative: the least number.
+    """One row. `arity` counts the name; negative: the least number. `word` is the name as bytes.
 
     Keys stand at `first`, `first + step`, … up to `last` (negative: counted from the end); 0 for commands without keys.
     """
 
-    name: str
-    arity: int
-    flags: frozenset[str]
-    run: Handler
-    first: int = 0
-    last: int = 0
-    step: int = 0
-    word: bytes = attrs.field(init=False, default=attrs.Factory(lambda self: self.name.encode(), takes_self=True))
+    def __init__(
+        self, name: str, arity: int, flags: frozenset[str], run: Handler, first: int, last: int, step: int
+    ) -> None:
+        self.name: Final = name
+        self.arity: Final = arity
+        self.flags: Final = flags
+        self.run: Final = run
+        self.first: Final = first
+        self.last: Final = last
+        self.step: Final = step
+        self.word: Final = name.encode()
 
-    @classmethod
-    def row(cls, name: str, arity: int, flags: str, run: Handler, keys: tuple[int, int, int] = (0, 0, 0)) -> Command:
+    @staticmethod
+    def row(name: str, arity: int, flags: str, run: Handler, keys: tuple[int, int, int] = (0, 0, 0)) -> Command:
         """Make a row written on one line; `flags` are separated by blanks."""
-        return cls(name, arity, frozenset(flags.split()), run, *keys)
+        return Command(name, arity, frozenset(flags.split()), run, keys[0], keys[1], keys[2])
 
     def keys_of(self, call: Call) -> list[bytes]:
         """Return the keys of `call`."""

@@ -20,7 +20,7 @@ from raft_kv import keyspace as keyspace_module
 from raft_kv import state_machine as machine_module
 from raft_kv.creation_order import BLOCK, CreationOrder
 from raft_kv.keyspace import STRING, Keyspace, NeedsClock, Record
-from raft_kv.log_format import Calls, Clock, Query, encode_entry, encode_query, stamp
+from raft_kv.log_format import Calls, Clock, Query, Transaction, encode_entry, encode_query, stamp
 from raft_kv.resp import Reply, encode
 from raft_kv.shards import SHARDS
 from raft_kv.state_machine import KeyValueMachine
@@ -249,6 +249,7 @@ def test_the_order_of_creation_is_tidied_block_by_block() -> None:
     assert len(space._order._blocks) <= 16
 
 
+@pytest.mark.interpreted
 def test_keys_that_go_together_make_no_entry_rebuild_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the keys of every block were gone in the same few entries, and one of them rebuilt all blocks: 22 ms."""
     space = filled(40 * BLOCK, START + 100)
@@ -272,6 +273,7 @@ def test_keys_that_go_together_make_no_entry_rebuild_many_blocks(monkeypatch: py
     assert len(space._order) == 0
 
 
+@pytest.mark.interpreted
 def test_a_scan_behind_many_keys_that_have_gone_takes_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_module, "_PLACES", 100)
     machine = KeyValueMachine(filled(1000, START + 100))
@@ -386,3 +388,16 @@ def test_a_sweep_and_a_large_entry_take_a_thread() -> None:
     assert not machine.is_long(encode_query(Query(2, [], [[b"scan", b"0"]], False), START))
     assert not machine.is_long(encode_query(Query(2, [], [[b"GET", b"a:keys"]], False), START))
     assert not machine.is_long(stamp(encode_entry(Calls(2, [[b"set", b"a", b"keys"]])), START))
+
+
+def test_long_work_in_a_thread_lets_other_threads_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled code never gives up the interpreter's lock by itself, and the loop would stand still for so long."""
+    given: list[str] = []
+    monkeypatch.setattr(machine_module, "give_way", lambda: given.append("machine"))
+    monkeypatch.setattr(keyspace_module, "give_way", lambda: given.append("keyspace"))
+    machine = KeyValueMachine(filled(20_000))
+    machine.apply(Index(10**6), stamp(encode_entry(Transaction(2, [], [[b"set", b"a", b"b"]] * 65_536)), START))
+    assert given.count("machine") >= 65_536 // 512
+
+    machine.keyspace.let_go()
+    assert given.count("keyspace") >= SHARDS + 20_000 // BLOCK

@@ -78,6 +78,24 @@ def test_parts_that_fit_are_the_requests_that_the_general_way_finds(pieces: list
     assert quick.held_bytes == general.held_bytes
 
 
+WORDS = st.lists(st.binary(max_size=6) | st.sampled_from([b"\r\n", b"$1\r\na", b"v" * 1500]), min_size=3, max_size=3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(WORDS, min_size=1, max_size=8), st.integers(0, 30), st.integers(1, 10))
+def test_pipeline_of_requests_with_as_many_words_is_the_same_requests(
+    requests: list[list[bytes]], cut: int, most: int
+) -> None:
+    data = b"".join(array(*request) for request in requests)
+    end = len(data) - min(cut, len(data))
+    parser = RequestParser()
+    found = parser.feed(data[:end], most)
+    assert found == requests[: len(found)]
+    assert len(found) <= most
+    found += parser.feed(data[end:])
+    assert found == requests
+
+
 def test_requests_split_at_line_breaks_obey_small_limits_too() -> None:
     large = array(b"SET", b"a", b"x" * 101)
     found = parsed(array(b"PING") + large + array(b"PING"))

@@ -261,6 +261,7 @@ def test_a_restored_machine_goes_on_with_deadlines_cursors_and_watches() -> None
     assert sorted(other.keyspace.records) == [b"c", b"z"]
 
 
+@pytest.mark.interpreted
 def test_an_entry_that_takes_too_much_work_carries_out_only_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_module, "_WORK", 1000)
     machine = KeyValueMachine()

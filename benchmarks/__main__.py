@@ -29,8 +29,8 @@ PARTS = {
 }
 
 
-def main() -> int:
-    """Prints a table, and writes JSON if asked."""
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
     about = "\n".join(f"  {name:10} {text}" for name, text in PARTS.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -48,10 +48,16 @@ def main() -> int:
         "--interrupt", choices=["sender", "receiver"], help="transfer: kill this side in the middle, and start it again"
     )
     parser.add_argument("--peer", action="store_true", help="core: beside etcd/raft, which is built for it (needs Go)")
+    return parser
+
+
+def main() -> int:
+    """Prints a table, and writes JSON if asked."""
     if sys.argv[1:2] == ["compare"]:
         from benchmarks.compare import main as compare
 
         return compare(sys.argv[2:])
+    parser = command_line()
     chosen = parser.parse_args()
     unknown = [part for part in chosen.parts if part not in PARTS]
     if unknown:

@@ -234,8 +234,8 @@ def _extra_row(extra: str, system: str, mine: Sequence[Run]) -> str:
 # The command.
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Measure, print the tables, and write what was asked for."""
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the arguments."""
     names = ", ".join(f"'{shape.name}'" for shape in SHAPES)
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks compare",
@@ -254,6 +254,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--append", action="store_true", help="add to those in FILE; report on all of them")
     parser.add_argument("--markdown", action="store_true", help="print the tables of docs/performance.md")
     parser.add_argument("--picture", metavar="FILE.svg", type=Path, help="draw the ratios")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, print the tables, and write what was asked for."""
+    parser = command_line()
     chosen = parser.parse_args(arguments)
     goes_on = chosen.append or not chosen.repetitions
     runs = _read(chosen.json) if goes_on and chosen.json and chosen.json.exists() else []

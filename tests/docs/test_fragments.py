@@ -5,8 +5,14 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import os
 import pkgutil
 import re
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,22 +20,25 @@ from typing import Annotated, Any, Final
 
 import anyio
 import pytest
+import yaml
 
 import raft_objects
-from raft_anyio import NodeConfig, open_node
+from raft_anyio import CallerError, NodeConfig, OutcomeUnknown, Refused, open_node
+from raft_core import Applied, Apply, Effect, Event, Persist, Persisted, Proposed, Raft, Tick
+from raft_core.effects import RoleName
+from raft_core.node.events import TimerFired
 from raft_core.settings import Settings
+from raft_kv.users.file import users_of_file
 from raft_objects import Objects, Replicated, blocking, command
+from raft_objects.queue_table import QueueTable
+from raft_objects.queues import Queue
 from raft_objects.running import open_objects
 from tests.adapters.kit import Ledger
+from tests.docs.blocks import blocks, fragment
+from tests.node.cluster import Cluster
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 LONGEST: Final = 20.0
-
-
-def fragments(page: str) -> list[str]:
-    """Return the page's blocks of Python that are no programs of their own."""
-    text = (DOCS / page).read_text("utf-8")
-    return [block for mark, block in re.findall(r"(<!--.*-->\n)?^```python\n(.*?)^```", text, re.M | re.S) if not mark]
 
 
 class Fragment:
@@ -91,7 +100,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
 def test_fragments_of_the_page_about_objects_run_on_one_node(loop: str, tmp_path: Path) -> None:
-    code, work, objects = fragments("objects.md"), Work(), Objects({})
+    work, objects = Work(), Objects({})
     space: dict[str, Any] = {
         **offered(),
         "objects": objects,
@@ -104,10 +113,9 @@ def test_fragments_of_the_page_about_objects_run_on_one_node(loop: str, tmp_path
         "print": work.note("print"),
         "invoice": SimpleNamespace(number="7"),
     }
-    words = ("Locks(", "Queue(", "Map(", "Schedules(", "Barriers(", "RateLimiter(", "visits")
+    names = ("locks", "queue", "map", "schedule", "barrier", "rate", "counters")
     locks, queue, settings, schedules, barriers, rates, counters = (
-        Fragment(next(block for block in code if f"= {word}" in block or f"{word} = " in block), space)
-        for word in words
+        Fragment(fragment("objects.md", name), space) for name in names
     )
 
     async def main() -> None:
@@ -134,11 +142,11 @@ def test_fragments_of_the_page_about_objects_run_on_one_node(loop: str, tmp_path
     assert work.done["print"][0][1:] == ("colour", "blue")
 
 
-def test_first_program_of_that_page_and_its_part_for_threads_run(tmp_path: Path) -> None:
-    code = fragments("objects.md")
+def test_first_program_of_that_page_and_its_parts_for_threads_run(tmp_path: Path) -> None:
     addresses = '{1: "a:7101", 2: "b:7101", 3: "c:7101"}'
-    (program,) = [block for block in code if addresses in block]
+    program = fragment("objects.md", "bank")
     own = program.replace(addresses, '{1: "127.0.0.1:0"}').replace('"bank-1"', repr(str(tmp_path / "bank")))
+    assert own != program
     space = offered()
     Fragment(own, space)
     anyio.run(space["main"])
@@ -146,7 +154,7 @@ def test_first_program_of_that_page_and_its_part_for_threads_run(tmp_path: Path)
     config = NodeConfig(1, {1: "127.0.0.1:0"}, data=tmp_path / "bank")
     bank = space["Bank"]()
     Fragment(
-        next(block for block in code if "with blocking." in block),
+        fragment("objects.md", "threads"),
         {**space, "bank": bank, "table": space["LockTable"](), "blocking": blocking, "config": config},
     )
     reopened = space["Bank"]()
@@ -154,15 +162,40 @@ def test_first_program_of_that_page_and_its_part_for_threads_run(tmp_path: Path)
         assert cluster.call(reopened.balance, "ada") == 15
 
 
-def test_unit_test_of_that_page_passes() -> None:
-    page = (DOCS / "objects.md").read_text("utf-8")
-    block = page.partition("<!-- example: unit test -->\n```python\n")[2].partition("```")[0]
-    space = offered()
-    program = next(one for one in fragments("objects.md") if "class Bank" in one)
-    Fragment(program, space)
+def test_worker_of_that_page_ends_once_the_cluster_is_closed(tmp_path: Path) -> None:
+    config, work = NodeConfig(1, {1: "127.0.0.1:0"}, data=tmp_path / "jobs"), Work()
+    table = QueueTable[str]()
+    jobs = Queue(table)
+    with blocking.open_objects(config, Objects({"jobs": table})) as cluster:
+        space = {**offered(), "cluster": cluster, "jobs": jobs, "work": work.note("work")}
+        space |= {"Refused": Refused, "OutcomeUnknown": OutcomeUnknown, "CallerError": CallerError}
+        Fragment(fragment("objects.md", "worker"), space)
+        thread = threading.Thread(target=space["worker"])
+        thread.start()
+        cluster.call(jobs.put, "the job")
+        deadline = time.monotonic() + LONGEST
+        while "work" not in work.done and time.monotonic() < deadline:
+            time.sleep(0.01)
+    thread.join(LONGEST)
 
-    assert "deposit" in block
-    exec(compile(block, "unit test", "exec"), {**space, "raft_objects": raft_objects})
+    assert work.done["work"] == [("the job",)]
+    assert not thread.is_alive()
+
+
+def test_error_of_that_page_is_made_anew_from_its_arguments() -> None:
+    space = offered()
+    Fragment(fragment("objects.md", "too few"), space)
+
+    failure = space["TooFew"](*space["TooFew"]("ada", 3).args)
+    assert (failure.account, failure.left) == ("ada", 3)
+
+
+def test_unit_test_of_that_page_passes() -> None:
+    space = offered()
+    Fragment(fragment("objects.md", "bank"), space)
+
+    code = compile(fragment("objects.md", "unit test"), "unit test", "exec")
+    exec(code, {**space, "raft_objects": raft_objects})
 
 
 def test_versions_of_that_page_are_declared_as_written() -> None:
@@ -171,15 +204,15 @@ def test_versions_of_that_page_are_declared_as_written() -> None:
         def order(self, item: str) -> None: ...
 
     space = {**offered(), "Annotated": Annotated, "Orders": Orders}
-    Fragment(next(block for block in fragments("objects.md") if "Since(2)" in block), space)
+    Fragment(fragment("objects.md", "versions"), space)
     assert space["objects"].version == 2
 
 
 def test_fragments_of_other_pages_run_on_a_node(tmp_path: Path) -> None:
     shown: list[tuple[object, ...]] = []
     pages = {
-        "using-a-node.md": ['if "shop-refunds"', "node.status.role"],
-        "monitoring.md": ["prometheus_text(", "REGISTRY.register"],
+        "using-a-node.md": ["features", "shown"],
+        "monitoring.md": ["metrics", "registry"],
     }
 
     async def main() -> None:
@@ -195,10 +228,9 @@ def test_fragments_of_other_pages_run_on_a_node(tmp_path: Path) -> None:
                 "refund": b"refund",
                 "print": lambda *words: shown.append(words),
             }
-            for page, starts in pages.items():
-                for start in starts:
-                    (code,) = [block for block in fragments(page) if start in block]
-                    for part in Fragment(code, space).parts():
+            for page, names in pages.items():
+                for name in names:
+                    for part in Fragment(fragment(page, name), space).parts():
                         with anyio.move_on_after(0.2):  # some show what happens for ever
                             await part.run()
             assert await node.read(b"refund") == b"1"
@@ -206,3 +238,92 @@ def test_fragments_of_other_pages_run_on_a_node(tmp_path: Path) -> None:
             assert any(len(words) == 3 for words in shown), "a change of role has three words"
 
     anyio.run(main)
+
+
+def test_fragments_of_pages_about_the_parts_below_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tls: dict[str, Any] = {}
+    Fragment(fragment("security.md", "tls"), tls)
+    assert tls["config"].tls.authorities == "ca.crt"
+
+    node = Cluster(1)[1]
+    node.start()
+    handle = {"host": node.host, "events": [TimerFired()], "now": 1, "wall": 1}
+    Fragment(fragment("adapters.md", "handle"), handle)
+    assert isinstance(handle["effects"], list)
+
+    rules = next(block for block in blocks(DOCS / "monitoring.md") if block.mark == "checked: rules")
+    (group,) = yaml.safe_load(rules.text)["groups"]
+    named = set(re.findall(r"\braft_\w+?(?=_bucket|\b)", " ".join(rule["expr"] for rule in group["rules"])))
+    assert named <= set(re.findall(r"`(raft_\w+)`", (DOCS / "monitoring.md").read_text("utf-8")))
+
+
+class OwnLoop:
+    """The loop of a program around a core of one node, whose disk and clock are as quick as they can be."""
+
+    def __init__(self) -> None:
+        self.core = Raft.bootstrap(1, members=[1], seed=1)
+        self.inbox: deque[Event] = deque()
+        self.writes: list[Persist] = []
+        self.applied: list[bytes] = []
+        self.store = SimpleNamespace(write=lambda batch: None)
+
+    @property
+    def stopped(self) -> bool:
+        return bool(self.applied)
+
+    def wait_for_sockets(self, until: object) -> None:
+        if self.core.status.role is RoleName.LEADER:
+            self.inbox.append(Proposed(request=7, commands=[b"hello"]))
+        self.inbox.append(Tick())
+
+    def _carry_out_all(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Persist):
+                self.writes.append(effect)
+            elif isinstance(effect, Apply):
+                self.applied += [command for _, command in effect.commands]
+                self.inbox.append(Applied(effect.upto, [b"ok"] * len(effect.commands)))
+
+
+def test_loop_of_the_page_about_embedding_elects_and_applies() -> None:
+    loop = OwnLoop()
+    space = {"self": loop, "wait_for_sockets": loop.wait_for_sockets, "next_tick": 0, "Persisted": Persisted}
+
+    Fragment(fragment("embedding.md", "loop"), space)
+
+    assert loop.applied == [b"hello"]
+
+
+def test_dump_of_pysyncobj_is_sent_as_the_page_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table: dict[str, Any] = {"data": {"colour": "blue"}}
+    dump = SimpleNamespace(consumers=[{"counter": 5}, table, {"data": ["a", "b"]}])
+    read: list[object] = []
+    work = Work()
+    space = {
+        "Money": Work,
+        "visits": SimpleNamespace(add=work.waiting("add")),
+        "settings": SimpleNamespace(put=work.waiting("put")),
+        "jobs": SimpleNamespace(put=work.waiting("job")),
+    }
+
+    def read_that(path: str, *, classes: list[type]) -> object:
+        read.append((path, classes))
+        return dump
+
+    monkeypatch.setattr("raft_objects.pysyncobj_dump.read_dump", read_that)
+    anyio.run(Fragment(fragment("coming-from-pysyncobj.md", "dump"), space).run)
+
+    assert read == [("full.dump", [Work])]
+    assert work.done == {"add": [(5,)], "put": [("colour", "blue")], "job": [("a",), ("b",)]}
+
+
+def test_file_of_users_is_made_as_the_page_does(tmp_path: Path) -> None:
+    (block,) = [block for block in blocks(DOCS / "operations.md") if block.mark == "shell"]
+    shell = f'raft-kv() {{ "{sys.executable}" -m raft_kv "$@"; }}\n{block.text}'
+    environment = {**os.environ, "PYTHONPATH": str(DOCS.parent)}
+
+    subprocess.run(["bash", "-ec", shell], cwd=tmp_path, env=environment, input=b"a-long-password\n", check=True)
+
+    users = users_of_file(str(tmp_path / "rescue.acl"))
+    assert users is not None
+    assert "rescue" in str(users.grants)

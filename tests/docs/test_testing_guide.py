@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-GUIDE = Path(__file__).parents[2] / "docs" / "testing.md"
+from tests.docs.blocks import fragment
 
 
 def test_the_example_of_the_guide_finds_the_planted_bug(capsys: pytest.CaptureFixture[str]) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
     space: dict[str, Any] = {}
-    machine, fire, mended, smaller, own_object, mended_object, _ = blocks
+    names = ("machine", "fire", "mended", "smaller", "own object", "mended object")
+    machine, fire, mended, smaller, own_object, mended_object = (fragment("testing.md", name) for name in names)
 
     exec(compile(machine, "machine", "exec"), space)
     exec(compile(fire, "fire", "exec"), space)
@@ -29,7 +27,4 @@ def test_the_example_of_the_guide_finds_the_planted_bug(capsys: pytest.CaptureFi
 
 
 def test_core_in_the_guide_is_stepped_tick_by_tick() -> None:
-    section = GUIDE.read_text(encoding="utf-8").partition("## Test your loop tick by tick")[2].partition("\n## ")[0]
-    (block,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-
-    exec(compile(block, "ticks", "exec"), {})
+    exec(compile(fragment("testing.md", "ticks"), "ticks", "exec"), {})

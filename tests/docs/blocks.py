@@ -1,0 +1,42 @@
+"""The fenced blocks of a page, each with the mark that says who runs it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+ROOT: Final = Path(__file__).parents[2]
+PAGES: Final = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+_FENCE: Final = re.compile(r"^(?P<indent> *)```(?P<language>[\w{}]*)[^\n]*\n(?P<text>.*?)^(?P=indent)```$", re.M | re.S)
+_MARK: Final = re.compile(r"<!-- (.*) -->\n\Z")
+
+
+@attrs.frozen
+class Block:
+    """A block. `mark` is the comment on the line before it; empty without one."""
+
+    page: Path
+    line: int
+    language: str
+    mark: str
+    text: str
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """Yield the blocks of a page."""
+    whole = page.read_text("utf-8")
+    for found in _FENCE.finditer(whole):
+        before = whole[: found.start()]
+        mark = _MARK.search(before)
+        text = re.sub(rf"^{found['indent']}", "", found["text"], flags=re.M)
+        yield Block(page, before.count("\n") + 1, found["language"], mark[1] if mark else "", text)
+
+
+def fragment(page: str, name: str) -> str:
+    """Return the block of a page of `docs` with the mark `fragment: NAME`."""
+    (found,) = [block.text for block in blocks(ROOT / "docs" / page) if block.mark == f"fragment: {name}"]
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, final
 
 import attrs
@@ -11,9 +12,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["CURVE_WIDTH", "Board", "Row", "big", "draw", "sparkline"]
+__all__ = ["CURVE_WIDTH", "Board", "Row", "big", "draw", "lines_beside_events", "sparkline"]
 
 CURVE_WIDTH: Final = 72
+_WIDE: Final = 84
+"""Columns of a terminal from which on the pause stands beside its explanation, and the table has wide gaps."""
+_ALL_COLUMNS: Final = 68
+"""Columns of a terminal that the whole table needs, with numbers of millions."""
+_RATE_WIDTH: Final = 10
 _BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 _COLOURS: Final = {"leader": "bold green", "follower": "cyan", "down": "bold red"}
 _SILENT: Final = frozenset({"down", "no answer", "starting"})
@@ -95,40 +101,62 @@ def big(number: int) -> tuple[str, str, str]:
     return first, second, third
 
 
-def draw(board: Board, events: int = 12) -> RenderableType:
-    """Draw the board with the last so many events."""
-    parts: list[RenderableType] = [_headline(board), _curve(board), Text()]
+def draw(board: Board, events: int = 12, width: int = 96) -> RenderableType:
+    """Draw the board with the last so many events, in lines of at most `width` columns, none of which wraps."""
+    parts: list[RenderableType] = [_headline(board), _curve(board, width), Text()]
     if board.rows:
-        parts += [_nodes(board.rows), Text()]
+        parts += [_nodes(board.rows, width), Text()]
     parts += [_event(when, sentence) for when, sentence in board.told[-events:]]
     if board.pause is not None or board.lost is not None:
-        parts += [Text(), _results(board)]
+        parts += [Text(), _results(board, width)]
     if board.try_next:
-        parts += [Text(), Text.assemble(("try next  ", "dim"), (board.try_next, "bold"))]
+        parts += [Text(), _line(("try next  ", "dim"), (board.try_next, "bold"))]
     return Group(*parts)
 
 
+def lines_beside_events(board: Board, width: int) -> int:
+    """Return how many lines the board has that are no events, once it shows its results."""
+    results = 3 if width >= _WIDE else 6
+    return 1 + 2 + 1 + len(board.rows) + 2 + 1 + results + 2
+
+
+def _line(*parts: tuple[str, str]) -> Text:
+    """Return a line that is cut off at the edge of the terminal."""
+    return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
+
+
 def _headline(board: Board) -> Text:
-    return Text.assemble(("raft-kv demo", "bold"), "   ", (board.title, "dim"))
+    return _line(("raft-kv demo", "bold"), ("   ", ""), (board.title, "dim"))
 
 
-def _curve(board: Board) -> Table:
+def _fitted(curve: Sequence[float], width: int) -> Sequence[float]:
+    """Return the curve in at most `width` numbers, each the mean of its part."""
+    if len(curve) <= width:
+        return curve
+    edges = [len(curve) * place // width for place in range(width + 1)]
+    parts = [curve[first:last] for first, last in pairwise(edges)]
+    return [sum(part) / len(part) for part in parts]
+
+
+def _curve(board: Board, width: int) -> Table:
     rate = "" if board.rate is None else f"{board.rate:,.0f}"
-    upper, lower = sparkline(board.curve)
+    upper, lower = sparkline(_fitted(board.curve, max(1, width - _RATE_WIDTH - 4)))
     table = Table.grid(padding=(0, 2))
-    table.add_column(justify="right", width=10)
+    table.add_column(justify="right", width=_RATE_WIDTH)
     table.add_column(no_wrap=True)
     table.add_row(Text(rate, style="bold"), Text(upper, style="green"))
     table.add_row(Text("writes/s", style="dim"), Text(lower, style="green"))
     return table
 
 
-def _nodes(rows: Sequence[Row]) -> Table:
-    table = Table(box=None, padding=(0, 2), header_style="dim", pad_edge=False)
-    for name in ("node", "clients at", "role", "term", "commit", "applied", "keys"):
+def _nodes(rows: Sequence[Row], width: int) -> Table:
+    table = Table(box=None, padding=(0, 2 if width >= _WIDE else 1), header_style="dim", pad_edge=False)
+    names = ["node", "clients at", "role", "term", "commit", "applied", "keys"]
+    names = names if width >= _ALL_COLUMNS else [name for name in names if name != "applied"]
+    for name in names:
         table.add_column(name, justify="left" if name in {"clients at", "role"} else "right", no_wrap=True)
     for row in rows:
-        numbers = (row.term, row.commit, row.applied, row.keys)
+        numbers = [getattr(row, name) for name in names[3:]]
         cells = [f"{number:,}" if row.known else "" for number in numbers]
         role = Text(row.role, style=_COLOURS.get(row.role, "yellow"))
         table.add_row(str(row.node), row.address, role, *cells)
@@ -136,11 +164,11 @@ def _nodes(rows: Sequence[Row]) -> Table:
 
 
 def _event(when: float, sentence: str) -> Text:
-    return Text.assemble((f"{when:6.1f} s  ", "dim"), (sentence, "default"))
+    return _line((f"{when:6.1f} s  ", "dim"), (sentence, "default"))
 
 
-def _results(board: Board) -> Table:
-    """Draw the pause as one big number, and beside it what was lost of how many writes."""
+def _results(board: Board, width: int) -> RenderableType:
+    """Draw the pause as one big number, and beside it (below it, on a narrow terminal) what was lost of how many."""
     table = Table.grid(padding=(0, 3))
     pause = Text("")
     lines: list[tuple[str, str]] = []
@@ -154,5 +182,8 @@ def _results(board: Board) -> Table:
     lines.append((written, ""))
     if board.lost is not None:
         lines.append((f"{board.lost:,} lost", "bold green" if board.lost == 0 else "bold red"))
-    table.add_row(pause, Text("\n").join(Text(*line) for line in lines))
+    words = [_line(line) for line in lines]
+    if width < _WIDE:
+        return Group(*([pause] if board.pause is not None else []), *words)
+    table.add_row(pause, Group(*words))
     return table

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Final, Protocol, final
+from typing import Protocol, final
 
 import attrs
 from rich.console import Console
 from rich.live import Live
 
-from raft_kv.demo.board import Board, Row, draw
+from raft_kv.demo.board import Board, Row, draw, lines_beside_events
 
 __all__ = ["Display", "choose"]
-
-_BESIDE_EVENTS: Final = 20
-"""Lines of the board that are no events."""
 
 
 class Display(Protocol):
@@ -113,8 +110,9 @@ class _Live:
         self.show(board)
 
     def show(self, board: Board) -> None:
-        events = max(4, self._console.height - _BESIDE_EVENTS)
-        self._live.update(draw(board, events), refresh=True)
+        width, height = self._console.size
+        events = max(2, height - 1 - lines_beside_events(board, width))
+        self._live.update(draw(board, events, width), refresh=True)
 
     def end(self, board: Board) -> None:
         return None  # the board stays on the terminal

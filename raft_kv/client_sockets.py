@@ -60,7 +60,7 @@ class ClientSockets:
         refused: Callable[[OutputBuffer, Failure], None],
         credentials: Credentials | None = None,
     ) -> None:
-        self._turns: Final = turns
+        self.turns: Final = turns
         self.refused: Final = refused
         self._credentials: Final = credentials
         self.handshakes: Final[dict[_SocketTransport, float]] = {}
@@ -98,10 +98,10 @@ class ClientSockets:
 
     def serve(self) -> None:
         """Serve all sockets that are ready, without waiting."""
-        self._turns.begin()
+        self.turns.begin()
         for key, events in self.selector.select(0):
             key.data(events)
-        self._turns.end()
+        self.turns.end()
 
     def _accept_from(self, listener: socket.socket) -> None:
         if listener in self._listeners:
@@ -198,7 +198,23 @@ class _SocketTransport:
         if events & _WRITE and not self._closed:
             self._flush()
         if events & _READ and not self._closed:
-            self._receive()
+            if self._sockets.handshakes and self._shakes_hands and self._sockets.turns.crowded:
+                self._watch(self._interest & ~_READ)
+                self._sockets.turns.later(self._shake_hands)
+            else:
+                self._receive()
+
+    @property
+    def _shakes_hands(self) -> bool:
+        return type(self._socket) is TlsSocket and not self._socket.settled
+
+    def _shake_hands(self) -> None:
+        """Take a step of the TLS handshake, half a millisecond, in its turn: hundreds may come in one moment."""
+        if self._interest & _READ or self._closed or self._finishing:
+            return
+        self._receive()
+        if not self._connection.busy:
+            self.read()
 
     def _receive(self) -> None:
         connection = self._connection
@@ -226,7 +242,7 @@ class _SocketTransport:
 
     def _look_at_handshake(self) -> None:
         handshakes = self._sockets.handshakes
-        if handshakes and type(self._socket) is TlsSocket and self._socket.settled:
+        if handshakes and not self._shakes_hands:
             handshakes.pop(self, None)
 
     def give_up(self, failure: Failure) -> None:

@@ -12,7 +12,7 @@ import pytest
 from raft_core.effects import Success
 from raft_core.ids import Index
 from raft_core.node.status import Drop
-from raft_kv import client_sockets
+from raft_kv import client_connection, client_sockets
 from raft_kv.client_connection import ClientConnection
 from raft_kv.client_sockets import ClientSockets
 from raft_tls import Credentials, TlsSession
@@ -166,6 +166,45 @@ def test_client_needs_a_certificate_where_authorities_of_clients_are_named(
         unknown.ask(b"PING\r\n")
         assert "without a certificate" in unknown.failed
     assert served.refusals() == {Drop.BAD_CERTIFICATE.value: 1}
+
+
+def test_handshakes_that_come_at_once_take_turns(
+    serve: Callable[[Credentials], Served], world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients come back together after a failover: 200 of their handshakes in one pass held the loop for 100 ms."""
+    served = serve(Credentials(tls(authorities="")))
+    clients = [served.client() for _ in range(5)]
+    sessions = [TlsSession(trusting(), server=False) for _ in clients]
+    for client, session in zip(clients, sessions, strict=True):
+        client.sendall(session.start())
+        client.setblocking(False)
+    monkeypatch.setattr(client_connection, "PASS_SECONDS", -1.0)  # each pass does one piece of work
+
+    def pass_and_count() -> int:
+        world.next_pass()
+        answered = 0
+        for client, session in zip(clients, sessions, strict=True):
+            with suppress(BlockingIOError):
+                client.sendall(session.receive(client.recv(1 << 16)).send)
+                answered += 1
+        return answered
+
+    served.sockets.serve()
+    assert [pass_and_count() for _ in range(6)] == [1, 1, 1, 1, 1, 0]
+    served.sockets.serve()
+    for _ in clients:
+        world.next_pass()
+    assert served.sockets.handshakes == {}
+    clients[0].sendall(sessions[0].encrypt(b"PING\r\n"))
+    clients[0].settimeout(5.0)
+    pong = b""
+    while not pong:  # behind the tickets for later sessions
+        served.sockets.serve()
+        world.next_pass()
+        pong = sessions[0].receive(clients[0].recv(1 << 16)).plain
+    assert pong == b"+PONG\r\n"
+    for client in clients:
+        client.close()
 
 
 def test_slow_handshakes_are_bounded_in_time_and_number(

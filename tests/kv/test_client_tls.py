@@ -198,7 +198,7 @@ def test_handshakes_that_come_at_once_take_turns(
     clients[0].sendall(sessions[0].encrypt(b"PING\r\n"))
     clients[0].settimeout(5.0)
     pong = b""
-    while not pong:  # behind the tickets for later sessions
+    while not pong:
         served.sockets.serve()
         world.next_pass()
         pong = sessions[0].receive(clients[0].recv(1 << 16)).plain

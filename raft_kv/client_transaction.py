@@ -7,13 +7,13 @@ from typing import Final, final
 import attrs
 
 from raft_kv.client_session_values import SessionLimits
-from raft_kv.commands import SESSION, WRITE, Command
+from raft_kv.commands import SESSION, TABLE, WRITE, Command
 from raft_kv.keyspace import Version
 from raft_kv.resp import CommandError
 
 __all__ = ["Queued", "TransactionState", "sweeps"]
 
-_SWEEPING: Final = frozenset({b"keys", b"scan"})
+_SWEEPING: Final = frozenset({name for name, command in TABLE.items() if command.sweeps})
 
 
 def sweeps(call: list[bytes]) -> bool:

@@ -1,8 +1,8 @@
 """Features of the key-value server: what it writes into the log that release 0.1.0 does not know, and would skip.
 
 A cluster uses a feature once all its members have it and an entry of the log says so (`raft_core.features`). Until then
-the commands that need it are refused on every node, before anything is appended. The names are part of the log's
-format: a name never gets a second meaning.
+the commands that need it are refused on every node, before anything is appended. A command's row in the table says
+which feature it needs (`raft_kv.commands.table.Writes`).
 """
 
 from __future__ import annotations
@@ -11,29 +11,12 @@ from collections.abc import Container, Sequence
 from typing import Final, Protocol, final
 
 from raft_core.node.status import NodeStatus
+from raft_kv.commands import TABLE
+from raft_kv.feature_names import COMPARE, FEATURES, MAX_MEMORY, ONCE, USERS
 from raft_kv.resp import CommandError
 
 __all__ = ["COMPARE", "FEATURES", "MAX_MEMORY", "ONCE", "USERS", "FeatureGate", "HasFeatures", "feature_of"]
 
-COMPARE: Final = "kv-compare"
-"""DELIFEQ, DELEX, SET with IFEQ or IFNE, EVAL and EVALSHA."""
-MAX_MEMORY: Final = "kv-max-memory"
-"""--max-memory: the allowance in each entry."""
-ONCE: Final = "kv-once"
-"""RAFT SESSION and RAFT ONCE."""
-USERS: Final = "kv-users"
-"""ACL SETUSER and ACL DELUSER, and entries on behalf of users."""
-FEATURES: Final = (COMPARE, MAX_MEMORY, ONCE, USERS)
-"""All features of this release."""
-
-_BY_NAME: Final = {
-    b"delifeq": COMPARE,
-    b"delex": COMPARE,
-    b"raft.set": COMPARE,  # SET with IFEQ or IFNE, as it enters the log
-    b"raft.script": COMPARE,  # EVAL and EVALSHA
-    b"eval": COMPARE,
-    b"evalsha": COMPARE,
-}
 _BY_SUBCOMMAND: Final = {
     b"raft": {b"once": ONCE, b"session": ONCE},
     b"acl": {b"setuser": USERS, b"deluser": USERS},
@@ -45,7 +28,8 @@ def feature_of(call: Sequence[bytes]) -> str:
     name = call[0].lower()
     if name in _BY_SUBCOMMAND and len(call) > 1:
         return _BY_SUBCOMMAND[name].get(call[1].lower(), "")
-    return _BY_NAME.get(name, "")
+    command = TABLE.get(name)
+    return command.writes.feature if command is not None and command.writes is not None else ""
 
 
 class HasFeatures(Protocol):

@@ -94,7 +94,7 @@ def _names(filters: Sequence[bytes]) -> Reply:
 
 def _keys(call: Call) -> Reply:
     command = commands.look_up(call)
-    if command.name in {"eval", "evalsha"}:
+    if command.counted:
         count = integer(call[2])
         if not 0 <= count <= len(call) - 3:
             raise CommandError("ERR Invalid arguments specified for command")

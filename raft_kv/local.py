@@ -27,6 +27,7 @@ from raft_kv.client_session_values import (
     TransferLeadership,
 )
 from raft_kv.clients import Client, Killed, RequestBook, answer_client, checked_name
+from raft_kv.commands.comparing import RAFT_ONCE
 from raft_kv.commands.table import integer, syntax_error, unknown_subcommand, wrong_arity
 from raft_kv.glob import matcher
 from raft_kv.listing import answer_command
@@ -318,7 +319,7 @@ def once_of(call: list[bytes], *, in_transaction: bool) -> tuple[tuple[int, int]
     session, number = (integer(word, "ERR a session and a number are positive numbers") for word in call[2:4])
     if session <= 0 or number <= 0:
         raise CommandError("ERR a session and a number are positive numbers")
-    return (session, number), call[4:] or [b"raft.once"]
+    return (session, number), call[4:] or [RAFT_ONCE]
 
 
 def _change(word: str, arguments: list[bytes], status: ServerStatus) -> Later:

@@ -17,8 +17,9 @@ from typing import Final, final
 
 import attrs
 
-from raft_kv.commands.comparing import RAFT_SCRIPT, RAFT_SET
-from raft_kv.commands.table import integer
+from raft_kv.commands import TABLE
+from raft_kv.commands.comparing import RAFT_ONCE, RAFT_SCRIPT, RAFT_SET
+from raft_kv.commands.table import INTERNAL, integer, unknown_command
 from raft_kv.resp import CommandError
 
 __all__ = ["Scripts", "normal_form", "operation_of", "translate"]
@@ -34,6 +35,8 @@ _TOKEN: Final = re.compile(
 )
 _CALLS: Final = ([b"redis", b".", b"call", b"("], [b"redis", b".", b"pcall", b"("])
 _OPTIONS: Final = frozenset({b"IFEQ", b"IFNE"})
+_INTERNAL: Final = frozenset({name for name, command in TABLE.items() if INTERNAL in command.flags} - {RAFT_ONCE})
+"""RAFT ONCE in a transaction is translated before it gets here. It does nothing by itself."""
 
 _BY_SHA1: Final[dict[str, str]] = {
     "00583931c4e4d483f6233879c133c71ed5393f9d": "delete",
@@ -212,8 +215,13 @@ class Scripts:
 
 
 def translate(call: list[bytes], scripts: Scripts) -> list[bytes]:
-    """Return the call as it enters the log. Raise `CommandError` for an unknown script."""
+    """Return the call as it enters the log. Raise `CommandError` for an unknown script, and for an internal command.
+
+    A client that sent an internal command itself would go round what is checked of the command it stands for.
+    """
     name = call[0].lower()
+    if name in _INTERNAL:
+        raise unknown_command(call)
     if name == b"set" and len(call) > 4:
         return [RAFT_SET, *call[1:]] if any(word.upper() in _OPTIONS for word in call[3:]) else call
     if name not in (b"eval", b"evalsha") or len(call) < 3:

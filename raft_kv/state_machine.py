@@ -81,11 +81,6 @@ _WORK: Final = 1024 * 1024 * 1024
 each APPEND to a long value and each GET of one copies it. Every replica would pause for as long, and again at every
 restart. A constant, the same on every replica."""
 _OUT_OF_MEMORY: Final = encode_failure("OOM command not allowed when used memory > 'maxmemory'.")
-_SHRINKS: Final = frozenset({
-    "del", "delex", "delifeq", "expire", "expireat", "flushall", "flushdb", "getdel", "persist", "pexpire", "pexpireat",
-    "raft.once", "raft.script", "unlink",
-})  # fmt: skip
-"""Writes that Redis allows when memory is short. Those of locks (scripts) must be able to give locks back."""
 _TOO_MUCH: Final = encode_failure("ERR not carried out: the commands before it took too much work; send fewer at once")
 
 
@@ -361,10 +356,10 @@ def _calls(
 def _grows(call: list[bytes]) -> bool:
     """Return whether the command may make the state grow: Redis refuses these when memory is short."""
     try:
-        command = look_up(call)
+        writes = look_up(call).writes
     except CommandError:
         return False
-    return WRITE in command.flags and command.name not in _SHRINKS
+    return writes is not None and writes.grows
 
 
 def _transaction(

@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 
 from raft_kv import log_format as entries
-from raft_kv.commands.comparing import RAFT_SET
-from raft_kv.commands.table import INT64_MAX, integer
+from raft_kv.commands import TABLE
+from raft_kv.commands.table import INT64_MAX, TimeAt, TimeOptions, integer
 from raft_kv.keyspace import Millis
 from raft_kv.log_format import Calls, OnBehalf, Once, Transaction, Undecodable
 from raft_kv.resp import CommandError
@@ -24,11 +24,17 @@ __all__ = ["TOLERATED", "in_cluster_time"]
 TOLERATED: Final[Millis] = 1000
 """Up to this difference, wall time and cluster time count as the same, which is the normal case: then EXPIRETIME
 returns exactly the argument of EXPIREAT."""
-_NAMES_WALL_TIME: Final = re.compile(rb"(?i)expireat|exat|pxat")
-_SETTERS: Final = frozenset({b"set", RAFT_SET})
-_EXPIRERS: Final = {b"expireat": 1000, b"pexpireat": 1}
+_NAMING: Final = {
+    name: command.writes.wall_times
+    for name, command in TABLE.items()
+    if command.writes is not None and command.writes.wall_times is not None
+}
 _OPTIONS: Final = {b"EXAT": 1000, b"PXAT": 1}
 _WITH_ARGUMENT: Final = frozenset({b"EX", b"PX", b"IFEQ", b"IFNE"})
+_NAMES_WALL_TIME: Final = re.compile(
+    b"(?i)" + b"|".join([*(name for name, where in _NAMING.items() if type(where) is TimeAt), *_OPTIONS])
+)
+"""Entries without any of these words are not decoded."""
 
 
 def in_cluster_time(entry: bytes, ahead: Millis) -> bytes:
@@ -53,18 +59,19 @@ def in_cluster_time(entry: bytes, ahead: Millis) -> bytes:
 def _moved(call: list[bytes], ahead: Millis) -> list[bytes]:
     name = call[0].lower() if call else b""
     try:
-        if name in _EXPIRERS and len(call) >= 3:
-            return [b"pexpireat", call[1], _number(call[2], _EXPIRERS[name], ahead), *call[3:]]
-        if name in _SETTERS:
-            return _moved_set(call, ahead)
+        where = _NAMING.get(name)
+        if type(where) is TimeAt and len(call) > where.place:
+            time = _number(call[where.place], where.unit, ahead)
+            return [where.becomes, *call[1 : where.place], time, *call[where.place + 1 :]]
+        if type(where) is TimeOptions:
+            return _moved_options(call, where.first, ahead)
     except CommandError:
         pass
     return call
 
 
-def _moved_set(call: list[bytes], ahead: Millis) -> list[bytes]:
+def _moved_options(call: list[bytes], place: int, ahead: Millis) -> list[bytes]:
     moved = list(call)
-    place = 3
     while place < len(call):
         option = call[place].upper()
         if option in _OPTIONS and place + 1 < len(call):

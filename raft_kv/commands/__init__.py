@@ -38,21 +38,16 @@ _BY_ANY_CASE: Final[dict[bytes, Command]] = {
 }
 
 
-_TRANSLATED: Final = frozenset({"eval", "evalsha"})
-_SWEEPING: Final = frozenset({"keys", "scan"})
-_GATED: Final = frozenset({"delifeq", "delex"})
-"""Commands that need a feature of the cluster; see `raft_kv.features`."""
 _SHORT: Final = 4
 _PLAIN: Final[dict[bytes, Command]] = {
     spelling: command
     for spelling, command in _BY_ANY_CASE.items()
-    if command.flags & {READ, WRITE} and command.name not in _TRANSLATED | _SWEEPING | _GATED
+    if command.flags & {READ, WRITE}
+    and INTERNAL not in command.flags
+    and not command.sweeps
+    and (command.writes is None or not command.writes.feature)
 }
 
-_ONE_LINE_WORDS: Final = {
-    "decr": 2, "decrby": 3, "del": 2, "expire": 3, "incr": 2, "incrby": 3, "persist": 2, "pexpire": 3, "psetex": 4,
-    "set": 3, "setex": 4, "setnx": 3, "unlink": 2,
-}  # fmt: skip
 _SHORT_READ_WORDS: Final = {
     "exists": 2, "expiretime": 2, "get": 2, "pexpiretime": 2, "pttl": 2, "strlen": 2, "ttl": 2, "type": 2,
 }  # fmt: skip
@@ -79,8 +74,14 @@ def _short(words_of: dict[str, int]) -> dict[bytes, ShortCall]:
     }
 
 
-ONE_LINE: Final = _short(_ONE_LINE_WORDS)
-"""Writes that take little work and whose reply is one line, the same in RESP2 and RESP3."""
+ONE_LINE: Final = _short(
+    {
+        command.name: command.writes.one_line
+        for command in TABLE.values()
+        if command.writes is not None and command.writes.one_line
+    }
+)
+"""Writes that take little work and whose reply is one line, the same in RESP2 and RESP3; see `Writes.one_line`."""
 SHORT_READS: Final = _short(_SHORT_READ_WORDS)
 """Reads of one key. Only the reply to GET is as long as the key's value."""
 

@@ -15,12 +15,24 @@ import attrs
 
 from raft_kv.commands.deadlines import absolute, expire_in
 from raft_kv.commands.strings import set_comparing
-from raft_kv.commands.table import INTERNAL, Call, Command, integer, printable, string_at, syntax_error
+from raft_kv.commands.table import (
+    INTERNAL,
+    Call,
+    Command,
+    TimeOptions,
+    Writes,
+    integer,
+    printable,
+    string_at,
+    syntax_error,
+)
+from raft_kv.feature_names import COMPARE, ONCE
 from raft_kv.keyspace import STRING, Keyspace, Record
 from raft_kv.resp import OK, CommandError, Failure, Reply, Simple
 
-__all__ = ["COMMANDS", "OPERATIONS", "RAFT_SCRIPT", "RAFT_SET", "Operation"]
+__all__ = ["COMMANDS", "OPERATIONS", "RAFT_ONCE", "RAFT_SCRIPT", "RAFT_SET", "Operation"]
 
+RAFT_ONCE: Final = b"raft.once"
 RAFT_SCRIPT: Final = b"raft.script"
 RAFT_SET: Final = b"raft.set"
 
@@ -264,9 +276,23 @@ def _once(_keyspace: Keyspace, _call: Call) -> Reply:
 _KEY: Final = (1, 1, 1)
 
 COMMANDS: Final[tuple[Command, ...]] = (
-    Command.row("delifeq", 3, "write fast", _delifeq, _KEY),
-    Command.row("delex", -2, "write fast", _delex, _KEY),
-    Command.row("raft.set", -3, f"write {INTERNAL}", set_comparing, _KEY),
-    Command.row("raft.once", 1, f"write {INTERNAL}", _once),
-    Command.row("raft.script", -3, f"write {INTERNAL}", _script),
+    Command.row("delifeq", 3, "write fast", _delifeq, _KEY, Writes(shows=True, grows=False, feature=COMPARE)),
+    Command.row("delex", -2, "write fast", _delex, _KEY, Writes(shows=True, grows=False, feature=COMPARE)),
+    Command.row(
+        "raft.set",
+        -3,
+        f"write {INTERNAL}",
+        set_comparing,
+        _KEY,
+        Writes(shows=True, grows=True, feature=COMPARE, wall_times=TimeOptions(3)),
+    ),
+    Command.row("raft.once", 1, f"write {INTERNAL}", _once, writes=Writes(shows=True, grows=False, feature=ONCE)),
+    Command.row(
+        "raft.script",
+        -3,
+        f"write {INTERNAL}",
+        _script,
+        writes=Writes(shows=True, grows=False, feature=COMPARE),
+        counted=True,
+    ),
 )

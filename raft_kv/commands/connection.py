@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from raft_kv.commands.table import Call, Command, integer, wrong_arity
+from raft_kv.commands.table import Call, Command, Writes, integer, wrong_arity
+from raft_kv.feature_names import COMPARE
 from raft_kv.keyspace import Keyspace
 from raft_kv.resp import OK, PONG, CommandError, Reply
 
@@ -64,8 +65,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command.row("discard", 1, "session fast", _not_here),
     Command.row("watch", -2, "session fast", _not_here, (1, -1, 1)),
     Command.row("unwatch", 1, "session fast", _not_here),
-    Command.row("eval", -3, "write", _no_lua),
-    Command.row("evalsha", -3, "write", _no_lua),
+    Command.row("eval", -3, "write", _no_lua, writes=Writes(shows=True, grows=True, feature=COMPARE), counted=True),
+    Command.row("evalsha", -3, "write", _no_lua, writes=Writes(shows=True, grows=True, feature=COMPARE), counted=True),
     Command.row("script", -2, "session", _not_here),
     Command.row("raft", -2, "session admin", _not_here),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from raft_kv.commands.table import INT64_MAX, Call, Command, Handler, integer
+from raft_kv.commands.table import INT64_MAX, Call, Command, Handler, TimeAt, Writes, integer
 from raft_kv.keyspace import Keyspace, Millis, Record
 from raft_kv.resp import CommandError, Reply
 
@@ -110,11 +110,39 @@ def _asker(unit: int, *, relative: bool) -> Handler:
 _KEY: Final = (1, 1, 1)
 
 COMMANDS: Final[tuple[Command, ...]] = (
-    Command.row("expire", -3, "write fast", _expirer("expire", 1000, relative=True), _KEY),
-    Command.row("pexpire", -3, "write fast", _expirer("pexpire", 1, relative=True), _KEY),
-    Command.row("expireat", -3, "write fast", _expirer("expireat", 1000, relative=False), _KEY),
-    Command.row("pexpireat", -3, "write fast", _expirer("pexpireat", 1, relative=False), _KEY),
-    Command.row("persist", 2, "write fast", _persist, _KEY),
+    Command.row(
+        "expire",
+        -3,
+        "write fast",
+        _expirer("expire", 1000, relative=True),
+        _KEY,
+        Writes(shows=False, grows=False, one_line=3),
+    ),
+    Command.row(
+        "pexpire",
+        -3,
+        "write fast",
+        _expirer("pexpire", 1, relative=True),
+        _KEY,
+        Writes(shows=False, grows=False, one_line=3),
+    ),
+    Command.row(
+        "expireat",
+        -3,
+        "write fast",
+        _expirer("expireat", 1000, relative=False),
+        _KEY,
+        Writes(shows=False, grows=False, wall_times=TimeAt(2, 1000, b"pexpireat")),
+    ),
+    Command.row(
+        "pexpireat",
+        -3,
+        "write fast",
+        _expirer("pexpireat", 1, relative=False),
+        _KEY,
+        Writes(shows=False, grows=False, wall_times=TimeAt(2, 1, b"pexpireat")),
+    ),
+    Command.row("persist", 2, "write fast", _persist, _KEY, Writes(shows=False, grows=False, one_line=2)),
     Command.row("ttl", 2, "readonly fast", _asker(1000, relative=True), _KEY),
     Command.row("pttl", 2, "readonly fast", _asker(1, relative=True), _KEY),
     Command.row("expiretime", 2, "readonly fast", _asker(1000, relative=False), _KEY),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
-from raft_kv.commands.table import Call, Command, integer, syntax_error
+from raft_kv.commands.table import Call, Command, Writes, integer, syntax_error
 from raft_kv.glob import matcher
 from raft_kv.keyspace import Keyspace, Record, kind_name
 from raft_kv.resp import OK, CommandError, Reply, Simple, encode
@@ -132,16 +132,16 @@ _KEY: Final = (1, 1, 1)
 _KEYS: Final = (1, -1, 1)
 
 COMMANDS: Final[tuple[Command, ...]] = (
-    Command.row("del", -2, "write", _del, _KEYS),
-    Command.row("unlink", -2, "write fast", _del, _KEYS),
+    Command.row("del", -2, "write", _del, _KEYS, Writes(shows=False, grows=False, one_line=2)),
+    Command.row("unlink", -2, "write fast", _del, _KEYS, Writes(shows=False, grows=False, one_line=2)),
     Command.row("exists", -2, "readonly fast", _exists, _KEYS),
     Command.row("touch", -2, "readonly fast", _exists, _KEYS),
     Command.row("type", 2, "readonly fast", _type, _KEY),
-    Command.row("rename", 3, "write", _rename, (1, 2, 1)),
-    Command.row("renamenx", 3, "write fast", _renamenx, (1, 2, 1)),
+    Command.row("rename", 3, "write", _rename, (1, 2, 1), Writes(shows=True, grows=True)),
+    Command.row("renamenx", 3, "write fast", _renamenx, (1, 2, 1), Writes(shows=True, grows=True)),
     Command.row("dbsize", 1, "readonly fast", _dbsize),
-    Command.row("flushall", -1, "write", _flush),
-    Command.row("flushdb", -1, "write", _flush),
-    Command.row("keys", 2, "readonly", _keys),
-    Command.row("scan", -2, "readonly", _scan),
+    Command.row("flushall", -1, "write", _flush, writes=Writes(shows=False, grows=False)),
+    Command.row("flushdb", -1, "write", _flush, writes=Writes(shows=False, grows=False)),
+    Command.row("keys", 2, "readonly", _keys, sweeps=True),
+    Command.row("scan", -2, "readonly", _scan, sweeps=True),
 )

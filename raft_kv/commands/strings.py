@@ -7,7 +7,18 @@ from typing import Final
 import attrs
 
 from raft_kv.commands.deadlines import absolute
-from raft_kv.commands.table import INT64_MAX, INT64_MIN, Call, Command, integer, string_at, syntax_error, wrong_arity
+from raft_kv.commands.table import (
+    INT64_MAX,
+    INT64_MIN,
+    Call,
+    Command,
+    TimeOptions,
+    Writes,
+    integer,
+    string_at,
+    syntax_error,
+    wrong_arity,
+)
 from raft_kv.keyspace import STRING, Keyspace, Millis, Record, Value
 from raft_kv.long_values import append, cut_out, overwrite, whole
 from raft_kv.resp import OK, CommandError, Reply
@@ -251,24 +262,27 @@ def _decrby(keyspace: Keyspace, call: Call) -> Reply:
 
 
 _KEY: Final = (1, 1, 1)
+_SHOWING: Final = frozenset({b"GET", b"IFEQ", b"IFNE"})
 
 COMMANDS: Final[tuple[Command, ...]] = (
     Command.row("get", 2, "readonly fast", _get, _KEY),
-    Command.row("set", -3, "write", _set, _KEY),
-    Command.row("setnx", 3, "write fast", _setnx, _KEY),
-    Command.row("setex", 4, "write", _setex, _KEY),
-    Command.row("psetex", 4, "write", _psetex, _KEY),
-    Command.row("getset", 3, "write fast", _getset, _KEY),
-    Command.row("getdel", 2, "write fast", _getdel, _KEY),
+    Command.row(
+        "set", -3, "write", _set, _KEY, Writes(shows=_SHOWING, grows=True, one_line=3, wall_times=TimeOptions(3))
+    ),
+    Command.row("setnx", 3, "write fast", _setnx, _KEY, Writes(shows=False, grows=True, one_line=3)),
+    Command.row("setex", 4, "write", _setex, _KEY, Writes(shows=False, grows=True, one_line=4)),
+    Command.row("psetex", 4, "write", _psetex, _KEY, Writes(shows=False, grows=True, one_line=4)),
+    Command.row("getset", 3, "write fast", _getset, _KEY, Writes(shows=True, grows=True)),
+    Command.row("getdel", 2, "write fast", _getdel, _KEY, Writes(shows=True, grows=False)),
     Command.row("mget", -2, "readonly fast", _mget, (1, -1, 1)),
-    Command.row("mset", -3, "write", _mset, (1, -1, 2)),
-    Command.row("msetnx", -3, "write", _msetnx, (1, -1, 2)),
-    Command.row("append", 3, "write fast", _append, _KEY),
+    Command.row("mset", -3, "write", _mset, (1, -1, 2), Writes(shows=False, grows=True)),
+    Command.row("msetnx", -3, "write", _msetnx, (1, -1, 2), Writes(shows=False, grows=True)),
+    Command.row("append", 3, "write fast", _append, _KEY, Writes(shows=False, grows=True)),
     Command.row("strlen", 2, "readonly fast", _strlen, _KEY),
-    Command.row("setrange", 4, "write", _setrange, _KEY),
+    Command.row("setrange", 4, "write", _setrange, _KEY, Writes(shows=False, grows=True)),
     Command.row("getrange", 4, "readonly", _getrange, _KEY),
-    Command.row("incr", 2, "write fast", _incr, _KEY),
-    Command.row("decr", 2, "write fast", _decr, _KEY),
-    Command.row("incrby", 3, "write fast", _incrby, _KEY),
-    Command.row("decrby", 3, "write fast", _decrby, _KEY),
+    Command.row("incr", 2, "write fast", _incr, _KEY, Writes(shows=True, grows=True, one_line=2)),
+    Command.row("decr", 2, "write fast", _decr, _KEY, Writes(shows=True, grows=True, one_line=2)),
+    Command.row("incrby", 3, "write fast", _incrby, _KEY, Writes(shows=True, grows=True, one_line=3)),
+    Command.row("decrby", 3, "write fast", _decrby, _KEY, Writes(shows=True, grows=True, one_line=3)),
 )

@@ -24,6 +24,9 @@ __all__ = [
     "Call",
     "Command",
     "Handler",
+    "TimeAt",
+    "TimeOptions",
+    "Writes",
     "integer",
     "printable",
     "string_at",
@@ -54,15 +57,82 @@ _INTEGER: Final = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 
 
 @final
+class TimeAt:
+    """Argument `place` is a wall time in units of `unit` ms. In cluster time the command is `becomes`, in ms."""
+
+    def __init__(self, place: int, unit: int, becomes: bytes) -> None:
+        self.place: Final = place
+        self.unit: Final = unit
+        self.becomes: Final = becomes
+
+
+@final
+class TimeOptions:
+    """From argument `first` on there are options, and EXAT and PXAT among them are wall times."""
+
+    def __init__(self, first: int) -> None:
+        self.first: Final = first
+
+
+@final
+class Writes:
+    """What else must be known of a command that writes. `shows` and `grows` have no default: a row says both.
+
+    All of it decides what an entry of the log means, so it never changes for a command that a release has had.
+
+    - `shows`: whether the reply, or another key afterwards, tells anything about a value besides its length and whether
+      it is there; or the options from argument 3 on with which it does, as GET of SET. Then the right to write is not
+      enough: a user needs the right to read its keys too. In doubt True: False shows users what they may only write.
+    - `grows`: whether the state can become larger: refused when memory is short (`--max-memory`).
+    - `feature`: what all members must have before it may enter the log (`raft_kv.feature_names`). Empty only for
+      commands of release 0.1.0: a member that does not know a command skips it, and its data differs from then on.
+    - `one_line`: if the call has so many words, it takes little work and its reply is one line, the same in RESP2 and
+      RESP3. Such writes of many clients share entries (`raft_kv.shared_entries`). 0: never.
+    - `wall_times`: where the arguments name times since 1970, which the leader turns into cluster time
+      (`raft_kv.wall_times`).
+    """
+
+    def __init__(
+        self,
+        *,
+        shows: bool | frozenset[bytes],
+        grows: bool,
+        feature: str = "",
+        one_line: int = 0,
+        wall_times: TimeAt | TimeOptions | None = None,
+    ) -> None:
+        self.shows: Final = shows
+        self.grows: Final = grows
+        self.feature: Final = feature
+        self.one_line: Final = one_line
+        self.wall_times: Final = wall_times
+
+
+@final
 class Command:
     """One row. `arity` counts the name; negative: the least number. `word` is the name as bytes.
 
     Keys stand at `first`, `first + step`, … up to `last` (negative: counted from the end); 0 for commands without keys.
+    With `counted`, argument 2 is the number of the keys, which follow it. `sweeps`: its cost grows with the number of
+    all keys, so it is asked alone and never enters the log. `writes`: for all commands with the flag "write".
     """
 
     def __init__(
-        self, name: str, arity: int, flags: frozenset[str], run: Handler, first: int, last: int, step: int
+        self,
+        name: str,
+        arity: int,
+        flags: frozenset[str],
+        run: Handler,
+        first: int,
+        last: int,
+        step: int,
+        writes: Writes | None = None,
+        *,
+        counted: bool = False,
+        sweeps: bool = False,
     ) -> None:
+        if (WRITE in flags) is not (writes is not None):
+            raise TypeError(f"{name}: a command that writes has Writes(shows=..., grows=...), another has not")
         self.name: Final = name
         self.arity: Final = arity
         self.flags: Final = flags
@@ -71,11 +141,35 @@ class Command:
         self.last: Final = last
         self.step: Final = step
         self.word: Final = name.encode()
+        self.writes: Final = writes
+        self.counted: Final = counted
+        self.sweeps: Final = sweeps
 
     @staticmethod
-    def row(name: str, arity: int, flags: str, run: Handler, keys: tuple[int, int, int] = (0, 0, 0)) -> Command:
-        """Make a row written on one line; `flags` are separated by blanks."""
-        return Command(name, arity, frozenset(flags.split()), run, keys[0], keys[1], keys[2])
+    def row(
+        name: str,
+        arity: int,
+        flags: str,
+        run: Handler,
+        keys: tuple[int, int, int] = (0, 0, 0),
+        writes: Writes | None = None,
+        *,
+        counted: bool = False,
+        sweeps: bool = False,
+    ) -> Command:
+        """Make a row. `flags` are separated by blanks. Raise `TypeError` if a command that writes lacks `writes`."""
+        return Command(
+            name,
+            arity,
+            frozenset(flags.split()),
+            run,
+            keys[0],
+            keys[1],
+            keys[2],
+            writes,
+            counted=counted,
+            sweeps=sweeps,
+        )
 
     def keys_of(self, call: Call) -> list[bytes]:
         """Return the keys of `call`."""

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias, final
 
 import msgspec
 
-from raft_kv.commands.table import INTERNAL, WRITE, Command
+from raft_kv.commands.table import Command
 from raft_kv.glob import MAX_PATTERN_BYTES, matcher
 from raft_kv.users.categories import CATEGORIES, in_category, is_known, names_of
 from raft_kv.users.passwords import is_hash
@@ -27,14 +27,6 @@ MAX_NAME_BYTES: Final = 128
 _MOST_PASSWORDS: Final = 8
 _MOST_RULES: Final = 256
 """Patterns of keys, and rules about commands."""
-
-_READ_AS_WELL: Final = frozenset({
-    "decr", "decrby", "delex", "delifeq", "eval", "evalsha", "getdel", "getset", "incr", "incrby", "rename", "renamenx",
-})  # fmt: skip
-"""Writing commands whose replies or effects show the value of a key."""
-_SET_READS: Final = frozenset({b"GET", b"IFEQ", b"IFNE"})
-_KEYS_COUNTED: Final = frozenset({"eval", "evalsha", "raft.script"})
-"""Commands with the number of their keys as argument 2, and the keys after it."""
 
 
 class RuleError(ValueError):
@@ -233,7 +225,7 @@ def _matcher(pattern: bytes) -> _Matcher | None:
 
 
 def _keys_of(command: Command, call: Sequence[bytes]) -> Iterable[bytes]:
-    if command.name in _KEYS_COUNTED:
+    if command.counted:
         count = call[2]
         return call[3 : 3 + int(count)] if count.isdigit() and len(count) < 7 else call[3:]
     return command.keys_of(call)
@@ -241,9 +233,8 @@ def _keys_of(command: Command, call: Sequence[bytes]) -> Iterable[bytes]:
 
 def _flags_of(command: Command, call: Sequence[bytes]) -> int:
     """Return which rights the command needs on its keys."""
-    if WRITE not in command.flags:
+    if command.writes is None:
         return READS
-    reads = command.name in _READ_AS_WELL or INTERNAL in command.flags
-    if command.name == "set" and not reads:
-        reads = any(word.upper() in _SET_READS for word in call[3:])
+    shows = command.writes.shows
+    reads = shows if isinstance(shows, bool) else any(word.upper() in shows for word in call[3:])
     return _BOTH if reads else WRITES

@@ -63,6 +63,7 @@ from raft_core.wire import (
 from raft_kv import client_session_values as effects
 from raft_kv import log_format
 from raft_kv.client_session import Session
+from raft_kv.commands import TABLE
 from raft_kv.health.http_session import MOST_HEAD, HttpAnswer, HttpSession
 from raft_kv.resp_parser import RequestLimits, RequestParser
 from raft_kv.snapshot_format import SnapshotUnreadable, count_keys, read_snapshot
@@ -290,7 +291,7 @@ _WORDS: Final = (
     b"\r\n", b"$-1\r\n", b"*-1\r\n", b"*1\r\n", b"$0\r\n\r\n", b"SET", b"GET", b"MGET", b"APPEND", b"SETRANGE", b"SCAN",
     b"KEYS", b"MULTI\r\n", b"EXEC\r\n", b"WATCH", b"EXPIREAT", b"PX", b"KEEPTTL", b"IFEQ", b"RAFT", b"ONCE", b"CLIENT",
     b"CONFIG GET", b"HELLO", b"EVALSHA", b"SCRIPT LOAD", b"GETRANGE", b"INCRBY", b"RENAME", b"COUNT", b"MATCH", b"*",
-    b"ACL SETUSER", b"AUTH", b"~*", b"+@all", b"%RW~", b"resetpass",
+    b"ACL SETUSER", b"AUTH", b"~*", b"+@all", b"%RW~", b"resetpass", *sorted(TABLE),
 )  # fmt: skip
 _REQUESTS: Final = RequestLimits(bulk_bytes=4096, request_bytes=16 * 1024)
 

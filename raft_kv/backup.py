@@ -17,6 +17,7 @@ from raft_core.backup_format import BackupDamaged, BackupHeader
 from raft_core.entries import LogPosition
 from raft_core.errors import DiskError, RaftError, SettingsError
 from raft_core.node.config import split_address
+from raft_kv.client_remedies import with_remedy
 from raft_kv.config import check_name
 from raft_kv.log_output import print_error
 from raft_kv.node_client import Failed, NodeConnection
@@ -142,6 +143,8 @@ def _fetch_all(options: BackupOptions, file: BackupFile, show: Callable[[int, in
                     file.append(_piece(node, "READ", meta.index, meta.term, file.number))
                     show(file.offset, header.total_bytes)
         except Failed as failure:
+            if failure.refused:
+                raise BackupFailed(f"{options.source}: {failure}") from None
             left = _ATTEMPTS if file.number > number else left - 1
             if left <= 0:
                 raise BackupFailed(f"{options.source}: {failure}. {_kept(file)}") from None
@@ -167,7 +170,7 @@ def _piece(node: NodeConnection, *words: bytes | str | int) -> bytes:
     if isinstance(reply, bytes):
         return reply
     text = str(reply) if isinstance(reply, hiredis.ReplyError) else f"it answers {reply!r}"
-    raise BackupFailed(f"the node refuses the backup: {text}")
+    raise BackupFailed(f"the node refuses the backup: {with_remedy(text, node.remedy(reply))}")
 
 
 def _kept(file: BackupFile) -> str:
@@ -194,12 +197,13 @@ def run_restore(options: RestoreOptions) -> int:
     target = parse_location(options.data)
     keys = _keys(backup_states(path), path)
     with _bar("restoring", quiet=options.quiet) as show:
-        header, recovered = restore_backup(path, target, node=options.id, cluster=options.new_cluster, progress=show)
+        header, _ = restore_backup(path, target, node=options.id, cluster=options.new_cluster, progress=show)
     print_error(f"{keys:,} keys from {_origin(header)}")
     print_error(f"Start it with: raft-kv serve --id {options.id} --cluster {options.new_cluster} --data {target}")
+    highest = max(header.meta.members.highest_id, options.id)
     print_error(
-        f"Add others, with ids above {recovered.entries[-1].index and header.meta.members.highest_id} and empty"
-        " directories, by RAFT ADD. Nodes of the old cluster are refused."
+        f"Add others with empty directories and ids above {highest}, the highest that was ever used: start them with "
+        f"--id {highest + 1} --join, then RAFT ADD {highest + 1} HOST:PORT. Nodes of the old cluster are refused."
     )
     return 0
 

@@ -28,15 +28,19 @@ Create a new cluster from a backup: one node, with all keys of the backup.
 
 The new cluster has a name of its own, so nodes of the old one cannot join it. Every byte of the
 backup is checked; a damaged, truncated or foreign file is refused, with the place, and nothing
-is left behind. Then start the node, and add others with empty directories and RAFT ADD: two
-nodes restored under one name are two clusters, which never become one.
+is left behind. Then start the node, and add others with empty directories and RAFT ADD. Their
+ids must be above every id that was ever used, also by members that were removed: the command
+prints the first one that is free. Two nodes restored under one name are two clusters, which
+never become one.
 """
 _RESTORE_EXAMPLES: Final = """\
-example:
+example (the backup is of a cluster that had the nodes 1, 2 and 3; each command on its own machine):
       raft-kv restore /backup/raft-kv.backup --new-cluster raft-kv-2 --data /var/lib/raft-kv
-      raft-kv serve --id 1 --cluster raft-kv-2 --data /var/lib/raft-kv ...
-      raft-kv serve --id 2 --cluster raft-kv-2 --join --peer 1=10.0.0.1:7379 ...
-      redis-cli RAFT ADD 2 10.0.0.2:7379
+      raft-kv serve --id 1 --cluster raft-kv-2 --data /var/lib/raft-kv \
+          --listen 10.0.0.1:6379 --peer-listen 10.0.0.1:7379 ...
+      raft-kv serve --id 4 --cluster raft-kv-2 --data /var/lib/raft-kv --join --peer 1=10.0.0.1:7379 \
+          --listen 10.0.0.4:6379 --peer-listen 10.0.0.4:7379 ...
+      redis-cli -h 10.0.0.1 RAFT ADD 4 10.0.0.4:7379
 """
 _VERIFY: Final = """\
 Check every byte of a backup, or of the data of a node that is stopped, without changing any.

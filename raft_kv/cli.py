@@ -34,6 +34,7 @@ from raft_kv.client_tls import TLS_VARIABLES, use_tls
 from raft_kv.config import FASTEST_LOOP, LOOPS, ServeConfig, fastest_loop, given_values, serve_config
 from raft_kv.doctor.options import DOCTOR
 from raft_kv.fd_limit import most_open_files, within_descriptors
+from raft_kv.features_command import FEATURES_COMMAND
 from raft_kv.log_output import LOG, flush, log_to_stderr, print_error
 from raft_kv.options import Option, Values, add_flags, unused, with_variables
 from raft_kv.ping import PING
@@ -130,8 +131,8 @@ example (the disks of nodes 1 and 2 of three are lost, the disk of node 3 is lef
       raft-kv recover-from-quorum-loss --cluster raft-kv --survivor /var/lib/raft-kv \\
           --new-cluster raft-kv-2026 --new-data /var/lib/raft-kv-new
 
-Then start it with the command that is printed, and let new nodes join with new ids and empty
-directories.
+Then start it with the command that is printed, and let new nodes join with empty directories
+and ids above every id that was ever used (4 and 5 here).
 """
 _MIGRATE: Final = """\
 Move a stopped node's data to another kind of store.
@@ -422,6 +423,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     ),
     "ping": PING,
     "doctor": DOCTOR,
+    "features": FEATURES_COMMAND,
     **BACKUP_COMMANDS,
     "certs": CERTS_COMMAND,
     "hash-password": Command(

@@ -17,6 +17,7 @@ from typing import Final, TypeAlias, final
 import attrs
 import hiredis
 
+from raft_kv.client_remedies import PASSWORD_VARIABLE, USER_VARIABLE, needs_tls, reply_remedy, tls_problem, with_remedy
 from raft_kv.client_tls import context
 
 __all__ = [
@@ -34,17 +35,29 @@ _READ_BYTES: Final = 256 * 1024
 
 
 class Failed(Exception):  # named for what happened, as the library's errors are
-    """The node was unreachable or did not answer in time; the outcome of the request is unknown."""
+    """The node was unreachable, refused this client, or did not answer in time; the outcome of the request is unknown.
+
+    `remedy`: what to do, for problems with TLS and passwords; "" otherwise. The text ends with it. `refused`: it is
+    certain that another attempt fails likewise.
+    """
+
+    def __init__(self, text: str, remedy: str = "", *, refused: bool = False) -> None:
+        super().__init__(with_remedy(text, remedy))
+        self.problem: Final = text
+        self.remedy: Final = remedy
+        self.refused: Final = refused
 
 
 @final
 class NodeConnection:
     """A connection to one node. Once it has raised `Failed`, it is of no more use."""
 
-    __slots__ = ("_reader", "_socket")
+    __slots__ = ("_heard", "_host", "_reader", "_socket")
 
     def __init__(self, address: Address, timeout: float = 2.0) -> None:
         self._reader: Final = hiredis.Reader()
+        self._host: Final = address[0]
+        self._heard = False
         try:
             plain = socket.create_connection(address, timeout)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -52,20 +65,29 @@ class NodeConnection:
                 plain if (tls := context()) is None else tls.wrap_socket(plain, server_hostname=address[0])
             )
         except ssl.SSLError as failure:
-            raise Failed(f"TLS with {address[0]} failed: {failure.reason or failure}") from None
+            raise Failed(*tls_problem(failure, self._host), refused=True) from None
         except OSError as failure:
             raise Failed(str(failure)) from None
         self._authenticate()
 
+    @property
+    def user(self) -> str:
+        """The user that REDISCLI_USER names; default without it."""
+        return os.environ.get(USER_VARIABLE) or "default"
+
     def _authenticate(self) -> None:
         """Authenticate with REDISCLI_AUTH, the variable of redis-cli, as the user of REDISCLI_USER, if it is set."""
-        password = os.environ.get("REDISCLI_AUTH")
+        password = os.environ.get(PASSWORD_VARIABLE)
         if not password:
             return
-        reply = self.say("AUTH", os.environ.get("REDISCLI_USER", "default"), password)
+        reply = self.say("AUTH", self.user, password)
         if isinstance(reply, hiredis.ReplyError):
             self.close()
-            raise Failed(str(reply))
+            raise Failed(str(reply), self.remedy(reply), refused=True)
+
+    def remedy(self, error: object) -> str:
+        """Return what to do about an error reply about users and rights; "" for another reply."""
+        return reply_remedy(str(error), self.user) if isinstance(error, hiredis.ReplyError) else ""
 
     def say(self, *words: bytes | str | int) -> object:
         """Send a request; return the reply. An error reply is returned as a `hiredis.ReplyError`, not raised."""
@@ -74,13 +96,24 @@ class NodeConnection:
             while (reply := self._reader.gets()) is False:
                 data = self._socket.recv(_READ_BYTES)
                 if not data:
-                    raise Failed("the node closed the connection")
+                    raise Failed("the node closed the connection", self._maybe_tls())
                 self._reader.feed(data)
         except hiredis.ProtocolError as failure:
-            raise Failed(f"this is not the Redis protocol: {failure}") from None
+            raise Failed(f"this is not the Redis protocol: {failure}", self._maybe_tls()) from None
+        except ssl.SSLError as failure:
+            raise Failed(*tls_problem(failure, self._host), refused=True) from None
+        except ConnectionError as failure:
+            raise Failed(str(failure), self._maybe_tls()) from None
         except OSError as failure:
             raise Failed(str(failure) or type(failure).__name__) from None
+        if not self._heard and context() is None and isinstance(reply, hiredis.ReplyError) and "TLS" in str(reply):
+            raise Failed(str(reply), needs_tls(), refused=True)  # a port that takes nothing but TLS says so in plain
+        self._heard = True
         return reply
+
+    def _maybe_tls(self) -> str:
+        """Return the remedy if the end of this connection may be because of its lack of TLS."""
+        return "" if self._heard or context() is not None else needs_tls()
 
     def wait_for(self, seconds: float) -> None:
         """Let each later request take this long."""
@@ -101,6 +134,8 @@ class NodeReport:
     reasons: tuple[str, ...] = ()
     """The sentences of RAFT EXPLAIN."""
     error: str = ""
+    remedy: str = ""
+    """What to do about the error, if it is about TLS or users."""
 
     @property
     def leader(self) -> int:
@@ -115,8 +150,11 @@ def report_of(address: Address, timeout: float = 0.5) -> NodeReport:
         with closing(NodeConnection(address, timeout)) as connection:
             connection.say("HELLO", 3)
             status, reasons = connection.say("RAFT", "STATUS"), connection.say("RAFT", "EXPLAIN")
+            if remedy := connection.remedy(status) or connection.remedy(reasons):
+                error = status if isinstance(status, hiredis.ReplyError) else reasons
+                return NodeReport(error=str(error), remedy=remedy)
     except Failed as failure:
-        return NodeReport(error=str(failure))
+        return NodeReport(error=failure.problem, remedy=failure.remedy)
     if not (isinstance(status, dict) and isinstance(reasons, list)):
         return NodeReport(error=f"this is no node of raft-kv: it answers RAFT STATUS with {_plain(status)!r}")
     named = _plain(status)

@@ -51,6 +51,7 @@ class PingOptions:
 
 def run_ping(options: PingOptions) -> int:
     """Ask the node; print the answer. Return the exit status."""
+    from raft_kv.client_remedies import with_remedy
     from raft_kv.log_output import print_error, print_line
     from raft_kv.node_client import Failed, NodeConnection
 
@@ -58,15 +59,16 @@ def run_ping(options: PingOptions) -> int:
     try:
         with closing(NodeConnection(split_address(address), options.timeout)) as node:
             reply = node.say("DBSIZE") if options.ready else node.say("PING")
+            remedy = node.remedy(reply)
     except Failed as failure:
         print_error(f"raft-kv: {address}: {failure}")
         return 1
     text = str(reply)
-    alive = reply == b"PONG" or (not options.ready and text.startswith("NOAUTH"))
+    alive = reply == b"PONG" or (not options.ready and text.startswith(("NOAUTH", "NOPERM")))
     if alive or (options.ready and isinstance(reply, int)):
         print_line("ready" if options.ready else "alive")
         return 0
-    print_error(f"raft-kv: {address}: {text}")
+    print_error(f"raft-kv: {address}: {with_remedy(text, remedy)}")
     return 1
 
 

@@ -212,8 +212,9 @@ def _about_node(status: NodeStatus) -> Iterator[str]:
 
 
 def _about_connections(status: NodeStatus) -> Iterator[str]:
+    members = () if status.core is None else status.core.members.nodes
     for peer in status.peers:
-        if not peer.connected:
+        if not peer.connected and (not members or peer.node in members):  # nothing waits for a node that was removed
             error = f": {peer.last_error}" if peer.last_error else ""
             yield f"node {peer.node} at {peer.address or 'an unknown address'} is unreachable{error}"
     if status.core is not None:

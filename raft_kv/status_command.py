@@ -110,7 +110,7 @@ def _print(options: StatusOptions, reports: dict[str, NodeReport]) -> None:
 
 def _as_json(address: str, report: NodeReport) -> dict[str, object]:
     if report.error:
-        return {"address": address, "error": report.error}
+        return {"address": address, "error": report.error} | ({"remedy": report.remedy} if report.remedy else {})
     return {"address": address, "status": report.status, "reasons": report.reasons}
 
 
@@ -131,7 +131,8 @@ def _shown(reports: dict[str, NodeReport]) -> RenderableType:
         for reason in report.reasons
         if not report.error
     ]
-    return Group(table, *map(Text, [*clusters, *settings]), *waits)
+    remedies = [Text(f"{address}: {report.remedy}") for address, report in reports.items() if report.remedy]
+    return Group(table, *map(Text, [*clusters, *settings]), *waits, *remedies)
 
 
 def _cells(report: NodeReport) -> list[RenderableType]:
@@ -139,7 +140,12 @@ def _cells(report: NodeReport) -> list[RenderableType]:
         return [*[""] * len(_COLUMNS), Text(report.error, style="bold red")]
     status = report.status
     cells = [Text(str(status.get(name, "?")), style=_STYLES.get(str(status.get(name)), "")) for name in _FIELDS]
-    peers = [peer for peer in _list(status, "peers") if isinstance(peer, dict)]
+    members = [node for name in ("voters", "outgoing", "learners") for node in _list(status, name)]
+    peers = [
+        peer
+        for peer in _list(status, "peers")
+        if isinstance(peer, dict) and (not members or peer.get("node") in members)  # others were removed
+    ]
     connected = sum(bool(peer.get("connected")) for peer in peers)
     phase = str(status.get("phase", ""))
     return [*cells, Text(f"{connected}/{len(peers)}"), Text("" if phase == "running" else phase, style="yellow")]

@@ -242,7 +242,7 @@ def _other_founding(sender: NodeId, theirs: Members, ours: Members) -> Judgement
     text = (
         f"node {sender} belongs to a cluster that was founded by {_named(theirs.voters)}, this node to one that was "
         f"founded by {_named(ours.voters)}{differ}: these are two clusters of one name. If one of them has a leader, "
-        "set the data directories of the other's nodes aside, and let them join under ids that were never used. If "
+        "set the data directories of the other's nodes aside, and let them join under ids above every id ever used. If "
         "both have, both may have acknowledged: keep everything, and decide which counts. If none has, nothing was "
         "acknowledged: give all founders the same settings and empty directories"
     )
@@ -264,7 +264,7 @@ def lost_text(node: NodeId) -> str:
     """Return the text of the error that ends a node with a wiped disk."""
     return (
         f"the cluster knows node {node} with another disk than this one: what it had acknowledged is lost. Put its "
-        f"data directory back, or remove node {node} from the cluster and add this one under an id that was never used"
+        f"data directory back, or remove node {node} from the cluster and add this one under an id above every id ever used"
     )
 
 

@@ -93,7 +93,7 @@ _REFUSALS: Final[dict[RefusalReason, str]] = {
     _R.NO_COMMIT_IN_TERM: "the leader is new and has committed nothing in its term yet; try again in a moment",
     _R.CONFIGURATION_DIFFERS: "the configuration in force is not the one that was expected; look at it again",
     _R.UNKNOWN_NODE: "the node is not a member",
-    _R.ID_REUSED: "the id was used before; a node id is never used again, take a higher one",
+    _R.ID_REUSED: "the id is not above every id ever used, and no id is used again: take a higher one",
     _R.NO_VOTERS: "the change would leave no voter",
     _R.CONTRADICTORY_CHANGE: "the change names no node, or one twice",
     _R.NO_CHANGE: "the members already are as asked",

@@ -76,14 +76,19 @@ def check_nodes(nodes: Sequence[Examined], version: str, dial: Dials = dials) ->
     if not alive:
         return findings
     findings += _one_cluster(alive)
+    members = _known_members(alive)
+    strangers = [node for node in alive if members and node.status.get("node") not in members]
+    if len(strangers) < len(alive):
+        findings += [_no_member(node) for node in strangers]
+        alive = [node for node in alive if node not in strangers]
     findings += _versions(alive, version)
     findings += _entries(alive)
-    findings += _features(alive)
+    findings += _features(alive, members)
     findings += _settings(alive)
     findings += [_clock(node) for node in alive]
     findings += _quorum(alive)
     findings += _members(alive)
-    findings += [finding for node in alive for finding in _addresses(node, dial)]
+    findings += [finding for node in alive for finding in _addresses(node, members, dial)]
     findings += [finding for node in alive for finding in _lag(node)]
     return findings
 
@@ -92,8 +97,27 @@ def _reached(node: Examined) -> Iterator[Finding]:
     if node.status:
         yield right("reachable", node.address, f"node {node.status.get('node')} answers")
         return
+    if node.report.remedy:
+        yield wrong("reachable", node.address, node.report.error, node.report.remedy)
+        return
     remedy = "start the node, or correct the address: it is the one for clients (--listen), not the one for peers"
     yield wrong("reachable", node.address, f"no answer: {node.report.error}", remedy)
+
+
+def _known_members(nodes: Sequence[Examined]) -> frozenset[int]:
+    """Return the members by the newest configuration that one of these nodes knows; empty if none knows any."""
+    newest = max(nodes, key=lambda node: int(node.status.get("members_index") or 0)).status
+    return frozenset(member for kind in ("voters", "outgoing", "learners") for member in newest.get(kind) or [])
+
+
+def _no_member(node: Examined) -> Finding:
+    status = node.status
+    if any(status.get(kind) for kind in ("voters", "outgoing", "learners")):
+        text = f"node {status.get('node')} was removed from the cluster"
+        return note("members", node.address, text, "stop it; its data directory is of no more use")
+    where = status.get("peer_address") or "HOST:PORT"
+    text = f"node {status.get('node')} waits to be added"
+    return note("members", node.address, text, f"on any member: RAFT ADD {status.get('node')} {where}")
 
 
 def _one_cluster(nodes: Sequence[Examined]) -> Iterator[Finding]:
@@ -152,7 +176,7 @@ def _entries(nodes: Sequence[Examined]) -> Iterator[Finding]:
         )
 
 
-def _features(nodes: Sequence[Examined]) -> Iterator[Finding]:
+def _features(nodes: Sequence[Examined], members: frozenset[int]) -> Iterator[Finding]:
     """Tell which features the cluster could use, and which node stands in the way."""
     known = [node for node in nodes if node.status.get("own_features")]
     if not known:
@@ -167,7 +191,7 @@ def _features(nodes: Sequence[Examined]) -> Iterator[Finding]:
         peer["node"]
         for node in known
         for peer in node.status.get("peers") or []
-        if peer.get("lacking") and peer["node"] not in asked
+        if peer.get("lacking") and peer["node"] not in asked and (not members or peer["node"] in members)
     }
     lacking |= {node.status.get("node") for node in nodes if node not in known}
     subject = ", ".join(unused)
@@ -178,8 +202,8 @@ def _features(nodes: Sequence[Examined]) -> Iterator[Finding]:
     yield note(
         "features",
         subject,
-        "not used yet: commands that need them are refused. RAFT FEATURES ENABLE enables them; then there is no way "
-        "back to the older release",
+        "not used yet: commands that need them are refused. raft-kv features --enable enables them; then there is no "
+        "way back to the older release",
     )
 
 
@@ -298,9 +322,11 @@ def _members(nodes: Sequence[Examined]) -> Iterator[Finding]:
             )
 
 
-def _addresses(node: Examined, dial: Dials) -> Iterator[Finding]:
+def _addresses(node: Examined, members: frozenset[int], dial: Dials) -> Iterator[Finding]:
     peers = node.status.get("peers") or []
     for peer in peers:
+        if members and peer["node"] not in members:  # it was removed, so nothing has to reach it
+            continue
         subject = f"node {peer['node']} at {peer.get('address') or 'no address'}"
         whose = f"node {node.status.get('node')}"
         if not peer.get("address"):

@@ -125,6 +125,39 @@ def test_older_node_beside_users_or_a_limit_of_memory_is_told() -> None:
     assert bad(judged(seen(status(1), status(2), older))) == set()
 
 
+def test_removed_node_is_no_fault() -> None:
+    """Others still know its address, because it is in their `--peer`, and nothing listens there any more."""
+    gone = [status(1)["peers"][0], {"node": 3, "address": "n3:7379", "connected": 0, "lacking": None}]  # type: ignore[index]
+    after = {"members_index": 9, "voters": [1, 2], "peers": gone}
+    ours = {"node": 1, "address": "n1:7379", "connected": 1, "active": 1}
+    two = status(2, **after) | {"peers": [ours, gone[1]]}
+
+    findings = judged(seen(status(1, **after), two), "refused")
+
+    assert bad(findings) == {("members", Level.WARNING)}, "two voters"
+    assert not [each for each in findings if "node 3" in each.subject + each.text]
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"members_index": 9, "voters": [1, 2], "leader": 0}, "stop"),  # it applied its removal
+        ({"members_index": 0, "voters": [], "leader": 0}, "RAFT ADD 3"),
+        ({"members_index": 1, "leader": 0, "version": "0.9"}, "stop"),  # it was down when it was removed
+    ],
+)
+def test_node_that_is_no_member_is_told_and_no_fault(changes: dict[str, Any], word: str) -> None:
+    peers = [{"node": 2, "address": "n2:7379", "connected": 1, "match": 90, "active": 1}]
+    members = {"members_index": 9, "voters": [1, 2], "peers": peers}
+
+    findings = judged(seen(status(1, **members), status(2, **members, role="follower"), status(3, **changes)))
+
+    assert bad(findings) == {("members", Level.WARNING)}, "two voters"
+    (told,) = [each for each in findings if each.level is Level.NOTE]
+    assert told.subject == "n3:6379"
+    assert word in told.remedy
+
+
 def test_address_that_a_node_cannot_dial_is_told() -> None:
     lost = [{"node": 2, "address": "n2:1", "connected": 0}, {"node": 3, "address": "", "connected": 0}]
 

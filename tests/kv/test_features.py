@@ -161,7 +161,7 @@ def test_doctor_tells_of_unused_features_and_who_stands_in_the_way() -> None:
     all_have = {"own_features": list(FEATURES), "features": []}
     (found,) = [each for each in judged(seen(status(1, **all_have), status(2, **all_have))) if each.check == "features"]
     assert found.level is Level.NOTE
-    assert "RAFT FEATURES ENABLE" in found.text
+    assert "features --enable" in found.text
     (found,) = [each for each in judged(seen(status(1, **all_have), status(2))) if each.check == "features"]
     assert "node 2" in found.text
     used = {"own_features": list(FEATURES), "features": list(FEATURES)}

@@ -15,7 +15,10 @@ import redis
 
 from raft_kv.demo.admin import Operator
 from raft_kv.demo.cluster import Cluster, free_ports
-from raft_kv.node_client import wait_until
+from raft_kv.doctor.finding import Level
+from raft_kv.doctor.nodes import Examined, check_nodes
+from raft_kv.node_client import report_of, wait_until
+from raft_kv.version import version
 
 
 def said(cluster: Cluster, node: int, *words: str) -> bool:
@@ -65,6 +68,11 @@ def test_nodes_say_what_they_wait_for_and_one_that_was_removed_answers_at_once(t
             with pytest.raises(redis.RedisError, match="removed from the cluster by entry"):
                 client.set("a", "1")
             assert time.monotonic() - began < 2.0
+        three.kill(4)  # nothing waits for a node that was removed, although the others still know its address
+        reports = [report_of(three.members[node].address, 5.0) for node in (1, 2, 3)]
+        assert not [reason for report in reports for reason in report.reasons if "node 4" in reason]
+        judged = check_nodes([Examined(str(node), report) for node, report in enumerate(reports, 1)], version())
+        assert {each.level for each in judged if each.check != "clock"} == {Level.RIGHT}
 
 
 @pytest.mark.slow

@@ -176,7 +176,7 @@ def test_reply_of_a_write_that_shares_entries_is_one_line(name: str) -> None:
             assert reply.endswith(b"\r\n")
             assert reply.count(b"\n") == 1
         count += 1
-    assert count > 5
+    assert count >= 3
 
 
 # Wall times.

@@ -60,7 +60,8 @@ class Statement:
             f"Possibly never acknowledged, but applied now: the {uncertain} entries behind it.",
             f"May be lost: everything acknowledged by a majority without this disk, among {_list(self.gone)}.",
             f"Sole voter from entry {self.new_members_at} on: node {self.target.node}. Add the others with ids above "
-            f"{max(self.old_members.highest_id, self.target.node)}, which no member ever had, and empty directories. Never found another cluster of this name: the two could not be told apart.",
+            f"{max(self.old_members.highest_id, self.target.node)}, the highest ever used, and empty directories. "
+            "Never found another cluster of this name: the two could not be told apart.",
             f"Never start {_list(self.gone)} on their old directories where clients can reach them: they would answer "
             "for the old cluster.",
         ]

@@ -110,7 +110,8 @@ def _print(options: StatusOptions, reports: dict[str, NodeReport]) -> None:
 
 def _as_json(address: str, report: NodeReport) -> dict[str, object]:
     if report.error:
-        return {"address": address, "error": report.error} | ({"remedy": report.remedy} if report.remedy else {})
+        said: dict[str, object] = {"address": address, "error": report.error}
+        return said | {"remedy": report.remedy} if report.remedy else said
     return {"address": address, "status": report.status, "reasons": report.reasons}
 
 

@@ -264,7 +264,8 @@ def lost_text(node: NodeId) -> str:
     """Return the text of the error that ends a node with a wiped disk."""
     return (
         f"the cluster knows node {node} with another disk than this one: what it had acknowledged is lost. Put its "
-        f"data directory back, or remove node {node} from the cluster and add this one under an id above every id ever used"
+        f"data directory back, or remove node {node} from the cluster and add this one under an id above every id ever "
+        "used"
     )
 
 

@@ -22,6 +22,7 @@ from raft_kv.commands.table import INTERNAL, Writes
 from raft_kv.feature_names import FEATURES
 from raft_kv.keyspace import Keyspace
 from raft_kv.log_format import Calls, decode_entry, encode_entry, stamp
+from raft_kv.long_values import whole
 from raft_kv.resp import OK, CommandError, Reply, encode
 from raft_kv.scripts import Scripts, translate
 from raft_kv.state_machine import KeyValueMachine
@@ -97,10 +98,7 @@ def reply_of(machine: KeyValueMachine, call: list[bytes], protocol: int = 2) -> 
 
 
 def state_of(machine: KeyValueMachine) -> dict[bytes, tuple[bytes, int]]:
-    return {
-        key: (record.value if isinstance(record.value, bytes) else bytes(record.value), record.deadline)
-        for key, record in machine.keyspace.everything().items()
-    }
+    return {key: (whole(record.value), record.deadline) for key, record in machine.keyspace.everything().items()}
 
 
 def leak_of(command: Command, calls: Sequence[list[bytes]]) -> list[bytes] | None:

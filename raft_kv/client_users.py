@@ -72,8 +72,10 @@ class ClientUser:
     ) -> Propose:
         """Return the effect that has the command applied."""
         entry = entries.encode_entry(command)
-        if checks and (self.name or not self._access.from_file):
-            entry = entries.on_behalf(entry, self.name)
+        owns = type(command) is OpenSession or type(command) is Once  # a release that knows these knows `OnBehalf` too
+        name = self._access.in_the_name_of(self._client.user, owns=owns)
+        if checks and (name or not self._access.from_file):
+            entry = entries.on_behalf(entry, name)
         return Propose(entry)
 
     @property

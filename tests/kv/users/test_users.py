@@ -481,6 +481,35 @@ def test_wrong_file_is_refused(lines: list[str]) -> None:
 # Commands applied once.
 
 
+@pytest.mark.parametrize("log_has_users", [False, True])
+def test_users_of_a_file_own_their_sessions(*, log_has_users: bool) -> None:
+    lines = [f"user {name} on #{hash_password(b'x')} ~* +@all" for name in ("alice", "bob", "root")]
+    one = Node(file=read_users(lines))
+    if log_has_users:
+        assert Node(machine=one.machine, entries=one.entries).connect().say(*ADMIN) == b"OK"
+    other = Node(file=read_users(lines), machine=one.machine, entries=one.entries)
+    alice, bob, again = one.connect(), one.connect(), other.connect()
+    for client, name in ((alice, b"alice"), (bob, b"bob"), (again, b"alice")):
+        assert client.say(b"AUTH", name, b"x") == b"OK"
+    session = b"%d" % alice.say(b"RAFT", b"SESSION")
+
+    assert alice.say(b"RAFT", b"ONCE", session, b"1", b"SET", b"a", b"treasure") == b"OK"
+    assert alice.say(b"RAFT", b"ONCE", session, b"2", b"GETDEL", b"a") == b"treasure"
+    for number in (b"2", b"3"):
+        assert bob.say(b"RAFT", b"ONCE", session, number, b"SET", b"b", b"1").startswith("NOSESSION")
+        queued = bob.say_all([b"MULTI"], [b"RAFT", b"ONCE", session, number], [b"SET", b"b", b"1"], [b"EXEC"])
+        assert queued[-1].startswith("NOSESSION")
+    assert again.say(b"RAFT", b"ONCE", session, b"2", b"GETDEL", b"a") == b"treasure", "at a node with the same file"
+    assert again.say(b"GET", b"b") is None
+    assert one.replay().once.sessions == one.machine.once.sessions
+    if log_has_users:  # a user of the log with the same name is another one
+        talker = Node(machine=one.machine, entries=one.entries).connect()
+        assert talker.say(b"AUTH", b"root", b"secret") == b"OK"
+        assert talker.say(b"ACL", b"SETUSER", b"alice", b"on", b">y", b"~*", b"+@all") == b"OK"
+        assert talker.say(b"AUTH", b"alice", b"y") == b"OK"
+        assert talker.say(b"RAFT", b"ONCE", session, b"2", b"GETDEL", b"a").startswith("NOSESSION")
+
+
 def test_session_of_one_user_is_of_no_use_to_another(node: Node, root: Talker) -> None:
     """Its kept replies may be secret, and a number spent by another would keep a write of its owner from being applied.
 

@@ -59,6 +59,8 @@ class SessionState:
     """There are users, so rights are checked."""
     _one_line: bool = attrs.field(default=False, init=False)
     """The calls gathered last may share a log entry, or a query, with other clients' calls."""
+    _worked: int = attrs.field(default=0, init=False)
+    """Cost of the last command, besides the usual one and that of its reply."""
     _apart: int = attrs.field(default=0, init=False)
     """So many of the next reads are not shared."""
 

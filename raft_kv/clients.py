@@ -125,6 +125,8 @@ _HELP: Final = (
 
 
 _NAME_BYTES: Final = 1024
+_MOST_FILTERS: Final = 32
+"""Words of the options of CLIENT KILL, each looked at for every client."""
 
 
 def checked_name(name: bytes) -> bytes:
@@ -199,7 +201,7 @@ def _kill(client: Client, clients: RequestBook, words: Sequence[bytes]) -> Kille
         if not found:
             raise CommandError("ERR No such client")
         return Killed(tuple(found), OK)
-    if len(words) % 2:
+    if len(words) % 2 or len(words) > _MOST_FILTERS:
         raise syntax_error()
     skips_me = True
     filters: list[_Wanted] = []

@@ -110,7 +110,13 @@ def _categories(name: str) -> list[Reply]:
     return [Simple(f"@{category}") for category in categories_of(name)]
 
 
+@cache
 def _row(command: Command) -> Reply:
+    row = _described(command)
+    return Encoded(encode(row, 2), encode(row, 3))
+
+
+def _described(command: Command) -> Reply:
     """Return ten items as in Redis 7; the last are categories, hints, key specifications and subcommands."""
     flags = [Simple(flag) for flag in sorted(command.flags) if flag != commands.SESSION]
     words = DOCUMENTATION[command.name].subcommands

@@ -29,7 +29,7 @@ from raft_kv.client_session_values import (
 from raft_kv.clients import Client, Killed, RequestBook, answer_client, checked_name
 from raft_kv.commands.comparing import RAFT_ONCE
 from raft_kv.commands.table import integer, syntax_error, unknown_subcommand, wrong_arity
-from raft_kv.glob import matcher
+from raft_kv.glob import MAX_PATTERN_BYTES, matcher
 from raft_kv.listing import answer_command
 from raft_kv.resp import EMPTY_ARRAY, OK, CommandError, Map, Reply
 from raft_kv.status import ServerStatus
@@ -153,6 +153,8 @@ _CONFIG_HELP: Final = (
 
 def _config(_client: Client, call: list[bytes], _status: ServerStatus | None) -> Reply | Later:
     if _word(call) == "get" and len(call) > 2:
+        if sum(map(len, call[2:])) > MAX_PATTERN_BYTES:  # each is compiled, and Redis has no more names than fit here
+            raise CommandError(f"ERR the patterns have at most {MAX_PATTERN_BYTES} bytes together")
         patterns = [matcher(pattern.lower()) for pattern in call[2:]]
         chosen = {name: value for name, value in _CONFIG.items() if any(fits(name.encode()) for fits in patterns)}
         return Map(tuple(chosen.items()))

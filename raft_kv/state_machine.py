@@ -181,7 +181,7 @@ class KeyValueMachine:
         try:
             if type(command) is DeleteUsers:
                 count = self.users.delete(command.names)
-                self.once.end_all_of(command.names)
+                self.once.end_all_of(frozenset(command.names))
                 return encode(count, 2)
             assert type(command) is ChangeUser
             self.users.change(command.name, command.rules, self.keyspace.index)

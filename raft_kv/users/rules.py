@@ -58,8 +58,8 @@ def changed(user: User, rules: Sequence[bytes]) -> User:
         except RuleError as failure:
             shown = "(a password)" if rule[:1] in b"><#!" else rule[:64].decode("utf-8", "replace")
             raise RuleError(f"Error in ACL SETUSER modifier '{shown}': {failure}") from None
-    if len(user.commands) > _MOST_RULES or len(user.keys) > _MOST_RULES:
-        raise RuleError(f"a user has at most {_MOST_RULES} rules about commands, and as many about keys")
+        if len(user.commands) > _MOST_RULES or len(user.keys) > _MOST_RULES:  # at once: each costs as many steps
+            raise RuleError(f"a user has at most {_MOST_RULES} rules about commands, and as many about keys")
     return user
 
 

@@ -98,7 +98,8 @@ class UserTable:
         So the table never becomes empty again, which would open the server to everyone. If that is wanted, it is said:
         ACL SETUSER default on nopass ~* +@all.
         """
-        left = {name: grant for name, grant in self.grants.items() if name not in names}
+        gone = frozenset(names)
+        left = {name: grant for name, grant in self.grants.items() if name not in gone}
         count = len(self.grants) - len(left)
         if count and not any(grant.administers for grant in left.values()):
             raise RuleError("the last administrator cannot be deleted")

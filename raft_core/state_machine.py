@@ -14,6 +14,15 @@ bytes alone. Such a call runs in a thread, and later calls wait for it. The same
 it makes takes long, and a method of this name says so:
 
     def snapshot_is_long(self) -> bool: ...
+
+After a restart, and on a follower, no client waits for results. A machine may have a shorter way for commands whose
+results are not wanted, and for many of them at once:
+
+    def apply_unanswered(self, commands: Sequence[tuple[Index, bytes]]) -> int: ...
+
+which applies the first ones, pairs of index and command, with the same effect as `apply`, and returns how many: as many
+as it knows the shorter way for, but no more than fit into a few milliseconds. The next one is applied by `apply`. It
+must not raise: what `apply` would raise for is not for it.
 """
 
 from __future__ import annotations

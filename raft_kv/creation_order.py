@@ -61,6 +61,25 @@ class CreationOrder:
         last.keys[number] = key
         last.alive += 1
 
+    def extend(self, keys: list[bytes], number: int) -> None:
+        """Add these keys as the newest, as `add` would with `number` and those after it."""
+        blocks = self._blocks
+        start = 0
+        while start < len(keys):
+            if not blocks or blocks[-1].sealed or len(blocks[-1].keys) >= BLOCK:
+                blocks.append(_Block({}))
+                self._firsts.append(number + start)
+            last = blocks[-1]
+            some = keys[start : start + BLOCK - len(last.keys)]
+            last.keys.update(zip(range(number + start, number + start + len(some)), some, strict=True))
+            last.alive += len(some)
+            start += len(some)
+
+    @property
+    def untidy(self) -> bool:
+        """Return whether `tidy` may have something to do."""
+        return bool(self._sparse)
+
     def removed(self, number: int) -> None:
         """Note the removal of the key with this number. Rebuild nothing."""
         place = bisect_right(self._firsts, number) - 1

@@ -21,6 +21,7 @@ from typing import Final, final
 from weakref import ReferenceType, ref
 
 from raft_core.compiled import give_way
+from raft_core.ids import Index
 from raft_kv.creation_order import CreationOrder
 from raft_kv.frozen import Frozen, LivingRecords
 from raft_kv.shards import SHARDS, Shard, shard_number
@@ -45,6 +46,8 @@ _HEAP: Final = 8 * SHARDS
 
 _KEY_BYTES: Final = 200
 """Memory of a key besides its name and value."""
+_NEVER: Final[Millis] = 1 << 63
+"""After any time of an entry."""
 _EMPTIED: Final = 1 << 62
 """More than any state: after FLUSHALL, the rest of its entry may grow."""
 
@@ -243,6 +246,48 @@ class Keyspace:
                 self._free(_PER_KEY)
             if not born % _TIDIED_EVERY:
                 self._order.tidy()
+
+    def takes_run(self) -> Millis:
+        """Return the time up to which `put_run` may go, which is the next deadline; 0 if it may not be used now."""
+        if self._frozen:
+            self._frozen = self._still_read()
+        if self._frozen or self.dead or self._garbage or self._order.untidy:
+            return 0
+        return self._due[0][0] if self._due else _NEVER
+
+    def put_run(
+        self, time: Millis, index: Version, keys: list[bytes], values: list[bytes], indexes: list[Index]
+    ) -> None:
+        """Do as `advance` and `put` would for each of the keys, in entries up to `index` and `time`.
+
+        Only before the time that `takes_run` returns: then no key expires and nothing is to be freed.
+        """
+        self.index, self.time = index, time
+        self.growth, self.allowance = 0, None
+        give_way()
+        shards = self._shards
+        fresh: list[bytes] = []
+        born, grown = self.keys_created, 0
+        for key, value, version in zip(keys, values, indexes, strict=True):
+            records = shards[shard_number(key)].records
+            old = records.get(key)
+            if old is None:
+                born += 1
+                fresh.append(key)
+                grown += _KEY_BYTES + len(key) + len(value)
+                records[key] = _Record(STRING, value, version, 0, born)
+            elif old.deadline:
+                self.index = version
+                self.put(key, STRING, value)
+            else:
+                grown += len(value) - len(old.value)
+                records[key] = _Record(STRING, value, version, 0, old.born)
+        self._order.extend(fresh, self.keys_created + 1)
+        self.keys_created = born
+        self.size += len(fresh)
+        self.held_bytes += grown
+        self.longest = max(self.longest, max(map(len, values), default=0))
+        self.index = index
 
     def remove(self, key: bytes) -> bool:
         """Remove the key. Return whether it existed."""

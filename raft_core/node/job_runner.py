@@ -8,6 +8,7 @@ Each lane is called by one worker at a time; two lanes may run at the same time.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -51,6 +52,8 @@ __all__ = ["JobRunner"]
 
 _MOST_RESULT_BYTES: Final = 1024 * 1024
 """Results of the machine beyond this size are reported before the next entry is applied."""
+_MOST_AT_ONCE: Final = 256
+"""Commands handed to the machine's `apply_unanswered`."""
 _MOST_READERS: Final = 2
 """Snapshots kept open for peers: the current one, and one that is still being fetched."""
 
@@ -62,6 +65,8 @@ class JobRunner:
     def __init__(self, store: Store, machine: StateMachine, *, machine_blocks: bool = False) -> None:
         self._store = store
         self._machine = machine
+        self._apply_unanswered: Callable[[Sequence[tuple[Index, bytes]]], int] | None
+        self._apply_unanswered = getattr(machine, "apply_unanswered", None)
         self._is_long: Callable[[bytes], bool] | None = getattr(machine, "is_long", None)
         self._snapshot_is_long: Callable[[], bool] | None = getattr(machine, "snapshot_is_long", None)
         self._machine_blocks = machine_blocks
@@ -240,26 +245,53 @@ class JobRunner:
     ) -> JobFailed | None:
         """Apply the page into `done` until it is enough; put the rest back into `jobs`."""
         apply, wanted = self._machine.apply, deque(job.wanted)
-        commands = job.commands
-        for place, (index, command) in enumerate(commands):
-            try:
-                result = _bytes(apply(index, command))
-            except Exception as failure:
-                return JobFailed(Lane.APPLY, broken_apply(self._machine, index, command, failure))
+        commands, place = job.commands, 0
+        while place < len(commands):
+            index, command = commands[place]
             while wanted and wanted[0][1] < index:
                 wanted.popleft()
-            if wanted and wanted[0][0] <= index:
-                done.add_wanted(index, result)
+            try:
+                count = self._skip_results(commands, place, wanted[0][0] if wanted else None)
+            except Exception as failure:
+                return JobFailed(Lane.APPLY, broken_call(self._machine, "apply_unanswered", failure))
+            if count:
+                place += count
+                done.add_unanswered(commands[place - 1][0], count)
             else:
-                done.add(index)
-            after = place + 1
-            next_is_long = in_loop and after < len(commands) and self._says_long(commands[after][1])
+                try:
+                    result = _bytes(apply(index, command))
+                except Exception as failure:
+                    return JobFailed(Lane.APPLY, broken_apply(self._machine, index, command, failure))
+                place += 1
+                if wanted and wanted[0][0] <= index:
+                    done.add_wanted(index, result)
+                else:
+                    done.add_unanswered(index, 1)
+            next_is_long = in_loop and place < len(commands) and self._says_long(commands[place][1])
             done.paused = enough() or done.size > _MOST_RESULT_BYTES or next_is_long
-            if done.paused and after < len(commands):
-                jobs.appendleft(Apply(job.upto, commands[after:], tuple(wanted)))
+            if done.paused and place < len(commands):
+                jobs.appendleft(Apply(job.upto, commands[place:], tuple(wanted)))
                 return None
         done.last = job.upto
         return None
+
+    def _skip_results(self, commands: tuple[tuple[Index, bytes], ...], place: int, wanted: Index | None) -> int:
+        """Let the machine apply as many commands as it will at once, from `place` on, before the first wanted one.
+
+        Return how many; 0 if the next one has to be applied by itself.
+        """
+        apply_unanswered = self._apply_unanswered
+        if apply_unanswered is None:
+            return 0
+        some = commands[place : place + _MOST_AT_ONCE]
+        if wanted is not None:
+            some = some[: bisect_left(some, wanted, key=_index_of)]
+        if len(some) < 2:
+            return 0
+        count = apply_unanswered(some)
+        if not (isinstance(count, int) and 0 <= count <= len(some)):
+            raise TypeError(f"it was given {len(some)} commands and says to have applied {count!r}")
+        return count
 
     def _run_rare(self, job: Job) -> tuple[NodeEvent, ...]:
         if isinstance(job, Query):
@@ -411,9 +443,9 @@ class _Applied:
         self.size = 0
         self.paused = False
 
-    def add(self, index: Index) -> None:
+    def add_unanswered(self, index: Index, count: int) -> None:
         self.last = index
-        self._results.append(b"")
+        self._results += [b""] * count
 
     def add_wanted(self, index: Index, result: bytes) -> None:
         self.last = index
@@ -426,6 +458,10 @@ class _Applied:
         if self.last != NO_INDEX:
             reports.append(Applied(self.last, tuple(self._results) if self._wanted else ()))
             self.last, self._results, self._wanted, self.size = NO_INDEX, [], False, 0
+
+
+def _index_of(command: tuple[Index, bytes]) -> Index:
+    return command[0]
 
 
 def _certainly(says: Callable[[], bool]) -> bool:

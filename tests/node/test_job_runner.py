@@ -242,6 +242,66 @@ def test_a_long_entry_or_query_takes_a_thread_alone() -> None:
     assert not jobs
 
 
+class Short(Long):
+    """A machine with a shorter way for commands that begin with `x`. `says`: the number that it returns instead."""
+
+    says: object = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[list[int]] = []
+
+    def apply_unanswered(self, commands: Sequence[tuple[Index, bytes]]) -> int:
+        self.given.append([index for index, _ in commands])
+        if self.says is not None:
+            return self.says  # type: ignore[return-value]
+        count = 0
+        for index, command in commands:
+            if command[:1] != b"x":
+                break
+            self.applied.append((index, command))
+            count += 1
+        return count
+
+
+def test_commands_whose_results_are_not_wanted_are_applied_together() -> None:
+    machine = Short()
+    work = JobRunner(MemoryStore(1), machine)
+
+    reports = work.run(Lane.APPLY, [page(b"x", b"x", b"b", b"x", b"x", b"x", b"x", first=5, wanted=((9, 9),))])
+
+    assert reports == [Applied(Index(11), (b"", b"", b"", b"", b"r9", b"", b""))]
+    assert [index for index, _ in machine.applied] == [5, 6, 7, 8, 9, 10, 11]
+    assert machine.given == [[5, 6, 7, 8], [7, 8], [10, 11]]  # never the one that is wanted
+
+
+def test_page_applied_together_stops_when_it_is_enough_and_before_what_is_long() -> None:
+    machine = Short()
+    work = JobRunner(MemoryStore(1), machine)
+    jobs: deque[Job] = deque([page(*[b"x"] * 300, b"long", b"x", b"x", wanted=())])
+
+    assert work.run_machine(jobs, after(1), in_loop=True) == [Applied(Index(256))]
+    assert work.run_machine(jobs, lambda: False, in_loop=True) == [Applied(Index(300))]
+    alone = work.take_blocking(jobs)
+    assert isinstance(alone, Apply)
+    assert work.run(Lane.APPLY, [alone]) == [Applied(Index(301))]
+    assert work.run_machine(jobs, lambda: False, in_loop=True) == [Applied(Index(303))]
+
+
+@pytest.mark.parametrize("says", [-1, 3, "2"])
+def test_machine_that_miscounts_what_it_applied_ends_the_lane(says: object) -> None:
+    machine = Short()
+    machine.says = says
+    work = JobRunner(MemoryStore(1), machine)
+
+    (report,) = work.run(Lane.APPLY, [page(b"x", b"x", wanted=())])
+
+    assert isinstance(report, JobFailed)
+    assert isinstance(report.error, MachineBroken)
+    assert report.error.operation == "apply_unanswered"
+    assert work.run(Lane.APPLY, [page(b"x", first=3)]) == []
+
+
 def test_nothing_is_applied_after_a_machine_that_ends_its_thread() -> None:
     class Exiting(Machine):
         def apply(self, index: Index, command: bytes) -> bytes:

@@ -1,0 +1,105 @@
+"""Runs of plain `SET`s in the log, recognised by their bytes and without an object for each.
+
+After a restart every entry behind the snapshot is applied again, and nobody waits for a reply; so it is on a follower.
+Most entries are one `SET` of one client, as `log_format` encodes it:
+
+    1, time (8 bytes), msgpack of [protocol, [[b"SET", key, value]]]
+
+A key of less than 256 bytes and a value of less than 65,536 have one encoding. An entry with exactly these bytes is
+taken apart by its lengths; one with more commands is decoded. Where an entry is anything else, the run ends before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, final
+
+from raft_core.ids import Index
+from raft_kv.keyspace import Millis
+from raft_kv.log_format import Calls, Undecodable, decode_entry
+
+__all__ = ["PlainSets"]
+
+_CALLS: Final = 1
+_HEADS: Final = frozenset(
+    {b"\x92%b\x91\x93\xc4\x03%b\xc4" % (protocol, name) for protocol in (b"\2", b"\3") for name in (b"SET", b"set")}
+)
+"""The bytes of an entry between its time and the length of the key."""
+_SET: Final = frozenset({b"SET", b"set"})
+_BIN8: Final = 0xC4
+_BIN16: Final = 0xC5
+_ENTRY_BYTES: Final = 64 * 1024
+"""A longer entry is none of a run (see `KeyValueMachine.is_long`)."""
+_MOST: Final = 512
+"""A run ends after so many `SET`s: a millisecond or two."""
+
+
+@final
+class PlainSets:
+    """The `SET`s of the first entries of a page: keys, values and the index of each one's entry.
+
+    `entries`: how many entries these are. `time`: the latest time in them.
+    """
+
+    __slots__ = ("entries", "indexes", "keys", "time", "values")
+
+    def __init__(self, commands: Sequence[tuple[Index, bytes]], now: Millis, limit: Millis) -> None:
+        """Take the entries before the first that is something else, or whose time is `limit` or later."""
+        self.keys: Final[list[bytes]] = []
+        self.values: Final[list[bytes]] = []
+        self.indexes: Final[list[Index]] = []
+        self.entries = 0
+        latest = self._take(commands, now.to_bytes(8, "big"), limit.to_bytes(8, "big"))
+        self.time: Final[Millis] = int.from_bytes(latest, "big")
+
+    def _take(self, commands: Sequence[tuple[Index, bytes]], latest: bytes, limit: bytes) -> bytes:
+        """Return the latest time. Times are compared as bytes, whose order is the same."""
+        keys, values, indexes = self.keys, self.values, self.indexes
+        entries = 0
+        try:
+            for index, command in commands:
+                time = command[1:9]
+                if time >= limit or len(keys) >= _MOST or command[0] != _CALLS:
+                    break
+                if command[9:19] in _HEADS:
+                    end = 20 + command[19]
+                    if command[end] == _BIN16:
+                        start, size = end + 3, command[end + 1] << 8 | command[end + 2]
+                    elif command[end] == _BIN8:
+                        start, size = end + 2, command[end + 1]
+                    else:
+                        break
+                    value = command[start:]
+                    if len(value) != size:
+                        break
+                    keys.append(command[20:end])
+                    values.append(value)
+                    indexes.append(index)
+                elif not self._take_calls(index, command):
+                    break
+                entries += 1
+                if time > latest:
+                    latest = time
+        except IndexError:  # too short
+            pass
+        self.entries = entries
+        return latest
+
+    def _take_calls(self, index: Index, command: bytes) -> bool:
+        """Take an entry of several commands, if all of them are plain."""
+        if len(command) > _ENTRY_BYTES:
+            return False
+        try:
+            _, decoded = decode_entry(command)
+        except Undecodable:
+            return False
+        if type(decoded) is not Calls:
+            return False
+        calls = decoded.calls
+        for call in calls:
+            if len(call) != 3 or call[0] not in _SET:
+                return False
+        self.keys.extend([call[1] for call in calls])
+        self.values.extend([call[2] for call in calls])
+        self.indexes.extend([index] * len(calls))
+        return True

@@ -1,6 +1,6 @@
 """Runs of plain `SET`s in the log, recognised by their bytes and without an object for each.
 
-After a restart every entry behind the snapshot is applied again, and nobody waits for a reply; so it is on a follower.
+After a restart every entry behind the snapshot is applied again, and no reply is wanted; nor is one on a follower.
 Most entries are one `SET` of one client, as `log_format` encodes it:
 
     1, time (8 bytes), msgpack of [protocol, [[b"SET", key, value]]]

@@ -19,7 +19,7 @@ PARTS = {
     "wal": "the write-ahead log on a real disk",
     "store": "every store side by side, 256-byte entries, on a real disk",
     "kv": "the way of a SET through raft_kv, without sockets, node and disk",
-    "keys": "a snapshot of a million keys and of five, while entries are applied",
+    "keys": "the cost of a SET by the number of keys; a snapshot of many while entries are applied",
     "transfer": "a state of 1 GiB on its way to a new node while the cluster serves",
     "locks": "locks of raft_objects on three durable nodes, beside etcd's",
     "simulator": "simulated time per real time, checks after every step",

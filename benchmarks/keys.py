@@ -1,4 +1,11 @@
-"""Cost of a snapshot of `raft_kv` with a million keys and with five: the pause, the longest step, the memory.
+"""Cost of a `SET` by the number of keys; cost of a snapshot with a million keys and with five.
+
+The first: processor time per `SET` in state machines that hold 10^4, 10^5 and 10^6 keys, in turns, so that the
+machine's mood is the same for all. `any` key, drawn from all; one of a thousand `near` each other, which stay in the
+processor's caches; a `new` key. Beside them `dict`: any key, in a plain dictionary of as many keys and values. What a
+random place in memory costs grows with the memory, whatever the program.
+
+The second: the pause, the longest step, the memory.
 
 The snapshot is written by another thread, as in a node, into a file; meanwhile this thread applies entries. A step
 is one entry of 16 `SET`s, some of new keys. Its processor time is what it does itself; its wall time includes waiting
@@ -10,6 +17,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import statistics
 import tempfile
 import threading
 import time
@@ -115,10 +123,62 @@ def _of_many_keys(machine: KeyValueMachine, index: int, rng: random.Random, coun
     return spent
 
 
+_ROUNDS = 9
+_ENTRIES_IN_ROUND = 400
+
+
+def _flatness(counts: tuple[int, ...], figures: dict[str, float]) -> None:
+    """Measure the cost per `SET` of machines with so many keys, one after the other, `_ROUNDS` times."""
+    machines = {count: _filled(count) for count in counts}
+    gc.collect()
+    gc.freeze()
+    rng = random.Random(1)
+    kinds = ("any", "near", "new", "dict")
+    plain = {count: {_key(number): bytes(bytearray(_VALUE)) for number in range(count)} for count in counts}
+    took: dict[tuple[int, str], list[float]] = {(count, kind): [] for count in counts for kind in kinds}
+    for _ in range(_ROUNDS):
+        for kind in kinds:
+            for count, machine in machines.items():
+                space = machine.keyspace
+                first = rng.randrange(space.size - 1000)
+                picked = _ENTRIES_IN_ROUND * _PER_ENTRY
+                numbers = {
+                    "any": [rng.randrange(count) for _ in range(picked)],
+                    "near": [first + rng.randrange(1000) for _ in range(picked)],
+                    "new": list(range(space.keys_created, space.keys_created + picked)),
+                    "dict": [rng.randrange(count) for _ in range(picked)],
+                }[kind]
+                if kind == "dict":
+                    took[count, kind].append(_in_dictionary(plain[count], numbers))
+                    continue
+                entries = [_entry(numbers[at : at + _PER_ENTRY], space.time) for at in range(0, picked, _PER_ENTRY)]
+                index = space.index
+                cpu = time.thread_time()
+                for place, entry in enumerate(entries, start=1):
+                    machine.apply(Index(index + place), entry)
+                took[count, kind].append((time.thread_time() - cpu) / picked * 1e6)
+    for (count, kind), times in took.items():
+        figures[f"{count}_keys_set_{kind}_us"] = statistics.median(times)
+        if count != counts[0]:
+            pairs = zip(times, took[counts[0], kind], strict=True)
+            figures[f"{count}_keys_set_{kind}_ratio"] = statistics.median([one / other for one, other in pairs])
+
+
+def _in_dictionary(plain: dict[bytes, bytes], numbers: list[int]) -> float:
+    keys, values = [_key(number) for number in numbers], [bytes(bytearray(_VALUE)) for _ in numbers]
+    cpu = time.thread_time()
+    for key, value in zip(keys, values, strict=True):
+        plain[key] = value
+    return (time.thread_time() - cpu) / len(numbers) * 1e6
+
+
 def measure(quick: bool = False) -> dict[str, float]:
     """Figures by name; the unit is the end of the name."""
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCHMARK_DIR")) as directory:
+        _flatness((10_000, 100_000) if quick else (10_000, 100_000, 1_000_000), figures)
+        gc.unfreeze()
+        gc.collect()
         for count in (100_000,) if quick else (1_000_000, 5_000_000):
             _measure(count, Path(directory) / "snapshot", figures)
             gc.unfreeze()

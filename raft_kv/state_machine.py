@@ -93,6 +93,10 @@ _LONG_BYTES: Final = 64 * 1024
 
 _KEYS_WORD: Final = msgspec.msgpack.encode(b"keys")
 _SCAN_WORD: Final = msgspec.msgpack.encode(b"scan")
+_MGET_WORD: Final = msgspec.msgpack.encode(b"mget")
+_TOGETHER: Final = b"\xc3\xc4"
+"""In a query that is a transaction: true, and the beginning of the user's name, of at most `_USER_BYTES` with these."""
+_USER_BYTES: Final = 4 + 255
 _SCANS: Final = 4
 """A transaction with more SCANs, each over a thousand keys, takes long."""
 _COPIED_BYTES: Final = 2 * 1024 * 1024
@@ -276,8 +280,19 @@ class KeyValueMachine:
             _KEYS_WORD in words
             or scans > _SCANS
             or (scans > 0 and self._many_gone())
-            or (self.keyspace.longest > _LONG_BYTES and self._long_reply(request))
+            or (self._may_reply_long(request, words) and self._long_reply(request))
         )
+
+    def _may_reply_long(self, query: bytes, words: bytes) -> bool:
+        """Return whether the query may name values so long together that it is worth a look at their lengths.
+
+        A batch of GETs stops by itself, but MGET and a transaction do not. A key takes two bytes at least.
+        """
+        longest = self.keyspace.longest
+        if longest > _LONG_BYTES:
+            return True
+        unbounded = _MGET_WORD in words or query.find(_TOGETHER, -_USER_BYTES) >= 0
+        return unbounded and len(query) // 2 * longest > _COPIED_BYTES
 
     def _copies_much(self, entry: bytes) -> bool:
         """Return whether the commands of this entry may copy so many bytes that a thread should do it."""

@@ -86,7 +86,7 @@ def test_mark_without_a_block_behind_it_is_a_mistake() -> None:
 
 
 def simple_commands(text: str) -> Iterator[list[str]]:
-    """Yield the words of each command: also those behind `&&` and `|`, and within `$(...)`."""
+    """Yield the words of each command: also those behind `&&` and `|`, within `$(...)`, and those of a loop."""
     for line in text.replace("\\\n", " ").splitlines():
         inner = re.findall(r"\$\(([^)]*)\)", line)
         for part in [re.sub(r"\$\([^)]*\)", "X", line), *inner]:
@@ -98,9 +98,9 @@ def simple_commands(text: str) -> Iterator[list[str]]:
                     words.append(word)
                     continue
                 words = [*words, ">"][: [*words, ">"].index(">")]
-                while words and re.match(r"[A-Z_]+=", words[0]):
+                while words and (words[0] in ("do", "until") or re.match(r"[A-Za-z_]+=", words[0])):
                     words.pop(0)
-                if words:
+                if words and words[0] not in ("for", "done", "export"):
                     yield words
                 words = []
 

@@ -97,7 +97,7 @@ def test_names_in_the_text_are_defined(page: Path) -> None:
 @pages
 def test_commands_parse(page: Path) -> None:
     for line in commands(page):
-        words = shlex.split(line, comments=True)
+        words = shlex.split(line.partition(" > ")[0], comments=True)
         if words[:3] == ["python", "-m", "raft_testing"]:
             raft_testing.cli.parser().parse_args([word.replace("FILE", "trace.json") for word in words[3:]])
         elif words[0] == "python":

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 import redis
 
+from raft_kv.cli import main
 from raft_kv.demo.admin import Operator
 from raft_kv.demo.cluster import Cluster, free_ports
 from raft_kv.doctor.finding import Level
 from raft_kv.doctor.nodes import Examined, check_nodes
-from raft_kv.node_client import report_of, wait_until
+from raft_kv.node_client import NodeConnection, report_of, wait_until
 from raft_kv.version import version
+from tests.docs.blocks import blocks
 
 
 def said(cluster: Cluster, node: int, *words: str) -> bool:
@@ -73,6 +79,78 @@ def test_nodes_say_what_they_wait_for_and_one_that_was_removed_answers_at_once(t
         assert not [reason for report in reports for reason in report.reasons if "node 4" in reason]
         judged = check_nodes([Examined(str(node), report) for node, report in enumerate(reports, 1)], version())
         assert {each.level for each in judged if each.check != "clock"} == {Level.RIGHT}
+
+
+class Routine:
+    """The commands of a page's blocks, on this machine: `10.0.0.N` stands for the ports of node N."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        ports = free_ports(10)
+        self.clients = dict(enumerate(ports[:5], 1))
+        self.peers = dict(enumerate(ports[5:], 1))
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+
+    def here(self, word: str) -> str:
+        """The word with addresses of this machine."""
+        word = re.sub(r"10\.0\.0\.(\d):6379", lambda found: f"127.0.0.1:{self.clients[int(found[1])]}", word)
+        return re.sub(r"10\.0\.0\.(\d):7379", lambda found: f"127.0.0.1:{self.peers[int(found[1])]}", word)
+
+    def serve(self, words: list[str]) -> None:
+        node = int(words[words.index("--id") + 1])
+        words = [self.here(word).replace("/var/lib/raft-kv", str(self.directory / f"node-{node}")) for word in words]
+        with (self.directory / f"log-{node}").open("wb") as log:
+            command = [sys.executable, "-m", "raft_kv", *words[1:]]
+            self.processes[node] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.until(["ping", f"10.0.0.{node}:6379"])
+
+    def until(self, words: list[str]) -> None:
+        """Repeat the command until it succeeds."""
+        assert wait_until(lambda: main([self.here(word) for word in words], {}) == 0, 20.0, 0.2), words
+
+    def line(self, line: str, capfd: pytest.CaptureFixture[str]) -> None:
+        """Do what the line says; a comment behind `status`, `ping` and `doctor` is a part of what they show."""
+        command, _, shown = line.partition(" #")
+        words = shlex.split(command)
+        if words[:2] == ["raft-kv", "serve"]:
+            self.serve(words)
+        elif words[0] == "raft-kv":
+            self.until(words[1:])
+            capfd.readouterr()
+            main([self.here(word) for word in words[1:]], {})
+            assert shown.strip() in capfd.readouterr().out, line
+        else:
+            assert words[:2] == ["redis-cli", "-h"], line
+            address = self.here(f"{words[2]}:6379").rpartition(":")
+            with closing(NodeConnection((address[0], int(address[2])), 10.0)) as node:
+                assert node.say(*map(self.here, words[3:])) == b"OK", line
+
+
+@pytest.mark.slow
+def test_routine_of_members_is_as_written(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """docs/operations.md, "Members": every command, in the order of the page."""
+    page = Path(__file__).parents[2] / "docs" / "operations.md"
+    lines = [
+        line
+        for block in blocks(page)
+        if block.mark == "cluster: members"
+        for line in block.text.replace("\\\n", " ").splitlines()
+    ]
+    assert len(lines) > 12
+    routine = Routine(tmp_path)
+    try:
+        peers = [word for node in (1, 2, 3) for word in ("--peer", f"{node}=10.0.0.{node}:7379")]
+        for node in (1, 2, 3):
+            own = ["--listen", f"10.0.0.{node}:6379", "--peer-listen", f"10.0.0.{node}:7379"]
+            routine.serve(["raft-kv", "serve", "--id", str(node), "--cluster", "shop", *own, *peers,
+                           "--data", "/var/lib/raft-kv"])  # fmt: skip
+        routine.until(["ping", "--ready", "10.0.0.1:6379"])
+        for line in lines:
+            routine.line(line, capfd)
+    finally:
+        for process in routine.processes.values():
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from tests.docs.blocks import PAGES, ROOT, Block, blocks
 CODE = {"python", "sh", "diff", "yaml"}
 """Languages of blocks that are run. The others show what is printed, or what is on a disk or a wire."""
 NAMED = ("checked", "cluster", "diff", "example", "file", "fragment", "output")
-PROGRAMS = {".", "NODE_PATH", "curl", "echo", "grep", "npm", "pip", "pytest", "redis-cli"}
+PROGRAMS = {".", "NODE_PATH", "curl", "echo", "grep", "npm", "pip", "pytest", "redis-cli", "sleep"}
 """Programs of others that the pages call."""
 
 ALL = [block for page in PAGES for block in blocks(page)]

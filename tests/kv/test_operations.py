@@ -115,10 +115,9 @@ class Routine:
         if words[:2] == ["raft-kv", "serve"]:
             self.serve(words)
         elif words[0] == "raft-kv":
-            self.until(words[1:])
             capfd.readouterr()
-            main([self.here(word) for word in words[1:]], {})
-            assert shown.strip() in capfd.readouterr().out, line
+            words = [self.here(word) for word in words[1:]]
+            assert wait_until(lambda: main(words, {}) == 0 and shown.strip() in capfd.readouterr().out, 20.0, 0.2), line
         else:
             assert words[:2] == ["redis-cli", "-h"], line
             address = self.here(f"{words[2]}:6379").rpartition(":")

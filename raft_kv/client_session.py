@@ -269,25 +269,29 @@ class Session(SessionState):
         few_bytes = self._queued_bytes <= self.limits.batch_bytes
         one_line = self._queued_bytes <= self.limits.shared_bytes and not self._checks
         short = ONE_LINE if flag is WRITE else SHORT_READS
+        name, words = b"", 0  # of the call before, if it was plain: one with the same needs no second look
+        command: Command | None = None
         while queue and len(calls) < limit:
             call = queue[0]
             if type(call) is not list:
                 break
-            command = None if self._checks else plain(call)
-            if calls and (command is None or flag not in command.flags):
-                following = self._following(call, flag)
-                if following is None:
-                    break
-                call = following
+            if len(call) != words or call[0] != name:
+                command = None if self._checks else plain(call)
+                if calls and (command is None or flag not in command.flags):
+                    following = self._following(call, flag)
+                    if following is None:
+                        break
+                    call = following
+                if one_line:
+                    known = short.get(call[0])
+                    one_line = known is not None and known.words == len(call)
+                name, words = (call[0], len(call)) if command is not None else (b"", 0)
             if not few_bytes:
                 size += sum(map(len, call))
                 if calls and size > self.limits.batch_bytes:
                     break
             queue.popleft()
             calls.append(call)
-            if one_line:
-                known = short.get(call[0])
-                one_line = known is not None and known.words == len(call)
             if command is None and sweeps(call):
                 break
         self._one_line = one_line

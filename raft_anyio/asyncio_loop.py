@@ -29,7 +29,6 @@ class AsyncioLoop(NodeLoop):
     def __init__(self, host: NodeCore, lanes: Workers) -> None:
         self._loop: Final = asyncio.get_running_loop()
         self._lanes: Final = lanes
-        self._connections: ConnectionTable | None = None  # None: not begun
         self._scheduled = False
         self._wanted = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -43,7 +42,7 @@ class AsyncioLoop(NodeLoop):
 
     def wake(self) -> None:
         """Have the driver take a turn in the next pass of the event loop."""
-        if not self._scheduled:
+        if not (self._scheduled or self._taking):
             self._scheduled = True
             self._loop.call_soon(self._turn)
 
@@ -59,7 +58,7 @@ class AsyncioLoop(NodeLoop):
     async def run(self, connections: ConnectionTable) -> None:
         """Run the node. When this returns, the node has ended and every caller is answered."""
         self._lanes.start(self._post_from_thread)
-        self._connections = connections
+        self._turns = connections, time.time_ns
         self.wake()
         try:
             await self.wait_ended()
@@ -70,9 +69,9 @@ class AsyncioLoop(NodeLoop):
 
     def _turn(self) -> None:
         self._scheduled = False
-        if self._connections is None or self.driver.ended:
+        if self._turns is None or self.driver.ended or not self.driver.waiting:  # `take` may have taken the turn
             return
-        self.turn(self._connections, time.time_ns)
+        self.turn(*self._turns)
         if self.driver.waiting:
             self.wake()  # after everything else that is ready
 

@@ -96,12 +96,14 @@ class ClientSockets:
         self.stop_listening()
         self.selector.close()
 
-    def serve(self) -> None:
-        """Serve all sockets that are ready, without waiting."""
+    def serve(self) -> int:
+        """Serve all sockets that are ready, without waiting; return how many are."""
         self.turns.begin()
-        for key, events in self.selector.select(0):
+        ready = self.selector.select(0)
+        for key, events in ready:
             key.data(events)
         self.turns.end()
+        return len(ready)
 
     def _accept_from(self, listener: socket.socket) -> None:
         if listener in self._listeners:

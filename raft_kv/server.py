@@ -189,7 +189,7 @@ class _Server:
     def listen(self) -> None:
         """Accept clients from now on."""
         self._sockets.listen([one.extra(SocketAttribute.raw_socket) for one in self._listener.listeners])
-        self._loop.watch(self._sockets.fileno(), self._sockets.serve)
+        self._loop.watch(self._sockets.fileno(), partial(self._node.take, self._sockets.serve))
 
     async def serve_until_finished(self) -> None:
         """Return once the node has ended, and all requests are answered or have had time for it."""

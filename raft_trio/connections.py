@@ -1,11 +1,14 @@
-"""Connections to peers: dialling, listening, and one reading task for each.
+"""Connections to peers: dialling, listening, and one task that reads from all of them.
 
-The loop itself sends; a task waits only for a peer that stops reading, which so holds up nothing else. Tasks report to
-the loop's inbox. The node decides on the meaning of the bytes, on dialling and on giving up a connection.
+The sockets are in a selector, whose own descriptor is readable when one of them is. So one task waits, in one place,
+and what several peers have sent is handled together. The loop itself sends; a task waits only for a peer that stops
+reading, which so holds up nothing else. Tasks report to the loop's inbox. The node decides on the meaning of the bytes,
+on dialling and on giving up a connection.
 """
 
 from __future__ import annotations
 
+import selectors
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from itertools import count
@@ -33,6 +36,7 @@ from raft_trio.sockets import PeerSocket, PlainSocket
 __all__ = ["Connections", "listening"]
 
 _BACKLOG: Final = 128
+_READ: Final = selectors.EVENT_READ
 
 
 @asynccontextmanager
@@ -55,12 +59,13 @@ async def listening(address: str) -> AsyncIterator[tuple[list[trio.SocketListene
 
 
 class _Connection:
-    """The loop's part of one connection: its socket once it is open, and the scope of the task that reads."""
+    """The loop's part of one connection: its socket once it is open, and the scope of its task."""
 
-    __slots__ = ("_socket", "number", "scope")
+    __slots__ = ("_selector", "_socket", "number", "scope")
 
-    def __init__(self, number: ConnectionId) -> None:
+    def __init__(self, number: ConnectionId, selector: selectors.BaseSelector) -> None:
         self.number: Final = number
+        self._selector: Final = selector
         self.scope: Final = trio.CancelScope()
         self._socket: PeerSocket | None = None
 
@@ -74,20 +79,38 @@ class _Connection:
         self._socket = peer
         keep_from_children(peer.descriptor)
 
+    def watch(self) -> None:
+        """Be read from now on."""
+        if self._socket is not None:
+            self._selector.register(self._socket.descriptor, _READ, self)
+
     def end(self) -> None:
         """Close the socket, and end the task. Harmless if repeated."""
         peer, self._socket = self._socket, None
         if peer is not None:
             let_go(peer.descriptor)
+            with suppress(KeyError):  # not watched yet
+                self._selector.unregister(peer.descriptor)
             peer.close()
         self.scope.cancel()
 
 
 class Connections:
-    """Every connection of one node, dialled and accepted. Tasks run in `nursery` and report with `post`."""
+    """Every connection of one node, dialled and accepted. Tasks run in `nursery` and report with `post`.
 
-    def __init__(self, nursery: trio.Nursery, post: Callable[[NodeEvent], None], limits: NodeLimits) -> None:
+    `take` is called with a function that reads what has come, and returns from how many connections.
+    """
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        post: Callable[[NodeEvent], None],
+        limits: NodeLimits,
+        take: Callable[[Callable[[], int]], None],
+    ) -> None:
         self._nursery: Final = nursery
+        self._take: Final = take
+        self._selector: Final = selectors.DefaultSelector()
         self._open: Final = OpenAccepted(limits)
         self._post: Final = post
         self._accepted: Final = count(1, 2)  # odd; the node's own are even
@@ -97,7 +120,7 @@ class Connections:
 
     def dial(self, number: ConnectionId, address: str) -> None:
         """Start a task that connects and then serves the connection."""
-        connection = self._known[number] = _Connection(number)
+        connection = self._known[number] = _Connection(number, self._selector)
         self._nursery.start_soon(self._dial, connection, address)
 
     def transmit(self, number: ConnectionId, data: bytes) -> bool:
@@ -125,18 +148,51 @@ class Connections:
             self._post(ConnectionClosed(connection.number))
         connection.end()
 
+    def _receive(self) -> int:
+        """Report what has come; return from how many connections."""
+        ready = self._selector.select(0)
+        for key, _ in ready:
+            self._read(key.data)
+        return len(ready)
+
+    def _read(self, connection: _Connection) -> None:
+        if connection.socket is None:  # ended by what another one had sent
+            return
+        try:
+            data = connection.socket.receive()
+        except BlockingIOError:  # reported readable without need
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._post(BytesReceived(connection.number, data))
+        else:
+            self._lost(connection)
+
     # Tasks.
 
     async def serve(self, listeners: list[trio.SocketListener]) -> None:
         """Accept connections until cancelled."""
         await trio.serve_listeners(self._accept, listeners, handler_nursery=self._nursery)
 
+    async def read(self) -> None:
+        """Read from all connections until cancelled."""
+        watched = self._selector.fileno()
+        try:
+            with kept_from_children(watched):
+                while True:
+                    await trio.lowlevel.wait_readable(watched)
+                    self._take(self._receive)
+        finally:
+            trio.lowlevel.notify_closing(watched)
+            self._selector.close()
+
     async def _accept(self, stream: trio.SocketStream) -> None:
         if not self._open.enter():
             stream.socket.close()
             return
         try:
-            connection = _Connection(ConnectionId(next(self._accepted)))
+            connection = _Connection(ConnectionId(next(self._accepted)), self._selector)
             self._known[connection.number] = connection
             with connection.scope:
                 await self._run(connection, stream, accepted=True, address=remote_address(stream.socket.getpeername))
@@ -157,16 +213,13 @@ class Connections:
     async def _run(
         self, connection: _Connection, stream: trio.SocketStream, *, accepted: bool, address: str = ""
     ) -> None:
-        """Serve the connection until it ends, and close it."""
-        peer = PlainSocket(stream)
-        connection.opened(peer)
+        """Report the connection, have it read until it ends, and close it."""
+        connection.opened(PlainSocket(stream))
         try:
             await trio.lowlevel.checkpoint_if_cancelled()  # given up while connecting: never opened
             self._post(ConnectionOpened(connection.number, accepted, address))
-            with suppress(OSError, trio.ClosedResourceError):
-                while data := await peer.read():
-                    self._post(BytesReceived(connection.number, data))
-            self._lost(connection)
+            connection.watch()
+            await trio.sleep_forever()  # until it is ended
         finally:
             self._known.pop(connection.number, None)
             connection.end()

@@ -115,11 +115,12 @@ async def _tasks(
 ) -> None:
     with tasks:
         async with trio.open_nursery() as nursery:
-            make = partial(Connections, nursery, limits=limits)
+            make = partial(Connections, nursery, limits=limits, take=loop.take)
             connections, table = with_tls(credentials, loop.driver.post, make)
             if credentials is not None:
                 nursery.start_soon(_watch, credentials, loop)
             nursery.start_soon(connections.serve, listeners)
+            nursery.start_soon(connections.read)
             nursery.start_soon(loop.keep_time)
             await loop.run(table)
             nursery.cancel_scope.cancel()

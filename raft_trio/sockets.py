@@ -1,7 +1,7 @@
 """`PlainSocket`: a connected TCP socket whose bytes are sent at once, and read as soon as they come.
 
-A connection needs `send`, `drain`, `read`, `close` and `descriptor` of its socket (`PeerSocket`), so one that encrypts
-can take its place. A stream of trio's switches tasks at every call, even if the operating system takes the bytes.
+A connection needs `send`, `drain`, `receive`, `close` and `descriptor` of its socket (`PeerSocket`). A stream of trio's
+switches tasks at every call, even if the operating system takes the bytes.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import trio
 __all__ = ["PeerSocket", "PlainSocket"]
 
 _READ_BYTES: Final = 256 * 1024
-"""Largest result of `read`, in bytes; bounds one peer's input to the inbox between two turns of the loop."""
+"""Largest result of `receive`, in bytes; bounds one peer's input to the inbox between two turns of the loop."""
 
 
 class PeerSocket(Protocol):
-    """What a connection needs of its socket. `drain` and `read` raise `trio.ClosedResourceError` if it is closed."""
+    """What a connection needs of its socket. `drain` raises `trio.ClosedResourceError` if it is closed."""
 
     @property
     def descriptor(self) -> int:
@@ -36,8 +36,11 @@ class PeerSocket(Protocol):
         """Wait until the operating system has taken everything. Raise `OSError` if the connection is broken."""
         ...
 
-    async def read(self) -> bytes:
-        """Wait for bytes and return them; b"" at the end. Raise `OSError` if the connection is broken."""
+    def receive(self) -> bytes:
+        """Return what has come; b"" at the end.
+
+        Raise `BlockingIOError` if nothing has, another `OSError` if the connection is broken.
+        """
         ...
 
     def close(self) -> None:
@@ -78,15 +81,9 @@ class PlainSocket:
             except BlockingIOError:  # reported writable without need
                 continue
 
-    async def read(self) -> bytes:
-        """Wait for bytes and return them; b"" at the end."""
-        while True:
-            self._check_open()
-            await trio.lowlevel.wait_readable(self._socket)
-            try:
-                return self._socket.recv(_READ_BYTES)
-            except BlockingIOError:  # reported readable without need
-                continue
+    def receive(self) -> bytes:
+        """Return what has come; b"" at the end."""
+        return self._socket.recv(_READ_BYTES)
 
     def _check_open(self) -> None:
         """Raise `trio.ClosedResourceError` if what the task itself has just reported led to closing the socket."""

@@ -62,6 +62,8 @@ class NodeLoop(ABC):
         self._home: Final = Home(*here(), remedy)
         self._woken = event()
         self._told = event()
+        self._taking = False  # `take` decides when the turn comes
+        self._turns: tuple[ConnectionTable, Callable[[], int]] | None = None  # what a turn needs; None: not begun
 
     @abstractmethod
     def now(self) -> int:
@@ -73,7 +75,24 @@ class NodeLoop(ABC):
 
     def wake(self) -> None:
         """Have the driver take a turn soon."""
-        self._woken.set()
+        if not self._taking:
+            self._woken.set()
+
+    def take(self, read: Callable[[], int]) -> None:
+        """Call `read`, which posts what peers or callers say; if it returns 1, take the turn at once.
+
+        `read` returns how many had something to say. One that is alone need not wait for the event loop's next pass.
+        What several say is better handled together with everything else that is ready. Not to be called in a turn.
+        """
+        self._taking = True
+        try:
+            alone = read() == 1
+        finally:
+            self._taking = False
+        if alone and self._turns is not None and self.driver.waiting and not self.driver.ended:
+            self.turn(*self._turns)
+        if self.driver.waiting or self.driver.ended:
+            self.wake()
 
     def tell(self) -> None:
         """Wake the readers of feeds and those who wait for the end."""
@@ -162,6 +181,7 @@ class NodeLoop(ABC):
 
     async def take_turns(self, connections: ConnectionTable, wall: Callable[[], int]) -> None:
         """Run the node. When this returns, the node has ended and every caller is answered."""
+        self._turns = connections, wall
         try:
             while not self.driver.ended:
                 if self.driver.waiting:
@@ -169,7 +189,8 @@ class NodeLoop(ABC):
                 else:
                     self._woken = self._event()
                     await self._woken.wait()
-                self.turn(connections, wall)
+                if self.driver.waiting:  # `take` may have taken the turn
+                    self.turn(connections, wall)
         finally:
             self.driver.end()
 
@@ -220,6 +241,14 @@ class LoopNode(NodeApi):
         `raft_core.backup_format`.
         """
         return self._loop.back_up(label, timeout)
+
+    def take(self, make: Callable[[], int]) -> None:
+        """Call `make`, which makes requests with `submit`, and returns how many callers it served.
+
+        If it is one, the node handles the request at once and not in the next pass of the event loop. For servers that
+        read from many clients in one place; not to be called while a caller gets its outcome.
+        """
+        self._loop.take(make)
 
     async def stop(self) -> None:
         """Stop the node: transfer leadership, answer every caller, end. Bounded by `stop_timeout`."""

@@ -7,8 +7,10 @@ import random
 import pytest
 
 from raft_core.node import MILLISECOND, SECOND
+from raft_core.node.events import Call
+from raft_core.requests import TransferLeadership
 
-from .cluster import Cluster
+from .cluster import DISK, LATENCY, Cluster
 
 SPLIT = 120 * MILLISECOND
 """More than an election takes whose first vote is split."""
@@ -113,3 +115,24 @@ def test_slow_network_splits_no_vote(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [time_after_vanishing(3, seed) for seed in range(20)]
 
     assert {terms for _, terms in found} == {1}
+
+
+def test_leadership_is_handed_over_without_waiting_for_a_tick() -> None:
+    """A request at a follower is answered by the next leader after seven ways through the network and four syncs.
+
+    Order, vote request, vote, the new leader's first entry, its acknowledgement; then the request's own entry and its
+    acknowledgement. Each node syncs before it answers; the candidate before it asks.
+    """
+    for seed in range(8):
+        cluster = Cluster(3, seed=seed)
+        cluster.start()
+        leader = cluster.elect()
+        cluster.run(SECOND + 3 * seed * MILLISECOND)
+        begun = cluster.now
+        leader.tell(Call(cluster.next_ticket(), TransferLeadership(), 0))
+        cluster.run_until(lambda: cluster.leader() not in (None, leader))  # noqa: B023
+        successor = cluster.leader()
+        assert successor is not None
+        cluster.wait(successor, successor.propose(b"x"))
+
+        assert cluster.now - begun < 7 * LATENCY + 4 * DISK + MILLISECOND

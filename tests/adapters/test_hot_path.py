@@ -109,7 +109,7 @@ def test_input_of_one_is_handled_at_once_and_that_of_several_in_the_next_pass(
         cluster = Cluster(package.open_node, tmp_path)
         async with cluster.open():
             await cluster.start_all(1)
-            node = await cluster.leader()
+            node: Any = await cluster.leader()
             monkeypatch.setattr(NodeCore, "handle", noted)
 
             def ask(times: int) -> int:

@@ -79,7 +79,7 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 def test_demo_on_a_terminal_kills_the_leader_and_draws_what_happened(tmp_path: Path) -> None:
     picture = tmp_path / "demo.svg"
-    arguments = ["demo", "--seconds", "4", "--clients", "4", "--data", str(tmp_path / "demo"), "--record", str(picture)]
+    arguments = ["demo", "--seconds", "3", "--clients", "2", "--data", str(tmp_path / "demo"), "--record", str(picture)]
     terminal = Terminal(arguments, tmp_path)
     printed = terminal.read_until("never printed")
     assert terminal.process.wait() == 0, printed
@@ -143,7 +143,7 @@ def test_load_divides_its_writes_into_parts_of_time() -> None:
 def test_the_members_can_all_change_under_load_without_a_loss(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["demo", "--story", "membership", "--seconds", "4", "--clients", "2"]
+    arguments = ["demo", "--story", "membership", "--seconds", "2", "--clients", "1"]
     status = main([*arguments, "--data", str(tmp_path / "demo")])
     told = capsys.readouterr().out
     assert status == 0, told

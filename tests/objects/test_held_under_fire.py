@@ -215,7 +215,9 @@ def snapshot_of_a_replica_that_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Objects, "snapshot", snapshot)
 
 
-@pytest.mark.parametrize(("bug", "seeds"), [(changes_stay, range(3)), (snapshot_of_a_replica_that_holds, range(15, 35))])
+@pytest.mark.parametrize(
+    ("bug", "seeds"), [(changes_stay, range(3)), (snapshot_of_a_replica_that_holds, range(15, 35))]
+)
 def test_planted_bug_in_holding_is_found(
     bug: Callable[[pytest.MonkeyPatch], None], seeds: range, monkeypatch: pytest.MonkeyPatch
 ) -> None:

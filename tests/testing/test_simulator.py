@@ -123,7 +123,7 @@ def _isolated_leaders(seed: int, *, leases: bool, skewed: bool) -> Violation | N
         machine=RegisterMachine,
         workload=RegisterWorkload(keys=1),
         open_store=open_file_store,
-        profile=Profile(chaos=40 * SECOND, leases=leases, operations=3000, clients=16),
+        profile=Profile(chaos=40 * SECOND, leases=leases, operations=1000, clients=8),
         only=frozenset(),
     )
 

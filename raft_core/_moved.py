@@ -27,7 +27,10 @@ _OF_MODULE: Final[dict[str, dict[str, str]]] = {
         "TransferRequested": "raft_core.requests.TransferLeadership, in raft_core.events.Requested",
     },
     "raft_core.ids": {"HIGHEST_NUMBER": "raft_core.ids.MAX_INT63", "NOBODY": "raft_core.ids.NO_NODE"},
-    "raft_core.membership": {"Problem": "raft_core.membership.ChangeError"},
+    "raft_core.membership": {
+        "MembershipHistory": "raft_core.membership_history.MembershipHistory",
+        "Problem": "raft_core.membership.ChangeError",
+    },
     "raft_core.messages": {"ANNOUNCEMENT": "raft_core.messages.COMMIT_UPDATE"},
     "raft_core.quorum": {"INFINITE": "raft_core.quorum.NO_LIMIT"},
     "raft_core.requests": {

@@ -50,7 +50,8 @@ from raft_core.ids import (
     Term,
     WriteId,
 )
-from raft_core.membership import Members, MembershipHistory
+from raft_core.membership import Members
+from raft_core.membership_history import MembershipHistory
 from raft_core.messages import (
     AppendEntries,
     AppendPurpose,

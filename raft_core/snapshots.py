@@ -11,7 +11,7 @@ from raft_core.entries import START, LogPosition, SnapshotMeta
 from raft_core.errors import CallerError
 from raft_core.ids import NO_INDEX, NO_WRITE, Index, WriteId
 from raft_core.log import Log
-from raft_core.membership import MembershipHistory
+from raft_core.membership_history import MembershipHistory
 from raft_core.outbox import Outbox
 from raft_core.recovered import Recovered
 from raft_core.settings import Settings

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from raft_core.ids import Index, NodeId
-from raft_core.membership import Members, MembershipHistory
+from raft_core.membership import Members
+from raft_core.membership_history import MembershipHistory
 
 ONE, TWO, THREE = Members.initial([1]), Members.initial([1, 2]), Members.initial([1, 2, 3])
 

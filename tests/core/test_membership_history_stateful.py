@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from raft_core.ids import Index, NodeId
-from raft_core.membership import Members, MembershipHistory
+from raft_core.membership import Members
+from raft_core.membership_history import MembershipHistory
 from tests.profiles import stateful
 
 NODES = st.sets(st.integers(1, 5), min_size=1)

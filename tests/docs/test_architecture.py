@@ -102,6 +102,7 @@ ORDER = (
     "errors",
     "features",
     "membership",
+    "membership_history",
     "entries",
     "quorum",
     "requests",

@@ -17,7 +17,8 @@ from raft_core.effects import Apply, Effect, Respond
 from raft_core.entries import MEMBERS, Entry, HardState, LogPosition
 from raft_core.events import CampaignRequested, Proposed, StorageFailed, Tick
 from raft_core.ids import NO_NODE, Index, NodeId, Term
-from raft_core.membership import AddLearner, Members, MembershipHistory
+from raft_core.membership import AddLearner, Members
+from raft_core.membership_history import MembershipHistory
 from raft_core.messages import RequestVote, VoteReply
 from raft_core.quorum import committed_index
 from raft_core.roles.leader import Leader

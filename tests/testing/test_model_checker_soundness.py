@@ -226,7 +226,9 @@ def test_a_core_that_takes_back_the_log_but_not_the_members_is_found(monkeypatch
     bounds = Bounds(elections=1, values=0, single_entries=True)
     assert explore(bounds, disks=disks).counterexample is None
 
-    monkeypatch.setattr("raft_core.membership.MembershipHistory.truncate_from", lambda configurations, index: False)
+    monkeypatch.setattr(
+        "raft_core.membership_history.MembershipHistory.truncate_from", lambda configurations, index: False
+    )
     report = explore(bounds, disks=disks)
     assert report.counterexample is not None
     assert "the configuration in force is in the log" in report.counterexample.violation

@@ -123,7 +123,7 @@ def _isolated_leaders(seed: int, *, leases: bool, skewed: bool) -> Violation | N
         machine=RegisterMachine,
         workload=RegisterWorkload(keys=1),
         open_store=open_file_store,
-        profile=Profile(chaos=40 * SECOND, leases=leases, operations=1000, clients=8),
+        profile=Profile(chaos=40 * SECOND, leases=leases, operations=3000, clients=16),
         only=frozenset(),
     )
 
@@ -159,7 +159,7 @@ def _isolated_leaders(seed: int, *, leases: bool, skewed: bool) -> Violation | N
 
 @pytest.mark.slow
 def test_clocks_that_do_not_run_alike_make_reads_by_lease_stale_and_no_others() -> None:
-    for seed in range(2, 80):  # the first of them shows it
+    for seed in range(80):
         if draw_leases(Rng(seed).fork("leases"), Profile()).leases:
             continue  # this one takes leases unasked
         stale = _isolated_leaders(seed, leases=True, skewed=True)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from raft_kv.client_session import Session
-from raft_kv.client_session_values import Pause, Send
+from raft_kv.client_session_values import Pause, Propose, Send
 from raft_kv.glob import matcher
+from raft_kv.log_format import Calls, decode_entry
 from raft_kv.users.rules import RuleError, User, changed
 
 
@@ -44,6 +45,27 @@ def test_commands_that_take_long_leave_turns_to_others() -> None:
         turns += 1
         effects = session.resume(0)
     assert turns == 9
+
+
+def test_long_scripts_leave_turns_to_others() -> None:
+    """To recognise a script of 4 KiB takes some milliseconds: 32 of them in one turn held the loop for 0.4 s."""
+    scripts = [b"local a%d," % number + b"local," * 600 for number in range(10)]
+    session = Session(1)
+    effects = session.receive(b"".join(request(b"EVAL", script, b"0") for script in scripts), 0)
+    turns = 0
+    while isinstance(effects[-1], Pause):
+        turns += 1
+        effects = session.resume(0)
+    assert turns == 9
+
+    known = b"if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end"
+    session = Session(1)
+    padded = request(b"EVAL", known + b" " * 300, b"1", b"k", b"v")
+    (propose,) = session.receive(request(b"EVAL", known, b"1", b"k", b"v") * 2 + padded, 0)
+    assert isinstance(propose, Propose)
+    _, command = decode_entry(propose.command)
+    assert isinstance(command, Calls)
+    assert len(command.calls) == 2  # the long one goes alone
 
 
 EVERY = frozenset(range(256))

@@ -60,6 +60,7 @@ from raft_kv.open_requests import (
 )
 from raft_kv.resp import OK, CommandError, Reply, Simple, encode, encode_failure
 from raft_kv.resp_parser import ParseFailure, TooLarge
+from raft_kv.scripts import MOST_SCRIPT_COST, script_cost
 from raft_kv.status import ServerStatus
 from raft_kv.users.acl import credentials
 
@@ -75,10 +76,6 @@ _BYTES_PER_COST: Final = 16
 """Measured: a command answered at once takes some 3 µs, parsing it 2, and a reply 60 ns per byte."""
 _COST_PER_BYTE: Final = 16
 """Of a command that the session answers: CONFIG GET compiles patterns, at up to 50 µs per byte."""
-_SCRIPT_COST: Final = 4
-"""The same of the script of EVAL, which is brought into its normal form: up to 3 µs per byte."""
-_SHORT_SCRIPT: Final = 256
-"""Bytes of a script that may follow in a batch, whose commands are translated in one turn."""
 _MOST_WORDS: Final = 1024
 """Of such a command. One request can hold 130,000, and COMMAND INFO of as many names took 30 s in the loop."""
 _TOUCH_KEYS: Final = frozenset({READ, WRITE})
@@ -202,8 +199,7 @@ class Session(SessionState):
         if command is not None and self._transactions.queued is None and not self.client.misplaced:
             self.client.last_command = command.word
             return self._batch(command, now)
-        if _is_eval(call):
-            self._worked = _SCRIPT_COST * len(call[1])
+        self._worked = script_cost(call)
         try:
             if self._checks:
                 self._user.check(call, in_transaction=self._transactions.queued is not None)
@@ -305,7 +301,7 @@ class Session(SessionState):
 
     def _following(self, call: list[bytes], flag: str) -> list[bytes] | None:
         """Return `call` as it enters the log; None if it may not join a batch with `flag`."""
-        if _is_eval(call) and len(call[1]) > _SHORT_SCRIPT:
+        if script_cost(call) > MOST_SCRIPT_COST:
             return None
         try:
             if self._checks:
@@ -368,7 +364,7 @@ class Session(SessionState):
     def _once(self, call: list[bytes], now: Millis) -> SessionEffect | None:
         """Answer RAFT ONCE: apply a command, or the whole transaction, once however often it is sent."""
         self._queue.popleft()
-        self._worked = _SCRIPT_COST * sum(map(len, call))  # it may hold an EVAL
+        self._worked = script_cost(call[4:])
         transaction = self._transactions.queued
         try:
             identity, inner = once_of(call, in_transaction=transaction is not None)
@@ -519,10 +515,6 @@ def _open_for(answer: Later, call: list[bytes]) -> Open:
     if isinstance(answer.effect, Inspect):
         return Inspecting(call)
     return BackingUp() if isinstance(answer.effect, BackUp) else Administering(answer.reply, answer.closes)
-
-
-def _is_eval(call: list[bytes]) -> bool:
-    return len(call) > 1 and len(call[0]) == 4 and call[0].lower() == b"eval"
 
 
 def _may_follow(call: list[bytes], flag: str) -> bool:

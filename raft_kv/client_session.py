@@ -307,7 +307,7 @@ class Session(SessionState):
             if self._checks:
                 self.access.table.check(self.client.user, look_up(call), call)
             translated = self.gate.checked(self._user.translated(call, checks=self._checks))
-            return translated if _may_follow(translated, flag) else None
+            return translated if flag in look_up(translated).flags and not sweeps(translated) else None
         except CommandError:
             return None
 
@@ -515,8 +515,3 @@ def _open_for(answer: Later, call: list[bytes]) -> Open:
     if isinstance(answer.effect, Inspect):
         return Inspecting(call)
     return BackingUp() if isinstance(answer.effect, BackUp) else Administering(answer.reply, answer.closes)
-
-
-def _may_follow(call: list[bytes], flag: str) -> bool:
-    """Return whether `call` may join a batch of commands with `flag`."""
-    return flag in look_up(call).flags and not sweeps(call)

@@ -43,6 +43,8 @@ class Bounds:
     """Leaders that remove themselves. Then names matter: the successor that they choose depends on them."""
     transfers: int = 0
     """Leaderships handed over, to any other node."""
+    features: int = 0
+    """Features enabled by a leader, one at a time; all nodes have them (`Members.features`)."""
     joiners: int = 0
     """Further nodes with empty disks, which are members only once a change has added them."""
     pre_vote: bool = False
@@ -68,7 +70,13 @@ class Bounds:
             check_quorum=self.check_quorum,
             stall_ticks=0,
             max_message_bytes=1 if self.single_entries else 1 << 18,
+            features=self.feature_names,
         )
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The features that can be enabled."""
+        return tuple(f"feature-{number}" for number in range(1, self.features + 1))
 
 
 State: TypeAlias = tuple[tuple[int, ...], int, tuple[int, ...], int]
@@ -76,9 +84,11 @@ State: TypeAlias = tuple[tuple[int, ...], int, tuple[int, ...], int]
 Action: TypeAlias = tuple[int, int, int]
 """What happens, to which node or with which message, and a number that says the rest."""
 
-DELIVER, REPEAT, SYNC, CRASH, CAMPAIGN, PROPOSE, TICK, REMOVE, ADD, TRANSFER, ABDICATE = range(11)
-_BUDGETS: Final = ("elections", "values", "ticks", "duplicates", "crashes", "changes", "transfers", "abdications")
-_ELECTIONS, _VALUES, _TICKS, _DUPLICATES, _CRASHES, _CHANGES, _TRANSFERS, _ABDICATIONS = range(8)
+DELIVER, REPEAT, SYNC, CRASH, CAMPAIGN, PROPOSE, TICK, REMOVE, ADD, TRANSFER, ABDICATE, ENABLE = range(12)
+_BUDGETS: Final = (
+    "elections", "values", "ticks", "duplicates", "crashes", "changes", "transfers", "abdications", "features",
+)  # fmt: skip
+_ELECTIONS, _VALUES, _TICKS, _DUPLICATES, _CRASHES, _CHANGES, _TRANSFERS, _ABDICATIONS, _FEATURES = range(9)
 _COST: Final = {
     CAMPAIGN: _ELECTIONS,
     PROPOSE: _VALUES,
@@ -89,6 +99,7 @@ _COST: Final = {
     ADD: _CHANGES,
     TRANSFER: _TRANSFERS,
     ABDICATE: _ABDICATIONS,
+    ENABLE: _FEATURES,
 }
 
 
@@ -210,6 +221,11 @@ class Cluster:
                     yield ADD, place, name
         if budgets[_ABDICATIONS]:
             yield ABDICATE, place, leader.name
+        if budgets[_FEATURES]:
+            for number, feature in enumerate(self.bounds.feature_names):
+                if feature not in members.features:
+                    yield ENABLE, place, number
+                    break  # another one is the same under another name
         if budgets[_TRANSFERS]:
             for name in members.voters:
                 if name != leader.name:
@@ -326,6 +342,8 @@ class Cluster:
             return Requested(RequestId(1000), ChangeMembership((RemoveNode(NodeId(detail)),)))
         if kind == ADD:
             return Requested(RequestId(1000), ChangeMembership((AddVoter(NodeId(detail)),)))
+        if kind == ENABLE:
+            return Requested(RequestId(1000), ChangeMembership((), features=(self.bounds.feature_names[detail],)))
         if kind == TRANSFER:
             return Requested(RequestId(2000), TransferLeadership(NodeId(detail)))
         return None

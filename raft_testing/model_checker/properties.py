@@ -13,6 +13,7 @@ import attrs
 
 from raft_core.entries import MEMBERS, Entry
 from raft_core.ids import NodeId, Term
+from raft_core.membership import Members
 from raft_testing.checkers.reference_model import majority_of_each_half
 from raft_testing.model_checker.canonical import Names, as_bytes, plain, renamed
 from raft_testing.model_checker.node import ExploredNode
@@ -27,6 +28,7 @@ CHECKED: Final = (
     "log matching and state machine safety",
     "at most one uncommitted change of members in any log",
     "durability: what is first taken for committed is on the disks of a quorum, of each half of a joint configuration",
+    "a node uses a feature only when a committed entry enables it, and never stops using one",
     "no node's term or commit index goes back; no core raises, or stops for no reason",
     "every invariant of a single core (raft_core.invariants)",
 )
@@ -85,7 +87,18 @@ def check_state(ghost: Ghost, nodes: Sequence[ExploredNode], place: int) -> str:
     changes = [entry.index for entry in node.log[len(ghost.committed) :] if entry.kind is MEMBERS]
     if len(changes) > 1:
         return f"one change of members at a time (thesis 4.1): node {node.name} holds those at {changes}, uncommitted"
-    return ""
+    return _unfounded_features(ghost, node)
+
+
+def _unfounded_features(ghost: Ghost, node: ExploredNode) -> str:
+    """Return the violation if the node uses a feature that no committed entry enables; "" if not."""
+    used = node.raft.features
+    if not used:
+        return ""
+    committed = [Members.decode(entry.data).features for entry, _ in ghost.committed if entry.kind is MEMBERS]
+    if set(used) <= {feature for features in committed for feature in features}:
+        return ""
+    return f"features: node {node.name} uses {used}, which no committed entry enables"
 
 
 def check_step(before: ExploredNode, after: ExploredNode) -> str:
@@ -93,6 +106,8 @@ def check_step(before: ExploredNode, after: ExploredNode) -> str:
     old, new = before.raft.server, after.raft.server
     if new.term < old.term or new.commit < old.commit:
         return f"node {after.name} went back from term {old.term}, commit {old.commit} to {new.term}, {new.commit}"
+    if not set(before.raft.features) <= set(after.raft.features):
+        return f"features: node {after.name} has stopped using one of {before.raft.features}"
     if before.leads and after.leads and new.term == old.term and after.log[: len(before.log)] != before.log:
         return f"leader append-only (§5.3): node {after.name} changed its own log in term {new.term}"
     return ""

@@ -46,6 +46,7 @@ _COUNTED: Final = (
     "changes",
     "abdications",
     "transfers",
+    "features",
     "joiners",
 )
 _SHARE: Final = 2_000  # states in one piece of work

@@ -11,6 +11,7 @@ from raft_core.ids import NO_NODE, Index, NodeId, Term
 from raft_core.log import Log
 from raft_core.messages import RequestVote
 from raft_core.outbox import Outbox
+from raft_core.raft import Raft
 from raft_core.server import Server
 from raft_testing.model_checker import search as explorer
 from raft_testing.model_checker.search import Bounds, explore
@@ -29,6 +30,28 @@ def test_a_crash_with_any_prefix_of_the_writes_is_searched_to_the_end() -> None:
     report = explore(Bounds(nodes=2, elections=1, values=1, crashes=1))
     assert report.complete
     assert report.states > 150
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        Bounds(nodes=2, elections=1, values=0, features=1, crashes=1),
+        Bounds(nodes=2, elections=2, values=0, features=1),  # an entry that enables it is replaced, or committed late
+        Bounds(nodes=2, elections=1, values=0, features=2),
+    ],
+    ids=["crash", "two leaders", "two features"],
+)
+def test_features_are_enabled_in_every_order(bounds: Bounds) -> None:
+    report = explore(bounds)
+    assert report.counterexample is None
+    assert report.complete
+
+
+def test_core_that_uses_a_feature_before_its_entry_is_committed_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Raft, "features", property(lambda raft: raft._server.members.features))
+    report = explore(Bounds(nodes=2, elections=1, values=0, features=1))
+    assert report.counterexample is not None
+    assert "features" in report.counterexample.violation
 
 
 def test_a_search_is_the_same_every_time() -> None:

@@ -39,6 +39,7 @@ TINY = {
     "a voter removed": Bounds(nodes=2, elections=1, values=0, changes=1),
     "a voter added": Bounds(nodes=2, elections=1, values=0, changes=1, joiners=1),
     "a leader removed": Bounds(nodes=2, elections=1, values=0, abdications=1),
+    "a feature enabled": Bounds(nodes=2, elections=1, values=0, features=1),
     "a transfer": Bounds(nodes=2, elections=1, values=1, transfers=1),
     "three nodes": Bounds(nodes=3, elections=1, values=0),
     "one entry at a time": Bounds(nodes=2, elections=1, values=2, single_entries=True),

@@ -45,6 +45,6 @@ def test_picture_is_well_formed_and_draws_every_system() -> None:
 
 def test_tables_have_ratios_goals_and_processor_time() -> None:
     lines = markdown([attrs.asdict(run) for run in RUNS]).splitlines()
-    assert "| SET, 64 clients | ≥ 2x | 2.5x (2 to 3) |" in lines
+    assert "| SET, 64 clients | ≥ 2x | 2.50x (2.00 to 3.00) |" in lines
     assert "| SET, 64 clients | 5 | 5 |" in lines
     assert len({line.count("|") for line in lines[:4]}) == 1

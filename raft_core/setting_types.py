@@ -16,8 +16,11 @@ from raft_core.ids import MAX_INT63
 
 __all__ = ["check_setting", "check_types"]
 
-_CHECKED: Final = {"int": int, "bool": bool, "float": float, "str": str}
-"""The declared types that are checked here. Others have checks of their own."""
+_CHECKED: Final = {name: kind for kind in (int, bool, float, str) for name in (kind.__name__, kind)}
+"""The declared types that are checked here. Others have checks of their own.
+
+A type is a text as long as nothing has called `attrs.resolve_types` for the class, which cattrs does.
+"""
 
 
 def check_types(settings: Any) -> None:
@@ -26,7 +29,7 @@ def check_types(settings: Any) -> None:
     `Any`: an object of whichever attrs class, such as `Settings`.
     """
     for field in attrs.fields(type(settings)):
-        kind = _CHECKED.get(str(field.type))
+        kind = _CHECKED.get(field.type)
         if kind is not None:
             check_setting(field.name, getattr(settings, field.name), kind)
 

@@ -117,6 +117,20 @@ with SIGKILL at a third of the time, restarts it at two thirds, and checks at th
 node, that every acknowledged write is there; then stops all, starts all, and checks again.
 Exit status 1 if anything was lost.
 """
+_DEMO_EXAMPLES: Final = """\
+examples:
+      raft-kv demo
+      raft-kv demo --story membership
+      raft-kv demo --nodes 5 --seconds 60 --data sqlite: --loop trio
+      raft-kv demo --keep --data /tmp/demo       # then redis-cli -p, with a port that it shows
+      raft-kv demo --record demo.svg
+"""
+_HASH_EXAMPLES: Final = """\
+examples:
+      raft-kv hash-password                      # asks, and shows nothing while you type
+      echo "user alice on $(raft-kv hash-password < password.txt) ~orders:* +@read +@write" >> users.acl
+      raft-kv serve --id 1 --users users.acl
+"""
 _RECOVERY: Final = """\
 Create a new cluster from one surviving disk after permanently losing a majority of the voters.
 
@@ -434,6 +448,7 @@ for a line of the file of --users, such as
 
     user alice on #scrypt:14:8:1:… ~orders:* +@read +@write
 """,
+        examples=_HASH_EXAMPLES,
         options=(),
         execute=_hash_password,
     ),
@@ -454,6 +469,7 @@ for a line of the file of --users, such as
     "demo": Command(
         help="watch a cluster survive the death of its leader",
         description=_DEMO,
+        examples=_DEMO_EXAMPLES,
         options=_DEMO_OPTIONS,
         execute=_demo,
     ),

@@ -22,6 +22,14 @@ it can serve: it answers a linearizable read, so a majority is there.
 Exit status 0: yes. 1: no; the message says why. Restart a node that is not alive, and never one
 that is only not ready: without a majority a restart helps nothing.
 """
+_EXAMPLES: Final = """\
+examples:
+      raft-kv ping 10.0.0.1:6379
+      raft-kv ping --ready --timeout 5 10.0.0.1:6379 || echo "no majority, or no such node"
+      until raft-kv ping --ready; do sleep 1; done
+
+In a Dockerfile:  HEALTHCHECK CMD raft-kv ping
+"""
 _OPTIONS: Final = with_variables(
     "RAFT_KV_PING_",
     Option(
@@ -79,6 +87,7 @@ def _ping(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
 PING: Final = Command(
     help="ask whether a node is alive, or ready",
     description=_DESCRIPTION + CONNECTING_TEXT,
+    examples=_EXAMPLES,
     options=_OPTIONS,
     execute=_ping,
 )

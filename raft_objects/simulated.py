@@ -167,6 +167,18 @@ class ObjectWorkload:
         stamp = int.from_bytes(data[_STAMP], "little") if kind == one.kind else 0
         return Seen(kind, str(one.key), self.arguments(data), one.invoked_at, told, result, stamp, index)
 
+    def in_words(self, operation: Operation) -> str:
+        """Return the call and its answer, such as `jobs.put(item='report') → 7 (index 12)`."""
+        name = str(operation.key)
+        data = operation.argument[1] if isinstance(operation.argument, tuple) else operation.argument
+        given = ", ".join(f"{each}={value!r}" for each, value in self.arguments(data).items())
+        call = f"{name}.{operation.kind.removeprefix(_READ)}({given})"
+        place = f" (index {operation.argument[0]!r})" if isinstance(operation.argument, tuple) else ""
+        if operation.fate is not Fate.ANSWERED:
+            return f"{call} → {operation.fate.value}{place}"
+        assert isinstance(operation.result, bytes)
+        return f"{call} → {self.decoded(operation.key, operation.kind, operation.result)!r}{place}"
+
     def decoded(self, key: Datum, kind: str, answer: bytes) -> Any:
         """Return what the answer says; an error that the object declares as a value."""
         entry = self.objects.entry(str(key))

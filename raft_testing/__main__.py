@@ -40,7 +40,8 @@ from raft_testing.faults.catalogue import Profile
 from raft_testing.sim.report import Report, SeedReport, explain
 from raft_testing.sim.runner import run_seed, shrink
 from raft_testing.trace.html import draw
-from raft_testing.trace.records import decode_trace
+from raft_testing.trace.records import decode_trace, encode_trace
+from raft_testing.trace.replay import trace_of
 
 if TYPE_CHECKING:
     from raft_testing.model_checker.search import Spread
@@ -49,6 +50,8 @@ __all__ = ["main", "open_file_store", "recover_file_store"]
 
 _SEGMENT_BYTES: Final = 16 * 1024
 _MERGE_BYTES: Final = 4 * 1024
+_PACE: Final = 5.0
+"""Seconds between two lines that tell how far a long part is."""
 _MANY: Final = 200
 """Number of seeds from which on a run fails if a required occurrence is missing."""
 
@@ -147,8 +150,8 @@ def _given(arguments: argparse.Namespace) -> str:
     return " ".join(f"--{name} {given}" for name, given in names if given)
 
 
-def _one(seed: int, arguments: argparse.Namespace) -> SeedReport:
-    report = run_seed(seed, faults=arguments.faults, profile=_profile(arguments), **_subject(arguments))
+def _one(seed: int, arguments: argparse.Namespace, *, trace: bool = False) -> SeedReport:
+    report = run_seed(seed, faults=arguments.faults, profile=_profile(arguments), trace=trace, **_subject(arguments))
     return attrs.evolve(report, subject=_given(arguments))
 
 
@@ -158,11 +161,13 @@ def _simulate(arguments: argparse.Namespace) -> int:
     begun = time.monotonic()
     report = Report(tuple(_all_seeds(list(seeds), arguments, begun)))
     seconds = time.monotonic() - begun
-    print(report.table())
+    print(report.table() if arguments.details else report.summary())
     rate = f"{report.steps / seconds:,.0f} steps/s, {report.hours / seconds * 3600:,.0f} simulated hours per hour"
     print(f"{seconds:.0f} s with {arguments.workers} workers: {rate}; {report.verdict}")
     for failed in report.failures[:1]:
         _write_failure(failed, arguments)
+    if arguments.trace and not report.failures:
+        _write_trace(arguments.trace, _one(seeds[0], arguments, trace=True))
     vacuous = arguments.seeds >= _MANY and arguments.faults is None and bool(report.never_seen)
     return 1 if report.failures or vacuous else 0
 
@@ -207,6 +212,17 @@ def _write_failure(failed: SeedReport, arguments: argparse.Namespace) -> None:
     small = attrs.evolve(small, subject=_given(arguments))
     print(explain(small))
     _write_page(arguments.page or f"raft-seed-{failed.seed}.html", small.page)
+    if arguments.trace:
+        _write_trace(arguments.trace, small)
+
+
+def _write_trace(name: str, report: SeedReport) -> None:
+    """Write the trace of a seed as JSON, for `draw`."""
+    try:
+        pathlib.Path(name).write_bytes(encode_trace(report.trace))
+    except OSError as failure:
+        raise CallerError(f"no trace was written: {failure}") from failure
+    print(f"  trace of seed {report.seed}: {name}; as a page: python -m raft_testing draw {name}")
 
 
 def _write_page(name: str, page: Callable[[], str]) -> None:
@@ -327,15 +343,33 @@ def _do_adopted(number: int) -> bytes:
     return _adopted(number)
 
 
+class _Pace:
+    """Tells of a part of the work: its beginning, and now and then how much is done and how long the rest takes."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._begun = self._told = 0.0
+
+    def begin(self, name: str) -> None:
+        self._name, self._begun = name, time.monotonic()
+        self._told = self._begun
+        print(name, file=sys.stderr, flush=True)
+
+    def at(self, done: float) -> None:
+        now = time.monotonic()
+        if now - self._told < _PACE or not 0 < done <= 1:
+            return
+        self._told = now
+        left = (now - self._begun) * (1 - done) / done
+        print(f"{self._name}: {done:.0%}, about {left:.0f} s to go", file=sys.stderr, flush=True)
+
+
 def _crash_one(number: int, store: str | None) -> CrashReport | str:
     """One script; the text of a violation, where there is one."""
-
-    def progress(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
+    pace = _Pace()
     open_store: Callable[[Files], Store] = _named(store) if store else open_for_crash_check
     try:
-        return crash_disk_check(open_store, script_seed=number, progress=progress)
+        return crash_disk_check(open_store, script_seed=number, progress=pace.begin, portion=pace.at)
     except StoreViolation as violation:
         told = [f"violation: {violation}"]
         if violation.__cause__ is not None:
@@ -363,7 +397,10 @@ def _crash_disk(arguments: argparse.Namespace) -> int:
                 print(report, flush=True)
             else:
                 total += report
-            print(f"{done} of {len(numbers)} scripts, {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+            seconds = time.monotonic() - begun
+            left = seconds / done * (len(numbers) - done)
+            told = f"{done} of {len(numbers)} scripts, {seconds:.0f} s, about {left:.0f} s to go"
+            print(told, file=sys.stderr, flush=True)
     print(f"injected, and what came of it\n{total.table()}\n")
     print("\n".join(["checked, after each", *[f"  {check}" for check in CHECKED], ""]))
     print(f"{time.monotonic() - begun:.1f} s, {violations or 'no'} violation{'s' if violations > 1 else ''}")
@@ -375,7 +412,9 @@ def _draw(arguments: argparse.Namespace) -> int:
     source = pathlib.Path(arguments.trace)
     path = pathlib.Path(arguments.output or f"{source.stem}.html")
     try:
-        path.write_text(draw(decode_trace(source.read_bytes()), source.name), encoding="utf-8")
+        data = source.read_bytes()
+        trace = trace_of(data) if data[:1] not in (b"{", b"[") else decode_trace(data)
+        path.write_text(draw(trace, source.name), encoding="utf-8")
     except OSError as failure:
         raise CallerError(f"nothing was drawn: {failure}") from failure
     print(path)

@@ -6,10 +6,52 @@ The parser, and the values that it makes of texts. It carries out nothing; `__ma
 from __future__ import annotations
 
 import argparse
+import textwrap
+from typing import Final
 
 from raft_testing.faults.catalogue import Fault, Profile
 
 __all__ = ["parser"]
+
+_EXAMPLES: Final = """\
+examples:
+      python -m raft_testing simulate --seeds 20
+      python -m raft_testing simulate --machine my.module:Machine --workload my.module:Workload
+      python -m raft_testing simulate --seed 17 --seeds 1 --faults loss,kill --page 17.html
+      python -m raft_testing crash-disk --store my.module:open_on_files
+      python -m raft_testing COMMAND --help
+"""
+_EXAMPLES_OF: Final = {
+    "simulate": """\
+examples:
+      python -m raft_testing simulate --seeds 300 --workers 4
+      python -m raft_testing simulate --machine my.module:Machine --workload my.module:Workload
+      python -m raft_testing simulate --seed 17 --seeds 1 --faults loss,kill --page 17.html
+      python -m raft_testing simulate --seed 17 --seeds 1 --trace 17.json
+      python -m raft_testing simulate --seed 1 --seeds 1 --seconds 2400 --operations 5200
+""",
+    "determinism": """\
+examples:
+      python -m raft_testing determinism --seeds 20
+      python -m raft_testing determinism --machine my.module:Machine --workload my.module:Workload
+""",
+    "explore": """\
+examples:
+      python -m raft_testing explore
+      python -m raft_testing explore --bounds second --states 5000000 --workers 2
+""",
+    "crash-disk": """\
+examples:
+      python -m raft_testing crash-disk
+      python -m raft_testing crash-disk --scripts 50 --workers 4
+      python -m raft_testing crash-disk --store my.module:open_on_files
+""",
+    "draw": """\
+examples:
+      python -m raft_testing simulate --seed 17 --seeds 1 --trace 17.json
+      python -m raft_testing draw 17.json --output 17.html
+""",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -18,43 +60,66 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m raft_testing",
         description="Test a replicated state machine and its store with injected faults; the same seed is "
         "the same run.",
-        epilog="Exit status: 0 without a violation, 1 with one, 2 for wrong arguments.",
+        epilog=_EXAMPLES + "\nExit status: 0 without a violation, 1 with one, 2 for wrong arguments.\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = whole.add_subparsers(required=True, dest="command", metavar="command")
-    simulate = commands.add_parser(
+    simulate = _command(
+        commands,
         "simulate",
-        help="run whole clusters with faults, in virtual time",
+        summary="run whole clusters with faults, in virtual time",
         description="Run seeds. Each is a cluster of real nodes with simulated network, disks, clocks and clients, "
         "about two minutes of virtual time; every step of every core is checked. The first seed that fails is made "
         "smaller and drawn as an HTML page.",
     )
     _arguments_of_simulate(simulate)
-    determinism = commands.add_parser(
+    determinism = _command(
+        commands,
         "determinism",
-        help="check that the same seed is the same run in every process",
+        summary="check that the same seed is the same run in every process",
         description="Runs every seed in two processes with different PYTHONHASHSEED, and compares all events and "
         "effects of all cores, byte for byte, and the states of all machines. Prints a digest that can be compared "
         "between machines.",
     )
     _arguments_of_determinism(determinism)
-    explore = commands.add_parser(
+    explore = _command(
+        commands,
         "explore",
-        help="check every interleaving of a small cluster",
+        summary="check every interleaving of a small cluster",
         description="Search all states of a small cluster within bounds, for a violation of safety.",
     )
     _arguments_of_explore(explore)
-    crash = commands.add_parser(
+    crash = _command(
+        commands,
         "crash-disk",
-        help="check a store with every crash and every flipped bit",
+        summary="check a store with every crash and every flipped bit",
         description="Runs scripted histories against a store, with a power loss at every call and in every write, "
         "every call failing once, every bit of the log flipped, and records dropped, doubled and zeroed.",
     )
     _arguments_of_crash_disk(crash)
-    drawing = commands.add_parser(
-        "draw", help="draw a recorded trace as a page", description="Write an HTML page with the trace as a diagram."
+    drawing = _command(
+        commands,
+        "draw",
+        summary="draw a recorded trace as a page",
+        description="Write an HTML page with the trace as a diagram. simulate --trace FILE writes a trace as JSON, and "
+        "so does encode_trace of raft_testing.trace.records, for one of your own Tracer. Node.recording returns the "
+        "recording of a node (NodeConfig.recorder_bytes); its bytes, in a file, are drawn too.",
     )
     _arguments_of_draw(drawing)
     return whole
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, *, summary: str, description: str
+) -> argparse.ArgumentParser:
+    """Add a command, with its examples below its arguments."""
+    return commands.add_parser(
+        name,
+        help=summary,
+        description="\n".join(textwrap.wrap(description, 96)),
+        epilog=_EXAMPLES_OF[name],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def _arguments_of_simulate(simulate: argparse.ArgumentParser) -> None:
@@ -113,6 +178,14 @@ def _arguments_of_simulate(simulate: argparse.ArgumentParser) -> None:
     )
     _arguments_of_subject(simulate)
     simulate.add_argument("--page", metavar="FILE", help="file for the page of a failure (raft-seed-S.html)")
+    simulate.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="file for the trace, as JSON, of the failure, or else of the first seed",
+    )
+    simulate.add_argument(
+        "--details", action="store_true", help="show every count: faults injected, events seen, checks made"
+    )
     simulate.add_argument("--no-shrink", action="store_true", help="draw a failure without making it smaller")
 
 
@@ -146,7 +219,7 @@ def _arguments_of_crash_disk(crash: argparse.ArgumentParser) -> None:
 
 
 def _arguments_of_draw(drawing: argparse.ArgumentParser) -> None:
-    drawing.add_argument("trace", help="a trace in JSON: of the simulator, the explorer, or a node's recorder")
+    drawing.add_argument("trace", help="a trace as JSON, or the recording of a node")
     drawing.add_argument("--output", metavar="FILE", help="where the page goes (the trace's name with .html)")
 
 

@@ -59,6 +59,7 @@ def _flip_each(trial: Trial, disk: CrashDisk, script: Script, name: str, bits: i
 
     flipped.watch = note
     for bit in range(0, bits, trial.every):
+        trial.portion(bit / bits)
         flipped.flip(name, bit)
         _refuses(trial, flipped, script, name, f"bit {bit} of {name} flipped", "flipped bits", damaged=bit // 8)
         if changed[0]:
@@ -129,7 +130,8 @@ def _break_each(trial: Trial, disk: CrashDisk, script: Script, name: str, *, unp
     batches = batches_in(content)
     last = script.steps[-1]
     assert type(last) is WriteBatch
-    for start, end in batches:
+    for number, (start, end) in enumerate(batches):
+        trial.portion(number / len(batches))
         at_risk = len(last.batch) if unproven and (start, end) == batches[-1] else 0
         for what, broken in broken_copies(content, start, end):
             changed = disk.twin()

@@ -57,9 +57,16 @@ def crash_disk(
 
 
 def crash_disk_check(
-    open_store: OpenOnFiles, *, script_seed: int = 0, progress: Progress = _silent, every: int = 1
+    open_store: OpenOnFiles,
+    *,
+    script_seed: int = 0,
+    progress: Progress = _silent,
+    portion: Callable[[float], None] = lambda done: None,
+    every: int = 1,
 ) -> CrashReport:
     """Run one history under every fault.
+
+    `progress` is told each part as it begins, and `portion` from time to time how much of it is done, from 0 to 1.
 
     `every`: for speed, only one in so many byte lengths and bits; above 100 only a sample of the power losses during
     recovery; above 1000 only a sample of the survivors of many unsynced changes.
@@ -67,14 +74,16 @@ def crash_disk_check(
     Raise `StoreViolation` at the first violation.
     """
     check = _Check(open_store, make_script(script_seed), script_seed, every)
-    for name, part in (
+    check.portion = portion
+    parts = (
         ("power loss at every call and in every write", check.power_losses),
         ("power loss during recovery", check.losses_in_recovery),
         ("every call fails once", check.failing_calls),
         ("every bit is flipped", lambda: flip_bits(check)),
         ("records are dropped, doubled and zeroed", lambda: break_records(check)),
-    ):
-        progress(f"script {script_seed}: {name}")
+    )
+    for number, (name, part) in enumerate(parts, 1):
+        progress(f"script {script_seed}, part {number} of {len(parts)}: {name}")
         try:
             part()
         except StoreViolation:
@@ -94,9 +103,10 @@ class _Check(Trial):
 
     def power_losses(self) -> None:
         """Cut the power at every changing call, with every subset of the unsynced data, and inside every write."""
-        disk, standing = CrashDisk(), Standing()
+        disk, standing, calls = CrashDisk(), Standing(), len(self._calls())
 
         def lose(call: Call) -> None:
+            self.portion(call.number / calls)
             self.count_dropped(call, standing)
             if not call.changes:
                 return
@@ -158,7 +168,9 @@ class _Check(Trial):
         disk.watch = tear
         for _ in self.play(disk, standing, self.script):
             pass
-        for torn, then, call in torn_disks[:: 1 + self.every // 100]:
+        chosen = torn_disks[:: 1 + self.every // 100]
+        for number, (torn, then, call) in enumerate(chosen):
+            self.portion(number / len(chosen))
             for survivors in (range(torn.unsynced), range(0)):
                 self._lose_while_opening(torn.crash(survivors), then, f"torn call {call.number}")
 
@@ -178,15 +190,21 @@ class _Check(Trial):
 
     def failing_calls(self) -> None:
         """Let every call of the history fail once, in every possible way."""
+        calls = self._calls()
+        for number, call in enumerate(calls):
+            self.portion(number / len(calls))
+            for kind in _ways_to_fail(call):
+                self.counts[f"failed calls: {kind.value}"] += 1
+                self._fail(call, kind)
+
+    def _calls(self) -> list[Call]:
+        """Return every call of the history without a fault."""
         calls: list[Call] = []
         disk = CrashDisk()
         disk.watch = calls.append
         for _ in self.play(disk, Standing(), self.script):
             pass
-        for call in calls:
-            for kind in _ways_to_fail(call):
-                self.counts[f"failed calls: {kind.value}"] += 1
-                self._fail(call, kind)
+        return calls
 
     def _fail(self, call: Call, kind: FaultKind) -> None:
         where = f"{kind.value} in call {call.number} ({call.operation} {call.name})"

@@ -83,6 +83,8 @@ class Trial:
         self.script = script
         self.seed = seed
         self.every = every
+        self.portion: Callable[[float], None] = lambda done: None
+        """Told from time to time how much of the part under way is done: 0 to 1."""
         self.random = Random(seed)
         self.counts: Counter[str] = Counter()
         self._found: StoreViolation | None = None

@@ -158,7 +158,6 @@ class Report:
 
     def table(self) -> str:
         """Return a table of the faults injected, the events seen, the checks made, and the failures."""
-        operations = [seed.operations for seed in self.seeds] or [0]
         lines = [
             *_section("injected", {fault.value: count for fault, count in self.faults.items()}),
             *_section("seen", self.seen),
@@ -166,13 +165,35 @@ class Report:
             "checked, after every step or at the end of every seed",
             *[f"  {check}" for check in CHECKS],
             "",
-            f"{len(self.seeds)} seeds, {self.hours:.2f} cluster-hours, {self.steps} steps of cores, "
-            f"{sum(operations)} client operations (at least {min(operations)} per seed)",
+            self._size,
         ]
         if self.never_seen:
             lines.append(f"never seen: {', '.join(self.never_seen)}")
         lines += [explain(seed) for seed in self.failures]
         return "\n".join([*lines, self.verdict])
+
+    def summary(self) -> str:
+        """Return a few lines: how much was run, what was injected most and least often, and the verdict."""
+        faults, seen = self.faults, self.seen
+        lines = [
+            self._size,
+            f"injected  {sum(faults.values()):,} faults of {len(faults)} kinds: "
+            + _ends({fault.value: count for fault, count in faults.items()}),
+            f"seen      {len(seen)} kinds of noteworthy occurrence; "
+            + (f"not yet: {', '.join(self.never_seen)}" if self.never_seen else "all that a long run must see"),
+            f"checked   {len(CHECKS)} properties, after every step or at the end of every seed",
+        ]
+        lines += [explain(seed) for seed in self.failures]
+        return "\n".join([*lines, self.verdict])
+
+    @property
+    def _size(self) -> str:
+        """How much was run, in a line."""
+        operations = [seed.operations for seed in self.seeds] or [0]
+        return (
+            f"{len(self.seeds)} seeds, {self.hours:.2f} cluster-hours, {self.steps} steps of cores, "
+            f"{sum(operations)} client operations (at least {min(operations)} per seed)"
+        )
 
     @property
     def verdict(self) -> str:
@@ -198,6 +219,13 @@ def explain(seed: SeedReport) -> str:
 def _run_with(subject: str) -> str:
     """Return the name under which a run with a drawn machine is counted."""
     return f"run with {subject}"
+
+
+def _ends(counts: dict[str, int]) -> str:
+    """Return the most and the least frequent ones."""
+    names = sorted(counts, key=lambda name: (-counts[name], name))
+    shown = [f"{name} {counts[name]:,}" for name in names]
+    return ", ".join(shown if len(shown) <= 8 else [*shown[:4], "…", *shown[-2:]])
 
 
 def _total(counters: Iterable[Counter[_Key]]) -> Counter[_Key]:

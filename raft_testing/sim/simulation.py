@@ -27,6 +27,7 @@ from raft_testing.faults.catalogue import ENDS_PROCESSES, Fault, Profile
 from raft_testing.faults.nemesis import Nemesis
 from raft_testing.linearizability.checker import Decision, check
 from raft_testing.rng import Rng
+from raft_testing.sim.client_operations import around, in_words, named_operations
 from raft_testing.sim.environment import OpenStore
 from raft_testing.sim.node import Death, SimulatedNode
 from raft_testing.sim.random_config import draw_config, draw_leases, draw_limits, draw_settings, node_limits
@@ -34,7 +35,7 @@ from raft_testing.sim.recording import RunRecording
 from raft_testing.sim.world import World
 from raft_testing.trace.records import Tracer
 from raft_testing.workloads.client import SimulatedClient
-from raft_testing.workloads.registers import ChecksPromises, Workload, result_bytes
+from raft_testing.workloads.registers import ChecksPromises, TellsOperations, Workload, result_bytes
 from raft_testing.workloads.traffic import Traffic
 
 __all__ = ["OpenStore", "Simulation"]
@@ -211,11 +212,16 @@ class Simulation:
         self.probes.last_look(members)
         verdict = check(self.traffic.history(), self.traffic.workload.model, limit=_LIMIT)
         if verdict.decision is Decision.VIOLATED:
-            safety.fail(str(verdict), moment=verdict.failures[0].blocked.returned_at)
+            stuck = verdict.failures[0]
+            told = [str(verdict)]
+            if isinstance(self.traffic.workload, TellsOperations):
+                told.append(around(stuck, self.traffic.workload.in_words))
+            safety.fail("\n\n".join(told), moment=stuck.blocked.returned_at)
         self.world.seen[f"history {verdict.decision.value}"] += 1
         if isinstance(self.traffic.workload, ChecksPromises) and machine is not None:
-            for text in self.traffic.workload.broken_promises(self.traffic.history(), machine):
-                safety.fail(text)
+            history = self.traffic.history()
+            for text in self.traffic.workload.broken_promises(history, machine)[:1]:
+                safety.fail(f"{text}\n{named_operations(text, history, in_words(self.traffic.workload))}")
             self.world.seen["promise of the workload checked"] += 1
 
     def _check_acknowledged(self, members: list[SimulatedNode]) -> None:

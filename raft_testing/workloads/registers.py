@@ -25,6 +25,7 @@ __all__ = [
     "ReadsTheLog",
     "RegisterMachine",
     "RegisterWorkload",
+    "TellsOperations",
     "Workload",
     "result_bytes",
 ]
@@ -93,6 +94,15 @@ class ChecksPromises(Protocol):
         `history` is what clients saw; arguments are as for the model. `machine` is that of a member, after the last
         command.
         """
+        ...
+
+
+@runtime_checkable
+class TellsOperations(Protocol):
+    """A workload that says in words what an operation was, for the report of a failure."""
+
+    def in_words(self, operation: Operation) -> str:
+        """Return call and answer, such as `jobs.put("report") → 7`."""
         ...
 
 

@@ -15,7 +15,7 @@ from raft_core.recovered import Recovered
 from raft_core.setting_types import check_setting
 from raft_core.settings import Settings
 
-NUMBERS = [field.name for field in attrs.fields(Settings) if str(field.type) == "int"]
+NUMBERS = [field.name for field in attrs.fields(Settings) if field.type in ("int", int)]
 
 
 def test_the_defaults_agree_with_each_other() -> None:
@@ -61,7 +61,7 @@ def test_number_of_another_type_is_refused_with_its_name_and_a_remedy(name: str,
     ("value", "told"),
     [("false", "write False"), ("Yes", "write True"), (0, "write False"), (1, "write True"), (2, "2")],
 )
-@pytest.mark.parametrize("name", [field.name for field in attrs.fields(Settings) if str(field.type) == "bool"])
+@pytest.mark.parametrize("name", [field.name for field in attrs.fields(Settings) if field.type in ("bool", bool)])
 def test_switch_that_is_no_bool_is_refused(name: str, value: object, told: str) -> None:
     values: dict[str, Any] = {name: value}
 
@@ -78,6 +78,14 @@ def test_other_setting_of_another_type_is_refused(name: str, value: object) -> N
 
     with pytest.raises(SettingsError, match=name):
         Settings(**values)
+
+
+def test_types_are_checked_also_once_they_are_resolved() -> None:
+    attrs.resolve_types(Settings)  # as cattrs does, in a process that reads settings from a file
+
+    for wrong in (60.5, "60", True):
+        with pytest.raises(SettingsError, match="election_ticks"):
+            Settings(election_ticks=wrong)  # type: ignore[arg-type]
 
 
 def test_float_may_be_an_int_and_is_never_nan() -> None:

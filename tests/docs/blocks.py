@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -40,3 +42,23 @@ def fragment(page: str, name: str) -> str:
     """Return the block of a page of `docs` with the mark `fragment: NAME`."""
     (found,) = [block.text for block in blocks(ROOT / "docs" / page) if block.mark == f"fragment: {name}"]
     return found
+
+
+def simple_commands(text: str) -> Iterator[list[str]]:
+    """Yield the words of each command: also those behind `&&` and `|`, and within `$(...)`."""
+    for line in text.replace("\\\n", " ").splitlines():
+        inner = re.findall(r"\$\(([^)]*)\)", line)
+        for part in [re.sub(r"\$\([^)]*\)", "X", line), *inner]:
+            lexer = shlex.shlex(part, posix=True, punctuation_chars="&|;<>")
+            lexer.whitespace_split = True
+            words: list[str] = []
+            for word in [*lexer, ";"]:
+                if word not in (";", "&&", "|", "||", "&"):
+                    words.append(word)
+                    continue
+                words = list(takewhile(lambda each: each not in ("<", ">", ">>"), words))
+                while words and re.match(r"[A-Z_]+=", words[0]):  # a variable of the command
+                    words.pop(0)
+                if words:
+                    yield words
+                words = []

@@ -10,8 +10,6 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
-import shlex
-from collections.abc import Iterator
 from functools import cache
 
 import pytest
@@ -20,7 +18,7 @@ import benchmarks.__main__
 import benchmarks.compare
 import raft_kv.cli
 import raft_testing.cli
-from tests.docs.blocks import PAGES, ROOT, Block, blocks
+from tests.docs.blocks import PAGES, ROOT, Block, blocks, simple_commands
 
 CODE = {"python", "sh", "diff", "yaml"}
 """Languages of blocks that are run. The others show what is printed, or what is on a disk or a wire."""
@@ -83,26 +81,6 @@ def test_mark_without_a_block_behind_it_is_a_mistake() -> None:
 
 
 # Commands.
-
-
-def simple_commands(text: str) -> Iterator[list[str]]:
-    """Yield the words of each command: also those behind `&&` and `|`, within `$(...)`, and those of a loop."""
-    for line in text.replace("\\\n", " ").splitlines():
-        inner = re.findall(r"\$\(([^)]*)\)", line)
-        for part in [re.sub(r"\$\([^)]*\)", "X", line), *inner]:
-            lexer = shlex.shlex(part, posix=True, punctuation_chars="&|;<>")
-            lexer.whitespace_split = True
-            words: list[str] = []
-            for word in [*lexer, ";"]:
-                if word not in (";", "&&", "|", "||", "&"):
-                    words.append(word)
-                    continue
-                words = [*words, ">"][: [*words, ">"].index(">")]
-                while words and (words[0] in ("do", "until") or re.match(r"[A-Za-z_]+=", words[0])):
-                    words.pop(0)
-                if words and words[0] not in ("for", "done", "export"):
-                    yield words
-                words = []
 
 
 def check_command(words: list[str], block: Block) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import pydoc
 import re
+from collections.abc import Iterator
 
 import attrs
 import pytest
 
 import raft_anyio
 import raft_core
+import raft_kv.cli
+import raft_testing.cli
 import raft_trio
 from raft_core.node.limits import NodeLimits
 from raft_core.setting_help import with_setting_help
 from raft_core.settings import Settings
 from raft_objects import Objects, Replicated
+from tests.docs.blocks import simple_commands
 
 TWO_SCREENS = 150
 CLASSES: list[type] = [
@@ -32,7 +36,7 @@ CLASSES: list[type] = [
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
 def test_help_fits_on_two_screens_and_shows_every_setting(kind: type) -> None:
-    text = pydoc.plain(pydoc.render_doc(kind))
+    text = pydoc.plain(pydoc.render_doc(kind)).partition(" |  Data and other attributes defined here")[0]
     assert len(text.splitlines()) <= TWO_SCREENS
     if attrs.has(kind):
         for field in attrs.fields(kind):
@@ -66,3 +70,34 @@ def test_class_without_source_has_its_docstring_alone() -> None:
     kind = with_setting_help(attrs.frozen(space["Made"]))
 
     assert kind.__doc__ == "As written."
+
+
+# Command lines.
+
+
+def test_every_command_has_examples_that_it_accepts() -> None:
+    for name, command in raft_kv.cli.COMMANDS.items():
+        found = [line.split("#")[0] for line in command.examples.splitlines() if "raft-kv " in line]
+        assert any(f"raft-kv {name}" in line for line in found), name
+        for words in accepted(command.examples, "raft-kv"):
+            raft_kv.cli._parser().parse_args(words[1:])
+
+
+def test_every_command_of_the_tests_tools_has_examples_that_it_accepts() -> None:
+    for text in [
+        raft_testing.cli._EXAMPLES.replace("COMMAND --help", "explore"),
+        *raft_testing.cli._EXAMPLES_OF.values(),
+    ]:
+        found = list(accepted(text, "python"))
+        assert found
+        for words in found:
+            raft_testing.cli.parser().parse_args(words[3:])
+
+
+def accepted(text: str, program: str) -> Iterator[list[str]]:
+    """Yield the words of each whole example of the program."""
+    for words in simple_commands(text):
+        while words and words[0] in ("until", "do"):
+            words.pop(0)
+        if words and words[0] == program and "..." not in words:
+            yield words

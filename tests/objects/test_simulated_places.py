@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import attrs
@@ -101,5 +102,7 @@ def test_page_of_a_failure_names_the_given_machine(tmp_path: Path, capsys: pytes
 
     printed = capsys.readouterr()
     assert subject in printed.out
-    assert subject in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert subject in text
+    assert re.search(r"client \d  (tokens|others)\.(take|draw|newest)\(\) → \d+ \(index \d+\)", text)
     assert "smaller" not in printed.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from itertools import combinations
 
@@ -302,6 +303,23 @@ def test_a_store_that_never_merges_survives_too_and_progress_is_told() -> None:
     assert report.counts["scripts"] == 1
     assert len(lines) == 5
     assert isinstance(report, CrashReport)
+
+
+def test_time_left_of_a_long_part_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    portions: list[float] = []
+    crash_disk_check(open_store, script_seed=3, every=1501, portion=portions.append)
+    assert len(portions) > 100
+    assert all(0 <= done <= 1 for done in portions)
+
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    pace = testing_command._Pace()
+    pace.begin("every call fails once")
+    for now[0], done in ((1.0, 0.1), (10.0, 0.25), (11.0, 0.3)):
+        pace.at(done)
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2
+    assert "every call fails once: 25%, about 30 s to go" in told
 
 
 def test_a_check_that_kept_and_dropped_no_segment_says_so() -> None:

@@ -18,11 +18,13 @@ import attrs
 import msgspec
 import pytest
 
+from raft_core import CampaignRequested, Raft
 from raft_core.effects import Persist
 from raft_core.entries import Entry, SnapshotMeta
 from raft_core.ids import Incarnation, Index, NodeId
 from raft_core.membership import Members
 from raft_core.node.limits import SECOND
+from raft_core.recorder import Recorder
 from raft_core.recovered import Identity, Recovered
 from raft_core.sessions import SessionLimits
 from raft_core.store import SnapshotReader, SnapshotWriter, Store
@@ -41,7 +43,7 @@ from raft_testing.sim.random_config import draw_leases
 from raft_testing.sim.report import UNDECIDED, Report
 from raft_testing.sim.runner import run_seed, shrink, simulate
 from raft_testing.sim.simulation import Simulation
-from raft_testing.trace.records import encode_trace
+from raft_testing.trace.records import decode_trace, encode_trace
 from raft_testing.workloads.registers import Asked, RegisterMachine, RegisterWorkload
 
 SHORT = Profile(chaos=40 * SECOND, operations=200)
@@ -601,6 +603,44 @@ def test_the_command_draws_a_trace_and_says_where(tmp_path: Path, capsys: pytest
     assert main(["draw", str(source), "--output", str(page)]) == 0
     assert capsys.readouterr().out.strip() == str(page)
     assert "<svg" in page.read_text(encoding="utf-8")
+
+
+QUICK = ["--seed", "1", "--seeds", "1", "--workers", "1", "--seconds", "2", "--operations", "10", "--faults", "none"]
+
+
+def test_trace_of_a_seed_is_written_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, page = tmp_path / "one.json", tmp_path / "one.html"
+
+    assert main(["simulate", *QUICK, "--trace", str(source)]) == 0
+    assert f"draw {source}" in capsys.readouterr().out
+    trace = decode_trace(source.read_bytes())
+    assert len(trace) > 100
+    assert main(["draw", str(source), "--output", str(page)]) == 0
+    assert f"{len(trace):,} events" in page.read_text(encoding="utf-8")
+    assert main(["simulate", *QUICK, "--trace", str(tmp_path / "nowhere" / "one.json")]) == 2
+
+
+def test_recording_of_a_node_is_drawn(tmp_path: Path) -> None:
+    raft, recorder = Raft.bootstrap(1, members=[1], seed=1), Recorder()
+    for event in (None, CampaignRequested()):
+        recorder.step(raft, event)
+    source, page = tmp_path / "node.recording", tmp_path / "node.html"
+    source.write_bytes(recorder.dump())
+
+    assert main(["draw", str(source), "--output", str(page)]) == 0
+    assert "2 events" in page.read_text(encoding="utf-8")
+
+
+def test_summary_is_short_and_details_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", *QUICK]) == 0
+    short = capsys.readouterr().out
+    assert main(["simulate", *QUICK, "--details"]) == 0
+    long = capsys.readouterr().out
+
+    assert len(short.splitlines()) < 10
+    assert len(long.splitlines()) > 50
+    for line in ("1 seeds, ", "injected", "seen", "checked", "0 violations"):
+        assert line in short
 
 
 @pytest.mark.parametrize("name", ["tests", ":x", "nobody:x", "tests.testing.test_simulator:Nobody"])

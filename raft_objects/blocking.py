@@ -45,6 +45,8 @@ class Cluster:
     def __init__(self, config: NodeConfig, objects: Objects | Replicated) -> None:
         self._process: Final = os.getpid()
         self._closed = False
+        self._ended = False
+        """The node was closed in order."""
         self._failure: BaseException | None = None
         self._opened: Final[Future[tuple[BlockingPortal, running.Running]]] = Future()
         self._thread: Final = Thread(target=self._serve, args=(config, objects), name="raft_objects", daemon=True)
@@ -171,6 +173,8 @@ class Cluster:
         try:
             anyio.run(self._run, config, objects, backend="asyncio")
         except BaseException as failure:
+            if self._ended:
+                return  # asyncio starts a thread to end its loop, which Python >= 3.12 refuses at the interpreter's end
             if self._opened.done():
                 self._failure = failure
             else:
@@ -182,6 +186,7 @@ class Cluster:
             self._opened.set_result((portal, opened))
             if not self._closed:
                 await portal.sleep_until_stopped()
+        self._ended = True
 
 
 def connect(config: NodeConfig, objects: Objects | Replicated) -> Cluster:

@@ -177,7 +177,11 @@ class Workers:
             worker.stop()
         if all(worker.join(give_up) for worker in self._workers.values()):
             closing = threading.Thread(target=self._close_store, daemon=True)
-            closing.start()
+            try:
+                closing.start()
+            except RuntimeError:  # Python >= 3.12 starts no thread once the interpreter ends: close here, however long
+                self._close_store()
+                return
             _join(closing, give_up)
 
     def _close_store(self) -> None:

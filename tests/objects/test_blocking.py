@@ -278,7 +278,14 @@ cluster.call(bank.deposit, "ada", 1)
 def script(body: str, directory: Path) -> subprocess.Popen[str]:
     """Start a Python process that has a node open."""
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT + textwrap.dedent(body), str(directory)],
+        [
+            sys.executable,
+            "-W",
+            "ignore::DeprecationWarning:__main__",
+            "-c",
+            SCRIPT + textwrap.dedent(body),
+            str(directory),
+        ],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

@@ -310,3 +310,13 @@ def test_a_disk_that_hangs_while_a_machine_is_restored_does_not_hold_up_the_end(
     for thread in threading.enumerate():
         if thread.name == "restoring apply":
             thread.join(10)
+
+
+def test_store_is_closed_where_no_thread_can_be_started(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    bench.lanes.close(10)
+
+    assert bench.closed

@@ -14,6 +14,9 @@ import attrs
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 _FENCE: Final = re.compile(r"^(?P<indent> *)```(?P<language>[\w{}]*)[^\n]*\n(?P<text>.*?)^(?P=indent)```$", re.M | re.S)
+_KEYWORDS: Final = ("do", "until")
+"""Words of the shell that stand before a command."""
+_OF_THE_SHELL: Final = ("done", "export", "for")
 _MARK: Final = re.compile(r"<!-- (.*) -->\n\Z")
 
 
@@ -49,16 +52,16 @@ def simple_commands(text: str) -> Iterator[list[str]]:
     for line in text.replace("\\\n", " ").splitlines():
         inner = re.findall(r"\$\(([^)]*)\)", line)
         for part in [re.sub(r"\$\([^)]*\)", "X", line), *inner]:
-            lexer = shlex.shlex(part, posix=True, punctuation_chars="&|;<>")
+            lexer = shlex.shlex(part.replace(" 2> ", " > "), posix=True, punctuation_chars="&|;<>")
             lexer.whitespace_split = True
             words: list[str] = []
             for word in [*lexer, ";"]:
                 if word not in (";", "&&", "|", "||", "&"):
                     words.append(word)
                     continue
-                words = list(takewhile(lambda each: each not in ("<", ">", ">>"), words))
-                while words and re.match(r"[A-Z_]+=", words[0]):  # a variable of the command
+                words = list(takewhile(lambda each: each not in ("<", ">", ">>", "2>"), words))
+                while words and (words[0] in _KEYWORDS or re.match(r"[A-Za-z_]\w*=", words[0])):
                     words.pop(0)
-                if words:
+                if words and words[0] not in _OF_THE_SHELL:
                     yield words
                 words = []

@@ -97,7 +97,5 @@ def test_every_command_of_the_tests_tools_has_examples_that_it_accepts() -> None
 def accepted(text: str, program: str) -> Iterator[list[str]]:
     """Yield the words of each whole example of the program."""
     for words in simple_commands(text):
-        while words and words[0] in ("until", "do"):
-            words.pop(0)
-        if words and words[0] == program and "..." not in words:
+        if words[0] == program and "..." not in words:
             yield words

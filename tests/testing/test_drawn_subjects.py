@@ -69,7 +69,7 @@ def test_command_of_a_failure_draws_the_same_again(capsys: pytest.CaptureFixture
 
     assert "--machine" not in failed.command
     assert report.drawn in explain(failed)
-    assert main([*failed.command.split()[3:], "--workers", "1"]) == 0
+    assert main([*failed.command.split()[3:], "--workers", "1", "--details"]) == 0
     assert f"run with {report.drawn}" in capsys.readouterr().out
 
 

@@ -12,7 +12,12 @@ from typing import Final
 import attrs
 
 ROOT: Final = Path(__file__).parents[2]
-PAGES: Final = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+_MADE: Final = ROOT / "docs" / "reference"
+"""Pages that the site is built with: signatures from docstrings, which nothing runs."""
+PAGES: Final = (
+    ROOT / "README.md",
+    *sorted(page for page in (ROOT / "docs").rglob("*.md") if _MADE not in page.parents),
+)
 _FENCE: Final = re.compile(r"^(?P<indent> *)```(?P<language>[\w{}]*)[^\n]*\n(?P<text>.*?)^(?P=indent)```$", re.M | re.S)
 _KEYWORDS: Final = ("do", "until")
 """Words of the shell that stand before a command."""

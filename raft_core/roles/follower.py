@@ -54,12 +54,12 @@ class Follower(Role):
     name: Final = RoleName.FOLLOWER
     __slots__ = (
         "asked_ticks",
+        "drawn_for",
         "elapsed",
         "fresh_at",
         "heard",
         "hurry",
         "leader",
-        "members",
         "reads",
         "server",
         "suspect",
@@ -73,7 +73,7 @@ class Follower(Role):
         self.elapsed = 0  # ticks since the leader was heard, a vote was granted, or this role began
         self.heard = leader != NO_NODE  # a leader was heard within `elapsed`
         self.hurry = hurry
-        self.members = server.members  # for which `timeout` was drawn
+        self.drawn_for = server.members  # the configuration in which `timeout` was drawn
         if hurry:
             self.timeout = server.short_timeout()
         else:
@@ -156,7 +156,7 @@ class Follower(Role):
 
     def _draw(self) -> None:
         """Draw the timeout until this node stands if the leader falls silent."""
-        self.members = self.server.members
+        self.drawn_for = self.server.members
         self.timeout = self.server.timeout_after(self.leader)
 
     # Votes.
@@ -354,7 +354,7 @@ class Follower(Role):
             return
         if lost:
             raise LogLost(LOST_TEXT)
-        if self.members is not server.members and self.members != server.members:  # another turn, perhaps
+        if self.drawn_for is not server.members and self.drawn_for != server.members:  # another turn, perhaps
             self._draw()
         if prev > self.verified:
             self.verified = prev

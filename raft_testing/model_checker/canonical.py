@@ -21,7 +21,7 @@ from raft_core.ids import NodeId
 from raft_core.membership import Members
 from raft_core.state_codec import field_names
 
-__all__ = ["ALWAYS_LEFT_OUT", "FIRST_NODE", "LEFT_OUT", "Names", "Plain", "as_bytes", "plain", "renamed"]
+__all__ = ["ALWAYS_LEFT_OUT", "FIRST_NODE", "LEFT_OUT", "TIMERS", "Names", "Plain", "as_bytes", "plain", "renamed"]
 
 FIRST_NODE: Final = 7_770_001
 """The first node's name; the others follow. No other number in a small cluster is as large."""
@@ -45,6 +45,8 @@ LEFT_OUT: Final = frozenset(
         *("fresh_at", "bytes_since_snapshot"),  # only for stale reads and for snapshots
     }
 )
+TIMERS: Final = frozenset({"timeout", "drawn_for"})
+"""Only for timers that run out. Followers stand in turn, so a timeout depends on the node's name."""
 _UNORDERED: Final = frozenset({"held"})  # messages that leave together: their order makes no difference
 _ATOMS: Final = frozenset({bool, str, bytes, type(None)})
 

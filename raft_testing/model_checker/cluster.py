@@ -19,7 +19,7 @@ from raft_core.membership import AddVoter, Members, RemoveNode
 from raft_core.recovered import Recovered
 from raft_core.requests import ChangeMembership, TransferLeadership
 from raft_core.settings import Settings
-from raft_testing.model_checker.canonical import FIRST_NODE, LEFT_OUT, Plain, as_bytes
+from raft_testing.model_checker.canonical import FIRST_NODE, LEFT_OUT, TIMERS, Plain, as_bytes
 from raft_testing.model_checker.node import ExploredNode, Packet
 from raft_testing.model_checker.properties import Ghost, check_state, check_step, remember
 
@@ -50,11 +50,17 @@ class Bounds:
     pre_vote: bool = False
     check_quorum: bool = False
     election_ticks: int = 1000
-    """After how many ticks a node stands by itself; far more than there are, unless `ticks` are to do it."""
+    """After how many ticks a node stands by itself; far more than there are, unless `ticks` are to do it. Then names
+    matter: nodes stand in the order of their names."""
     single_entries: bool = False
     """Appends carry one entry each, so that a log can arrive in parts."""
     states: int | None = None
     """Stop after so many distinct states; None: when there are no more."""
+
+    @property
+    def timers_run_out(self) -> bool:
+        """Nodes may stand by themselves. Short timeouts follow a broken connection only, and none breaks here."""
+        return self.ticks >= self.election_ticks
 
     def __attrs_post_init__(self) -> None:
         if self.nodes < 1:
@@ -111,10 +117,10 @@ class Cluster:
     """The numbered things, and the steps between them.
 
     `disks`: the first nodes start from these, not from a newly formed cluster. `left_out`: the fields which do not
-    distinguish nodes.
+    distinguish nodes; None: all that make no difference within these bounds.
     """
 
-    def __init__(self, bounds: Bounds, disks: Sequence[Recovered] = (), left_out: frozenset[str] = LEFT_OUT) -> None:
+    def __init__(self, bounds: Bounds, disks: Sequence[Recovered] = (), left_out: frozenset[str] | None = None) -> None:
         self.bounds = bounds
         self.names = tuple(NodeId(FIRST_NODE + place) for place in range(bounds.nodes + bounds.joiners))
         self.place = {name: place for place, name in enumerate(self.names)}
@@ -125,6 +131,8 @@ class Cluster:
         self.ghosts: list[Ghost] = []
         self.steps = 0
         self._disks = tuple(disks)
+        if left_out is None:
+            left_out = LEFT_OUT if bounds.timers_run_out else LEFT_OUT | TIMERS
         self._left_out = left_out
         self._node_numbers: dict[bytes, int] = {}
         self._packet_numbers: dict[tuple[Packet, int], int] = {}

@@ -34,7 +34,7 @@ class Forms:
         founders, joiners = cluster.names[: cluster.bounds.nodes], cluster.names[cluster.bounds.nodes :]
         orders = permutations(founders)
         self._renamings = [dict(zip(cluster.names, (*order, *joiners), strict=True)) for order in orders]
-        if cluster.bounds.abdications:
+        if cluster.bounds.abdications or cluster.bounds.timers_run_out:
             self._renamings = self._renamings[:1]
         self._numbers: dict[object, int] = {}
         self._nodes: list[tuple[int, ...]] = []  # by node: its number under each renaming

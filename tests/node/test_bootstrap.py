@@ -209,7 +209,7 @@ def test_a_founder_that_the_cluster_knows_with_another_disk_is_lost() -> None:
     judgement = forming.judge(greeting(2, 22, formed=True, founding=others.encode()), ())
 
     assert judgement.verdict is Verdict.LOST
-    assert "never used" in judgement.text
+    assert "above every id ever used" in judgement.text
     assert jobs(orders) == []
 
 

@@ -34,6 +34,8 @@ TINY = {
     "a crash and a duplicate": Bounds(nodes=2, elections=1, values=1, crashes=1, duplicates=1),
     "a tick": Bounds(nodes=2, elections=1, values=0, ticks=1, duplicates=1),
     "timers only": Bounds(nodes=2, elections=0, values=0, ticks=5, election_ticks=2, pre_vote=True, check_quorum=True),
+    "timers of three": Bounds(nodes=3, elections=0, values=0, ticks=3, election_ticks=2),
+    "a tick of three": Bounds(nodes=3, elections=1, values=0, ticks=1),
     "a pre-vote": Bounds(nodes=3, elections=1, values=0, pre_vote=True),
     "a pre-vote and a crash": Bounds(nodes=2, elections=2, values=0, pre_vote=True, crashes=1),
     "a voter removed": Bounds(nodes=2, elections=1, values=0, changes=1),

@@ -39,12 +39,13 @@ next ones show it; if the follower's clock runs fast, the error stays within a f
 class ClusterTime:
     """The cluster's time as one node knows it: a past value, and this node's own clock at that moment."""
 
-    __slots__ = ("_at", "_floor", "_sent", "_term", "_time", "_told_in")
+    __slots__ = ("_at", "_by_stamps", "_floor", "_sent", "_term", "_time", "_told_in")
 
     def __init__(self) -> None:
         self._time = 0  # 0: not known
         self._at = 0
         self._floor = 0  # the latest stamp in the log, a lower bound
+        self._by_stamps = 0  # so far stamps moved the clock forward, beyond what the leader has shown since
         self._term = NO_TERM  # of the leader that sent the time last
         self._told_in = NO_TERM  # the last leadership of this node in which it knew the time
         self._sent: tuple[AppendEntries, AppendEntries] | None = None  # an append without and with the time
@@ -58,7 +59,10 @@ class ClusterTime:
         self._floor = max(self._floor, time)
         if time > 0 and (not self._time or self._time + now - self._at < time):
             # Without a time by itself: where the wall clock shows 1970, our own clock may show more than the stamp.
+            moved = time - (self._time + now - self._at) if self._time else 0
+            by_stamps = self._by_stamps + max(0, moved)
             self._set(time, now)
+            self._by_stamps = by_stamps
 
     def hear(self, raft: Raft, message: AppendEntries | InstallSnapshot, now: int) -> None:
         """Take the time of a message the core has just handled, if it came from the leader that this node follows."""
@@ -75,6 +79,9 @@ class ClusterTime:
         """Record `time` from the leader of `term`, true when it was sent; 0: it does not know the time.
 
         `same`: our whole log equals the leader's. `brings`: with the time come entries or a snapshot.
+
+        A smaller time of the same leader may only be delayed. But the clock may also run ahead of the leader's from an
+        earlier leader's stamp that was applied here first: that much is given up at once.
         """
         if term < self._term:
             return
@@ -89,7 +96,11 @@ class ClusterTime:
         elif term > self._term or time >= known:
             self._set(time, now)
         else:
+            left = self._by_stamps
+            given_up = min(left, known - time)
+            known -= given_up
             self._set(known - (known - time) // _CORRECTION, now)
+            self._by_stamps = left - given_up
         self._term = term
 
     def to_stamp(self, leading: Raft | None, now: int, wall: int) -> int:
@@ -134,3 +145,4 @@ class ClusterTime:
     def _set(self, time: int, now: int) -> None:
         self._time = min(max(1, time), MAX_INT63)
         self._at = now
+        self._by_stamps = 0

@@ -182,6 +182,24 @@ def test_stamp_ahead_of_a_late_leader_does_not_begin_to_run() -> None:
     assert time.read(1_500) == 5_500
 
 
+def test_clock_that_runs_from_an_earlier_leaders_stamp_gives_way_to_a_late_leaders() -> None:
+    """All have restarted; the leader applies the stamp 10 later than we, so its clock stays 10 behind ours."""
+    time = ClusterTime()
+    time.leader_says(Term(2), 1_000, 0)
+    time.log_shows(9_000, 100)
+    assert time.read(120) == 9_020
+    time.leader_says(Term(2), 9_020, 130)
+    assert time.read(130) == 9_020
+    time.leader_says(Term(2), 9_030, 140)  # as much as we show: what the stamp added is the leader's time now
+    time.leader_says(Term(2), 9_060, 250)  # 80 too late, so delayed
+    assert time.read(250) == 9_130
+    time.leader_says(Term(2), 9_150, 260)
+    time.log_shows(9_200, 270)  # the leader's own stamp, or none that it knows
+    time.leader_says(Term(2), 9_155, 280)  # 55 less than we show, of which the stamp added 40
+    assert time.read(280) == 9_200
+    assert time.read(375) == 9_264
+
+
 def test_leader_tells_the_time_with_its_first_entries() -> None:
     """What it sends may hold an earlier leader's stamps, long before it stamps itself."""
     time = ClusterTime()

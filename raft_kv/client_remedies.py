@@ -47,7 +47,10 @@ def tls_problem(failure: ssl.SSLError, host: str) -> tuple[str, str]:
             f"let {_CERTIFICATE} and {_KEY} name a certificate (raft-kv certs client NAME) that its "
             "--tls-client-authorities accept"
         )
-    remedy = f"if the node has no TLS at this port, unset {_AUTHORITIES}; else check that it is the port for clients"
+    remedy = (
+        f"if the node has no TLS at this port, unset {_AUTHORITIES}; if it wants a certificate, let {_CERTIFICATE} and "
+        f"{_KEY} name one (its refusal may be lost with the connection); else check that it is the port for clients"
+    )
     return f"TLS with {host} failed: {reason}", remedy
 
 

@@ -7,6 +7,8 @@ import pytest
 from raft_core.effects import RefusalReason
 from raft_core.errors import OutcomeUnknown, RequestError
 from raft_core.node import MILLISECOND, SECOND, NodeLimits
+from raft_core.node.events import Call
+from raft_core.requests import TransferLeadership
 from tests.node.cluster import Cluster, Node, error_of
 
 
@@ -110,3 +112,21 @@ def test_planned_restarts_in_turn_under_load_refuse_nobody_elsewhere(seed: int) 
     assert [str(outcome) for outcome in outcomes if isinstance(outcome, RequestError)] == []
     longest = max(node.answered_at[ticket] - at for node, ticket, at in asked)
     assert longest < 100 * MILLISECOND
+
+
+def test_leader_that_has_handed_over_before_it_stops_still_refuses_late_requests() -> None:
+    """A server hands over first, then stops its node. A peer that does not know yet is refused, not cut off."""
+    cluster = started()
+    leader = cluster.elect()
+    successor = cluster.followers()[0]
+    leader.tell(Call(cluster.next_ticket(), TransferLeadership(successor.id)))
+    cluster.run_until(lambda: cluster.leader() is successor, within=SECOND)
+    cluster.stop(leader.id)
+    cluster.run(50 * MILLISECOND)
+    assert leader.finished is None
+    cluster.run_until(lambda: leader.finished is not None, within=100 * MILLISECOND)
+
+    other = cluster.followers()[0]
+    cluster.run(SECOND)
+    cluster.stop(other.id)  # led by another for long, it ends at once
+    cluster.run_until(lambda: other.finished is not None, within=30 * MILLISECOND)

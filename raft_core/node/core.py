@@ -39,7 +39,7 @@ from raft_core.events import (
     SnapshotTaken,
     Tick,
 )
-from raft_core.ids import MAX_INT63, NO_NODE
+from raft_core.ids import NO_NODE
 from raft_core.membership import Members
 from raft_core.messages import AppendEntries, InstallSnapshot, ReadIndex
 from raft_core.node.cluster_time import ClusterTime
@@ -143,7 +143,6 @@ class NodeCore(NodeView):
         self._phase = Phase.FORMING
         self._standing = RoleChanged(RoleName.FOLLOWER, recovered.hard.term, NO_NODE)
         self._leads = False
-        self._led_at = -MAX_INT63  # when this node ceased to lead
         self._unstamped = False  # this node leads, and does not know the cluster's time yet
         self._members: Members | None = None
         self._uncommitted_members = False
@@ -308,7 +307,7 @@ class NodeCore(NodeView):
         elif self._phase is not Phase.STOPPING:
             self._phase = Phase.STOPPING
             self._stop_at = self._stop_at or self._now + self._config.stop_timeout
-            self._leaving.begin(self._now, leads=self._leads, led_at=self._led_at)
+            self._leaving.begin(self._now, leads=self._leads)
 
     def _on_job_failed(self, event: JobFailed) -> None:
         """End the node, unless the lane of chunks failed: then only the current snapshot fetch is given up."""
@@ -406,8 +405,7 @@ class NodeCore(NodeView):
             self._clients.on_respond(effect)
         elif isinstance(effect, RoleChanged):
             self._standing = effect
-            if self._leads and effect.role is not RoleName.LEADER:
-                self._led_at = self._now
+            self._leaving.role_changes(self._now, led=self._leads)
             self._leads = self._unstamped = effect.role is RoleName.LEADER
             self.meter.role_changed(effect)
             self._retry_held = True

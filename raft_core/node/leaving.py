@@ -52,10 +52,14 @@ class Leaving:
         self._linger_until = 0
         self._drain_until = 0
 
-    def begin(self, now: int, *, leads: bool, led_at: int) -> None:
-        """Begin the clean stop. `led_at`: when this node ceased to lead, perhaps for the sake of this stop."""
+    def role_changes(self, now: int, *, led: bool) -> None:
+        """Note when a leader ceases to lead, perhaps for the sake of a stop that follows."""
+        if led:
+            self._linger_until = now + _LINGER_TICKS * self._config.tick
+
+    def begin(self, now: int, *, leads: bool) -> None:
+        """Begin the clean stop."""
         if not leads:
-            self._linger_until = led_at + _LINGER_TICKS * self._config.tick
             self._drain(now)
             return
         self._stage = _Stage.HANDING_OVER

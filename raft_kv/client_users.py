@@ -24,8 +24,8 @@ from raft_kv.users.acl import HELLO_WITHOUT_AUTH, acl_reply, decode_rules, hashi
 __all__ = ["Begun", "ClientUser"]
 
 
-_DELETED: Final = b" deleted"
-"""In place of the name of a deleted user. No user has this name, because names have no blanks."""
+_DELETED: Final = b"\0deleted"
+"""In place of the name of a deleted user. No name has a byte up to 32; nor must this begin as `VOUCHED` does."""
 
 
 @final

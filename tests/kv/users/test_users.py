@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from raft_core.ids import Index
-from raft_kv.client_session_values import OffLoop, Send, TransferLeadership
+from raft_kv.client_session_values import OffLoop, Propose, Read, Send, TransferLeadership
 from raft_kv.log_format import Calls, Query, encode_entry, encode_query, on_behalf
 from raft_kv.resp import CommandError, encode
 from raft_kv.state_machine import KeyValueMachine
@@ -278,6 +278,26 @@ def test_new_user_of_deleted_ones_name_is_another_user(root: Talker) -> None:
     assert client.say(b"GET", b"a") == b"1"
     assert client.say(b"RAFT", b"ONCE", b"%d" % session, b"1", b"SET", b"a", b"1").startswith("NOSESSION")
     assert b"".join(root.node.replay().snapshot()) == b"".join(root.node.machine.snapshot())
+
+
+def test_read_of_deleted_user_that_goes_on_has_no_rights(root: Talker) -> None:
+    """Its first part waits for the clock of the log while the user is deleted; the second part read the value."""
+    client = user(root, b"bob", b"~*", b"+@all", b"-@admin")
+    machine = root.node.machine
+    root.say(b"SET", b"gone", b"v", b"PX", b"1")
+    root.say(b"SET", b"a", b"treasure")
+    (read,) = client.session.receive(b"GET gone\r\nGET a\r\n", 10**12 + 5)
+    assert isinstance(read, Read)
+    due = machine.query(read.query)
+    root.say(b"ACL", b"DELUSER", b"bob")
+    *_, clock = client.session.answered(due, 10**12 + 5)
+    assert isinstance(clock, Propose)
+    root.node.apply(clock.command)
+    *_, again = client.session.answered(b"", 10**12 + 5)
+    assert isinstance(again, Read)
+    reply = machine.query(again.query)
+    assert b"NOAUTH" in reply
+    assert b"treasure" not in reply
 
 
 def test_password_of_deleted_user_does_not_log_in_to_new_one(root: Talker) -> None:

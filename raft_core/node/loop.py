@@ -84,15 +84,17 @@ class NodeLoop(ABC):
         `read` returns how many had something to say. One that is alone need not wait for the event loop's next pass.
         What several say is better handled together with everything else that is ready. Not to be called in a turn.
         """
+        self.require_thread()
+        alone = False
         self._taking = True
         try:
             alone = read() == 1
-        finally:
+        finally:  # what was posted before `read` raised is not left without a turn
             self._taking = False
-        if alone and self._turns is not None and self.driver.waiting and not self.driver.ended:
-            self.turn(*self._turns)
-        if self.driver.waiting or self.driver.ended:
-            self.wake()
+            if alone and self._turns is not None and self.driver.waiting and not self.driver.ended:
+                self.turn(*self._turns)
+            if self.driver.waiting or self.driver.ended:
+                self.wake()
 
     def tell(self) -> None:
         """Wake the readers of feeds and those who wait for the end."""

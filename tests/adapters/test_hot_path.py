@@ -16,6 +16,7 @@ import trio
 import raft_anyio
 import raft_trio
 from raft_core.effects import RoleName
+from raft_core.errors import CallerError
 from raft_core.node.core import NodeCore
 from raft_core.node.events import Call, NodeEffect, NodeEvent
 from raft_core.node.job_runner import JobRunner
@@ -124,6 +125,25 @@ def test_input_of_one_is_handled_at_once_and_that_of_several_in_the_next_pass(
             await node.propose(b"last")
             assert 2 in handled or 3 in handled
             assert len(answers) == 3, "each has its outcome"
+
+            def fail() -> int:
+                ask(1)
+                raise OSError("a client's connection")
+
+            taking: list[bool] = []
+            kind, wake = type(node._loop), type(node._loop).wake
+
+            def note(loop: Any) -> None:
+                taking.append(loop._taking)
+                wake(loop)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(kind, "wake", note)
+                with pytest.raises(OSError, match="connection"):
+                    node.take(fail)
+            assert taking[-1] is False, "what was asked before does not wait for something else"
+            with pytest.raises(CallerError):
+                await anyio.to_thread.run_sync(lambda: node.take(lambda: 0))
 
     anyio.run(main, backend="trio" if package is raft_trio else "asyncio")
 

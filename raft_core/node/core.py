@@ -122,6 +122,7 @@ class NodeCore(NodeView):
         step: Callable[[Raft, Event | None], list[Effect]] = Raft.step,
         recorder: Recorder | None = None,
     ) -> None:
+        settings = config.settings_of_core(settings)
         check_features(settings, recovered.members)
         self._config = config
         self._settings = settings
@@ -340,7 +341,7 @@ class NodeCore(NodeView):
 
     def _build_core(self, recovered: Recovered) -> None:
         """Start the core. Report the peers that greeted before as connected."""
-        self._raft = Raft(self._config.settings_of_core(self._settings), recovered, rng=self._core_rng)
+        self._raft = Raft(self._settings, recovered, rng=self._core_rng)
         self._phase = Phase.RUNNING
         self._standing = RoleChanged(RoleName.FOLLOWER, recovered.hard.term, NO_NODE)
         self._leads = False

@@ -30,7 +30,7 @@ from raft_core.effects import (
     UnknownReason,
 )
 from raft_core.entries import HardState, SnapshotMeta
-from raft_core.errors import CallerError, InvariantBroken, LogLost, RequestError, StorageBroken
+from raft_core.errors import CallerError, InvariantBroken, LogLost, RequestError, SettingsError, StorageBroken
 from raft_core.events import (
     Applied,
     Event,
@@ -165,6 +165,18 @@ class Stage:
 
 def formed() -> Recovered:
     return attrs.evolve(Recovered.fresh(1, MEMBERS), identity=Identity(ME, CLUSTER, Incarnation(11)))
+
+
+def test_contradicting_lengths_of_a_tick_raise_in_the_constructor() -> None:
+    with pytest.raises(SettingsError):
+        NodeCore(
+            NodeLimits(address="n1", peers={OTHER: "n2"}),
+            Settings(tick_nanoseconds=7),
+            formed(),
+            lambda command, now, wall: command,
+            random.Random(1),
+            random.Random(2),
+        )
 
 
 def empty() -> Recovered:

@@ -60,7 +60,7 @@ class ClusterTime:
         if time > 0 and (not self._time or self._time + now - self._at < time):
             # Without a time by itself: where the wall clock shows 1970, our own clock may show more than the stamp.
             moved = time - (self._time + now - self._at) if self._time else 0
-            by_stamps = self._by_stamps + max(0, moved)
+            by_stamps = self._by_stamps + moved
             self._set(time, now)
             self._by_stamps = by_stamps
 
@@ -96,11 +96,8 @@ class ClusterTime:
         elif term > self._term or time >= known:
             self._set(time, now)
         else:
-            left = self._by_stamps
-            given_up = min(left, known - time)
-            known -= given_up
+            known -= min(self._by_stamps, known - time)
             self._set(known - (known - time) // _CORRECTION, now)
-            self._by_stamps = left - given_up
         self._term = term
 
     def to_stamp(self, leading: Raft | None, now: int, wall: int) -> int:

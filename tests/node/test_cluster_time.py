@@ -190,8 +190,7 @@ def test_clock_that_runs_from_an_earlier_leaders_stamp_gives_way_to_a_late_leade
     assert time.read(120) == 9_020
     time.leader_says(Term(2), 9_020, 130)
     assert time.read(130) == 9_020
-    time.leader_says(Term(2), 9_030, 140)  # as much as we show: what the stamp added is the leader's time now
-    time.leader_says(Term(2), 9_060, 250)  # 80 too late, so delayed
+    time.leader_says(Term(2), 9_060, 250)  # 80 less than we show: what the stamp added is gone, so it is only delayed
     assert time.read(250) == 9_130
     time.leader_says(Term(2), 9_150, 260)
     time.log_shows(9_200, 270)  # the leader's own stamp, or none that it knows

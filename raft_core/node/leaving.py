@@ -53,7 +53,7 @@ class Leaving:
         self._drain_until = 0
 
     def role_changes(self, now: int, *, led: bool) -> None:
-        """Note when a leader ceases to lead, perhaps for the sake of a stop that follows."""
+        """Note a change of role, perhaps for the sake of a stop that follows. `led`: this node has led until now."""
         if led:
             self._linger_until = now + _LINGER_TICKS * self._config.tick
 
@@ -74,7 +74,6 @@ class Leaving:
     def look(self, now: int, *, leads: bool) -> None:
         """Begin the next stage if this one is over. Called after all events are handled."""
         if self._stage is _Stage.HANDING_OVER and (not leads or self._wish is None):
-            self._linger_until = 0 if leads else now + _LINGER_TICKS * self._config.tick
             self._drain(now)
         if self._stage is _Stage.DRAINING and (now >= self._drain_until or self._drained(now)):
             self._stage = _Stage.ENDING

@@ -126,7 +126,14 @@ def test_leader_that_has_handed_over_before_it_stops_still_refuses_late_requests
     assert leader.finished is None
     cluster.run_until(lambda: leader.finished is not None, within=100 * MILLISECOND)
 
-    other = cluster.followers()[0]
-    cluster.run(SECOND)
-    cluster.stop(other.id)  # led by another for long, it ends at once
+
+def test_follower_whose_leader_has_just_changed_ends_at_once() -> None:
+    cluster = started()
+    leader = cluster.elect()
+    successor, other = cluster.followers()
+    leader.tell(Call(cluster.next_ticket(), TransferLeadership(successor.id)))
+    cluster.run_until(lambda: cluster.leader() is successor, within=SECOND)
+    cluster.run(5 * MILLISECOND)
+    assert other.announced[-1].leader == successor.id
+    cluster.stop(other.id)
     cluster.run_until(lambda: other.finished is not None, within=30 * MILLISECOND)

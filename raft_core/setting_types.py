@@ -7,6 +7,7 @@ later, or do the opposite of what was meant: the text "false" is true.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
@@ -14,9 +15,9 @@ import attrs
 from raft_core.errors import SettingsError
 from raft_core.ids import MAX_INT63
 
-__all__ = ["check_setting", "check_types"]
+__all__ = ["check_mapping", "check_setting", "check_types"]
 
-_CHECKED: Final = {name: kind for kind in (int, bool, float, str) for name in (kind.__name__, kind)}
+_CHECKED: Final = {name: kind for kind in (int, bool, str) for name in (kind.__name__, kind)}
 """The declared types that are checked here. Others have checks of their own.
 
 A type is a text as long as nothing has called `attrs.resolve_types` for the class, which cattrs does.
@@ -34,14 +35,15 @@ def check_types(settings: Any) -> None:
             check_setting(field.name, getattr(settings, field.name), kind)
 
 
+def check_mapping(name: str, value: object) -> None:
+    """Raise `SettingsError` if `value` is no mapping."""
+    if not isinstance(value, Mapping):
+        raise SettingsError(f"{name} must be a mapping, such as a dict, not {value!r}, {_described(value)}")
+
+
 def check_setting(name: str, value: object, kind: type) -> None:
-    """Raise `SettingsError` if `value` is not of this kind: int, bool, float or str. A float may be given as an int."""
-    found = type(value)
-    if kind is float and (found is int or found is float):
-        if math.isnan(value):  # type: ignore[arg-type]  # an int or a float
-            raise SettingsError(f"{name} must be a number, not nan")
-        return
-    if kind is int and isinstance(value, int) and found is not bool:
+    """Raise `SettingsError` if `value` is not of this kind: int, bool or str."""
+    if kind is int and isinstance(value, int) and type(value) is not bool:
         if not -MAX_INT63 <= value <= MAX_INT63:
             raise SettingsError(f"{name} must be below 2**63, not {value}")
         return
@@ -50,8 +52,9 @@ def check_setting(name: str, value: object, kind: type) -> None:
     raise SettingsError(f"{name} must be {_WANTED[kind]}, not {value!r}, {_described(value)}{_remedy(value, kind)}")
 
 
-_WANTED: Final = {int: "a whole number", bool: "True or False", float: "a number", str: "a text"}
+_WANTED: Final = {int: "a whole number", bool: "True or False", str: "a text"}
 _NAMES: Final = {bool: "a bool", int: "an int", float: "a float", str: "a str", bytes: "bytes"}
+_SWITCHES: Final = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 
 
 def _described(value: object) -> str:
@@ -61,15 +64,13 @@ def _described(value: object) -> str:
 def _remedy(value: object, kind: type) -> str:
     """Return what to write instead, if a guess can be made."""
     meant: object = None
-    if kind in (int, float) and isinstance(value, str):
+    if kind is int and isinstance(value, str):
         try:
-            meant = kind(value)
+            meant = int(value)
         except ValueError:
             return ""
     elif kind is int and isinstance(value, float) and math.isfinite(value):
         meant = round(value)
     elif kind is bool and isinstance(value, str | int):
-        meant = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False}.get(
-            str(value).lower(), False if value == 0 else None
-        )
+        meant = _SWITCHES.get(str(value).lower())
     return "" if meant is None else f": write {meant!r}"

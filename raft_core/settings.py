@@ -16,7 +16,7 @@ from raft_core.errors import FeatureUnknown, SettingsError
 from raft_core.features import features_problem, missing_features, named
 from raft_core.membership import Members
 from raft_core.setting_help import with_setting_help
-from raft_core.setting_types import check_types
+from raft_core.setting_types import check_setting, check_types
 
 __all__ = ["LONGEST_LEASE", "Settings", "check_features", "unfit", "unknown_features"]
 
@@ -31,7 +31,13 @@ _MIB: Final = 1024 * 1024
 def _sorted(features: Iterable[str]) -> tuple[str, ...]:
     if isinstance(features, str):
         raise SettingsError(f"features is a sequence of names, not one text: write ({features!r},)")
-    return tuple(sorted(features))
+    try:
+        found = tuple(features)
+    except TypeError:
+        raise SettingsError(f"features must be a sequence of names, not {features!r}") from None
+    for name in found:
+        check_setting("a name in features", name, str)
+    return tuple(sorted(found))
 
 
 @final
@@ -43,7 +49,7 @@ class Settings:
     # Time.
     tick_nanoseconds: int = 10_000_000
     """Length of a tick, to compare this node's lease promises with others'. Only who drives a `Raft` of their own sets
-    it; a node sets it to its `NodeLimits.tick`, and refuses another value."""
+    it; a node sets it to its `NodeLimits.tick`, and refuses values but that and this default."""
 
     # Elections. One tick is 10 ms by default.
     election_ticks: int = 50

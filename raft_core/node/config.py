@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import ip_address
-from itertools import chain
 from typing import Final, Self, final
 
 import attrs
@@ -16,13 +15,12 @@ from raft_core.errors import CallerError, SettingsError
 from raft_core.ids import HIGHEST_FOUNDER, NodeId
 from raft_core.membership import Members
 from raft_core.node.address_book import is_everywhere
-from raft_core.node.limits import SECOND, NodeLimits, check_node
+from raft_core.node.limits import SECOND, NodeLimits, check_metadata, check_node
 from raft_core.node.security import TLS, PathLike, is_loopback
 from raft_core.setting_help import with_setting_help
-from raft_core.setting_types import check_setting, check_types
+from raft_core.setting_types import check_mapping, check_setting, check_types
 from raft_core.settings import Settings, unfit
 from raft_core.store import Store
-from raft_core.wire.metadata import metadata_problem
 
 __all__ = ["NodeConfig", "PathLike", "check_timeout", "deadline_after", "join_address", "split_address"]
 
@@ -164,8 +162,9 @@ class NodeConfig:
     def __attrs_post_init__(self) -> None:
         check_node(self.node)
         check_types(self)
-        for text in chain.from_iterable(self.metadata.items()):
-            check_setting("a name or value of metadata", text, str)
+        check_metadata(self.metadata)
+        check_mapping("members", self.members)
+        check_mapping("known", self.known)
         for name, value, kind in (("settings", self.settings, Settings), ("limits", self.limits, NodeLimits)):
             if not isinstance(value, kind):
                 raise SettingsError(f"{name} must be {kind.__name__}(...), not {value!r}")
@@ -189,8 +188,6 @@ class NodeConfig:
             raise SettingsError("TLS between nodes needs authorities=: the file with the certificates that sign theirs")
         for address in (self.listening_address, *self.members.values(), *self.known.values()):
             split_address(address)
-        if problem := metadata_problem(tuple(sorted(self.metadata.items()))):
-            raise SettingsError(problem)
         self._check_places()
         self._check_initial_members()
 

@@ -15,7 +15,7 @@ import attrs
 from raft_core.errors import SettingsError
 from raft_core.ids import MAX_INT63, NodeId
 from raft_core.setting_help import with_setting_help
-from raft_core.setting_types import check_setting, check_types
+from raft_core.setting_types import check_mapping, check_setting, check_types
 from raft_core.settings import Settings
 from raft_core.wire.metadata import Metadata, metadata_problem
 
@@ -35,8 +35,24 @@ def check_node(node: int) -> None:
         raise SettingsError(f"a node id is a positive number below 2**63, not {node}")
 
 
+def check_metadata(metadata: object) -> None:
+    """Raise `SettingsError` if these are no names and values that a greeting can carry."""
+    check_mapping("metadata", metadata)
+    assert isinstance(metadata, Mapping)
+    for text in chain.from_iterable(metadata.items()):
+        check_setting("a name or value of metadata", text, str)
+    if problem := metadata_problem(tuple(sorted(metadata.items()))):
+        raise SettingsError(problem)
+
+
 def _in_order(nodes: Iterable[NodeId]) -> tuple[NodeId, ...]:
-    return tuple(sorted(nodes))
+    try:
+        found = tuple(nodes)
+    except TypeError:
+        raise SettingsError(f"founders must be a sequence of node ids, not {nodes!r}") from None
+    for node in found:
+        check_node(node)
+    return tuple(sorted(found))
 
 
 @final
@@ -146,10 +162,8 @@ class NodeLimits:
 
     def __attrs_post_init__(self) -> None:
         check_types(self)
-        for text in chain.from_iterable(self.metadata.items()):
-            check_setting("a name or value of metadata", text, str)
-        if problem := metadata_problem(self.told):
-            raise SettingsError(problem)
+        check_metadata(self.metadata)
+        check_mapping("peers", self.peers)
         for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -162,7 +176,7 @@ class NodeLimits:
             raise SettingsError(f"dial_delay_max must not be below dial_delay: {text}")
         if self.silence <= 2 * self.ping:
             raise SettingsError("silence must be more than twice ping, or a healthy connection is taken for dead")
-        for node in (*self.peers, *self.founders):
+        for node in self.peers:
             check_node(node)
         if len(set(self.founders)) != len(self.founders):
             raise SettingsError("a founder is named twice")

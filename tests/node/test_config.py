@@ -113,6 +113,24 @@ def test_limit_of_another_type_is_refused_with_its_name(name: str) -> None:
             NodeLimits(**values)
 
 
+@pytest.mark.parametrize("wrong", [None, 5, [("a", "b")]], ids=repr)
+def test_mapping_that_is_none_is_refused_by_its_name(wrong: Any) -> None:
+    for name in ("members", "known", "metadata"):
+        values: dict[str, Any] = {"members": {1: "a:1"}, "data": "d", name: wrong}
+        with pytest.raises(SettingsError, match=name):
+            NodeConfig(1, **values)
+    for name in ("peers", "metadata"):
+        with pytest.raises(SettingsError, match=name):
+            NodeLimits(**{name: wrong})
+
+
+def test_founders_that_are_no_node_ids_are_refused() -> None:
+    for wrong in (5, ["1"], [0], [True]):
+        values: dict[str, Any] = {"founders": wrong}
+        with pytest.raises(SettingsError):
+            NodeLimits(**values)
+
+
 def test_length_of_a_tick_has_one_truth() -> None:
     slow = NodeLimits(tick=20 * MILLISECOND)
     for settings in (Settings(), Settings(tick_nanoseconds=20 * MILLISECOND)):

@@ -21,8 +21,8 @@ results are not wanted, and for many of them at once:
     def apply_unanswered(self, commands: Sequence[tuple[Index, bytes]]) -> int: ...
 
 which applies the first ones, pairs of index and command, with the same effect as `apply`, and returns how many: as many
-as it knows the shorter way for, but no more than fit into a few milliseconds. The next one is applied by `apply`. It
-must not raise: what `apply` would raise for is not for it.
+as it knows the shorter way for, but no more than fit into a few milliseconds, so none that `is_long` is true of. The
+next one is applied by `apply`. It must not raise: what `apply` would raise for is not for it.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ Effective: TypeAlias = Mapping[str, int | float | str | bool]
 """Names and values of settings. Times are in seconds where the name says so."""
 
 _NOT_SETTINGS: Final = frozenset(
-    ("address", "peers", "founders", "certificates", "exposed", "metadata", "features", "tick_nanoseconds")
+    ("address", "peers", "founders", "certificates", "exposed", "metadata", "features", "tick", "tick_nanoseconds")
 )
-"""Fields of `Settings` and `NodeLimits` that say who the node is, not how it works."""
+"""Fields of `Settings` and `NodeLimits` that say who the node is, not how it works; the tick is told in seconds."""
 _MIB: Final = 1024 * 1024
 
 
@@ -54,7 +54,6 @@ def effective_settings(config: ServeConfig) -> dict[str, int | float | str | boo
             value = getattr(one, field.name)
             if field.name not in shown and field.name not in _NOT_SETTINGS and value != getattr(usual, field.name):
                 shown[field.name] = value.value if isinstance(value, Enum) else value
-    shown.pop("tick", None)  # it is there in seconds
     return shown
 
 
@@ -80,10 +79,7 @@ def _elections(taken: dict[str, int | float | str | bool]) -> str:
     if not taken.keys() >= set(names):
         return ""
     timeout, ticks, beat, _, tick = (float(taken.pop(name)) for name in names)
-    return (
-        f"election timeout {timeout:g} to {2 * timeout:g} s ({ticks:g} ticks of {tick * 1000:g} ms), "
-        f"heartbeat {beat:g} s"
-    )
+    return f"election timeout {timeout:g} s ({ticks:g} ticks of {tick * 1000:g} ms), heartbeat {beat:g} s"
 
 
 def _snapshots(taken: dict[str, int | float | str | bool]) -> str:

@@ -94,13 +94,9 @@ def _names(filters: Sequence[bytes]) -> Reply:
 
 def _keys(call: Call) -> Reply:
     command = commands.look_up(call)
-    if command.counted:
-        count = integer(call[2])
-        if not 0 <= count <= len(call) - 3:
-            raise CommandError("ERR Invalid arguments specified for command")
-        keys = list(call[3 : 3 + count])
-    else:
-        keys = command.keys_of(call)
+    if command.counted and not 0 <= integer(call[2]) <= len(call) - 3:
+        raise CommandError("ERR Invalid arguments specified for command")
+    keys = command.keys_of(call)
     if not keys:
         raise CommandError("ERR The command has no key arguments")
     return keys

@@ -38,6 +38,7 @@ __all__ = [
     "LONG_ANSWER",
     "QUERY",
     "SHORT_READS",
+    "VERSIONS",
     "Answered",
     "Bounded",
     "Calls",
@@ -188,6 +189,8 @@ _QUERY: Final = 4
 _VERSIONS: Final = 5
 QUERY: Final = bytes([_QUERY])
 """The first byte of a query."""
+VERSIONS: Final = bytes([_VERSIONS])
+"""The first byte of a query of versions."""
 _SHORT_READS: Final = 6
 SHORT_READS: Final = bytes([_SHORT_READS])
 """The first byte of a query of short reads."""

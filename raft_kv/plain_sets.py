@@ -18,14 +18,16 @@ from raft_core.ids import Index
 from raft_kv.keyspace import Millis
 from raft_kv.log_format import Calls, Undecodable, decode_entry
 
-__all__ = ["PlainSets"]
+__all__ = ["PLAIN_SET", "PlainSets"]
 
 _CALLS: Final = 1
+PLAIN_SET: Final = frozenset({b"SET", b"set"})
+"""Names of a SET without options, if it has three words."""
 _HEADS: Final = frozenset(
-    {b"\x92%b\x91\x93\xc4\x03%b\xc4" % (protocol, name) for protocol in (b"\2", b"\3") for name in (b"SET", b"set")}
+    {b"\x92%b\x91\x93\xc4\x03%b\xc4" % (protocol, name) for protocol in (b"\2", b"\3") for name in PLAIN_SET}
 )
 """The bytes of an entry between its time and the length of the key."""
-_SET: Final = frozenset({b"SET", b"set"})
+_SET: Final = PLAIN_SET
 _BIN8: Final = 0xC4
 _BIN16: Final = 0xC5
 _ENTRY_BYTES: Final = 64 * 1024

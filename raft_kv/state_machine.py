@@ -41,7 +41,7 @@ from raft_kv.log_format import (
 )
 from raft_kv.long_values import LONG_BYTES, Long
 from raft_kv.once import AppliedOnce
-from raft_kv.plain_sets import PlainSets
+from raft_kv.plain_sets import PLAIN_SET, PlainSets
 from raft_kv.resp import (
     NULL_ARRAY,
     OK,
@@ -74,8 +74,7 @@ _RESULT_BYTES: Final = 4 * 1024 * 1024
 the same result."""
 _OK: Final = encode(OK, 2)
 _OK_SIZE: Final = len(_OK)
-_PLAIN_SET: Final = frozenset({b"set", b"SET"})
-"""Names of a SET without options, if it has three words."""
+_PLAIN_SET: Final = PLAIN_SET
 _TOO_LONG: Final = encode_failure("ERR carried out, but the replies to one log entry would be too long to be sent")
 _WORK: Final = 1024 * 1024 * 1024
 """Bytes copied by the commands of one entry or transaction, before the last command. A few bytes can cause much work:
@@ -101,8 +100,11 @@ _SCANS: Final = 4
 """A transaction with more SCANs, each over a thousand keys, takes long."""
 _COPIED_BYTES: Final = 2 * 1024 * 1024
 """Copying this many bytes takes a millisecond or two."""
-_COPYING: Final = (b"append", b"setrange")
-"""Writes that copy the old value, unless that is a `Long`."""
+_COPYING: Final = (b"append", b"setrange", b"getrange")
+"""Commands that copy the old value, unless that is a `Long`."""
+_COPYING_BYTES: Final = 13
+"""The least bytes of such a command in an entry."""
+_SHORT_QUERIES: Final = frozenset({entries.SHORT_READS, entries.VERSIONS})
 _PLACES: Final = 8192
 """A SCAN skips this many removed keys in a few milliseconds."""
 
@@ -273,7 +275,7 @@ class KeyValueMachine:
         if len(request) > _LONG_BYTES:
             return True
         if request[:1] != entries.QUERY:
-            return self.keyspace.longest > _LONG_BYTES and self._copies_much(request)
+            return request[:1] not in _SHORT_QUERIES and self._copies_much(request)
         words = request.lower()
         scans = words.count(_SCAN_WORD)
         return (
@@ -296,8 +298,11 @@ class KeyValueMachine:
 
     def _copies_much(self, entry: bytes) -> bool:
         """Return whether the commands of this entry may copy so many bytes that a thread should do it."""
+        most = min(self.keyspace.longest, LONG_BYTES)
+        if len(entry) // _COPYING_BYTES * most <= _COPIED_BYTES:
+            return False
         words = entry.lower()
-        return sum(map(words.count, _COPYING)) * min(self.keyspace.longest, LONG_BYTES) > _COPIED_BYTES
+        return sum(map(words.count, _COPYING)) * most > _COPIED_BYTES
 
     def _long_reply(self, request: bytes) -> bool:
         """Return whether this query names values so long that a thread should copy them."""

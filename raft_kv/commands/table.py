@@ -101,6 +101,8 @@ class Writes:
         one_line: int = 0,
         wall_times: TimeAt | TimeOptions | None = None,
     ) -> None:
+        if feature and one_line:
+            raise TypeError("a write that needs a feature shares no entries: the short way does not ask the gate")
         self.shows: Final = shows
         self.grows: Final = grows
         self.feature: Final = feature
@@ -172,7 +174,10 @@ class Command:
         )
 
     def keys_of(self, call: Call) -> list[bytes]:
-        """Return the keys of `call`."""
+        """Return the keys of `call`; all that may be keys if their number is none."""
+        if self.counted:
+            count = call[2]
+            return list(call[3 : 3 + int(count)] if count.isdigit() and len(count) < 7 else call[3:])
         if not self.first:
             return []
         last = self.last if self.last >= 0 else len(call) + self.last

@@ -5,7 +5,7 @@ A user is a value: a rule makes another one. Passwords come hashed; `>password` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final, TypeAlias, final
 
@@ -189,7 +189,7 @@ class Grant:
 
     def wrong_key(self, command: Command, call: Sequence[bytes]) -> bytes | None:
         """Return the first key of the call that the user may not use so; None if there is none."""
-        keys = _keys_of(command, call)
+        keys = command.keys_of(call)
         if not keys:
             return None
         flags = _flags_of(command, call)
@@ -222,13 +222,6 @@ def _allowed(rules: tuple[str, ...]) -> frozenset[str]:
 def _matcher(pattern: bytes) -> _Matcher | None:
     """Return a predicate of keys, None for all keys."""
     return None if pattern == b"*" else matcher(pattern)
-
-
-def _keys_of(command: Command, call: Sequence[bytes]) -> Iterable[bytes]:
-    if command.counted:
-        count = call[2]
-        return call[3 : 3 + int(count)] if count.isdigit() and len(count) < 7 else call[3:]
-    return command.keys_of(call)
 
 
 def _flags_of(command: Command, call: Sequence[bytes]) -> int:

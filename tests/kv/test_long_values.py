@@ -13,7 +13,7 @@ from raft_kv import long_values
 from raft_kv.client_session import Session
 from raft_kv.client_session_values import Read, Send
 from raft_kv.commands.strings import MAX_STRING_BYTES
-from raft_kv.log_format import Calls, Query, encode_entry, encode_query, stamp
+from raft_kv.log_format import Calls, Query, Versions, encode_entry, encode_query, stamp
 from raft_kv.long_values import Long, Value, append, cut_out, overwrite, portion, whole
 from raft_kv.output_buffer import OutputBuffer
 from raft_kv.state_machine import KeyValueMachine
@@ -105,8 +105,16 @@ def test_many_copies_in_one_entry_are_made_in_a_thread() -> None:
     machine.apply(Index(1), entry(b"set", b"a", b"v" * 500_000))
     assert machine.is_long(appends)
     assert machine.is_long(entry_of(*[[b"SetRange", b"a", b"1", b"x"]] * 500))
+    assert machine.is_long(entry_of(*[[b"GETRANGE", b"a", b"1", b"-1"]] * 2000))
     assert not machine.is_long(entry(b"append", b"a", b"x"))
     assert not machine.is_long(entry(b"set", b"a", b"x"))
+    assert not machine.is_long(encode_query(Versions([b"append"] * 50), 1))
+
+    short = KeyValueMachine()
+    short.apply(Index(1), entry(b"set", b"a", b"v" * 60_000))
+    assert short.is_long(entry_of(*[[b"getrange", b"a", b"1", b"-1"]] * 2900))
+    assert short.is_long(entry_of(*[[b"append", b"a", b"x"]] * 4000))
+    assert not short.is_long(entry_of(*[[b"append", b"a", b"x"]] * 30))
 
 
 @pytest.mark.parametrize("cut", [1000, 65536, 10**7])

@@ -191,3 +191,39 @@ def test_replay_of_one_set_takes_few_calls() -> None:
     assert machine.keyspace.size == len(commands)
     most = sum(calls.values()) / len(commands)
     assert most <= 1.5, f"{most:.1f} calls per entry: {calls.most_common(20)}"
+
+
+def _set(index: int, key: bytes, now: int) -> tuple[Index, bytes]:
+    return Index(index), stamp(encode_entry(Calls(2, [[b"SET", key, b"w"]])), now)
+
+
+def _both(*entries: tuple[bytes, int]) -> tuple[KeyValueMachine, KeyValueMachine]:
+    machines = KeyValueMachine(), KeyValueMachine()
+    for machine in machines:
+        for index, (entry, now) in enumerate(entries, 1):
+            machine.apply(Index(index), stamp(entry, now))
+    return machines
+
+
+def test_run_waits_while_keys_that_are_gone_have_to_be_freed() -> None:
+    """A write frees some of them first, and numbers keys in that order."""
+    short_lived = [[b"SET", b"k%d" % n, b"v", b"PX", b"4"] for n in range(600)]
+    one, together = _both((encode_entry(Calls(2, short_lived)), 1), (encode_entry(Clock()), 5))
+    assert together.keyspace.dead
+    rest = [_set(3 + n, b"k%d" % n, 6) for n in range(600)]
+    in_runs(together, rest)
+    for index, entry in rest:
+        one.apply(index, entry)
+    assert everything(together) == everything(one)
+
+
+def test_run_waits_while_the_order_of_keys_has_to_be_tidied() -> None:
+    many = [[b"SET", b"k%d" % n, b"v"] for n in range(8192)]
+    fewer = [[b"DEL", b"k%d" % n] for n in range(8192) if n % 8]
+    one, together = _both((encode_entry(Calls(2, many)), 1), (encode_entry(Calls(2, fewer)), 1))
+    assert together.keyspace._order.untidy
+    rest = [_set(3 + n, b"new%d" % n, 3) for n in range(20)]
+    in_runs(together, rest)
+    for index, entry in rest:
+        one.apply(index, entry)
+    assert everything(together) == everything(one)

@@ -237,6 +237,9 @@ def _nothing(_keyspace: Keyspace, _call: Sequence[bytes]) -> Reply:
     [
         lambda: Command.row("new", 2, "write", _nothing, (1, 1, 1)),
         lambda: Command.row("new", 2, "readonly", _nothing, (1, 1, 1), Writes(shows=True, grows=True)),
+        lambda: Command.row(
+            "new", 3, "write", _nothing, (1, 1, 1), Writes(shows=True, grows=True, feature="kv-new", one_line=3)
+        ),
     ],
 )
 def test_row_says_what_it_writes_if_it_does(row: Callable[[], Command]) -> None:

@@ -1,6 +1,6 @@
-"""`python -m benchmarks [compare|core|wal|wire|store|node|cluster|simulator …] [--json FILE] [--quick] [--loop …]`.
+"""`python -m benchmarks [compare | PART …] [--json FILE] [--quick] [--loop …]`: the choice of parts and the table.
 
-What lives here: the choice of parts and the table. Each part is a module with `measure(quick) -> dict[str, float]`.
+Each part is a module with `measure(quick) -> dict[str, float]`.
 """
 
 from __future__ import annotations

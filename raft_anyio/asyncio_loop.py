@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from threading import get_ident
 from typing import Final
@@ -45,6 +46,10 @@ class AsyncioLoop(NodeLoop):
         if not (self._scheduled or self._taking):
             self._scheduled = True
             self._loop.call_soon(self._turn)
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Call `work` in the next pass of the event loop."""
+        self._loop.call_soon(work)
 
     def wake_at(self, at: int) -> None:
         """Post `TimerFired` at this time; replaces any earlier time."""

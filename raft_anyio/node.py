@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
@@ -120,17 +120,25 @@ async def _tasks(
             if credentials is not None:
                 group.start_soon(_watch, credentials, loop)
             if isinstance(loop, AsyncioLoop):
-                protocols, above = with_tls(credentials, loop.driver.post, partial(AsyncioConnections, limits=limits))
+                make = partial(AsyncioConnections, limits=limits)
+                protocols, above = with_tls(credentials, loop.driver.post, make, loop.later)
                 async with protocols.serving(listener):
                     await loop.run(above)
             else:
-                streams, table = with_tls(credentials, loop.driver.post, partial(Connections, group, limits=limits))
+                grouped = partial(Connections, group, limits=limits)
+                streams, table = with_tls(
+                    credentials, loop.driver.post, grouped, lambda work: group.start_soon(_call, work)
+                )
                 group.start_soon(streams.serve, listener)
                 group.start_soon(loop.keep_time)
                 await loop.run(table)
             group.cancel_scope.cancel()
     if loop.driver.error is not None:
         body.cancel()
+
+
+async def _call(work: Callable[[], None]) -> None:
+    work()
 
 
 def _on_asyncio() -> bool:

@@ -7,10 +7,14 @@ and does not wait.
 An accepted connection is reported at once, so that the node's limits of number and time hold for slow handshakes. A
 dialled one is reported when its handshake is done. With the mode "accept" a peer that does not use TLS is dialled again
 without.
+
+A step of a handshake takes half a millisecond, and hundreds of connections may be ready in one pass of the event loop.
+So a few steps are taken in each pass; the bytes of the other connections wait, in order, for the next ones.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol, TypeVar, final
 
@@ -36,6 +40,10 @@ __all__ = ["SecureConnections", "with_tls"]
 _REFUSAL: Final = encode_refusal(no_tls(b"", dialled=False).text)
 _MOST_PLAIN: Final = 1000
 """Addresses without TLS that are remembered."""
+_STEPS_AT_ONCE: Final = 8
+"""Steps of handshakes in one pass of the event loop: about 4 ms."""
+_MOST_WAITING: Final = 1 << 18
+"""Bytes of one connection that wait for later passes. A handshake and a greeting need less than a tenth."""
 
 
 class Sockets(Protocol):
@@ -52,16 +60,19 @@ S = TypeVar("S", bound=Sockets)
 
 
 def with_tls(
-    credentials: Credentials | None, post: Callable[[NodeEvent], None], make: Callable[[Callable[[NodeEvent], None]], S]
+    credentials: Credentials | None,
+    post: Callable[[NodeEvent], None],
+    make: Callable[[Callable[[NodeEvent], None]], S],
+    later: Callable[[Callable[[], None]], object],
 ) -> tuple[S, S | SecureConnections]:
     """Return an adapter's connections, and what the node uses: the same, or with credentials TLS above them.
 
-    `make` makes the connections, which report to its argument.
+    `make` makes the connections, which report to its argument. `later` calls a function in the event loop's next pass.
     """
     if credentials is None:
         sockets = make(post)
         return sockets, sockets
-    secure = SecureConnections(post, credentials)
+    secure = SecureConnections(post, credentials, later)
     sockets = make(secure.on_event)
     secure.use(sockets)
     return sockets, secure
@@ -71,7 +82,10 @@ def with_tls(
 class _Secure:
     """One connection with TLS, or on the way to it."""
 
-    __slots__ = ("address", "busy", "failed", "given_up", "node_waits", "session", "waiting")
+    __slots__ = (
+        "address", "busy", "failed", "given_up", "node_waits", "queued", "queued_bytes", "session",
+        "waiting",
+    )  # fmt: skip
 
     def __init__(self, session: TlsSession, address: str) -> None:
         self.session: Final = session
@@ -80,15 +94,25 @@ class _Secure:
         self.node_waits = False
         self.given_up = False  # by the node, while a transmission is under way
         self.failed = False  # its bytes are ignored until the node or the other side closes it
+        self.queued = 0  # events that wait for a later pass of the event loop, and their bytes
+        self.queued_bytes = 0
         self.waiting: list[bytes] = []
 
 
 @final
 class SecureConnections:
-    """The connections of one node, with TLS. `post` takes the events for the node."""
+    """The connections of one node, with TLS. `post` takes the events for the node; `later` is that of `with_tls`."""
 
-    def __init__(self, post: Callable[[NodeEvent], None], credentials: Credentials) -> None:
+    def __init__(
+        self,
+        post: Callable[[NodeEvent], None],
+        credentials: Credentials,
+        later: Callable[[Callable[[], None]], object],
+    ) -> None:
         self._post: Final = post
+        self._later: Final = later
+        self._steps = 0  # of handshakes, in this pass of the event loop
+        self._queue: Final[deque[tuple[_Secure, BytesReceived | ConnectionClosed]]] = deque()
         self._credentials: Final = credentials
         self._required: Final = credentials.tls.required
         self._known: Final[dict[ConnectionId, _Secure]] = {}
@@ -131,18 +155,61 @@ class SecureConnections:
 
     def on_event(self, event: NodeEvent) -> None:
         """Take an event of the adapter's connections."""
-        if type(event) is BytesReceived:
-            self._on_bytes(event)
+        if type(event) is BytesReceived or type(event) is ConnectionClosed:
+            self._in_turn(event)
         elif type(event) is Transmitted:
             self._on_transmitted(event)
         elif type(event) is ConnectionOpened:
             self._on_opened(event)
-        elif type(event) is ConnectionClosed:
-            self._on_closed(event)
         else:
             if type(event) is DialFailed:
                 self._dialled.pop(event.connection, None)
             self._post(event)
+
+    def _in_turn(self, event: BytesReceived | ConnectionClosed) -> None:
+        """Take the event now, or in a later pass: a step of a handshake that is too many, and what follows it."""
+        secure = self._known.get(event.connection)
+        if secure is None:
+            self._post(event)
+            return
+        shakes_hands = type(event) is BytesReceived and not (secure.session.settled or secure.failed)
+        if secure.queued or (shakes_hands and self._steps >= _STEPS_AT_ONCE):
+            self._keep(secure, event)
+            return
+        if shakes_hands:
+            if not self._steps:
+                self._later(self._next_pass)
+            self._steps += 1
+        self._take(secure, event)
+
+    def _keep(self, secure: _Secure, event: BytesReceived | ConnectionClosed) -> None:
+        secure.queued += 1
+        self._queue.append((secure, event))
+        if type(event) is BytesReceived:
+            secure.queued_bytes += len(event.data)
+            if secure.queued_bytes > _MOST_WAITING:
+                self._sockets.disconnect(event.connection)
+                self._on_closed(secure, ConnectionClosed(event.connection))
+
+    def _next_pass(self) -> None:
+        """Take what waits, until the steps of this pass are used up."""
+        self._steps = 0
+        while self._queue and self._steps < _STEPS_AT_ONCE:
+            secure, event = self._queue.popleft()
+            secure.queued -= 1
+            if type(event) is BytesReceived:
+                secure.queued_bytes -= len(event.data)
+            if self._known.get(event.connection) is secure:  # the node may have closed it meanwhile
+                self._steps += 1
+                self._take(secure, event)
+        if self._steps:
+            self._later(self._next_pass)
+
+    def _take(self, secure: _Secure, event: BytesReceived | ConnectionClosed) -> None:
+        if type(event) is BytesReceived:
+            self._on_bytes(secure, event)
+        else:
+            self._on_closed(secure, event)
 
     def _on_opened(self, event: ConnectionOpened) -> None:
         credentials, number = self._credentials, event.connection
@@ -160,12 +227,8 @@ class SecureConnections:
         secure = self._known[number] = _Secure(TlsSession(credentials.client, server=False), address)
         self._send(number, secure, secure.session.start())
 
-    def _on_bytes(self, event: BytesReceived) -> None:
+    def _on_bytes(self, secure: _Secure, event: BytesReceived) -> None:
         number = event.connection
-        secure = self._known.get(number)
-        if secure is None:
-            self._post(event)
-            return
         if secure.failed:
             return
         step = secure.session.receive(event.data)
@@ -219,11 +282,11 @@ class SecureConnections:
             secure.node_waits = False
             self._post(event)
 
-    def _on_closed(self, event: ConnectionClosed) -> None:
+    def _on_closed(self, secure: _Secure, event: ConnectionClosed) -> None:
         number = event.connection
-        secure = self._known.pop(number, None)
-        if secure is None or secure.failed:
-            if secure is None or not secure.given_up:
+        del self._known[number]
+        if secure.failed:
+            if not secure.given_up:
                 self._post(event)
             return
         failure = secure.session.lost()

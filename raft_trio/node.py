@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
@@ -116,7 +116,9 @@ async def _tasks(
     with tasks:
         async with trio.open_nursery() as nursery:
             make = partial(Connections, nursery, limits=limits, take=loop.take)
-            connections, table = with_tls(credentials, loop.driver.post, make)
+            connections, table = with_tls(
+                credentials, loop.driver.post, make, lambda work: nursery.start_soon(_call, work)
+            )
             if credentials is not None:
                 nursery.start_soon(_watch, credentials, loop)
             nursery.start_soon(connections.serve, listeners)
@@ -126,6 +128,10 @@ async def _tasks(
             nursery.cancel_scope.cancel()
     if loop.driver.error is not None:
         body.cancel()
+
+
+async def _call(work: Callable[[], None]) -> None:
+    work()
 
 
 async def _watch(credentials: Credentials, loop: Loop) -> None:

@@ -6,6 +6,7 @@ bytes of an honest peer, or as what an honest peer says once its handshake is do
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Final, final
 
@@ -52,6 +53,7 @@ class _Wire:
     def __init__(self) -> None:
         self.sent = b""
         self.open = True
+        self.later: list[Callable[[], None]] = []  # to be called in the event loop's next pass
 
     def dial(self, number: ConnectionId, address: str) -> None:
         pass
@@ -88,7 +90,7 @@ def run(data: bytes) -> None:
     accepted = way % 4 < 2
     heard: list[NodeEvent] = []
     wire = _Wire()
-    ours = SecureConnections(heard.append, credentials)
+    ours = SecureConnections(heard.append, credentials, wire.later.append)
     ours.use(wire)
     if not accepted:
         ours.dial(_NUMBER, "h:1")
@@ -98,6 +100,8 @@ def run(data: bytes) -> None:
     else:
         _with_honest_peer(ours, wire, credentials, rest, step, accepted=accepted)
     ours.transmit(_NUMBER, b"words of the node")
+    while wire.later:
+        wire.later.pop()()
     if wire.open:
         ours.on_event(ConnectionClosed(_NUMBER))
     _check(heard)
@@ -108,6 +112,8 @@ def _receive(ours: SecureConnections, wire: _Wire, parts: list[bytes]) -> None:
     for part in parts:
         if wire.open:
             ours.on_event(BytesReceived(_NUMBER, part))
+        if part[:1] < b"U" and wire.later:
+            wire.later.pop()()
 
 
 def _with_honest_peer(

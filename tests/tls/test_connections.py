@@ -20,7 +20,7 @@ from raft_core.node.events import (
 )
 from raft_core.node.security import TLS
 from raft_core.node.status import Drop
-from raft_tls import Credentials, SecureConnections
+from raft_tls import Credentials, SecureConnections, TlsSession
 from tests.certificates import CLUSTER, tls
 
 DIALLED, ACCEPTED = ConnectionId(2), ConnectionId(1)
@@ -36,7 +36,8 @@ class End:
         self.closed: list[ConnectionId] = []
         self.under_way = 0
         self.fast = False  # the system takes everything at once
-        self.layer = SecureConnections(self.heard.append, Credentials(own))
+        self.later: list[Callable[[], None]] = []  # to be called in the event loop's next pass
+        self.layer = SecureConnections(self.heard.append, Credentials(own), self.later.append)
         self.layer.use(self)
 
     def dial(self, number: ConnectionId, address: str) -> None:
@@ -61,6 +62,13 @@ class End:
                 self.under_way -= 1
                 self.layer.on_event(Transmitted(number))
         return data
+
+    def pass_ends(self) -> None:
+        """The event loop's next pass begins."""
+        due = self.later.copy()
+        self.later.clear()
+        for work in due:
+            work()
 
     def news(self) -> list[NodeEvent]:
         news = self.heard.copy()
@@ -208,3 +216,78 @@ def test_connection_lost_during_the_handshake() -> None:
 def test_certificate_in_use_is_told_at_the_start() -> None:
     one = End(tls("node-1"))
     assert one.heard == [Credentials(tls("node-1"), (CLUSTER, 1)).state]
+
+
+def crowd(one: End, count: int) -> list[TlsSession]:
+    """So many peers begin a handshake in one pass of the event loop, each with a session of its own."""
+    context = Credentials(tls("node-2")).client
+    peers = [TlsSession(context, server=False) for _ in range(count)]
+    for number, peer in enumerate(peers):
+        one.layer.on_event(ConnectionOpened(ConnectionId(number), accepted=True))
+        one.layer.on_event(BytesReceived(ConnectionId(number), peer.start()))
+    one.fast = True
+    return peers
+
+
+def test_handshakes_of_a_crowd_take_turns() -> None:
+    one = End(tls("node-1"))
+    one.fast = True
+    crowd(one, 30)
+    steps = [len(one.wire)]
+    while one.later:
+        one.pass_ends()
+        steps.append(len(one.wire))
+    assert steps == [8, 16, 24, 30, 30], "at most 8 in a pass; the last finds nothing to do"
+    crowd(one, 1)
+    assert len(one.wire) == 31, "a peer that is alone does not wait"
+
+
+def test_what_follows_a_waiting_step_waits_too() -> None:
+    one = End(tls("node-1"))
+    one.fast = True
+    last = crowd(one, 9)[-1]
+    number = ConnectionId(8)
+    one.news()
+    one.pass_ends()
+    finished = last.receive(one.wire[-1]).send
+    greeting = last.encrypt(b"hello")
+    for other in range(20, 28):  # others use up the next pass
+        one.layer.on_event(ConnectionOpened(ConnectionId(other), accepted=True))
+        one.layer.on_event(BytesReceived(ConnectionId(other), b"\x16\x03"))
+    one.news()
+    one.layer.on_event(BytesReceived(number, finished))
+    one.layer.on_event(BytesReceived(number, greeting))
+    one.layer.on_event(ConnectionClosed(number))
+    assert one.news() == []
+    one.pass_ends()
+    assert one.news() == [
+        ConnectionSecured(number, ("raft://test/2",)),
+        BytesReceived(number, b"hello"),
+        ConnectionClosed(number),
+    ]
+
+
+def test_connection_that_the_node_closed_is_not_heard_from_its_waiting_bytes() -> None:
+    one = End(tls("node-1"))
+    one.fast = True
+    crowd(one, 9)
+    one.news()
+    one.layer.disconnect(ConnectionId(8))
+    one.pass_ends()
+    assert one.news() == []
+    assert len(one.wire) == 8
+
+
+def test_peer_that_floods_while_it_waits_is_closed() -> None:
+    one = End(tls("node-1"))
+    one.fast = True
+    crowd(one, 9)
+    one.news()
+    for _ in range(5):
+        if not one.closed:
+            one.layer.on_event(BytesReceived(ConnectionId(8), bytes(1 << 16)))
+    assert one.closed == [ConnectionId(8)]
+    assert one.news() == [ConnectionClosed(ConnectionId(8))]
+    while one.later:
+        one.pass_ends()
+    assert one.news() == []

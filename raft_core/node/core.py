@@ -122,10 +122,9 @@ class NodeCore(NodeView):
         step: Callable[[Raft, Event | None], list[Effect]] = Raft.step,
         recorder: Recorder | None = None,
     ) -> None:
-        settings = config.settings_of_core(settings)
-        check_features(settings, recovered.members)
         self._config = config
-        self._settings = settings
+        self._settings = settings = config.settings_of_core(settings)
+        check_features(settings, recovered.members)
         self._recovered = recovered
         self._core_rng = core_rng
         self._take = step if recorder is None else recorder.step

@@ -21,7 +21,7 @@ Numbers are little-endian; clients write 0 where the leader stamps.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import abc, deque
 from collections.abc import Iterable, Iterator
 from itertools import takewhile
 from struct import Struct
@@ -32,7 +32,7 @@ import msgspec
 
 from raft_core.errors import CallerError, SettingsError
 from raft_core.ids import MAX_INT63, Index
-from raft_core.state_machine import StateMachine, preparer
+from raft_core.state_machine import ApplyUnanswered, StateMachine, preparer, unanswered
 from raft_core.structs import Value
 
 __all__ = [
@@ -245,11 +245,22 @@ class Sessions:
     one would return after a restart without its session table.
     """
 
-    __slots__ = ("_limits", "_machine", "_moment", "_now", "_prepare", "_rubbish", "_sessions", "_stamped")
+    __slots__ = (
+        "_limits",
+        "_machine",
+        "_moment",
+        "_now",
+        "_prepare",
+        "_rubbish",
+        "_sessions",
+        "_stamped",
+        "_unanswered",
+    )
 
     def __init__(self, machine: StateMachine, limits: SessionLimits | None = None) -> None:
         self._machine = machine
         self._prepare = preparer(machine)
+        self._unanswered = unanswered(machine)
         self._stamped = limits or SessionLimits()
         # State from here on; equal on all replicas. Never taken from this node's own limits.
         self._limits = SessionLimits()
@@ -315,6 +326,14 @@ class Sessions:
             return self._register(index, command)
         return self._apply_once(index, command)
 
+    @property
+    def apply_unanswered(self) -> ApplyUnanswered | None:
+        """The inner machine's shorter way, for commands without a session; None if it has none.
+
+        The result of a command in a session is kept, so it is always wanted.
+        """
+        return None if self._unanswered is None else self._apply_unanswered
+
     def latest_time(self) -> int:
         """Return the latest time stamped by a leader, in nanoseconds; 0 if there is none."""
         return self._now
@@ -364,6 +383,18 @@ class Sessions:
         self._limits, self._now, self._sessions = limits, head.now, sessions
 
     # Steps of `apply`.
+
+    def _apply_unanswered(self, commands: abc.Sequence[tuple[Index, bytes]]) -> int:
+        assert self._unanswered is not None
+        plain = list(takewhile(lambda command: _kind_of(command[1]) == _PLAIN, commands))
+        if not plain:
+            return 0
+        count = self._unanswered([(index, command[_HEAD.size :]) for index, command in plain])
+        for _, command in plain[:count]:
+            _, stamp = _HEAD.unpack_from(command)
+            self._now = max(self._now, stamp)
+            self._end_the_unused()
+        return count
 
     def _end_the_unused(self) -> None:
         """Remove some expired sessions; all at once could take seconds.

@@ -22,19 +22,32 @@ results are not wanted, and for many of them at once:
 
 which applies the first ones, pairs of index and command, with the same effect as `apply`, and returns how many: as many
 as it knows the shorter way for, but no more than fit into a few milliseconds, so none that `is_long` is true of. The
-next one is applied by `apply`. It must not raise: what `apply` would raise for is not for it.
+next one is applied by `apply`. It must not raise: what `apply` would raise for is not for it. None in its place, as in
+a machine around another one, says that there is no shorter way.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
-from typing import Final, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from raft_core.errors import CallerError
 from raft_core.ids import Index
 
-__all__ = ["KeepsTime", "PreparesWithWallTime", "StateMachine", "latest_time", "preparer", "require_machine"]
+__all__ = [
+    "ApplyUnanswered",
+    "KeepsTime",
+    "PreparesWithWallTime",
+    "StateMachine",
+    "latest_time",
+    "preparer",
+    "require_machine",
+    "unanswered",
+]
+
+ApplyUnanswered: TypeAlias = Callable[[Sequence[tuple[Index, bytes]]], int]
+"""A machine's shorter way for the first of these commands, whose results are not wanted. Returns how many it took."""
 
 
 @runtime_checkable
@@ -177,6 +190,12 @@ def preparer(machine: StateMachine) -> Callable[[bytes, int, int], bytes]:
         return machine.prepare_with_wall
     prepare = machine.prepare
     return lambda command, now, wall: prepare(command, now)
+
+
+def unanswered(machine: object) -> ApplyUnanswered | None:
+    """Return the machine's shorter way for commands whose results are not wanted; None if it has none."""
+    shorter: ApplyUnanswered | None = getattr(machine, "apply_unanswered", None)
+    return shorter
 
 
 def latest_time(machine: object) -> int:

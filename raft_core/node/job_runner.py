@@ -45,7 +45,7 @@ from raft_core.node.jobs import (
     StoreSnapshot,
 )
 from raft_core.node.raising import broken_apply, broken_call, broken_restore, described
-from raft_core.state_machine import StateMachine, latest_time
+from raft_core.state_machine import StateMachine, latest_time, unanswered
 from raft_core.store import SnapshotReader, SnapshotWriter, Store
 
 __all__ = ["JobRunner"]
@@ -65,8 +65,7 @@ class JobRunner:
     def __init__(self, store: Store, machine: StateMachine, *, machine_blocks: bool = False) -> None:
         self._store = store
         self._machine = machine
-        self._apply_unanswered: Callable[[Sequence[tuple[Index, bytes]]], int] | None
-        self._apply_unanswered = getattr(machine, "apply_unanswered", None)
+        self._apply_unanswered = unanswered(machine)
         self._is_long: Callable[[bytes], bool] | None = getattr(machine, "is_long", None)
         self._snapshot_is_long: Callable[[], bool] | None = getattr(machine, "snapshot_is_long", None)
         self._machine_blocks = machine_blocks

@@ -13,13 +13,13 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from struct import Struct
 from typing import Final, final
 
 from raft_core.ids import NO_INDEX, Index
 from raft_core.sessions import Sessions
-from raft_core.state_machine import StateMachine, latest_time, preparer
+from raft_core.state_machine import ApplyUnanswered, StateMachine, latest_time, preparer, unanswered
 from raft_testing.checkers.cluster_time import ClusterTimeChecker
 
 __all__ = ["CheckedStateMachine", "CountingStateMachine", "ReplicaChecker"]
@@ -35,11 +35,11 @@ _SESSION_HEAD: Final = 33
 
 @final
 class _Applied:
-    """The result and the state of the first machine to apply an index."""
+    """The state of the first machine to apply an index, and the first result; None until a machine has told one."""
 
     __slots__ = ("chain", "command", "node", "result")
 
-    def __init__(self, chain: bytes, node: str, command: bytes, result: bytes) -> None:
+    def __init__(self, chain: bytes, node: str, command: bytes, result: bytes | None) -> None:
         self.chain = chain
         self.node = node
         self.command = command
@@ -132,9 +132,12 @@ class ReplicaChecker:
         return min(self._command(command).done, default=0)
 
     def applied(
-        self, index: int, chain: bytes, command: bytes, result: bytes, *, carried_out: bool, node: str = "a node"
+        self, index: int, chain: bytes, command: bytes, result: bytes | None, *, carried_out: bool, node: str = "a node"
     ) -> None:
-        """Note a command given to the machine of `node`; `carried_out`: it reached the user's machine."""
+        """Note a command given to the machine of `node`; `carried_out`: it reached the user's machine.
+
+        `result`: None where the machine took its shorter way, without results.
+        """
         known = self._applied.get(index)
         if known is None:
             self._applied[index] = _Applied(chain, node, command, result)
@@ -146,6 +149,11 @@ class ReplicaChecker:
                 f"two machines applied different commands up to index {index}: there, {known.node} was given "
                 f"{known.command!r} and {node} {command!r}"
             )
+        elif result is None:
+            pass
+        elif known.result is None:
+            known.node, known.result = node, result
+            self._command(command).results.add(result)
         elif known.result != result:
             self.fail(
                 f"two machines gave different results at index {index}: {known.node} gave {known.result!r} and {node} "
@@ -161,9 +169,11 @@ class ReplicaChecker:
             known = self._commands[form] = _Command(form)
         return known
 
-    def _first_applied(self, index: int, command: bytes, result: bytes) -> None:
+    def _first_applied(self, index: int, command: bytes, result: bytes | None) -> None:
         known = self._command(command)
         known.place = known.place or index
+        if result is None:
+            return
         if known.place != index and command[:1] == _UNDER_A_SESSION and result[:1] == _A_RESULT:
             first = [one for one in known.results if one[:1] == _A_RESULT]
             if first and first[0] != result:
@@ -229,6 +239,7 @@ class CountingStateMachine:
         self.init = machine.init
         self.prepare = machine.prepare
         self._prepare = preparer(machine)
+        self._unanswered = unanswered(machine)
         self.query = machine.query
         self.snapshot = machine.snapshot
 
@@ -245,6 +256,17 @@ class CountingStateMachine:
         """Count the command, and apply it."""
         self._replicas.carried_out += 1
         return self._machine.apply(index, command)
+
+    @property
+    def apply_unanswered(self) -> ApplyUnanswered | None:
+        """The user's machine's shorter way, with the count; None if it has none."""
+        return None if self._unanswered is None else self._apply_unanswered
+
+    def _apply_unanswered(self, commands: Sequence[tuple[Index, bytes]]) -> int:
+        assert self._unanswered is not None
+        count = self._unanswered(commands)
+        self._replicas.carried_out += count
+        return count
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Give the user's machine its own part of a snapshot, cut at other places than when it was written."""
@@ -282,6 +304,7 @@ class CheckedStateMachine:
         self.machine = machine
         self._replicas = replicas
         self._prepare = preparer(machine)
+        self._unanswered = unanswered(machine)
         self._stands = stands
         self._node = node
         self.last = 0
@@ -312,21 +335,55 @@ class CheckedStateMachine:
     def apply(self, index: Index, command: bytes) -> bytes:
         """Return the machine's result. An exception of the machine is a violation, and is raised again."""
         replicas = self._replicas
-        if index <= self.last:
-            replicas.fail(f"a machine was given index {index} after {self.last}, that of {self._node}: {command!r}")
         before = replicas.carried_out
+        self._require_later(index, command)
         try:
             result = self.machine.apply(index, command)
         except Exception as failure:
-            told = f"the machine raised {type(failure).__name__} at index {index}: {failure}"
-            replicas.fail(f"{told} ({self._node}, command {command!r})")
+            self._raised(index, command, failure)
             raise
+        self._applied(index, command, result, carried_out=replicas.carried_out > before)
+        return result
+
+    @property
+    def apply_unanswered(self) -> ApplyUnanswered | None:
+        """The machine's shorter way, if it has one: checked like `apply`, except for the results, of which it has none.
+
+        A shorter way with another effect than `apply` shows in later results, answers and snapshots, because the other
+        nodes took the commands in other runs.
+        """
+        return None if self._unanswered is None else self._apply_unanswered
+
+    def _apply_unanswered(self, commands: Sequence[tuple[Index, bytes]]) -> int:
+        assert self._unanswered is not None
+        replicas = self._replicas
+        before = replicas.carried_out
+        self._require_later(*commands[0])
+        try:
+            count = self._unanswered(commands)
+        except Exception as failure:
+            self._raised(*commands[0], failure)
+            raise
+        for index, command in commands[:count]:
+            self._applied(index, command, None, carried_out=replicas.carried_out > before)
+        replicas.seen["command applied without a result"] += count
+        return count
+
+    def _require_later(self, index: Index, command: bytes) -> None:
+        if index <= self.last:
+            self._replicas.fail(
+                f"a machine was given index {index} after {self.last}, that of {self._node}: {command!r}"
+            )
+
+    def _raised(self, index: Index, command: bytes, failure: Exception) -> None:
+        told = f"the machine raised {type(failure).__name__} at index {index}: {failure}"
+        self._replicas.fail(f"{told} ({self._node}, command {command!r})")
+
+    def _applied(self, index: Index, command: bytes, result: bytes | None, *, carried_out: bool) -> None:
         content = b"%d:%d:" % (index, len(command)) + command
         self.chain = hashlib.blake2b(self.chain + content, digest_size=16).digest()
         self.last = index
-        carried_out = replicas.carried_out > before
-        replicas.applied(index, self.chain, command, result, carried_out=carried_out, node=self._node)
-        return result
+        self._replicas.applied(index, self.chain, command, result, carried_out=carried_out, node=self._node)
 
     def query(self, request: bytes) -> bytes:
         """Return the answer. An exception at a client's request, or an answer of another type, is a violation."""

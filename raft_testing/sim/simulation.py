@@ -18,7 +18,7 @@ from raft_core.effects import RoleName
 from raft_core.errors import DiskError
 from raft_core.ids import Incarnation, NodeId
 from raft_core.node.limits import MILLISECOND, SECOND
-from raft_core.state_machine import StateMachine
+from raft_core.state_machine import StateMachine, unanswered
 from raft_testing.checkers.probes import Probes
 from raft_testing.checkers.recovery_probe import RecoverDisk
 from raft_testing.checkers.reference_model import ModelMismatch
@@ -89,8 +89,15 @@ class Simulation:
         for _ in self._founders:
             world.new_node(self._founders)
         self.traffic = Traffic(world, workload, profile)
+        without_session = (1, 3) if unanswered(world.new_machine()) else (3,)  # its shorter way is for their commands
         self.clients = [
-            SimulatedClient(world, self.traffic, number, rng.fork(f"client {number}"), with_session=number % 4 != 3)
+            SimulatedClient(
+                world,
+                self.traffic,
+                number,
+                rng.fork(f"client {number}"),
+                with_session=number % 4 not in without_session,
+            )
             for number in range(profile.clients)
         ]
 

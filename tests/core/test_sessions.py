@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections import abc
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 
 import pytest
 from hypothesis import given, settings
@@ -418,3 +420,57 @@ def test_limits_check_themselves(field: str) -> None:
     for wrong in (0, -1, 2**63):
         with pytest.raises(SettingsError, match=field):
             SessionLimits(**{field: wrong})
+
+
+# Without an answer.
+
+
+class Hasty(Journal):
+    """A journal with a shorter way for commands that begin with `x`."""
+
+    def apply_unanswered(self, commands: abc.Sequence[tuple[Index, bytes]]) -> int:
+        run = list(takewhile(lambda command: command[1][:1] == b"x", commands))
+        self.applied += [command for _, command in run]
+        return len(run)
+
+
+def test_shorter_way_takes_commands_without_a_session_until_one_that_is_not_for_it() -> None:
+    machine = Sessions(Hasty())
+    assert machine.apply_unanswered is not None
+
+    plain = [(Index(n), machine.prepare(encode_plain(b"x%d" % n), n)) for n in (1, 2)]
+    for other in (numbered(1, 1, 1), encode_register(), encode_plain(b"slow"), b""):
+        assert machine.apply_unanswered([*plain, (Index(3), other), (Index(4), plain[0][1])]) == 2
+        assert machine.apply_unanswered([(Index(3), other)]) == 0
+
+    assert machine.machine.query(b"") == b"8"
+    assert machine.latest_time() == 2
+    assert Sessions(Journal()).apply_unanswered is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([b"plain", b"slow", b"register", b"session"]), st.integers(0, 9)), max_size=30)
+)
+def test_shorter_way_leaves_the_same_state(log: list[tuple[bytes, int]]) -> None:
+    leader = Replica(SessionLimits(max_sessions=2, max_results=3, lifetime=8))
+    entries, now = [], 0
+    for number, (kind, passed) in enumerate(log, 1):
+        now += passed
+        command = encode_register() if kind == b"register" else encode_plain(b"x" if kind == b"plain" else b"slow")
+        entries.append(leader.machine.prepare(numbered(1, number, number) if kind == b"session" else command, now))
+    one_by_one, together = Sessions(Journal()), Sessions(Hasty())
+
+    commands = [(Index(place), entry) for place, entry in enumerate(entries, 1)]
+    for index, entry in commands:
+        one_by_one.apply(index, entry)
+    place = 0
+    while place < len(commands):
+        assert together.apply_unanswered is not None
+        count = together.apply_unanswered(commands[place:])
+        if not count:
+            together.apply(*commands[place])
+        place += max(count, 1)
+
+    assert b"".join(together.snapshot()) == b"".join(one_by_one.snapshot())
+    assert together.open_sessions == one_by_one.open_sessions

@@ -26,18 +26,18 @@ from raft_core.errors import (
     WrongDirectory,
 )
 from raft_core.node.reaching import ListenFailed
-from raft_kv import config as serving
 from raft_kv.backup_commands import BACKUP_COMMANDS
 from raft_kv.certs_command import CERTS_COMMAND
 from raft_kv.cli_command import CONNECTING_TEXT, KINDS_TEXT, Command, collect
 from raft_kv.client_tls import TLS_VARIABLES, use_tls
-from raft_kv.config import FASTEST_LOOP, LOOPS, ServeConfig, fastest_loop, given_values, serve_config
+from raft_kv.config import FASTEST_LOOP, LOOPS, ServeConfig, fastest_loop
 from raft_kv.doctor.options import DOCTOR
 from raft_kv.fd_limit import most_open_files, within_descriptors
 from raft_kv.features_command import FEATURES_COMMAND
 from raft_kv.log_output import LOG, flush, log_to_stderr, print_error
 from raft_kv.options import Option, Values, add_flags, unused, with_variables
 from raft_kv.ping import PING
+from raft_kv.serve_options import OPTIONS, given_values, serve_config
 from raft_kv.stopping import stop_when_input_ends
 from raft_kv.version import version
 
@@ -425,7 +425,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         help="run one node",
         description=_SERVE,
         examples=_SERVE_EXAMPLES,
-        options=serving.OPTIONS,
+        options=OPTIONS,
         execute=_serve,
     ),
     "status": Command(

@@ -79,7 +79,10 @@ def _elections(taken: dict[str, int | float | str | bool]) -> str:
     if not taken.keys() >= set(names):
         return ""
     timeout, ticks, beat, _, tick = (float(taken.pop(name)) for name in names)
-    return f"election timeout {timeout:g} s ({ticks:g} ticks of {tick * 1000:g} ms), heartbeat {beat:g} s"
+    return (
+        f"election timeout {timeout:g} to {2 * timeout:g} s ({ticks:g} ticks of {tick * 1000:g} ms), "
+        f"heartbeat {beat:g} s"
+    )
 
 
 def _snapshots(taken: dict[str, int | float | str | bool]) -> str:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from raft_core.errors import SettingsError
 from raft_core.node.config import split_address
-from raft_kv.config import ServeConfig, given_values, serve_config
+from raft_kv.config import ServeConfig
 from raft_kv.doctor.certificates import check_certificate
 from raft_kv.doctor.disk import DiskFacts, check_data, check_disk, look_at_disk
 from raft_kv.doctor.finding import Finding, Level, exit_status, note, right, warning, wrong
@@ -22,6 +22,7 @@ from raft_kv.doctor.nodes import check_nodes, examine
 from raft_kv.doctor.settings import check_settings, election_seconds, room_needed
 from raft_kv.effective import effective_settings, settings_in_words
 from raft_kv.log_output import print_line
+from raft_kv.serve_options import given_values, serve_config
 from raft_kv.version import version
 from raft_storage.location import parse_location
 

@@ -16,11 +16,11 @@ import trio
 from raft_core.backup_format import BackupHeader
 from raft_kv import server
 from raft_kv.backup import BackupOptions, run_backup
-from raft_kv.config import serve_config
 from raft_kv.demo.cluster import free_ports
 from raft_kv.keyspace import STRING
 from raft_kv.node_client import Failed, NodeConnection, wait_until
 from raft_kv.options import Values
+from raft_kv.serve_options import serve_config
 from raft_kv.state_machine import KeyValueMachine
 from raft_storage import verify_backup
 

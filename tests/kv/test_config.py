@@ -16,7 +16,8 @@ from raft_core.node.limits import NodeLimits
 from raft_core.node.security import TLS
 from raft_kv import cli
 from raft_kv.cli import main
-from raft_kv.config import OPTIONS, ServeConfig, given_values, serve_config
+from raft_kv.config import ServeConfig
+from raft_kv.serve_options import OPTIONS, given_values, serve_config
 from raft_kv.server import run
 from raft_storage import FileStore
 

@@ -20,12 +20,12 @@ import yaml
 from raft_core.errors import SettingsError
 from raft_core.node.security import TLS, node_uri
 from raft_kv.cli import main
-from raft_kv.config import OPTIONS, serve_config
 from raft_kv.demo.cluster import free_ports
 from raft_kv.node_client import wait_until
 from raft_kv.options import Values
 from raft_kv.ordinals import fill_in
 from raft_kv.ping import PingOptions, run_ping
+from raft_kv.serve_options import OPTIONS, serve_config
 from raft_tls import Credentials
 from tests.certificates import CLUSTER, files
 

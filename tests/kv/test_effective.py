@@ -10,9 +10,10 @@ import pytest
 from raft_core.errors import SettingsError
 from raft_core.node.limits import MILLISECOND, NodeLimits
 from raft_core.settings import Settings
-from raft_kv.config import ServeConfig, given_values, serve_config
+from raft_kv.config import ServeConfig
 from raft_kv.effective import effective_settings, settings_in_words
 from raft_kv.resp import Encoded
+from raft_kv.serve_options import given_values, serve_config
 from raft_kv.status import PeerStatus, ServerStatus
 from raft_kv.status_replies import info_text, status_reply
 

@@ -9,8 +9,8 @@ import pytest
 
 from raft_core.errors import SettingsError, WrongDirectory
 from raft_core.node.config import NodeConfig
-from raft_kv.config import serve_config
 from raft_kv.demo import demo_location
+from raft_kv.serve_options import serve_config
 from raft_kv.state_machine import KeyValueMachine
 from raft_storage import FileStore, Location, PackageMissing, UnknownStore, open_store, parse_location
 from raft_storage.location import KINDS, kind_at

@@ -10,10 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
-
-import attrs
 
 from raft_core.errors import (
     DirectoryInUse,
@@ -28,9 +25,11 @@ from raft_core.errors import (
 from raft_core.node.reaching import ListenFailed
 from raft_kv.backup_commands import BACKUP_COMMANDS
 from raft_kv.certs_command import CERTS_COMMAND
-from raft_kv.cli_command import CONNECTING_TEXT, KINDS_TEXT, Command, collect
+from raft_kv.cli_command import CONNECTING_TEXT, Command, collect
 from raft_kv.client_tls import TLS_VARIABLES, use_tls
-from raft_kv.config import FASTEST_LOOP, LOOPS, ServeConfig, fastest_loop
+from raft_kv.config import ServeConfig
+from raft_kv.demo_command import DEMO_COMMAND
+from raft_kv.disk_commands import DISK_COMMANDS
 from raft_kv.doctor.options import DOCTOR
 from raft_kv.fd_limit import most_open_files, within_descriptors
 from raft_kv.features_command import FEATURES_COMMAND
@@ -109,82 +108,12 @@ examples:
       raft-kv status --watch
       raft-kv status --json | jq '.nodes[].status.role'
 """
-_DEMO: Final = """\
-Watch a cluster survive the death of its leader.
-
-Starts real server processes on this machine, writes to them without pause, kills the leader
-with SIGKILL at a third of the time, restarts it at two thirds, and checks at the end, on every
-node, that every acknowledged write is there; then stops all, starts all, and checks again.
-Exit status 1 if anything was lost.
-"""
-_DEMO_EXAMPLES: Final = """\
-examples:
-      raft-kv demo
-      raft-kv demo --story membership
-      raft-kv demo --nodes 5 --seconds 60 --data sqlite: --loop trio
-      raft-kv demo --keep --data /tmp/demo       # then redis-cli -p, with a port that it shows
-      raft-kv demo --record demo.svg
-"""
 _HASH_EXAMPLES: Final = """\
 examples:
       raft-kv hash-password                      # asks, and shows nothing while you type
       echo "user alice on $(raft-kv hash-password < password.txt) ~orders:* +@read +@write" >> users.acl
       raft-kv serve --id 1 --users users.acl
 """
-_RECOVERY: Final = """\
-Create a new cluster from one surviving disk after permanently losing a majority of the voters.
-
-This is the last resort: data that only the lost disks held cannot be recovered. The most up to
-date survivor is copied into a new directory, as a cluster of one voter with a new name; nodes of
-the old cluster are refused by it. The old directories are not changed. A report of the entries
-that are kept, and of those that may be lost, is printed and written to SALVAGE.txt in the new
-directory. Without --i-understand-what-may-be-lost the survivors are only compared.
-"""
-_RECOVERY_EXAMPLES: Final = """\
-example (the disks of nodes 1 and 2 of three are lost, the disk of node 3 is left):
-      raft-kv recover-from-quorum-loss --cluster raft-kv --survivor /var/lib/raft-kv \\
-          --new-cluster raft-kv-2026 --new-data /var/lib/raft-kv-new
-
-Then start it with the command that is printed, and let new nodes join with empty directories
-and ids above every id that was ever used (4 and 5 here).
-"""
-_MIGRATE: Final = """\
-Move a stopped node's data to another kind of store.
-
-Everything moves: identity, term and vote, the snapshot, the log. Every record is verified by its
-checksum, and compared after it was written. The target becomes valid only once it is complete.
-The source keeps its contents and is marked as moved, so that it is never started again by
-mistake. After an interruption, start over.
-"""
-_MIGRATE_EXAMPLES: Final = """\
-example:
-      raft-kv migrate --from /var/lib/raft-kv --to sqlite:/var/lib/raft-kv-sqlite
-      raft-kv serve --id 1 --data sqlite:/var/lib/raft-kv-sqlite ...
-"""
-_STORIES: Final = ("failover", "membership")
-
-_DEMO_OPTIONS: Final = with_variables(
-    "RAFT_KV_DEMO_",
-    Option(name="nodes", metavar="N", help="number of nodes, at least 3", default="3"),
-    Option(name="seconds", metavar="S", help="time in which clients write", default="20"),
-    Option(name="clients", metavar="N", help="number of clients", default="16"),
-    Option(
-        name="data",
-        metavar="LOCATION",
-        help=f"location of the nodes' data: {KINDS_TEXT}; sqlite: alone selects the store, in a temporary directory",
-        default="a temporary directory",
-        old_name="data-dir",
-    ),
-    Option(name="keep", help="leave the cluster running at the end", default="false"),
-    Option(name="record", help="write a picture of the run there, as SVG", metavar="FILE"),
-    Option(name="loop", metavar="LOOP", help=f"the servers' event loop: {', '.join(LOOPS)}", default=FASTEST_LOOP),
-    Option(
-        name="story",
-        metavar="|".join(_STORIES),
-        help="failover: kill the leader, restart it. membership: grow from 3 to 5 nodes, replace the leader, shrink",
-        default="failover",
-    ),
-)
 _STATUS_OPTIONS: Final = with_variables(
     "RAFT_KV_STATUS_",
     Option(
@@ -199,27 +128,6 @@ _STATUS_OPTIONS: Final = with_variables(
     Option(name="interval", metavar="SECONDS", help="time between two looks of --watch", default="2"),
     Option(name="timeout", metavar="SECONDS", help="a node that does not answer in this time is down", default="2"),
     Option(name="json", help="print one JSON object per look", default="false"),
-)
-_RECOVERY_OPTIONS: Final = (
-    *with_variables(
-        "RAFT_KV_RECOVER_",
-        Option(
-            name="survivor",
-            metavar="PATH",
-            help="data directory of a surviving node, which must not run (repeatable)",
-            repeated=True,
-            required=True,
-        ),
-        Option(name="cluster", metavar="NAME", help="name of the old cluster", default="raft-kv"),
-        Option(name="new-cluster", metavar="NAME", help="name of the new cluster, never used before", required=True),
-        Option(name="new-data", metavar="PATH", help="an empty directory for the new cluster", required=True),
-    ),
-    Option(name="i-understand-what-may-be-lost", help="create the new cluster"),  # a decision, so it has no variable
-)
-_MIGRATE_OPTIONS: Final = with_variables(
-    "RAFT_KV_MIGRATE_",
-    Option(name="from", metavar="LOCATION", help=f"location of the data: {KINDS_TEXT}", required=True),
-    Option(name="to", metavar="LOCATION", help="new location, in a directory which is missing or empty", required=True),
 )
 
 
@@ -349,71 +257,6 @@ def _status(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     return run_status(collect(_STATUS_OPTIONS, flags, environ, StatusOptions))
 
 
-@attrs.frozen(kw_only=True)
-class _Demo:
-    nodes: int = 3
-    seconds: float = 20.0
-    clients: int = 16
-    data: str = ""
-    keep: bool = False
-    loop: str = attrs.field(factory=fastest_loop)
-    story: str = "failover"
-    record: str = ""
-
-    def __attrs_post_init__(self) -> None:
-        if self.nodes < 1 or self.clients < 1 or not self.seconds >= 1:
-            raise SettingsError("nodes, clients and seconds must be at least 1")
-        if self.loop not in LOOPS:
-            raise SettingsError(f"loop is one of {', '.join(LOOPS)}, not {self.loop!r}")
-        if self.story not in _STORIES:
-            raise SettingsError(f"story is one of {', '.join(_STORIES)}, not {self.story!r}")
-
-
-def _demo(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
-    from raft_kv.demo import DemoOptions, demo_location, run_demo
-
-    given = collect(_DEMO_OPTIONS, flags, environ, _Demo)
-    store, directory = demo_location(given.data)
-    return run_demo(
-        DemoOptions(
-            nodes=given.nodes,
-            seconds=given.seconds,
-            clients=given.clients,
-            directory=directory,
-            store=store,
-            keep=given.keep,
-            loop=given.loop,
-            story=given.story,
-            record=Path(given.record) if given.record else None,
-        )
-    )
-
-
-@attrs.frozen(kw_only=True)
-class _Recovery:
-    survivor: list[str]
-    cluster: str = "raft-kv"
-    new_cluster: str
-    new_data: str
-    i_understand_what_may_be_lost: bool = False
-
-
-def _recover(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
-    from raft_kv.recover import run_recovery
-
-    given = collect(_RECOVERY_OPTIONS, flags, environ, _Recovery)
-    agreed = given.i_understand_what_may_be_lost
-    return run_recovery(given.survivor, given.cluster, Path(given.new_data), given.new_cluster, agreed=agreed)
-
-
-def _migrate(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:
-    from raft_kv.migrate import run_migrate
-
-    values = Values()
-    values.take(_MIGRATE_OPTIONS, flags, environ)
-    return run_migrate(values.tree["from"], values.tree["to"])
-
-
 def _hash_password(_flags: Mapping[str, Any], _environ: Mapping[str, str]) -> int:
     from raft_kv.users.command import run_hash_password
 
@@ -452,26 +295,7 @@ for a line of the file of --users, such as
         options=(),
         execute=_hash_password,
     ),
-    "migrate": Command(
-        help="move a stopped node's data to another kind of store",
-        description=_MIGRATE,
-        examples=_MIGRATE_EXAMPLES,
-        options=_MIGRATE_OPTIONS,
-        execute=_migrate,
-    ),
-    "recover-from-quorum-loss": Command(
-        help="the last resort after the permanent loss of a majority",
-        description=_RECOVERY,
-        examples=_RECOVERY_EXAMPLES,
-        options=_RECOVERY_OPTIONS,
-        execute=_recover,
-    ),
-    "demo": Command(
-        help="watch a cluster survive the death of its leader",
-        description=_DEMO,
-        examples=_DEMO_EXAMPLES,
-        options=_DEMO_OPTIONS,
-        execute=_demo,
-    ),
+    **DISK_COMMANDS,
+    "demo": DEMO_COMMAND,
 }
 """All subcommands by name."""

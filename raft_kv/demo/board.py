@@ -63,8 +63,9 @@ class Row:
 @final
 @attrs.define(eq=False)
 class Board:
-    """The state of the story as shown. `curve` is writes per second, an equal part of the time in each number.
+    """The state of the story as shown. `curve` is writes per second, `part` seconds of the load in each number.
 
+    `marks` are moments of the load worth a sign below the curve: seconds since its start, and words.
     `lost` is None until all writes were looked up. `pause` is how long no write was acknowledged, in seconds, or None
     before the story has caused one. `elapsed` is 0 while clients write.
     """
@@ -72,6 +73,8 @@ class Board:
     title: str
     rows: Sequence[Row] = ()
     curve: Sequence[float] = ()
+    part: float = 1.0
+    marks: list[tuple[float, str]] = attrs.field(factory=list)
     rate: float | None = None
     acknowledged: int = 0
     elapsed: float = 0.0
@@ -86,9 +89,12 @@ class Board:
 
 
 def sparkline(curve: Sequence[float]) -> tuple[str, str]:
-    """Return the upper and the lower line of the curve. Any writes at all are at least a thin line; none are a gap."""
+    """Return the upper and the lower line of the curve. Any writes at all are at least a thin line; none are a gap.
+
+    The highest number leaves an eighth of its line free, so that the curve does not touch the line above.
+    """
     most = max(curve, default=0.0)
-    heights = [0 if value <= 0 or not most else max(1, round(value / most * 16)) for value in curve]
+    heights = [0 if value <= 0 or not most else max(1, round(value / most * 15)) for value in curve]
     upper = "".join(_BLOCKS[max(0, height - 8)] for height in heights)
     lower = "".join(_BLOCKS[min(8, height)] for height in heights)
     return upper, lower
@@ -117,7 +123,7 @@ def draw(board: Board, events: int = 12, width: int = 96) -> RenderableType:
 def lines_beside_events(board: Board, width: int) -> int:
     """Return how many lines the board has that are no events, once it shows its results."""
     results = 3 if width >= _WIDE else 6
-    return 1 + 2 + 1 + len(board.rows) + 2 + 1 + results + 2
+    return 1 + 3 + 1 + len(board.rows) + 2 + 1 + results + 2
 
 
 def _line(*parts: tuple[str, str]) -> Text:
@@ -140,13 +146,26 @@ def _fitted(curve: Sequence[float], width: int) -> Sequence[float]:
 
 def _curve(board: Board, width: int) -> Table:
     rate = "" if board.rate is None else f"{board.rate:,.0f}"
-    upper, lower = sparkline(_fitted(board.curve, max(1, width - _RATE_WIDTH - 4)))
+    room = max(1, width - _RATE_WIDTH - 4)
+    upper, lower = sparkline(_fitted(board.curve, room))
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", width=_RATE_WIDTH)
     table.add_column(no_wrap=True)
     table.add_row(Text(rate, style="bold"), Text(upper, style="green"))
     table.add_row(Text("writes/s", style="dim"), Text(lower, style="green"))
+    table.add_row(Text(), Text(_signs(board, min(room, CURVE_WIDTH)), style="bold cyan"))
     return table
+
+
+def _signs(board: Board, room: int) -> str:
+    """Return the line below the curve: an arrow at each mark, and its words where there is room for them."""
+    line = ""
+    for moment, words in board.marks:
+        column = int(moment / board.part)
+        column = column * room // len(board.curve) if len(board.curve) > room else column
+        if len(line) <= column < room:
+            line = line.ljust(column) + "▲" + (f" {words}" if column + 2 + len(words) <= room else "")
+    return line
 
 
 def _nodes(rows: Sequence[Row], width: int) -> Table:

@@ -188,6 +188,7 @@ class _Story:
         before = self.load.acknowledged
         self.load.mark()
         self.cluster.kill(dead)
+        self._mark("kill -9 of the leader")
         self._tell(f"SIGKILL to node {dead}, the leader, after {before} acknowledged writes")
         self._await_service(dead)
         self._watch_until(2 * third, without=dead)
@@ -237,6 +238,7 @@ class _Story:
         operator.add(nodes + 3)
         self.addresses[:] = self.cluster.addresses
         self.load.mark()
+        self._mark("the leader is removed")
         self._remove(operator, leader)
         replacement = self.cluster.wait_leader()
         self._tell(f"node {replacement} leads in place of node {leader}, without which the cluster goes on")
@@ -268,6 +270,9 @@ class _Story:
         self.board.told.append((time.monotonic() - self.board.started, sentence))
         self.display.tell(self.board)
 
+    def _mark(self, words: str) -> None:
+        self.board.marks.append((time.monotonic() - self._started, words))
+
     @contextmanager
     def _watching(self) -> Iterator[None]:
         """Show the nodes all the time, whatever the story waits for."""
@@ -294,7 +299,8 @@ class _Story:
         board.rows = [self._row(member.node, member.status()) for member in list(self.cluster.members.values())]
         if self._started and not board.elapsed:
             whole = max(self.options.seconds, time.monotonic() - self._started)
-            board.curve = self.load.curve(CURVE_WIDTH, max(0.1, whole / CURVE_WIDTH))
+            board.part = max(0.1, whole / CURVE_WIDTH)
+            board.curve = self.load.curve(CURVE_WIDTH, board.part)
             board.rate = self.load.rate()
             board.acknowledged = self.load.acknowledged
         board.not_acknowledged = f"{self.load.refused} refused, {self.load.unknown} of unknown outcome"

@@ -99,7 +99,11 @@ def test_demo_on_a_terminal_kills_the_leader_and_draws_what_happened(tmp_path: P
     assert re.search(r"[┏╺╻].* ms", last.replace("\r\n", " ")), "the failover is no big number"
     assert "try next  raft-kv demo --story membership" in last
 
+    assert re.search(r"^ *▲ kill -9 of the leader *\r?$", last, re.MULTILINE)
+
     drawn = picture.read_text(encoding="utf-8")
+    assert not re.search(r"[▁-█┏┓┗┛┃]", drawn), "curve and digits depend on the reader's font"
+    assert len(re.findall(r"M[\d.]+ [\d.]+h12", drawn)) > 30, "the curve is not drawn"
     words = "".join(ElementTree.fromstring(drawn).itertext()).replace("\u00a0", " ")
     assert "0 lost" in words
     assert "SIGKILL to node" in words
@@ -126,7 +130,7 @@ def test_demo_refuses_a_picture_that_cannot_be_written_before_it_starts(
 
 
 def test_curve_shows_pauses_as_gaps() -> None:
-    assert sparkline([0, 1, 8, 16, 12, 0.1]) == ("   █▄ ", " ▁███▁")
+    assert sparkline([0, 1, 8, 16, 12, 0.1]) == ("   ▇▃ ", " ▁███▁")
     assert sparkline([]) == ("", "")
     assert sparkline([0, 0]) == ("  ", "  ")
     assert big(70) == ("╺━┓ ┏━┓", "  ┃ ┃ ┃", "  ╹ ┗━┛")

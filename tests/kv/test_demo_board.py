@@ -25,9 +25,24 @@ def board(nodes: int = 5) -> Board:
     whole = Board("5 nodes on uvloop, store sqlite, 16 clients, and a long title that goes on and on and on", rows)
     whole.curve = [float(number) for number in range(72)]
     whole.rate, whole.acknowledged, whole.elapsed, whole.pause, whole.lost = 12_345.0, 1_234_567, 20.0, 0.743, 0
+    whole.marks = [(24.0, "kill -9 of the leader")]
     whole.told = [(float(number), LONG) for number in range(30)]
     whole.try_next = "raft-kv demo --story membership"
     return whole
+
+
+def test_mark_stands_below_the_dip_of_its_moment() -> None:
+    whole = board()
+    whole.curve, whole.part = [100.0] * 36 + [0.0] + [100.0] * 35, 0.25
+    whole.marks = [(9.1, "kill -9"), (17.9, "no room for these words")]
+    console = Console(width=96, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(draw(whole, 2, 96))
+    _, _, curve, signs, *_ = capture.get().splitlines()
+
+    place = signs.index("▲ kill -9")
+    assert curve[place - 1 : place + 2] == "█ █"
+    assert signs.rstrip().endswith("▲")
 
 
 def drawn(width: int, height: int, nodes: int = 5) -> list[str]:
@@ -51,7 +66,7 @@ def test_no_line_of_the_board_wraps(width: int, nodes: int) -> None:
     first = lines.index(events[0])
     assert lines[first : first + len(events)] == events
     assert lines[first - 1] == lines[first + len(events)] == ""
-    table = lines[4 : 5 + nodes]
+    table = lines[5 : 6 + nodes]
     assert [line.split()[0] for line in table] == ["node", *map(str, range(nodes))]
     numbers = ["1,234,567", "99,999"] if width < 68 else ["1,234,567", "1,234,567", "99,999"]
     assert table[1].split()[-len(numbers) :] == numbers

@@ -1,10 +1,11 @@
 """A job queue in three processes, one of which is killed while it works: no job is lost.
 
     python examples/job_queue.py                 # starts three, kills one with SIGKILL, starts it again
-    python examples/job_queue.py --node 1 --ports 7101,7102,7103 --data DIRECTORY
+    python examples/job_queue.py --node 1 --data DIRECTORY
 
 Every process runs a node and a worker. A job that a killed worker had taken is delivered again after its visibility
 timeout; a job is recorded in the cluster before it is acknowledged, so it may be done twice, but never not at all.
+On trio: `raft_trio` in place of `raft_anyio`, and `trio.run` in place of `anyio.run`.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from pathlib import Path
 import anyio
 import attrs
 
-from raft_anyio import Node, NodeConfig, serve
-from raft_kv.demo.cluster import free_ports
+from raft_anyio import Node, NodeConfig, OutcomeUnknown, Refused, serve
 from raft_objects import Objects, Replicated, command, query
 from raft_objects.queue_table import QueueTable
 from raft_objects.queues import DeliveryEnded, Queue
@@ -60,9 +60,11 @@ async def work(number: int, ports: list[int], directory: Path) -> None:
                 async with jobs.taking(visibility=VISIBILITY) as message:
                     await anyio.sleep(message.item.seconds)
                     await results.record(message.item.name, number)
+                print(f"node {number} did {message.item.name}, delivery {message.delivery}", flush=True)
             except DeliveryEnded:  # it took too long, and another worker has it as well
-                continue
-            print(f"node {number} did {message.item.name}, delivery {message.delivery}", flush=True)
+                pass
+            except (Refused, OutcomeUnknown):  # no majority for 30 s, or a lost answer: the job is delivered again
+                await anyio.sleep(0.1)
 
     async def app(node: Node) -> None:
         async with anyio.create_task_group() as group:
@@ -83,8 +85,7 @@ def start(number: int, ports: list[int], directory: str) -> subprocess.Popen[str
     return subprocess.Popen([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True)
 
 
-def demonstrate() -> None:
-    ports = free_ports(3)
+def demonstrate(ports: list[int]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         processes = {number: start(number, ports, directory) for number in (1, 2, 3)}
         try:
@@ -119,10 +120,11 @@ def demonstrate() -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A job queue in three processes.")
     parser.add_argument("--node", type=int, default=0)
-    parser.add_argument("--ports", default="")
+    parser.add_argument("--ports", default="7101,7102,7103")
     parser.add_argument("--data", type=Path)
     given = parser.parse_args()
+    ports = [int(port) for port in given.ports.split(",")]
     if given.node:
-        anyio.run(work, given.node, [int(port) for port in given.ports.split(",")], given.data)
+        anyio.run(work, given.node, ports, given.data)
     else:
-        demonstrate()
+        demonstrate(ports)

@@ -1,6 +1,6 @@
 """A bank on three nodes in one process: typed calls on any node, errors at the caller, one leader at a time.
 
-    python examples/typed_bank.py
+    python examples/typed_bank.py [PORT PORT PORT]
 
 `Bank` is an ordinary class. Its commands run on every replica in one order; mypy checks the calls as it checks those
 of any method. A command that raises changes nothing, on no replica.
@@ -8,6 +8,7 @@ of any method. A command that raises changes nothing, on no replica.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from contextlib import AsyncExitStack
 from enum import Enum
@@ -17,7 +18,6 @@ import anyio
 import attrs
 
 from raft_anyio import NodeConfig
-from raft_kv.demo.cluster import free_ports
 from raft_objects import CommandError, Objects, Replicated, command, query
 from raft_objects.lock_table import LockTable
 from raft_objects.locks import Locks
@@ -62,8 +62,8 @@ class Bank(Replicated):
         return self.accounts.get(account, 0)
 
 
-async def main(directory: Path) -> None:
-    members = {number: f"127.0.0.1:{port}" for number, port in enumerate(free_ports(3), 1)}
+async def main(directory: Path, ports: list[str]) -> None:
+    members = {number: f"127.0.0.1:{port}" for number, port in enumerate(ports, 1)}
     banks = {number: Bank() for number in members}
     tables = {number: LockTable() for number in members}
     started = anyio.Event()
@@ -99,4 +99,4 @@ async def main(directory: Path) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as directory:
-        anyio.run(main, Path(directory))
+        anyio.run(main, Path(directory), sys.argv[1:] or ["7101", "7102", "7103"])

@@ -57,6 +57,16 @@ def test_table_and_function_give_the_same_http_codes(reader: Reader) -> None:
         assert space["http_code"](failure) == code, name
 
 
+def test_web_service_of_the_examples_answers_as_the_table_says(reader: Reader) -> None:
+    bank = pytest.importorskip("examples.fastapi_bank")
+
+    for (name, reason), code in rows(reader).items():
+        kind = getattr(raft_core.errors, name, None) or getattr(raft_objects.errors, name)
+        failure = kind(reason) if issubclass(kind, RequestError) else kind()
+        if name != "MembershipRefused":  # it has no request that changes members
+            assert bank.http_answer(failure)[0] == code, name
+
+
 def test_every_error_of_a_request_is_in_the_table(reader: Reader) -> None:
     given = {
         name

@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,23 @@ import pytest
 
 from raft_kv.demo.cluster import free_ports
 
-from .processes import ended, line_with, started
+from .processes import EXAMPLES, ended, line_with, started
+
+BROKEN = """
+import sys
+import fastapi_bank
+from raft_anyio import NodeConfig
+from raft_objects import command
+
+class Broken(fastapi_bank.Bank):
+    @command
+    def deposit(self, account: str, cents: int) -> int:
+        return cents // 0
+
+fastapi_bank.Bank = Broken
+raft, http, data = sys.argv[1:]
+sys.exit(fastapi_bank.serve(NodeConfig(1, {1: f"127.0.0.1:{raft}"}, data=data), int(http), 5.0))
+"""
 
 
 def asked(port: int, path: str, method: str = "GET") -> tuple[int, Any, Any]:
@@ -57,7 +74,7 @@ def test_fastapi_bank_on_three_nodes(tmp_path: Path) -> None:
     for node in (1, 2, 3):
         nodes[node] = started(
             "fastapi_bank.py", f"--node={node}", f"--raft={','.join(map(str, raft))}",
-            f"--http={','.join(map(str, http))}", f"--data={tmp_path / str(node)}", "--patience=5",
+            f"--http={http[node - 1]}", f"--data={tmp_path / str(node)}", "--patience=5",
         )  # fmt: skip
     with ended(*nodes.values()):
         leader = eventually(lambda: asked(http[0], "/health")[1]["leader"])
@@ -83,3 +100,18 @@ def test_fastapi_bank_on_three_nodes(tmp_path: Path) -> None:
         assert (code == 503) == (headers["Retry-After"] == "1")
         nodes[survivor].send_signal(signal.SIGINT)
         assert line_with(nodes[survivor], "in order")
+
+
+@pytest.mark.slow
+def test_process_ends_with_status_1_if_its_node_fails(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi")
+    pytest.importorskip("uvicorn")
+    raft, http = free_ports(2)
+    program = tmp_path / "broken.py"
+    program.write_text(f"import sys\nsys.path.insert(0, {str(EXAMPLES)!r})\n{BROKEN}", "utf-8")
+    node = started(str(program), str(raft), str(http), str(tmp_path / "data"))
+    with ended(node):
+        eventually(partial(healthy, http))
+        with suppress(OSError):  # answered, or the connection ends with the process
+            assert asked(http, "/accounts/ada/deposits?cents=500", "POST")[0] >= 500
+        assert node.wait(30) == 1

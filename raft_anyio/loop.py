@@ -32,7 +32,8 @@ MILLISECOND: Final = 1_000_000
 """Nanoseconds in a millisecond."""
 FROM_THREADS: Final = (
     "from another thread, anyio.from_thread.run(node.propose, command), or on asyncio "
-    "asyncio.run_coroutine_threadsafe(node.propose(command), loop)"
+    "asyncio.run_coroutine_threadsafe(node.propose(command), loop); with raft_objects.blocking, "
+    "cluster.call(node.ready) or cluster.call(lambda: node.status)"
 )
 """The way to use a node from another thread."""
 

@@ -93,7 +93,7 @@ class Prepares(Protocol[Command]):
     """A typed machine which completes commands on the leader before they enter the log, e.g. with the time."""
 
     def prepare_command(self, command: Command, now: int) -> Command:
-        """Return the command to write to the log. `now`: nanoseconds since 1970, by the leader's clock."""
+        """Return the command to write to the log. `now`: cluster time, as in `StateMachine.prepare`."""
         ...
 
 
@@ -205,7 +205,7 @@ class _Codec(Generic[_Value]):
         """Return the bytes of `value`. Raise `CallerError` if its class is not in this union or cannot be encoded."""
         kind = type(value)
         if (write := self._write.get(kind)) is None:
-            raise CallerError(f"{kind.__name__} is not among the {self._what} of this vocabulary")
+            raise CallerError(f"{kind.__name__} is not among the {self._what} of this schema")
         try:
             return msgspec.msgpack.encode([kind.__name__, write(value)])
         except (TypeError, ValueError, OverflowError) as failure:
@@ -234,7 +234,9 @@ class Schema(Generic[Command, Result, Question, Answer, State]):
     """The classes of one machine's commands, results, questions, answers and states; all are attrs classes.
 
     Clients and replicas share it. Raise `CallerError` for a class not made by attrs, a name used twice, and a field
-    without a converter hook for its type.
+    without a converter hook for its type. With several commands mypy wants the union written down:
+
+        schema: Schema[Open | Pay, Paid | Refusal, Balance, Cents, Accounts] = Schema(commands=[Open, Pay], ...)
     """
 
     def __init__(
@@ -309,10 +311,10 @@ class TypedMachine(Generic[Command, Result, Question, Answer, State]):
     def __init__(
         self,
         machine: TypedStateMachine[Command, Result, Question, Answer, State],
-        vocabulary: Schema[Command, Result, Question, Answer, State],
+        schema: Schema[Command, Result, Question, Answer, State],
     ) -> None:
         self.machine: Final = machine
-        self.vocabulary: Final = vocabulary
+        self.schema: Final = schema
         self._prepares: Prepares[Command] | None = machine if isinstance(machine, Prepares) else None
 
     def init(self) -> Index:
@@ -323,10 +325,10 @@ class TypedMachine(Generic[Command, Result, Question, Answer, State]):
         """Return the command completed by the typed machine; unchanged if it has no `Prepares` or decoding fails."""
         if self._prepares is None:
             return command
-        decoded = self.vocabulary.decode_command(command)
+        decoded = self.schema.decode_command(command)
         if isinstance(decoded, Undecodable):
             return command
-        return self.vocabulary.encode_command(self._prepares.prepare_command(decoded, now))
+        return self.schema.encode_command(self._prepares.prepare_command(decoded, now))
 
     def latest_time(self) -> int:
         """Return the typed machine's latest time if it implements `KeepsTime`, else 0: unknown."""
@@ -334,17 +336,17 @@ class TypedMachine(Generic[Command, Result, Question, Answer, State]):
 
     def apply(self, index: Index, command: bytes) -> bytes:
         """Return the typed result as bytes; `Undecodable`, with the state unchanged, for an unknown command."""
-        decoded = self.vocabulary.decode_command(command)
+        decoded = self.schema.decode_command(command)
         if isinstance(decoded, Undecodable):
             return _UNDECODABLE
-        return self.vocabulary.encode_result(self.machine.apply_command(index, decoded))
+        return self.schema.encode_result(self.machine.apply_command(index, decoded))
 
     def query(self, request: bytes) -> bytes:
         """Return the typed answer as bytes; `Undecodable` for an unknown question."""
-        question = self.vocabulary.decode_question(request)
+        question = self.schema.decode_question(request)
         if isinstance(question, Undecodable):
             return _UNDECODABLE
-        return self.vocabulary.encode_answer(self.machine.query(question))
+        return self.schema.encode_answer(self.machine.query(question))
 
     def snapshot(self) -> Iterator[bytes]:
         """Return chunks of the present state; it is encoded when the first is taken."""
@@ -352,9 +354,9 @@ class TypedMachine(Generic[Command, Result, Question, Answer, State]):
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the typed machine's state. Raise `StateUndecodable` with the state unchanged."""
-        self.machine.restore_state(self.vocabulary.decode_state(b"".join(chunks)))
+        self.machine.restore_state(self.schema.decode_state(b"".join(chunks)))
 
     def _chunks(self, state: State) -> Iterator[bytes]:
-        data = self.vocabulary.encode_state(state)
+        data = self.schema.encode_state(state)
         for at in range(0, len(data), _CHUNK):
             yield data[at : at + _CHUNK]

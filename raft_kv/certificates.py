@@ -50,7 +50,7 @@ class CertsOptions:
 def run_certs(options: CertsOptions) -> int:
     """Carry out the command; print the files written. Raise `SettingsError` or `OSError`."""
     if find_spec("cryptography") is None:
-        raise SettingsError("certs needs the package cryptography: pip install 'sansio-raft[certs]'")
+        raise SettingsError("certs needs the package cryptography (the extra certs): pip install cryptography")
     if options.days < 0:
         raise SettingsError(f"days is a positive number, not {options.days}")
     directory = Path(options.directory)

@@ -148,7 +148,10 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     except (OSError, RaftError) as failure:
         return _complain(1, f"{failure or type(failure).__name__}")
     except ModuleNotFoundError as failure:
-        return _complain(1, f"this command needs the package {failure.name}: pip install 'sansio-raft[kv]'")
+        return _complain(
+            1,
+            f"this command needs the package {failure.name}: install sansio-raft[kv], from a checkout '.[kv]'",
+        )
     finally:
         flush()
 

@@ -25,12 +25,13 @@ import anyio
 from anyio.from_thread import BlockingPortal
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from raft_anyio import Node, open_node
 from raft_core.effects import UnknownReason
 from raft_core.errors import CallerError, OutcomeUnknown
 from raft_core.node.config import NodeConfig
 from raft_objects import running
 from raft_objects.declare import Replicated
-from raft_objects.machine import Objects
+from raft_objects.machine import Objects, objects_of
 
 __all__ = ["Cluster", "connect", "open_objects"]
 
@@ -48,16 +49,24 @@ class Cluster:
         self._ended = False
         """The node was closed in order."""
         self._failure: BaseException | None = None
-        self._opened: Final[Future[tuple[BlockingPortal, running.Running]]] = Future()
+        self._opened: Final[Future[tuple[BlockingPortal, running.Running, Node]]] = Future()
         self._thread: Final = Thread(target=self._serve, args=(config, objects), name="raft_objects", daemon=True)
         self._thread.start()
         try:
-            self._portal, self._running = self._opened.result()
+            self._portal, self._running, self._node = self._opened.result()
         except BaseException:  # it cannot be opened, or this thread was interrupted while it is being opened
             self._closed = True
             self._thread.join()
             raise
         atexit.register(self.close)
+
+    @property
+    def node(self) -> Node:
+        """The node, for use by `call`: `cluster.call(cluster.node.ready, timeout=30)`.
+
+        What is no request is read in the node's thread as well: `cluster.call(lambda: cluster.node.status)`.
+        """
+        return self._node
 
     @property
     def running(self) -> running.Running:
@@ -182,8 +191,13 @@ class Cluster:
 
     async def _run(self, config: NodeConfig, objects: Objects | Replicated) -> None:
         """Run the node around the portal: first the calls end, and then the node."""
-        async with running.open_objects(config, objects) as opened, BlockingPortal() as portal:
-            self._opened.set_result((portal, opened))
+        whole = objects_of(objects)
+        async with (
+            open_node(config, whole.machine) as node,
+            running.attach(node, whole) as opened,
+            BlockingPortal() as portal,
+        ):
+            self._opened.set_result((portal, opened, node))
             if not self._closed:
                 await portal.sleep_until_stopped()
         self._ended = True

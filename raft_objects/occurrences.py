@@ -59,7 +59,7 @@ class Cron:
         try:
             from cronsim import CronSim, CronSimError
         except ImportError:
-            raise CallerError("cron lines need the package cronsim: pip install 'sansio-raft[cron]'") from None
+            raise CallerError("cron lines need the package cronsim (the extra cron): pip install cronsim") from None
         self._line: Final = line
         self._make: Final = CronSim
         try:

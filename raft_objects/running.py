@@ -285,7 +285,12 @@ class Running:
                         return numbers
                     self._answered = anyio.Event()
                     await self._answered.wait()
-        raise Refused(_R.DEADLINE, "the deadline passed before anything was done; it was not carried out")
+        reason = (
+            "no leader opened a session: an election is under way, or no majority can be reached"
+            if self._numbers is None
+            else f"{self._window} earlier commands of this process have no answer yet"
+        )
+        raise Refused(_R.DEADLINE, f"the deadline passed before anything was done; it was not carried out: {reason}")
 
     async def _attempts(self, numbers: SessionNumbers, encode: Callable[[], bytes], deadline: float) -> bytes | None:
         """Send until there is a result; None if the session had ended and nothing of this can have been applied."""

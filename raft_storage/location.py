@@ -43,12 +43,12 @@ KINDS: Final = ("file", "sqlite", "rocksdb", "mdbx")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
 _CLASSES: Final = {
     "sqlite": ("raft_storage.sqlite_store", "SqliteStore", "sqlite3", "a Python that was built with SQLite"),
-    "rocksdb": ("raft_storage.rocks_store", "RocksStore", "rocksdict", "pip install 'sansio-raft[rocksdb]'"),
+    "rocksdb": ("raft_storage.rocks_store", "RocksStore", "rocksdict", "pip install rocksdict"),
     "mdbx": (
         "raft_storage.mdbx_store",
         "MdbxStore",
         "mdbx",
-        "pip install 'sansio-raft[mdbx]', which has wheels for Python 3.11 to 3.13",
+        "pip install libmdbx, which has wheels for Python 3.11 to 3.13",
     ),
 }
 

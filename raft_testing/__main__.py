@@ -282,7 +282,10 @@ def _determinism(arguments: argparse.Namespace) -> int:
     print(f"{time.monotonic() - begun:.0f} s; to compare with other machines, the digest of all is {digest}")
     for seed in different[:1]:
         again = f"python -m raft_testing simulate --seed {seed} --seeds 1 {_given(arguments)}".rstrip()
-        print("a machine, workload or store whose order or results depend on hashes is the likely reason: sets, hash()")
+        if violated:  # machines of one process cannot differ by their hashes
+            print("machines differ within one process, too: a clock or a random number in `apply` is the likely reason")
+        else:
+            print("an order or a result that depends on hashes is the likely reason: sets, hash()")
         print(f"to look for it: PYTHONHASHSEED=1 (and 2) {again}")
     for report in violated:
         print(explain(report))

@@ -270,6 +270,7 @@ class RequestBook:
         if self.now - item.held_since >= _GREETING_WAIT:
             self._refuse(item, RefusalReason.NOT_HEARD_FROM, text=text)
             return
+        item.held_for = RefusalReason.NOT_HEARD_FROM
         item.place = Place.HELD
         self._held.append(item)
 

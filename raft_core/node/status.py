@@ -9,6 +9,7 @@ import attrs
 
 from raft_core.effects import RoleName
 from raft_core.ids import NodeId, Term
+from raft_core.membership import Members
 from raft_core.node.measured import Measured
 from raft_core.recovered import Identity
 from raft_core.status import Status
@@ -116,6 +117,11 @@ class NodeStatus:
     """The features that this node's code has. Those that the cluster uses are in `core.features`."""
     metadata: Metadata = ()
     """This node's own `NodeConfig.metadata`."""
+
+    @property
+    def members(self) -> Members:
+        """The voters and learners of the cluster; empty until this node is part of one."""
+        return Members() if self.core is None else self.core.members
 
     def metadata_of(self, node: int) -> dict[str, str]:
         """Return what that node, this one or a peer, says about itself; empty if it says nothing, or is not known.

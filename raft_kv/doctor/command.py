@@ -79,7 +79,8 @@ def _locally(options: DoctorOptions, environ: Mapping[str, str]) -> list[Finding
     facts: DiskFacts | None = None
     if data:
         location = parse_location(data)
-        found, state_bytes = check_data(location, scratch=options.scratch or None)
+        owner = (config.cluster, config.id) if config is not None else None
+        found, state_bytes = check_data(location, scratch=options.scratch or None, owner=owner)
         findings += found
         facts = look_at_disk(location.directory)
         judged_by = config or ServeConfig(id=1)

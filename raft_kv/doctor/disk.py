@@ -138,8 +138,13 @@ def _speed(facts: DiskFacts, election: float) -> Iterator[Finding]:
         yield right("disk speed", place, text)
 
 
-def check_data(location: Location, *, scratch: str | None = None) -> tuple[list[Finding], int]:
-    """Check every byte of the data; return the findings, and the bytes of the snapshot's state."""
+def check_data(
+    location: Location, *, scratch: str | None = None, owner: tuple[str, int] | None = None
+) -> tuple[list[Finding], int]:
+    """Check every byte of the data; return the findings, and the bytes of the snapshot's state.
+
+    `owner`: the cluster and node of the configuration that names these data.
+    """
     place = str(location)
     try:
         kind = kind_at(location.directory)
@@ -158,6 +163,11 @@ def check_data(location: Location, *, scratch: str | None = None) -> tuple[list[
         findings.append(
             wrong("data", place, f"it is a store of kind {kind}", f"start the node with {kind}:{location.directory}")
         )
+    identity = found.identity
+    if owner is not None and (identity.cluster, identity.node) != owner:
+        whose = f"it is of node {identity.node} of cluster {identity.cluster!r}, the configuration"
+        remedy = "name this node's own data, or correct id and cluster: raft-kv serve refuses it"
+        findings.append(wrong("data", place, f"{whose} of node {owner[1]} of cluster {owner[0]!r}", remedy))
     log = len(found.recovered.entries)
-    text = f"intact: node {found.identity.node} of cluster {found.identity.cluster!r}, {log:,} entries in the log"
+    text = f"intact: node {identity.node} of cluster {identity.cluster!r}, {log:,} entries in the log"
     return [*findings, right("data", place, text)], found.snapshot_bytes

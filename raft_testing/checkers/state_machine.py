@@ -156,8 +156,9 @@ class ReplicaChecker:
             self._command(command).results.add(result)
         elif known.result != result:
             self.fail(
-                f"two machines gave different results at index {index}: {known.node} gave {known.result!r} and {node} "
-                f"{result!r} for the command {command!r}"
+                f"two machines gave different results at index {index}: {known.node} gave "
+                f"{_users_result(known.result)!r} and {node} {_users_result(result)!r} "
+                f"for the command {_users_part(command)!r}"
             )
         if carried_out:
             self._carried_out(index, command)
@@ -178,8 +179,8 @@ class ReplicaChecker:
             first = [one for one in known.results if one[:1] == _A_RESULT]
             if first and first[0] != result:
                 self.fail(
-                    f"the command at {known.place} was repeated at {index} and had another result: {result!r} instead "
-                    f"of {first[0]!r} for {command!r}"
+                    f"the command at {known.place} was repeated at {index} and had another result: "
+                    f"{_users_result(result)!r} instead of {_users_result(first[0])!r} for {_users_part(command)!r}"
                 )
             self.seen["retry answered from its session"] += 1
         known.results.add(result)
@@ -192,7 +193,9 @@ class ReplicaChecker:
         places.add(index)
         most = 1 if command[:1] == _UNDER_A_SESSION else known.offered or len(places)
         if len(places) > most:
-            self.fail(f"a command that was sent to be applied once is applied at {sorted(places)}: {command!r}")
+            self.fail(
+                f"a command that was sent to be applied once is applied at {sorted(places)}: {_users_part(command)!r}"
+            )
 
     def chain(self, index: int) -> bytes | None:
         """Return the hash of all commands applied up to `index`."""
@@ -207,7 +210,7 @@ class ReplicaChecker:
             command = b"" if last is None else last.command
             self.fail(
                 f"two machines have different states after index {index}: those of {known[1]} and {node}; the last "
-                f"command was {command!r}"
+                f"command was {_users_part(command)!r}"
             )
 
     def sum_up(self, tell: Callable[[bytes], None]) -> None:
@@ -227,6 +230,11 @@ def _body(command: bytes) -> bytes:
 def _users_part(command: bytes) -> bytes:
     """Return the command without the head for `Sessions`."""
     return command[_SESSION_HEAD if command[:1] == _UNDER_A_SESSION else _STAMP :]
+
+
+def _users_result(result: bytes) -> bytes:
+    """Return the result without the head that `Sessions` puts before it; its other replies as they are."""
+    return result.removeprefix(_A_RESULT)
 
 
 @final
@@ -307,6 +315,8 @@ class CheckedStateMachine:
         self._unanswered = unanswered(machine)
         self._stands = stands
         self._node = node
+        self._life = node
+        """The node, and the snapshot its machine was restored from, if any: names this machine in a violation."""
         self.last = 0
         self.chain = bytes(16)
 
@@ -372,18 +382,18 @@ class CheckedStateMachine:
     def _require_later(self, index: Index, command: bytes) -> None:
         if index <= self.last:
             self._replicas.fail(
-                f"a machine was given index {index} after {self.last}, that of {self._node}: {command!r}"
+                f"a machine was given index {index} after {self.last}, that of {self._life}: {_users_part(command)!r}"
             )
 
     def _raised(self, index: Index, command: bytes, failure: Exception) -> None:
         told = f"the machine raised {type(failure).__name__} at index {index}: {failure}"
-        self._replicas.fail(f"{told} ({self._node}, command {command!r})")
+        self._replicas.fail(f"{told} ({self._life}, command {_users_part(command)!r})")
 
     def _applied(self, index: Index, command: bytes, result: bytes | None, *, carried_out: bool) -> None:
         content = b"%d:%d:" % (index, len(command)) + command
         self.chain = hashlib.blake2b(self.chain + content, digest_size=16).digest()
         self.last = index
-        self._replicas.applied(index, self.chain, command, result, carried_out=carried_out, node=self._node)
+        self._replicas.applied(index, self.chain, command, result, carried_out=carried_out, node=self._life)
 
     def query(self, request: bytes) -> bytes:
         """Return the answer. An exception at a client's request, or an answer of another type, is a violation."""
@@ -409,7 +419,7 @@ class CheckedStateMachine:
         for chunk in inner:
             digest.update(chunk)
             yield chunk
-        self._replicas.snapshot(last, digest.digest(), self._node)
+        self._replicas.snapshot(last, digest.digest(), self._life)
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the machine's state by the snapshot's, which must stand for the commands up to its index."""
@@ -421,6 +431,7 @@ class CheckedStateMachine:
         middle = len(body) // 2
         self.machine.restore(iter([body[:middle], body[middle:]]))
         self.last, self.chain = last, chain
+        self._life = f"{self._node} (restored from a snapshot at {last})"
         self._stands(last, False)
 
     @property

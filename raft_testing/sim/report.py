@@ -173,7 +173,7 @@ class Report:
         return "\n".join([*lines, self.verdict])
 
     def summary(self) -> str:
-        """Return a few lines: how much was run, what was injected most and least often, and the verdict."""
+        """Return a few lines: how much was run, what was injected most and least often, failed seeds, the verdict."""
         faults, seen = self.faults, self.seen
         lines = [
             self._size,
@@ -183,7 +183,8 @@ class Report:
             + (f"not yet: {', '.join(self.never_seen)}" if self.never_seen else "all that a long run must see"),
             f"checked   {len(CHECKS)} properties, after every step or at the end of every seed",
         ]
-        lines += [explain(seed) for seed in self.failures]
+        if self.failures:
+            lines.append(f"violated  seeds {', '.join(str(seed.seed) for seed in self.failures)}")
         return "\n".join([*lines, self.verdict])
 
     @property

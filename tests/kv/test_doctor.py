@@ -210,6 +210,10 @@ def test_data_are_verified_and_damage_is_told(tmp_path: Path) -> None:
     other = check_data(Location("sqlite", location.directory))[0]
     assert [each.level for each in other] == [Level.WRONG, Level.RIGHT]
 
+    assert [each.level for each in check_data(location, owner=("c", 1))[0]] == [Level.RIGHT]
+    for stranger in (("c", 4), ("other", 1)):
+        assert [each.level for each in check_data(location, owner=stranger)[0]] == [Level.WRONG, Level.RIGHT]
+
     identity = tmp_path / "node" / "identity"
     identity.write_bytes(bytes([identity.read_bytes()[0] ^ 1]) + identity.read_bytes()[1:])
     assert [each.level for each in check_data(location)[0]] == [Level.WRONG]

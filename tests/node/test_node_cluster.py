@@ -22,6 +22,7 @@ from raft_core.ids import ClusterId, Incarnation, NodeId
 from raft_core.membership import AddLearner, AddVoter, RemoveNode
 from raft_core.node import MILLISECOND, SECOND, Drop, Phase
 from raft_core.node.events import Answer, BytesReceived, Call, Transmit, Transmitted
+from raft_core.node.outcomes import deadline_text
 from raft_core.requests import ChangeMembership, Propose, TransferLeadership
 from raft_core.settings import Settings
 from raft_core.wire import encode_payload
@@ -918,6 +919,20 @@ def test_addition_of_a_node_that_never_greets_is_refused_in_its_own_word() -> No
     error = error_of(leader, ticket)
     assert isinstance(error, Refused)
     assert error.reason is RefusalReason.NOT_HEARD_FROM
+
+
+def test_addition_with_a_short_deadline_says_whose_greeting_it_waited_for() -> None:
+    cluster = Cluster(4, joiners=(4,))
+    cluster.start(1, 2, 3)
+    leader = cluster.elect()
+    ticket = cluster.next_ticket()
+    leader.tell(Call(ticket, ChangeMembership((AddVoter(NodeId(4)),)), cluster.now + SECOND))
+    cluster.run_until(lambda: ticket in leader.answers, within=5 * SECOND)
+
+    error = error_of(leader, ticket)
+    assert isinstance(error, Refused)
+    assert error.reason is RefusalReason.DEADLINE
+    assert str(error) == deadline_text(RefusalReason.NOT_HEARD_FROM)
 
 
 def change(cluster: Cluster, leader: Node, one: AddLearner | RemoveNode) -> None:

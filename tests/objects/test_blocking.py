@@ -55,6 +55,10 @@ def test_threads_call_commands_and_queries(tmp_path: Path) -> None:
         assert cluster.call(bank.balance, "ada") == 21
         with pytest.raises(Broke):
             cluster.call(bank.move, "ada", "bob", amount=99)
+        cluster.call(cluster.node.ready, timeout=30)
+        assert cluster.call(lambda: cluster.node.status.members.voters) == (1,)
+        with pytest.raises(CallerError, match=r"cluster\.call"):
+            _ = cluster.node.status
     with pytest.raises(CallerError):
         cluster.call(bank.balance, "ada")
 

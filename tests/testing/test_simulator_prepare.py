@@ -83,6 +83,23 @@ def test_contradiction_names_nodes_index_and_command() -> None:
     assert all(part in said[0] for part in ("node 4", "node 5", "index 7", "add", "one", "two"))
 
 
+def test_contradiction_of_a_restored_machine_names_its_snapshot_and_the_users_bytes() -> None:
+    said: list[str] = []
+    replicas = witnesses.ReplicaChecker(said.append)
+    ran, restored = (
+        CheckedStateMachine(Sessions(CountingStateMachine(StampingRegisters(), replicas)), replicas, node="node 2")
+        for _ in range(2)
+    )
+    restored.restore(ran.snapshot())
+    command = ran.prepare(encode_command(SessionId(1), Sequence(1), Sequence(1), b"x"), 5)
+    replicas.applied(7, b"", command, b"\0one", carried_out=True, node=ran._life)
+    replicas.applied(7, b"", command, b"\0two", carried_out=True, node=restored._life)
+
+    assert len(said) == 1
+    assert "node 2 gave b'one' and node 2 (restored from a snapshot at 0) b'two'" in said[0]
+    assert "the command b'x" in said[0]
+
+
 @final
 class Clocked:
     """A machine that answers each command with the time that was stamped into it."""

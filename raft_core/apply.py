@@ -79,8 +79,13 @@ class ApplyPipeline:
         upto, pages, applied = report.upto, self.pages, self.applied
         results: Sequence[bytes | None] = report.results
         if upto <= applied or upto > self.applying or not pages or pages[0].restore:
-            text = f"Applied({upto}) does not answer an Apply: {applied} is applied already"
-            raise CallerError(f"{text}. Queue reports: step none while you still walk a list of effects")
+            if upto <= applied:
+                text = f"{applied} is applied already. Queue reports: step none while you still walk a list of effects"
+            else:
+                text = (
+                    f"report the `upto` of an Apply, once its commands are applied, in their order, from {applied} on"
+                )
+            raise CallerError(f"Applied({upto}) does not answer an Apply: {text}")
         done = 0
         size = 0
         others: list[Index] = []  # the no-ops and configurations among these entries

@@ -77,7 +77,7 @@ from raft_core.validation import (
     FAR_TERM,
     LACKS_FEATURE,
     TERM_LEAP,
-    check_commands,
+    check_event,
     malformed,
     may_raise_term,
     speaks_of_future,
@@ -95,6 +95,7 @@ _AppendReply: Final = AppendReply
 _Applied: Final = Applied
 _Persisted: Final = Persisted
 _Proposed: Final = Proposed
+_CHECKED: Final = frozenset({Proposed, Requested, Tick})
 _NO_NODE: Final = NO_NODE
 _MESSAGES: Final = frozenset(get_args(Message))
 
@@ -106,8 +107,8 @@ class Raft:
 
     Make one with `Raft.bootstrap` (a new cluster) or `Raft.open` (a disk). `step` raises `CallerError` when the caller
     breaks the contract and `InvariantBroken` for a bug in this library. After either, and after the effect `Stop`,
-    every later step raises `RaftStopped`. But a `Proposed` whose commands are not bytes changes nothing: its
-    `CallerError` leaves the core as it was.
+    every later step raises `RaftStopped`. But a `Proposed`, `Requested` or `Tick` with values of a wrong type changes
+    nothing: its `CallerError` leaves the core as it was.
     """
 
     __slots__ = ("_announced", "_dead", "_role", "_server", "_started")
@@ -153,6 +154,8 @@ class Raft:
         generator. `settings` may differ between nodes. Raise `SettingsError` for settings that do not suit the disk,
         `FeatureUnknown` if its log enables a feature that `settings` does not name.
         """
+        if not isinstance(seed, int | random.Random):
+            raise CallerError(f"seed is a whole number, such as the node's id, or a random.Random, not {seed!r}")
         rng = random.Random(seed) if isinstance(seed, int) else seed
         return cls(settings if settings is not None else Settings(), recovered, rng)
 
@@ -165,8 +168,8 @@ class Raft:
         if self._dead:
             raise RaftStopped(f"this core is finished ({self._dead}); open the store again and build a new one from it")
         server, kind = self._server, type(event)
-        if kind is _Proposed:
-            check_commands(event.commands)  # type: ignore[union-attr]
+        if kind in _CHECKED:
+            check_event(event)
         try:
             if not self._started:
                 self._started = True
@@ -383,8 +386,6 @@ class Raft:
     # Time.
 
     def _tick(self, event: Tick) -> None:
-        if event.elapsed < 1:
-            raise CallerError("Tick(elapsed) counts ticks that have passed: at least 1")
         server = self._server
         server.now += event.elapsed
         if server.loyalty:

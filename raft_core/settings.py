@@ -62,7 +62,9 @@ class Settings:
     pre_vote: bool = True
     """Ask before raising the term, so a node returning from a partition does not depose the leader (thesis 9.6)."""
     check_quorum: bool = True
-    """A leader which heard no quorum for T steps down; voters ignore candidates while they hear a leader."""
+    """A leader looks once in each T whether it has heard a quorum since it last looked, and steps down if not: T to 2T
+    after it is cut off. Voters ignore candidates while they hear a leader.
+    """
     priority: int = 0
     """0 is the highest priority; larger numbers campaign later, by at most T per step. The delay halves with every
     failed election, so a low priority never blocks one."""

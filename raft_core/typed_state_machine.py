@@ -12,6 +12,7 @@ library. Sets are written sorted; their members must be plain values.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Set
 from types import UnionType
 from typing import Any, Final, Generic, Protocol, TypeVar, Union, final, get_args, get_origin, runtime_checkable
@@ -38,6 +39,7 @@ __all__ = [
 MAX_DEPTH: Final = 64
 """Maximum nesting of a command; a limit of our own, since the interpreter's depends on the call depth."""
 
+_METHODS: Final = ("apply_command", "query", "snapshot_state", "restore_state")
 _CHUNK: Final = 64 * 1024
 _UNDECODABLE: Final = msgspec.msgpack.encode(["", {}])  # no class has the empty name
 
@@ -66,16 +68,19 @@ class StateUndecodable(ValueError):
 class TypedStateMachine(
     Protocol[_Command_contra, _Result_co, _Question_contra, _Answer_co, State],
 ):
-    """The user's machine: deterministic, without I/O, clock or random numbers."""
+    """The user's machine: deterministic, without I/O, clock or random numbers. Derive from it; define all methods."""
 
+    @abstractmethod
     def apply_command(self, index: Index, command: _Command_contra) -> _Result_co:
         """Apply the committed command and return its result. An exception stops the node: return errors as results."""
         ...
 
+    @abstractmethod
     def query(self, question: _Question_contra) -> _Answer_co:
         """Return the answer from the present state, without changing it."""
         ...
 
+    @abstractmethod
     def snapshot_state(self) -> State:
         """Return the whole state as a value which later commands do not change.
 
@@ -83,6 +88,7 @@ class TypedStateMachine(
         """
         ...
 
+    @abstractmethod
     def restore_state(self, state: State) -> None:
         """Replace the whole state."""
         ...
@@ -306,13 +312,19 @@ class Schema(Generic[Command, Result, Question, Answer, State]):
 
 @final
 class TypedMachine(Generic[Command, Result, Question, Answer, State]):
-    """A `StateMachine` made of a typed one and its schema. It is in memory: snapshots and the log preserve it."""
+    """A `StateMachine` made of a typed one and its schema. It is in memory: snapshots and the log preserve it.
+
+    Raise `CallerError` for a machine that lacks a method.
+    """
 
     def __init__(
         self,
         machine: TypedStateMachine[Command, Result, Question, Answer, State],
         schema: Schema[Command, Result, Question, Answer, State],
     ) -> None:
+        for name in _METHODS:
+            if not callable(getattr(machine, name, None)):
+                raise CallerError(f"{type(machine).__name__} has no method {name}: derive it from TypedStateMachine")
         self.machine: Final = machine
         self.schema: Final = schema
         self._prepares: Prepares[Command] | None = machine if isinstance(machine, Prepares) else None

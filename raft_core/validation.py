@@ -11,6 +11,7 @@ from typing import Final
 
 from raft_core.entries import MEMBERS, Entry, all_commands, follow_in_order
 from raft_core.errors import CallerError
+from raft_core.events import Proposed, Requested, Tick
 from raft_core.ids import Term
 from raft_core.membership import Members, MembersUndecodable
 from raft_core.messages import (
@@ -24,6 +25,7 @@ from raft_core.messages import (
     VoteKind,
     VoteReply,
 )
+from raft_core.requests import ChangeMembership, LeaveJoint, Read, TransferLeadership
 from raft_core.structs import fields_of
 
 __all__ = [
@@ -31,7 +33,7 @@ __all__ = [
     "LACKS_FEATURE",
     "TERM_LEAP",
     "TERM_STEP",
-    "check_commands",
+    "check_event",
     "malformed",
     "may_raise_term",
     "snapshot_too_far",
@@ -47,6 +49,7 @@ TERM_STEP: Final = 1 << 20
 """Small enough to need 2**42 messages for the rest of the range."""
 
 _BYTES: Final = frozenset({bytes})
+_REQUESTS: Final[frozenset[type]] = frozenset({ChangeMembership, LeaveJoint, Read, TransferLeadership})
 _LEADER_OF_0: Final = "a leader of term 0, in which no node was ever elected"
 _CONTRADICTS_ITSELF: Final = "an append that contradicts itself"
 # Names of this module, which may be compiled: see `raft_core.compiled`.
@@ -60,10 +63,26 @@ _fields_of: Final = fields_of
 LACKS_FEATURE: Final = "a configuration that enables a feature which this node does not have; start a newer release"
 
 
-def check_commands(commands: object) -> None:
-    """Raise `CallerError` unless `commands`, of a `Proposed`, is a sequence of bytes. They are the caller's own."""
-    if type(commands) is tuple and _BYTES.issuperset(map(type, commands)):
-        return
+def check_event(event: object) -> None:
+    """Raise `CallerError` for values of a wrong type in a `Proposed`, `Requested` or `Tick`: they are the caller's."""
+    kind = type(event)
+    if kind is Proposed:
+        commands = event.commands  # type: ignore[attr-defined]
+        if type(commands) is not tuple or not _BYTES.issuperset(map(type, commands)):
+            _check_commands(commands)
+    elif kind is Tick:
+        elapsed = event.elapsed  # type: ignore[attr-defined]
+        if not isinstance(elapsed, int) or elapsed < 1:
+            raise CallerError(
+                f"Tick(elapsed) counts ticks that have passed: a whole number, at least 1, not {elapsed!r}"
+            )
+    elif kind is Requested and type(event.request) not in _REQUESTS:  # type: ignore[attr-defined]
+        request = event.request  # type: ignore[attr-defined]
+        text = f"a request of raft_core.requests, such as Read() or TransferLeadership(2), not {request!r}"
+        raise CallerError(f"Requested(id, request) takes {text}; nothing was requested")
+
+
+def _check_commands(commands: object) -> None:
     if not isinstance(commands, Sequence) or isinstance(commands, str | bytes | bytearray):
         raise CallerError(f"the commands of a Proposed are a tuple of bytes, not {type(commands).__name__}")
     for place, command in enumerate(commands):

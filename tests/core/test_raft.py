@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -64,7 +65,7 @@ from raft_core.messages import (
 )
 from raft_core.raft import Raft
 from raft_core.recovered import Identity, Recovered
-from raft_core.requests import ChangeMembership, LeaveJoint, Read, ReadConsistency, TransferLeadership
+from raft_core.requests import ChangeMembership, LeaveJoint, Propose, Read, ReadConsistency, TransferLeadership
 from raft_core.state_codec import alike
 from tests.core.cluster import SMALL, Cluster, with_settings
 from tests.core.helpers import (
@@ -141,7 +142,6 @@ def paged() -> Raft:
 
 MISUSE: list[tuple[str, Callable[[], Raft], Event]] = [
     ("never ordered", core, Persisted(WriteId(1))),
-    ("at least 1", core, Tick(0)),
     ("does not answer an Apply", core, Applied(Index(2))),
     ("does not answer an Apply", paged, Applied(Index(4))),
     ("2 results for 0 commands", paged, Applied(Index(1), (b"", b""))),
@@ -161,6 +161,35 @@ def test_a_caller_that_breaks_the_contract_is_told_which_rule(
     with pytest.raises(RaftStopped):
         raft.step(Tick())
     assert raft.stopped
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Tick(0),
+        Tick("a"),  # type: ignore[arg-type]
+        Proposed(7, ("text",)),  # type: ignore[arg-type]
+        Requested(7, None),  # type: ignore[arg-type]
+        Requested(7, Read),  # type: ignore[arg-type]
+        Requested(7, "a read"),  # type: ignore[arg-type]
+        Requested(7, Propose(b"by Proposed only")),  # type: ignore[arg-type]
+    ],
+    ids=range(7),
+)
+def test_event_with_a_value_of_a_wrong_type_changes_nothing(wrong: Event) -> None:
+    raft = core()
+    step(raft, Tick())
+    before = raft.fingerprint()
+    with pytest.raises(CallerError):
+        raft.step(wrong)
+    assert raft.fingerprint() == before
+    assert raft.step(Tick()) == []
+
+
+@pytest.mark.parametrize("seed", [None, "a", 1.5])
+def test_seed_of_another_type_is_refused(seed: Any) -> None:
+    with pytest.raises(CallerError, match="seed"):
+        Raft.bootstrap(1, [1], seed=seed)
 
 
 def test_a_report_of_applied_entries_must_not_come_twice() -> None:

@@ -16,7 +16,16 @@ from raft_core.errors import CallerError
 from raft_core.ids import Index
 from raft_core.sessions import Result, Sequence, SessionId, Sessions, decode_reply, encode_command, encode_register
 from raft_core.state_machine import StateMachine
-from raft_core.typed_state_machine import MAX_DEPTH, Schema, StateUndecodable, TypedMachine, Undecodable, make_converter
+from raft_core.typed_state_machine import (
+    _METHODS,
+    MAX_DEPTH,
+    Schema,
+    StateUndecodable,
+    TypedMachine,
+    TypedStateMachine,
+    Undecodable,
+    make_converter,
+)
 
 # The bank.
 
@@ -400,3 +409,13 @@ def test_a_typed_machine_under_sessions_applies_a_repeated_command_once() -> Non
     restored.restore(bank.snapshot())
     assert restored.apply(Index(4), deposit) == bank.apply(Index(4), deposit)
     assert restored.query(WORDS.encode_question(BalanceOf("ann"))) == WORDS.encode_answer(Balance("ann", 5))
+
+
+@pytest.mark.parametrize("missing", ["apply_command", "query", "snapshot_state", "restore_state"])
+def test_machine_without_a_method_is_refused_before_it_loses_state(missing: str) -> None:
+    methods = {name: lambda self, *values: None for name in _METHODS if name != missing}
+    derived = type("Derived", (TypedStateMachine,), methods)
+    with pytest.raises(TypeError, match=missing):
+        derived()
+    with pytest.raises(CallerError, match=missing):
+        TypedMachine(type("Alike", (), methods)(), a_vocabulary())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -17,6 +18,7 @@ from raft_core.backup_format import BackupDamaged, BackupHeader
 from raft_core.entries import LogPosition
 from raft_core.errors import DiskError, RaftError, SettingsError
 from raft_core.node.config import split_address
+from raft_kv.certificates import certificate_step
 from raft_kv.client_remedies import with_remedy
 from raft_kv.config import check_name
 from raft_kv.log_output import print_error
@@ -199,7 +201,10 @@ def run_restore(options: RestoreOptions) -> int:
     with _bar("restoring", quiet=options.quiet) as show:
         header, _ = restore_backup(path, target, node=options.id, cluster=options.new_cluster, progress=show)
     print_error(f"{keys:,} keys from {_origin(header)}")
-    print_error(f"Start it with: raft-kv serve --id {options.id} --cluster {options.new_cluster} --data {target}")
+    had = options.id in header.meta.members.nodes
+    print_error(certificate_step(options.id, header.cluster, options.new_cluster, renew=had))
+    cluster, data = shlex.quote(options.new_cluster), shlex.quote(str(target))
+    print_error(f"Start it with: raft-kv serve --id {options.id} --cluster {cluster} --data {data}")
     highest = max(header.meta.members.highest_id, options.id)
     print_error(
         f"Add others with empty directories and ids above {highest}, the highest that was ever used: start them with "

@@ -36,11 +36,14 @@ never become one.
 _RESTORE_EXAMPLES: Final = """\
 example (the backup is of a cluster that had the nodes 1, 2 and 3; each command on its own machine):
       raft-kv restore /backup/raft-kv.backup --new-cluster raft-kv-2 --data /var/lib/raft-kv
-      raft-kv serve --id 1 --cluster raft-kv-2 --data /var/lib/raft-kv \
+      raft-kv serve --id 1 --cluster raft-kv-2 --data /var/lib/raft-kv \\
           --listen 10.0.0.1:6379 --peer-listen 10.0.0.1:7379 ...
-      raft-kv serve --id 4 --cluster raft-kv-2 --data /var/lib/raft-kv --join --peer 1=10.0.0.1:7379 \
+      raft-kv serve --id 4 --cluster raft-kv-2 --data /var/lib/raft-kv --join --peer 1=10.0.0.1:7379 \\
           --listen 10.0.0.4:6379 --peer-listen 10.0.0.4:7379 ...
       redis-cli -h 10.0.0.1 RAFT ADD 4 10.0.0.4:7379
+
+With TLS the certificates must name the new cluster before the nodes start. One can name both:
+      raft-kv certs node 1 --cluster raft-kv-2 --cluster raft-kv --renew
 """
 _VERIFY: Final = """\
 Check every byte of a backup, or of the data of a node that is stopped, without changing any.

@@ -8,6 +8,7 @@ and node in a URI, for the other nodes, and the addresses of its client port, fo
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-__all__ = ["CertsOptions", "make_authority", "make_client", "make_node", "run_certs"]
+__all__ = ["CertsOptions", "certificate_step", "make_authority", "make_client", "make_node", "run_certs"]
 
 _AUTHORITY_DAYS: Final = 3650
+_CLUSTER: Final = "raft-kv"
+_ADDRESSES: Final = ("localhost", "127.0.0.1", "::1")
 _CLOCKS_DIFFER: Final = timedelta(minutes=5)
 """A certificate is valid from this long ago on."""
 _USAGE: Final = "say raft-kv certs init, raft-kv certs node ID, or raft-kv certs client NAME"
@@ -40,7 +43,7 @@ class CertsOptions:
     """The options of `raft-kv certs`. `what`: init, node ID, or client NAME."""
 
     what: list[str] = attrs.field(factory=list)
-    cluster: str = "raft-kv"
+    cluster: list[str] = attrs.field(factory=list)
     address: list[str] = attrs.field(factory=list)
     directory: str = "certs"
     days: int = 0
@@ -56,14 +59,15 @@ def run_certs(options: CertsOptions) -> int:
     directory = Path(options.directory)
     match options.what:
         case ["init"]:
-            written = make_authority(directory, options.cluster, options.days or _AUTHORITY_DAYS)
+            cluster = options.cluster[0] if options.cluster else _CLUSTER
+            written = make_authority(directory, cluster, options.days or _AUTHORITY_DAYS)
         case ["node", number]:
             if not number.isascii() or not number.isdigit():
                 raise SettingsError(f"a node id is a positive number, not {number!r}")
             check_node(int(number))
-            addresses = options.address or ["localhost", "127.0.0.1", "::1"]
+            days = options.days or 365
             written = make_node(
-                directory, options.cluster, int(number), addresses, days=options.days or 365, renew=options.renew
+                directory, options.cluster, int(number), options.address, days=days, renew=options.renew
             )
         case ["client", name]:
             written = make_client(directory, name, days=options.days or 365, renew=options.renew)
@@ -80,7 +84,9 @@ def make_authority(directory: Path, cluster: str, days: int = _AUTHORITY_DAYS) -
 
     directory.mkdir(parents=True, exist_ok=True)
     crt, key_file = directory / "ca.crt", directory / "ca.key"
-    _refuse_to_replace(crt, key_file)
+    _refuse_to_replace(
+        "it signs the certificates of a cluster: make another authority in another --directory", crt, key_file
+    )
     key = _new_key()
     name = _name(f"{cluster} authority {_now():%Y-%m-%d}")
     usage = x509.KeyUsage(
@@ -101,17 +107,43 @@ def make_authority(directory: Path, cluster: str, days: int = _AUTHORITY_DAYS) -
 
 
 def make_node(
-    directory: Path, cluster: str, node: int, addresses: Sequence[str], *, days: int = 365, renew: bool = False
+    directory: Path,
+    cluster: str | Sequence[str],
+    node: int,
+    addresses: Sequence[str] = (),
+    *,
+    days: int = 365,
+    renew: bool = False,
 ) -> list[Path]:
     """Make node-ID.crt and node-ID.key. With `renew`, replace the certificate and keep the key.
 
-    `addresses`: names of machines and IP addresses at which clients reach the node.
+    `cluster`: the cluster's name, or several, such as that of a cluster and that of its restored copy. `addresses`:
+    names of machines and IP addresses at which clients reach the node. What is empty is as in the certificate that is
+    renewed, or else the default.
     """
     from cryptography import x509
 
-    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(node_uri(cluster, node))]
-    names += [_general_name(address) for address in addresses]
-    return _make_leaf(directory, f"node-{node}", f"node {node} of {cluster}", names, days, renew=renew, serves=True)
+    clusters = [cluster] if isinstance(cluster, str) else list(cluster)
+    kept = _names(directory / f"node-{node}.crt") if renew else []
+    uris = [name for name in kept if isinstance(name, x509.UniformResourceIdentifier)]
+    places = [name for name in kept if name not in uris]
+    if clusters or not uris:
+        uris = [x509.UniformResourceIdentifier(node_uri(name, node)) for name in clusters or [_CLUSTER]]
+    if addresses or not places:
+        places = [_general_name(address) for address in addresses or _ADDRESSES]
+    subject = f"node {node} of {clusters[0]}" if clusters else f"node {node}"
+    return _make_leaf(directory, f"node-{node}", subject, [*uris, *places], days, renew=renew, serves=True)
+
+
+def certificate_step(node: int, old: str, new: str, *, renew: bool) -> str:
+    """Return what to do before the node of cluster `old` starts in cluster `new` with TLS.
+
+    `renew`: the node had a certificate in the old cluster.
+    """
+    names = f"--cluster {shlex.quote(new)}" + (f" --cluster {shlex.quote(old)} --renew" if renew else "")
+    return (
+        f"With TLS, its certificate must name the new cluster first; where ca.key is: raft-kv certs node {node} {names}"
+    )
 
 
 def make_client(directory: Path, name: str, *, days: int = 365, renew: bool = False) -> list[Path]:
@@ -137,7 +169,12 @@ def _make_leaf(
     authority, authority_key = _authority(directory)
     crt, key_file = directory / f"{file}.crt", directory / f"{file}.key"
     if not renew:
-        _refuse_to_replace(crt, key_file)
+        advice = "a node may be using it. --renew replaces the certificate and keeps the key"
+        if serves:
+            advice += ", and --cluster may name several clusters"
+        _refuse_to_replace(
+            f"{advice}; or make other files in another --directory, with ca.crt and ca.key", crt, key_file
+        )
         _write_key(key_file, _new_key())
     key = _read_key(key_file)
     purposes = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if serves else [])]
@@ -187,6 +224,18 @@ def _authority(directory: Path) -> tuple[x509.Certificate, EllipticCurvePrivateK
     if not crt.exists():
         raise SettingsError(f"there is no authority in {directory}: say raft-kv certs init, or name it by --directory")
     return x509.load_pem_x509_certificate(crt.read_bytes()), _read_key(directory / "ca.key")
+
+
+def _names(crt: Path) -> list[x509.GeneralName]:
+    """Return the alternative names in a certificate; none if there is no such file."""
+    from cryptography import x509
+
+    if not crt.exists():
+        return []
+    certificate = x509.load_pem_x509_certificate(crt.read_bytes())
+    with suppress(x509.ExtensionNotFound):
+        return list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    return []
 
 
 def _now() -> datetime:
@@ -239,10 +288,10 @@ def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.PEM)
 
 
-def _refuse_to_replace(*paths: Path) -> None:
+def _refuse_to_replace(advice: str, *paths: Path) -> None:
     for path in paths:
         if path.exists():
-            raise SettingsError(f"{path} exists and is not replaced: remove it, or renew a certificate with --renew")
+            raise SettingsError(f"{path} exists and is not replaced: {advice}")
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

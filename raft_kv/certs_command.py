@@ -21,7 +21,8 @@ examples:
       raft-kv certs init --cluster shop
       raft-kv certs node 1 --cluster shop --address 10.0.0.1 --address kv1.example
       raft-kv certs client alice
-      raft-kv certs node 1 --cluster shop --address 10.0.0.1 --address kv1.example --renew
+      raft-kv certs node 1 --renew                              # its names stay, unless you give others
+      raft-kv certs node 1 --cluster shop-2 --cluster shop --renew     # also for a restored shop-2
 
 Node 1 needs node-1.crt, node-1.key and ca.crt: see --tls-certificate, --tls-key and
 --tls-authorities of raft-kv serve.
@@ -30,7 +31,11 @@ _OPTIONS: Final = with_variables(
     "RAFT_KV_CERTS_",
     Option(name="what", metavar="WHAT", help="init, node ID, or client NAME", positional=True, repeated=True),
     Option(
-        name="cluster", metavar="NAME", help="the cluster's name, which the nodes' certificates hold", default="raft-kv"
+        name="cluster",
+        metavar="NAME",
+        help="the cluster's name, which the nodes' certificates hold (repeatable)",
+        default="raft-kv",
+        repeated=True,
     ),
     Option(
         name="address",

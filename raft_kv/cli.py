@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Final
 
 from raft_core.errors import (
@@ -111,6 +112,7 @@ examples:
 _HASH_EXAMPLES: Final = """\
 examples:
       raft-kv hash-password                      # asks, and shows nothing while you type
+      echo "user root on $(raft-kv hash-password) ~* +@all" > users.acl     # one administrator at least
       echo "user alice on $(raft-kv hash-password < password.txt) ~orders:* +@read +@write" >> users.acl
       raft-kv serve --id 1 --users users.acl
 """
@@ -136,6 +138,10 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words[:1] == ["salvage"]:
         return _complain(2, "salvage has a new name: raft-kv recover-from-quorum-loss")
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        likely = get_close_matches(words[0], list(COMMANDS), 1)
+        hint = f"did you mean {likely[0]}?" if likely else f"there are {', '.join(COMMANDS)}"
+        return _complain(2, f"there is no command {words[0]!r}; {hint}")
     flags = vars(_parser().parse_args(words))
     command = COMMANDS[flags.pop("command")]
     try:

@@ -81,7 +81,7 @@ def _hello(client: Client, call: list[bytes], status: ServerStatus | None) -> Re
         option = word.upper()
         argument = next(words, None)
         if option == b"AUTH" and argument is not None and next(words, None) is not None:
-            _check_user(argument)
+            _check_user(argument, status)
         elif option == b"SETNAME" and argument is not None:
             name = checked_name(argument)
         else:
@@ -100,22 +100,36 @@ def _hello(client: Client, call: list[bytes], status: ServerStatus | None) -> Re
     )
 
 
-def _auth(_client: Client, call: list[bytes], _status: ServerStatus | None) -> Reply | Later:
+def _auth(_client: Client, call: list[bytes], status: ServerStatus | None) -> Reply | Later:
     if len(call) > 3:
         raise syntax_error()
+    if status is None and len(call) == 3 and call[1] != b"default":
+        return Later(Inspect())
     if len(call) == 2:
         raise CommandError(
             "ERR AUTH <password> called without any password configured for the default user. "
             "Are you sure your configuration is correct?"
         )
-    _check_user(call[1])
+    _check_user(call[1], status)
     return OK
 
 
-def _check_user(name: bytes) -> None:
-    """Raise unless it is the one user there is, who as in Redis may give any password where none is configured."""
-    if name != b"default":
-        raise CommandError("WRONGPASS invalid username-password pair or user is disabled.")
+def _check_user(name: bytes, status: ServerStatus | None) -> None:
+    """Raise unless it is the one user there is, who as in Redis may give any password where none is configured.
+
+    A node that is not part of a cluster yet has no users, while the cluster may have this one: the password is not
+    what is wrong. A node without a leader may not have read them yet.
+    """
+    if name == b"default":
+        return
+    if status is not None and not status.voters:
+        raise CommandError(
+            "CLUSTERDOWN this node is not part of a cluster yet (it waits for its founders, or for RAFT ADD on a "
+            "member), so it knows no users; ask a member"
+        )
+    if status is not None and not status.leader:
+        raise CommandError("CLUSTERDOWN no leader is known here, and no user either; try again, or ask another node")
+    raise CommandError("WRONGPASS invalid username-password pair or user is disabled.")
 
 
 def _client(client: Client, clients: RequestBook, call: list[bytes]) -> Reply | Later:

@@ -81,6 +81,8 @@ class NodeConnection:
         if not password:
             return
         reply = self.say("AUTH", self.user, password)
+        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("CLUSTERDOWN"):
+            return  # it knows no users yet, so whoever connects may ask how it stands
         if isinstance(reply, hiredis.ReplyError):
             self.close()
             raise Failed(str(reply), self.remedy(reply), refused=True)

@@ -6,12 +6,14 @@ The old directories are not changed. The new one gets a report of possible losse
 from __future__ import annotations
 
 import datetime
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from raft_core.errors import SettingsError
 from raft_core.quorum_loss import best_survivor, log_end
+from raft_kv.certificates import certificate_step
 from raft_kv.config import check_name
 from raft_storage import FileStore, Survivor, recover_from_quorum_loss
 
@@ -59,5 +61,7 @@ def run_recovery(
     record = f"{when}\n{statement.text()}\n"
     (new_directory / "SALVAGE.txt").write_text(record, "utf-8")
     tell(record)
-    tell(f"Start it with: raft-kv serve --id {node} --cluster {new_cluster} --data {new_directory}")
+    tell(certificate_step(node, cluster, new_cluster, renew=True))
+    data = shlex.quote(str(new_directory))
+    tell(f"Start it with: raft-kv serve --id {node} --cluster {shlex.quote(new_cluster)} --data {data}")
     return 0

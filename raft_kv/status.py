@@ -11,7 +11,7 @@ from typing import final
 
 import attrs
 
-from raft_core.explain import Explanation
+from raft_core.explain import Explanation, Reason
 from raft_core.features import missing_features
 from raft_core.node.status import NodeStatus, Phase
 from raft_core.node.status import PeerStatus as Connection
@@ -191,9 +191,15 @@ def _lacking(status: NodeStatus, connection: Connection) -> tuple[str, ...] | No
 
 def _reasons(status: NodeStatus, explanations: Sequence[Explanation]) -> tuple[str, ...]:
     """Return the core's explanations, and those for the node and its connections, which the core does not know."""
-    waits = [f"{each.about}: {each.text}" for each in explanations]
+    waits = [_wait(each) for each in explanations if each.reason is not Reason.NOT_A_MEMBER or status.core is None]
     found = [*_about_node(status), *waits, *_about_connections(status)]
     return tuple(found) or ("healthy: leader, all entries committed and applied, no lagging peers",)
+
+
+def _wait(explanation: Explanation) -> str:
+    """Return the explanation in one line. "node 2: leader: node 1 leads" could be read as if node 2 led."""
+    about = "does not lead" if explanation.about == "leader" else explanation.about
+    return f"{about}: {explanation.text}"
 
 
 def _about_node(status: NodeStatus) -> Iterator[str]:
@@ -203,6 +209,15 @@ def _about_node(status: NodeStatus) -> Iterator[str]:
         return
     if status.phase is not Phase.RUNNING:
         yield f"this node is {status.phase.value}"
+    members = core.members.nodes
+    if not members:
+        yield "it knows no members yet: it has not read the log of its cluster so far"
+    elif status.node not in members:
+        names = ", ".join(map(str, sorted(members)))
+        yield (
+            f"this node is no member: entry {core.members_index} of the log says that the members are {names}. It was "
+            "removed, or has not read yet that it was added"
+        )
     if core.transfer_to:
         yield f"transferring leadership to node {core.transfer_to}; writes wait meanwhile"
     if core.members.joint:

@@ -140,8 +140,10 @@ def _cells(report: NodeReport) -> list[RenderableType]:
     if report.error:
         return [*[""] * len(_COLUMNS), Text(report.error, style="bold red")]
     status = report.status
-    cells = [Text(str(status.get(name, "?")), style=_STYLES.get(str(status.get(name)), "")) for name in _FIELDS]
     members = [node for name in ("voters", "outgoing", "learners") for node in _list(status, name)]
+    if members and status.get("node") not in members:  # the cluster goes on without it, whatever it is connected to
+        status = status | {"role": "no member"}
+    cells = [Text(str(status.get(name, "?")), style=_STYLES.get(str(status.get(name)), "")) for name in _FIELDS]
     peers = [
         peer
         for peer in _list(status, "peers")

@@ -17,7 +17,7 @@ from raft_kv.effective import settings_in_words
 from raft_kv.features import MAX_MEMORY, USERS
 from raft_kv.node_client import NodeReport, report_of
 
-__all__ = ["Examined", "check_nodes", "dials", "examine"]
+__all__ = ["Examined", "check_nodes", "dials", "examine", "survives"]
 
 Dials: TypeAlias = Callable[[str], str]
 """Tries to connect to an address; returns why it cannot be dialled, "" if it can."""
@@ -290,6 +290,13 @@ def _voters(nodes: Sequence[Examined]) -> list[int]:
     return sorted(newest.status.get("voters") or [])
 
 
+def survives(count: int, what: str) -> str:
+    """Return how many failures so many voters survive: an even number as many as one voter less."""
+    failures = (count - 1) // 2
+    fewer = "" if count % 2 else ", as 1 does" if count == 2 else f", as {count - 1} do"
+    return f"{count} {what} survive {failures} failure{'' if failures == 1 else 's'}{fewer}"
+
+
 def _members(nodes: Sequence[Examined]) -> Iterator[Finding]:
     newest = max(nodes, key=lambda node: int(node.status.get("members_index") or 0))
     voters = _voters(nodes)
@@ -307,11 +314,11 @@ def _members(nodes: Sequence[Examined]) -> Iterator[Finding]:
         yield warning(
             "members",
             subject,
-            f"{len(voters)} voters survive no more failures than {len(voters) - 1}",
+            survives(len(voters), "voters"),
             "add one with RAFT ADD, or make one a learner with RAFT DEMOTE",
         )
     elif voters:
-        yield right("members", subject, f"{len(voters)} voters survive {len(voters) // 2} failure(s)")
+        yield right("members", subject, survives(len(voters), "voters"))
     for node in nodes:
         if node.status.get("members_index") != newest.status.get("members_index"):
             yield warning(

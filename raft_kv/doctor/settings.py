@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Final
 
 from raft_core.node.address_book import is_everywhere
 from raft_core.node.config import split_address
 from raft_kv.config import ServeConfig
 from raft_kv.doctor.finding import Finding, note, right, warning, wrong
-from raft_kv.doctor.nodes import Dials, dials
+from raft_kv.doctor.nodes import Dials, dials, survives
 
-__all__ = ["check_settings", "election_seconds", "room_needed"]
+__all__ = ["check_settings", "election_seconds", "machine_memory", "room_needed"]
 
 _NANOSECONDS: Final = 1_000_000_000
+_MEBIBYTE: Final = 1024 * 1024
 _HEARTBEATS: Final = 4
 """Heartbeats in an election timeout, so that some may be lost."""
 
@@ -29,9 +33,26 @@ def room_needed(config: ServeConfig, state_bytes: int) -> int:
     return config.settings.log_max_bytes + 2 * state_bytes
 
 
-def check_settings(config: ServeConfig, *, sync: float = 0.0, dial: Dials = dials) -> list[Finding]:
-    """Return the findings about a valid configuration. `sync`: seconds of a sync of its disk, 0 if unknown."""
+def machine_memory() -> int:
+    """Return the bytes of memory that this machine, or its container, has; 0 if it does not tell."""
+    found = []
+    with suppress(OSError, ValueError):
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    with suppress(OSError, ValueError):  # "max" without a limit
+        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text("ascii")))
+    return max(0, min(found, default=0))
+
+
+def check_settings(
+    config: ServeConfig, *, sync: float = 0.0, dial: Dials = dials, memory: int | None = None
+) -> list[Finding]:
+    """Return the findings about a valid configuration.
+
+    `sync`: seconds of a sync of its disk, 0 if unknown. `memory`: bytes of this machine's memory, 0 if unknown; without
+    it the machine is asked.
+    """
     findings = [*_times(config, sync), *_sizes(config), *_listening(config), *_founders(config)]
+    findings += _memory(config, machine_memory() if memory is None else memory)
     for node, address in sorted(config.peers.items()):
         if node != config.id:
             findings.append(_peer(node, address, dial))
@@ -82,6 +103,16 @@ def _sizes(config: ServeConfig) -> Iterator[Finding]:
         )
 
 
+def _memory(config: ServeConfig, memory: int) -> Iterator[Finding]:
+    if memory and config.max_memory_bytes > memory:
+        yield warning(
+            "settings",
+            f"max-memory = {config.max_memory}",
+            f"this machine gives the node {memory / _MEBIBYTE:,.0f} MiB, so the system ends it before the limit counts",
+            f"set max-memory to half of the memory at most: {memory // (2 * _MEBIBYTE)}mb",
+        )
+
+
 def _is_loopback(address: str) -> bool:
     host = split_address(address)[0]
     try:
@@ -119,7 +150,7 @@ def _founders(config: ServeConfig) -> Iterator[Finding]:
         yield warning(
             "members",
             f"{founders} founders",
-            f"they survive no more failures than {founders - 1}",
+            survives(founders, "voters"),
             "found the cluster with 3 or 5 nodes",
         )
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from raft_core.node.security import TLS
+from raft_kv.certificates import certificate_step
 from raft_kv.cli import main
 from raft_kv.client_tls import TLS_VARIABLES, use_tls
 from raft_tls import Credentials
@@ -65,6 +68,36 @@ def test_existing_files_stay_and_renewal_keeps_the_key(tmp_path: Path) -> None:
     assert (tmp_path / "node-1.key").read_bytes() == key
     assert (tmp_path / "node-1.crt").read_bytes() != certificate
     assert not list(tmp_path.glob(".*"))
+
+
+def uris(directory: Path, node: int) -> list[str]:
+    """The URIs and addresses in a node's certificate."""
+    certificate = x509.load_pem_x509_certificate((directory / f"node-{node}.crt").read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [str(name.value) for name in names]
+
+
+def test_renewal_keeps_the_names_unless_others_are_given(tmp_path: Path) -> None:
+    certs(tmp_path, "init")
+    certs(tmp_path, "node", "1", "--cluster", "shop", "--address", "10.0.0.1")
+    certs(tmp_path, "node", "1", "--renew")
+    assert uris(tmp_path, 1) == ["raft://shop/1", "10.0.0.1"]
+    certs(tmp_path, "node", "1", "--renew", "--address", "kv1")
+    assert uris(tmp_path, 1) == ["raft://shop/1", "kv1"]
+
+
+def test_certificate_of_two_clusters_serves_both_also_by_the_command_that_restore_prints(tmp_path: Path) -> None:
+    certs(tmp_path, "init", "--cluster", "my shop")
+    certs(tmp_path, "node", "1", "--cluster", "my shop", "--address", "10.0.0.1")
+    step = shlex.split(certificate_step(1, "my shop", "shop-2", renew=True).partition("raft-kv certs ")[2])
+    assert certs(tmp_path, *step) == 0
+    assert uris(tmp_path, 1) == ["raft://shop-2/1", "raft://my%20shop/1", "10.0.0.1"]
+    tls = TLS(certificate=tmp_path / "node-1.crt", key=tmp_path / "node-1.key", authorities=tmp_path / "ca.crt")
+    for cluster in ("my shop", "shop-2"):
+        assert Credentials(tls, (cluster, 1)).state.expires > 0
+    new = shlex.split(certificate_step(9, "my shop", "shop-2", renew=False).partition("raft-kv certs ")[2])
+    assert certs(tmp_path, *new) == 0
+    assert uris(tmp_path, 9)[0] == "raft://shop-2/9"
 
 
 @pytest.mark.parametrize("words", [[], ["node"], ["node", "x"], ["node", "0"], ["client", "a/b"], ["nonsense"]])

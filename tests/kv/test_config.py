@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from raft_kv.cli import main
 from raft_kv.config import ServeConfig
 from raft_kv.serve_options import OPTIONS, given_values, serve_config
 from raft_kv.server import run
+from raft_kv.users import passwords
+from raft_kv.users.file import users_of_file
 from raft_storage import FileStore
 
 
@@ -488,6 +491,32 @@ def test_location_of_another_kind_of_store_is_refused_with_both_remedies(
 def test_old_name_of_a_command_is_answered_by_the_new_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["salvage", "--cluster", "c"]) == 2
     assert "recover-from-quorum-loss" in capsys.readouterr().err
+
+
+def test_misspelled_command_is_answered_by_the_likely_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["servve", "--id", "1"]) == 2
+    assert "did you mean serve?" in capsys.readouterr().err
+    assert main(["nonsense"]) == 2
+    assert "recover-from-quorum-loss" in capsys.readouterr().err
+
+
+def test_examples_of_the_help_keep_their_lines() -> None:
+    """A backslash that a string swallowed joins two lines of a command, with the blanks of the second between them."""
+    for name, command in cli.COMMANDS.items():
+        for line in (command.description + command.examples).splitlines():
+            assert len(line) <= 125, (name, line)
+            assert not re.search(r"[^#|] {7,}--", line.strip()), (name, line)
+
+
+def test_file_of_users_made_as_the_help_says_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(passwords, "_COST", 10)
+    rule = f"#{passwords.hash_password(b'pw')}"
+    shown = re.findall(r'echo "(.*)" >>? users.acl', cli.COMMANDS["hash-password"].examples)
+    lines = [re.sub(r"\$\(.*?\)", lambda _: rule, line) for line in shown]
+    file = tmp_path / "users.acl"
+    file.write_text("\n".join(lines) + "\n", "utf-8")
+    assert len(lines) == 2
+    users_of_file(str(file))
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in cli.COMMANDS)])

@@ -17,8 +17,8 @@ from raft_kv.config import ServeConfig
 from raft_kv.demo.cluster import Cluster, free_ports
 from raft_kv.doctor.disk import DiskFacts, check_data, check_disk, look_at_disk
 from raft_kv.doctor.finding import Finding, Level, exit_status, note, right, warning, wrong
-from raft_kv.doctor.nodes import Examined, check_nodes, examine
-from raft_kv.doctor.settings import check_settings
+from raft_kv.doctor.nodes import Examined, check_nodes, examine, survives
+from raft_kv.doctor.settings import check_settings, machine_memory
 from raft_kv.effective import effective_settings
 from raft_kv.node_client import NodeConnection, NodeReport
 from raft_kv.version import version
@@ -217,6 +217,38 @@ def test_data_are_verified_and_damage_is_told(tmp_path: Path) -> None:
     identity = tmp_path / "node" / "identity"
     identity.write_bytes(bytes([identity.read_bytes()[0] ^ 1]) + identity.read_bytes()[1:])
     assert [each.level for each in check_data(location)[0]] == [Level.WRONG]
+
+
+def test_data_of_another_node_or_cluster_than_the_configuration_are_told(tmp_path: Path) -> None:
+    location = Location("file", str(tmp_path / "node"))
+    open_store(location, node=4, cluster="shop").close()
+    assert bad(check_data(location, owner=("shop", 4))[0]) == set()
+    for owner in (("shop", 1), ("other", 4)):
+        assert bad(check_data(location, owner=owner)[0]) == {("data", Level.WRONG)}
+
+
+def test_doctor_compares_data_with_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("raft_kv.doctor.command.look_at_disk", lambda _: GOOD)
+    open_store(Location("file", str(tmp_path / "node")), node=4, cluster="shop").close()
+    file = tmp_path / "node.toml"
+    file.write_text(f'id = 1\ncluster = "other"\ndata = "{tmp_path / "node"}"\n', "utf-8")
+    assert main(["doctor", "--config", str(file)], {}) == 1
+    assert "node 4 of cluster 'shop'" in capsys.readouterr().out
+
+
+def test_limit_of_memory_beyond_the_machines_is_told() -> None:
+    limited = ServeConfig(id=1, max_memory="4gb")
+    assert ("settings", Level.WARNING) in bad(check_settings(limited, memory=2 * GIB))
+    assert not bad(check_settings(limited, memory=8 * GIB))
+    assert not bad(check_settings(limited, memory=0)), "unknown"
+    assert machine_memory() > 2**20
+
+
+@pytest.mark.parametrize(("count", "failures"), [(2, 0), (3, 1), (4, 1), (5, 2), (6, 2)])
+def test_number_of_failures_is_told_as_it_is(count: int, failures: int) -> None:
+    assert f" {failures} failure" in survives(count, "voters")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import subprocess
@@ -11,12 +12,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
+from rich.console import Console
 
+from raft_core.effects import RoleName
+from raft_core.explain import Explanation, Reason
+from raft_core.ids import ClusterId, Index, NodeId, Term
+from raft_core.membership import Members
+from raft_core.node.status import NodeStatus, Phase
+from raft_core.raft import Raft
+from raft_core.recovered import Identity
+from raft_core.status import Status
 from raft_kv.cli import main
 from raft_kv.demo.cluster import Cluster, free_ports
 from raft_kv.node_client import NodeReport, wait_until
-from raft_kv.status_command import exit_status
+from raft_kv.status import status_of_node
+from raft_kv.status_command import _shown, exit_status
 
 LED = NodeReport({"node": 1, "leader": 2})
 ALONE = NodeReport({"node": 1, "leader": 0})
@@ -29,6 +41,47 @@ DOWN = NodeReport(error="refused")
 )
 def test_exit_status_says_whether_a_leader_is_known(reports: list[NodeReport], status: int) -> None:
     assert exit_status(reports) == status
+
+
+def printed(*reports: dict[str, object]) -> str:
+    """What the command shows of nodes that say this."""
+    console = Console(file=io.StringIO(), width=200)
+    console.print(_shown({f"n{number}:1": NodeReport(each) for number, each in enumerate(reports)}))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_node_that_was_removed_has_no_role_in_the_table() -> None:
+    peers = [{"node": node, "connected": 1} for node in (1, 2, 3)]
+    common = {"role": "follower", "voters": [1, 2, 3], "peers": peers}
+    assert "no member" in printed({"node": 4, **common})
+    assert "no member" not in printed({"node": 3, **common})
+
+
+CORE = Raft.bootstrap(1, [1, 2, 3], seed=1).status()
+
+
+def told(core: Status | None, *explanations: Explanation) -> tuple[str, ...]:
+    """The sentences of RAFT EXPLAIN for node 1."""
+    seen = NodeStatus(
+        node=NodeId(1), identity=Identity(NodeId(1), ClusterId("c")), phase=Phase.RUNNING, role=RoleName.FOLLOWER,
+        term=Term(1), leader=NodeId(2), leader_address="", core=core, peers=(), addresses=(), waiting_clients=0,
+        waiting_bytes=0, forwarded=0, drops=(),
+    )  # fmt: skip
+    return status_of_node(seen, explanations).reasons
+
+
+def test_sentence_about_a_follower_does_not_read_as_if_it_led() -> None:
+    follows = Explanation("leader", Reason.FOLLOWS_LEADER, "node 2 leads", (NodeId(2),))
+    assert told(CORE, follows) == ("does not lead: node 2 leads",)
+
+
+def test_removed_node_says_which_entry_leaves_it_out() -> None:
+    without = attrs.evolve(CORE, members=Members((NodeId(2), NodeId(3))), members_index=Index(9))
+    stranger = Explanation("leader", Reason.NOT_A_MEMBER, "this node is not (yet, or no longer) a member")
+    (sentence,) = told(without, stranger)
+    assert "entry 9" in sentence
+    assert "2, 3" in sentence
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import attrs
 import pytest
 
 from raft_kv.client_session import Session
@@ -10,7 +13,7 @@ from raft_kv.clients import RequestBook
 from raft_kv.commands import LISTED
 from raft_kv.commands.documentation import DOCUMENTATION, arguments_of
 from raft_kv.local import _HANDLERS
-from tests.kv.test_client_session import START, Talk
+from tests.kv.test_client_session import PICTURE, START, Talk
 
 
 def code(reply: object) -> object:
@@ -113,6 +116,22 @@ def test_authentication_is_answered_in_redis_words() -> None:
     assert [code(reply) for reply in said[:4]] == ["ERR", b"OK", "WRONGPASS", "ERR"]
     assert "without any password configured" in str(said[0])
     assert code(said[-1]) == "WRONGPASS"
+
+
+@pytest.mark.parametrize("words", ["auth root secret", "hello 3 auth root secret"])
+@pytest.mark.parametrize(
+    ("changes", "answer"),
+    [
+        ({"voters": (), "members_index": 0, "leader": 0, "role": "follower"}, "CLUSTERDOWN"),  # waits for RAFT ADD
+        ({"leader": 0, "role": "follower"}, "CLUSTERDOWN"),  # may have users in its log
+        ({}, "WRONGPASS"),
+    ],
+)
+def test_node_that_may_lack_the_users_of_its_cluster_blames_no_password(
+    words: str, changes: dict[str, Any], answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.kv.test_client_session.PICTURE", attrs.evolve(PICTURE, **changes))
+    assert [code(reply) for reply in Talk().say(words)] == [answer]
 
 
 def test_a_connection_whose_select_failed_carries_nothing_out_until_it_is_mended() -> None:

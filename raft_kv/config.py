@@ -16,6 +16,7 @@ from raft_core.node.security import TLS, is_loopback
 from raft_core.settings import Settings
 from raft_kv.features import FEATURES
 from raft_kv.log_output import FORMATS, LEVELS
+from raft_kv.options import check_all
 from raft_kv.sizes import bytes_of
 from raft_storage.location import parse_location, store_class
 
@@ -115,6 +116,16 @@ class ServeConfig:
     """Limits of the node around the core."""
 
     def __attrs_post_init__(self) -> None:
+        check_all(
+            self._check_choices,
+            self._check_numbers,
+            lambda: check_name(self.cluster),
+            self._check_location,
+            self._check_ports,
+        )
+        self.node_config()
+
+    def _check_choices(self) -> None:
         for name, value, choices in (
             ("loop", self.loop, LOOPS),
             ("redis-role", self.redis_role, REDIS_ROLES),
@@ -125,6 +136,8 @@ class ServeConfig:
         ):
             if value not in choices:
                 raise SettingsError(f"{name} is one of {', '.join(choices)}, not {value!r}")
+
+    def _check_numbers(self) -> None:
         if not self.request_timeout > 0:
             raise SettingsError(f"request-timeout must be a positive number of seconds, not {self.request_timeout}")
         if self.max_clients < 1:
@@ -136,13 +149,15 @@ class ServeConfig:
             raise SettingsError("join needs the address of at least one peer: --peer ID=HOST:PORT")
         for node in (self.id, *self.peers):
             check_node(node)
-        check_name(self.cluster)
+
+    def _check_location(self) -> None:
         if "\0" in self.data:
             raise SettingsError(f"data must be a location, such as /var/lib/raft-kv or sqlite:PATH, not {self.data!r}")
         store_class(parse_location(self.directory))
+
+    def _check_ports(self) -> None:
         self._check_addresses()
         self._check_security()
-        self.node_config()
 
     def _check_addresses(self) -> None:
         named = {"listen": self.listen, "peer-listen": self.peer_listen, "advertise": self.advertise}

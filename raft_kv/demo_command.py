@@ -22,7 +22,9 @@ Watch a cluster survive the death of its leader.
 Starts real server processes on this machine, writes to them without pause, kills the leader
 with SIGKILL at a third of the time, restarts it at two thirds, and checks at the end, on every
 node, that every acknowledged write is there; then stops all, starts all, and checks again.
-Exit status 1 if anything was lost.
+
+Exit status 0: nothing was lost. 1: something was, or a node ended by itself. 130 after Ctrl-C, 143
+after SIGTERM: interrupted; all nodes are stopped, and --record has a picture of the part that ran.
 """
 _EXAMPLES: Final = """\
 examples:

@@ -25,9 +25,11 @@ from raft_core.errors import SettingsError
 __all__ = [
     "Names",
     "Option",
+    "SeveralWrong",
     "ValueAt",
     "Values",
     "add_flags",
+    "check_all",
     "known_names",
     "register",
     "structure",
@@ -210,6 +212,32 @@ class ValueAt(ValueError):
         self.name: Final = name
 
 
+@final
+class SeveralWrong(SettingsError):
+    """Several checks of a value have failed, each with an error of its own."""
+
+    def __init__(self, problems: Sequence[SettingsError]) -> None:
+        super().__init__("\n  ".join(map(str, problems)))
+        self.problems: Final = tuple(problems)
+
+
+def check_all(*checks: Callable[[], object]) -> None:
+    """Make all checks. Raise the `SettingsError` of the one that failed, or `SeveralWrong`."""
+    found = []
+    for check in checks:
+        try:
+            check()
+        except SettingsError as problem:
+            found.append(problem)
+    if found:
+        raise found[0] if len(found) == 1 else SeveralWrong(found)
+
+
+@final
+class _UnknownName(SettingsError):
+    """There is no value of this name."""
+
+
 _TRUTH: Final = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 
 
@@ -277,15 +305,43 @@ def register(of: type, hidden: Sequence[str] = (), **hooks: Callable[[Any], Any]
     _HIDDEN[of] = frozenset(hidden)
 
 
-def structure(values: Values, into: type[T]) -> T:
-    """Make a value of class `into`. Raise `SettingsError`, which names every wrong value and its origin."""
-    try:
-        return _CONVERTER.structure(values.tree, into)
-    except ClassValidationError as failure:
-        problems = list(_problems(failure, ()))
-        text = "\n  ".join(_described(values, names, problem) for names, problem in problems)
-        kinds = {type(problem) for _, problem in problems if isinstance(problem, SettingsError)}
-        raise (kinds.pop() if len(kinds) == 1 else SettingsError)(text) from None
+def structure(values: Values, into: type[T], tables: Sequence[str] = ()) -> T:
+    """Make a value of class `into`. Raise `SettingsError`, which names every wrong value and its origin.
+
+    A class whose fields cannot be made is not checked as a whole. So unknown names, and those of `tables` in which
+    something is wrong, are left out, to look at the rest once more.
+    """
+    problems: list[tuple[Names, Exception]] = []
+    tree: dict[str, Any] | None = values.tree
+    while tree is not None:
+        try:
+            made = _CONVERTER.structure(tree, into)
+        except ClassValidationError as failure:
+            found = list(_problems(failure, ()))
+            problems += found
+            tree = _rest(tree, found, tables)
+        else:
+            if not problems:
+                return made
+            tree = None
+    text = "\n  ".join(dict.fromkeys(_described(values, names, problem) for names, problem in problems))
+    kinds = {type(problem) for _, problem in problems if isinstance(problem, SettingsError)}
+    raise (kinds.pop() if len(kinds) == 1 else SettingsError)(text)
+
+
+def _rest(
+    tree: Mapping[str, Any], found: Sequence[tuple[Names, Exception]], tables: Sequence[str]
+) -> dict[str, Any] | None:
+    """Return the values without those found wrong; None if the others mean nothing without them."""
+    rest = {name: dict(value) if isinstance(value, dict) else value for name, value in tree.items()}
+    for names, problem in found:
+        if names and names[0] in tables:
+            rest.pop(names[0], None)
+        elif len(names) == 1 and isinstance(problem, _UnknownName):
+            del rest[names[0]]
+        else:
+            return None
+    return rest
 
 
 def _problems(failure: Exception, names: Names) -> Iterator[tuple[Names, Exception]]:
@@ -298,6 +354,9 @@ def _problems(failure: Exception, names: Names) -> Iterator[tuple[Names, Excepti
             yield from _problems(problem, names)
     elif isinstance(failure, ValueAt):
         yield (*names, failure.name), failure
+    elif isinstance(failure, SeveralWrong):
+        for each in failure.problems:
+            yield names, each
     elif isinstance(failure, ForbiddenExtraKeysError):
         for name in sorted(failure.extra_fields):
             yield (*names, name), _unknown(name, failure.cl)
@@ -309,7 +368,7 @@ def _unknown(name: str, of: type) -> SettingsError:
     known = known_names(of)
     likely = get_close_matches(name, known, 1)
     hint = f"did you mean {likely[0]}?" if likely else f"known are {', '.join(known)}"
-    return SettingsError(f"there is no setting {name!r}; {hint}")
+    return _UnknownName(f"there is no setting {name!r}; {hint}")
 
 
 def known_names(of: type) -> list[str]:

@@ -204,7 +204,7 @@ def serve_config(given: Values | Mapping[str, Any]) -> ServeConfig:
     host = values.tree.setdefault("host", {})
     if isinstance(host, dict):
         host.setdefault("leader_wait", LEADER_WAIT)
-    return structure(values, ServeConfig)
+    return structure(values, ServeConfig, tables=("settings", "host"))
 
 
 def _peers(table: object) -> dict[int, str]:

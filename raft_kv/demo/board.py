@@ -107,12 +107,16 @@ def big(number: int) -> tuple[str, str, str]:
     return first, second, third
 
 
-def draw(board: Board, events: int = 12, width: int = 96) -> RenderableType:
-    """Draw the board with the last so many events, in lines of at most `width` columns, none of which wraps."""
+def draw(board: Board, events: int = 12, width: int = 96, *, wraps: bool = False) -> RenderableType:
+    """Draw the board with the last so many events, in lines of at most `width` columns.
+
+    A line that is too long is cut, so that the board keeps its height; with `wraps`, an event takes several lines.
+    """
     parts: list[RenderableType] = [_headline(board), _curve(board, width), Text()]
     if board.rows:
         parts += [_nodes(board.rows, width), Text()]
-    parts += [_event(when, sentence) for when, sentence in board.told[-events:]]
+    event = _whole_event if wraps else _event
+    parts += [event(when, sentence) for when, sentence in board.told[-events:]]
     if board.pause is not None or board.lost is not None:
         parts += [Text(), _results(board, width)]
     if board.try_next:
@@ -184,6 +188,14 @@ def _nodes(rows: Sequence[Row], width: int) -> Table:
 
 def _event(when: float, sentence: str) -> Text:
     return _line((f"{when:6.1f} s  ", "dim"), (sentence, "default"))
+
+
+def _whole_event(when: float, sentence: str) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(width=8, no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row(Text(f"{when:6.1f} s", "dim"), Text(sentence))
+    return table
 
 
 def _results(board: Board, width: int) -> RenderableType:

@@ -63,6 +63,8 @@ class _Lines:
         now = time.monotonic()
         if now - self._last < 1.0 or board.rate is None:
             return
+        if self._last < 0:
+            print("           of each node: role / t term / c entries committed / a entries applied", flush=True)
         self._last = now
         nodes = "  ".join(_line(row) for row in board.rows)
         when = now - board.started
@@ -95,6 +97,7 @@ class _Live:
 
     _console: Console
     _live: Live = attrs.field(init=False)
+    _shown: Board | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self._live = Live(console=self._console, auto_refresh=False)
@@ -104,15 +107,22 @@ class _Live:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._shown is not None:  # the last picture stays, so it has to keep its height no longer
+            self._draw(self._shown, wraps=True)
         self._live.stop()
 
     def tell(self, board: Board) -> None:
         self.show(board)
 
     def show(self, board: Board) -> None:
+        self._shown = board
+        self._draw(board, wraps=False)
+        self._live.refresh()
+
+    def _draw(self, board: Board, *, wraps: bool) -> None:
         width, height = self._console.size
         events = max(2, height - 1 - lines_beside_events(board, width))
-        self._live.update(draw(board, events, width), refresh=True)
+        self._live.update(draw(board, events, width, wraps=wraps))
 
     def end(self, board: Board) -> None:
         return None  # the board stays on the terminal

@@ -73,9 +73,12 @@ _SVG: Final = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {h
 
 def check_writable(path: Path) -> None:
     """Raise `CallerError` if no picture can be written there; better before the run than after it."""
+    is_new = not path.exists()
     try:
         with path.open("ab"):
             pass
+        if is_new:  # an empty file would look like a picture if the run is interrupted
+            path.unlink()
     except OSError as failure:
         raise CallerError(f"the picture cannot be written: {failure}") from None
 

@@ -73,7 +73,11 @@ def demo_location(text: str) -> tuple[str, Path | None]:
 
 
 def run_demo(options: DemoOptions) -> int:
-    """Run the story; return the exit status: 0 if nothing was lost, 1 if something was, or a node died by itself."""
+    """Run the story; return the exit status.
+
+    0 if nothing was lost; 1 if something was, or a node died by itself; 128 and the number of the signal that
+    interrupted it, as shells count (130 after Ctrl-C).
+    """
     if options.nodes < _LEAST_NODES:
         raise CallerError(f"the demo needs at least {_LEAST_NODES} nodes: fewer do not survive the death of one")
     if options.directory is not None and options.directory.exists() and any(options.directory.iterdir()):
@@ -89,9 +93,9 @@ def run_demo(options: DemoOptions) -> int:
     except (NodeDied, TimeoutError, Failed) as failure:
         print_line(f"raft-kv demo: {failure}")
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         print_line("interrupted; all nodes are stopped")  # not by print: its terminal may be gone
-        return 1
+        return 128 + (interruption.args[0] if interruption.args else signal.SIGINT)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -100,7 +104,12 @@ def run_demo(options: DemoOptions) -> int:
 def _tell(options: DemoOptions, directory: Path, guard: IO[bytes] | None) -> int:
     try:
         with Cluster(directory, options.loop, options.store, held=None if guard is None else guard.fileno()) as cluster:
-            return _Story(options, cluster).run()
+            story = _Story(options, cluster)
+            try:
+                return story.run()
+            except KeyboardInterrupt:
+                story.record("interrupted")
+                raise
     finally:
         if options.keep and guard is not None:
             guard.write(b"keep\n")
@@ -117,11 +126,11 @@ def _temporary() -> Iterator[tuple[Path, IO[bytes]]]:
         yield directory, guard.stdin
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
+def _interrupt(number: int, _frame: FrameType | None) -> None:
     """End the demo as Ctrl-C does, so that no node outlives it; a closed terminal may send its signal twice."""
-    for number in stop_signals():
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    for each in stop_signals():
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt(number)
 
 
 @final
@@ -161,12 +170,19 @@ class _Story:
             self.board.lost = self.lost
             self.board.try_next = "" if self.options.keep else _NEXT[self.options.story]
         self.display.end(self.board)
-        if self.options.record is not None:
-            write_picture(self.board, self.options.record)
-            print(f"picture              {self.options.record}", flush=True)
+        self.record()
         if self.options.keep:
             self._keep()
         return 1 if self.lost else 0
+
+    def record(self, end: str = "") -> None:
+        """Write the picture if it was asked for; `end` tells why the story ends early."""
+        if self.options.record is None:
+            return
+        if end:
+            self.board.told.append((time.monotonic() - self.board.started, end))
+        write_picture(self.board, self.options.record)
+        print_line(f"picture              {self.options.record}")
 
     def _begin(self) -> None:
         options = self.options

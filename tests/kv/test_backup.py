@@ -159,6 +159,21 @@ def test_old_cluster_name_and_used_directory_are_refused(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("node", "names"), [("1", "--cluster other --cluster demo --renew"), ("9", "--cluster other\n")]
+)
+def test_restore_tells_which_certificate_the_node_needs(
+    node: str,
+    names: str,
+    story: tuple[Path, dict[bytes, bytes], dict[bytes, bytes]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["restore", str(story[0] / "quiet"), "--new-cluster", "other", "--data", str(tmp_path / "n"), "--id", node]
+    assert main(words, {}) == 0
+    assert f"raft-kv certs node {node} {names}" in capsys.readouterr().err
+
+
 def test_verify_tells_keys_and_leaves_every_store_as_it_was(
     story: tuple[Path, dict[bytes, bytes], dict[bytes, bytes]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -176,6 +176,26 @@ def test_tls_to_a_port_without() -> None:
         thread.join()
 
 
+@pytest.mark.parametrize(("words", "reply"), [(["ping"], b"+PONG\r\n"), (["ping", "--ready"], b":0\r\n")])
+def test_node_that_knows_no_users_yet_is_asked_without_a_password(
+    words: list[str], reply: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDISCLI_USER", "root")
+    monkeypatch.setenv("REDISCLI_AUTH", "secret")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            with listener.accept()[0] as plain:
+                for each in (b"-CLUSTERDOWN this node is not part of a cluster yet\r\n", reply):
+                    plain.recv(1000)
+                    plain.sendall(each)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert main([*words, f"127.0.0.1:{listener.getsockname()[1]}"], {}) == 0
+        thread.join()
+
+
 @pytest.mark.parametrize("reply", ["ERR unknown command", "LOADING", ""])
 def test_other_replies_have_no_remedy_of_these(reply: str) -> None:
     assert reply_remedy(reply, "bob") == ""

@@ -410,6 +410,40 @@ def test_all_wrong_values_are_named_at_once(served: list[ServeConfig], capsys: p
     assert not served
 
 
+def test_mistakes_of_different_kinds_in_a_file_are_named_at_once(
+    served: list[ServeConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text(
+        """
+        id = 1
+        colour = "red"
+        listen = "10.0.0.1:6379"
+        log-level = "loud"
+        data = "tape:x"
+        [settings]
+        election-tick = 50
+        heartbeat-ticks = 500
+        [host]
+        tick = 0
+        """,
+        "utf-8",
+    )
+    assert main(["serve", "--config", str(file)]) == 2
+    told = capsys.readouterr().err
+    for word in ("colour", "election-tick:", "tick", "listen", "loud", "tape"):
+        assert word in told, told
+    assert len(told.splitlines()) == len(set(told.splitlines()))
+
+    file.write_text('id = 1\ncolour = 3\nlisten = "10.0.0.1:6379"\n[settings]\nheartbeat_ticks = 500\n', "utf-8")
+    assert main(["serve", "--config", str(file)]) == 2
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 3
+    for word in ("colour", "heartbeat_ticks", "listen"):
+        assert word in told
+    assert not served
+
+
 def test_unknown_variable_is_warned_about_but_not_those_of_kubernetes(monkeypatch: pytest.MonkeyPatch) -> None:
     warned: list[str] = []
     monkeypatch.setattr(cli, "_run", lambda _, warnings: warned.extend(warnings))

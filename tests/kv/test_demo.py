@@ -129,6 +129,30 @@ def test_demo_refuses_a_picture_that_cannot_be_written_before_it_starts(
     assert not (tmp_path / "demo").exists()
 
 
+@pytest.mark.parametrize("before", [None, "an earlier picture"])
+@pytest.mark.parametrize(("number", "status"), [(None, 130), (signal.SIGTERM, 143)])
+def test_interrupted_demo_says_so_and_keeps_a_picture(
+    number: int | None, status: int, before: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "demo.svg"
+    if before is not None:
+        path.write_text(before, "utf-8")
+    seen: list[str | None] = []
+
+    def interrupt(story: _Story) -> None:
+        seen.append(path.read_text("utf-8") if path.exists() else None)
+        story._tell("the story so far")
+        raise KeyboardInterrupt(*([] if number is None else [number]))
+
+    monkeypatch.setattr(_Story, "_begin", interrupt)
+    assert main(["demo", "--record", str(path), "--data", str(tmp_path / "demo")], {}) == status
+    assert seen == [before], "nothing is written before the end"
+    words = "".join(ElementTree.fromstring(path.read_text("utf-8")).itertext()).replace("\u00a0", " ")
+    assert "the story so far" in words
+    assert "interrupted" in words
+    assert [each.name for each in tmp_path.iterdir()] == ["demo.svg"]
+
+
 def test_curve_shows_pauses_as_gaps() -> None:
     assert sparkline([0, 1, 8, 16, 12, 0.1]) == ("   ▇▃ ", " ▁███▁")
     assert sparkline([]) == ("", "")

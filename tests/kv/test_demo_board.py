@@ -75,6 +75,16 @@ def test_no_line_of_the_board_wraps(width: int, nodes: int) -> None:
     assert lines[-1] == "try next  raft-kv demo --story membership"
 
 
+@pytest.mark.parametrize("width", [60, 96])
+def test_last_picture_has_every_word_of_its_events(width: int) -> None:
+    console = Console(width=width, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(draw(board(), 3, width, wraps=True))
+    lines = capture.get().splitlines()
+    assert max(map(cell_len, lines)) <= width
+    assert " ".join(capture.get().split()).count(LONG) == 3
+
+
 PROGRAM = """
 from raft_kv.demo.display import choose
 from tests.kv.test_demo_board import board

@@ -58,7 +58,7 @@ def test_node_that_was_removed_has_no_role_in_the_table() -> None:
     assert "no member" not in printed({"node": 3, **common})
 
 
-CORE = Raft.bootstrap(1, [1, 2, 3], seed=1).status()
+CORE = Raft.bootstrap(1, [1, 2, 3], seed=1).status
 
 
 def told(core: Status | None, *explanations: Explanation) -> tuple[str, ...]:

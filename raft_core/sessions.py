@@ -28,10 +28,10 @@ from struct import Struct
 from typing import Final, NewType, TypeAlias, final
 
 import attrs
-import msgspec
 
 from raft_core.errors import CallerError, SettingsError
 from raft_core.ids import MAX_INT63, Index
+from raft_core.session_table import Session, SnapshotMalformed, TablePieces, table_chunks
 from raft_core.state_machine import ApplyUnanswered, StateMachine, preparer, unanswered
 from raft_core.structs import Value
 
@@ -65,7 +65,6 @@ _COMMAND: Final = 2
 _HEAD: Final = Struct("<BQ")
 _LIMITS: Final = Struct("<QQQ")
 _NAMES: Final = Struct("<QQQ")
-_LENGTH: Final = Struct("<I")
 _PORTION: Final = 64
 """Ended sessions to remove with each entry."""
 
@@ -181,62 +180,6 @@ class SessionLimits:
                 raise SettingsError(f"{name} must be positive and fit 63 bits, not {getattr(self, name)}")
 
 
-class SnapshotMalformed(ValueError):
-    """A snapshot does not begin with a session table: it is of another machine, or of a newer release."""
-
-
-@final
-class _Session:
-    """One open session. Invariant: no result is kept below `lowest`."""
-
-    __slots__ = ("last_used", "lowest", "moment", "results")
-
-    def __init__(self, last_used: int, lowest: int, results: dict[int, bytes], moment: int) -> None:
-        self.last_used = last_used
-        self.lowest = lowest
-        self.results = results  # sequence -> reply, in the order of applying
-        self.moment = moment  # snapshots begun before this object was made: later ones may read it
-
-    def copy(self, moment: int) -> _Session:
-        """Return a copy of this session, to be changed."""
-        return _Session(self.last_used, self.lowest, dict(self.results), moment)
-
-    def forget_below(self, lowest: int) -> None:
-        """Drop the results below `lowest`, confirmed by the client. The cost is about linear in the dropped ones."""
-        results = self.results
-        gone: Iterable[int] = range(self.lowest, lowest)
-        if lowest - self.lowest > len(results):
-            gone = [known for known in results if known < lowest]
-        for sequence in gone:
-            results.pop(sequence, None)
-        self.lowest = max(self.lowest, lowest)
-
-
-@final
-class _TableHead(Value, frozen=True, array_like=True):
-    """The first record of a snapshot."""
-
-    version: int
-    now: int
-    limits: tuple[int, int, int]
-    sessions: int
-
-
-@final
-class _TableRow(Value, frozen=True, array_like=True):
-    """A record per session, least recently used first."""
-
-    session: int
-    last_used: int
-    lowest: int
-    results: tuple[tuple[int, bytes], ...]
-
-
-_VERSION: Final = 1
-_HEAD_DECODER: Final = msgspec.msgpack.Decoder(_TableHead)
-_ROW_DECODER: Final = msgspec.msgpack.Decoder(_TableRow)
-
-
 @final
 class Sessions:
     """A machine which applies each command of a session once, wrapped around any other machine.
@@ -266,8 +209,8 @@ class Sessions:
         self._limits = SessionLimits()
         self._now = 0
         # Least recently used first, hence sorted by `last_used`. Expired sessions are removed in portions.
-        self._sessions: dict[int, _Session] = {}
-        self._rubbish: deque[_Session] = deque()  # ended, to be freed in portions
+        self._sessions: dict[int, Session] = {}
+        self._rubbish: deque[Session] = deque()  # ended, to be freed in portions
         self._moment = 0  # snapshots begun so far
 
     @property
@@ -363,22 +306,20 @@ class Sessions:
         limits = (self._limits.max_sessions, self._limits.max_results, self._limits.lifetime)
         held = list(self._sessions.items())[self._ended() :]
         self._moment += 1
-        return _chunks(_TableHead(_VERSION, self._now, limits, len(held)), held, iter(self._machine.snapshot()))
+        return table_chunks(self._now, limits, held, iter(self._machine.snapshot()))
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace table and inner state. Raise `SnapshotMalformed` before the inner machine is changed."""
-        pieces = _Pieces(chunks)
+        pieces = TablePieces(chunks)
+        head = pieces.head()
         try:
-            head = _HEAD_DECODER.decode(pieces.record())
-            if head.version != _VERSION:
-                raise SnapshotMalformed(f"the session table has version {head.version}, this release reads {_VERSION}")
             limits = SessionLimits(*head.limits)
-            sessions: dict[int, _Session] = {}
-            for _ in range(head.sessions):
-                row = _ROW_DECODER.decode(pieces.record())
-                sessions[row.session] = _Session(row.last_used, row.lowest, dict(row.results), self._moment)
-        except (msgspec.MsgspecError, SettingsError) as failure:
+        except SettingsError as failure:
             raise SnapshotMalformed(f"the snapshot does not begin with a session table: {failure}") from failure
+        sessions: dict[int, Session] = {}
+        for _ in range(head.sessions):
+            row = pieces.row()
+            sessions[row.session] = Session(row.last_used, row.lowest, dict(row.results), self._moment)
         self._machine.restore(pieces.rest())
         self._limits, self._now, self._sessions = limits, head.now, sessions
 
@@ -418,7 +359,7 @@ class Sessions:
             self._limits = SessionLimits(*numbers)
         while len(self._sessions) >= self._limits.max_sessions:
             self._evict()
-        self._sessions[index] = _Session(self._now, 1, {}, self._moment)
+        self._sessions[index] = Session(self._now, 1, {}, self._moment)
         return _REGISTERED + index.to_bytes(8, "little")
 
     def _evict(self) -> None:
@@ -457,56 +398,3 @@ def _kind_of(command: bytes) -> int:
     if kind == _REGISTER and len(command) == _HEAD.size + _LIMITS.size:
         return kind
     return kind if kind == _PLAIN else -1
-
-
-# Snapshots: records with a length prefix, then the chunks of the inner machine.
-
-
-def _chunks(head: _TableHead, held: list[tuple[int, _Session]], inner: Iterator[bytes]) -> Iterator[bytes]:
-    yield _record(head)
-    held.reverse()
-    while held:
-        number, session = held.pop()
-        yield _record(_TableRow(number, session.last_used, session.lowest, tuple(session.results.items())))
-    yield from inner
-
-
-def _record(record: _TableHead | _TableRow) -> bytes:
-    data = msgspec.msgpack.encode(record)
-    return _LENGTH.pack(len(data)) + data
-
-
-@final
-class _Pieces:
-    """Reads records from chunks of any size; then the rest, chunk by chunk."""
-
-    __slots__ = ("_at", "_chunks", "_waiting")
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-        self._waiting = bytearray()
-        self._at = 0
-
-    def record(self) -> bytes:
-        """Return the next record. Raise `SnapshotMalformed` at the end of the chunks."""
-        (length,) = _LENGTH.unpack(self._take(_LENGTH.size))
-        return self._take(length)
-
-    def rest(self) -> Iterator[bytes]:
-        """Yield all bytes after the records."""
-        if self._at < len(self._waiting):
-            yield bytes(self._waiting[self._at :])
-        self._waiting.clear()
-        yield from self._chunks
-
-    def _take(self, length: int) -> bytes:
-        if len(self._waiting) - self._at < length:
-            del self._waiting[: self._at]
-            self._at = 0
-            while len(self._waiting) < length:
-                chunk = next(self._chunks, None)
-                if chunk is None:
-                    raise SnapshotMalformed("the snapshot ends within the session table")
-                self._waiting += chunk
-        start, self._at = self._at, self._at + length
-        return bytes(self._waiting[start : self._at])

@@ -143,6 +143,7 @@ BESIDE = {  # modules of the core that may use the protocol, and that the protoc
     "state_machine",
     "typed_state_machine",
     "backup_format",
+    "session_table",
     "sessions",
     "store",
     "quorum_loss",

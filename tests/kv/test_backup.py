@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -184,7 +185,7 @@ def test_verify_tells_keys_and_leaves_every_store_as_it_was(
     assert run_verify(VerifyOptions(file=[str(place / "quiet")])) == 0
     assert f"{len(after):,} keys" in capsys.readouterr().err
 
-    for kind in KINDS:
+    for kind in [kind for kind in KINDS if kind != "mdbx" or find_spec("mdbx")]:  # no wheel for Python 3.14
         location = Location(kind, str(tmp_path / kind))
         _, recovered = restore_backup(place / "quiet", location, node=7, cluster="other")
         assert recovered.snapshot is not None

@@ -1161,7 +1161,7 @@ MUTANTS: Final = (
         """,
         """
         if session is None:
-            session = _Session(self._now, lowest, {}, self._moment)
+            session = Session(self._now, lowest, {}, self._moment)
         """,
         _SESSIONS,
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -27,6 +28,8 @@ from raft_storage.open import open_disk
 from raft_tls import LOOK_SECONDS, Credentials, credentials_of, with_tls
 
 __all__ = ["Node", "open_node"]
+
+_LOG: Final = logging.getLogger("raft")
 
 
 class Node(LoopNode):
@@ -93,6 +96,8 @@ async def _running(node: Node, loop: Loop | AsyncioLoop, listener: Listener, con
     patience = config.shutdown_timeout
     async with anyio.create_task_group() as group:
         body, tasks = anyio.CancelScope(), anyio.CancelScope(shield=True)
+        if config.log_alarms:
+            group.start_soon(loop.log_alarms, config.node, _LOG.warning)
         group.start_soon(_tasks, loop, listener, config.limits, node.credentials, body, tasks)
         try:
             with body:

@@ -271,6 +271,7 @@ class ServeConfig:
             listen=self.peer_listen if own != self.peer_listen or self.advertise else "",
             settings=attrs.evolve(self.settings, features=FEATURES),
             limits=self.host,
+            log_alarms=False,  # the server logs them, with more
         )
 
     def _check_own_place(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -23,6 +24,8 @@ from raft_trio.connections import Connections, listening
 from raft_trio.loop import Loop
 
 __all__ = ["Node", "open_node"]
+
+_LOG: Final = logging.getLogger("raft")
 
 
 class Node(LoopNode):
@@ -91,6 +94,8 @@ async def _running(
     patience = config.shutdown_timeout
     async with trio.open_nursery() as nursery:
         body, tasks = trio.CancelScope(), trio.CancelScope(shield=True)
+        if config.log_alarms:
+            nursery.start_soon(loop.log_alarms, config.node, _LOG.warning)
         nursery.start_soon(_tasks, loop, listeners, config.limits, node.credentials, body, tasks)
         try:
             with body:

@@ -152,6 +152,8 @@ class NodeConfig:
     """Keep a recording of the core's events, of at most this many bytes, for `Node.recording`; 0: none. It costs about
     a microsecond per event.
     """
+    log_alarms: bool = attrs.field(default=True, kw_only=True)
+    """Whether the adapter logs each alarm as a warning of the logger `raft`, besides `Node.alarms`."""
 
     def __new__(cls, *_given: object, **named: object) -> Self:
         """Refuse the keywords of release 0.1 with the new ones."""

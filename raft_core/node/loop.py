@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Final, Generic, Protocol, Self, TypeVar
 
 from raft_core.backup_format import BackupReader
@@ -143,6 +144,13 @@ class NodeLoop(ABC):
     def read(self, feed: Feed[T], past: int) -> AsyncIterator[T]:
         """Yield the last `past` items of `feed`, then new ones as they come, until the node ends."""
         return _Reader(self, feed, past)
+
+    async def log_alarms(self, node: int, warn: Callable[[str], object]) -> None:
+        """Call `warn` with each alarm in words, until the node ends. What `warn` raises is ignored."""
+        async for alarm in self.read(self.driver.alarms, past=64):
+            about = f", about node {alarm.peer}" if alarm.peer else ""
+            with suppress(Exception):  # a handler of the user's must not end the node
+                warn(f"node {node}{about}: {alarm.text} ({alarm.kind})")
 
     async def back_up(self, label: str, timeout: float | None) -> AsyncGenerator[bytes]:
         """Yield the pieces of a backup, in order."""

@@ -13,6 +13,7 @@ __all__ = [
     "CALL",
     "ENABLE",
     "HEAD",
+    "REFUSED",
     "SKIP",
     "ReplyKind",
     "encode_enable",
@@ -23,7 +24,8 @@ __all__ = [
 
 HEAD: Final = Struct("<BQH")
 """Of a command: its kind, its time, the version that it needs."""
-CALL, ENABLE, BEGIN, SKIP = range(4)
+CALL, ENABLE, BEGIN, SKIP, REFUSED = range(5)
+"""`REFUSED`: a call that the leader did not understand. No replica carries it out, whatever its own code has."""
 _INDEX: Final = Struct("<Q")
 
 

@@ -20,7 +20,7 @@ and its body runs on every replica, in the order of the log. Nothing else may ch
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Mapping
 from functools import update_wrapper
 from hashlib import blake2b
 from random import Random
@@ -56,6 +56,7 @@ __all__ = [
     "Replicated",
     "Site",
     "command",
+    "fields_in_class",
     "query",
 ]
 
@@ -125,6 +126,18 @@ class Binding:
         return self.moments.get(get_ident())
 
 
+_IN_CLASS: Final[dict[type, frozenset[str]]] = {}
+
+
+def fields_in_class(kind: type) -> frozenset[str]:
+    """Return the names that may be fields whatever `__init__` does: annotations, defaults and slots of the class."""
+    found = _IN_CLASS.get(kind)
+    if found is None:
+        names = [name for base in kind.__mro__ for name in (*vars(base), *inspect.get_annotations(base))]
+        found = _IN_CLASS[kind] = frozenset(names)
+    return found
+
+
 class Replicated:
     """Base of replicated classes; see the module. Fields hold plain values, containers, attrs classes, dataclasses.
 
@@ -141,6 +154,10 @@ class Replicated:
     """Further exceptions that commands raise on purpose."""
     classes: ClassVar[tuple[type, ...]] = ()
     """Further attrs classes, dataclasses and enums in the state, beside those in annotations."""
+    old_fields: ClassVar[Mapping[str, str | None]] = {}
+    """Fields that snapshots of older code have and this class has not: the field that takes the value, or None to drop
+    it. A snapshot with any other field ends the node, for its value would be lost: `{"amount": "total", "note": None}`.
+    """
     checks_types: ClassVar[bool] = False
     """Whether a call raises `TypeError`, before anything is sent, if an argument annotated as `str`, `int`, `float` or
     `bool` is none. A name that is a number, beside others that are texts, could be put into no sorted list.
@@ -159,6 +176,10 @@ class Replicated:
         binding = self._binding
         if binding.name and binding.moment_here() is None:
             raise CallerError(f"{name} is replicated: only a command may change it")
+        if binding.name and name not in fields_in_class(type(self)) and not hasattr(self, name):
+            raise CallerError(
+                f"{name} is a new field: give it its first value in __init__, or annotate it in the class"
+            )
         object.__setattr__(self, name, value)
 
     @property

@@ -10,11 +10,11 @@ import attrs
 
 from raft_core.errors import CallerError
 from raft_objects.codec import Codec, classes_in
-from raft_objects.declare import Command, Query, Replicated
-from raft_objects.errors import CommandError
+from raft_objects.declare import Command, Query, Replicated, fields_in_class
+from raft_objects.errors import CommandError, VersionUnknown
 from raft_objects.fields import copy_fields
 
-__all__ = ["Entry", "entry_of"]
+__all__ = ["Entry", "entry_of", "take_old_fields"]
 
 _DECLARED: Final = (CommandError, ValueError, LookupError, TypeError)
 
@@ -32,6 +32,25 @@ class Entry:
     queries: dict[str, Query[..., Any]]
     declared: tuple[type[Exception], ...]
     initial: dict[str, Any]
+
+
+def take_old_fields(entry: Entry, fields: dict[str, Any]) -> None:
+    """Rename or drop the fields of a snapshot as the class's `old_fields` says.
+
+    Raise `VersionUnknown` for a field that the class does not have: its value would be lost.
+    """
+    kind = type(entry.instance)
+    for old, new in kind.old_fields.items():
+        if old in fields and old not in entry.initial:
+            value = fields.pop(old)
+            if new is not None:
+                fields.setdefault(new, value)
+    unknown = sorted(fields.keys() - entry.initial.keys() - fields_in_class(kind))
+    if unknown:
+        raise VersionUnknown(
+            f"the snapshot has the fields {', '.join(unknown)} of {entry.name!r}, which {kind.__name__} lacks: start"
+            " the code that wrote it, or name in old_fields the field that takes each value, None to drop it"
+        )
 
 
 def _hints_of(kind: type) -> list[Any]:

@@ -29,10 +29,10 @@ from raft_core.ids import MAX_INT63
 from raft_core.node.opening import Opening
 from raft_core.sessions import SessionLimits, Sessions
 from raft_core.state_machine import StateMachine
-from raft_objects.calls import BEGIN, CALL, ENABLE, HEAD, SKIP, ReplyKind, encode_reply, index_in
+from raft_objects.calls import BEGIN, CALL, ENABLE, HEAD, REFUSED, SKIP, ReplyKind, encode_reply, index_in
 from raft_objects.codec import copied
 from raft_objects.declare import OPENERS, Command, Moment, Query, Replicated, Site
-from raft_objects.entries import Entry, entry_of
+from raft_objects.entries import Entry, entry_of, take_old_fields
 from raft_objects.errors import CommandFailed, NotDeterministic, ReplicasDiffer, VersionUnknown
 from raft_objects.fields import copy_fields, copy_for_snapshot, fields_of, set_fields
 from raft_objects.guard import watched
@@ -195,7 +195,7 @@ class Objects(StateMachine):
     # The state machine.
 
     def prepare(self, command: bytes, now: int) -> bytes:
-        """Stamp cluster time into the command.
+        """Stamp cluster time into the command, and the version that it needs. Mark a call that is not understood.
 
         An exception refuses it: `CommandFailed` while the leader holds, and `VersionUnknown` for a version that the
         leader does not know. It need not end by an entry of its own.
@@ -210,6 +210,12 @@ class Objects(StateMachine):
             raise CommandFailed(held.text)
         elif kind in (ENABLE, BEGIN) and needs > self.version:
             raise VersionUnknown(f"the leader knows version {self.version}, not {needs}: start the newer release there")
+        elif kind == CALL and needs <= self.version:
+            found = self._call_in(command[HEAD.size :])
+            if found is None:
+                kind = REFUSED
+            elif self._enabled < self.version:  # what the command says of itself is a client's word
+                needs = max(needs, self._needs(*found))
         return HEAD.pack(kind, min(max(now, 0), MAX_INT63), needs) + command[HEAD.size :]
 
     def latest_time(self) -> int:
@@ -241,18 +247,16 @@ class Objects(StateMachine):
         self._begun = True
         if needs > self._enabled:
             return encode_reply(ReplyKind.NOT_ENABLED, self._enabled)
-        found = self._decoded(command[HEAD.size :]) if kind == CALL else None
-        if found is None:
+        if kind != CALL:
             return encode_reply(ReplyKind.UNKNOWN)
-        entry, name, arguments = found
-        method = entry.commands.get(name)
-        if method is None or method.since > self._enabled or 0 < method.until <= self._enabled:
-            return encode_reply(ReplyKind.UNKNOWN)
-        if self._enabled < self.version and self._needs(entry, method, arguments) > self._enabled:
-            return encode_reply(ReplyKind.UNKNOWN)  # what the command says of itself is a client's word
-        try:
-            method.signature.bind(**arguments)
-        except TypeError:
+        found = self._call_in(command[HEAD.size :])
+        if found is None:  # the leader did understand it, so this code differs: to go on would be to lose the command
+            raise VersionUnknown(
+                f"the entry at {index} is a call that this code does not understand{self._name_in(command)}: a command"
+                " or a parameter was removed or added without until= or since=. Start the code that the others run"
+            )
+        entry, method, arguments = found
+        if method.since > self._enabled or 0 < method.until <= self._enabled:
             return encode_reply(ReplyKind.UNKNOWN)
         return self._run(entry, method, arguments, index)
 
@@ -285,6 +289,27 @@ class Objects(StateMachine):
             raise
         except Exception:
             return None
+
+    def _call_in(self, body: bytes) -> tuple[Entry, Command[..., Any], dict[str, Any]] | None:
+        """Return object, command and arguments; None if this code has no such command with such parameters."""
+        found = self._decoded(body)
+        method = None if found is None else found[0].commands.get(found[1])
+        if found is None or method is None:
+            return None
+        try:
+            method.signature.bind(**found[2])
+        except TypeError:
+            return None
+        return found[0], method, found[2]
+
+    @staticmethod
+    def _name_in(command: bytes) -> str:
+        """Return the name of a call that is not understood, in parentheses; "" if it has none."""
+        try:
+            name, method, _ = msgspec.msgpack.decode(command[HEAD.size :])
+        except (msgspec.DecodeError, TypeError, ValueError):
+            return ""
+        return f" ({name}.{method})"
 
     def _run(self, entry: Entry, method: Command[..., Any], arguments: dict[str, Any], index: int) -> bytes:
         instance, binding = entry.instance, entry.instance._binding
@@ -384,7 +409,10 @@ class Objects(StateMachine):
         return written_snapshot(Head(self._enabled, self._begun, self._now, self._skipped), held, dict(self._unclaimed))
 
     def restore(self, chunks: Iterable[bytes]) -> None:
-        """Replace all fields. A field that the snapshot lacks begins as `__init__` made it."""
+        """Replace all fields. A field that the snapshot lacks begins as `__init__` made it.
+
+        Raise `VersionUnknown`, with nothing changed, for a field that the snapshot has and the class lacks.
+        """
         contents = read_snapshot(chunks, {name: entry.codec for name, entry in self._entries.items()})
         head = contents.head
         if head.enabled > self.version:
@@ -392,6 +420,8 @@ class Objects(StateMachine):
                 f"the snapshot is of version {head.enabled} of the objects, and this process knows {self.version}:"
                 " start the newer release here"
             )
+        for name, fields in contents.fields.items():
+            take_old_fields(self._entries[name], fields)
         self._enabled, self._begun, self._now = head.enabled, head.begun, head.now
         self._held, self._skipped = None, tuple(head.skipped)
         self._unclaimed = contents.unclaimed

@@ -30,6 +30,7 @@ from raft_core.node.events import TimerFired
 from raft_core.settings import Settings
 from raft_kv.users.file import users_of_file
 from raft_objects import Objects, Replicated, blocking, command
+from raft_objects.entries import entry_of, take_old_fields
 from raft_objects.queue_table import QueueTable
 from raft_objects.queues import Queue
 from raft_objects.running import open_objects
@@ -206,6 +207,17 @@ def test_versions_of_that_page_are_declared_as_written() -> None:
     space = {**offered(), "Annotated": Annotated, "Orders": Orders}
     Fragment(fragment("objects.md", "versions"), space)
     assert space["objects"].version == 2
+
+
+def test_old_fields_of_that_page_rename_and_drop() -> None:
+    space: dict[str, Any] = {"Replicated": Replicated}
+    exec(fragment("objects.md", "old fields"), space)
+    fields = {"balances": {"ada": 5}, "notes": ["paid"]}
+    bank = space["Bank"]()
+    object.__setattr__(bank, "accounts", {})
+    take_old_fields(entry_of("bank", bank, 1, (), 1), fields)
+
+    assert fields == {"accounts": {"ada": 5}}
 
 
 def test_fragments_of_other_pages_run_on_a_node(tmp_path: Path) -> None:

@@ -422,8 +422,9 @@ def test_any_bytes_are_a_value_or_a_value_error(data: bytes) -> None:
 @given(st.binary(max_size=60))
 def test_no_bytes_from_a_client_stop_a_node(data: bytes) -> None:
     made, driver = bank()
-    driver.objects.apply(1, b"\0" + data)
-    driver.objects.apply(2, driver.entry(made.deposit, "ada", 1)[:11] + data)
+    driver.objects.apply(1, driver.objects.prepare(b"\0" + data, driver.time))
+    forged = driver.entry(made.deposit, "ada", 1)[:11] + data
+    driver.objects.apply(2, driver.objects.prepare(forged, driver.time))
     driver.objects.query(data)
 
     assert made.accounts == {}
@@ -474,7 +475,8 @@ def test_error_class_of_another_module_is_known_by_its_name() -> None:
 
 def test_garbage_is_refused() -> None:
     made, driver = bank()
-    removed = driver.entry(made.deposit, "ada", 5).replace(b"deposit", b"deploit")
+    garbage = driver.entry(made.deposit, "ada", 5).replace(b"deposit", b"deploit")
+    removed = driver.objects.prepare(garbage, driver.time)
 
     with pytest.raises(CommandRefused):
         result_of(driver.objects.entry("bank"), "deposit", driver.apply(removed))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import anyio
 import anyio.abc
@@ -11,8 +11,8 @@ import pytest
 
 from raft_core.errors import Refused
 from raft_kv.demo.cluster import free_ports
-from raft_objects import CommandRefused, Objects, Replicated, Since, VersionUnknown, command
-from raft_objects.calls import encode_enable
+from raft_objects import CommandFailed, CommandRefused, Objects, Replicated, Since, VersionUnknown, command
+from raft_objects.calls import ReplyKind, encode_enable, encode_reply
 from raft_objects.running import attach, open_objects
 
 from .cluster import BACKENDS, config, run
@@ -127,9 +127,108 @@ def test_command_that_says_less_than_it_needs_is_refused_alike() -> None:
     _, first, new, second = both()
     for entry in (second.entry(new.double), second.entry(new.add, 5, "gift")):
         lying = entry[:9] + b"\1\0" + entry[11:]
-        assert first.apply(lying) == second.apply(lying)
+        for leader in (first, second):
+            logged = leader.objects.prepare(lying, leader.time)
+            assert first.apply(logged) == second.apply(logged)
 
     assert new.total == 0
+
+
+class Unmarked(Old):
+    """A next release whose author forgot `since=` and `version=`."""
+
+    @command
+    def triple(self) -> int:
+        self.total *= 3
+        return self.total
+
+    @command
+    def add(self, amount: int, note: str = "") -> int:
+        self.total += amount
+        return self.total
+
+
+@pytest.mark.parametrize("change", ["command", "parameter"])
+def test_forgotten_since_ends_the_old_process_and_loses_nothing(change: str) -> None:
+    old, first, _, _ = both()
+    new = Unmarked()
+    second = Driver(Objects({"counter": new}))
+    second.do(new.add, 5)
+    entry = second.entry(new.triple) if change == "command" else second.entry(new.add, 5, "gift")
+    second.apply(entry)
+    first.apply(second.log[0])
+
+    with pytest.raises(VersionUnknown, match=r"counter\.(triple|add)"):
+        first.apply(entry)
+    assert old.total == 5
+    assert first.apply(first.objects.prepare(entry, first.time)) == encode_reply(ReplyKind.UNKNOWN)  # it leads
+
+
+class Renamed(Replicated):
+    """The first release, with its field renamed."""
+
+    def __init__(self) -> None:
+        self.sum: int = 0
+
+    @command
+    def add(self, amount: int) -> int:
+        self.sum += amount
+        return self.sum
+
+
+def test_snapshot_with_a_field_that_the_class_lacks_is_not_read() -> None:
+    old, first, _, _ = both()
+    first.do(old.add, 5)
+    new = Renamed()
+    objects = Objects({"counter": new})
+
+    with pytest.raises(VersionUnknown, match="total"):
+        objects.restore(first.objects.snapshot())
+    assert new.sum == 0
+
+
+@pytest.mark.parametrize(("to", "expected"), [("sum", 5), (None, 0)])
+def test_field_is_renamed_or_dropped_as_the_class_says(to: str | None, expected: int) -> None:
+    class Mended(Renamed):
+        old_fields: ClassVar[dict[str, str | None]] = {"total": to}
+
+    old, first, _, _ = both()
+    first.do(old.add, 5)
+    new = Mended()
+    objects = Objects({"counter": new})
+    objects.restore(first.objects.snapshot())
+
+    assert new.sum == expected
+    again = Renamed()
+    Objects({"counter": again}).restore(objects.snapshot())
+    assert again.sum == expected
+
+
+class Defaults(Replicated):
+    """Fields of a class body, and one that no snapshot would bring back."""
+
+    total = 0
+    name: str
+
+    @command
+    def set(self, name: str) -> None:
+        self.total += 1
+        self.name = name
+
+    @command
+    def invent(self) -> None:
+        self.invented = 1
+
+
+def test_fields_of_the_class_body_are_restored_and_others_are_refused_at_once() -> None:
+    one, other = Defaults(), Defaults()
+    driver = Driver(Objects({"it": one}))
+    driver.do(one.set, "ada")
+    Objects({"it": other}).restore(driver.objects.snapshot())
+
+    assert (other.total, other.name) == (1, "ada")
+    with pytest.raises(CommandFailed, match="invented"):
+        driver.do(one.invent)
 
 
 def test_fresh_cluster_begins_with_its_version_and_a_used_one_does_not() -> None:

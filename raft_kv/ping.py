@@ -59,25 +59,32 @@ class PingOptions:
 
 def run_ping(options: PingOptions) -> int:
     """Ask the node; print the answer. Return the exit status."""
-    from raft_kv.client_remedies import with_remedy
     from raft_kv.log_output import print_error, print_line
+
+    problem = _problem(options)
+    if not problem:
+        print_line("ready" if options.ready else "alive")
+        return 0
+    if options.ready and not _problem(attrs.evolve(options, ready=False)):
+        problem += "; it is alive, but does not answer reads: is a majority connected? raft-kv status tells"
+    print_error(f"raft-kv: {options.address[0]}: {problem}")
+    return 1
+
+
+def _problem(options: PingOptions) -> str:
+    """Return why the node is not alive, or not ready; "" if it is."""
+    from raft_kv.client_remedies import with_remedy
     from raft_kv.node_client import Failed, NodeConnection
 
-    (address,) = options.address
     try:
-        with closing(NodeConnection(split_address(address), options.timeout)) as node:
+        with closing(NodeConnection(split_address(options.address[0]), options.timeout)) as node:
             reply = node.say("DBSIZE") if options.ready else node.say("PING")
             remedy = node.remedy(reply)
     except Failed as failure:
-        print_error(f"raft-kv: {address}: {failure}")
-        return 1
+        return str(failure)
     text = str(reply)
     alive = reply == b"PONG" or (not options.ready and text.startswith(("NOAUTH", "NOPERM")))
-    if alive or (options.ready and isinstance(reply, int)):
-        print_line("ready" if options.ready else "alive")
-        return 0
-    print_error(f"raft-kv: {address}: {with_remedy(text, remedy)}")
-    return 1
+    return "" if alive or (options.ready and isinstance(reply, int)) else with_remedy(text, remedy)
 
 
 def _ping(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:

@@ -211,7 +211,7 @@ def _about_node(status: NodeStatus) -> Iterator[str]:
         yield f"this node is {status.phase.value}"
     members = core.members.nodes
     if not members:
-        yield "it knows no members yet: it has not read the log of its cluster so far"
+        yield "not part of a cluster yet: it waits for RAFT ADD on a member"
     elif status.node not in members:
         names = ", ".join(map(str, sorted(members)))
         yield (

@@ -141,7 +141,10 @@ def _cells(report: NodeReport) -> list[RenderableType]:
         return [*[""] * len(_COLUMNS), Text(report.error, style="bold red")]
     status = report.status
     members = [node for name in ("voters", "outgoing", "learners") for node in _list(status, name)]
-    if members and status.get("node") not in members:  # the cluster goes on without it, whatever it is connected to
+    phase = str(status.get("phase", ""))
+    if not members and phase == "running":
+        status = status | {"role": "waits"}
+    elif members and status.get("node") not in members:  # the cluster goes on without it, whatever it is connected to
         status = status | {"role": "no member"}
     cells = [Text(str(status.get(name, "?")), style=_STYLES.get(str(status.get(name)), "")) for name in _FIELDS]
     peers = [
@@ -150,7 +153,6 @@ def _cells(report: NodeReport) -> list[RenderableType]:
         if isinstance(peer, dict) and (not members or peer.get("node") in members)  # others were removed
     ]
     connected = sum(bool(peer.get("connected")) for peer in peers)
-    phase = str(status.get("phase", ""))
     return [*cells, Text(f"{connected}/{len(peers)}"), Text("" if phase == "running" else phase, style="yellow")]
 
 

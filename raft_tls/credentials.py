@@ -130,7 +130,12 @@ class Credentials:
         wanted = node_uri(*self._identity)
         if wanted not in names:
             said = ", ".join(names) or "no URI"
-            raise SettingsError(f"{self.tls.certificate} names {said}; the certificate of this node must name {wanted}")
+            raise SettingsError(
+                f"{self.tls.certificate} names {said}; the certificate of this node must name {wanted} among its "
+                "alternative names. A cluster with a new name, such as a restored one, needs new certificates: "
+                f"raft-kv certs node {self._identity[1]} --cluster NAME, with --renew if there is one, and with "
+                "several --cluster for several clusters"
+            )
         try:
             _shake_hands(server, client)
         except ssl.SSLError as failure:

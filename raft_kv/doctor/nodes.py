@@ -77,10 +77,14 @@ def check_nodes(nodes: Sequence[Examined], version: str, dial: Dials = dials) ->
         return findings
     findings += _one_cluster(alive)
     members = _known_members(alive)
-    strangers = [node for node in alive if members and node.status.get("node") not in members]
+    strangers = [node for node in alive if node.status.get("node") not in members]
     if len(strangers) < len(alive):
         findings += [_no_member(node) for node in strangers]
         alive = [node for node in alive if node not in strangers]
+    elif not members and all(node.status.get("phase") == "running" for node in strangers):
+        # started with --join: nothing can be said of the cluster, but whether they reach it
+        findings += [_no_member(node) for node in alive]
+        return findings + [finding for node in alive for finding in _addresses(node, members, dial)]
     findings += _versions(alive, version)
     findings += _entries(alive)
     findings += _features(alive, members)
@@ -219,6 +223,7 @@ def _settings(nodes: Sequence[Examined]) -> Iterator[Finding]:
         groups.setdefault(settings_in_words(node.status["settings"]), []).append(str(node.status.get("node")))
     for words, those in groups.items():
         yield right("settings", f"node {', '.join(those)}", words)
+    yield from _heartbeats(told)
     for name in _ALIKE:
         values = {str(node.status.get("node")): node.status["settings"].get(name, "default") for node in told}
         if len(set(values.values())) > 1:
@@ -229,6 +234,23 @@ def _settings(nodes: Sequence[Examined]) -> Iterator[Finding]:
                 "the members differ",
                 "give all members the same value, and restart them one by one",
             )
+
+
+def _heartbeats(told: Sequence[Examined]) -> Iterator[Finding]:
+    """Tell of leaders whose heartbeats come too late for others, as while the election timeout is changed."""
+    for leader in told:
+        beat = float(leader.status["settings"].get("heartbeat_seconds", 0))
+        for other in told:
+            timeout = float(other.status["settings"].get("election_timeout_seconds", 0))
+            if 0 < timeout <= beat:
+                yield wrong(
+                    "settings",
+                    f"node {leader.status.get('node')} and node {other.status.get('node')}",
+                    f"the first, as leader, sends a heartbeat every {beat:g} s, and the second deposes a leader that "
+                    f"is silent for {timeout:g} s",
+                    "change the election timeout in steps: no heartbeat is longer than half of another's timeout; "
+                    "until then let a node with a short heartbeat lead (RAFT TRANSFER)",
+                )
 
 
 def _clock(node: Examined) -> Finding:
@@ -245,16 +267,29 @@ def _clock(node: Examined) -> Finding:
     return right("clock", node.address, f"within {abs(node.ahead) + node.uncertain:.2f} s of this machine's")
 
 
+_NO_LEADER: Final = (
+    "start voters until a majority runs and is connected; RAFT EXPLAIN says what each waits for. Only if the disks of "
+    "a majority are lost for ever: raft-kv recover-from-quorum-loss"
+)
+
+
+def _answering(nodes: Sequence[Examined]) -> str:
+    """Return how many voters must run, and which of them answer here."""
+    voters = _voters(nodes)
+    if not voters:
+        return ""
+    here = [voter for voter in voters if any(node.status.get("node") == voter for node in nodes)]
+    names = f"only {', '.join(map(str, here))}" if here else "none"
+    return (
+        f". {len(voters) // 2 + 1} of voters {', '.join(map(str, voters))} must run, and {names} of them answered here"
+    )
+
+
 def _quorum(nodes: Sequence[Examined]) -> Iterator[Finding]:
     leaders = {(node.status.get("term"), node.status.get("leader")) for node in nodes if node.status.get("leader")}
     if not leaders:
         subject = ", ".join(node.address for node in nodes)
-        yield wrong(
-            "quorum",
-            subject,
-            "no node knows a leader: nothing can be written",
-            "start voters until a majority runs and is connected; RAFT EXPLAIN says what each waits for",
-        )
+        yield wrong("quorum", subject, f"no node knows a leader: nothing can be written{_answering(nodes)}", _NO_LEADER)
         return
     term, leader = max(leaders)
     for node in nodes:

@@ -196,6 +196,25 @@ def test_node_that_knows_no_users_yet_is_asked_without_a_password(
         thread.join()
 
 
+def test_node_that_is_alive_and_not_ready_is_told_from_one_that_is_down(capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            first, _ = listener.accept()  # the read, which is not answered in time
+            with first, listener.accept()[0] as second:
+                second.recv(1000)
+                second.sendall(b"+PONG\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        node = f"127.0.0.1:{listener.getsockname()[1]}"
+        assert main(["ping", "--ready", "--timeout", "0.1", node], {}) == 1
+        thread.join()
+    assert "alive" in capfd.readouterr().err
+    assert main(["ping", "--ready", "--timeout", "0.1", node], {}) == 1
+    assert "alive" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("reply", ["ERR unknown command", "LOADING", ""])
 def test_other_replies_have_no_remedy_of_these(reply: str) -> None:
     assert reply_remedy(reply, "bob") == ""

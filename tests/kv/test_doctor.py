@@ -78,6 +78,19 @@ def test_settings_of_the_members_are_shown_and_compared() -> None:
     assert [subject.partition(":")[0] for subject in warned] == ["election_timeout_seconds", "max_entry_bytes"]
 
 
+def test_heartbeat_longer_than_the_election_timeout_of_another_is_wrong() -> None:
+    quick = effective_settings(ServeConfig(id=1))
+    slow = effective_settings(ServeConfig(id=2, settings=Settings(election_ticks=2000, heartbeat_ticks=200)))
+    medium = effective_settings(ServeConfig(id=2, settings=Settings(election_ticks=150, heartbeat_ticks=15)))
+
+    findings = judged(seen(status(1, settings=quick), status(2, settings=slow)))
+    (told,) = [each for each in findings if each.level is Level.WRONG]
+    assert told.subject == "node 2 and node 1"
+    assert {level for _, level in bad(judged(seen(status(1, settings=quick), status(2, settings=medium))))} == {
+        Level.WARNING
+    }
+
+
 BROKEN: list[tuple[str, list[Examined], set[tuple[str, Level]]]] = [
     ("no leader", seen(status(2, leader=0), status(3, leader=0)), {("quorum", Level.WRONG)}),
     ("one knows none", seen(status(1), status(2, leader=0)), {("quorum", Level.WRONG)}),
@@ -156,6 +169,21 @@ def test_node_that_is_no_member_is_told_and_no_fault(changes: dict[str, Any], wo
     (told,) = [each for each in findings if each.level is Level.NOTE]
     assert told.subject == "n3:6379"
     assert word in told.remedy
+
+
+def test_lost_majority_is_told_with_the_voters_that_answer() -> None:
+    findings = judged(seen(status(2, leader=0)))
+    (told,) = [each for each in findings if each.check == "quorum"]
+    assert "2 of voters 1, 2, 3 must run, and only 2 of them" in told.text
+
+
+def test_waiting_node_alone_is_no_cluster_without_a_leader() -> None:
+    waits = status(4, members_index=0, voters=[], leader=0, phase="running", peers=[])
+    findings = judged(seen(waits))
+    assert bad(findings) == set()
+    assert any("RAFT ADD 4" in each.remedy for each in findings)
+    founder = status(1, members_index=0, voters=[], leader=0, phase="forming", peers=[])
+    assert ("quorum", Level.WRONG) in bad(judged(seen(founder)))
 
 
 def test_address_that_a_node_cannot_dial_is_told() -> None:

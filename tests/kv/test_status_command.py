@@ -56,6 +56,7 @@ def test_node_that_was_removed_has_no_role_in_the_table() -> None:
     common = {"role": "follower", "voters": [1, 2, 3], "peers": peers}
     assert "no member" in printed({"node": 4, **common})
     assert "no member" not in printed({"node": 3, **common})
+    assert " waits " in printed({"node": 4, "role": "follower", "phase": "running", "voters": []})
 
 
 CORE = Raft.bootstrap(1, [1, 2, 3], seed=1).status

@@ -10,8 +10,10 @@ import attrs
 from raft_core.effects import RoleName
 from raft_core.ids import NodeId, Term
 from raft_core.membership import Members
+from raft_core.node.limits import NodeLimits
 from raft_core.node.measured import Measured
 from raft_core.recovered import Identity
+from raft_core.settings import Settings
 from raft_core.status import Status
 from raft_core.wire.metadata import Metadata
 
@@ -117,6 +119,10 @@ class NodeStatus:
     """The features that this node's code has. Those that the cluster uses are in `core.features`."""
     metadata: Metadata = ()
     """This node's own `NodeConfig.metadata`."""
+    settings: Settings = Settings()
+    """The settings in force. An election timeout of `election_ticks` takes `election_ticks * limits.tick` ns."""
+    limits: NodeLimits = NodeLimits()
+    """The limits in force."""
 
     @property
     def members(self) -> Members:

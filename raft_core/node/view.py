@@ -81,4 +81,7 @@ class NodeView:
         identity, peers, clients = self._recovered.identity, self._peers, self._clients
         own = self._settings.features
         seen = picture_of(identity, self._phase, self._standing, self._raft, peers, clients, self.meter, own)
-        return attrs.evolve(seen, certificate_expires=self._certificate.expires, metadata=self._config.told)
+        told, expires = self._config.told, self._certificate.expires
+        return attrs.evolve(
+            seen, certificate_expires=expires, metadata=told, settings=self._settings, limits=self._config
+        )

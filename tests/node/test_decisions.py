@@ -167,6 +167,11 @@ def formed() -> Recovered:
     return attrs.evolve(Recovered.fresh(1, MEMBERS), identity=Identity(ME, CLUSTER, Incarnation(11)))
 
 
+def test_status_shows_the_settings_in_force() -> None:
+    stage = Stage(tick=20 * MILLISECOND)
+    assert stage.host.status.limits.tick == stage.host.status.settings.tick_nanoseconds == 20 * MILLISECOND
+
+
 def test_contradicting_lengths_of_a_tick_raise_in_the_constructor() -> None:
     with pytest.raises(SettingsError):
         NodeCore(

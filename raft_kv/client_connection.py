@@ -345,10 +345,10 @@ class ClientConnection:
         if self._gone:
             return
         try:
-            short = self._session.short_call(data)
+            short = self._session.short_calls(data)
             if short is not None:
                 self.busy = self.output.open = True
-                self._table.share(self, [short[0]], len(data), short[1])
+                self._table.share(self, short[0], len(data), short[1])
                 return
             self._go_on(self._session.receive(data, self._table.clock()))
         except Exception:

@@ -1,7 +1,8 @@
 """`SessionState`: what a client's session remembers, and the short way of its most frequent requests through it.
 
-A short command alone in one packet needs no queue, no batch and no effects: `short_call` takes it, `short_answered` its
-reply. Both do what `client_session.Session` does, in fewer steps, and take nothing that is not as simple as that.
+A short command alone in one packet, or a pipeline of such, needs no queue, no batch and no effects: `short_calls` takes
+it, `short_answered` its replies. Both do what `client_session.Session` does, in fewer steps, and take nothing that is
+not as simple as that.
 """
 
 from __future__ import annotations
@@ -75,10 +76,10 @@ class SessionState:
         """Return the number of requests received."""
         return self.client.commands
 
-    def short_call(self, data: bytes) -> tuple[list[bytes], int] | None:
-        """Take `data` if it is one short command and nothing waits before it.
+    def short_calls(self, data: bytes) -> tuple[list[list[bytes]], int] | None:
+        """Take `data` if it is one short command, or a pipeline of the same one, and nothing waits before it.
 
-        Return the command to be shared, and for a read the client's protocol, for a write 0. None: nothing was taken;
+        Return the commands to be shared, and for reads the client's protocol, for writes 0. None: nothing was taken;
         `receive` takes it. This is what `receive` does, in fewer steps for the most frequent input.
         """
         if self._open is not None or self._queue or self._closed or len(data) > self.limits.shared_bytes:
@@ -86,20 +87,20 @@ class SessionState:
         client = self.client
         if self._transactions.queued is not None or client.misplaced or self.access.on:
             return None
-        call = self._parser.whole(data)
-        if call is None:
+        calls = self._parser.alike(data, self.limits.batch_calls)
+        if calls is None:
             return None
-        known = _SHORT.get(call[0])
-        if known is None or len(call) != known.words or (known.reads and self._apart):
+        known = _SHORT.get(calls[0][0])
+        if known is None or len(calls[0]) != known.words or (known.reads and self._apart):
             return None
         client.seen = self.clients.clock()
-        client.commands += 1
+        client.commands += len(calls)
         client.last_command = known.name
         if known.reads:
-            self._open = SharedReading([call])
-            return call, client.protocol
-        self._open = _ONE_WRITE
-        return call, 0
+            self._open = SharedReading(calls)
+            return calls, client.protocol
+        self._open = _ONE_WRITE if len(calls) == 1 else Writing(len(calls))
+        return calls, 0
 
     def short_answered(self) -> bool:
         """Close the open shared request if nothing waits behind it: then its replies are all that has to be sent.

@@ -16,12 +16,12 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, final
 from weakref import ReferenceType, ref
+from zlib import crc32
 
 from raft_core.compiled import give_way
-from raft_core.ids import Index
 from raft_kv.creation_order import CreationOrder
 from raft_kv.frozen import Frozen, LivingRecords
 from raft_kv.shards import SHARDS, Shard, shard_number
@@ -31,6 +31,7 @@ __all__ = ["STRING", "Frozen", "Keyspace", "Kind", "Millis", "NeedsClock", "Reco
 
 STRING: Final[Kind] = 1
 _Record: Final = Record
+_crc32: Final = crc32
 _KIND_NAMES: Final[dict[Kind, str]] = {STRING: "string"}
 _PORTION: Final = 256
 """Expired keys freed with each entry; some 0.4 ms."""
@@ -249,27 +250,41 @@ class Keyspace:
 
     def takes_run(self) -> Millis:
         """Return the time up to which `put_run` may go, which is the next deadline; 0 if it may not be used now."""
-        if self._frozen:
-            self._frozen = self._still_read()
-        if self._frozen or self.dead or self._garbage or self._order.untidy:
+        if self.dead or self._garbage or self._order.untidy:
             return 0
         return self._due[0][0] if self._due else _NEVER
 
     def put_run(
-        self, time: Millis, index: Version, keys: list[bytes], values: list[bytes], indexes: list[Index]
+        self, time: Millis, index: Version, keys: Sequence[bytes], values: Sequence[bytes], indexes: Sequence[Version]
     ) -> None:
         """Do as `advance` and `put` would for each of the keys, in entries up to `index` and `time`.
 
         Only before the time that `takes_run` returns: then no key expires and nothing is to be freed.
         """
-        self.index, self.time = index, time
+        self.time = time
         self.growth, self.allowance = 0, None
+        self._put_all(keys, values, indexes)
+        self.index = index
+
+    def put_all(self, keys: Sequence[bytes], values: Sequence[bytes]) -> bool:
+        """Do as `put` would for each of the keys in this entry. False: nothing was done, since dead records wait."""
+        if self.dead:
+            return False
+        self._put_all(keys, values, [self.index] * len(keys))
+        return True
+
+    def _put_all(self, keys: Sequence[bytes], values: Sequence[bytes], indexes: Sequence[Version]) -> None:
+        """Put strings without a deadline, some hundreds at most, while no record is dead."""
         give_way()
         shards = self._shards
+        if self._frozen:
+            self._frozen = self._still_read()
+        moments = [moment for moment in [one() for one in self._frozen] if moment is not None]
         fresh: list[bytes] = []
         born, grown = self.keys_created, 0
         for key, value, version in zip(keys, values, indexes, strict=True):
-            records = shards[shard_number(key)].records
+            number = _crc32(key) % SHARDS
+            records = shards[number].records
             old = records.get(key)
             if old is None:
                 born += 1
@@ -280,14 +295,19 @@ class Keyspace:
                 self.index = version
                 self.put(key, STRING, value)
             else:
+                for moment in moments:
+                    moment.keep(number, key, old)
                 grown += len(value) - len(old.value)
                 records[key] = _Record(STRING, value, version, 0, old.born)
-        self._order.extend(fresh, self.keys_created + 1)
-        self.keys_created = born
-        self.size += len(fresh)
+        if fresh:
+            self._order.extend(fresh, self.keys_created + 1)
+            for _ in range(born // _TIDIED_EVERY - self.keys_created // _TIDIED_EVERY):
+                self._order.tidy()
+            self.keys_created = born
+            self.size += len(fresh)
+        self.growth += grown
         self.held_bytes += grown
         self.longest = max(self.longest, max(map(len, values), default=0))
-        self.index = index
 
     def remove(self, key: bytes) -> bool:
         """Remove the key. Return whether it existed."""

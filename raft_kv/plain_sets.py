@@ -18,7 +18,7 @@ from raft_core.ids import Index
 from raft_kv.keyspace import Millis
 from raft_kv.log_format import Calls, Undecodable, decode_entry
 
-__all__ = ["PLAIN_SET", "PlainSets"]
+__all__ = ["PLAIN_SET", "PlainSets", "plain_columns"]
 
 _CALLS: Final = 1
 PLAIN_SET: Final = frozenset({b"SET", b"set"})
@@ -27,7 +27,6 @@ _HEADS: Final = frozenset(
     {b"\x92%b\x91\x93\xc4\x03%b\xc4" % (protocol, name) for protocol in (b"\2", b"\3") for name in PLAIN_SET}
 )
 """The bytes of an entry between its time and the length of the key."""
-_SET: Final = PLAIN_SET
 _BIN8: Final = 0xC4
 _BIN16: Final = 0xC5
 _ENTRY_BYTES: Final = 64 * 1024
@@ -97,11 +96,19 @@ class PlainSets:
             return False
         if type(decoded) is not Calls:
             return False
-        calls = decoded.calls
-        for call in calls:
-            if len(call) != 3 or call[0] not in _SET:
-                return False
-        self.keys.extend([call[1] for call in calls])
-        self.values.extend([call[2] for call in calls])
-        self.indexes.extend([index] * len(calls))
+        columns = plain_columns(decoded.calls)
+        if columns is None:
+            return not decoded.calls
+        self.keys.extend(columns[0])
+        self.values.extend(columns[1])
+        self.indexes.extend([index] * len(columns[0]))
         return True
+
+
+def plain_columns(calls: list[list[bytes]]) -> tuple[Sequence[bytes], Sequence[bytes]] | None:
+    """Return the keys and the values if all calls, one at least, are plain `SET`s; otherwise None."""
+    try:
+        names, keys, values = zip(*calls, strict=True)
+    except ValueError:  # other numbers of words
+        return None
+    return (keys, values) if PLAIN_SET.issuperset(names) else None

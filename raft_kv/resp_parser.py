@@ -18,7 +18,7 @@ kept, and replaced by a `TooLarge`; the requests around it are not affected.
 from __future__ import annotations
 
 import re
-from typing import Final, TypeAlias, final
+from typing import Final, TypeAlias, cast, final
 
 import attrs
 import hiredis
@@ -185,10 +185,10 @@ class RequestParser:
         del buffer[:start]
         return requests
 
-    def whole(self, data: bytes) -> list[bytes] | None:
-        """Return the request if `data` is one short array of a few words and nothing came before it.
+    def alike(self, data: bytes, most: int) -> list[list[bytes]] | None:
+        """Return the requests if `data` is one short array of a few words, or at most `most` with equal first words.
 
-        Otherwise take nothing.
+        Nothing came before them, and all of them are complete. Otherwise take nothing, in little time.
         """
         if self._buffer or self._passing is not None or self._line_passed or self._failure is not None:
             return None
@@ -197,9 +197,9 @@ class RequestParser:
         parts = data.split(b"\r\n", _WHOLE_PARTS)  # of a pipeline only the beginning is split
         count = _COUNTS.get(parts[0], 0)
         if len(parts) != 2 * count + 2 or not count or parts[-1]:
-            return None
+            return _pipeline(data, parts, most) if parts[-1] else None
         call = parts[2::2]
-        return call if list(map(_LENGTHS.get, parts[1:-1:2])) == list(map(len, call)) else None
+        return [call] if list(map(_LENGTHS.get, parts[1:-1:2])) == list(map(len, call)) else None
 
     def _fail(self, text: str) -> int:
         self._failure = ParseFailure(f"ERR Protocol error: {text}")
@@ -353,6 +353,25 @@ class RequestParser:
             self._failure = ParseFailure("")
             return None
         return words or None
+
+
+def _pipeline(data: bytes, first: list[bytes], most: int) -> list[list[bytes]] | None:
+    """Return the requests in `data` if all of them are complete and begin with the same word; otherwise None.
+
+    `first`: parts of the first request, which are looked at before all of `data` is split. A mixed pipeline is counted
+    only, since it will be split once more.
+    """
+    words = _COUNTS.get(first[0], 0)
+    step = 2 * words + 1
+    if not words or len(first) <= step or None in map(_LENGTHS.get, first[1:step:2]):
+        return None
+    count = data.count(b"%b\r\n%b\r\n%b\r\n" % (first[0], first[1], first[2]))
+    if not 1 < count <= most or data[-2:] != b"\r\n" or data.count(b"\r\n") != count * step:
+        return None
+    parts = data.split(b"\r\n")
+    requests: list[Request] = []
+    whole = parts[2::step].count(first[2]) == count and _split_alike(parts, requests, most) == count * step
+    return cast("list[list[bytes]]", requests) if whole else None
 
 
 def _split_alike(parts: list[bytes], requests: list[Request], most: int) -> int:

@@ -25,6 +25,7 @@ from raft_kv.client_connection import ClientConnection, ClientTable, Turns
 from raft_kv.client_sockets import ClientSockets
 from raft_kv.config import ServeConfig
 from raft_kv.event_loop import EventLoop, event_loop
+from raft_kv.garbage import settle
 from raft_kv.health.port import HealthPort, health_port
 from raft_kv.log_output import LOG
 from raft_kv.output_buffer import CHECK_INTERVAL
@@ -57,7 +58,16 @@ def run(config: ServeConfig) -> None:
     options: dict[str, Any] = {"use_uvloop": config.loop == "uvloop"} if backend == "asyncio" else {}
     if find_spec(config.loop) is None:
         raise SettingsError(f"loop {config.loop} needs a package: pip install {config.loop}")
+    _load_adapter(config)  # its modules are there when memory settles
+    settle()
     anyio.run(serve, config, backend=backend, backend_options=options)
+
+
+def _load_adapter(config: ServeConfig) -> None:
+    if config.loop == "trio":
+        import raft_trio  # noqa: F401
+    else:
+        import raft_anyio  # noqa: F401
 
 
 async def serve(config: ServeConfig) -> None:

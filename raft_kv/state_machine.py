@@ -41,7 +41,7 @@ from raft_kv.log_format import (
 )
 from raft_kv.long_values import LONG_BYTES, Long
 from raft_kv.once import AppliedOnce
-from raft_kv.plain_sets import PLAIN_SET, PlainSets
+from raft_kv.plain_sets import PLAIN_SET, PlainSets, plain_columns
 from raft_kv.resp import (
     NULL_ARRAY,
     OK,
@@ -162,6 +162,10 @@ class KeyValueMachine:
                 user, decoded = decoded.user, decoded.command
             guard = self._guard(user)
         if type(decoded) is Calls:
+            if guard is None and keyspace.allowance is None and 1 < len(decoded.calls) <= _STRETCH:
+                columns = plain_columns(decoded.calls)
+                if columns is not None and keyspace.put_all(columns[0], columns[1]):
+                    return _OK * len(decoded.calls)
             replies = _calls(keyspace, decoded.calls, decoded.protocol, _RESULT_BYTES, guard)
             return replies[0] if len(replies) == 1 else b"".join(replies)
         if type(decoded) is Transaction:

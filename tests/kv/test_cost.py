@@ -90,8 +90,8 @@ def test_pipelined_write_takes_few_calls(world: World, machine: KeyValueMachine)
         world.node.answer(Success(Index(2), (replies,)))
 
     assert wire.written == [b"+OK\r\n" * DEPTH]
-    assert per(DEPTH, taken + answered) <= 1.7, (taken + answered).most_common(30)
-    assert per(DEPTH, applied) <= 2.3, applied.most_common(30)
+    assert per(DEPTH, taken + answered) <= 1.2, (taken + answered).most_common(30)
+    assert per(DEPTH, applied) <= 0.6, applied.most_common(30)
 
 
 def answer_all(world: World, machine: KeyValueMachine) -> None:

@@ -142,7 +142,7 @@ def test_run_ends_before_what_is_no_plain_set() -> None:
         assert machine.apply_unanswered([(Index(4), stamp(other, 4)), *plain(3, 5)]) == 0
 
 
-def test_nothing_is_done_in_a_run_while_something_has_to_be_freed_kept_or_checked() -> None:
+def test_nothing_is_done_in_a_run_while_something_has_to_be_freed_or_checked() -> None:
     def machine_after(*calls: list[bytes]) -> KeyValueMachine:
         machine = KeyValueMachine()
         machine.apply(Index(1), stamp(encode_entry(Calls(2, list(calls))), 1))
@@ -151,12 +151,6 @@ def test_nothing_is_done_in_a_run_while_something_has_to_be_freed_kept_or_checke
     dying = machine_after([b"SET", b"old", b"v", b"PX", b"4"])
     assert dying.apply_unanswered(plain(10, 2)) == 3  # the next one is at its deadline
     assert dying.apply_unanswered(plain(10, 5)) == 0
-    read = machine_after([b"SET", b"old", b"v"])
-    snapshot = read.snapshot()
-    assert read.apply_unanswered(plain(10, 2)) == 0
-    for _ in snapshot:
-        pass
-    assert read.apply_unanswered(plain(10, 2)) == 10
     flushed = machine_after([b"SET", b"old", b"v"], [b"FLUSHALL"])
     assert flushed.apply_unanswered(plain(10, 2)) == 0
     guarded = machine_after()
@@ -165,6 +159,40 @@ def test_nothing_is_done_in_a_run_while_something_has_to_be_freed_kept_or_checke
     remembering = machine_after()
     remembering.apply(Index(2), encode_entry(OpenSession()))
     assert remembering.apply_unanswered(plain(10, 3)) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.lists(_CALLS, max_size=5), st.sampled_from([0, 1, 15]), st.booleans()), max_size=12))
+def test_entry_leaves_the_same_state_as_its_commands_one_by_one(
+    history: list[tuple[list[list[bytes]], int, bool]],
+) -> None:
+    """Commands of one entry as entries of the same index and time; with snapshots that begin between entries."""
+    together, one_by_one = KeyValueMachine(), KeyValueMachine()
+    now, snapshots = 1, []
+    for index, (calls, later, begins) in enumerate(history, 1):
+        now += later
+        replies = together.apply(Index(index), stamp(encode_entry(Calls(2, calls)), now))
+        singles = [stamp(encode_entry(Calls(2, [call])), now) for call in calls] or [stamp(encode_entry(Clock()), now)]
+        assert replies == b"".join([one_by_one.apply(Index(index), single) for single in singles])
+        assert everything(together) == everything(one_by_one)
+        if begins:
+            snapshots.append((together.snapshot(), b"".join(one_by_one.snapshot())))
+    for snapshot, expected in snapshots:
+        assert b"".join(snapshot) == expected
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_snapshot_shows_its_moment_while_runs_go_on(answered: bool) -> None:
+    machine = KeyValueMachine()
+    machine.apply_unanswered(plain(200))
+    expected, snapshot = b"".join(machine.snapshot()), machine.snapshot()
+    head = next(snapshot)
+    if answered:
+        calls = [[b"SET", b"k%d" % n, b"w"] for n in range(300)]
+        assert machine.apply(Index(201), stamp(encode_entry(Calls(2, calls)), 201)) == b"+OK\r\n" * 300
+    else:
+        assert machine.apply_unanswered([_set(201 + n, b"k%d" % n, 201 + n) for n in range(200)]) == 200
+    assert head + b"".join(snapshot) == expected
 
 
 def test_run_is_bounded_however_many_commands_an_entry_has() -> None:

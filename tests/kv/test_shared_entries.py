@@ -125,22 +125,30 @@ def test_short_path_does_the_same_as_the_long_one() -> None:
     limits = SessionLimits(shared_bytes=1000)
     inputs = [array(*call) for call in _calls()]
     inputs += [b"SET a 1\r\n", inputs[0][:5], inputs[0] * 2, inputs[0] + b"*", b"", b"\r\n", b"*0\r\n", b"*3\r\n" * 3]
+    for call in ([b"SET", b"k", b"v"], [b"GET", b"k"], [b"SET", b"k", b"x\r\ny"], [b"SET", b"k", bytes(1024)]):
+        one, empty = array(*call), array(*call[:-1], b"")
+        inputs += [one * 2, one + empty + one, one * 2 + b"*", one + one[:-1], one + b"PING\r\n", b"\r\n" + one * 2]
+        inputs += [one + empty.replace(b"$0", b"$1"), one + array(*call[:-1]), one + array(b"GET", *call[1:]), one * 99]
+        inputs += [one + array(call[0].lower(), *call[1:]), one + b"\r\n" + one, one + array(b"*3", b"SET", b"$1")]
     for data in inputs:
         short, long = Session(1, limits), Session(1, limits)
-        taken = short.short_call(data)
+        taken = short.short_calls(data)
         expected = long.receive(data, NOW)
         if taken is None:
             assert short.receive(data, NOW) == expected
         else:
-            call, protocol = taken
-            shared = ShareRead([call], len(data), protocol) if protocol else Share([call], len(data))
+            calls, protocol = taken
+            shared = ShareRead(calls, len(data), protocol) if protocol else Share(calls, len(data))
             assert expected == [shared]
             assert short.client.last_command == long.client.last_command
         assert short.client.commands == long.client.commands
         if expected and isinstance(expected[-1], Share | ShareRead):
             replies = b":1\r\n" * len(expected[-1].calls)
-            assert short.short_answered()
-            assert long.answered(replies, NOW) == [Send(replies)]
+            if short.short_answered():
+                assert long.answered(replies, NOW) == [Send(replies)]
+            else:
+                assert taken is None
+                assert short.answered(replies, NOW) == long.answered(replies, NOW)
             assert short.receive(b"PING\r\n", NOW) == long.receive(b"PING\r\n", NOW)
 
 

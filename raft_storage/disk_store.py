@@ -65,14 +65,17 @@ class DiskStore:
 
     def write(self, batch: Sequence[Persist]) -> None:
         """Make all of `batch` durable: one write or transaction, one sync."""
-        with self._guarded():
-            self._recovered = None
-            if not batch:
-                return
-            try:
-                self._write(batch)
-            except NoDescriptor as failure:  # the batch is counted already
-                raise FileFailed(failure.operation, failure.name, failure.problem) from failure
+        self._require_whole()
+        self._recovered = None
+        if not batch:
+            return
+        try:  # without a context manager while nothing fails: this is the hot path
+            self._write(batch)
+        except BaseException as failure:
+            with self._breaking():
+                if isinstance(failure, NoDescriptor):  # the batch is counted already
+                    raise FileFailed(failure.operation, failure.name, failure.problem) from failure
+                raise
 
     def _write(self, batch: Sequence[Persist]) -> None:
         raise NotImplementedError
@@ -109,9 +112,18 @@ class DiskStore:
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Break the store if anything inside fails."""
+        """Do something with a store that is whole. Break it if anything inside fails."""
+        self._require_whole()
+        with self._breaking():
+            yield
+
+    def _require_whole(self) -> None:
         if self._failure is not None:
             raise StorageBroken(f"{self._failure}; open the directory again, which recovers what is durable")
+
+    @contextmanager
+    def _breaking(self) -> Iterator[None]:
+        """Break the store if anything inside fails."""
         try:
             yield
         except NoDescriptor:  # nothing was changed, and a snapshot can wait

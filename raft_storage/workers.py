@@ -24,6 +24,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias
 
@@ -125,14 +126,17 @@ class Workers:
             return True
         if self._wait is not None and self._wait.waiting:  # for a write queued after the last `run_inline`
             return True
-        return any(lane.jobs and not lane.away for lane in self._inline.values())
+        for lane in self._inline.values():
+            if lane.jobs and not lane.away:
+                return True
+        return False
 
     def run(self, lane: Lane, jobs: list[Job]) -> None:
         """Run and report the jobs. For the lane's thread, which must not die unnoticed."""
         if lane is Lane.APPLY:
             self._run_machine(jobs)
             return
-        self._hand_over(lane, lambda: self._work.run(lane, jobs), len(jobs))
+        self._hand_over(lane, partial(self._work.run, lane, jobs), len(jobs))
 
     def _run_machine(self, jobs: list[Job]) -> None:
         """Report the machine's jobs in parts of bounded size."""
@@ -284,9 +288,11 @@ class _Worker:
 
     def _batch(self, first: Job) -> list[Job]:
         """Return everything queued: writes that wait together share one sync."""
-        jobs = [first]
-        with suppress(Empty):
-            while (job := self._queue.get_nowait()) is not None:
-                jobs.append(job)
-            self._queue.put(None)  # the end marker was taken as well: put it back for the next round
+        jobs, queue = [first], self._queue
+        while not queue.empty():  # only this thread takes
+            job = queue.get_nowait()
+            if job is None:  # the end marker: put it back for the next round
+                queue.put(None)
+                break
+            jobs.append(job)
         return jobs

@@ -109,8 +109,7 @@ class JobRunner:
 
     def _says_long(self, request: bytes) -> bool:
         """Return the machine's answer. A request for which it raises is not long: `apply` will judge it."""
-        is_long = self._is_long
-        return is_long is not None and _certainly(lambda: is_long(request))
+        return self._is_long is not None and _certainly(self._is_long, request)
 
     def run(self, lane: Lane, jobs: Sequence[Job]) -> list[NodeEvent]:
         """Run all jobs and return their reports, in order. After a failure that ends the lane, skip the rest."""
@@ -463,10 +462,10 @@ def _index_of(command: tuple[Index, bytes]) -> Index:
     return command[0]
 
 
-def _certainly(says: Callable[[], bool]) -> bool:
+def _certainly(says: Callable[..., bool], *about: bytes) -> bool:
     """Return whether a machine's method says yes. An exception means no: it is user code, called in the loop."""
     try:
-        return bool(says())
+        return bool(says(*about))
     except Exception:
         return False
 

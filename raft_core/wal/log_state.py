@@ -56,7 +56,6 @@ class LogIndex:
 
         Raise `CallerError`, and change nothing, if it does not fit the earlier writes.
         """
-        self._check(persist)
         snapshot = persist.snapshot
         change = Change(
             hard=persist.hard,
@@ -66,6 +65,8 @@ class LogIndex:
             discard=snapshot is not None and not self._will_hold(snapshot, persist),
             drop_before=persist.drop_before,
         )
+        if (problem := self.problem(change)) is not None:
+            raise CallerError(f"write {persist.write} does not fit the log: {problem}")
         self.apply(change)
         return change
 
@@ -95,11 +96,6 @@ class LogIndex:
         if change.snapshot is not None and change.snapshot.index < self.base:
             return f"it switches to a snapshot at {change.snapshot.index}, behind the one at {self.base}"
         return None
-
-    def _check(self, persist: Persist) -> None:
-        as_change = Change(truncate_from=persist.truncate_from, entries=persist.entries, snapshot=persist.snapshot)
-        if (problem := self.problem(as_change)) is not None:
-            raise CallerError(f"write {persist.write} does not fit the log: {problem}")
 
     def _will_hold(self, snapshot: SnapshotMeta, persist: Persist) -> bool:
         """Return whether the log holds the snapshot's position once the entries of `persist` are written."""

@@ -981,7 +981,7 @@ MUTANTS: Final = (
         "goes-on-after-a-failed-sync",
         "After a failed sync the store acknowledges again.",
         "raft_storage/disk_store.py",
-        "DiskStore._guarded",
+        "DiskStore._breaking",
         """
         self._failure = str(failure)
         raise StorageBroken(...) from failure

@@ -126,10 +126,7 @@ class Workers:
             return True
         if self._wait is not None and self._wait.waiting:  # for a write queued after the last `run_inline`
             return True
-        for lane in self._inline.values():
-            if lane.jobs and not lane.away:
-                return True
-        return False
+        return any(lane.jobs and not lane.away for lane in self._inline.values())
 
     def run(self, lane: Lane, jobs: list[Job]) -> None:
         """Run and report the jobs. For the lane's thread, which must not die unnoticed."""

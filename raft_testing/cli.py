@@ -212,7 +212,13 @@ def _arguments_of_explore(explore: argparse.ArgumentParser) -> None:
 
 
 def _arguments_of_crash_disk(crash: argparse.ArgumentParser) -> None:
-    crash.add_argument("--scripts", type=_positive, default=1, metavar="N", help="how many histories (1)")
+    crash.add_argument(
+        "--scripts",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="how many histories (1); a minute or two for each and each worker",
+    )
     crash.add_argument("--seed", type=int, default=0, metavar="S", help="the first one (0)")
     crash.add_argument("--workers", type=_positive, default=2, metavar="N", help="processes at a time (2)")
     crash.add_argument("--store", metavar="M:NAME", help="package.module:function(files) → store")

@@ -35,22 +35,28 @@ def flip_bits(trial: Trial) -> None:
     script = plain_script(trial.seed, LOG_BYTES)
     disk = _written(trial, script, orderly=False)
     budget = LOG_BYTES * 8
+    flips: list[tuple[CrashDisk, Script, str, int]] = []
     for name in disk.listing():
         content = disk.content(name)
         used = used_bytes(content) * 8
         bits = min(used, budget) if is_segment(name, content) else 0
         budget -= bits
         behind = min(len(content) * 8 - used, EMPTY_BYTES * 8) if 0 < bits == used else 0
-        _flip_each(trial, disk, script, name, bits + behind)
+        flips.append((disk, script, name, bits + behind))
     small = _written(trial, trial.script, orderly=True)
     for name in small.listing():
         content = small.content(name)
         if not is_segment(name, content):
             count = len(content) if content.strip(b"\0") else min(len(content), EMPTY_BYTES)  # a prepared segment
-            _flip_each(trial, small, trial.script, name, count * 8)
+            flips.append((small, trial.script, name, count * 8))
+    done, total = 0, sum(bits for _, _, _, bits in flips)
+    for one, then, name, bits in flips:
+        _flip_each(trial, one, then, name, bits, done, total)
+        done += bits
 
 
-def _flip_each(trial: Trial, disk: CrashDisk, script: Script, name: str, bits: int) -> None:
+def _flip_each(trial: Trial, disk: CrashDisk, script: Script, name: str, bits: int, done: int, total: int) -> None:
+    """Flip the first `bits` of the file; `done` of `total` are flipped already."""
     # A store that refuses has written nothing, so that the same disk serves again.
     flipped, changed = disk.twin(), [False]
 
@@ -59,7 +65,7 @@ def _flip_each(trial: Trial, disk: CrashDisk, script: Script, name: str, bits: i
 
     flipped.watch = note
     for bit in range(0, bits, trial.every):
-        trial.portion(bit / bits)
+        trial.portion((done + bit) / total)
         flipped.flip(name, bit)
         _refuses(trial, flipped, script, name, f"bit {bit} of {name} flipped", "flipped bits", damaged=bit // 8)
         if changed[0]:
@@ -114,30 +120,35 @@ def break_records(trial: Trial) -> None:
 
     Without an orderly close, no data proves the very last record acknowledged: it may be missing.
     """
+    segments: list[tuple[CrashDisk, Script, str, bool]] = []
     for script in (plain_script(trial.seed, LOG_BYTES), trial.script):
         for orderly in (True, False):
             disk = _written(trial, script, orderly=orderly)
             names = [name for name in disk.listing() if is_segment(name, disk.content(name))]
-            for name in names:
-                _break_each(trial, disk, script, name, unproven=name == names[-1] and not orderly)
-                without = disk.twin()
-                without.remove(name)
-                _refuses_missing(trial, without, script, name)
+            segments += [(disk, script, name, name == names[-1] and not orderly) for name in names]
+    for at, (disk, script, name, unproven) in enumerate(segments):
+        _break_each(trial, disk, script, name, at / len(segments), (at + 1) / len(segments), unproven=unproven)
+        without = disk.twin()
+        without.remove(name)
+        _refuses_missing(trial, without, script, name)
 
 
-def _break_each(trial: Trial, disk: CrashDisk, script: Script, name: str, *, unproven: bool) -> None:
+def _break_each(
+    trial: Trial, disk: CrashDisk, script: Script, name: str, begin: float, end: float, *, unproven: bool
+) -> None:
+    """Break each batch of the file: the part of the work from `begin` to `end`, of 1."""
     content = disk.content(name)
     batches = batches_in(content)
     last = script.steps[-1]
     assert type(last) is WriteBatch
-    for number, (start, end) in enumerate(batches):
-        trial.portion(number / len(batches))
-        at_risk = len(last.batch) if unproven and (start, end) == batches[-1] else 0
-        for what, broken in broken_copies(content, start, end):
+    for number, (start, stop) in enumerate(batches):
+        trial.portion(begin + (end - begin) * number / len(batches))
+        at_risk = len(last.batch) if unproven and (start, stop) == batches[-1] else 0
+        for what, broken in broken_copies(content, start, stop):
             changed = disk.twin()
             changed.overwrite(name, broken)
             where = f"record at {start} of {name} {what}"
-            _refuses(trial, changed, script, name, where, f"records {what}", damaged=end, at_risk=at_risk)
+            _refuses(trial, changed, script, name, where, f"records {what}", damaged=stop, at_risk=at_risk)
 
 
 def _refuses_missing(trial: Trial, disk: CrashDisk, script: Script, name: str) -> None:

@@ -306,10 +306,18 @@ def test_a_store_that_never_merges_survives_too_and_progress_is_told() -> None:
 
 
 def test_time_left_of_a_long_part_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    portions: list[float] = []
-    crash_disk_check(open_store, script_seed=3, every=1501, portion=portions.append)
-    assert len(portions) > 100
-    assert all(0 <= done <= 1 for done in portions)
+    portions: list[list[float]] = []  # of each part
+    crash_disk_check(
+        open_store,
+        script_seed=3,
+        every=1501,
+        progress=lambda name: portions.append([]),
+        portion=lambda done: portions[-1].append(done),
+    )
+    assert sum(map(len, portions)) > 100
+    for part in portions:
+        assert part == sorted(part), "it never runs backwards"
+        assert 0 <= part[0] <= part[-1] <= 1
 
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])

@@ -34,8 +34,13 @@ def command_line() -> argparse.ArgumentParser:
     about = "\n".join(f"  {name:10} {text}" for name, text in PARTS.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description=f"Take the library's figures. The parts:\n{about}\n\nBeside etcd and others: compare --help",
-        epilog="Machines are noisy: compare only what was measured in one run, and quote medians and ratios.",
+        description=f"Take the library's figures. The parts:\n{about}\n"
+        "  compare    the key-value server beside etcd, redis and PySyncObj: compare --help",
+        epilog="Run it in a checkout, with the extra test. Most parts take a minute or two, all of them half an hour;\n"
+        "--quick takes seconds each. locks needs etcd, transfer 3 GiB of disk.\n\n"
+        "    python -m benchmarks core wal --quick\n"
+        "    python -m benchmarks cluster --loop asyncio,uvloop\n\n"
+        "Machines are noisy: compare only what was measured in one run, and quote medians and ratios.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help="which parts (default: all)")

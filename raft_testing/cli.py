@@ -205,7 +205,13 @@ def _arguments_of_determinism(determinism: argparse.ArgumentParser) -> None:
 
 
 def _arguments_of_explore(explore: argparse.ArgumentParser) -> None:
-    explore.add_argument("--bounds", choices=("small", "second"), default="small", help="how far (small)")
+    explore.add_argument(
+        "--bounds",
+        choices=("small", "second"),
+        default="small",
+        help="small (default): 875,316 states, complete in one to two minutes and 1 GB of memory; second: more values,"
+        " a crash, a membership change; millions of states, so give --states",
+    )
     explore.add_argument("--states", type=_positive, default=0, metavar="N", help="stop after so many distinct states")
     explore.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes at a time (1)")
     explore.add_argument("--page", default="raft-explored.html", metavar="FILE", help="picture of a violation")

@@ -8,6 +8,7 @@ import inspect
 import os
 import pkgutil
 import re
+import secrets
 import subprocess
 import sys
 import threading
@@ -26,6 +27,7 @@ import raft_objects
 from raft_anyio import CallerError, NodeConfig, OutcomeUnknown, Refused, open_node
 from raft_core import Applied, Apply, Effect, Event, Persist, Persisted, Proposed, Raft, Tick
 from raft_core.effects import RoleName
+from raft_core.membership import Members
 from raft_core.node.events import TimerFired
 from raft_core.settings import Settings
 from raft_kv.users.file import users_of_file
@@ -34,6 +36,7 @@ from raft_objects.entries import entry_of, take_old_fields
 from raft_objects.queue_table import QueueTable
 from raft_objects.queues import Queue
 from raft_objects.running import open_objects
+from raft_storage import FileStore
 from tests.adapters.kit import Ledger
 from tests.docs.blocks import blocks, fragment
 from tests.node.cluster import Cluster
@@ -262,6 +265,16 @@ def test_fragments_of_pages_about_the_parts_below_run(tmp_path: Path, capsys: py
     handle = {"host": node.host, "events": [TimerFired()], "now": 1, "wall": 1}
     Fragment(fragment("adapters.md", "handle"), handle)
     assert isinstance(handle["effects"], list)
+
+    start: dict[str, Any] = {"FileStore": FileStore, "Raft": Raft, "Members": Members, "secrets": secrets}
+    text = fragment("embedding.md", "start").replace("stock-1", str(tmp_path / "stock-1"))
+    new = FileStore.open(str(tmp_path / "stock-1"), node=1, cluster="stock")
+    new.close()
+    for founders in ({1: new.identity.incarnation}, {}):  # the first start, and a restart
+        exec(text, start | {"founders": founders}, found := {})
+        found["store"].close()
+        assert found["recovered"].formed
+        assert found["core"].status.members.voters == (1,)
 
     rules = next(block for block in blocks(DOCS / "monitoring.md") if block.mark == "checked: rules")
     (group,) = yaml.safe_load(rules.text)["groups"]

@@ -80,7 +80,8 @@ def test_command_lists_counts_and_describes() -> None:
     assert isinstance(strings, list)
     assert b"append" in strings
     assert b"del" not in strings
-    assert prefixed == [b"get", b"getset", b"getdel", b"getrange"]
+    assert prefixed == [name for name in names if name.startswith(b"get")]
+    assert b"getrange" in prefixed
     assert none == []
     (rows,) = talk.say("command info get nonsense mset")
     assert isinstance(rows, list)

@@ -20,7 +20,7 @@ def reader(tmp_path: Path) -> Reader:
     return Reader("using-a-node.md", tmp_path)
 
 
-@pytest.mark.parametrize("program", ["node.py", "members.py", "once.py"])
+@pytest.mark.parametrize("program", ["node.py", "members.py", "once.py", "typed.py"])
 def test_programs_print_what_the_page_shows(reader: Reader, program: str) -> None:
     reader.save(program)
 

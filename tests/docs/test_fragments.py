@@ -270,8 +270,9 @@ def test_fragments_of_pages_about_the_parts_below_run(tmp_path: Path, capsys: py
     text = fragment("embedding.md", "start").replace("stock-1", str(tmp_path / "stock-1"))
     new = FileStore.open(str(tmp_path / "stock-1"), node=1, cluster="stock")
     new.close()
+    found: dict[str, Any] = {}
     for founders in ({1: new.identity.incarnation}, {}):  # the first start, and a restart
-        exec(text, start | {"founders": founders}, found := {})
+        exec(text, start | {"founders": founders}, found)
         found["store"].close()
         assert found["recovered"].formed
         assert found["core"].status.members.voters == (1,)

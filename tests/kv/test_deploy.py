@@ -10,7 +10,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -159,16 +161,24 @@ def in_a_bare_root(root: Path, volume: Path, data: str, uid: int) -> list[str]:
         return []
 
 
+@pytest.fixture
+def volume() -> Iterator[Path]:
+    """A directory that another user can reach; pytest's own are closed to all but theirs."""
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        volume = Path(place) / "volume"
+        volume.mkdir()
+        yield volume
+
+
 @pytest.mark.parametrize("rooted", [True, False], ids=["bare root", "bare environment"])
-def test_entry_point_runs_in_a_bare_root_and_stops_by_its_signal(tmp_path: Path, *, rooted: bool) -> None:
+def test_entry_point_runs_in_a_bare_root_and_stops_by_its_signal(tmp_path: Path, volume: Path, *, rooted: bool) -> None:
     """As the container does: no variables but the image's, no root, the volume as the only place to write."""
     image = container()
     environ = dict(pair.split("=", 1) for line in image["ENV"] for pair in shlex.split(line))
     (data,) = image["VOLUME"]
     assert environ["RAFT_KV_DATA"].startswith(f"{data}/")
     port, peer_port = free_ports(2)
-    volume = tmp_path / "volume"
-    volume.mkdir()
     bare = {name: value for name, value in environ.items() if name.startswith("RAFT_KV_")}
     bare |= {
         "RAFT_KV_DATA": environ["RAFT_KV_DATA"].replace(data, str(volume)),
@@ -181,7 +191,6 @@ def test_entry_point_runs_in_a_bare_root_and_stops_by_its_signal(tmp_path: Path,
     prefix: list[str] = []
     if os.getuid() == 0 and _may_run(int(uid)):
         os.chown(volume, int(uid), -1)
-        tmp_path.chmod(0o755)
         user = {"user": int(uid), "group": int(uid), "extra_groups": []}
     outside = dict(bare)
     if rooted:

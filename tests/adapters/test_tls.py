@@ -65,10 +65,12 @@ def say(address: str, own: TLS | None, data: bytes, *, plain: bool = False) -> s
     try:
         raw = socket.create_connection((host, int(port)), 5)
         with raw, raw if plain else context_of(own).wrap_socket(raw) as stream:
-            stream.sendall(data)
             heard = b""
-            while piece := stream.recv(65536):
-                heard += piece
+            with suppress(ConnectionError):  # it may refuse before it reads: our words then reset the connection
+                stream.sendall(data)
+            with suppress(ConnectionError):
+                while piece := stream.recv(65536):
+                    heard += piece
     except ssl.SSLError as error:
         return str(error.reason)
     except OSError as error:

@@ -107,10 +107,12 @@ def say(address: tuple[str, int], data: bytes, context: ssl.SSLContext | None) -
 
 
 def _heard(stream: socket.socket, data: bytes) -> str:
-    stream.sendall(data)
-    stream.settimeout(10.0)
+    """Return what the other side says, also where it refuses before it reads: our words then reset the connection."""
     heard = b""
-    with suppress(TimeoutError):
+    with suppress(TimeoutError, ConnectionError):
+        stream.sendall(data)
+    stream.settimeout(10.0)
+    with suppress(TimeoutError, ConnectionError):
         while piece := stream.recv(65536):
             heard += piece
             if heard == b"+PONG\r\n":  # a client that is served is not disconnected

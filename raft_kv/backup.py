@@ -197,6 +197,8 @@ def run_restore(options: RestoreOptions) -> int:
     """Create the new node; return the exit status. Raise `DiskError`, or `CallerError` for the old cluster's name."""
     (path,) = options.file
     target = parse_location(options.data)
+    if not Path(path).is_file():
+        raise SettingsError(f"there is no backup {path}")
     keys = _keys(backup_states(path), path)
     with _bar("restoring", quiet=options.quiet) as show:
         header, _ = restore_backup(path, target, node=options.id, cluster=options.new_cluster, progress=show)
@@ -222,6 +224,8 @@ def run_verify(options: VerifyOptions) -> int:
         print_error(f"{given}: intact. {_keys(backup_states(given), given):,} keys of {_origin(header)}")
         return 0
     location = parse_location(given)
+    if kind_at(location.directory) is None:
+        raise SettingsError(f"there is neither a backup nor a node's data at {given}")
     if kind_at(location.directory) not in (None, location.kind) and ":" not in given:
         location = parse_location(f"{kind_at(location.directory)}:{location.directory}")
     keys: list[int] = []

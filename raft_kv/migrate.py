@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from raft_core.errors import SettingsError
 from raft_kv.log_output import print_error
-from raft_storage.location import parse_location
+from raft_storage.location import kind_at, parse_location
 from raft_storage.migration import migrate
 
 __all__ = ["run_migrate"]
@@ -14,6 +15,8 @@ __all__ = ["run_migrate"]
 def run_migrate(source: str, target: str) -> int:
     """Move the data of `source` to `target`, and say how to go on. Return the exit status."""
     old, new = parse_location(source), parse_location(target)
+    if kind_at(old.directory) is None:
+        raise SettingsError(f"there is no node's data at {source}")
     columns = TextColumn("moving"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
     with Progress(*columns, transient=True) as bar:
         task = bar.add_task("moving", total=None)

@@ -38,14 +38,15 @@ class Failed(Exception):  # named for what happened, as the library's errors are
     """The node was unreachable, refused this client, or did not answer in time; the outcome of the request is unknown.
 
     `remedy`: what to do, for problems with TLS and passwords; "" otherwise. The text ends with it. `refused`: it is
-    certain that another attempt fails likewise.
+    certain that another attempt fails likewise. `answered`: the text is the node's own, so it is alive.
     """
 
-    def __init__(self, text: str, remedy: str = "", *, refused: bool = False) -> None:
+    def __init__(self, text: str, remedy: str = "", *, refused: bool = False, answered: bool = False) -> None:
         super().__init__(with_remedy(text, remedy))
         self.problem: Final = text
         self.remedy: Final = remedy
         self.refused: Final = refused
+        self.answered: Final = answered
 
 
 @final
@@ -85,7 +86,7 @@ class NodeConnection:
             return  # it knows no users yet, so whoever connects may ask how it stands
         if isinstance(reply, hiredis.ReplyError):
             self.close()
-            raise Failed(str(reply), self.remedy(reply), refused=True)
+            raise Failed(str(reply), self.remedy(reply), refused=True, answered=True)
 
     def remedy(self, error: object) -> str:
         """Return what to do about an error reply about users and rights; "" for another reply."""
@@ -109,7 +110,9 @@ class NodeConnection:
         except OSError as failure:
             raise Failed(str(failure) or type(failure).__name__) from None
         if not self._heard and context() is None and isinstance(reply, hiredis.ReplyError) and "TLS" in str(reply):
-            raise Failed(str(reply), needs_tls(), refused=True)  # a port that takes nothing but TLS says so in plain
+            raise Failed(
+                str(reply), needs_tls(), refused=True, answered=True
+            )  # a port that takes nothing but TLS says so in plain
         self._heard = True
         return reply
 

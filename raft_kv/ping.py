@@ -19,6 +19,10 @@ _DESCRIPTION: Final = """\
 Ask a node whether it is alive: its event loop turns and it answers clients. With --ready, whether
 it can serve: it answers a linearizable read, so a majority is there.
 
+A node that refuses this client answers, so it is alive: a new password, or TLS without variables
+for it, lets no health check restart the nodes. (One that wants certificates of its clients has to
+see one.)
+
 Exit status 0: yes. 1: no; the message says why. Restart a node that is not alive, and never one
 that is only not ready: without a majority a restart helps nothing.
 """
@@ -41,6 +45,10 @@ _OPTIONS: Final = with_variables(
 )  # fmt: skip
 
 
+_OF_A_NODE: Final = ("NOAUTH", "NOPERM", "CLUSTERDOWN", "TRYAGAIN", "UNKNOWN")
+"""How error replies begin that say more of the node or of this client than that it lives."""
+
+
 @attrs.frozen(kw_only=True)
 class PingOptions:
     """The options of `raft-kv ping`. Raise `SettingsError` if values are invalid."""
@@ -61,18 +69,23 @@ def run_ping(options: PingOptions) -> int:
     """Ask the node; print the answer. Return the exit status."""
     from raft_kv.log_output import print_error, print_line
 
-    problem = _problem(options)
-    if not problem:
+    problem, answered = _problem(options)
+    if not problem or (answered and not options.ready):
         print_line("ready" if options.ready else "alive")
         return 0
-    if options.ready and not _problem(attrs.evolve(options, ready=False)):
+    if options.ready and not answered and _alive(options):
         problem += "; it is alive, but does not answer reads: is a majority connected? raft-kv status tells"
     print_error(f"raft-kv: {options.address[0]}: {problem}")
     return 1
 
 
-def _problem(options: PingOptions) -> str:
-    """Return why the node is not alive, or not ready; "" if it is."""
+def _alive(options: PingOptions) -> bool:
+    problem, answered = _problem(attrs.evolve(options, ready=False))
+    return answered or not problem
+
+
+def _problem(options: PingOptions) -> tuple[str, bool]:
+    """Return why the node is not alive, or not ready, "" if it is; and whether the node said so itself."""
     from raft_kv.client_remedies import with_remedy
     from raft_kv.node_client import Failed, NodeConnection
 
@@ -81,10 +94,10 @@ def _problem(options: PingOptions) -> str:
             reply = node.say("DBSIZE") if options.ready else node.say("PING")
             remedy = node.remedy(reply)
     except Failed as failure:
-        return str(failure)
-    text = str(reply)
-    alive = reply == b"PONG" or (not options.ready and text.startswith(("NOAUTH", "NOPERM")))
-    return "" if alive or (options.ready and isinstance(reply, int)) else with_remedy(text, remedy)
+        return str(failure), failure.answered
+    if (options.ready and isinstance(reply, int)) or (not options.ready and reply == b"PONG"):
+        return "", True
+    return with_remedy(str(reply), remedy), str(reply).startswith(_OF_A_NODE)
 
 
 def _ping(flags: Mapping[str, Any], environ: Mapping[str, str]) -> int:

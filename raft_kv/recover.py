@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import datetime
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from raft_core.errors import SettingsError
+from raft_core.quorum import quorum_reached
 from raft_core.quorum_loss import best_survivor, log_end
 from raft_kv.certificates import certificate_step
 from raft_kv.config import check_name
 from raft_storage import FileStore, Survivor, recover_from_quorum_loss
 
 __all__ = ["run_recovery"]
+
+
+def _list(nodes: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(nodes)))
 
 
 def run_recovery(
@@ -47,6 +52,11 @@ def run_recovery(
             end = log_end(disk.recovered)
             mark = "  <- the most up to date" if disk is best else ""
             tell(f"node {disk.recovered.identity.node}: log ends at entry {end.index}, term {end.term}{mark}")
+        here = {disk.recovered.identity.node for disk in disks}
+        voters = best.recovered.members.all_voters
+        if quorum_reached(best.recovered.members, here.__contains__):
+            tell(f"THESE ARE A MAJORITY of the voters ({_list(voters)}), so nothing need be lost: instead, start nodes")
+            tell(f"{_list(here)} on their own directories, and replace the others (RAFT REMOVE, then RAFT ADD).")
         if not agreed:
             tell("Nothing has been changed. Data on the lost disks only cannot be recovered; do this only")
             tell("if a majority of the voters can never start again. To go on, add --i-understand-what-may-be-lost.")

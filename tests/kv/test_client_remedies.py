@@ -196,6 +196,33 @@ def test_node_that_knows_no_users_yet_is_asked_without_a_password(
         thread.join()
 
 
+@pytest.mark.parametrize(
+    ("password", "reply"),
+    [
+        ("old", b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"),
+        ("", b"-ERR this port takes nothing but TLS\r\n"),
+        ("", b"-NOAUTH Authentication required.\r\n"),
+    ],
+)
+def test_node_that_refuses_this_client_is_alive(password: str, reply: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a health check restarts all nodes when a password is changed."""
+    monkeypatch.setenv("REDISCLI_AUTH", password)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            for _ in range(2):
+                with listener.accept()[0] as plain:
+                    plain.recv(1000)
+                    plain.sendall(reply)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        node = f"127.0.0.1:{listener.getsockname()[1]}"
+        assert main(["ping", node], {}) == 0
+        assert main(["ping", "--ready", node], {}) == 1
+        thread.join()
+
+
 def test_node_that_is_alive_and_not_ready_is_told_from_one_that_is_down(capfd: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 

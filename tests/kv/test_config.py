@@ -527,6 +527,20 @@ def test_old_name_of_a_command_is_answered_by_the_new_one(capsys: pytest.Capture
     assert "recover-from-quorum-loss" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words", ["verify nowhere", "restore nowhere --new-cluster n --data d", "migrate --from nowhere --to sqlite:d"]
+)
+def test_missing_data_are_named_as_missing(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 2
+    told = capsys.readouterr().err
+    assert "there is n" in told
+    assert "never move a directory" not in told
+    assert not list(tmp_path.iterdir())
+
+
 def test_misspelled_command_is_answered_by_the_likely_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["servve", "--id", "1"]) == 2
     assert "did you mean serve?" in capsys.readouterr().err

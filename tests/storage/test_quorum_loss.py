@@ -247,7 +247,11 @@ def test_the_command_asks_first_then_does_it_and_leaves_a_statement(
     words += ["--new-cluster", "new", "--new-data", str(tmp_path / "new")]
 
     assert main(words) == 1
-    assert "Nothing has been changed" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "Nothing has been changed" in told
+    assert "A MAJORITY" in told, "they are a majority of 1, 2, 3, so nothing need be lost"
+    assert main([*words[:3], *words[5:]]) == 1
+    assert "MAJORITY" not in capsys.readouterr().out
     assert not (tmp_path / "new").exists()
 
     assert main([*words, "--i-understand-what-may-be-lost"]) == 0

@@ -240,15 +240,21 @@ def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks compare",
         description=__doc__,
-        epilog=f"Shapes: {names}. Extras: {', '.join(EXTRAS)}.",
+        epilog=f"Shapes: {names}. Extras: {', '.join(EXTRAS)}.\n\n"
+        "    python -m benchmarks compare --systems etcd,uvloop --repetitions 1     # a minute\n"
+        "    python -m benchmarks compare --json compare.json --picture compare.svg\n\n"
+        "All systems and shapes five times take ten to twenty minutes. It needs etcd, redis-server, PySyncObj and a C\n"
+        "compiler for the load (Go for etcd's); what is missing is named and left out.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--systems", default=",".join(SYSTEMS), help="NAME, LOOP-tls, or LABEL=LOOP@PYTHON for another package"
+        "--systems", default=",".join(SYSTEMS), help="names with commas (all: %(default)s), LOOP-tls, LABEL=LOOP@PYTHON"
     )
     parser.add_argument("--shapes", default="all", help="parts of the names of shapes, with commas; or none")
     parser.add_argument("--extras", default="", help="what else to measure, with commas; or all")
-    parser.add_argument("--repetitions", type=int, default=5, help="0: only report on the measurements in FILE")
+    parser.add_argument(
+        "--repetitions", type=int, default=5, help="how often (%(default)s); 0: only report on the measurements in FILE"
+    )
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement (default: 2)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all measurements to FILE")
     parser.add_argument("--append", action="store_true", help="add to those in FILE; report on all of them")

@@ -44,13 +44,18 @@ class Browser:
         self._session = self._call("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
         self._call("Page.enable")
 
-    def open(self, path: Path, width: int = 1280, height: int = 900, *, dark: bool = False) -> None:
-        """Open the file in a window of that size. Return when it is loaded."""
+    def open(self, page: Path | str, width: int = 1280, height: int = 900, *, dark: bool = False) -> None:
+        """Open the file or URL in a window of that size. Return when it is loaded."""
+        url = page.as_uri() if isinstance(page, Path) else page
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self._call("Emulation.setEmulatedMedia", features=scheme)
+        self.resize(width, height)
+        self._call("Page.navigate", url=url)
+        self._await(f"location.href === {json.dumps(url)} && document.readyState === 'complete'")
+
+    def resize(self, width: int, height: int) -> None:
+        """Give the window this size."""
         self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        self._call("Page.navigate", url=path.as_uri())
-        self._await(f"location.href === {json.dumps(path.as_uri())} && document.readyState === 'complete'")
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of the expression in the page."""

@@ -40,7 +40,7 @@ from raft_kv.commands import ONE_LINE, READ, SESSION, SHORT_READS, WRITE, Comman
 from raft_kv.commands.connection import check_database
 from raft_kv.commands.table import ADMIN
 from raft_kv.keyspace import Keyspace, Millis
-from raft_kv.local import Later, answer_locally, is_once, once_of
+from raft_kv.local import Later, UnknownUser, answer_locally, is_once, once_of
 from raft_kv.log_format import Answered, Calls, Clock, Once, OpenSession, Query, Transaction, Versions
 from raft_kv.open_requests import (
     Administering,
@@ -137,6 +137,10 @@ class Session(SessionState):
         try:
             answer = answer_locally(self.client, self.clients, waiting.call, status)
         except CommandError as failure:
+            if isinstance(failure, UnknownUser) and not self.access.confirmed:  # the rest of the log may have it
+                self._queue.appendleft(waiting.call)
+                self._open = Confirming()
+                return self._proceed(now, Read(entries.encode_query(Versions([]), 0)))
             self._replies.append(encode_failure(str(failure)))
             return self._proceed(now)
         if isinstance(answer, Later):

@@ -36,7 +36,12 @@ from raft_kv.status import ServerStatus
 from raft_kv.status_replies import REDIS_VERSION, features_map, info_text, role_reply, status_reply
 from raft_kv.version import version
 
-__all__ = ["Later", "answer_locally", "is_once", "once_of"]
+__all__ = ["Later", "UnknownUser", "answer_locally", "is_once", "once_of"]
+
+
+@final
+class UnknownUser(CommandError):
+    """There is no such user, as far as this node has applied the log."""
 
 
 @final
@@ -129,7 +134,7 @@ def _check_user(name: bytes, status: ServerStatus | None) -> None:
         )
     if status is not None and not status.leader:
         raise CommandError("CLUSTERDOWN no leader is known here, and no user either; try again, or ask another node")
-    raise CommandError("WRONGPASS invalid username-password pair or user is disabled.")
+    raise UnknownUser("WRONGPASS invalid username-password pair or user is disabled.")
 
 
 def _client(client: Client, clients: RequestBook, call: list[bytes]) -> Reply | Later:

@@ -52,6 +52,39 @@ def user(root: Talker, name: bytes, *rules: bytes) -> Talker:
 # Without users.
 
 
+@pytest.mark.parametrize("words", [(b"AUTH", b"root", b"secret"), (b"HELLO", b"2", b"AUTH", b"root", b"secret")])
+def test_node_that_has_just_started_reads_the_users_of_the_log_before_it_refuses_one(
+    words: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log has the user, and nothing of it is applied yet: a client that connects again must not be refused."""
+    before = Node()
+    assert before.connect().say(*ADMIN) == b"OK"
+    node = Node()
+    query = node.machine.query
+
+    def catch_up(data: bytes) -> bytes:  # a linearizable read is answered once all earlier entries are applied
+        while len(node.entries) < len(before.entries):
+            entry = before.entries[len(node.entries)]
+            node.entries.append(entry)
+            node.machine.apply(Index(len(node.entries)), entry)
+        return query(data)
+
+    monkeypatch.setattr(node.machine, "query", catch_up)
+    client = node.connect()
+    assert client.say(*words) == (b"OK" if words[0] == b"AUTH" else client.say(b"HELLO", b"2"))
+    assert client.say(b"ACL", b"WHOAMI") == b"root"
+    assert node.connect().say(*words[:-1], b"wrong").startswith("WRONGPASS")
+
+
+def test_unknown_user_is_refused_once_the_log_was_read() -> None:
+    client = Node().connect()
+    assert client.say_all((b"AUTH", b"bob", b"x"), (b"SET", b"k", b"v"), (b"AUTH", b"bob", b"x")) == [
+        "WRONGPASS invalid username-password pair or user is disabled.",
+        b"OK",
+        "WRONGPASS invalid username-password pair or user is disabled.",
+    ]
+
+
 def test_server_without_users_is_as_it_was() -> None:
     node = Node()
     client = node.connect()

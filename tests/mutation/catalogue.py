@@ -1479,7 +1479,7 @@ MUTANTS: Final = (
         "failed-commit-goes-on",
         "After a failed commit the store takes the next write.",
         "raft_storage/disk_store.py",
-        "DiskStore._guarded",
+        "DiskStore._breaking",
         """
         self._failure = str(failure)
         raise StorageBroken(...) from failure

@@ -23,9 +23,7 @@ from raft_core.errors import OutcomeUnknown, Refused
 from raft_kv import log_format as entries
 from raft_kv.client_session_state import APART, SessionState
 from raft_kv.client_session_values import (
-    BackUp,
     Close,
-    Inspect,
     Pause,
     Propose,
     Read,
@@ -57,6 +55,7 @@ from raft_kv.open_requests import (
     Watching,
     Writing,
     failure_replies,
+    open_for,
 )
 from raft_kv.resp import OK, CommandError, Reply, Simple, encode, encode_failure
 from raft_kv.resp_parser import ParseFailure, TooLarge
@@ -117,7 +116,7 @@ class Session(SessionState):
     def failed(self, error: Refused | OutcomeUnknown, now: Millis) -> list[SessionEffect]:
         """Take the failure of the open request: answer every command it carried with the error."""
         waiting, self._open = self._open, None
-        if type(waiting) is Confirming:
+        if type(waiting) is Confirming and waiting.password is None:
             self._queue.popleft()
         self._replies.append(failure_replies(waiting, error))
         return self._proceed(now)
@@ -362,7 +361,7 @@ class Session(SessionState):
         if not isinstance(answer, Later):
             self._say(answer)
             return None
-        self._open = _open_for(answer, call)
+        self._open = open_for(answer, call)
         return answer.effect
 
     def _once(self, call: list[bytes], now: Millis) -> SessionEffect | None:
@@ -463,7 +462,7 @@ class Session(SessionState):
             return self._begin(self._user.on_hashed(waiting, data, checks=self._checks))
         if isinstance(waiting, Confirming):
             self.access.confirmed = True
-            return None
+            return None if waiting.password is None else self._begin(self._user.again(waiting.password))
         if isinstance(waiting, Inspecting):
             raise AssertionError("a status is answered by `inspected`")
         assert_never(waiting)
@@ -512,10 +511,3 @@ class Session(SessionState):
             return None
         self._open = Executing(executing.query, touching=True)
         return Propose(entries.encode_entry(Clock()))
-
-
-def _open_for(answer: Later, call: list[bytes]) -> Open:
-    """Return the open request while the effect of `answer` is carried out."""
-    if isinstance(answer.effect, Inspect):
-        return Inspecting(call)
-    return BackingUp() if isinstance(answer.effect, BackUp) else Administering(answer.reply, answer.closes)

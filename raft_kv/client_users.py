@@ -10,12 +10,12 @@ from typing import Final, final
 import attrs
 
 from raft_kv import log_format as entries
-from raft_kv.client_session_values import Inspect, OffLoop, Propose, SessionEffect, Wait
+from raft_kv.client_session_values import Inspect, OffLoop, Propose, Read, SessionEffect, Wait
 from raft_kv.clients import Client
 from raft_kv.commands import look_up
 from raft_kv.local import is_once
-from raft_kv.log_format import Calls, ChangeUser, DeleteUsers, Once, OpenSession, Transaction
-from raft_kv.open_requests import Authenticating, Inspecting, Open, Refusing, SettingUser, Writing
+from raft_kv.log_format import Calls, ChangeUser, DeleteUsers, Once, OpenSession, Transaction, Versions
+from raft_kv.open_requests import Authenticating, Confirming, Inspecting, Open, Refusing, SettingUser, Writing
 from raft_kv.resp import OK, CommandError, Failure, Reply
 from raft_kv.scripts import translate
 from raft_kv.users.access import WRONG_PASSWORD, Access
@@ -87,13 +87,15 @@ class ClientUser:
 
     def authenticate(self, name: bytes, password: bytes, then: list[bytes] | None = None) -> Begun:
         """Begin the check of a password; `then`: the rest of HELLO."""
-        waiting = Authenticating(name, self._access.made(name), self._access.now, then)
+        waiting = Authenticating(name, password, self._access.made(name), self._access.now, then)
         return Begun(waiting, OffLoop(self._access.password_check(name, password)))
 
     def on_password(self, waiting: Authenticating, *, right: bool) -> Begun | Reply:
         """Take the outcome of that check."""
         client, access = self._client, self._access
         address = client.address.rpartition(b":")[0]
+        if not right and not access.confirmed and not access.from_file:  # the rest of the log may have changed the user
+            return Begun(Confirming(waiting), Read(entries.encode_query(Versions([]), 0)))
         if not right:
             delay = access.login_failed(waiting.user, self._about, address)
             return Begun(Refusing(WRONG_PASSWORD), Wait(max(0.0, delay - (access.now - waiting.since))))
@@ -109,6 +111,10 @@ class ClientUser:
         if self._access.table.grant_of(self._client.user) is None:
             raise CommandError(HELLO_WITHOUT_AUTH)
         return Begun(Inspecting(call), Inspect())
+
+    def again(self, waiting: Authenticating) -> Begun:
+        """Begin the check of this password once more, by the users that the whole log has."""
+        return self.authenticate(waiting.user, waiting.password, waiting.then)
 
     # ACL.
 

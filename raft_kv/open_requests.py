@@ -7,7 +7,9 @@ from typing import TypeAlias, final
 import attrs
 
 from raft_core.errors import OutcomeUnknown, Refused
+from raft_kv.client_session_values import BackUp, Inspect
 from raft_kv.error_replies import explain
+from raft_kv.local import Later
 from raft_kv.log_format import Query
 from raft_kv.resp import OK, Reply, encode_failure
 
@@ -26,6 +28,7 @@ __all__ = [
     "Watching",
     "Writing",
     "failure_replies",
+    "open_for",
 ]
 
 
@@ -105,6 +108,7 @@ class Authenticating:
     """
 
     user: bytes
+    password: bytes = attrs.field(repr=False)
     made: int
     since: float
     then: list[bytes] | None = None
@@ -129,7 +133,12 @@ class SettingUser:
 @final
 @attrs.frozen
 class Confirming:
-    """The first command of the queue waits for a read that confirms the users of this node."""
+    """The first command of the queue waits for a read that confirms the users of this node.
+
+    Or this password, which was wrong, waits for it, to be checked once more.
+    """
+
+    password: Authenticating | None = None
 
 
 Open: TypeAlias = (
@@ -146,6 +155,13 @@ Open: TypeAlias = (
     | SettingUser
     | Confirming
 )
+
+
+def open_for(answer: Later, call: list[bytes]) -> Open:
+    """Return the open request while the effect of `answer` to `call` is carried out."""
+    if isinstance(answer.effect, Inspect):
+        return Inspecting(call)
+    return BackingUp() if isinstance(answer.effect, BackUp) else Administering(answer.reply, answer.closes)
 
 
 def failure_replies(waiting: Open | None, error: Refused | OutcomeUnknown) -> bytes:

@@ -52,14 +52,20 @@ def user(root: Talker, name: bytes, *rules: bytes) -> Talker:
 # Without users.
 
 
+@pytest.mark.parametrize("applied", [0, 1, 2])
 @pytest.mark.parametrize("words", [(b"AUTH", b"root", b"secret"), (b"HELLO", b"2", b"AUTH", b"root", b"secret")])
 def test_node_that_has_just_started_reads_the_users_of_the_log_before_it_refuses_one(
-    words: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch
+    words: tuple[bytes, ...], applied: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its log has the user, and nothing of it is applied yet: a client that connects again must not be refused."""
+    """Its log has user and password, and not all of it is applied: a client that is back must not be refused."""
     before = Node()
-    assert before.connect().say(*ADMIN) == b"OK"
+    first, password = before.connect(), (b"ACL", b"SETUSER", b"root", b"resetpass", b">secret")
+    assert first.say(*ADMIN[:4], b">an-older-one", *ADMIN[5:]) == b"OK"
+    assert first.say_all((b"AUTH", b"root", b"an-older-one"), (b"ACL", b"SETUSER", b"bob"), password) == [b"OK"] * 3
     node = Node()
+    for entry in before.entries[:applied]:
+        node.entries.append(entry)
+        node.machine.apply(Index(len(node.entries)), entry)
     query = node.machine.query
 
     def catch_up(data: bytes) -> bytes:  # a linearizable read is answered once all earlier entries are applied

@@ -116,7 +116,9 @@ class Session(SessionState):
     def failed(self, error: Refused | OutcomeUnknown, now: Millis) -> list[SessionEffect]:
         """Take the failure of the open request: answer every command it carried with the error."""
         waiting, self._open = self._open, None
-        if type(waiting) is Confirming and waiting.password is None:
+        if type(waiting) is Confirming and waiting.password is not None:
+            return self._proceed(now, self._begin(self._user.unconfirmed(waiting.password, error)))
+        if type(waiting) is Confirming:
             self._queue.popleft()
         self._replies.append(failure_replies(waiting, error))
         return self._proceed(now)

@@ -9,10 +9,12 @@ from typing import Final, final
 
 import attrs
 
+from raft_core.errors import OutcomeUnknown, Refused
 from raft_kv import log_format as entries
 from raft_kv.client_session_values import Inspect, OffLoop, Propose, Read, SessionEffect, Wait
 from raft_kv.clients import Client
 from raft_kv.commands import look_up
+from raft_kv.error_replies import explain
 from raft_kv.local import is_once
 from raft_kv.log_format import Calls, ChangeUser, DeleteUsers, Once, OpenSession, Transaction, Versions
 from raft_kv.open_requests import Authenticating, Confirming, Inspecting, Open, Refusing, SettingUser, Writing
@@ -93,14 +95,12 @@ class ClientUser:
     def on_password(self, waiting: Authenticating, *, right: bool) -> Begun | Reply:
         """Take the outcome of that check."""
         client, access = self._client, self._access
-        address = client.address.rpartition(b":")[0]
         if not right and not access.confirmed and not access.from_file:  # the rest of the log may have changed the user
             return Begun(Confirming(waiting), Read(entries.encode_query(Versions([]), 0)))
         if not right:
-            delay = access.login_failed(waiting.user, self._about, address)
-            return Begun(Refusing(WRONG_PASSWORD), Wait(max(0.0, delay - (access.now - waiting.since))))
+            return self._wrong(waiting, WRONG_PASSWORD)
         client.user, client.user_made = waiting.user, waiting.made
-        access.login_succeeded(address)
+        access.login_succeeded(self._address)
         return OK if waiting.then is None else Begun(Inspecting(waiting.then), Inspect())
 
     def hello(self, call: list[bytes]) -> Begun:
@@ -112,9 +112,19 @@ class ClientUser:
             raise CommandError(HELLO_WITHOUT_AUTH)
         return Begun(Inspecting(call), Inspect())
 
+    def unconfirmed(self, waiting: Authenticating, error: Refused | OutcomeUnknown) -> Begun:
+        """Refuse this password: it is wrong as far as is known here. It counts as any wrong one."""
+        return self._wrong(waiting, explain(error))
+
+    def _wrong(self, waiting: Authenticating, text: str) -> Begun:
+        delay = self._access.login_failed(waiting.user, self._about, self._address)
+        return Begun(Refusing(text), Wait(max(0.0, delay - (self._access.now - waiting.since))))
+
     def again(self, waiting: Authenticating) -> Begun:
         """Begin the check of this password once more, by the users that the whole log has."""
-        return self.authenticate(waiting.user, waiting.password, waiting.then)
+        begun = self.authenticate(waiting.user, waiting.password, waiting.then)
+        assert isinstance(begun.waiting, Authenticating)
+        return attrs.evolve(begun, waiting=attrs.evolve(begun.waiting, since=waiting.since))
 
     # ACL.
 
@@ -134,6 +144,10 @@ class ClientUser:
         if not data:  # the work has failed
             return Failure("ERR the password could not be hashed; this node's log says why")
         return Begun(Writing(1), self.proposal(ChangeUser(waiting.user, decode_rules(data)), checks=checks))
+
+    @property
+    def _address(self) -> bytes:
+        return self._client.address.rpartition(b":")[0]
 
     @property
     def _about(self) -> str:

@@ -8,8 +8,10 @@ from hashlib import scrypt
 import msgspec
 import pytest
 
+from raft_core.effects import RefusalReason
+from raft_core.errors import Refused
 from raft_core.ids import Index
-from raft_kv.client_session_values import OffLoop, Propose, Read, Send, TransferLeadership
+from raft_kv.client_session_values import OffLoop, Propose, Read, Send, TransferLeadership, Wait
 from raft_kv.log_format import Calls, Query, encode_entry, encode_query, on_behalf
 from raft_kv.resp import CommandError, encode
 from raft_kv.state_machine import KeyValueMachine
@@ -80,6 +82,26 @@ def test_node_that_has_just_started_reads_the_users_of_the_log_before_it_refuses
     assert client.say(*words) == (b"OK" if words[0] == b"AUTH" else client.say(b"HELLO", b"2"))
     assert client.say(b"ACL", b"WHOAMI") == b"root"
     assert node.connect().say(*words[:-1], b"wrong").startswith("WRONGPASS")
+
+
+def test_wrong_password_at_a_node_that_cannot_read_its_log_is_told_late_and_noted(root: Talker) -> None:
+    """Else a node that was cut off would be the place to try passwords at."""
+    node = root.node
+    node.access.confirmed = False
+    session = node.connect().session
+    (checked,) = session.receive(encode([b"AUTH", b"root", b"wrong"], 2), 10**12)
+    assert isinstance(checked, OffLoop)
+    (read,) = session.answered(checked.work(), 10**12)
+    assert isinstance(read, Read)
+    (late,) = session.failed(Refused(RefusalReason.NO_LEADER, "no leader"), 10**12)
+    assert isinstance(late, Wait)
+    assert late.seconds > 0
+    (told,) = session.answered(b"", 10**12)
+    assert isinstance(told, Send)
+    assert told.data.startswith(b"-CLUSTERDOWN")
+    assert node.access.failures == 1
+    assert not node.access.confirmed
+    assert node.connect().say(b"AUTH", b"root", b"secret") == b"OK", "the right one needs no majority"
 
 
 def test_unknown_user_is_refused_once_the_log_was_read() -> None:

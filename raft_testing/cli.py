@@ -133,6 +133,22 @@ def _arguments_of_simulate(simulate: argparse.ArgumentParser) -> None:
         metavar="A,B",
         help="allow only these kinds of fault: " + _fault_names(),
     )
+    _arguments_of_profile(simulate)
+    _arguments_of_subject(simulate)
+    simulate.add_argument("--page", metavar="FILE", help="file for the page of a failure (raft-seed-S.html)")
+    simulate.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="file for the trace, as JSON, of the failure, or else of the first seed",
+    )
+    simulate.add_argument(
+        "--details", action="store_true", help="show every count: faults injected, events seen, checks made"
+    )
+    simulate.add_argument("--no-shrink", action="store_true", help="draw a failure without making it smaller")
+
+
+def _arguments_of_profile(simulate: argparse.ArgumentParser) -> None:
+    """Add how long and how hard each seed is."""
     simulate.add_argument(
         "--fault-chance",
         type=_probability,
@@ -176,17 +192,6 @@ def _arguments_of_simulate(simulate: argparse.ArgumentParser) -> None:
         metavar="P",
         help="share of steps executed twice, to compare their effects (0.01)",
     )
-    _arguments_of_subject(simulate)
-    simulate.add_argument("--page", metavar="FILE", help="file for the page of a failure (raft-seed-S.html)")
-    simulate.add_argument(
-        "--trace",
-        metavar="FILE",
-        help="file for the trace, as JSON, of the failure, or else of the first seed",
-    )
-    simulate.add_argument(
-        "--details", action="store_true", help="show every count: faults injected, events seen, checks made"
-    )
-    simulate.add_argument("--no-shrink", action="store_true", help="draw a failure without making it smaller")
 
 
 def _arguments_of_subject(command: argparse.ArgumentParser) -> None:

@@ -74,18 +74,13 @@ class Nemesis:
         self._rogues = RoguePeers(world)
         self._misuse = ApiMisuse(world)
         self._restarts = Restarts(world, targets.start, lambda: targets.striking)
-        calm = rng.chance(0.02)
-        share: dict[Fault, float] = {} if only else _RARE
-        chosen = [
-            fault
-            for fault in Fault
-            if rng.fork(f"take {fault.name}").chance(profile.fault_chance * share.get(fault, 1.0)) and not calm
-        ]
-        # Leases promise nothing where clocks do not run alike: to see that, ask for both by name.
-        spared = _CLOCKS if profile.leases and not clocks_may_differ else ()
-        self.chosen = tuple(fault for fault in chosen if fault not in spared and (only is None or fault in only))
+        self.chosen = _chosen(profile, rng, only, clocks_may_differ=clocks_may_differ)
         self.clocks_alike = not any(fault in self.chosen for fault in _CLOCKS)
-        self._strikes: dict[Fault, Callable[[Rng], bool]] = {
+        self._strikes = self._strikes_by_kind()
+
+    def _strikes_by_kind(self) -> dict[Fault, Callable[[Rng], bool]]:
+        """Return what strikes, by kind. A strike draws its details, and returns whether it found a victim."""
+        return {
             Fault.LOSS: lambda d: self._network.rate("loss", d.choice((0.02, 0.1, 0.3)), d),
             Fault.DUPLICATION: lambda d: self._network.rate("duplication", d.choice((0.02, 0.1, 0.5)), d),
             Fault.REORDERING: lambda d: self._network.rate("reordering", d.choice((0.02, 0.1, 0.5)), d),
@@ -228,3 +223,17 @@ class Nemesis:
 
     def _stranger(self, rng: Rng) -> bool:
         return self.targets.often(rng, self._rogues.repeat if rng.chance(0.1) else self._rogues.knock)
+
+
+def _chosen(profile: Profile, rng: Rng, only: frozenset[Fault] | None, *, clocks_may_differ: bool) -> tuple[Fault, ...]:
+    """Draw the kinds that take part: of `only`, if given; none in a calm seed, which is rare."""
+    calm = rng.chance(0.02)
+    share: dict[Fault, float] = {} if only else _RARE
+    chosen = [
+        fault
+        for fault in Fault
+        if rng.fork(f"take {fault.name}").chance(profile.fault_chance * share.get(fault, 1.0)) and not calm
+    ]
+    # Leases promise nothing where clocks do not run alike: to see that, ask for both by name.
+    spared = _CLOCKS if profile.leases and not clocks_may_differ else ()
+    return tuple(fault for fault in chosen if fault not in spared and (only is None or fault in only))

@@ -27,6 +27,7 @@ from raft_core.node.jobs import Lane
 from raft_core.node.limits import SECOND, NodeLimits
 from raft_core.raft import Raft
 from raft_core.recorder import Recorder
+from raft_core.recovered import Recovered
 from raft_core.requests import NodeRequest
 from raft_core.settings import Settings
 from raft_core.state_machine import preparer
@@ -176,6 +177,19 @@ class SimulatedNode:
 
     def start(self) -> bool:
         """Start a new process on the same disk. Return False if the disk cannot be opened."""
+        opened = self._open_disk()
+        if opened is None:
+            return False
+        store, recovered = opened
+        self._begin_life(store, recovered)
+        self.alive = True
+        self.standing = RoleChanged(RoleName.FOLLOWER, recovered.hard.term, NO_NODE)
+        self.world.recording.restarted(self.world.now, self.id)
+        self.schedule()
+        return True
+
+    def _open_disk(self) -> tuple[Store, Recovered] | None:
+        """Return the store and what it holds, which must be all acknowledged; None if the disk cannot be opened."""
         world = self.world
         self.disk.watch = self._on_disk_call
         self.life += 1
@@ -187,21 +201,26 @@ class SimulatedNode:
             recovered = store.recover()
         except DiskError as failure:
             self._refused_to_open(failure)
-            return False
+            return None
         except PowerLost:
             world.seen["crash while recovering"] += 1
             self.disk = self._after_power(clean=False)
-            return False
+            return None
         self.store = store
         try:
             self.watched.stable.recovered(recovered)
         except ModelMismatch as failure:
             world.fail(f"node {self.id}: {failure}")
-            return False
+            return None
         world.safety.restarted(self.watched, recovered)
         world.safety.founded(self.watched, recovered)
         if dict(recovered.members.incarnations).get(self.id) == self.incarnation:
             self.wiped = False  # it died after it had founded the cluster on its new disk, and before it could say so
+        return store, recovered
+
+    def _begin_life(self, store: Store, recovered: Recovered) -> None:
+        """Make a new machine, core and driver."""
+        world = self.world
         if self._mixed:
             rng = self.rng.fork(f"release {self.life}")
             newer, self.newer = self._upgraded or self.newer, False
@@ -231,11 +250,6 @@ class SimulatedNode:
         self.paused_until, self.crash_in = 0, -1
         self.fault_struck = self.disk.capacity is not None
         self.harmed = False  # it opened with the same contents: the damage did not matter
-        self.alive = True
-        self.standing = RoleChanged(RoleName.FOLLOWER, recovered.hard.term, NO_NODE)
-        world.recording.restarted(world.now, self.id)
-        self.schedule()
-        return True
 
     def upgrade(self) -> None:
         """Run the newer release from now on."""

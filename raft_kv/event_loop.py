@@ -1,6 +1,7 @@
 """What the server needs of an event loop beyond anyio: to watch a descriptor and to call functions, without tasks.
 
-On asyncio and uvloop these are methods of the loop. On trio two tasks do it, whatever the number of clients.
+On asyncio and uvloop these are methods of the loop. On trio two tasks do it (`trio_event_loop`), whatever the number of
+clients.
 """
 
 from __future__ import annotations
@@ -9,11 +10,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol, final
 
-import anyio
-import trio
 from anyio.abc import TaskGroup
 
-__all__ = ["AsyncioLoop", "EventLoop", "TrioLoop", "event_loop"]
+__all__ = ["AsyncioLoop", "EventLoop", "event_loop"]
 
 Work = Callable[[], None]
 
@@ -40,7 +39,11 @@ class EventLoop(Protocol):
 
 def event_loop(name: str, group: TaskGroup) -> EventLoop:
     """Return the running loop; `name` is trio, asyncio or uvloop. Its tasks, if it needs some, are in `group`."""
-    return TrioLoop(group) if name == "trio" else AsyncioLoop()
+    if name != "trio":
+        return AsyncioLoop()
+    from raft_kv.trio_event_loop import TrioLoop  # trio takes a tenth of a second to import, and is needed here only
+
+    return TrioLoop(group)
 
 
 @final
@@ -68,56 +71,3 @@ class AsyncioLoop:
         """Watch nothing any more."""
         while self._watched:
             self._loop.remove_reader(self._watched.pop())
-
-
-@final
-class TrioLoop:
-    """The running loop of trio."""
-
-    def __init__(self, group: TaskGroup) -> None:
-        self._group: Final = group
-        self._due: list[Work] = []
-        self._sleeper: trio.lowlevel.Task | None = None
-        group.start_soon(self._call_due)
-
-    def watch(self, descriptor: int, ready: Work) -> None:
-        """Call `ready` whenever `descriptor` is readable."""
-        self._group.start_soon(self._watch, descriptor, ready)
-
-    def soon(self, work: Work) -> None:
-        """Call `work` in the next pass."""
-        self._due.append(work)
-        if self._sleeper is not None:
-            trio.lowlevel.reschedule(self._sleeper)
-            self._sleeper = None
-
-    def later(self, seconds: float, work: Work) -> None:
-        """Call `work` after so many seconds."""
-        self._group.start_soon(self._sleep, seconds, work)
-
-    def close(self) -> None:
-        """Do nothing: the tasks end with their group."""
-
-    async def _watch(self, descriptor: int, ready: Work) -> None:
-        while True:
-            await trio.lowlevel.wait_readable(descriptor)
-            ready()
-
-    async def _sleep(self, seconds: float, work: Work) -> None:
-        await anyio.sleep(seconds)
-        work()
-
-    async def _call_due(self) -> None:
-        def abort(_: object) -> trio.lowlevel.Abort:
-            self._sleeper = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        while True:
-            if self._due:
-                await trio.lowlevel.checkpoint()
-            else:
-                self._sleeper = trio.lowlevel.current_task()
-                await trio.lowlevel.wait_task_rescheduled(abort)
-            due, self._due = self._due, []
-            for work in due:
-                work()

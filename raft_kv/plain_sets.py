@@ -7,11 +7,16 @@ Most entries are one `SET` of one client, as `log_format` encodes it:
 
 A key of less than 256 bytes and a value of less than 65,536 have one encoding. An entry with exactly these bytes is
 taken apart by its lengths; one with more commands is decoded. Where an entry is anything else, the run ends before it.
+
+Entries whose keys are of one length have their values' lengths and values at the same places. These are checked and
+taken apart together, by columns, without a step of the interpreter for each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Final, final
 
 from raft_core.ids import Index
@@ -27,6 +32,11 @@ _HEADS: Final = frozenset(
     {b"\x92%b\x91\x93\xc4\x03%b\xc4" % (protocol, name) for protocol in (b"\2", b"\3") for name in PLAIN_SET}
 )
 """The bytes of an entry between its time and the length of the key."""
+_KEY: Final = 20
+"""Where the key begins."""
+_FEW: Final = 16
+"""Fewer entries are not worth a look at their columns."""
+_time_of: Final[Callable[[bytes], bytes]] = itemgetter(slice(1, 9))
 _BIN8: Final = 0xC4
 _BIN16: Final = 0xC5
 _ENTRY_BYTES: Final = 64 * 1024
@@ -50,13 +60,46 @@ class PlainSets:
         self.values: Final[list[bytes]] = []
         self.indexes: Final[list[Index]] = []
         self.entries = 0
-        latest = self._take(commands, now.to_bytes(8, "big"), limit.to_bytes(8, "big"))
+        latest, end = now.to_bytes(8, "big"), limit.to_bytes(8, "big")
+        if len(commands) >= _FEW:
+            latest = self._take_alike(commands[:_MOST], latest, end)
+        if self.entries < len(commands):
+            latest = self._take(commands[self.entries :], latest, end)
         self.time: Final[Millis] = int.from_bytes(latest, "big")
+
+    def _take_alike(self, commands: Sequence[tuple[Index, bytes]], latest: bytes, limit: bytes) -> bytes:
+        """Take the first entries as far as they differ in nothing but time, key, and the value and its length.
+
+        Return the latest time. Take none where one of them needs a closer look.
+        """
+        first = commands[0][1]
+        if len(first) < _KEY or first[0] != _CALLS or first[9:19] not in _HEADS:
+            return latest
+        end = _KEY + first[19]
+        start = end + (3 if first[end : end + 1] == b"\xc5" else 2)
+        entries = [command for _, command in commands]
+        heads = b"".join(map(itemgetter(slice(0, start)), entries))
+        if len(heads) != start * len(entries):  # one is too short
+            return latest
+        count = len(entries)
+        for place in (0, *range(9, _KEY), end):
+            column = heads[place : start * count : start]
+            count -= len(column.lstrip(column[:1]))
+        del entries[count:]
+        times = list(map(_time_of, entries))
+        values = list(map(itemgetter(slice(start, None)), entries))
+        if max(times) >= limit or _sizes(heads[: start * count], start, first[end]) != list(map(len, values)):
+            return latest
+        self.keys.extend(map(itemgetter(slice(_KEY, end)), entries))
+        self.values.extend(values)
+        self.indexes.extend([index for index, _ in commands[:count]])
+        self.entries = count
+        return max(latest, max(times))
 
     def _take(self, commands: Sequence[tuple[Index, bytes]], latest: bytes, limit: bytes) -> bytes:
         """Return the latest time. Times are compared as bytes, whose order is the same."""
         keys, values, indexes = self.keys, self.values, self.indexes
-        entries = 0
+        entries = self.entries
         try:
             for index, command in commands:
                 time = command[1:9]
@@ -112,3 +155,15 @@ def plain_columns(calls: list[list[bytes]]) -> tuple[Sequence[bytes], Sequence[b
     except ValueError:  # other numbers of words
         return None
     return (keys, values) if PLAIN_SET.issuperset(names) else None
+
+
+def _sizes(heads: bytes, start: int, kind: int) -> list[int]:
+    """Return the sizes of the values, big-endian at the end of each head of `start` bytes; none for another kind."""
+    low = heads[start - 1 :: start]
+    if kind == _BIN8:
+        return list(low)
+    if kind != _BIN16:
+        return []
+    pairs = bytearray(2 * len(low))
+    pairs[::2], pairs[1::2] = heads[start - 2 :: start], low
+    return list(struct.unpack(f">{len(low)}H", pairs))

@@ -31,6 +31,7 @@ __all__ = [
     "content_of",
     "expected_marks",
     "frame_batch",
+    "marks_of",
     "parse_head",
 ]
 
@@ -104,11 +105,15 @@ def expected_marks(blocks: int) -> bytes:
     return bytes([FIRST]) + bytes(_NEXT_BYTES) * (blocks - 1)
 
 
-def content_of(blocks: bytes, head: BatchHead) -> bytes | None:
-    """Return the payload of a batch with all its marks, or None if its checksum is wrong."""
-    content = bytearray(blocks)
-    del content[ROOM::BLOCK]
-    del content[:HEAD_BYTES]
-    if zlib.crc32(content) != head.checksum:
+def marks_of(blocks: bytearray) -> bytes:
+    """Return the mark of each block."""
+    return bytes(blocks[ROOM::BLOCK])
+
+
+def content_of(blocks: bytearray, head: BatchHead) -> memoryview | None:
+    """Return the payload of a batch with all its marks, or None if its checksum is wrong. Uses up `blocks`."""
+    del blocks[ROOM::BLOCK]
+    del blocks[:HEAD_BYTES]
+    if zlib.crc32(blocks) != head.checksum:
         return None
-    return bytes(memoryview(content)[: head.length])
+    return memoryview(blocks)[: head.length]

@@ -25,6 +25,7 @@ from raft_core.wal.blocks import (
     batch_bytes,
     content_of,
     expected_marks,
+    marks_of,
     parse_head,
 )
 from raft_core.wal.records import Body, RecordsUndecodable, SegmentHeader, decode
@@ -78,7 +79,7 @@ class WalReader:
 
     def __init__(self, sequence: int) -> None:
         self._sequence = sequence
-        self._buffer = bytearray()
+        self._buffer = memoryview(b"")
         self._offset = 0  # of the first byte in the buffer; always a block's beginning
         self._end = 0
         self._proven = 0
@@ -102,14 +103,17 @@ class WalReader:
         if self._damage is not None:
             return self._damage
         rest = self._buffer
-        if self._dirty or rest.count(0) != len(rest):
+        if self._dirty or bytes(rest).count(0) != len(rest):
             return Verdict(VerdictKind.TORN, self._end, "a batch is not complete")
         return Verdict(VerdictKind.CLEAN, self._end)
 
-    def feed(self, data: bytes) -> list[Record]:
-        """Return the records of every batch completed by `data`; none after a torn or damaged batch."""
+    def feed(self, data: bytes | memoryview) -> list[Record]:
+        """Return the records of every batch completed by `data`; none after a torn or damaged batch.
+
+        A whole segment at once is not copied.
+        """
         records: list[Record] = []
-        self._buffer += data
+        self._buffer = memoryview(b"".join((self._buffer, data)) if self._buffer else data)
         consumed = 0
         while self._damage is None:
             taken = self._skim(consumed) if self._torn else self._take(consumed, records)
@@ -117,7 +121,7 @@ class WalReader:
                 break
             consumed += taken
             self._offset += taken
-        del self._buffer[:consumed]
+        self._buffer = self._buffer[consumed:]
         return records
 
     def _take(self, start: int, records: list[Record]) -> int:
@@ -136,8 +140,8 @@ class WalReader:
         size = batch_bytes(head.length)
         if len(buffer) - start < size:
             return 0
-        blocks = bytes(memoryview(buffer)[start : start + size])
-        marks = blocks[ROOM::BLOCK]
+        blocks = bytearray(buffer[start : start + size])
+        marks = marks_of(blocks)
         if marks != expected_marks(len(marks)):
             self._believe(head)
             return self._incomplete(marks, size)
@@ -149,12 +153,12 @@ class WalReader:
 
     def _head(self, start: int) -> BatchHead | None:
         """Return the head at `start` of the buffer, if it is whole and names its own place."""
-        head = parse_head(bytes(memoryview(self._buffer)[start : start + BLOCK]))
+        head = parse_head(bytes(self._buffer[start : start + BLOCK]))
         if head is None or head.at != Position(self._sequence, self._offset) or head.synced > head.at:
             return None
         return head
 
-    def _accept(self, payload: bytes, size: int, head: BatchHead, records: list[Record]) -> bool:
+    def _accept(self, payload: memoryview, size: int, head: BatchHead, records: list[Record]) -> bool:
         try:
             bodies = decode(payload)
         except RecordsUndecodable as failure:
@@ -183,7 +187,7 @@ class WalReader:
         size = (len(self._buffer) - start) // BLOCK * BLOCK
         if not size:
             return 0
-        blocks = bytes(memoryview(self._buffer)[start : start + size])
+        blocks = bytes(self._buffer[start : start + size])
         if blocks.count(0) == size:
             return size
         self._dirty = True

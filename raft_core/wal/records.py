@@ -77,7 +77,7 @@ def encode(records: Sequence[Body]) -> bytes:
     return _ENCODER.encode(records)
 
 
-def decode(payload: bytes) -> tuple[Body, ...]:
+def decode(payload: bytes | memoryview) -> tuple[Body, ...]:
     """Return the records of one batch. Raise `RecordsUndecodable`."""
     try:
         return _DECODER.decode(payload)

@@ -199,7 +199,7 @@ def _read_until(end: Position, read: Callable[[str], bytes], identity: IdentityF
     """Return a segment that the log left at `end`, after it had been synced up to there."""
     number = end.segment
     reader = WalReader(number)
-    records = reader.feed(read(segment_name(number))[: end.offset])
+    records = reader.feed(memoryview(read(segment_name(number)))[: end.offset])
     verdict = reader.verdict
     if verdict.kind is VerdictKind.DAMAGED:
         raise _damage(number, verdict.offset, verdict.problem)

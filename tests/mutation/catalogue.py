@@ -806,7 +806,7 @@ MUTANTS: Final = (
         "raft_core/wal/blocks.py",
         "content_of",
         """
-        if zlib.crc32(content) != head.checksum:
+        if zlib.crc32(blocks) != head.checksum:
             return None
         """,
         "",

@@ -25,7 +25,7 @@ from raft_kv.client_connection import ClientConnection, ClientTable, Turns
 from raft_kv.client_sockets import ClientSockets
 from raft_kv.config import ServeConfig
 from raft_kv.event_loop import EventLoop, event_loop
-from raft_kv.garbage import settle
+from raft_kv.garbage import opened, settle
 from raft_kv.health.port import HealthPort, health_port
 from raft_kv.log_output import LOG
 from raft_kv.output_buffer import CHECK_INTERVAL
@@ -91,7 +91,7 @@ async def _serve(
     credentials: Credentials | None,
 ) -> None:
     machine = KeyValueMachine()
-    async with _open_node(config, machine) as node:
+    async with opened(_open_node(config, machine)) as node:
         listener = await _listener(config.listen)
         bound = listener.extra(SocketAttribute.local_address)
         assert isinstance(bound, tuple)

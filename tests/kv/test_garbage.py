@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
 
+import anyio
 import pytest
 
-from raft_kv.garbage import YOUNG, settle
+from raft_core.errors import DiskError
+from raft_kv.garbage import MANY, YOUNG, opened, settle
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +43,41 @@ def test_a_thousand_requests_in_flight_cause_no_collection() -> None:
     finally:
         gc.callbacks.pop()
     assert not seen
+
+
+@pytest.mark.parametrize(("entries", "excluded"), [(MANY, True), (MANY - 1, False)])
+def test_a_long_log_is_never_visited(entries: int, excluded: bool) -> None:
+    log: list[object] = []
+    seen: list[str] = []
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[Any]:
+        log.extend([[] for _ in range(YOUNG * 4)])
+        yield SimpleNamespace(status=SimpleNamespace(core=SimpleNamespace(first_index=1, last_index=1 + entries)))
+
+    async def serve() -> None:
+        async with opened(opening()):
+            assert gc.isenabled()
+            assert not seen
+            assert (gc.get_freeze_count() >= len(log)) == excluded
+
+    gc.callbacks.append(lambda phase, info: seen.append(phase))
+    try:
+        anyio.run(serve)
+    finally:
+        gc.callbacks.pop()
+
+
+def test_collections_go_on_if_the_node_does_not_open() -> None:
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[Any]:
+        raise DiskError
+        yield
+
+    async def serve() -> None:
+        async with opened(opening()):
+            pass
+
+    with pytest.raises(DiskError):
+        anyio.run(serve)
+    assert gc.isenabled()

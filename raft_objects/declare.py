@@ -182,6 +182,12 @@ class Replicated:
             )
         object.__setattr__(self, name, value)
 
+    def __delattr__(self, name: str) -> None:
+        """Refuse to delete a field: a replica that reads a snapshot would have it again, as `__init__` makes it."""
+        if self._binding.name:
+            raise CallerError(f"{name} would be there again after a restart: set it to None instead")
+        object.__delattr__(self, name)
+
     @property
     def now(self) -> float:
         """Cluster time in seconds. Use differences only: it goes on as real time does, whatever clocks do."""

@@ -164,6 +164,33 @@ def test_forgotten_since_ends_the_old_process_and_loses_nothing(change: str) -> 
     assert first.apply(first.objects.prepare(entry, first.time)) == encode_reply(ReplyKind.UNKNOWN)  # it leads
 
 
+def test_call_of_a_version_that_the_leader_does_not_know_ends_no_process_later() -> None:
+    """A forged call without sense: once its version is enabled, it is still what no leader has understood."""
+    _, first, new, second = both()
+    forged = second.entry(new.add, 5)[:9] + b"\2\0" + b"nonsense"
+    logged = first.objects.prepare(forged, first.time)
+    not_enabled = second.apply(logged)
+    enable(second, 2)
+
+    assert not_enabled == encode_reply(ReplyKind.NOT_ENABLED, 1)
+    assert second.apply(logged) == encode_reply(ReplyKind.UNKNOWN)
+
+
+class Deletes(Old):
+    @command
+    def forget(self) -> None:
+        del self.total
+
+
+def test_deleted_field_would_be_back_in_a_restored_replica_and_is_refused() -> None:
+    one = Deletes()
+    driver = Driver(Objects({"it": one}))
+
+    with pytest.raises(CommandFailed, match="total"):
+        driver.do(one.forget)
+    assert one.total == 0
+
+
 class Renamed(Replicated):
     """The first release, with its field renamed."""
 

@@ -82,10 +82,7 @@ def with_tls(
 class _Secure:
     """One connection with TLS, or on the way to it."""
 
-    __slots__ = (
-        "address", "busy", "failed", "given_up", "node_waits", "queued", "queued_bytes", "session",
-        "waiting",
-    )  # fmt: skip
+    __slots__ = ("address", "busy", "failed", "given_up", "heard", "heard_end", "node_waits", "session", "waiting")
 
     def __init__(self, session: TlsSession, address: str) -> None:
         self.session: Final = session
@@ -94,8 +91,8 @@ class _Secure:
         self.node_waits = False
         self.given_up = False  # by the node, while a transmission is under way
         self.failed = False  # its bytes are ignored until the node or the other side closes it
-        self.queued = 0  # events that wait for a later pass of the event loop, and their bytes
-        self.queued_bytes = 0
+        self.heard: bytearray | None = None  # bytes that wait for a later pass of the event loop; None: not queued
+        self.heard_end = False  # it was closed after these bytes
         self.waiting: list[bytes] = []
 
 
@@ -112,7 +109,7 @@ class SecureConnections:
         self._post: Final = post
         self._later: Final = later
         self._steps = 0  # of handshakes, in this pass of the event loop
-        self._queue: Final[deque[tuple[_Secure, BytesReceived | ConnectionClosed]]] = deque()
+        self._queue: Final[deque[tuple[ConnectionId, _Secure]]] = deque()  # each connection once: they take turns
         self._credentials: Final = credentials
         self._required: Final = credentials.tls.required
         self._known: Final[dict[ConnectionId, _Secure]] = {}
@@ -173,43 +170,45 @@ class SecureConnections:
             self._post(event)
             return
         shakes_hands = type(event) is BytesReceived and not (secure.session.settled or secure.failed)
-        if secure.queued or (shakes_hands and self._steps >= _STEPS_AT_ONCE):
+        if secure.heard is not None or (shakes_hands and self._steps >= _STEPS_AT_ONCE):
             self._keep(secure, event)
             return
         if shakes_hands:
             if not self._steps:
                 self._later(self._next_pass)
             self._steps += 1
-        self._take(secure, event)
+        if type(event) is BytesReceived:
+            self._on_bytes(secure, event)
+        else:
+            self._on_closed(secure, event)
 
     def _keep(self, secure: _Secure, event: BytesReceived | ConnectionClosed) -> None:
-        secure.queued += 1
-        self._queue.append((secure, event))
-        if type(event) is BytesReceived:
-            secure.queued_bytes += len(event.data)
-            if secure.queued_bytes > _MOST_WAITING:
-                self._sockets.disconnect(event.connection)
-                self._on_closed(secure, ConnectionClosed(event.connection))
+        """Keep what came in one place by connection, so that many small pieces are one step and take no more memory."""
+        if secure.heard is None:
+            secure.heard = bytearray()
+            self._queue.append((event.connection, secure))
+        if type(event) is not BytesReceived:
+            secure.heard_end = True
+            return
+        secure.heard += event.data
+        if len(secure.heard) > _MOST_WAITING:
+            secure.heard.clear()
+            self._sockets.disconnect(event.connection)
+            self._on_closed(secure, ConnectionClosed(event.connection))
 
     def _next_pass(self) -> None:
         """Take what waits, until the steps of this pass are used up."""
         self._steps = 0
         while self._queue and self._steps < _STEPS_AT_ONCE:
-            secure, event = self._queue.popleft()
-            secure.queued -= 1
-            if type(event) is BytesReceived:
-                secure.queued_bytes -= len(event.data)
-            if self._known.get(event.connection) is secure:  # the node may have closed it meanwhile
+            number, secure = self._queue.popleft()
+            heard, secure.heard = bytes(secure.heard or b""), None
+            if heard and self._known.get(number) is secure:  # the node may have closed it meanwhile
                 self._steps += 1
-                self._take(secure, event)
+                self._on_bytes(secure, BytesReceived(number, heard))
+            if secure.heard_end and self._known.get(number) is secure:  # or just now
+                self._on_closed(secure, ConnectionClosed(number))
         if self._steps:
             self._later(self._next_pass)
-
-    def _take(self, secure: _Secure, event: BytesReceived | ConnectionClosed) -> None:
-        if type(event) is BytesReceived:
-            self._on_bytes(secure, event)
-        else:
-            self._on_closed(secure, event)
 
     def _on_opened(self, event: ConnectionOpened) -> None:
         credentials, number = self._credentials, event.connection

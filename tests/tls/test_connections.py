@@ -291,3 +291,19 @@ def test_peer_that_floods_while_it_waits_is_closed() -> None:
     while one.later:
         one.pass_ends()
     assert one.news() == []
+
+
+def test_stranger_that_sends_byte_by_byte_has_no_more_turns_than_others() -> None:
+    one = End(tls("node-1"))
+    one.fast = True
+    crowd(one, 8)  # they use up the first pass
+    stranger, honest = ConnectionId(50), ConnectionId(60)
+    one.layer.on_event(ConnectionOpened(stranger, accepted=True))
+    peer = TlsSession(Credentials(tls("node-2")).client, server=False)
+    for byte in peer.start():
+        one.layer.on_event(BytesReceived(stranger, bytes([byte])))
+    one.layer.on_event(ConnectionOpened(honest, accepted=True))
+    one.layer.on_event(BytesReceived(honest, TlsSession(Credentials(tls("node-2")).client, server=False).start()))
+    before = len(one.wire)
+    one.pass_ends()
+    assert len(one.wire) == before + 2, "both are answered, each by one step"

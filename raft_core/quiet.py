@@ -42,8 +42,9 @@ def _of_leader(role: Leader) -> int:
     if role.succession.handover is not None or replication.departing or role.server.stopping:
         return 0
     members = role.server.members
-    if members.joint or members.promotable:
+    if members.outgoing or members.promotable:
         return 0
-    if any(peer.state is ProgressState.SNAPSHOT for peer in replication.progress.values()):
-        return 0
+    for peer in replication.progress.values():
+        if peer.state is ProgressState.SNAPSHOT:
+            return 0
     return min(settings.heartbeat_ticks - role.beat_ticks, settings.election_ticks - role.quorum_ticks) - 1

@@ -95,6 +95,7 @@ _AppendReply: Final = AppendReply
 _Applied: Final = Applied
 _Persisted: Final = Persisted
 _Proposed: Final = Proposed
+_Tick: Final = Tick
 _CHECKED: Final = frozenset({Proposed, Requested, Tick})
 _NO_NODE: Final = NO_NODE
 _MESSAGES: Final = frozenset(get_args(Message))
@@ -196,6 +197,10 @@ class Raft:
                         self._move(arrow)
             elif kind is _Proposed:
                 self._role.on_proposed(event)  # type: ignore[arg-type]
+            elif kind is _Tick:
+                self._tick(event)  # type: ignore[arg-type]
+            elif type(event) is Requested:
+                self._requested(RequestId(event.id), event.request)
             elif event is not None:
                 self._dispatch(event)
         except LogLost as lost:
@@ -223,14 +228,6 @@ class Raft:
 
     def _dispatch(self, event: Event) -> None:
         """Handle an event of the less frequent types."""
-        if type(event) is Tick:
-            self._tick(event)
-        elif type(event) is Requested:
-            self._requested(RequestId(event.id), event.request)
-        else:
-            self._dispatch_rare(event)
-
-    def _dispatch_rare(self, event: Event) -> None:
         server, role = self._server, self._role
         match event:
             case Restored():
@@ -393,7 +390,9 @@ class Raft:
         if 0 <= server.give_up_at <= server.now:
             server.give_up_at = -1
             server.requests.give_up(Indeterminate(UnknownReason.LEADERSHIP_LOST), server.respond)
-        self._move(self._role.on_tick(event.elapsed))
+        arrow = self._role.on_tick(event.elapsed)
+        if arrow is not None:
+            self._move(arrow)
 
     # Requests of clients and operators.
 

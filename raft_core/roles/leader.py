@@ -325,8 +325,12 @@ class Leader(Role):
     # Time.
 
     def on_tick(self, elapsed: int) -> Transition | None:
-        """Send heartbeats, check the quorum, and end transfers that take too long."""
-        settings = self.server.settings
+        """Send heartbeats, check the quorum, and end transfers that take too long.
+
+        An idle leader passes a hundred ticks a second: nothing is called that would find nothing to do.
+        """
+        server, succession = self.server, self.succession
+        settings = server.settings
         self.beat_ticks += elapsed  # all of it: a slow loop must still send heartbeats in time
         if self.beat_ticks >= settings.heartbeat_ticks:
             self.beat_ticks = 0
@@ -338,17 +342,27 @@ class Leader(Role):
                 return StepDown()
             for peer in self.replication.progress.values():
                 peer.active = False
-        self.replication.tick_snapshots(elapsed)
+        for peer in self.replication.progress.values():
+            if peer.state is SNAPSHOT:
+                self.replication.tick_snapshots(elapsed)
+                break
         if self.replication.departing:
             self.replication.drop_departed()
-        if self.change.on_tick(may_change=self.settled and self.succession.handover is None):
+        arrow: Transition | None = None
+        members = server.members
+        changes = bool(members.outgoing or members.promotable)
+        if changes and self.change.on_tick(may_change=self.settled and succession.handover is None):
             arrow = self._members_moved()
             if arrow is not None:
                 return arrow
-        self._watch_disk()
-        self._spend_lease()  # at once: the transfer may end in this very tick, its order is obeyed all the same
-        arrow = self.succession.on_tick(elapsed)
-        self._spend_lease()
+        if server.outbox.issued_at:
+            self._watch_disk()
+        else:
+            self.stall_told = False
+        if succession.handover is not None:
+            self._spend_lease()  # at once: the transfer may end in this very tick, its order is obeyed all the same
+            arrow = succession.on_tick(elapsed)
+            self._spend_lease()
         return arrow
 
     def _spend_lease(self) -> None:

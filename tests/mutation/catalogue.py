@@ -688,9 +688,9 @@ MUTANTS: Final = (
         "Leader.on_tick",
         """
         self._spend_lease()
-        arrow = self.succession.on_tick(elapsed)
+        arrow = succession.on_tick(elapsed)
         """,
-        "arrow = self.succession.on_tick(elapsed)",
+        "arrow = succession.on_tick(elapsed)",
         ("tests/rules/test_leases.py",),
     ),
     Mutant(

@@ -2,7 +2,7 @@
 
 CPython looks for cycles after every 700 containers that were made and not freed. A server with many requests in flight
 makes that many all the time, and frees them without its help. So a collection after each 700 of them found nothing, and
-took a twelfth of the leader's processor time under pipelines. A full one visited every object of the loaded modules.
+took 7 % of the leader's processor time under pipelines. A full one visited every object of the loaded modules.
 `settle` makes collections rarer, and excludes what exists when the server starts.
 
 A full collection visits every container that CPython tracks: 100 ms for a million keys in lists and tuples, in any step

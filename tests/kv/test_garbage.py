@@ -53,7 +53,13 @@ def test_a_long_log_is_never_visited(entries: int, excluded: bool) -> None:
     @asynccontextmanager
     async def opening() -> AsyncIterator[Any]:
         log.extend([[] for _ in range(YOUNG * 4)])
-        yield SimpleNamespace(status=SimpleNamespace(core=SimpleNamespace(first_index=1, last_index=1 + entries)))
+        node = SimpleNamespace(status=SimpleNamespace(core=None))
+        async with anyio.create_task_group() as group:
+            group.start_soon(begin, node)
+            yield node
+
+    async def begin(node: SimpleNamespace) -> None:
+        node.status.core = SimpleNamespace(first_index=1, last_index=1 + entries)
 
     async def serve() -> None:
         async with opened(opening()):

@@ -253,7 +253,8 @@ class Objects(StateMachine):
         if found is None:  # the leader did understand it, so this code differs: to go on would be to lose the command
             raise VersionUnknown(
                 f"the entry at {index} is a call that this code does not understand{self._name_in(command)}: a command"
-                " or a parameter was removed or added without until= or since=. Start the code that the others run"
+                " or a parameter was removed or added without until= or since=. Start the code that the others run, or"
+                " the one before theirs if none has it any more, until every node has a snapshot that covers this entry"
             )
         entry, method, arguments = found
         if method.since > self._enabled or 0 < method.until <= self._enabled:

@@ -96,8 +96,7 @@ async def _running(node: Node, loop: Loop | AsyncioLoop, listener: Listener, con
     patience = config.shutdown_timeout
     async with anyio.create_task_group() as group:
         body, tasks = anyio.CancelScope(), anyio.CancelScope(shield=True)
-        if config.log_alarms:
-            group.start_soon(loop.log_alarms, config.node, _LOG.warning)
+        group.start_soon(loop.log_alarms, config, _LOG.warning)
         group.start_soon(_tasks, loop, listener, config.limits, node.credentials, body, tasks)
         try:
             with body:

@@ -94,8 +94,7 @@ async def _running(
     patience = config.shutdown_timeout
     async with trio.open_nursery() as nursery:
         body, tasks = trio.CancelScope(), trio.CancelScope(shield=True)
-        if config.log_alarms:
-            nursery.start_soon(loop.log_alarms, config.node, _LOG.warning)
+        nursery.start_soon(loop.log_alarms, config, _LOG.warning)
         nursery.start_soon(_tasks, loop, listeners, config.limits, node.credentials, body, tasks)
         try:
             with body:

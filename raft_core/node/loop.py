@@ -14,7 +14,7 @@ from typing import Final, Generic, Protocol, Self, TypeVar
 from raft_core.backup_format import BackupReader
 from raft_core.effects import Alarm, RoleChanged, Success
 from raft_core.node.api import NodeApi, require_bytes
-from raft_core.node.config import check_timeout, deadline_after
+from raft_core.node.config import NodeConfig, check_timeout, deadline_after
 from raft_core.node.core import NodeCore
 from raft_core.node.driver import Caller, ConnectionTable, Driver, Feed, LaneQueues
 from raft_core.node.events import Answered, StopAsked
@@ -145,12 +145,14 @@ class NodeLoop(ABC):
         """Yield the last `past` items of `feed`, then new ones as they come, until the node ends."""
         return _Reader(self, feed, past)
 
-    async def log_alarms(self, node: int, warn: Callable[[str], object]) -> None:
-        """Call `warn` with each alarm in words, until the node ends. What `warn` raises is ignored."""
+    async def log_alarms(self, config: NodeConfig, warn: Callable[[str], object]) -> None:
+        """Call `warn` with each alarm in words until the node ends, if `config` says so. What it raises is ignored."""
+        if not config.log_alarms:
+            return
         async for alarm in self.read(self.driver.alarms, past=64):
             about = f", about node {alarm.peer}" if alarm.peer else ""
             with suppress(Exception):  # a handler of the user's must not end the node
-                warn(f"node {node}{about}: {alarm.text} ({alarm.kind})")
+                warn(f"node {config.node}{about}: {alarm.text} ({alarm.kind})")
 
     async def back_up(self, label: str, timeout: float | None) -> AsyncGenerator[bytes]:
         """Yield the pieces of a backup, in order."""
